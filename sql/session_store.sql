@@ -1,0 +1,457 @@
+/* session_store: install script. Installed under the version of the control file. */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION session_store" to load this file. \quit
+
+-- The target schema may belong to somebody hostile and may already hold objects
+-- of any name. So nothing here is CREATE OR REPLACE or IF NOT EXISTS (a name that
+-- is taken is an error), and every type, function and operator is qualified.
+
+--
+-- Namespaces: a policy and a border each.
+--
+CREATE TABLE @extschema@.session_namespaces (
+	name pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	key_prefix pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	ttl pg_catalog.interval NOT NULL DEFAULT '1 hour',
+	sliding pg_catalog.bool NOT NULL DEFAULT true,
+	max_lifetime pg_catalog.interval,
+	cache pg_catalog.text NOT NULL DEFAULT 'hot',
+	cache_ttl pg_catalog.interval NOT NULL DEFAULT '5 minutes',
+	hot_uses pg_catalog.int4 NOT NULL DEFAULT 1,
+	hash_keys pg_catalog.bool NOT NULL DEFAULT false,
+	max_bytes pg_catalog.int8 NOT NULL DEFAULT 8388608,
+	max_sessions_per_owner pg_catalog.int4,
+	on_quota pg_catalog.text NOT NULL DEFAULT 'evict',
+	tombstone pg_catalog.interval NOT NULL DEFAULT '5 minutes',
+	allowed_roles pg_catalog.name[],
+	owner_isolation pg_catalog.bool NOT NULL DEFAULT false,
+	audit pg_catalog.bool NOT NULL DEFAULT false,
+	events_keep pg_catalog.interval NOT NULL DEFAULT '30 days',
+	durability pg_catalog.text NOT NULL DEFAULT 'strict',
+	tail_prefix pg_catalog.text COLLATE pg_catalog."C",
+	tail_size pg_catalog.int4 NOT NULL DEFAULT 20,
+	CONSTRAINT session_namespaces_pkey PRIMARY KEY (name),
+	CONSTRAINT session_namespaces_cache_check
+		CHECK (cache OPERATOR(pg_catalog.=) ANY (ARRAY['off', 'hot', 'all']::pg_catalog.text[])),
+	CONSTRAINT session_namespaces_on_quota_check
+		CHECK (on_quota OPERATOR(pg_catalog.=) ANY (ARRAY['evict', 'refuse']::pg_catalog.text[])),
+	CONSTRAINT session_namespaces_durability_check
+		CHECK (durability OPERATOR(pg_catalog.=) ANY (ARRAY['strict', 'relaxed']::pg_catalog.text[])),
+	CONSTRAINT session_namespaces_hot_uses_check CHECK (hot_uses OPERATOR(pg_catalog.>=) 1),
+	CONSTRAINT session_namespaces_max_bytes_check
+		CHECK (max_bytes OPERATOR(pg_catalog.>=) 16::pg_catalog.int8
+			   AND max_bytes OPERATOR(pg_catalog.<=) 268435455::pg_catalog.int8),
+	CONSTRAINT session_namespaces_max_sessions_per_owner_check
+		CHECK (max_sessions_per_owner OPERATOR(pg_catalog.>=) 1),
+	CONSTRAINT session_namespaces_tail_size_check
+		CHECK (tail_size OPERATOR(pg_catalog.>=) 1 AND tail_size OPERATOR(pg_catalog.<=) 1000)
+);
+
+COMMENT ON TABLE @extschema@.session_namespaces IS
+	'session_store: one policy per namespace; plain SQL to read and to change. "default" is built in and has no row until somebody inserts one.';
+
+CREATE FUNCTION @extschema@.session_namespaces_guard() RETURNS pg_catalog.trigger
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_namespaces_guard';
+COMMENT ON FUNCTION @extschema@.session_namespaces_guard() IS
+	'session_store: checks a policy and tells every backend that it changed';
+
+CREATE TRIGGER session_namespaces_check BEFORE INSERT OR UPDATE ON @extschema@.session_namespaces
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.session_namespaces_guard();
+CREATE TRIGGER session_namespaces_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.session_namespaces
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.session_namespaces_guard();
+CREATE TRIGGER session_namespaces_truncate AFTER TRUNCATE ON @extschema@.session_namespaces
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.session_namespaces_guard();
+ALTER TABLE @extschema@.session_namespaces ENABLE ALWAYS TRIGGER session_namespaces_check;
+ALTER TABLE @extschema@.session_namespaces ENABLE ALWAYS TRIGGER session_namespaces_change;
+ALTER TABLE @extschema@.session_namespaces ENABLE ALWAYS TRIGGER session_namespaces_truncate;
+
+--
+-- Sessions.
+--
+-- The order of the columns is for the write-ahead log: an update on the same page
+-- logs only what lies between the first and the last byte that changed.  What never
+-- changes in a session's life stands first, then the counters of the history, then
+-- what a save changes, side by side.  A touch logs expires_at alone.
+--
+-- Keys compare as bytes (collation "C"): faster, and an index that no upgrade of a
+-- collation library can break.
+--
+CREATE TABLE @extschema@.conversation_sessions (
+	created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	check_at pg_catalog.timestamptz NOT NULL,
+	ttl pg_catalog.interval NOT NULL,
+	namespace pg_catalog.text COLLATE pg_catalog."C" NOT NULL DEFAULT 'default',
+	session_id pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	owner_id pg_catalog.text COLLATE pg_catalog."C",
+	last_seq pg_catalog.int8 NOT NULL DEFAULT 0,
+	message_count pg_catalog.int8 NOT NULL DEFAULT 0,
+	version pg_catalog.int8 NOT NULL DEFAULT 1,
+	updated_at pg_catalog.timestamptz NOT NULL,
+	expires_at pg_catalog.timestamptz NOT NULL,
+	session_data pg_catalog.jsonb NOT NULL,
+	history_id pg_catalog.uuid,
+	dead_until pg_catalog.timestamptz,
+	CONSTRAINT conversation_sessions_pkey PRIMARY KEY (namespace, session_id)
+) WITH (
+	fillfactor = 80
+);
+
+-- The purge looks here, and nowhere else.
+CREATE INDEX conversation_sessions_check_at ON @extschema@.conversation_sessions (check_at);
+-- Listing: immutable columns, so that a save costs no index.
+CREATE INDEX conversation_sessions_created ON @extschema@.conversation_sessions
+	(namespace, created_at, session_id);
+CREATE INDEX conversation_sessions_owner ON @extschema@.conversation_sessions
+	(namespace, owner_id, created_at, session_id) WHERE owner_id IS NOT NULL;
+
+-- lz4 saves large documents several times faster than pglz; not every server has it.
+DO $$
+BEGIN
+	ALTER TABLE @extschema@.conversation_sessions ALTER COLUMN session_data SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN
+	NULL;
+END
+$$;
+
+COMMENT ON TABLE @extschema@.conversation_sessions IS
+	'session_store: the truth; one row per session. A row whose expires_at has passed is no session any more, purged or not.';
+COMMENT ON COLUMN @extschema@.conversation_sessions.check_at IS
+	'when the row is worth a look by the purge: never later than its end, raised by the purge alone';
+COMMENT ON COLUMN @extschema@.conversation_sessions.ttl IS
+	'every change starts this lifetime anew';
+COMMENT ON COLUMN @extschema@.conversation_sessions.version IS
+	'counts the changes of session_data and owner_id';
+COMMENT ON COLUMN @extschema@.conversation_sessions.dead_until IS
+	'until when a deleted id cannot be used again (the row is then its tombstone)';
+
+CREATE FUNCTION @extschema@.session_row_guard() RETURNS pg_catalog.trigger
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_row_guard';
+COMMENT ON FUNCTION @extschema@.session_row_guard() IS
+	'session_store: keeps the invariants of a session row for calls, plain SQL, COPY and replication alike';
+
+CREATE TRIGGER session_row_guard BEFORE INSERT OR UPDATE ON @extschema@.conversation_sessions
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.session_row_guard();
+ALTER TABLE @extschema@.conversation_sessions ENABLE ALWAYS TRIGGER session_row_guard;
+
+--
+-- Lifecycle events of the namespaces that audit.
+--
+-- The key is time and a random id rather than a sequence: a sequence is not
+-- replicated, and its copies would collide after a switch-over.
+--
+CREATE TABLE @extschema@.session_events (
+	created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	event_id pg_catalog.uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+	namespace pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	session_id pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	owner_id pg_catalog.text COLLATE pg_catalog."C",
+	event pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	actor pg_catalog.name NOT NULL DEFAULT CURRENT_USER,
+	detail pg_catalog.jsonb,
+	CONSTRAINT session_events_pkey PRIMARY KEY (namespace, created_at, event_id)
+);
+COMMENT ON TABLE @extschema@.session_events IS
+	'session_store: what happened to sessions, in namespaces with audit; kept for events_keep';
+
+--
+-- The keeper's last look at each namespace.  A table, so that a standby shows it too.
+--
+CREATE TABLE @extschema@.session_samples (
+	namespace pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	sampled_at pg_catalog.timestamptz NOT NULL,
+	estimated pg_catalog.bool NOT NULL,
+	sessions pg_catalog.int8 NOT NULL,
+	expired pg_catalog.int8 NOT NULL,
+	tombstones pg_catalog.int8 NOT NULL,
+	owned pg_catalog.int8 NOT NULL,
+	messages pg_catalog.int8 NOT NULL,
+	total_bytes pg_catalog.int8 NOT NULL,
+	max_bytes pg_catalog.int8 NOT NULL,
+	over_1mb pg_catalog.int8 NOT NULL,
+	CONSTRAINT session_samples_pkey PRIMARY KEY (namespace)
+);
+COMMENT ON TABLE @extschema@.session_samples IS
+	'session_store: the numbers behind session_stats, written by the keeper';
+
+--
+-- Access.  The functions check their caller in C and then act as the owner of the
+-- tables; whoever was granted a table all the same meets the same rule as a policy.
+--
+CREATE FUNCTION @extschema@.session_may(namespace pg_catalog.text, owner pg_catalog.text = NULL)
+	RETURNS pg_catalog.bool
+	LANGUAGE C STABLE PARALLEL RESTRICTED COST 10
+	AS 'MODULE_PATHNAME', 'session_may';
+COMMENT ON FUNCTION @extschema@.session_may(pg_catalog.text, pg_catalog.text) IS
+	'session_store: may the current role see and change sessions of this namespace (and owner)?';
+
+ALTER TABLE @extschema@.session_namespaces ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.conversation_sessions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.session_events ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.session_samples ENABLE ROW LEVEL SECURITY;
+
+-- A policy is not for those that it binds to change.
+CREATE POLICY session_namespaces_read ON @extschema@.session_namespaces FOR SELECT
+	USING (@extschema@.session_may(name));
+CREATE POLICY conversation_sessions_access ON @extschema@.conversation_sessions
+	USING (@extschema@.session_may(namespace, owner_id))
+	WITH CHECK (@extschema@.session_may(namespace, owner_id));
+CREATE POLICY session_events_access ON @extschema@.session_events
+	USING (@extschema@.session_may(namespace, owner_id))
+	WITH CHECK (@extschema@.session_may(namespace, owner_id));
+CREATE POLICY session_samples_read ON @extschema@.session_samples FOR SELECT
+	USING (@extschema@.session_may(namespace));
+
+--
+-- Types that calls return.
+--
+CREATE TYPE @extschema@.session_record AS (
+	namespace pg_catalog.text,
+	session_id pg_catalog.text,
+	session_data pg_catalog.jsonb,
+	owner_id pg_catalog.text,
+	version pg_catalog.int8,
+	created_at pg_catalog.timestamptz,
+	updated_at pg_catalog.timestamptz,
+	expires_at pg_catalog.timestamptz,
+	message_count pg_catalog.int8
+);
+COMMENT ON TYPE @extschema@.session_record IS 'session_store: a session as session_fetch returns it';
+
+CREATE TYPE @extschema@.session_summary AS (
+	namespace pg_catalog.text,
+	session_id pg_catalog.text,
+	owner_id pg_catalog.text,
+	version pg_catalog.int8,
+	created_at pg_catalog.timestamptz,
+	updated_at pg_catalog.timestamptz,
+	expires_at pg_catalog.timestamptz,
+	message_count pg_catalog.int8,
+	page_cursor pg_catalog.text
+);
+COMMENT ON TYPE @extschema@.session_summary IS 'session_store: a row of session_list';
+
+--
+-- One session.
+--
+CREATE FUNCTION @extschema@.session_create(
+	data pg_catalog.jsonb = '{}', ttl pg_catalog.interval = NULL, owner pg_catalog.text = NULL,
+	namespace pg_catalog.text = NULL) RETURNS pg_catalog.text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_create';
+COMMENT ON FUNCTION @extschema@.session_create(pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.text) IS
+	'session_store: new session under a random id of 256 bits, which is returned';
+
+CREATE FUNCTION @extschema@.session_save(
+	session_id pg_catalog.text, data pg_catalog.jsonb, ttl pg_catalog.interval = NULL,
+	owner pg_catalog.text = NULL, if_version pg_catalog.int8 = NULL,
+	namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_save';
+COMMENT ON FUNCTION @extschema@.session_save(pg_catalog.text, pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.int8, pg_catalog.text) IS
+	'session_store: store a document, creating the session if need be; returns its version';
+
+CREATE FUNCTION @extschema@.session_get(
+	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.jsonb
+	LANGUAGE C STABLE PARALLEL RESTRICTED
+	AS 'MODULE_PATHNAME', 'session_get';
+COMMENT ON FUNCTION @extschema@.session_get(pg_catalog.text, pg_catalog.text) IS
+	'session_store: the document of a living session, else NULL; never writes';
+
+CREATE FUNCTION @extschema@.session_fetch(
+	session_id pg_catalog.text, namespace pg_catalog.text = NULL)
+	RETURNS SETOF @extschema@.session_record
+	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1
+	AS 'MODULE_PATHNAME', 'session_fetch';
+COMMENT ON FUNCTION @extschema@.session_fetch(pg_catalog.text, pg_catalog.text) IS
+	'session_store: a living session with all that is known of it, or no row';
+
+CREATE FUNCTION @extschema@.session_touch(
+	session_id pg_catalog.text, ttl pg_catalog.interval = NULL,
+	namespace pg_catalog.text = NULL) RETURNS pg_catalog.timestamptz
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_touch';
+COMMENT ON FUNCTION @extschema@.session_touch(pg_catalog.text, pg_catalog.interval, pg_catalog.text) IS
+	'session_store: start the lifetime anew (or give it another); returns the expiry that now holds';
+
+CREATE FUNCTION @extschema@.session_merge(
+	session_id pg_catalog.text, patch pg_catalog.jsonb, if_version pg_catalog.int8 = NULL,
+	namespace pg_catalog.text = NULL) RETURNS pg_catalog.jsonb
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_merge';
+COMMENT ON FUNCTION @extschema@.session_merge(pg_catalog.text, pg_catalog.jsonb, pg_catalog.int8, pg_catalog.text) IS
+	'session_store: apply a JSON merge patch (RFC 7396) under the row lock; returns the new document';
+
+CREATE FUNCTION @extschema@.session_incr(
+	session_id pg_catalog.text, path pg_catalog.text[], by pg_catalog.numeric = 1,
+	max pg_catalog.numeric = NULL, namespace pg_catalog.text = NULL) RETURNS pg_catalog.numeric
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_incr';
+COMMENT ON FUNCTION @extschema@.session_incr(pg_catalog.text, pg_catalog.text[], pg_catalog.numeric, pg_catalog.numeric, pg_catalog.text) IS
+	'session_store: add to a number in the document; NULL, and no change, if it would pass max';
+
+CREATE FUNCTION @extschema@.session_delete(
+	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.bool
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_delete';
+COMMENT ON FUNCTION @extschema@.session_delete(pg_catalog.text, pg_catalog.text) IS
+	'session_store: end a session; its id stays dead for the tombstone of its namespace';
+
+CREATE FUNCTION @extschema@.session_regenerate(
+	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_regenerate';
+COMMENT ON FUNCTION @extschema@.session_regenerate(pg_catalog.text, pg_catalog.text) IS
+	'session_store: give the session a new random id; the old one is dead';
+
+CREATE FUNCTION @extschema@.session_exists(
+	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.bool
+	LANGUAGE C STABLE PARALLEL RESTRICTED
+	AS 'MODULE_PATHNAME', 'session_exists';
+COMMENT ON FUNCTION @extschema@.session_exists(pg_catalog.text, pg_catalog.text) IS
+	'session_store: is there a living session of this id? Does not slide it';
+
+CREATE FUNCTION @extschema@.session_ttl(
+	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.interval
+	LANGUAGE C STABLE PARALLEL RESTRICTED
+	AS 'MODULE_PATHNAME', 'session_ttl';
+COMMENT ON FUNCTION @extschema@.session_ttl(pg_catalog.text, pg_catalog.text) IS
+	'session_store: what is left of a session''s life, else NULL; does not slide it';
+
+--
+-- Many sessions.
+--
+CREATE FUNCTION @extschema@.session_delete_all(
+	owner pg_catalog.text, except_session_id pg_catalog.text = NULL,
+	namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_delete_all';
+COMMENT ON FUNCTION @extschema@.session_delete_all(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+	'session_store: log an owner out everywhere, save perhaps here; returns how many sessions ended';
+
+CREATE FUNCTION @extschema@.session_clear(
+	namespace pg_catalog.text, id_like pg_catalog.text = NULL) RETURNS pg_catalog.int8
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_clear';
+COMMENT ON FUNCTION @extschema@.session_clear(pg_catalog.text, pg_catalog.text) IS
+	'session_store: end every session of a namespace, or those whose id is LIKE the pattern';
+
+CREATE FUNCTION @extschema@.session_count(
+	owner pg_catalog.text = NULL, id_like pg_catalog.text = NULL,
+	namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
+	LANGUAGE C STABLE PARALLEL RESTRICTED
+	AS 'MODULE_PATHNAME', 'session_count';
+COMMENT ON FUNCTION @extschema@.session_count(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+	'session_store: how many sessions live, exactly; costs the rows that it counts';
+
+CREATE FUNCTION @extschema@.session_list(
+	owner pg_catalog.text = NULL, id_like pg_catalog.text = NULL, filter pg_catalog.jsonb = NULL,
+	after pg_catalog.text = NULL, page_size pg_catalog.int4 = 50, namespace pg_catalog.text = NULL)
+	RETURNS SETOF @extschema@.session_summary
+	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 50
+	AS 'MODULE_PATHNAME', 'session_list';
+COMMENT ON FUNCTION @extschema@.session_list(pg_catalog.text, pg_catalog.text, pg_catalog.jsonb, pg_catalog.text, pg_catalog.int4, pg_catalog.text) IS
+	'session_store: a page of living sessions, newest first; hand a row''s page_cursor back as "after" for what follows it';
+
+--
+-- Upkeep.
+--
+CREATE FUNCTION @extschema@.session_purge(
+	max_rows pg_catalog.int8 = NULL, namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_purge';
+COMMENT ON FUNCTION @extschema@.session_purge(pg_catalog.int8, pg_catalog.text) IS
+	'session_store: remove expired rows, one batch of 10,000 by default; call again while it returns that many';
+
+CREATE FUNCTION @extschema@.session_health() RETURNS pg_catalog.jsonb
+	LANGUAGE C STABLE PARALLEL RESTRICTED
+	AS 'MODULE_PATHNAME', 'session_health';
+COMMENT ON FUNCTION @extschema@.session_health() IS
+	'session_store: is everything as it should be, and if not, what to do';
+
+CREATE FUNCTION @extschema@.session_metrics() RETURNS pg_catalog.text
+	LANGUAGE C STABLE PARALLEL RESTRICTED
+	AS 'MODULE_PATHNAME', 'session_metrics';
+COMMENT ON FUNCTION @extschema@.session_metrics() IS
+	'session_store: counters and gauges in the Prometheus text format';
+
+CREATE VIEW @extschema@.session_stats AS
+	SELECT s.namespace,
+		   s.sessions,
+		   s.owned,
+		   s.expired,
+		   s.tombstones,
+		   s.messages,
+		   s.total_bytes,
+		   CASE WHEN s.sessions OPERATOR(pg_catalog.>) 0::pg_catalog.int8
+			   THEN s.total_bytes OPERATOR(pg_catalog./) s.sessions END AS avg_bytes,
+		   s.max_bytes,
+		   s.over_1mb,
+		   s.estimated,
+		   s.sampled_at,
+		   pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.sampled_at AS age
+	FROM @extschema@.session_samples s
+	WHERE @extschema@.session_may(s.namespace)
+	   OR pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'USAGE'::pg_catalog.text);
+COMMENT ON VIEW @extschema@.session_stats IS
+	'session_store: a row per namespace, as the keeper last saw it, and how long ago that was';
+
+-- Internal: what the purge, the functions and the views ask about a row's real end.
+CREATE FUNCTION @extschema@.session_effective_expiry(
+	namespace pg_catalog.text, session_id pg_catalog.text, expires_at pg_catalog.timestamptz)
+	RETURNS pg_catalog.timestamptz
+	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 10
+	AS 'MODULE_PATHNAME', 'session_effective_expiry';
+COMMENT ON FUNCTION @extschema@.session_effective_expiry(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz) IS
+	'session_store: expires_at, or what reads have made of it since';
+
+-- Internal: tells the launcher, at commit, to look at this database.
+CREATE FUNCTION @extschema@.session_store_wake() RETURNS pg_catalog.void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_store_wake';
+COMMENT ON FUNCTION @extschema@.session_store_wake() IS
+	'session_store: ask the launcher to look at this database';
+
+--
+-- What a dump must carry: the rows that are the users'.
+--
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_namespaces', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.conversation_sessions', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_events', '');
+
+--
+-- Nothing that reads or writes sessions is for everybody.  session_may() answers
+-- about the caller alone, and the policies need it.
+--
+REVOKE ALL ON FUNCTION
+	@extschema@.session_namespaces_guard(),
+	@extschema@.session_row_guard(),
+	@extschema@.session_create(pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.text),
+	@extschema@.session_save(pg_catalog.text, pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.int8, pg_catalog.text),
+	@extschema@.session_get(pg_catalog.text, pg_catalog.text),
+	@extschema@.session_fetch(pg_catalog.text, pg_catalog.text),
+	@extschema@.session_touch(pg_catalog.text, pg_catalog.interval, pg_catalog.text),
+	@extschema@.session_merge(pg_catalog.text, pg_catalog.jsonb, pg_catalog.int8, pg_catalog.text),
+	@extschema@.session_incr(pg_catalog.text, pg_catalog.text[], pg_catalog.numeric, pg_catalog.numeric, pg_catalog.text),
+	@extschema@.session_delete(pg_catalog.text, pg_catalog.text),
+	@extschema@.session_regenerate(pg_catalog.text, pg_catalog.text),
+	@extschema@.session_exists(pg_catalog.text, pg_catalog.text),
+	@extschema@.session_ttl(pg_catalog.text, pg_catalog.text),
+	@extschema@.session_delete_all(pg_catalog.text, pg_catalog.text, pg_catalog.text),
+	@extschema@.session_clear(pg_catalog.text, pg_catalog.text),
+	@extschema@.session_count(pg_catalog.text, pg_catalog.text, pg_catalog.text),
+	@extschema@.session_list(pg_catalog.text, pg_catalog.text, pg_catalog.jsonb, pg_catalog.text, pg_catalog.int4, pg_catalog.text),
+	@extschema@.session_purge(pg_catalog.int8, pg_catalog.text),
+	@extschema@.session_health(),
+	@extschema@.session_metrics(),
+	@extschema@.session_effective_expiry(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz),
+	@extschema@.session_store_wake()
+	FROM PUBLIC;
+
+-- Monitoring is what pg_monitor is for; it shows numbers, never a session.
+GRANT EXECUTE ON FUNCTION @extschema@.session_health(), @extschema@.session_metrics() TO pg_monitor;
+GRANT SELECT ON @extschema@.session_stats TO pg_monitor;
+
+SELECT @extschema@.session_store_wake();

@@ -1,0 +1,168 @@
+/*
+ * args.c
+ *		Arguments of the SQL functions: fetched, checked, or refused with a reason.
+ *
+ * This is also where the caller is checked: whoever gets a SsTarget from here may
+ * use its namespace.  What follows runs as the owner of the tables (rows/home.c).
+ */
+#include "postgres.h"
+
+#include "access/toast_internals.h"
+#include "access/detoast.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "api/args.h"
+#include "rows/change.h"
+#include "rows/expiry.h"
+#include "rows/names.h"
+#include "settings.h"
+#include "shared.h"
+
+/* NULL where a value is needed. */
+void
+ss_arg_require(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name)));
+}
+
+static void
+check_name(const char *value, int len, const char *name, int max)
+{
+	if (len < 1 || len > max)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", name),
+						errdetail("It must be 1 to %d bytes, and is %d.", max, len)));
+	if (!ss_name_is_plain(value, len))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", name),
+						errdetail("It must not hold control characters.")));
+}
+
+/* An id, owner or the like: 1 to 200 bytes; NULL gives 0. */
+Datum
+ss_arg_name(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	text *value;
+
+	if (PG_ARGISNULL(arg))
+		return (Datum) 0;
+	value = PG_GETARG_TEXT_PP(arg);
+	check_name(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), name, SS_NAME_MAX);
+	return PointerGetDatum(value);
+}
+
+/* Which namespace the call means, and whether the caller may use it. */
+void
+ss_arg_namespace(FunctionCallInfo fcinfo, int ns_arg, SsTarget *target)
+{
+	text *value = PG_ARGISNULL(ns_arg) ? cstring_to_text(ss_namespace) : PG_GETARG_TEXT_PP(ns_arg);
+	char *name = VARDATA_ANY(value);
+	int len = VARSIZE_ANY_EXHDR(value);
+
+	check_name(name, len, "namespace", SS_NAMESPACE_MAX);
+	target->ns = PointerGetDatum(value);
+	target->id = (Datum) 0;
+	target->role = GetUserId();
+	if (!ss_ns_find(name, len, &target->policy))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("namespace \"%s\" does not exist", text_to_cstring(value)),
+						errhint("Insert a row into session_namespaces to make it.")));
+	if (!ss_ns_allows(name, len, target->role))
+	{
+		ss_count(SS_ERROR_DENIED, 1);
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied for namespace \"%s\"", target->policy.name),
+						errdetail("Role \"%s\" has the privileges of none of its allowed_roles.",
+								  GetUserNameFromId(target->role, false))));
+	}
+}
+
+/* Point the target at a session. */
+void
+ss_set_id(SsTarget *target, Datum id)
+{
+	target->id = id;
+	ss_key_from_datums(&target->key, target->ns, id);
+}
+
+/* The session that a call is about. */
+void
+ss_arg_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target)
+{
+	Datum id;
+
+	ss_arg_require(fcinfo, id_arg, "session_id");
+	id = ss_arg_name(fcinfo, id_arg, "session_id");
+	ss_arg_namespace(fcinfo, ns_arg, target);
+	ss_set_id(target, id);
+}
+
+/* A ttl in microseconds; 0 for NULL. */
+int64
+ss_arg_ttl(FunctionCallInfo fcinfo, int arg)
+{
+	Interval *span;
+	int64 ttl = 0;
+
+	if (PG_ARGISNULL(arg))
+		return 0;
+	span = PG_GETARG_INTERVAL_P(arg);
+	switch (ss_duration(span->month, span->day, span->time, SS_TTL_MIN, SS_TTL_MAX, &ttl))
+	{
+		case SS_DURATION_OK:
+			break;
+		case SS_DURATION_MONTHS:
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid ttl"),
+					 errdetail("Months and years have no fixed length, and infinity has none at "
+							   "all."),
+					 errhint("Give days, hours, minutes or seconds; a day is 24 hours.")));
+			break;
+		case SS_DURATION_TOO_SHORT:
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid ttl"),
+							errdetail("It must be at least 1 millisecond."),
+							errhint("To end a session use session_delete().")));
+			break;
+		case SS_DURATION_TOO_LONG:
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid ttl"),
+							errdetail("It must be at most 100 years of 365.25 days.")));
+			break;
+	}
+	return ttl;
+}
+
+/* NULL any, 0 must not exist, n exactly n, -1 must exist. */
+int64
+ss_arg_if_version(FunctionCallInfo fcinfo, int arg)
+{
+	int64 version;
+
+	if (PG_ARGISNULL(arg))
+		return SS_ANY_VERSION;
+	version = PG_GETARG_INT64(arg);
+	if (version < SS_MUST_EXIST)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid if_version"),
+						errdetail("It must be a version, 0 (must not exist), -1 (must exist) or "
+								  "NULL (any).")));
+	return version;
+}
+
+/* Documents are bounded before compression, which the size on disk is not. */
+void
+ss_check_document(const SsTarget *target, Datum document)
+{
+	int64 size = toast_raw_datum_size(document) - VARHDRSZ;
+
+	if (size > target->policy.max_bytes)
+	{
+		ss_count(SS_ERROR_TOO_LARGE, 1);
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("session document is too large"),
+				 errdetail("It has " INT64_FORMAT " bytes; namespace \"%s\" allows " INT64_FORMAT
+						   ".",
+						   size, target->policy.name, target->policy.max_bytes),
+				 errhint("Keep large or growing parts elsewhere, or raise max_bytes.")));
+	}
+}

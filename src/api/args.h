@@ -1,0 +1,21 @@
+/*
+ * args.h
+ *		Arguments of the SQL functions: fetched, checked, or refused with a reason.
+ */
+#ifndef SS_ARGS_H
+#define SS_ARGS_H
+
+#include "fmgr.h"
+
+#include "rows/sessions.h"
+
+extern void ss_arg_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target);
+extern void ss_arg_namespace(FunctionCallInfo fcinfo, int ns_arg, SsTarget *target);
+extern void ss_arg_require(FunctionCallInfo fcinfo, int arg, const char *name);
+extern Datum ss_arg_name(FunctionCallInfo fcinfo, int arg, const char *name);
+extern int64 ss_arg_ttl(FunctionCallInfo fcinfo, int arg);
+extern int64 ss_arg_if_version(FunctionCallInfo fcinfo, int arg);
+extern void ss_check_document(const SsTarget *target, Datum document);
+extern void ss_set_id(SsTarget *target, Datum id);
+
+#endif

@@ -1,0 +1,232 @@
+/*
+ * bulk.c
+ *		The calls about many sessions, and the small ones that policies and views use.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "api/args.h"
+#include "rows/owners.h"
+#include "rows/purge.h"
+#include "shared.h"
+
+PG_FUNCTION_INFO_V1(session_delete_all);
+PG_FUNCTION_INFO_V1(session_clear);
+PG_FUNCTION_INFO_V1(session_count);
+PG_FUNCTION_INFO_V1(session_list);
+PG_FUNCTION_INFO_V1(session_purge);
+PG_FUNCTION_INFO_V1(session_may);
+PG_FUNCTION_INFO_V1(session_effective_expiry);
+
+#define PAGE_SIZE_MAX 10000
+#define PURGE_BATCH 10000
+
+/* Rows that session_purge looks at between two looks at interrupts. */
+#define PURGE_STEP 1000
+
+static Datum
+arg_or_zero(FunctionCallInfo fcinfo, int arg)
+{
+	return PG_ARGISNULL(arg) ? (Datum) 0 : PG_GETARG_DATUM(arg);
+}
+
+static int64
+delete_selection(SsTarget *target, const SsSelection *which)
+{
+	SsActing acting;
+	int64 n;
+
+	ss_home_enter(&acting);
+	n = ss_sessions_delete(target, which);
+	ss_home_leave(&acting);
+	return n;
+}
+
+Datum
+session_delete_all(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsSelection which = {0};
+
+	ss_arg_require(fcinfo, 0, "owner");
+	which.owner = ss_arg_name(fcinfo, 0, "owner");
+	which.except_id = ss_arg_name(fcinfo, 1, "except_session_id");
+	ss_arg_namespace(fcinfo, 2, &target);
+	PG_RETURN_INT64(delete_selection(&target, &which));
+}
+
+Datum
+session_clear(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsSelection which = {0};
+
+	/* here no setting stands in for it: too much hangs on the name */
+	ss_arg_require(fcinfo, 0, "namespace");
+	ss_arg_namespace(fcinfo, 0, &target);
+	which.id_like = arg_or_zero(fcinfo, 1);
+	PG_RETURN_INT64(delete_selection(&target, &which));
+}
+
+Datum
+session_count(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	SsSelection which = {0};
+	int64 n;
+
+	which.owner = ss_arg_name(fcinfo, 0, "owner");
+	which.id_like = arg_or_zero(fcinfo, 1);
+	ss_arg_namespace(fcinfo, 2, &target);
+	ss_home_enter(&acting);
+	n = ss_sessions_count(&target, &which);
+	ss_home_leave(&acting);
+	PG_RETURN_INT64(n);
+}
+
+/*
+ * A cursor is where a row stands in the order of the listing: its created_at as
+ * 16 hexadecimal digits, a dot, its id.
+ */
+static char *
+make_cursor(TimestampTz created_at, Datum session_id)
+{
+	return psprintf("%016" INT64_MODIFIER "x.%s", (uint64) created_at,
+					TextDatumGetCString(session_id));
+}
+
+static void
+parse_cursor(text *cursor, SsPage *page)
+{
+	char *value = text_to_cstring(cursor);
+	char *end;
+
+	if (strlen(value) < 18 || strlen(value) > 17 + SS_NAME_MAX || value[16] != '.' ||
+		strspn(value, "0123456789abcdef") != 16)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid page cursor"),
+						errhint("Use a page_cursor that session_list() returned.")));
+	page->created_at = (TimestampTz) strtou64(value, &end, 16);
+	page->session_id = CStringGetTextDatum(value + 17);
+}
+
+Datum
+session_list(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	SsTarget target;
+	SsActing acting;
+	SsSelection which = {0};
+	SsPage page;
+	uint64 n;
+
+	InitMaterializedSRF(fcinfo, 0);
+	which.owner = ss_arg_name(fcinfo, 0, "owner");
+	which.id_like = arg_or_zero(fcinfo, 1);
+	which.filter = arg_or_zero(fcinfo, 2);
+	page.created_at = DT_NOEND;
+	page.session_id = CStringGetTextDatum("");
+	if (!PG_ARGISNULL(3))
+		parse_cursor(PG_GETARG_TEXT_PP(3), &page);
+	ss_arg_require(fcinfo, 4, "page_size");
+	page.size = PG_GETARG_INT32(4);
+	if (page.size < 1 || page.size > PAGE_SIZE_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid page_size"),
+						errdetail("It must be 1 to %d.", PAGE_SIZE_MAX)));
+	ss_arg_namespace(fcinfo, 5, &target);
+
+	ss_home_enter(&acting);
+	n = ss_sessions_page(&target, &which, &page);
+	for (uint64 i = 0; i < n; i++)
+	{
+		Datum values[9];
+		bool nulls[9] = {false};
+
+		values[0] = target.ns;
+		for (int column = 1; column <= 7; column++)
+			values[column] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column,
+										   &nulls[column]);
+		values[8] = CStringGetTextDatum(make_cursor(DatumGetTimestampTz(values[4]), values[1]));
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	ss_home_leave(&acting);
+	return (Datum) 0;
+}
+
+/* Remove what is dead: up to max_rows rows, looking at as many as that takes. */
+Datum
+session_purge(PG_FUNCTION_ARGS)
+{
+	int64 max_rows = PG_ARGISNULL(0) ? PURGE_BATCH : PG_GETARG_INT64(0);
+	Oid role = GetUserId();
+	SsPurge purge = {0};
+	SsActing acting;
+	int64 removed = 0;
+
+	if (max_rows < 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid max_rows"),
+						errdetail("It must not be negative.")));
+	PreventCommandIfReadOnly("session_purge()");
+	purge.from = DT_NOBEGIN;
+	if (!PG_ARGISNULL(1))
+	{
+		SsTarget target;
+
+		ss_arg_namespace(fcinfo, 1, &target);
+		purge.ns = target.ns;
+	}
+
+	while (removed < max_rows)
+	{
+		CHECK_FOR_INTERRUPTS();
+		purge.limit = Min(max_rows - removed, PURGE_STEP);
+		ss_home_enter(&acting);
+		ss_purge_batch(&purge, role);
+		ss_home_leave(&acting);
+		removed += purge.removed;
+		if (purge.looked < purge.limit)
+			break;
+		purge.from = purge.up_to;
+	}
+	PG_RETURN_INT64(removed);
+}
+
+/* For policies: may the current role see and change sessions of this owner here? */
+Datum
+session_may(PG_FUNCTION_ARGS)
+{
+	text *ns;
+	SsPolicy policy;
+	Oid role = GetUserId();
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_BOOL(false);
+	ns = PG_GETARG_TEXT_PP(0);
+	if (!ss_ns_allows(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), role) ||
+		!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &policy))
+		PG_RETURN_BOOL(false);
+	PG_RETURN_BOOL(
+		ss_ns_owner_visible(&policy,
+							PG_ARGISNULL(1) ? (Datum) 0 : PointerGetDatum(PG_GETARG_TEXT_PP(1)),
+							PG_ARGISNULL(1), role));
+}
+
+/* When a row really ends, given its expires_at: what reads noted counts. */
+Datum
+session_effective_expiry(PG_FUNCTION_ARGS)
+{
+	text *ns = PG_GETARG_TEXT_PP(0);
+	text *id = PG_GETARG_TEXT_PP(1);
+	SsKey key;
+
+	/* such names are in no row, and in no note */
+	if (VARSIZE_ANY_EXHDR(ns) > SS_NAMESPACE_MAX || VARSIZE_ANY_EXHDR(id) > SS_NAME_MAX)
+		PG_RETURN_DATUM(PG_GETARG_DATUM(2));
+	ss_key_from_datums(&key, PointerGetDatum(ns), PointerGetDatum(id));
+	PG_RETURN_TIMESTAMPTZ(ss_touch_effective(&key, PG_GETARG_TIMESTAMPTZ(2)));
+}

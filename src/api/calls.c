@@ -1,0 +1,353 @@
+/*
+ * calls.c
+ *		The calls about one session.
+ *
+ * Each checks its arguments and its caller, becomes the owner of the tables, lets
+ * rows/ do the work, and hands the result out in the caller's memory.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#include "api/args.h"
+#include "api/document.h"
+#include "rows/change.h"
+#include "shared.h"
+
+PG_FUNCTION_INFO_V1(session_create);
+PG_FUNCTION_INFO_V1(session_save);
+PG_FUNCTION_INFO_V1(session_get);
+PG_FUNCTION_INFO_V1(session_fetch);
+PG_FUNCTION_INFO_V1(session_touch);
+PG_FUNCTION_INFO_V1(session_merge);
+PG_FUNCTION_INFO_V1(session_incr);
+PG_FUNCTION_INFO_V1(session_delete);
+PG_FUNCTION_INFO_V1(session_regenerate);
+PG_FUNCTION_INFO_V1(session_exists);
+PG_FUNCTION_INFO_V1(session_ttl);
+
+/* Copy a value out of SPI's memory into the caller's. */
+static Datum
+hand_out(SsActing *acting, Datum value, bool byval, int len)
+{
+	MemoryContext old = MemoryContextSwitchTo(acting->outer);
+	Datum copy = datumCopy(value, byval, len);
+
+	MemoryContextSwitchTo(old);
+	return copy;
+}
+
+/* Save a document; shared by save and create. */
+static int64
+save(SsTarget *target, Datum document, int64 ttl, Datum owner, int64 if_version)
+{
+	SsActing acting;
+	SsChange change;
+
+	ss_home_enter(&acting);
+	do
+	{
+		ss_change_begin(&change, target, if_version, owner);
+		change.row.data = document;
+		if (ttl > 0)
+			change.row.ttl = ttl;
+	} while (!ss_change_end(&change));
+	ss_count(SS_SAVED, 1);
+	ss_home_leave(&acting);
+	return change.row.version;
+}
+
+Datum
+session_create(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	char *id;
+	int64 ttl = ss_arg_ttl(fcinfo, 1);
+	Datum owner = ss_arg_name(fcinfo, 2, "owner");
+
+	ss_arg_require(fcinfo, 0, "data");
+	ss_arg_namespace(fcinfo, 3, &target);
+	ss_check_document(&target, PG_GETARG_DATUM(0));
+	id = ss_random_id();
+	ss_set_id(&target, CStringGetTextDatum(id));
+	(void) save(&target, PG_GETARG_DATUM(0), ttl, owner, SS_MUST_NOT_EXIST);
+	PG_RETURN_DATUM(target.id);
+}
+
+Datum
+session_save(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	int64 ttl = ss_arg_ttl(fcinfo, 2);
+	Datum owner = ss_arg_name(fcinfo, 3, "owner");
+	int64 if_version = ss_arg_if_version(fcinfo, 4);
+
+	ss_arg_require(fcinfo, 1, "data");
+	ss_arg_target(fcinfo, 0, 5, &target);
+	ss_check_document(&target, PG_GETARG_DATUM(1));
+	PG_RETURN_INT64(save(&target, PG_GETARG_DATUM(1), ttl, owner, if_version));
+}
+
+/* Read a living session that the caller may see. */
+static bool
+read_living(const SsTarget *target, SsRow *row)
+{
+	bool found = ss_row_read(target, SS_PLAN_READ, row) && row->state == SS_ALIVE &&
+				 ss_ns_owner_visible(&target->policy, row->owner, row->owner_null, target->role);
+
+	ss_count(SS_READ, 1);
+	if (!found)
+		ss_count(SS_MISSED, 1);
+	return found;
+}
+
+Datum
+session_get(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	SsRow row;
+	Datum result = (Datum) 0;
+	bool found;
+
+	ss_arg_target(fcinfo, 0, 1, &target);
+	ss_home_enter(&acting);
+	found = read_living(&target, &row);
+	if (found)
+	{
+		ss_session_slide(&target, &row, GetCurrentTimestamp());
+		result = hand_out(&acting, row.data, false, -1);
+	}
+	ss_home_leave(&acting);
+	if (!found)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(result);
+}
+
+Datum
+session_fetch(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	SsTarget target;
+	SsActing acting;
+	SsRow row;
+
+	InitMaterializedSRF(fcinfo, 0);
+	ss_arg_target(fcinfo, 0, 1, &target);
+	ss_home_enter(&acting);
+	if (read_living(&target, &row))
+	{
+		Datum values[9];
+		bool nulls[9] = {false};
+
+		ss_session_slide(&target, &row, GetCurrentTimestamp());
+		values[0] = target.ns;
+		values[1] = target.id;
+		values[2] = row.data;
+		values[3] = row.owner;
+		nulls[3] = row.owner_null;
+		values[4] = Int64GetDatum(row.version);
+		values[5] = TimestampTzGetDatum(row.created_at);
+		values[6] = TimestampTzGetDatum(row.updated_at);
+		values[7] = TimestampTzGetDatum(row.ends_at);
+		values[8] = Int64GetDatum(row.message_count);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	ss_home_leave(&acting);
+	return (Datum) 0;
+}
+
+Datum
+session_exists(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	SsRow row;
+	bool found;
+
+	ss_arg_target(fcinfo, 0, 1, &target);
+	ss_home_enter(&acting);
+	found = read_living(&target, &row);
+	ss_home_leave(&acting);
+	PG_RETURN_BOOL(found);
+}
+
+Datum
+session_ttl(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	SsRow row;
+	bool found;
+
+	ss_arg_target(fcinfo, 0, 1, &target);
+	ss_home_enter(&acting);
+	found = read_living(&target, &row);
+	ss_home_leave(&acting);
+	if (!found)
+		PG_RETURN_NULL();
+	PG_RETURN_INTERVAL_P(ss_make_interval(Max(row.ends_at - GetCurrentTimestamp(), 0)));
+}
+
+Datum
+session_touch(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	int64 ttl = ss_arg_ttl(fcinfo, 1);
+	TimestampTz expires_at;
+	bool found;
+
+	ss_arg_target(fcinfo, 0, 2, &target);
+	/* it may write only later, but it is a change */
+	PreventCommandIfReadOnly("session_touch()");
+	PreventCommandDuringRecovery("session_touch()");
+	ss_home_enter(&acting);
+	found = ss_session_touch(&target, ttl, &expires_at);
+	ss_home_leave(&acting);
+	if (!found)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(expires_at);
+}
+
+Datum
+session_merge(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	SsChange change;
+	int64 if_version = ss_arg_if_version(fcinfo, 2);
+	Datum result;
+
+	ss_arg_require(fcinfo, 1, "patch");
+	ss_arg_target(fcinfo, 0, 3, &target);
+	ss_home_enter(&acting);
+	do
+	{
+		ss_change_begin(&change, &target, if_version, (Datum) 0);
+		change.row.data = JsonbPGetDatum(
+			ss_document_merge(DatumGetJsonbP(change.row.data), PG_GETARG_JSONB_P(1)));
+		ss_check_document(&target, change.row.data);
+	} while (!ss_change_end(&change));
+	ss_count(SS_SAVED, 1);
+	result = hand_out(&acting, change.row.data, false, -1);
+	ss_home_leave(&acting);
+	PG_RETURN_DATUM(result);
+}
+
+/* A number that a document can hold. */
+static Numeric
+arg_numeric(FunctionCallInfo fcinfo, int arg, const char *name, bool infinity)
+{
+	Numeric value = PG_GETARG_NUMERIC(arg);
+
+	if (numeric_is_nan(value) || (!infinity && numeric_is_inf(value)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be a number", name)));
+	return value;
+}
+
+static void
+arg_path(FunctionCallInfo fcinfo, int arg, Datum **path, int *npath)
+{
+	ArrayType *array = PG_GETARG_ARRAYTYPE_P(arg);
+	bool *nulls;
+
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid path"),
+						errdetail("It must be an array of one dimension.")));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, path, &nulls, npath);
+	if (*npath == 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid path"),
+						errdetail("It must have at least one element.")));
+	for (int i = 0; i < *npath; i++)
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("path must not hold a null")));
+}
+
+Datum
+session_incr(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	SsChange change;
+	Datum *path;
+	int npath;
+	Numeric by;
+	Numeric max = NULL;
+	Numeric sum = NULL;
+	Jsonb *document;
+	Datum result = (Datum) 0;
+
+	ss_arg_require(fcinfo, 1, "path");
+	ss_arg_require(fcinfo, 2, "by");
+	arg_path(fcinfo, 1, &path, &npath);
+	by = arg_numeric(fcinfo, 2, "by", false);
+	if (!PG_ARGISNULL(3))
+		max = arg_numeric(fcinfo, 3, "max", true);
+	ss_arg_target(fcinfo, 0, 4, &target);
+	PreventCommandIfReadOnly("session_incr()");
+
+	ss_home_enter(&acting);
+	do
+	{
+		ss_change_begin(&change, &target, SS_ANY_VERSION, (Datum) 0);
+		document = ss_document_incr(DatumGetJsonbP(change.row.data), path, npath, by, max, &sum);
+		if (document == NULL)
+			break; /* it would pass max: no change at all */
+		change.row.data = JsonbPGetDatum(document);
+		ss_check_document(&target, change.row.data);
+	} while (!ss_change_end(&change));
+	if (document != NULL)
+	{
+		ss_count(SS_SAVED, 1);
+		result = hand_out(&acting, NumericGetDatum(sum), false, -1);
+	}
+	ss_home_leave(&acting);
+	if (document == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(result);
+}
+
+Datum
+session_delete(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	bool deleted;
+
+	ss_arg_target(fcinfo, 0, 1, &target);
+	ss_home_enter(&acting);
+	deleted = ss_session_delete(&target);
+	ss_home_leave(&acting);
+	PG_RETURN_BOOL(deleted);
+}
+
+Datum
+session_regenerate(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	char *id;
+	Datum result = (Datum) 0;
+
+	ss_arg_target(fcinfo, 0, 1, &target);
+	ss_home_enter(&acting);
+	id = ss_session_regenerate(&target);
+	if (id != NULL)
+		result = hand_out(&acting, CStringGetTextDatum(id), false, -1);
+	ss_home_leave(&acting);
+	if (id == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(result);
+}

@@ -1,0 +1,278 @@
+/*
+ * document.c
+ *		Changes to a JSON document: merge patch (RFC 7396) and counters.
+ *
+ * Both build a new document in one pass over the old, and know nothing of
+ * sessions.  jsonb keeps the keys of an object sorted (by length, then by bytes)
+ * and without duplicates, so that merging two objects is merging two sorted lists.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+
+#include "api/document.h"
+
+/* A walk over the members of an object. */
+typedef struct Members
+{
+	JsonbIterator *it;
+	JsonbValue key;
+	JsonbValue value;
+	bool done;
+} Members;
+
+static JsonbValue *merge_into(JsonbParseState **state, JsonbContainer *target,
+							  JsonbContainer *patch);
+
+static bool
+is_object(const JsonbValue *value)
+{
+	return value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data);
+}
+
+static void
+next_member(Members *m)
+{
+	JsonbIteratorToken token = JsonbIteratorNext(&m->it, &m->key, true);
+
+	if (token != WJB_KEY)
+	{
+		m->done = true;
+		return;
+	}
+	(void) JsonbIteratorNext(&m->it, &m->value, true);
+}
+
+/* NULL stands for the empty object. */
+static void
+open_members(Members *m, JsonbContainer *object)
+{
+	JsonbValue ignored;
+
+	memset(m, 0, sizeof(*m));
+	if (object == NULL)
+	{
+		m->done = true;
+		return;
+	}
+	m->it = JsonbIteratorInit(object);
+	(void) JsonbIteratorNext(&m->it, &ignored, true);
+	next_member(m);
+}
+
+/* The order that jsonb keeps keys in. */
+static int
+compare_keys(const JsonbValue *a, const JsonbValue *b)
+{
+	if (a->val.string.len != b->val.string.len)
+		return a->val.string.len < b->val.string.len ? -1 : 1;
+	return memcmp(a->val.string.val, b->val.string.val, a->val.string.len);
+}
+
+static void
+push_member(JsonbParseState **state, JsonbValue *key, JsonbValue *value)
+{
+	pushJsonbValue(state, WJB_KEY, key);
+	pushJsonbValue(state, WJB_VALUE, value);
+}
+
+/* Push a member of the patch that the target lacks, or has as something else. */
+static void
+push_patched(JsonbParseState **state, JsonbValue *key, JsonbValue *value, JsonbContainer *old)
+{
+	if (value->type == jbvNull)
+		return; /* null removes */
+	if (is_object(value))
+	{
+		pushJsonbValue(state, WJB_KEY, key);
+		(void) merge_into(state, old, value->val.binary.data);
+	}
+	else
+		push_member(state, key, value);
+}
+
+/* Merge two objects; the result is pushed as one, and returned when it is the root. */
+static JsonbValue *
+merge_into(JsonbParseState **state, JsonbContainer *target, JsonbContainer *patch)
+{
+	Members t;
+	Members p;
+
+	check_stack_depth();
+	CHECK_FOR_INTERRUPTS();
+	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+	open_members(&t, target);
+	open_members(&p, patch);
+	while (!t.done || !p.done)
+	{
+		int order = t.done ? 1 : p.done ? -1 : compare_keys(&t.key, &p.key);
+
+		if (order < 0)
+			push_member(state, &t.key, &t.value);
+		else
+			push_patched(state, &p.key, &p.value,
+						 order == 0 && is_object(&t.value) ? t.value.val.binary.data : NULL);
+		if (order <= 0)
+			next_member(&t);
+		if (order >= 0)
+			next_member(&p);
+	}
+	return pushJsonbValue(state, WJB_END_OBJECT, NULL);
+}
+
+/* RFC 7396: the document that the patch makes of the target. */
+Jsonb *
+ss_document_merge(Jsonb *target, Jsonb *patch)
+{
+	JsonbParseState *state = NULL;
+
+	if (!JB_ROOT_IS_OBJECT(patch))
+		return patch;
+	return JsonbValueToJsonb(
+		merge_into(&state, JB_ROOT_IS_OBJECT(target) ? &target->root : NULL, &patch->root));
+}
+
+/* An addition under way: where it is in the path, and what came of it. */
+typedef struct Increment
+{
+	JsonbParseState *state;
+	Datum *path;
+	int npath;
+	Numeric by;
+	Numeric max; /* or NULL */
+	Numeric result;
+	bool exceeded;
+} Increment;
+
+static JsonbValue *push_incremented(Increment *inc, int depth, JsonbIteratorToken token,
+									JsonbValue *value);
+
+static void
+refuse_path(Increment *inc, int depth, const char *what)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid path for a counter"),
+					errdetail("Element %d of the path, \"%s\": %s", depth,
+							  depth > 0 ? TextDatumGetCString(inc->path[depth - 1]) : "", what)));
+}
+
+/* The end of the path: add to the number there, or to 0. */
+static JsonbValue *
+push_sum(Increment *inc, JsonbIteratorToken token, JsonbValue *value)
+{
+	JsonbValue sum;
+
+	if (value == NULL)
+		inc->result = inc->by;
+	else if (value->type == jbvNumeric)
+		inc->result = DatumGetNumeric(DirectFunctionCall2(numeric_add,
+														  NumericGetDatum(value->val.numeric),
+														  NumericGetDatum(inc->by)));
+	else
+		refuse_path(inc, inc->npath, "there is something other than a number.");
+	inc->exceeded = inc->max != NULL &&
+					DatumGetBool(DirectFunctionCall2(numeric_gt, NumericGetDatum(inc->result),
+													 NumericGetDatum(inc->max)));
+	sum.type = jbvNumeric;
+	sum.val.numeric = inc->result;
+	return pushJsonbValue(&inc->state, token, &sum);
+}
+
+/* Copy an object (NULL: an empty one), with one member incremented or added. */
+static JsonbValue *
+push_object(Increment *inc, int depth, JsonbContainer *object)
+{
+	Members m;
+	JsonbValue key;
+	bool found = false;
+
+	key.type = jbvString;
+	key.val.string.val = VARDATA_ANY(DatumGetPointer(inc->path[depth]));
+	key.val.string.len = VARSIZE_ANY_EXHDR(DatumGetPointer(inc->path[depth]));
+
+	pushJsonbValue(&inc->state, WJB_BEGIN_OBJECT, NULL);
+	for (open_members(&m, object); !m.done; next_member(&m))
+	{
+		bool here = !found && compare_keys(&m.key, &key) == 0;
+
+		pushJsonbValue(&inc->state, WJB_KEY, &m.key);
+		if (here)
+			(void) push_incremented(inc, depth + 1, WJB_VALUE, &m.value);
+		else
+			pushJsonbValue(&inc->state, WJB_VALUE, &m.value);
+		found = found || here;
+	}
+	if (!found)
+	{
+		pushJsonbValue(&inc->state, WJB_KEY, &key);
+		(void) push_incremented(inc, depth + 1, WJB_VALUE, NULL);
+	}
+	return pushJsonbValue(&inc->state, WJB_END_OBJECT, NULL);
+}
+
+/* Copy an array with one element incremented; it must be there. */
+static JsonbValue *
+push_array(Increment *inc, int depth, JsonbContainer *array)
+{
+	char *wanted = TextDatumGetCString(inc->path[depth]);
+	JsonbIterator *it = JsonbIteratorInit(array);
+	JsonbValue element;
+	char *end;
+	long index;
+
+	errno = 0;
+	index = strtol(wanted, &end, 10);
+	if (*wanted == '\0' || *end != '\0' || errno != 0)
+		refuse_path(inc, depth + 1, "an element of an array is named by its index.");
+	if (index < 0)
+		index += JsonContainerSize(array);
+	if (index < 0 || index >= JsonContainerSize(array))
+		refuse_path(inc, depth + 1, "the array has no such element.");
+
+	(void) JsonbIteratorNext(&it, &element, true);
+	pushJsonbValue(&inc->state, WJB_BEGIN_ARRAY, NULL);
+	for (long i = 0; JsonbIteratorNext(&it, &element, true) == WJB_ELEM; i++)
+		if (i == index)
+			(void) push_incremented(inc, depth + 1, WJB_ELEM, &element);
+		else
+			pushJsonbValue(&inc->state, WJB_ELEM, &element);
+	return pushJsonbValue(&inc->state, WJB_END_ARRAY, NULL);
+}
+
+/* Push what becomes of a value (NULL: absent) that lies on the path. */
+static JsonbValue *
+push_incremented(Increment *inc, int depth, JsonbIteratorToken token, JsonbValue *value)
+{
+	check_stack_depth();
+	if (depth == inc->npath)
+		return push_sum(inc, token, value);
+	if (value == NULL)
+		return push_object(inc, depth, NULL);
+	if (value->type != jbvBinary || JsonContainerIsScalar(value->val.binary.data))
+		refuse_path(inc, depth, "there is a scalar, which has no members.");
+	if (JsonContainerIsObject(value->val.binary.data))
+		return push_object(inc, depth, value->val.binary.data);
+	return push_array(inc, depth, value->val.binary.data);
+}
+
+/*
+ * Add to the number at a path, which is made if need be (through objects, not
+ * arrays).  NULL when the sum would pass max; else *result is the sum.
+ */
+Jsonb *
+ss_document_incr(Jsonb *target, Datum *path, int npath, Numeric by, Numeric max, Numeric *result)
+{
+	Increment inc = {NULL, path, npath, by, max, NULL, false};
+	JsonbValue root;
+	JsonbValue *changed;
+
+	JsonbToJsonbValue(target, &root);
+	changed = push_incremented(&inc, 0, WJB_VALUE, &root);
+	if (inc.exceeded)
+		return NULL;
+	*result = inc.result;
+	return JsonbValueToJsonb(changed);
+}

@@ -1,0 +1,15 @@
+/*
+ * document.h
+ *		Changes to a JSON document.
+ */
+#ifndef SS_DOCUMENT_H
+#define SS_DOCUMENT_H
+
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+
+extern Jsonb *ss_document_merge(Jsonb *target, Jsonb *patch);
+extern Jsonb *ss_document_incr(Jsonb *target, Datum *path, int npath, Numeric by, Numeric max,
+							   Numeric *result);
+
+#endif

@@ -1,0 +1,13 @@
+/*
+ * health.h
+ *		What session_health() and session_metrics() both ask.
+ */
+#ifndef SS_HEALTH_H
+#define SS_HEALTH_H
+
+#include "utils/timestamp.h"
+
+extern double ss_health_purge_behind(void);
+extern const char *ss_task_name(int task);
+
+#endif

@@ -1,0 +1,36 @@
+/*
+ * change.h
+ *		What it means to change a session.
+ */
+#ifndef SS_CHANGE_H
+#define SS_CHANGE_H
+
+#include "rows/sessions.h"
+
+/* if_version, decoded */
+#define SS_ANY_VERSION INT64CONST(-2)
+#define SS_MUST_EXIST INT64CONST(-1)
+#define SS_MUST_NOT_EXIST INT64CONST(0)
+
+/* A change in the making; see ss_change_begin. */
+typedef struct SsChange
+{
+	SsTarget *target;
+	SsRow row;       /* to be altered by the caller */
+	bool fresh;      /* a new session begins */
+	bool have_row;   /* over an expired or dead row, or a living one */
+	TimestampTz now; /* read under the row lock */
+	Datum old_owner;
+	bool old_owner_null;
+} SsChange;
+
+extern void ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owner);
+extern bool ss_change_end(SsChange *change);
+
+extern bool ss_session_delete(SsTarget *target);
+extern char *ss_session_regenerate(SsTarget *target);
+extern bool ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at);
+extern void ss_session_slide(const SsTarget *target, SsRow *row, TimestampTz now);
+extern char *ss_random_id(void);
+
+#endif

@@ -1,0 +1,17 @@
+/*
+ * errors.h
+ *		The errors that tell a caller about a session.
+ */
+#ifndef SS_ERRORS_H
+#define SS_ERRORS_H
+
+#include "rows/sessions.h"
+
+#define ERRCODE_SS_DEAD_ID MAKE_SQLSTATE('S', 'S', 'T', '1', '0')
+
+extern void ss_error_dead(const SsTarget *target) pg_attribute_noreturn();
+extern void ss_error_conflict(int64 wanted, int64 found) pg_attribute_noreturn();
+extern void ss_error_not_owner(const SsTarget *target) pg_attribute_noreturn();
+extern void ss_error_quota(const SsTarget *target, bool busy) pg_attribute_noreturn();
+
+#endif

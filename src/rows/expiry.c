@@ -1,0 +1,95 @@
+/*
+ * expiry.c
+ *		The arithmetic of lifetimes (pure; see expiry.h for the words).
+ *
+ * Every sum saturates: the server's timestamps end far from the edges of 64
+ * bits, but a table may be written by hand and a clock may be wrong.
+ */
+#include "rows/expiry.h"
+
+/* Add two signed numbers, stopping at the ends of the range. */
+static int64_t
+saturating_add(int64_t a, int64_t b)
+{
+	if (b > 0 && a > INT64_MAX - b)
+		return INT64_MAX;
+	if (b < 0 && a < INT64_MIN - b)
+		return INT64_MIN;
+	return a + b;
+}
+
+/*
+ * Convert an interval's parts to elapsed microseconds, a day being 24 hours,
+ * and check it against [least, most].  Months are refused, since they have no
+ * length; an infinite interval (PostgreSQL 17) carries INT32_MAX or INT32_MIN
+ * months and is refused with them.  *result is set only for SS_DURATION_OK.
+ */
+SsDurationCheck
+ss_duration(int32_t months, int32_t days, int64_t usec, int64_t least, int64_t most,
+			int64_t *result)
+{
+	int64_t whole;
+	int64_t total;
+
+	if (months != 0)
+		return SS_DURATION_MONTHS;
+
+	/* whole days from both parts first, so that neither alone can overflow */
+	whole = days + usec / SS_USEC_PER_DAY;
+	usec %= SS_USEC_PER_DAY;
+	if (whole > INT64_MAX / SS_USEC_PER_DAY)
+		total = INT64_MAX;
+	else if (whole < INT64_MIN / SS_USEC_PER_DAY)
+		total = INT64_MIN;
+	else
+		total = saturating_add(whole * SS_USEC_PER_DAY, usec);
+
+	if (total < least)
+		return SS_DURATION_TOO_SHORT;
+	if (total > most)
+		return SS_DURATION_TOO_LONG;
+	*result = total;
+	return SS_DURATION_OK;
+}
+
+/*
+ * When a session ends that is used now: now + ttl, but no later than
+ * max_lifetime after its creation (SS_NO_LIMIT for none).
+ */
+int64_t
+ss_expiry(int64_t now, int64_t ttl, int64_t created_at, int64_t max_lifetime)
+{
+	int64_t expiry = saturating_add(now, ttl);
+
+	if (max_lifetime != SS_NO_LIMIT)
+	{
+		int64_t limit = saturating_add(created_at, max_lifetime);
+
+		if (limit < expiry)
+			expiry = limit;
+	}
+	return expiry;
+}
+
+/* The precision of sliding expiry: an eighth of the ttl, at most 5 minutes. */
+int64_t
+ss_slack(int64_t ttl)
+{
+	int64_t slack = ttl / 8;
+
+	return slack < SS_SLACK_MAX ? slack : SS_SLACK_MAX;
+}
+
+/*
+ * Lower check_at to the end of the row's usefulness.  A living row is worth a
+ * look at its expiry; a tombstone (expired, dead_until in the future) when it
+ * may go.  Never raises: only the purge does, by passing its own check_at.
+ * dead_until is INT64_MIN where there is none.
+ */
+int64_t
+ss_check_at(int64_t check_at, int64_t expires_at, int64_t dead_until)
+{
+	int64_t end = expires_at > dead_until ? expires_at : dead_until;
+
+	return check_at < end ? check_at : end;
+}

@@ -1,0 +1,44 @@
+/*
+ * expiry.h
+ *		The arithmetic of lifetimes.
+ *
+ * Pure C: no server headers, so that test/unit can drive every edge. Times are
+ * microseconds on the server's own scale (TimestampTz), durations are
+ * microseconds.  An "expiry" is the first instant at which a session is no
+ * longer alive: a session lives while now < expiry.
+ */
+#ifndef SS_EXPIRY_H
+#define SS_EXPIRY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SS_USEC_PER_MSEC INT64_C(1000)
+#define SS_USEC_PER_SEC INT64_C(1000000)
+#define SS_USEC_PER_DAY (INT64_C(86400) * SS_USEC_PER_SEC)
+
+/* A ttl is 1 ms to 100 years of 365.25 days. */
+#define SS_TTL_MIN SS_USEC_PER_MSEC
+#define SS_TTL_MAX (INT64_C(36525) * SS_USEC_PER_DAY)
+
+/* "No limit", for max_lifetime. */
+#define SS_NO_LIMIT INT64_C(-1)
+
+/* Slack is an eighth of the ttl, and never more than this. */
+#define SS_SLACK_MAX (INT64_C(300) * SS_USEC_PER_SEC)
+
+typedef enum SsDurationCheck
+{
+	SS_DURATION_OK,
+	SS_DURATION_MONTHS,    /* has no fixed length */
+	SS_DURATION_TOO_SHORT, /* below the least that is allowed, or negative */
+	SS_DURATION_TOO_LONG   /* above the most that is allowed */
+} SsDurationCheck;
+
+extern SsDurationCheck ss_duration(int32_t months, int32_t days, int64_t usec, int64_t least,
+								   int64_t most, int64_t *result);
+extern int64_t ss_expiry(int64_t now, int64_t ttl, int64_t created_at, int64_t max_lifetime);
+extern int64_t ss_slack(int64_t ttl);
+extern int64_t ss_check_at(int64_t check_at, int64_t expires_at, int64_t dead_until);
+
+#endif

@@ -1,0 +1,302 @@
+/*
+ * home.c
+ *		Where our tables are, acting as their owner, and prepared SQL on them.
+ *
+ * The extension may live in any schema of any name, so its tables are found
+ * through pg_extension, never through the search_path, and remembered until an
+ * invalidation says that one of them, or a schema, changed.
+ *
+ * All SQL on our tables runs between ss_home_enter and ss_home_leave: as the
+ * owner of the tables, in a security-restricted context, past row-level
+ * policies.  The caller was checked before (api/args.c).  There is no PG_TRY:
+ * on ERROR the (sub)transaction's abort puts user and context back, and SPI
+ * ends with it.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "rows/home.h"
+
+static SsHome current;
+static bool current_valid = false;
+static uint64 identity = 1;      /* changes when the tables become others */
+static uint64 invalidations = 1; /* counts what may have made a plan stale */
+static SsHomeHook hooks[4];
+static int nhooks = 0;
+
+static void
+relcache_callback(Datum arg, Oid relid)
+{
+	if (relid != InvalidOid && relid != current.sessions && relid != current.namespaces)
+		return;
+	current_valid = false;
+	invalidations++;
+	for (int i = 0; i < nhooks; i++)
+		hooks[i](relid);
+}
+
+static void
+syscache_callback(Datum arg, int cacheid, uint32 hashvalue)
+{
+	current_valid = false;
+	invalidations++;
+}
+
+/* Have a function called when the cache entry of one of our tables falls. */
+void
+ss_home_on_invalidation(SsHomeHook hook)
+{
+	Assert(nhooks < (int) lengthof(hooks));
+	hooks[nhooks++] = hook;
+}
+
+/* The schema that the extension is installed in, or InvalidOid. */
+static Oid
+extension_schema(void)
+{
+	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple tuple;
+	Oid schema = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("session_store"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return schema;
+}
+
+/* The owner of a relation, or InvalidOid when it is gone. */
+static Oid
+relation_owner(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
+}
+
+/*
+ * Find the extension in this database.  False when it is not there (or is in
+ * the middle of being installed or dropped).
+ */
+bool
+ss_home_find(SsHome *home)
+{
+	static bool registered = false;
+	SsHome found = {0};
+	char *name;
+
+	if (!registered)
+	{
+		CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
+		CacheRegisterSyscacheCallback(NAMESPACEOID, syscache_callback, (Datum) 0);
+		registered = true;
+	}
+	AcceptInvalidationMessages();
+	if (current_valid)
+	{
+		*home = current;
+		return true;
+	}
+
+	found.schema = extension_schema();
+	if (!OidIsValid(found.schema))
+		return false;
+	found.sessions = get_relname_relid("conversation_sessions", found.schema);
+	found.namespaces = get_relname_relid("session_namespaces", found.schema);
+	found.namespaces_pkey = get_relname_relid("session_namespaces_pkey", found.schema);
+	found.owner = relation_owner(found.sessions);
+	name = get_namespace_name(found.schema);
+	if (!OidIsValid(found.sessions) || !OidIsValid(found.namespaces) ||
+		!OidIsValid(found.namespaces_pkey) || !OidIsValid(found.owner) || name == NULL)
+		return false;
+	found.schema_name = MemoryContextStrdup(TopMemoryContext, quote_identifier(name));
+
+	/*
+	 * Plans outlive an invalidation unless the tables became others.  The old
+	 * name may still be in the hands of an outer call: it is left to the
+	 * context rather than freed, which costs a few bytes per rename.
+	 */
+	if (current.schema_name != NULL && strcmp(current.schema_name, found.schema_name) == 0)
+	{
+		pfree(found.schema_name);
+		found.schema_name = current.schema_name;
+	}
+	if (found.sessions != current.sessions || found.namespaces != current.namespaces ||
+		found.owner != current.owner || found.schema_name != current.schema_name)
+		identity++;
+	current = found;
+	current_valid = true;
+	*home = current;
+	return true;
+}
+
+/* As ss_home_find, for callers that cannot do without. */
+void
+ss_home_get(SsHome *home)
+{
+	if (!ss_home_find(home))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("session_store is not installed in this database"),
+						errhint("Run CREATE EXTENSION session_store.")));
+}
+
+/* Become the owner of the tables, and connect to SPI. */
+void
+ss_home_enter(SsActing *acting)
+{
+	SsHome home;
+
+	ss_home_get(&home);
+	acting->outer = CurrentMemoryContext;
+	GetUserIdAndSecContext(&acting->user, &acting->sec_context);
+	SetUserIdAndSecContext(home.owner, acting->sec_context | SECURITY_LOCAL_USERID_CHANGE |
+										   SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+	SPI_connect();
+}
+
+/* Be the caller again. */
+void
+ss_home_leave(SsActing *acting)
+{
+	SPI_finish();
+	SetUserIdAndSecContext(acting->user, acting->sec_context);
+	MemoryContextSwitchTo(acting->outer);
+}
+
+/* Expand {sessions} and {=}; see home.h. */
+static char *
+expand(const char *sql)
+{
+	static const struct
+	{
+		const char *word;
+		const char *name;
+	} names[] = {{"sessions", "conversation_sessions"},
+				 {"namespaces", "session_namespaces"},
+				 {"events", "session_events"},
+				 {"samples", "session_samples"},
+				 {"effective", "session_effective_expiry"}};
+	StringInfoData out;
+
+	initStringInfo(&out);
+	for (const char *p = sql; *p; p++)
+	{
+		const char *end;
+		int len;
+		bool known = false;
+
+		if (*p != '{' || (end = strchr(p, '}')) == NULL || p[1] == '}')
+		{
+			appendStringInfoChar(&out, *p);
+			continue;
+		}
+		len = (int) (end - p - 1);
+		for (int i = 0; i < (int) lengthof(names) && !known; i++)
+			if (strlen(names[i].word) == len && strncmp(names[i].word, p + 1, len) == 0)
+			{
+				appendStringInfo(&out, "%s.%s", current.schema_name, names[i].name);
+				known = true;
+			}
+		if (!known)
+			appendStringInfo(&out, "OPERATOR(pg_catalog.%.*s)", len, p + 1);
+		p = end;
+	}
+	return out.data;
+}
+
+/* Prepare a plan for the present home, dropping one made for an earlier. */
+static void
+prepare(SsPlan *plan)
+{
+	SPIPlanPtr fresh;
+
+	if (plan->plan != NULL)
+	{
+		SPIPlanPtr old = plan->plan;
+
+		plan->plan = NULL;
+		SPI_freeplan(old);
+	}
+	fresh = SPI_prepare_cursor(expand(plan->sql), plan->nargs, plan->argtypes,
+							   CURSOR_OPT_GENERIC_PLAN);
+	if (fresh == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", plan->sql, SPI_result_code_string(SPI_result));
+	if (SPI_keepplan(fresh) != 0)
+		elog(ERROR, "could not keep the plan of \"%s\"", plan->sql);
+	plan->plan = fresh;
+	plan->home_identity = identity;
+	plan->settled = 0;
+}
+
+/*
+ * Run a prepared statement; SPI_tuptable and the count of rows tell the result.
+ *
+ * A generic plan that was made while the table was tiny would be a sequential
+ * scan, and would stay one while the table grows.  Every statement of ours has
+ * an index that serves it, so the planner is told so whenever it may plan anew:
+ * on the first run after anything invalidated the table.  The settings are not
+ * touched on any other run, for that would cost as much as the statement.
+ */
+uint64
+ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, long limit)
+{
+	uint64 seen = invalidations;
+	int nest = -1;
+	int rc;
+
+	if (plan->plan == NULL || plan->home_identity != identity)
+		prepare(plan);
+	if (plan->settled != invalidations)
+	{
+		nest = NewGUCNestLevel();
+		(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option("enable_sort", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
+		(void) set_config_option("enable_bitmapscan", "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	}
+
+	if (mode == SS_PLAN_LATEST)
+		rc = SPI_execute_snapshot(plan->plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot,
+								  false, true, limit);
+	else
+		rc = SPI_execute_plan(plan->plan, values, nulls, mode == SS_PLAN_READ, limit);
+
+	if (nest >= 0)
+	{
+		AtEOXact_GUC(true, nest);
+		plan->settled = seen;
+	}
+	if (rc < 0)
+		elog(ERROR, "could not run \"%s\": %s", plan->sql, SPI_result_code_string(rc));
+	return SPI_processed;
+}

@@ -1,0 +1,62 @@
+/*
+ * home.h
+ *		Where our tables are, acting as their owner, and prepared SQL on them.
+ */
+#ifndef SS_HOME_H
+#define SS_HOME_H
+
+#include "executor/spi.h"
+
+typedef struct SsHome
+{
+	Oid schema;
+	Oid sessions;        /* conversation_sessions */
+	Oid namespaces;      /* session_namespaces */
+	Oid namespaces_pkey; /* its index on name */
+	Oid owner;           /* of conversation_sessions: whom the functions act as */
+	char *schema_name;   /* quoted, ready for SQL */
+} SsHome;
+
+/* What ss_home_enter found, for ss_home_leave to put back. */
+typedef struct SsActing
+{
+	Oid user;
+	int sec_context;
+	MemoryContext outer; /* the caller's context: results go there */
+} SsActing;
+
+/*
+ * A statement on our tables, prepared once per backend.  In the text {sessions}
+ * stands for a table of ours and {=} for OPERATOR(pg_catalog.=), so that no
+ * search_path can give either another meaning.
+ */
+typedef struct SsPlan
+{
+	const char *sql;
+	int nargs;
+	Oid argtypes[16];
+	/* filled by ss_plan_run */
+	SPIPlanPtr plan;
+	uint64 home_identity; /* prepared for this home */
+	uint64 settled;       /* planned since this invalidation count */
+} SsPlan;
+
+typedef enum SsPlanMode
+{
+	SS_PLAN_READ,  /* the caller's snapshot; nothing is changed */
+	SS_PLAN_WRITE, /* sees all that this transaction may see now */
+	SS_PLAN_LATEST /* as SS_PLAN_WRITE, but at every isolation level the latest */
+} SsPlanMode;
+
+extern bool ss_home_find(SsHome *home);
+extern void ss_home_get(SsHome *home);
+extern void ss_home_enter(SsActing *acting);
+extern void ss_home_leave(SsActing *acting);
+extern uint64 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode,
+						  long limit);
+
+/* Called with the oid of a table of ours (or 0 for all) whose cache entry fell. */
+typedef void (*SsHomeHook)(Oid relid);
+extern void ss_home_on_invalidation(SsHomeHook hook);
+
+#endif

@@ -1,0 +1,266 @@
+/*
+ * namespace_guard.c
+ *		The trigger on session_namespaces: refuses nonsense, and tells every
+ *		backend that a policy changed.
+ *
+ * Key prefixes must not begin one another, for the keys of two namespaces would
+ * meet in the cache, and an access rule by prefix would let one service read the
+ * other's sessions.  No index can say that, so the writers of prefixes are
+ * serialised: each takes a lock on the table as an object (not as a relation,
+ * which would deadlock with the locks that the statements already hold), keeps
+ * it to the end of its transaction, and compares with all rows of a new snapshot.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "rows/expiry.h"
+#include "rows/home.h"
+#include "rows/names.h"
+#include "rows/namespace_row.h"
+#include "rows/namespaces.h"
+
+/* The pusher's own keys begin so. */
+#define RESERVED_PREFIX "session_store:"
+#define PREFIX_MAX 100
+
+PG_FUNCTION_INFO_V1(session_namespaces_guard);
+
+static void
+refuse(const char *column, const char *what, const char *hint)
+{
+	ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION), errmsg("invalid %s for a namespace", column),
+					errdetail("%s", what), hint ? errhint("%s", hint) : 0));
+}
+
+static bool
+begins(const char *a, const char *b)
+{
+	return strncmp(a, b, strlen(a)) == 0;
+}
+
+static void
+check_prefix(const char *column, const char *prefix)
+{
+	int len = strlen(prefix);
+
+	if (len < 1 || len > PREFIX_MAX)
+		refuse(column, "A prefix is 1 to 100 bytes.", NULL);
+	if (!ss_name_is_plain(prefix, len))
+		refuse(column, "A prefix holds no control characters.", NULL);
+	/* either way round: the prefix "session_" and the id "store:lease" meet it, too */
+	if (begins(RESERVED_PREFIX, prefix) || begins(prefix, RESERVED_PREFIX))
+		refuse(column,
+			   "Keys that begin with \"" RESERVED_PREFIX "\" belong to session_store itself.",
+			   "Choose another prefix, such as the name of the service and a colon.");
+}
+
+static void
+check_duration(const char *column, Datum value, int64 least)
+{
+	Interval *span = DatumGetIntervalP(value);
+	int64 ignored;
+
+	switch (ss_duration(span->month, span->day, span->time, least, SS_TTL_MAX, &ignored))
+	{
+		case SS_DURATION_OK:
+			break;
+		case SS_DURATION_MONTHS:
+			refuse(column, "Months and years have no fixed length, and infinity has none at all.",
+				   "Give days, hours, minutes or seconds; a day is 24 hours.");
+			break;
+		case SS_DURATION_TOO_SHORT:
+			refuse(column,
+				   least > 0 ? "It must be at least 1 millisecond." : "It must not be negative.",
+				   NULL);
+			break;
+		case SS_DURATION_TOO_LONG:
+			refuse(column, "It must be at most 100 years of 365.25 days.", NULL);
+			break;
+	}
+}
+
+/* BEFORE INSERT OR UPDATE: check one row by itself, filling in its prefix. */
+static HeapTuple
+check_row(TriggerData *trigdata, HeapTuple tuple)
+{
+	TupleDesc desc = RelationGetDescr(trigdata->tg_relation);
+	Datum values[Natts_session_namespaces];
+	bool nulls[Natts_session_namespaces];
+	char *name;
+
+	ss_ns_deform(tuple, desc, values, nulls);
+	if (nulls[NS_NAME])
+		return tuple; /* NOT NULL will say it */
+	name = TextDatumGetCString(values[NS_NAME]);
+	if (strlen(name) < 1 || strlen(name) > SS_NAMESPACE_MAX)
+		refuse("name", "A namespace's name is 1 to 63 bytes.", NULL);
+	if (!ss_name_is_plain(name, strlen(name)))
+		refuse("name", "A namespace's name holds no control characters.", NULL);
+
+	if (nulls[NS_KEY_PREFIX])
+	{
+		int column = NS_KEY_PREFIX + 1;
+		bool null = false;
+		char *prefix = strcmp(name, SS_DEFAULT_NAMESPACE) == 0 ? pstrdup(SS_DEFAULT_PREFIX)
+															   : psprintf("%s:", name);
+
+		values[NS_KEY_PREFIX] = CStringGetTextDatum(prefix);
+		nulls[NS_KEY_PREFIX] = false;
+		tuple = heap_modify_tuple_by_cols(tuple, desc, 1, &column, &values[NS_KEY_PREFIX], &null);
+	}
+	check_prefix("key_prefix", TextDatumGetCString(values[NS_KEY_PREFIX]));
+	if (!nulls[NS_TAIL_PREFIX])
+		check_prefix("tail_prefix", TextDatumGetCString(values[NS_TAIL_PREFIX]));
+	if (!nulls[NS_TTL])
+		check_duration("ttl", values[NS_TTL], SS_TTL_MIN);
+	if (!nulls[NS_MAX_LIFETIME])
+		check_duration("max_lifetime", values[NS_MAX_LIFETIME], SS_TTL_MIN);
+	if (!nulls[NS_CACHE_TTL])
+		check_duration("cache_ttl", values[NS_CACHE_TTL], SS_TTL_MIN);
+	if (!nulls[NS_TOMBSTONE])
+		check_duration("tombstone", values[NS_TOMBSTONE], 0);
+	if (!nulls[NS_EVENTS_KEEP])
+		check_duration("events_keep", values[NS_EVENTS_KEEP], 0);
+	if (!nulls[NS_ALLOWED_ROLES])
+	{
+		ArrayType *roles = DatumGetArrayTypeP(values[NS_ALLOWED_ROLES]);
+
+		if (ARR_NDIM(roles) > 1 || array_contains_nulls(roles))
+			refuse("allowed_roles", "It must be a plain array of role names, without NULL.", NULL);
+	}
+	return tuple;
+}
+
+/* Complain when two prefixes begin one another. */
+static void
+compare(const char *name, const char *prefix, const char *other_name, const char *other)
+{
+	if (prefix != NULL && other != NULL && (begins(prefix, other) || begins(other, prefix)))
+		ereport(ERROR, (errcode(ERRCODE_EXCLUSION_VIOLATION),
+						errmsg("prefix \"%s\" of namespace \"%s\" meets prefix \"%s\" of namespace "
+							   "\"%s\"",
+							   prefix, name, other, other_name),
+						errdetail("One of two prefixes must not begin the other, or keys of two "
+								  "namespaces could be the same."),
+						errhint("End each prefix in a separator, such as a colon.")));
+}
+
+static char *
+text_or_null(Datum value, bool null)
+{
+	return null ? NULL : TextDatumGetCString(value);
+}
+
+/*
+ * AFTER a change: compare the prefixes of one namespace with all others.  name
+ * is "default" and its prefixes the built-in ones when its row was deleted.
+ */
+static void
+check_overlap(Relation rel, const char *name, const char *key, const char *tail)
+{
+	bool default_seen = strcmp(name, SS_DEFAULT_NAMESPACE) == 0;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	LockDatabaseObject(RelationRelationId, RelationGetRelid(rel), 1, ExclusiveLock);
+	/* what this statement wrote must be seen by the scan's new snapshot */
+	CommandCounterIncrement();
+
+	compare(name, key, name, tail);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Datum values[Natts_session_namespaces];
+		bool nulls[Natts_session_namespaces];
+		char *other;
+		char *other_key;
+		char *other_tail;
+
+		ss_ns_deform(tuple, RelationGetDescr(rel), values, nulls);
+		other = TextDatumGetCString(values[NS_NAME]);
+		if (strcmp(other, SS_DEFAULT_NAMESPACE) == 0)
+			default_seen = true;
+		if (strcmp(other, name) == 0)
+			continue;
+		other_key = text_or_null(values[NS_KEY_PREFIX], nulls[NS_KEY_PREFIX]);
+		other_tail = text_or_null(values[NS_TAIL_PREFIX], nulls[NS_TAIL_PREFIX]);
+		compare(name, key, other, other_key);
+		compare(name, key, other, other_tail);
+		compare(name, tail, other, other_key);
+		compare(name, tail, other, other_tail);
+	}
+	systable_endscan(scan);
+	if (!default_seen)
+	{
+		compare(name, key, SS_DEFAULT_NAMESPACE, SS_DEFAULT_PREFIX);
+		compare(name, tail, SS_DEFAULT_NAMESPACE, SS_DEFAULT_PREFIX);
+	}
+}
+
+/* Does a deleted or renamed row bring the built-in "default" back? */
+static bool
+was_default(HeapTuple tuple, TupleDesc desc)
+{
+	bool null;
+	Datum name = heap_getattr(tuple, NS_NAME + 1, desc, &null);
+
+	return !null && strcmp(TextDatumGetCString(name), SS_DEFAULT_NAMESPACE) == 0;
+}
+
+Datum
+session_namespaces_guard(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	Relation rel;
+	TupleDesc desc;
+	SsHome home;
+	HeapTuple tuple;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("session_namespaces_guard() is a trigger")));
+	rel = trigdata->tg_relation;
+	desc = RelationGetDescr(rel);
+	ss_home_get(&home);
+	if (RelationGetRelid(rel) != home.namespaces)
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("session_namespaces_guard() works on session_namespaces only")));
+
+	tuple = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple
+														: trigdata->tg_trigtuple;
+	if (TRIGGER_FIRED_BEFORE(trigdata->tg_event))
+		return PointerGetDatum(check_row(trigdata, tuple));
+
+	CacheInvalidateRelcache(rel);
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+		return PointerGetDatum(NULL);
+
+	if (!TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+	{
+		Datum values[Natts_session_namespaces];
+		bool nulls[Natts_session_namespaces];
+
+		ss_ns_deform(tuple, desc, values, nulls);
+		check_overlap(rel, TextDatumGetCString(values[NS_NAME]),
+					  TextDatumGetCString(values[NS_KEY_PREFIX]),
+					  text_or_null(values[NS_TAIL_PREFIX], nulls[NS_TAIL_PREFIX]));
+	}
+	if (!TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && was_default(trigdata->tg_trigtuple, desc) &&
+		(TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) || !was_default(tuple, desc)))
+		check_overlap(rel, SS_DEFAULT_NAMESPACE, SS_DEFAULT_PREFIX, NULL);
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,307 @@
+/*
+ * namespaces.c
+ *		Policies: the rows of session_namespaces, as the calls see them.
+ *
+ * Each backend keeps the policies that it used.  The trigger on the table
+ * (namespace_guard.c) invalidates the table's relation cache entry with each
+ * change; that message is transactional, reaches every backend and standby, and
+ * empties this cache.  Policies are read with a snapshot taken for the purpose,
+ * never with the transaction's: an old one would be remembered past the message
+ * that it came after.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "rows/expiry.h"
+#include "rows/home.h"
+#include "rows/namespace_row.h"
+#include "rows/namespaces.h"
+
+static MemoryContext policies_context = NULL;
+static HTAB *policies = NULL;
+static bool policies_stale = false;
+static uint64 policies_generation = 1; /* counts invalidations */
+static uint64 roles_generation = 1;
+
+static void
+namespaces_changed(Oid relid)
+{
+	policies_stale = true;
+	policies_generation++;
+}
+
+static void
+roles_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	roles_generation++;
+}
+
+/* Make the table of policies, or empty it when the table of rows changed. */
+static void
+refresh(void)
+{
+	HASHCTL ctl = {0};
+	static bool registered = false;
+
+	if (!registered)
+	{
+		ss_home_on_invalidation(namespaces_changed);
+		CacheRegisterSyscacheCallback(AUTHOID, roles_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, roles_changed, (Datum) 0);
+		registered = true;
+	}
+	if (policies != NULL && !policies_stale)
+		return;
+
+	policies = NULL;
+	if (policies_context == NULL)
+		policies_context = AllocSetContextCreate(TopMemoryContext, "session_store policies",
+												 ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(policies_context);
+	ctl.keysize = SS_NAMESPACE_MAX + 1;
+	ctl.entrysize = sizeof(SsPolicy);
+	ctl.hcxt = policies_context;
+	policies = hash_create("session_store policies", 16, &ctl,
+						   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	policies_stale = false;
+}
+
+/* The policy of "default" while it has no row. */
+static void
+built_in(SsPolicy *policy)
+{
+	policy->ttl = SS_DEFAULT_TTL;
+	policy->max_lifetime = SS_NO_LIMIT;
+	policy->tombstone = INT64CONST(300) * USECS_PER_SEC;
+	policy->max_bytes = 8 * 1024 * 1024;
+	policy->evict = true;
+	policy->sliding = true;
+	policy->nroles = -1;
+}
+
+/* The bytes of an interval that the trigger has let in, so it converts. */
+static int64
+duration(Datum value)
+{
+	Interval *span = DatumGetIntervalP(value);
+	int64 result;
+
+	if (ss_duration(span->month, span->day, span->time, 0, PG_INT64_MAX, &result) != SS_DURATION_OK)
+		return SS_TTL_MIN;
+	return result;
+}
+
+/* Translate a row of session_namespaces. */
+static void
+from_row(SsPolicy *policy, HeapTuple tuple, TupleDesc desc)
+{
+	Datum values[Natts_session_namespaces];
+	bool nulls[Natts_session_namespaces];
+
+	ss_ns_deform(tuple, desc, values, nulls);
+	policy->ttl = duration(values[NS_TTL]);
+	policy->max_lifetime = nulls[NS_MAX_LIFETIME] ? SS_NO_LIMIT : duration(values[NS_MAX_LIFETIME]);
+	policy->tombstone = duration(values[NS_TOMBSTONE]);
+	policy->max_bytes = DatumGetInt64(values[NS_MAX_BYTES]);
+	policy->max_per_owner = nulls[NS_MAX_SESSIONS_PER_OWNER]
+								? 0
+								: DatumGetInt32(values[NS_MAX_SESSIONS_PER_OWNER]);
+	policy->evict = strcmp(TextDatumGetCString(values[NS_ON_QUOTA]), "evict") == 0;
+	policy->sliding = DatumGetBool(values[NS_SLIDING]);
+	policy->audit = DatumGetBool(values[NS_AUDIT]);
+	policy->owner_isolation = DatumGetBool(values[NS_OWNER_ISOLATION]);
+	policy->nroles = -1;
+	if (!nulls[NS_ALLOWED_ROLES])
+	{
+		Datum *elems;
+		bool *elem_nulls;
+
+		deconstruct_array(DatumGetArrayTypeP(values[NS_ALLOWED_ROLES]), NAMEOID, NAMEDATALEN, false,
+						  TYPALIGN_CHAR, &elems, &elem_nulls, &policy->nroles);
+		policy->roles = MemoryContextAlloc(policies_context,
+										   sizeof(NameData) * Max(policy->nroles, 1));
+		for (int i = 0; i < policy->nroles; i++)
+			if (elem_nulls[i])
+				memset(&policy->roles[i], 0, sizeof(NameData));
+			else
+				policy->roles[i] = *DatumGetName(elems[i]);
+	}
+}
+
+/*
+ * The cached policy of a namespace, or NULL when there is none.  The pointer is
+ * good until the next look-up.  Unknown names are not remembered.
+ */
+static SsPolicy *
+lookup(const char *name, int len)
+{
+	char key[SS_NAMESPACE_MAX + 1] = {0};
+	SsPolicy *entry;
+	SsPolicy fresh;
+	uint64 generation;
+	SsHome home;
+	Relation rel;
+	SysScanDesc scan;
+	ScanKeyData skey;
+	HeapTuple tuple;
+	bool exists;
+	MemoryContext scratch;
+	MemoryContext old;
+
+	if (len < 1 || len > SS_NAMESPACE_MAX || memchr(name, '\0', len) != NULL)
+		return NULL;
+	memcpy(key, name, len);
+
+	ss_home_get(&home);
+	refresh();
+	entry = hash_search(policies, key, HASH_FIND, NULL);
+	if (entry != NULL)
+		return entry;
+
+	scratch = AllocSetContextCreate(CurrentMemoryContext, "session_store policy",
+									ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(scratch);
+	do
+	{
+		refresh();
+		generation = policies_generation;
+		memset(&fresh, 0, sizeof(fresh));
+		memcpy(fresh.name, key, sizeof(key));
+
+		/* without a snapshot of its own, a system scan takes a new one */
+		rel = table_open(home.namespaces, AccessShareLock);
+		ScanKeyInit(&skey, 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(key));
+		scan = systable_beginscan(rel, home.namespaces_pkey, true, NULL, 1, &skey);
+		tuple = systable_getnext(scan);
+		exists = HeapTupleIsValid(tuple);
+		if (exists)
+			from_row(&fresh, tuple, RelationGetDescr(rel));
+		else if (strcmp(key, SS_DEFAULT_NAMESPACE) == 0)
+		{
+			built_in(&fresh);
+			exists = true;
+		}
+		systable_endscan(scan);
+		table_close(rel, AccessShareLock);
+		/* changed while we read: what we read may be older than the message */
+	} while (generation != policies_generation);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
+
+	if (!exists)
+		return NULL;
+	entry = hash_search(policies, key, HASH_ENTER, NULL);
+	*entry = fresh;
+	return entry;
+}
+
+/* Copy out the policy of a namespace; false when there is no such namespace. */
+bool
+ss_ns_find(const char *name, int len, SsPolicy *policy)
+{
+	SsPolicy *found = lookup(name, len);
+
+	if (found == NULL)
+		return false;
+	*policy = *found;
+	policy->roles = NULL; /* belongs to the cache */
+	return true;
+}
+
+/*
+ * May this role use the namespace?  The roles that are named, those that have
+ * their privileges, and whoever has those of the tables' owner.
+ */
+bool
+ss_ns_allows(const char *name, int len, Oid role)
+{
+	SsPolicy *policy = lookup(name, len);
+	SsHome home;
+	bool allowed;
+
+	if (policy == NULL)
+		return false;
+	if (policy->nroles < 0)
+		return true;
+	if (policy->memo_role == role && policy->memo_generation == roles_generation)
+		return policy->memo_allowed;
+
+	ss_home_get(&home);
+	allowed = has_privs_of_role(role, home.owner);
+	for (int i = 0; i < policy->nroles && !allowed; i++)
+	{
+		/* a role that does not exist (any more) allows nobody */
+		Oid named = get_role_oid(NameStr(policy->roles[i]), true);
+
+		allowed = OidIsValid(named) && has_privs_of_role(role, named);
+	}
+
+	/* the checks may have read catalogs, and so emptied the cache: look again */
+	policy = lookup(name, len);
+	if (policy != NULL)
+	{
+		policy->memo_role = role;
+		policy->memo_generation = roles_generation;
+		policy->memo_allowed = allowed;
+	}
+	return allowed;
+}
+
+/*
+ * Who the caller is to a namespace with owner_isolation: the "sub" of the JWT
+ * claims that PostgREST and Supabase set, or NULL.
+ */
+char *
+ss_ns_caller_subject(void)
+{
+	const char *claims = GetConfigOption("request.jwt.claims", true, false);
+	Jsonb *parsed;
+	JsonbValue value;
+
+	if (claims == NULL || claims[0] == '\0')
+		return NULL;
+	parsed = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(claims)));
+	if (!JB_ROOT_IS_OBJECT(parsed) ||
+		getKeyJsonValueFromContainer(&parsed->root, "sub", 3, &value) == NULL ||
+		value.type != jbvString)
+		return NULL;
+	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+/* Are owners kept apart, as far as this role is concerned? */
+bool
+ss_ns_isolates(const SsPolicy *policy, Oid role)
+{
+	return policy->owner_isolation && !has_bypassrls_privilege(role);
+}
+
+/* With owner_isolation: is a session of this owner the caller's? */
+bool
+ss_ns_owner_visible(const SsPolicy *policy, Datum owner, bool owner_null, Oid role)
+{
+	char *subject;
+
+	if (!ss_ns_isolates(policy, role))
+		return true;
+	if (owner_null || (subject = ss_ns_caller_subject()) == NULL)
+		return false;
+	return strlen(subject) == VARSIZE_ANY_EXHDR(DatumGetPointer(owner)) &&
+		   memcmp(subject, VARDATA_ANY(DatumGetPointer(owner)), strlen(subject)) == 0;
+}

@@ -1,0 +1,41 @@
+/*
+ * namespaces.h
+ *		Policies: the rows of session_namespaces, as the calls see them.
+ */
+#ifndef SS_NAMESPACES_H
+#define SS_NAMESPACES_H
+
+#define SS_NAMESPACE_MAX 63
+#define SS_DEFAULT_NAMESPACE "default"
+#define SS_DEFAULT_PREFIX "session:"
+#define SS_DEFAULT_TTL (INT64CONST(3600) * USECS_PER_SEC)
+#define SS_DEFAULT_EVENTS_KEEP (INT64CONST(30) * USECS_PER_DAY)
+
+/* What a row of session_namespaces says, ready for use. */
+typedef struct SsPolicy
+{
+	char name[SS_NAMESPACE_MAX + 1]; /* hash key, zero padded */
+	int64 ttl;
+	int64 max_lifetime; /* SS_NO_LIMIT for none */
+	int64 tombstone;
+	int64 max_bytes;
+	int32 max_per_owner; /* 0 for no limit */
+	bool evict;          /* at the limit: evict the oldest, else refuse */
+	bool sliding;
+	bool audit;
+	bool owner_isolation;
+	/* who may: memo of the last role asked about */
+	int nroles; /* -1: whoever may execute */
+	NameData *roles;
+	Oid memo_role;
+	bool memo_allowed;
+	uint64 memo_generation;
+} SsPolicy;
+
+extern bool ss_ns_find(const char *name, int len, SsPolicy *policy);
+extern bool ss_ns_allows(const char *name, int len, Oid role);
+extern bool ss_ns_isolates(const SsPolicy *policy, Oid role);
+extern bool ss_ns_owner_visible(const SsPolicy *policy, Datum owner, bool owner_null, Oid role);
+extern char *ss_ns_caller_subject(void);
+
+#endif

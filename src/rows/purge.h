@@ -1,0 +1,25 @@
+/*
+ * purge.h
+ *		Removing what is dead, at the cost of what is dead.
+ */
+#ifndef SS_PURGE_H
+#define SS_PURGE_H
+
+#include "rows/home.h"
+
+typedef struct SsPurge
+{
+	/* in */
+	TimestampTz from; /* rows to be looked at before this were looked at already */
+	Datum ns;         /* one namespace, or 0 for all */
+	int64 limit;      /* rows to look at */
+	/* out */
+	int64 looked;      /* rows that were due; less than limit: no more are */
+	int64 removed;     /* of them dead, and gone */
+	TimestampTz up_to; /* check_at of the last that was looked at */
+} SsPurge;
+
+extern void ss_purge_batch(SsPurge *purge, Oid actor);
+extern bool ss_purge_oldest(TimestampTz *check_at);
+
+#endif

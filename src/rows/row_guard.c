@@ -1,0 +1,283 @@
+/*
+ * row_guard.c
+ *		The trigger that keeps the invariants of conversation_sessions.
+ *
+ * It fires for the calls, plain SQL, COPY and logical replication alike (ENABLE
+ * ALWAYS), so that the table can be changed by hand without harm:
+ *
+ *	- ids and owners are 1 to 200 bytes without control characters
+ *	- ttl is between 1 ms and 100 years; expires_at is finite
+ *	- version never runs backwards, and counts every change of data or owner:
+ *	  greatest(new, old + 1), so that restored and replicated rows keep theirs
+ *	- check_at is never later than the end of the row
+ *	- last_seq never runs backwards
+ *
+ * What a statement leaves NULL in an INSERT is filled in from the policy.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "utils/datum.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "rows/expiry.h"
+#include "rows/home.h"
+#include "rows/names.h"
+#include "rows/namespaces.h"
+#include "rows/sessions.h"
+
+PG_FUNCTION_INFO_V1(session_row_guard);
+
+/* Attribute numbers; the install script has the same order. */
+enum
+{
+	ROW_CREATED_AT = 1,
+	ROW_CHECK_AT,
+	ROW_TTL,
+	ROW_NAMESPACE,
+	ROW_SESSION_ID,
+	ROW_OWNER_ID,
+	ROW_LAST_SEQ,
+	ROW_MESSAGE_COUNT,
+	ROW_VERSION,
+	ROW_UPDATED_AT,
+	ROW_EXPIRES_AT,
+	ROW_SESSION_DATA,
+	ROW_HISTORY_ID,
+	ROW_DEAD_UNTIL,
+	ROW_ATTRS = ROW_DEAD_UNTIL
+};
+
+/* One version of a row, as far as it has been looked at. */
+typedef struct Tuple
+{
+	HeapTuple tuple;
+	TupleDesc desc;
+	Datum values[ROW_ATTRS + 1];
+	bool nulls[ROW_ATTRS + 1];
+	/* what the guard replaces */
+	int nchanged;
+	int changed[ROW_ATTRS];
+} Tuple;
+
+/* The columns before session_data are cheap to reach, and all are needed. */
+static void
+open_tuple(Tuple *t, HeapTuple tuple, TupleDesc desc)
+{
+	t->tuple = tuple;
+	t->desc = desc;
+	t->nchanged = 0;
+	for (int i = 1; i <= ROW_ATTRS; i++)
+		t->values[i] = heap_getattr(tuple, i, desc, &t->nulls[i]);
+}
+
+static void
+replace(Tuple *t, int column, Datum value)
+{
+	t->values[column] = value;
+	t->nulls[column] = false;
+	for (int i = 0; i < t->nchanged; i++)
+		if (t->changed[i] == column)
+			return;
+	t->changed[t->nchanged++] = column;
+}
+
+static HeapTuple
+close_tuple(Tuple *t)
+{
+	Datum values[ROW_ATTRS];
+	bool nulls[ROW_ATTRS];
+
+	if (t->nchanged == 0)
+		return t->tuple;
+	for (int i = 0; i < t->nchanged; i++)
+	{
+		values[i] = t->values[t->changed[i]];
+		nulls[i] = t->nulls[t->changed[i]];
+	}
+	return heap_modify_tuple_by_cols(t->tuple, t->desc, t->nchanged, t->changed, values, nulls);
+}
+
+static void
+check_name(const Tuple *t, int column, const char *what, int max)
+{
+	char *name;
+	int len;
+
+	if (t->nulls[column])
+		return; /* NOT NULL has its own message */
+	name = DatumGetPointer(t->values[column]);
+	/* a name that was compressed or moved out of line is too long anyway */
+	if (VARATT_IS_EXTENDED(name) && !VARATT_IS_SHORT(name))
+		len = max + 1;
+	else
+		len = VARSIZE_ANY_EXHDR(name);
+	if (len < 1 || len > max || !ss_name_is_plain(VARDATA_ANY(name), len))
+		ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION), errmsg("invalid %s for a session", what),
+						errdetail("It must be 1 to %d bytes without control characters.", max)));
+}
+
+static void
+check_names(const Tuple *t)
+{
+	check_name(t, ROW_NAMESPACE, "namespace", SS_NAMESPACE_MAX);
+	check_name(t, ROW_SESSION_ID, "session_id", SS_NAME_MAX);
+	check_name(t, ROW_OWNER_ID, "owner_id", SS_NAME_MAX);
+}
+
+/* The ttl in microseconds, refused when it is none. */
+static int64
+check_ttl(const Tuple *t)
+{
+	Interval *span = DatumGetIntervalP(t->values[ROW_TTL]);
+	int64 ttl = 0;
+
+	if (ss_duration(span->month, span->day, span->time, SS_TTL_MIN, SS_TTL_MAX, &ttl) !=
+		SS_DURATION_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_CHECK_VIOLATION), errmsg("invalid ttl for a session"),
+				 errdetail("It must be between 1 millisecond and 100 years, without months."),
+				 errhint("Give days, hours, minutes or seconds; a day is 24 hours.")));
+	return ttl;
+}
+
+/* Fill in what an INSERT by hand may leave out: ttl, expires_at, updated_at. */
+static void
+fill_in(Tuple *t)
+{
+	SsPolicy policy = {0};
+	TimestampTz now = GetCurrentTimestamp();
+
+	policy.ttl = SS_DEFAULT_TTL;
+	policy.max_lifetime = SS_NO_LIMIT;
+	if (!t->nulls[ROW_NAMESPACE] && (t->nulls[ROW_TTL] || t->nulls[ROW_EXPIRES_AT]))
+	{
+		char *name = DatumGetPointer(t->values[ROW_NAMESPACE]);
+
+		(void) ss_ns_find(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name), &policy);
+	}
+	if (t->nulls[ROW_TTL])
+		replace(t, ROW_TTL, IntervalPGetDatum(ss_make_interval(policy.ttl)));
+	if (t->nulls[ROW_EXPIRES_AT])
+	{
+		TimestampTz created = t->nulls[ROW_CREATED_AT]
+								  ? now
+								  : DatumGetTimestampTz(t->values[ROW_CREATED_AT]);
+
+		replace(t, ROW_EXPIRES_AT,
+				TimestampTzGetDatum(ss_expiry(now, check_ttl(t), created, policy.max_lifetime)));
+	}
+	if (t->nulls[ROW_UPDATED_AT])
+		replace(t, ROW_UPDATED_AT,
+				t->nulls[ROW_CREATED_AT] ? TimestampTzGetDatum(now) : t->values[ROW_CREATED_AT]);
+	if (t->nulls[ROW_CHECK_AT])
+		replace(t, ROW_CHECK_AT, t->values[ROW_EXPIRES_AT]);
+}
+
+/* expires_at is finite, and check_at not later than the end of the row. */
+static void
+check_times(Tuple *t)
+{
+	TimestampTz expires_at;
+	TimestampTz check_at;
+	TimestampTz lowered;
+
+	if (t->nulls[ROW_EXPIRES_AT] || t->nulls[ROW_CREATED_AT])
+		return;
+	expires_at = DatumGetTimestampTz(t->values[ROW_EXPIRES_AT]);
+	if (TIMESTAMP_NOT_FINITE(expires_at) ||
+		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->values[ROW_CREATED_AT])) ||
+		(!t->nulls[ROW_DEAD_UNTIL] &&
+		 TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->values[ROW_DEAD_UNTIL]))))
+		ereport(ERROR,
+				(errcode(ERRCODE_CHECK_VIOLATION), errmsg("times of a session must be finite"),
+				 errhint("Give a far date instead of infinity.")));
+	if (t->nulls[ROW_CHECK_AT])
+		replace(t, ROW_CHECK_AT, TimestampTzGetDatum(expires_at));
+	check_at = DatumGetTimestampTz(t->values[ROW_CHECK_AT]);
+	lowered = ss_check_at(check_at, expires_at,
+						  t->nulls[ROW_DEAD_UNTIL]
+							  ? SS_NEVER
+							  : DatumGetTimestampTz(t->values[ROW_DEAD_UNTIL]));
+	if (lowered != check_at)
+		replace(t, ROW_CHECK_AT, TimestampTzGetDatum(lowered));
+}
+
+/* Has a column other bytes?  An unchanged toasted document has the same pointer. */
+static bool
+differs(const Tuple *a, const Tuple *b, int column)
+{
+	if (a->nulls[column] || b->nulls[column])
+		return a->nulls[column] != b->nulls[column];
+	return !datumIsEqual(a->values[column], b->values[column],
+						 TupleDescAttr(a->desc, column - 1)->attbyval,
+						 TupleDescAttr(a->desc, column - 1)->attlen);
+}
+
+/* Counters only grow, and version counts every change of data or owner. */
+static void
+check_counters(const Tuple *old, Tuple *new)
+{
+	int64 before = DatumGetInt64(old->values[ROW_VERSION]);
+
+	if (!new->nulls[ROW_VERSION] && DatumGetInt64(new->values[ROW_VERSION]) <= before)
+	{
+		bool changed = differs(old, new, ROW_SESSION_DATA) || differs(old, new, ROW_OWNER_ID);
+		int64 version = changed ? before + 1 : before;
+
+		if (DatumGetInt64(new->values[ROW_VERSION]) != version)
+			replace(new, ROW_VERSION, Int64GetDatum(version));
+		if (changed && !differs(old, new, ROW_UPDATED_AT))
+			replace(new, ROW_UPDATED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+	}
+	if (!new->nulls[ROW_LAST_SEQ] &&
+		DatumGetInt64(new->values[ROW_LAST_SEQ]) < DatumGetInt64(old->values[ROW_LAST_SEQ]))
+		replace(new, ROW_LAST_SEQ, old->values[ROW_LAST_SEQ]);
+}
+
+Datum
+session_row_guard(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	TupleDesc desc;
+	SsHome home;
+	Tuple old;
+	Tuple new;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("session_row_guard() is a trigger before a row")));
+	ss_home_get(&home);
+	if (RelationGetRelid(trigdata->tg_relation) != home.sessions)
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("session_row_guard() works on conversation_sessions only")));
+	desc = RelationGetDescr(trigdata->tg_relation);
+
+	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
+	{
+		open_tuple(&new, trigdata->tg_trigtuple, desc);
+		check_names(&new);
+		fill_in(&new);
+		(void) check_ttl(&new);
+		check_times(&new);
+		return PointerGetDatum(close_tuple(&new));
+	}
+	if (!TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
+		return PointerGetDatum(trigdata->tg_trigtuple);
+
+	open_tuple(&old, trigdata->tg_trigtuple, desc);
+	open_tuple(&new, trigdata->tg_newtuple, desc);
+	if (differs(&old, &new, ROW_NAMESPACE) || differs(&old, &new, ROW_SESSION_ID) ||
+		differs(&old, &new, ROW_OWNER_ID))
+		check_names(&new);
+	if (!new.nulls[ROW_TTL] && differs(&old, &new, ROW_TTL))
+		(void) check_ttl(&new);
+	check_counters(&old, &new);
+	check_times(&new);
+	return PointerGetDatum(close_tuple(&new));
+}

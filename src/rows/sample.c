@@ -1,0 +1,195 @@
+/*
+ * sample.c
+ *		A look at how many sessions there are, and how large.
+ *
+ * Small tables are read whole; of large ones a bounded number of pages, and the
+ * numbers scaled up, so that the look costs the same at any size.  Sizes are those
+ * of documents before compression, which a toast pointer tells without fetching.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "rows/namespaces.h"
+#include "rows/sample.h"
+#include "rows/touches.h"
+
+#define SAMPLE_PAGES 1000
+#define ONE_MB (1024 * 1024)
+
+/* What was seen of a namespace. */
+typedef struct Sample
+{
+	char name[SS_NAMESPACE_MAX + 1];
+	double sessions;
+	double expired;
+	double tombstones;
+	double owned;
+	double messages;
+	double bytes;
+	double over_1mb;
+	int64 max_bytes;
+} Sample;
+
+static SsPlan scan_plan = {
+	"SELECT namespace, session_id, expires_at, dead_until, owner_id IS NOT NULL, message_count,"
+	" session_data FROM {sessions} TABLESAMPLE pg_catalog.system ($1)",
+	1,
+	{FLOAT4OID}};
+
+static SsPlan names_plan = {"SELECT name FROM {namespaces}", 0, {InvalidOid}};
+
+static SsPlan store_plan = {
+	"INSERT INTO {samples} (namespace, sampled_at, estimated, sessions, expired, tombstones, owned,"
+	" messages, total_bytes, max_bytes, over_1mb)"
+	" VALUES ($1, pg_catalog.clock_timestamp(), $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+	" ON CONFLICT (namespace) DO UPDATE SET sampled_at = EXCLUDED.sampled_at,"
+	" estimated = EXCLUDED.estimated, sessions = EXCLUDED.sessions, expired = EXCLUDED.expired,"
+	" tombstones = EXCLUDED.tombstones, owned = EXCLUDED.owned, messages = EXCLUDED.messages,"
+	" total_bytes = EXCLUDED.total_bytes, max_bytes = EXCLUDED.max_bytes,"
+	" over_1mb = EXCLUDED.over_1mb",
+	10,
+	{TEXTOID, BOOLOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}};
+
+static SsPlan forget_plan = {"DELETE FROM {samples} WHERE namespace {<>} ALL ($1)",
+							 1,
+							 {TEXTARRAYOID}};
+
+/* Pages of the table, and so how large a share of it to read. */
+static float
+percentage(void)
+{
+	SsHome home;
+	Relation rel;
+	BlockNumber pages;
+
+	ss_home_get(&home);
+	rel = table_open(home.sessions, AccessShareLock);
+	pages = RelationGetNumberOfBlocks(rel);
+	table_close(rel, AccessShareLock);
+	return pages <= SAMPLE_PAGES ? 100 : 100.0 * SAMPLE_PAGES / pages;
+}
+
+static Sample *
+sample_of(HTAB *samples, const char *name, int len)
+{
+	char key[SS_NAMESPACE_MAX + 1] = {0};
+	Sample *sample;
+	bool found;
+
+	memcpy(key, name, Min(len, SS_NAMESPACE_MAX));
+	sample = hash_search(samples, key, HASH_ENTER, &found);
+	if (!found)
+		memset((char *) sample + sizeof(key), 0, sizeof(Sample) - sizeof(key));
+	return sample;
+}
+
+static void
+add_row(HTAB *samples, HeapTuple tuple, TupleDesc desc, TimestampTz now)
+{
+	bool null;
+	bool living;
+	struct varlena *ns = (struct varlena *) DatumGetPointer(SPI_getbinval(tuple, desc, 1, &null));
+	Datum id = SPI_getbinval(tuple, desc, 2, &null);
+	TimestampTz expires_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &null));
+	Datum dead_until = SPI_getbinval(tuple, desc, 4, &null);
+	Sample *sample = sample_of(samples, VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns));
+	SsKey key;
+	int64 bytes;
+
+	if (!null && DatumGetTimestampTz(dead_until) > now)
+	{
+		sample->tombstones++;
+		return;
+	}
+	ss_key_from_datums(&key, PointerGetDatum(ns), id);
+	living = ss_touch_effective(&key, expires_at) > now;
+	if (!living)
+	{
+		sample->expired++;
+		return;
+	}
+	bytes = toast_raw_datum_size(SPI_getbinval(tuple, desc, 7, &null)) - VARHDRSZ;
+	sample->sessions++;
+	sample->owned += DatumGetBool(SPI_getbinval(tuple, desc, 5, &null)) ? 1 : 0;
+	sample->messages += DatumGetInt64(SPI_getbinval(tuple, desc, 6, &null));
+	sample->bytes += bytes;
+	sample->over_1mb += bytes > ONE_MB ? 1 : 0;
+	sample->max_bytes = Max(sample->max_bytes, bytes);
+}
+
+/* Namespaces without sessions have a row as well. */
+static void
+add_names(HTAB *samples)
+{
+	uint64 n = ss_plan_run(&names_plan, NULL, NULL, SS_PLAN_READ, 0);
+
+	(void) sample_of(samples, SS_DEFAULT_NAMESPACE, strlen(SS_DEFAULT_NAMESPACE));
+	for (uint64 i = 0; i < n; i++)
+	{
+		char *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+
+		(void) sample_of(samples, name, strlen(name));
+	}
+}
+
+static void
+store(HTAB *samples, double scale)
+{
+	HASH_SEQ_STATUS status;
+	Sample *sample;
+	Datum *names = palloc(sizeof(Datum) * hash_get_num_entries(samples));
+	int n = 0;
+	Datum values[10];
+
+	hash_seq_init(&status, samples);
+	while ((sample = hash_seq_search(&status)) != NULL)
+	{
+		names[n++] = values[0] = CStringGetTextDatum(sample->name);
+		values[1] = BoolGetDatum(scale > 1);
+		values[2] = Int64GetDatum((int64) (sample->sessions * scale));
+		values[3] = Int64GetDatum((int64) (sample->expired * scale));
+		values[4] = Int64GetDatum((int64) (sample->tombstones * scale));
+		values[5] = Int64GetDatum((int64) (sample->owned * scale));
+		values[6] = Int64GetDatum((int64) (sample->messages * scale));
+		values[7] = Int64GetDatum((int64) (sample->bytes * scale));
+		values[8] = Int64GetDatum(sample->max_bytes);
+		values[9] = Int64GetDatum((int64) (sample->over_1mb * scale));
+		ss_plan_run(&store_plan, values, NULL, SS_PLAN_WRITE, 0);
+	}
+	values[0] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+	ss_plan_run(&forget_plan, values, NULL, SS_PLAN_WRITE, 0);
+}
+
+/* Look, and write session_samples anew.  Between ss_home_enter and ss_home_leave. */
+void
+ss_sample_take(void)
+{
+	float percent = percentage();
+	Datum argument[1] = {Float4GetDatum(percent)};
+	TimestampTz now = GetCurrentTimestamp();
+	HASHCTL ctl = {0};
+	HTAB *samples;
+	uint64 n;
+
+	ctl.keysize = SS_NAMESPACE_MAX + 1;
+	ctl.entrysize = sizeof(Sample);
+	ctl.hcxt = CurrentMemoryContext;
+	samples = hash_create("session_store samples", 16, &ctl,
+						  HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+
+	n = ss_plan_run(&scan_plan, argument, NULL, SS_PLAN_READ, 0);
+	for (uint64 i = 0; i < n; i++)
+		add_row(samples, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, now);
+	SPI_freetuptable(SPI_tuptable);
+	add_names(samples);
+	store(samples, 100.0 / percent);
+}

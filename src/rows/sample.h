@@ -1,0 +1,12 @@
+/*
+ * sample.h
+ *		A look at how many sessions there are, and how large.
+ */
+#ifndef SS_SAMPLE_H
+#define SS_SAMPLE_H
+
+#include "rows/home.h"
+
+extern void ss_sample_take(void);
+
+#endif

@@ -1,0 +1,238 @@
+/*
+ * sessions.c
+ *		Single rows of conversation_sessions: read, lock, write.
+ *
+ * Nothing here decides what a call means (rows/change.c does); it only brings a
+ * row to C and back.  All of it runs between ss_home_enter and ss_home_leave.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "rows/expiry.h"
+#include "rows/sessions.h"
+
+#define ROW_COLUMNS                                                                        \
+	"session_data, owner_id, version, created_at, updated_at, expires_at, ttl, last_seq, " \
+	"message_count, check_at, dead_until, history_id"
+#define THE_ROW " FROM {sessions} WHERE namespace {=} $1 AND session_id {=} $2"
+
+static SsPlan read_plan = {"SELECT " ROW_COLUMNS THE_ROW, 2, {TEXTOID, TEXTOID}};
+
+static SsPlan lock_plan = {"SELECT " ROW_COLUMNS THE_ROW " FOR NO KEY UPDATE",
+						   2,
+						   {TEXTOID, TEXTOID}};
+
+static SsPlan try_lock_plan = {"SELECT " ROW_COLUMNS THE_ROW " FOR NO KEY UPDATE SKIP LOCKED",
+							   2,
+							   {TEXTOID, TEXTOID}};
+
+static SsPlan insert_plan = {"INSERT INTO {sessions} (namespace, session_id, " ROW_COLUMNS ")"
+							 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+							 " ON CONFLICT (namespace, session_id) DO NOTHING",
+							 14,
+							 {TEXTOID, TEXTOID, JSONBOID, TEXTOID, INT8OID, TIMESTAMPTZOID,
+							  TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, INT8OID, INT8OID,
+							  TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID}};
+
+static SsPlan write_plan = {
+	"UPDATE {sessions} SET session_data = $3, owner_id = $4, version = $5, created_at = $6,"
+	" updated_at = $7, expires_at = $8, ttl = $9, last_seq = $10, message_count = $11,"
+	" check_at = $12, dead_until = $13, history_id = $14"
+	" WHERE namespace {=} $1 AND session_id {=} $2",
+	14,
+	{TEXTOID, TEXTOID, JSONBOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+	 INTERVALOID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID}};
+
+static SsPlan extend_plan = {"UPDATE {sessions} SET expires_at = $3, ttl = $4"
+							 " WHERE namespace {=} $1 AND session_id {=} $2",
+							 4,
+							 {TEXTOID, TEXTOID, TIMESTAMPTZOID, INTERVALOID}};
+
+static SsPlan rename_plan = {"UPDATE {sessions} SET session_id = $3, expires_at = $4"
+							 " WHERE namespace {=} $1 AND session_id {=} $2",
+							 4,
+							 {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
+
+/* '{}'::jsonb, what a tombstone holds. */
+Datum
+ss_empty_document(void)
+{
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+}
+
+/* Elapsed time as an interval without days, so that no calendar can stretch it. */
+Interval *
+ss_make_interval(int64 usec)
+{
+	Interval *result = palloc0(sizeof(Interval));
+
+	result->time = usec;
+	return result;
+}
+
+static int64
+get_int64(HeapTuple tuple, TupleDesc desc, int column, int64 if_null)
+{
+	bool null;
+	Datum value = SPI_getbinval(tuple, desc, column, &null);
+
+	return null ? if_null : DatumGetInt64(value);
+}
+
+/* Fill *row from the first row of SPI's result, in the order of ROW_COLUMNS. */
+static void
+from_result(SsRow *row)
+{
+	HeapTuple tuple = SPI_tuptable->vals[0];
+	TupleDesc desc = SPI_tuptable->tupdesc;
+	Interval *ttl;
+	bool null;
+
+	row->data = SPI_getbinval(tuple, desc, 1, &null);
+	row->owner = SPI_getbinval(tuple, desc, 2, &row->owner_null);
+	row->version = get_int64(tuple, desc, 3, 0);
+	row->created_at = get_int64(tuple, desc, 4, 0);
+	row->updated_at = get_int64(tuple, desc, 5, 0);
+	row->expires_at = get_int64(tuple, desc, 6, 0);
+	ttl = DatumGetIntervalP(SPI_getbinval(tuple, desc, 7, &null));
+	/* the table's trigger saw to it that this converts, unless it was off */
+	if (ss_duration(ttl->month, ttl->day, ttl->time, SS_TTL_MIN, SS_TTL_MAX, &row->ttl) !=
+		SS_DURATION_OK)
+		row->ttl = SS_DEFAULT_TTL;
+	row->last_seq = get_int64(tuple, desc, 8, 0);
+	row->message_count = get_int64(tuple, desc, 9, 0);
+	row->check_at = get_int64(tuple, desc, 10, 0);
+	row->dead_until = get_int64(tuple, desc, 11, SS_NEVER);
+	row->history = SPI_getbinval(tuple, desc, 12, &row->history_null);
+}
+
+/* Is the row a session at this time, and until when? */
+void
+ss_row_judge(SsRow *row, const SsTarget *target, TimestampTz now)
+{
+	row->ends_at = ss_touch_effective(&target->key, row->expires_at);
+	/* a policy that was tightened holds for what is there already */
+	if (target->policy.max_lifetime != SS_NO_LIMIT)
+		row->ends_at = Min(row->ends_at, ss_expiry(row->created_at, target->policy.max_lifetime,
+												   row->created_at, SS_NO_LIMIT));
+	if (row->dead_until > now)
+		row->state = SS_DEAD;
+	else if (row->ends_at > now)
+		row->state = SS_ALIVE;
+	else
+		row->state = SS_EXPIRED;
+}
+
+static bool
+fetch_row(SsPlan *plan, const SsTarget *target, SsPlanMode mode, SsRow *row)
+{
+	Datum values[2] = {target->ns, target->id};
+
+	row->state = SS_ABSENT;
+	if (ss_plan_run(plan, values, NULL, mode, 1) == 0)
+		return false;
+	from_result(row);
+	/* only now: waiting for a lock takes time, and the clock is read after it */
+	ss_row_judge(row, target, GetCurrentTimestamp());
+	return true;
+}
+
+/* The row as a snapshot shows it. */
+bool
+ss_row_read(const SsTarget *target, SsPlanMode mode, SsRow *row)
+{
+	return fetch_row(&read_plan, target, mode, row);
+}
+
+/* The row as it is, locked against change until the transaction ends. */
+bool
+ss_row_lock(const SsTarget *target, SsRow *row)
+{
+	return fetch_row(&lock_plan, target, SS_PLAN_WRITE, row);
+}
+
+/* As ss_row_lock, but not waiting: a row that somebody has locked counts as absent. */
+bool
+ss_row_try_lock(const SsTarget *target, SsRow *row)
+{
+	return fetch_row(&try_lock_plan, target, SS_PLAN_WRITE, row);
+}
+
+/* Bind a row to the parameters that the insert and the write share. */
+static void
+bind(const SsTarget *target, const SsRow *row, Datum *values, char *nulls)
+{
+	memset(nulls, ' ', 14);
+	values[0] = target->ns;
+	values[1] = target->id;
+	values[2] = row->data;
+	values[3] = row->owner;
+	if (row->owner_null)
+		nulls[3] = 'n';
+	values[4] = Int64GetDatum(row->version);
+	values[5] = TimestampTzGetDatum(row->created_at);
+	values[6] = TimestampTzGetDatum(row->updated_at);
+	values[7] = TimestampTzGetDatum(row->expires_at);
+	values[8] = IntervalPGetDatum(ss_make_interval(row->ttl));
+	values[9] = Int64GetDatum(row->last_seq);
+	values[10] = Int64GetDatum(row->message_count);
+	values[11] = TimestampTzGetDatum(row->check_at);
+	values[12] = TimestampTzGetDatum(row->dead_until);
+	if (row->dead_until == SS_NEVER)
+		nulls[12] = 'n';
+	values[13] = row->history;
+	if (row->history_null)
+		nulls[13] = 'n';
+}
+
+/* Insert; false when somebody else did so first. */
+bool
+ss_row_insert(const SsTarget *target, const SsRow *row)
+{
+	Datum values[14];
+	char nulls[14];
+
+	bind(target, row, values, nulls);
+	return ss_plan_run(&insert_plan, values, nulls, SS_PLAN_WRITE, 0) == 1;
+}
+
+/* Write the whole of a row that is locked. */
+void
+ss_row_write(const SsTarget *target, const SsRow *row)
+{
+	Datum values[14];
+	char nulls[14];
+
+	bind(target, row, values, nulls);
+	if (ss_plan_run(&write_plan, values, nulls, SS_PLAN_WRITE, 0) != 1)
+		elog(ERROR, "a locked session row was not updated");
+}
+
+/* Write expires_at and ttl alone. */
+void
+ss_row_extend(const SsTarget *target, const SsRow *row)
+{
+	Datum values[4] = {target->ns, target->id, TimestampTzGetDatum(row->expires_at),
+					   IntervalPGetDatum(ss_make_interval(row->ttl))};
+
+	if (ss_plan_run(&extend_plan, values, NULL, SS_PLAN_WRITE, 0) != 1)
+		elog(ERROR, "a locked session row was not updated");
+}
+
+/*
+ * Give a locked row another id.  The row stays the same tuple chain, so that
+ * whoever waits for it (a log-out everywhere, say) follows it to its new name.
+ */
+void
+ss_row_rename(const SsTarget *target, Datum new_id, const SsRow *row)
+{
+	Datum values[4] = {target->ns, target->id, new_id, TimestampTzGetDatum(row->expires_at)};
+
+	if (ss_plan_run(&rename_plan, values, NULL, SS_PLAN_WRITE, 0) != 1)
+		elog(ERROR, "a locked session row was not updated");
+}

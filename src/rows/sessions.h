@@ -1,0 +1,66 @@
+/*
+ * sessions.h
+ *		Single rows of conversation_sessions: read, lock, write.
+ */
+#ifndef SS_SESSIONS_H
+#define SS_SESSIONS_H
+
+#include "rows/home.h"
+#include "rows/namespaces.h"
+#include "rows/touches.h"
+
+#define SS_NEVER PG_INT64_MIN /* dead_until of a row that is no tombstone */
+
+typedef enum SsState
+{
+	SS_ABSENT,  /* no row */
+	SS_ALIVE,   /* a session */
+	SS_EXPIRED, /* a row, but no session any more */
+	SS_DEAD     /* a tombstone: the id cannot be used yet */
+} SsState;
+
+/*
+ * A row in hand.  Datums that came from the table live until ss_home_leave.
+ */
+typedef struct SsRow
+{
+	SsState state;
+	Datum data; /* perhaps toasted */
+	Datum owner;
+	bool owner_null;
+	int64 version;
+	TimestampTz created_at;
+	TimestampTz updated_at;
+	TimestampTz expires_at; /* as stored */
+	TimestampTz ends_at;    /* as it really is: with noted reads and max_lifetime */
+	int64 ttl;
+	int64 last_seq;
+	int64 message_count;
+	TimestampTz check_at;
+	TimestampTz dead_until;
+	Datum history;
+	bool history_null;
+} SsRow;
+
+/* A session that a call is about, and the policy that governs it. */
+typedef struct SsTarget
+{
+	Datum ns;
+	Datum id;
+	SsKey key;
+	SsPolicy policy;
+	Oid role; /* who calls */
+} SsTarget;
+
+extern void ss_row_judge(SsRow *row, const SsTarget *target, TimestampTz now);
+extern bool ss_row_read(const SsTarget *target, SsPlanMode mode, SsRow *row);
+extern bool ss_row_lock(const SsTarget *target, SsRow *row);
+extern bool ss_row_try_lock(const SsTarget *target, SsRow *row);
+extern bool ss_row_insert(const SsTarget *target, const SsRow *row);
+extern void ss_row_write(const SsTarget *target, const SsRow *row);
+extern void ss_row_extend(const SsTarget *target, const SsRow *row);
+extern void ss_row_rename(const SsTarget *target, Datum new_id, const SsRow *row);
+extern Datum ss_empty_document(void);
+extern Interval *ss_make_interval(int64 usec);
+
+#endif

@@ -1,0 +1,16 @@
+/*
+ * touch_writer.h
+ *		Noted reads, written to the table.
+ */
+#ifndef SS_TOUCH_WRITER_H
+#define SS_TOUCH_WRITER_H
+
+#include "rows/touches.h"
+
+typedef struct SsTouchBatch SsTouchBatch;
+
+extern SsTouchBatch *ss_touches_take(int *partition);
+extern int ss_touches_write(SsTouchBatch *batch);
+extern void ss_touches_settle(SsTouchBatch *batch);
+
+#endif

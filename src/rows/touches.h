@@ -1,0 +1,50 @@
+/*
+ * touches.h
+ *		Sliding reads, noted in shared memory instead of written.
+ */
+#ifndef SS_TOUCHES_H
+#define SS_TOUCHES_H
+
+#include "rows/names.h"
+#include "rows/namespaces.h"
+
+/* A session, by name.  Everything that is noted about sessions is keyed so. */
+typedef struct SsKey
+{
+	Oid database;
+	uint8 nslen;
+	uint8 idlen;
+	char bytes[SS_NAMESPACE_MAX + SS_NAME_MAX]; /* namespace, then id */
+} SsKey;
+
+/* A note, as the keeper takes it for writing. */
+typedef struct SsTouch
+{
+	SsKey key;
+	int64 base;    /* expires_at of the row version that was read */
+	int64 expires; /* what the reads have made of it */
+} SsTouch;
+
+typedef struct SsTouchCounts
+{
+	uint32 slots;
+	uint32 used;
+} SsTouchCounts;
+
+extern Size ss_touch_shmem_size(int slots);
+extern void ss_touch_shmem_init(int slots);
+extern int ss_touch_partitions(void);
+
+extern void ss_key_set(SsKey *key, const char *ns, int nslen, const char *id, int idlen);
+extern void ss_key_from_datums(SsKey *key, Datum ns, Datum id);
+
+extern bool ss_touch_usable(void);
+extern int64 ss_touch_effective(const SsKey *key, int64 expires_at);
+extern bool ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool *urgent);
+extern int ss_touch_due(Oid database, int64 now, int *partition, SsTouch *out, int max);
+extern void ss_touch_written(const SsTouch *touch, int64 written);
+extern void ss_touch_drop(const SsTouch *touch);
+extern void ss_touch_forget_database(Oid database);
+extern void ss_touch_counts(SsTouchCounts *counts);
+
+#endif

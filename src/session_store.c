@@ -1,0 +1,38 @@
+/*
+ * session_store.c
+ *		_PG_init and nothing else: the map of the house.
+ *
+ *	settings	every setting
+ *	shared		what lives in shared memory: databases, workers, counters
+ *	api/		the functions that SQL calls: arguments, access, datums
+ *	rows/		the only place with SQL on our tables
+ *	workers/	launcher (finds databases) and keeper (one in each: purge, touches)
+ *
+ * Calls go down only: api -> rows; workers -> rows.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+
+#include "settings.h"
+#include "shared.h"
+#include "workers/workers.h"
+
+PG_MODULE_MAGIC;
+
+void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	bool preloading = process_shared_preload_libraries_in_progress;
+
+	ss_settings_define(preloading);
+	ss_shared_init_backend();
+	if (preloading)
+	{
+		ss_shared_install_hooks();
+		ss_launcher_register();
+	}
+}

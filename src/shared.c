@@ -1,0 +1,228 @@
+/*
+ * shared.c
+ *		What lives in shared memory: the databases, their workers and counters.
+ *
+ * Locking: everything in SsShared is guarded by one LWLock, taken by the workers
+ * about once a second and by backends once in their life, to find their database.
+ * Counters are atomics, striped by process so that backends do not fight over
+ * cache lines.  Processes are named by pid and index, never by a pointer.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+
+#include "compat.h"
+#include "rows/touches.h"
+#include "settings.h"
+#include "shared.h"
+
+PG_FUNCTION_INFO_V1(session_store_wake);
+
+SsShared *ss_shared = NULL;
+
+static LWLock *main_lock;
+static SsDb *my_db = NULL;
+static bool look_at_commit = false;
+static shmem_request_hook_type previous_request_hook = NULL;
+static shmem_startup_hook_type previous_startup_hook = NULL;
+
+static void
+request(void)
+{
+	if (previous_request_hook)
+		previous_request_hook();
+	RequestAddinShmemSpace(
+		add_size(MAXALIGN(sizeof(SsShared)), ss_touch_shmem_size(ss_touch_slots)));
+	RequestNamedLWLockTranche(SS_MAIN_TRANCHE, 1);
+	RequestNamedLWLockTranche(SS_TOUCH_TRANCHE, ss_touch_partitions());
+}
+
+static void
+startup(void)
+{
+	bool found;
+
+	if (previous_startup_hook)
+		previous_startup_hook();
+
+	/* after a crash the server starts anew in the same process: forget the old */
+	ss_shared = NULL;
+	my_db = NULL;
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	ss_shared = ShmemInitStruct("session_store", sizeof(SsShared), &found);
+	main_lock = &GetNamedLWLockTranche(SS_MAIN_TRANCHE)->lock;
+	if (!found)
+	{
+		memset(ss_shared, 0, sizeof(SsShared));
+		for (int i = 0; i < SS_MAX_DATABASES; i++)
+			for (int s = 0; s < SS_STRIPES; s++)
+				for (int c = 0; c < SS_COUNTERS; c++)
+					pg_atomic_init_u64(&ss_shared->databases[i].counters[s][c], 0);
+	}
+	ss_touch_shmem_init(ss_touch_slots);
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* While shared_preload_libraries is being processed. */
+void
+ss_shared_install_hooks(void)
+{
+	previous_request_hook = shmem_request_hook;
+	shmem_request_hook = request;
+	previous_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup;
+}
+
+void
+ss_shared_lock(bool exclusive)
+{
+	LWLockAcquire(main_lock, exclusive ? LW_EXCLUSIVE : LW_SHARED);
+}
+
+void
+ss_shared_unlock(void)
+{
+	LWLockRelease(main_lock);
+}
+
+/* The entry of a database, or NULL.  The caller holds the lock (to create: exclusively). */
+SsDb *
+ss_shared_db(Oid oid, bool create)
+{
+	SsDb *vacant = NULL;
+
+	for (int i = 0; i < SS_MAX_DATABASES; i++)
+	{
+		SsDb *db = &ss_shared->databases[i];
+
+		if (db->oid == oid)
+			return db;
+		if (db->oid == InvalidOid && vacant == NULL)
+			vacant = db;
+	}
+	if (!create)
+		return NULL;
+	if (vacant == NULL)
+	{
+		ss_shared->launcher.out_of_databases = true;
+		return NULL;
+	}
+	memset(vacant, 0, offsetof(SsDb, counters));
+	for (int s = 0; s < SS_STRIPES; s++)
+		for (int c = 0; c < SS_COUNTERS; c++)
+			pg_atomic_write_u64(&vacant->counters[s][c], 0);
+	vacant->oid = oid;
+	return vacant;
+}
+
+/* The entry of this backend's database; NULL without preloading. */
+SsDb *
+ss_shared_my_db(void)
+{
+	/* a database cannot be dropped, and its entry not reused, while we are in it */
+	if (my_db == NULL && ss_shared != NULL && OidIsValid(MyDatabaseId))
+	{
+		ss_shared_lock(true);
+		my_db = ss_shared_db(MyDatabaseId, true);
+		ss_shared_unlock();
+	}
+	return my_db;
+}
+
+void
+ss_count(SsCounter counter, uint64 n)
+{
+	SsDb *db = ss_shared_my_db();
+
+	if (db != NULL && n > 0)
+		pg_atomic_fetch_add_u64(&db->counters[MyProcPid % SS_STRIPES][counter], n);
+}
+
+uint64
+ss_counter_sum(const SsDb *db, SsCounter counter)
+{
+	uint64 sum = 0;
+
+	for (int s = 0; s < SS_STRIPES; s++)
+		sum += pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &db->counters[s][counter]));
+	return sum;
+}
+
+/*
+ * Set the latch of a process known by its index.  Should the process have ended
+ * meanwhile, another is woken for nothing, which every process can bear.
+ */
+void
+ss_wake_proc(int proc)
+{
+	if (proc >= 0 && proc < (int) ProcGlobal->allProcCount)
+		SetLatch(&ProcGlobal->allProcs[proc].procLatch);
+}
+
+void
+ss_wake_keeper(void)
+{
+	SsDb *db = ss_shared_my_db();
+
+	if (db != NULL && db->keeper_pid != 0)
+		ss_wake_proc(db->keeper_proc);
+}
+
+void
+ss_wake_launcher(void)
+{
+	if (ss_shared != NULL && ss_shared->launcher.pid != 0)
+		ss_wake_proc(ss_shared->launcher.proc);
+}
+
+/* At commit of whoever asked: have the launcher look at this database. */
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	SsDb *db;
+
+	if (!look_at_commit)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			look_at_commit = false;
+			/* found before the commit: nothing here may fail */
+			if ((db = my_db) == NULL)
+				return;
+			ss_shared_lock(true);
+			db->look = true;
+			ss_shared_unlock();
+			ss_wake_launcher();
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			look_at_commit = false;
+			break;
+		default:
+			break;
+	}
+}
+
+/* Once, from _PG_init. */
+void
+ss_shared_init_backend(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+}
+
+/* Called by the install script: CREATE EXTENSION starts the keeper, at commit. */
+Datum
+session_store_wake(PG_FUNCTION_ARGS)
+{
+	if (ss_shared_my_db() != NULL)
+		look_at_commit = true;
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,431 @@
+/*
+ * keeper.c
+ *		The worker of one database: writes noted reads, purges, keeps the log short.
+ *
+ * Each task runs in transactions of its own, short ones, with its own back-off: an
+ * error in one (a table that somebody broke) is logged, shown by session_health()
+ * and tried again later and later, while the others go on.
+ *
+ * The keeper is connected to a database, and would be in the way of DROP DATABASE,
+ * RENAME and CREATE DATABASE .. TEMPLATE.  These hold a lock on the database while
+ * they wait for others to leave; so twice a second the keeper tries for a lock that
+ * conflicts, without waiting, and leaves when it is refused.  It does not wait for
+ * our tables either, when somebody holds them exclusively.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "rows/events.h"
+#include "rows/home.h"
+#include "rows/purge.h"
+#include "rows/sample.h"
+#include "rows/touch_writer.h"
+#include "settings.h"
+#include "shared.h"
+#include "workers/workers.h"
+
+#define LOOK_AROUND (INT64CONST(500) * 1000) /* is somebody waiting for the database? */
+#define TURN (INT64CONST(3) * USECS_PER_SEC) /* when worker slots are short */
+#define TOUCH_EVERY (USECS_PER_SEC)          /* or when asked to, but */
+#define TOUCH_GAP (INT64CONST(100) * 1000)   /* not more often than this */
+#define EVENTS_EVERY (INT64CONST(60) * USECS_PER_SEC)
+#define SAMPLE_EVERY (INT64CONST(15) * USECS_PER_SEC)
+#define RETRY_MAX (INT64CONST(300) * USECS_PER_SEC)
+
+/* A batch of the purge should take about this long; it adapts. */
+#define BATCH_SHORT (INT64CONST(15) * 1000)
+#define BATCH_LONG (INT64CONST(45) * 1000)
+#define BATCH_LEAST 50
+#define BATCH_FIRST 200
+
+/*
+ * Below the low-water mark everything was looked at.  A sweep from the very start
+ * finds what was passed over (locked, or entered late); it costs what vacuum has
+ * not removed yet, so it is made the more seldom the longer it takes.
+ */
+#define SWEEP_EVERY (INT64CONST(3) * USECS_PER_SEC)
+#define SWEEP_SHARE 100
+#define LOW_MARGIN (INT64CONST(10) * USECS_PER_SEC)
+
+static SsDb *entry; /* of our database */
+static MemoryContext turn_context;
+static TimestampTz next_run[SS_TASKS];
+static TimestampTz started_at;
+static TimestampTz low_water = DT_NOBEGIN;
+static TimestampTz next_sweep = DT_NOBEGIN;
+static int64 batch_size = BATCH_FIRST;
+
+/* Leave, and say in which state the database is left. */
+static void
+leave(SsDbState state, TimestampTz retry_at)
+{
+	ss_shared_lock(true);
+	entry->state = state;
+	entry->retry_at = retry_at;
+	entry->failures = 0;
+	ss_shared_unlock();
+	proc_exit(0);
+}
+
+static void
+on_exit_keeper(int code, Datum arg)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	ss_shared_lock(true);
+	if (entry->keeper_pid == MyProcPid)
+	{
+		entry->keeper_pid = 0;
+		entry->last_served = now;
+		/* not by leave(): killed, so the launcher starts another, but not at once */
+		if (entry->state == SS_DB_RUNNING)
+		{
+			entry->state = SS_DB_WAITING;
+			entry->retry_at = now + USECS_PER_SEC;
+		}
+	}
+	ss_shared_unlock();
+	ss_wake_launcher();
+}
+
+/* Enter ourselves as the keeper of this database, unless there is one. */
+static void
+report_for_duty(void)
+{
+	bool taken = true;
+
+	ss_shared_lock(true);
+	entry = ss_shared_db(MyDatabaseId, true);
+	if (entry != NULL && entry->keeper_pid == 0)
+	{
+		taken = false;
+		entry->keeper_pid = MyProcPid;
+		entry->keeper_proc = SsMyProcNumber();
+		entry->state = SS_DB_RUNNING;
+		entry->since = GetCurrentTimestamp();
+	}
+	ss_shared_unlock();
+	if (taken)
+		proc_exit(0);
+	before_shmem_exit(on_exit_keeper, (Datum) 0);
+}
+
+/* Is somebody waiting for everybody to leave the database? */
+static bool
+database_is_wanted(void)
+{
+	LOCKTAG tag;
+	bool free;
+
+	StartTransactionCommand();
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
+	free = LockAcquire(&tag, RowExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+	CommitTransactionCommand();
+	return !free;
+}
+
+/* Begin a transaction on our tables; false when they cannot be had right now. */
+static bool
+begin(SsActing *acting)
+{
+	SsHome home;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (!ss_home_find(&home))
+	{
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		ss_touch_forget_database(MyDatabaseId);
+		leave(SS_DB_ABSENT, 0);
+	}
+	if (!ConditionalLockRelationOid(home.sessions, RowExclusiveLock))
+	{
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		return false;
+	}
+	ss_home_enter(acting);
+	return true;
+}
+
+static void
+finish(SsActing *acting)
+{
+	ss_home_leave(acting);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	/* without this autovacuum would not see what we did */
+	pgstat_report_stat(false);
+	MemoryContextSwitchTo(turn_context);
+}
+
+/* Write the notes that are due. */
+static TimestampTz
+write_touches(TimestampTz now)
+{
+	int partition = 0;
+	SsTouchBatch *batch;
+	SsActing acting;
+
+	while ((batch = ss_touches_take(&partition)) != NULL)
+	{
+		if (!begin(&acting))
+			break;
+		(void) ss_touches_write(batch);
+		finish(&acting);
+		ss_touches_settle(batch);
+		CHECK_FOR_INTERRUPTS();
+		/* full disk or not, nobody is kept from dropping the database */
+		if (GetCurrentTimestamp() - now > LOOK_AROUND)
+			return now + LOOK_AROUND;
+	}
+	return now + TOUCH_EVERY;
+}
+
+/* Make batches longer or shorter, towards the time that one should take. */
+static void
+adapt(int64 looked, int64 took)
+{
+	if (took > BATCH_LONG)
+		batch_size = Max(batch_size / 2, BATCH_LEAST);
+	else if (took < BATCH_SHORT && looked >= batch_size)
+		batch_size = batch_size * 2;
+	batch_size = Min(batch_size, ss_purge_batch_max);
+}
+
+/* One batch of the purge; returns when the next is due. */
+static TimestampTz
+purge(TimestampTz now)
+{
+	SsPurge work = {0};
+	SsActing acting;
+	bool sweep = now >= next_sweep;
+	TimestampTz done;
+	int64 pause = 0;
+
+	if (ss_purge_interval == 0)
+		return now + USECS_PER_SEC;
+	work.from = sweep ? DT_NOBEGIN : low_water;
+	work.limit = Min(batch_size, ss_purge_batch_max);
+	if (!begin(&acting))
+		return now + LOOK_AROUND;
+	ss_purge_batch(&work, GetUserId());
+	finish(&acting);
+	done = GetCurrentTimestamp();
+
+	adapt(work.looked, done - now);
+	if (sweep)
+		next_sweep = done + Max(SWEEP_EVERY, (done - now) * SWEEP_SHARE);
+	if (work.looked >= work.limit)
+	{
+		low_water = work.up_to;
+		/* more is due: go on, at the rate that is allowed */
+		if (ss_purge_rate > 0)
+			pause = work.looked * USECS_PER_SEC / ss_purge_rate - (done - now);
+		return done + Max(pause, 0);
+	}
+	low_water = now - LOW_MARGIN;
+	return done + ss_purge_interval * INT64CONST(1000);
+}
+
+static TimestampTz
+purge_events(TimestampTz now)
+{
+	SsActing acting;
+	uint64 removed;
+
+	if (!begin(&acting))
+		return now + LOOK_AROUND;
+	removed = ss_events_purge(1000);
+	finish(&acting);
+	return removed >= 1000 ? now + USECS_PER_SEC : now + EVENTS_EVERY;
+}
+
+static TimestampTz
+take_sample(TimestampTz now)
+{
+	SsActing acting;
+
+	if (!begin(&acting))
+		return now + LOOK_AROUND;
+	ss_sample_take();
+	finish(&acting);
+	return now + SAMPLE_EVERY;
+}
+
+static const struct
+{
+	const char *name;
+	TimestampTz (*run)(TimestampTz now); /* returns when it is due again */
+} tasks[SS_TASKS] = {
+	[SS_TASK_TOUCH] = {"writing noted reads", write_touches},
+	[SS_TASK_PURGE] = {"purging expired sessions", purge},
+	[SS_TASK_EVENTS] = {"purging old events", purge_events},
+	[SS_TASK_SAMPLE] = {"sampling sessions", take_sample},
+};
+
+/* A task failed: say so, leave nothing open, and try again later. */
+static void
+failed(SsTask task, TimestampTz now)
+{
+	ErrorData *error;
+	SsTaskState *state = &entry->tasks[task];
+
+	MemoryContextSwitchTo(turn_context);
+	error = CopyErrorData();
+	EmitErrorReport();
+	AbortCurrentTransaction();
+	FlushErrorState();
+	MemoryContextSwitchTo(turn_context);
+
+	ss_shared_lock(true);
+	state->failures++;
+	state->last_error_at = now;
+	strlcpy(state->last_error, error->message ? error->message : "unknown error", SS_MESSAGE_LEN);
+	state->retry_at = now + Min(USECS_PER_SEC << Min(state->failures - 1, 10), RETRY_MAX);
+	next_run[task] = state->retry_at;
+	ss_shared_unlock();
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+static void
+run_task(SsTask task)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (next_run[task] > now)
+		return;
+	pgstat_report_activity(STATE_RUNNING, tasks[task].name);
+	PG_TRY();
+	{
+		TimestampTz next = tasks[task].run(now);
+
+		next_run[task] = next;
+		ss_shared_lock(true);
+		entry->tasks[task].last_run = now;
+		entry->tasks[task].failures = 0;
+		entry->purge_batch = batch_size;
+		entry->purge_low = low_water;
+		ss_shared_unlock();
+		pgstat_report_activity(STATE_IDLE, NULL);
+	}
+	PG_CATCH();
+	{
+		failed(task, now);
+	}
+	PG_END_TRY();
+}
+
+/* Others have waited for a worker slot while we had ours: make room. */
+static void
+yield_turn(TimestampTz now)
+{
+	int waiting;
+
+	ss_shared_lock(false);
+	waiting = ss_shared->launcher.waiting;
+	ss_shared_unlock();
+	if (waiting > 0 && now - started_at > TURN)
+		leave(SS_DB_WAITING, 0);
+}
+
+/* Sleep until a task is due or somebody calls, but not past the next look around. */
+static void
+nap(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz until = now + LOOK_AROUND;
+	long ms;
+
+	for (int i = 0; i < SS_TASKS; i++)
+		until = Min(until, next_run[i]);
+	ms = TimestampDifferenceMilliseconds(now, until);
+	if (until <= now)
+		return;
+	if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Max(ms, 1),
+				  PG_WAIT_EXTENSION) &
+		WL_LATCH_SET)
+	{
+		ResetLatch(MyLatch);
+		/* a reader has something worth writing, or finds the notes full */
+		if (entry->tasks[SS_TASK_TOUCH].failures == 0)
+			next_run[SS_TASK_TOUCH] = Min(next_run[SS_TASK_TOUCH],
+										  entry->tasks[SS_TASK_TOUCH].last_run + TOUCH_GAP);
+	}
+}
+
+/* What databases and roles may have set for their own purposes is not for us. */
+static void
+own_settings(void)
+{
+	static const char *const settings[][2] = {{"synchronous_commit", "off"},
+											  {"default_transaction_read_only", "off"},
+											  {"default_transaction_isolation", "read committed"},
+											  {"default_transaction_deferrable", "off"},
+											  {"statement_timeout", "0"},
+											  {"idle_in_transaction_session_timeout", "0"},
+											  {"lock_timeout", "1s"},
+											  {"jit", "off"},
+											  {"search_path", "pg_catalog"}};
+
+	for (int i = 0; i < (int) lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+void
+ss_keeper_main(Datum arg)
+{
+	TimestampTz looked_around = 0;
+
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	report_for_duty();
+	own_settings();
+	started_at = GetCurrentTimestamp();
+	turn_context = AllocSetContextCreate(TopMemoryContext, "session_store keeper turn",
+										 ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		TimestampTz now;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		MemoryContextReset(turn_context);
+		MemoryContextSwitchTo(turn_context);
+
+		now = GetCurrentTimestamp();
+		if (now - looked_around >= LOOK_AROUND || now < looked_around)
+		{
+			looked_around = now;
+			if (database_is_wanted())
+				leave(SS_DB_WAITING, now + 2 * USECS_PER_SEC);
+			yield_turn(now);
+		}
+		for (int i = 0; i < SS_TASKS; i++)
+			run_task(i);
+		nap();
+	}
+}

@@ -1,0 +1,297 @@
+/*
+ * launcher.c
+ *		Finds the databases that have the extension, and keeps a keeper in each.
+ *
+ * There is no list to configure.  The launcher reads pg_database about once a
+ * second; into each database that it has not seen before (a copy of another, say)
+ * it sends a keeper, which looks for the extension and leaves at once, reporting
+ * so, when there is none.  CREATE EXTENSION asks for a look by itself
+ * (session_store_wake).  The launcher is in no database, so it is in nobody's way.
+ *
+ * What it knows of databases is in shared memory (shared.h), so that a launcher
+ * that was killed goes on where it was, with the keepers that run.  A keeper
+ * clears its entry when it ends for whatever reason.
+ *
+ * Where there are fewer worker slots than databases, keepers take turns: the
+ * launcher says how many wait, and a keeper that has had its turn leaves.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "rows/touches.h"
+#include "shared.h"
+#include "workers/workers.h"
+
+#define TURN_MS 1000
+
+/* A keeper that was asked for has this long to report. */
+#define START_TIMEOUT (INT64CONST(15) * USECS_PER_SEC)
+
+/* Keepers that could not be started are tried again after 1, 2, 4 .. seconds. */
+#define RETRY_MAX (INT64CONST(60) * USECS_PER_SEC)
+
+/* A database as pg_database has it. */
+typedef struct Candidate
+{
+	Oid oid;
+	bool connectable;
+} Candidate;
+
+void
+ss_launcher_register(void)
+{
+	BackgroundWorker worker = {0};
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	/* never in recovery: purging is the primary's business */
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = 2;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "session_store");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "ss_launcher_main");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "session_store launcher");
+	snprintf(worker.bgw_type, BGW_MAXLEN, "session_store launcher");
+	RegisterBackgroundWorker(&worker);
+}
+
+static void
+on_exit_launcher(int code, Datum arg)
+{
+	ss_shared_lock(true);
+	if (ss_shared->launcher.pid == MyProcPid)
+		ss_shared->launcher.pid = 0;
+	ss_shared_unlock();
+}
+
+/* All databases of the cluster, in the current context. */
+static Candidate *
+read_databases(int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Candidate *found;
+	int room = 64;
+	Relation rel;
+	TableScanDesc scan;
+	HeapTuple tuple;
+
+	found = palloc(sizeof(Candidate) * room);
+	*count = 0;
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (*count == room)
+			found = repalloc(found, sizeof(Candidate) * (room *= 2));
+		found[*count].oid = form->oid;
+		/* a limit of -2 marks what an interrupted DROP DATABASE left behind */
+		found[*count].connectable = form->datallowconn && form->datconnlimit != -2;
+		(*count)++;
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return found;
+}
+
+static const Candidate *
+candidate_of(const Candidate *all, int count, Oid oid)
+{
+	for (int i = 0; i < count; i++)
+		if (all[i].oid == oid)
+			return &all[i];
+	return NULL;
+}
+
+/* Bring the entries in line with pg_database. */
+static void
+update_entries(const Candidate *all, int count, TimestampTz now)
+{
+	ss_shared_lock(true);
+	ss_shared->launcher.out_of_databases = false;
+	for (int i = 0; i < SS_MAX_DATABASES; i++)
+	{
+		SsDb *db = &ss_shared->databases[i];
+
+		if (db->oid == InvalidOid || db->keeper_pid != 0)
+			continue;
+		if (candidate_of(all, count, db->oid) == NULL)
+		{
+			/* dropped; its notes are worth nothing any more */
+			ss_touch_forget_database(db->oid);
+			db->oid = InvalidOid;
+			continue;
+		}
+		/* asked for, but never reported: its start failed */
+		if (db->state == SS_DB_STARTING && now - db->since > START_TIMEOUT)
+		{
+			db->state = SS_DB_WAITING;
+			db->failures++;
+			db->retry_at = now + Min(USECS_PER_SEC << Min(db->failures, 10), RETRY_MAX);
+			strlcpy(db->last_error, "the keeper did not start; see the server log", SS_MESSAGE_LEN);
+			db->last_error_at = now;
+		}
+		if (db->look && (db->state == SS_DB_ABSENT || db->state == SS_DB_WAITING))
+		{
+			db->state = SS_DB_UNKNOWN;
+			db->retry_at = 0;
+		}
+	}
+	for (int i = 0; i < count; i++)
+		if (all[i].connectable)
+			(void) ss_shared_db(all[i].oid, true);
+	ss_shared_unlock();
+}
+
+/* Does this entry want a keeper now? */
+static bool
+wants_keeper(const SsDb *db, const Candidate *all, int count, TimestampTz now)
+{
+	const Candidate *candidate;
+
+	if (db->oid == InvalidOid || db->keeper_pid != 0 || db->retry_at > now)
+		return false;
+	if (db->state != SS_DB_UNKNOWN && db->state != SS_DB_WAITING)
+		return false;
+	candidate = candidate_of(all, count, db->oid);
+	return candidate != NULL && candidate->connectable;
+}
+
+/* The entry that has waited longest for a keeper, or NULL; counts all that wait. */
+static SsDb *
+next_to_serve(const Candidate *all, int count, TimestampTz now, int *waiting)
+{
+	SsDb *next = NULL;
+
+	*waiting = 0;
+	for (int i = 0; i < SS_MAX_DATABASES; i++)
+	{
+		SsDb *db = &ss_shared->databases[i];
+
+		if (!wants_keeper(db, all, count, now))
+			continue;
+		(*waiting)++;
+		if (next == NULL || db->last_served < next->last_served)
+			next = db;
+	}
+	return next;
+}
+
+static bool
+start_keeper(Oid database)
+{
+	BackgroundWorker worker = {0};
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "session_store");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "ss_keeper_main");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "session_store keeper of database %u", database);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "session_store keeper");
+	worker.bgw_main_arg = ObjectIdGetDatum(database);
+	worker.bgw_notify_pid = MyProcPid;
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+/* Start keepers until all have one, or no slot is left. */
+static void
+start_keepers(const Candidate *all, int count)
+{
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		SsDb *db;
+		Oid oid;
+		int waiting;
+
+		ss_shared_lock(true);
+		db = next_to_serve(all, count, now, &waiting);
+		if (db == NULL)
+		{
+			ss_shared->launcher.waiting = 0;
+			ss_shared_unlock();
+			return;
+		}
+		oid = db->oid;
+		db->state = SS_DB_STARTING;
+		db->since = now;
+		db->look = false;
+		ss_shared_unlock();
+
+		if (start_keeper(oid))
+			continue;
+
+		/* no slot: those that have one are asked to make room in turn */
+		ss_shared_lock(true);
+		if (db->oid == oid && db->state == SS_DB_STARTING)
+			db->state = SS_DB_WAITING;
+		ss_shared->launcher.waiting = waiting;
+		ss_shared_unlock();
+		return;
+	}
+}
+
+void
+ss_launcher_main(Datum arg)
+{
+	MemoryContext turn;
+
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+
+	before_shmem_exit(on_exit_launcher, (Datum) 0);
+	ss_shared_lock(true);
+	ss_shared->launcher.pid = MyProcPid;
+	ss_shared->launcher.proc = SsMyProcNumber();
+	ss_shared_unlock();
+
+	turn = AllocSetContextCreate(TopMemoryContext, "session_store launcher turn",
+								 ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		Candidate *all;
+		int count;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		MemoryContextReset(turn);
+		MemoryContextSwitchTo(turn);
+		pgstat_report_activity(STATE_RUNNING, "looking at databases");
+		all = read_databases(&count);
+		update_entries(all, count, GetCurrentTimestamp());
+		start_keepers(all, count);
+		pgstat_report_stat(false);
+		pgstat_report_activity(STATE_IDLE, NULL);
+
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, TURN_MS,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}

@@ -1,0 +1,137 @@
+/*
+ * test/unit/expiry.c
+ *		The arithmetic of lifetimes, at its edges and against a wider type.
+ *
+ * Besides fixed cases, random ones are compared with the same sums done in 128
+ * bits.  The seed is printed; pass it as an argument to repeat a run.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "rows/expiry.h"
+
+static int passed = 0;
+static int failed = 0;
+
+#define CHECK(condition)                                               \
+	do                                                                 \
+	{                                                                  \
+		if (condition)                                                 \
+			passed++;                                                  \
+		else                                                           \
+		{                                                              \
+			failed++;                                                  \
+			if (failed <= 20)                                          \
+				printf("not ok: %s, line %d\n", #condition, __LINE__); \
+		}                                                              \
+	} while (0)
+
+static uint64_t state;
+
+static int64_t
+any(void)
+{
+	/* xorshift; now and then an edge */
+	static const int64_t edges[] = {INT64_MIN, INT64_MIN + 1, -1, 0, 1, INT64_MAX - 1, INT64_MAX};
+
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	if (state % 5 == 0)
+		return edges[state % 7];
+	return (int64_t) (state >> (state % 60));
+}
+
+static int64_t
+clamp(__int128 value)
+{
+	return value > INT64_MAX ? INT64_MAX : value < INT64_MIN ? INT64_MIN : (int64_t) value;
+}
+
+static SsDurationCheck
+ttl(int32_t months, int32_t days, int64_t usec, int64_t *result)
+{
+	return ss_duration(months, days, usec, SS_TTL_MIN, SS_TTL_MAX, result);
+}
+
+static void
+durations(void)
+{
+	int64_t result = 42;
+
+	CHECK(ttl(0, 0, 1000, &result) == SS_DURATION_OK && result == 1000);
+	CHECK(ttl(0, 0, 999, &result) == SS_DURATION_TOO_SHORT && result == 1000);
+	CHECK(ttl(0, 0, 0, &result) == SS_DURATION_TOO_SHORT);
+	CHECK(ttl(0, 0, -1, &result) == SS_DURATION_TOO_SHORT);
+	CHECK(ttl(0, 1, 0, &result) == SS_DURATION_OK && result == SS_USEC_PER_DAY);
+	CHECK(ttl(0, 1, -SS_USEC_PER_DAY + 1000, &result) == SS_DURATION_OK && result == 1000);
+	CHECK(ttl(1, 0, 0, &result) == SS_DURATION_MONTHS);
+	CHECK(ttl(-1, 100, 0, &result) == SS_DURATION_MONTHS);
+	CHECK(ttl(INT32_MAX, INT32_MAX, INT64_MAX, &result) == SS_DURATION_MONTHS);
+	CHECK(ttl(0, 36525, 0, &result) == SS_DURATION_OK && result == SS_TTL_MAX);
+	CHECK(ttl(0, 36525, 1, &result) == SS_DURATION_TOO_LONG);
+	CHECK(ttl(0, INT32_MAX, INT64_MAX, &result) == SS_DURATION_TOO_LONG);
+	CHECK(ttl(0, INT32_MIN, INT64_MIN, &result) == SS_DURATION_TOO_SHORT);
+	CHECK(ss_duration(0, 0, 0, 0, SS_TTL_MAX, &result) == SS_DURATION_OK && result == 0);
+	CHECK(ss_duration(0, 0, -1, 0, SS_TTL_MAX, &result) == SS_DURATION_TOO_SHORT);
+}
+
+static void
+fixed_cases(void)
+{
+	CHECK(ss_expiry(100, 50, 0, SS_NO_LIMIT) == 150);
+	CHECK(ss_expiry(100, 50, 90, 20) == 110);
+	CHECK(ss_expiry(100, 50, 90, 60) == 150);
+	CHECK(ss_expiry(100, 50, 90, 61) == 150);
+	CHECK(ss_expiry(INT64_MAX - 1, 50, 0, SS_NO_LIMIT) == INT64_MAX);
+	CHECK(ss_slack(80) == 10);
+	CHECK(ss_slack(SS_TTL_MIN) == 125);
+	CHECK(ss_slack(8 * SS_SLACK_MAX) == SS_SLACK_MAX);
+	CHECK(ss_slack(8 * SS_SLACK_MAX - 8) == SS_SLACK_MAX - 1);
+	CHECK(ss_slack(SS_TTL_MAX) == SS_SLACK_MAX);
+	/* a living row: lowered to its expiry, never raised */
+	CHECK(ss_check_at(100, 50, INT64_MIN) == 50);
+	CHECK(ss_check_at(50, 100, INT64_MIN) == 50);
+	/* a tombstone is looked at when it may go */
+	CHECK(ss_check_at(300, 50, 200) == 200);
+	CHECK(ss_check_at(100, 50, 200) == 100);
+}
+
+static void
+random_cases(long n)
+{
+	for (long i = 0; i < n; i++)
+	{
+		int64_t now = any();
+		int64_t life = any();
+		int64_t created = any();
+		int64_t limit = any();
+		int64_t expiry = ss_expiry(now, life, created, limit);
+		int64_t uncapped = clamp((__int128) now + life);
+		int64_t cap = clamp((__int128) created + limit);
+		int32_t days = (int32_t) any();
+		int64_t total = clamp((__int128) days * SS_USEC_PER_DAY + life);
+		int64_t result = 0;
+		SsDurationCheck check = ss_duration(0, days, life, INT64_MIN, INT64_MAX, &result);
+
+		CHECK(expiry == (limit == SS_NO_LIMIT || uncapped < cap ? uncapped : cap));
+		CHECK(check == SS_DURATION_OK && result == total);
+		CHECK(ss_check_at(now, created, limit) <= now);
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : (uint64_t) time(NULL);
+
+	printf("seed %" PRIu64 "\n", seed);
+	state = seed | 1;
+	durations();
+	fixed_cases();
+	random_cases(200000);
+	printf("%d passed, %d failed\n", passed, failed);
+	return failed == 0 ? 0 : 1;
+}
