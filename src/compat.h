@@ -21,7 +21,17 @@
 #define SsMyProcNumber() (MyProc->pgprocno)
 #endif
 
-/* LockAcquire's caller wants a lock on a database by oid, without waiting. */
-#include "storage/lock.h"
+/* The varlena macros moved out of postgres.h. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* PostgreSQL 18 has pg_noreturn instead, which stands before the declaration. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn
+#define ss_noreturn pg_attribute_noreturn()
+#else
+#define ss_noreturn
+#endif
 
 #endif

@@ -48,7 +48,7 @@ ss_settings_define(bool preloading)
 							NULL);
 	DefineCustomIntVariable("session_store.purge_rate",
 							"The most rows a second that the keeper purges.", "0 means no limit.",
-							&ss_purge_rate, 50000, 0, 10000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+							&ss_purge_rate, 10000, 0, 10000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	/* sizes shared memory, so it exists only where there is some to size */
 	if (preloading)
 		DefineCustomIntVariable("session_store.touch_slots",

@@ -13,6 +13,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "api/args.h"
 #include "rows/change.h"
 #include "rows/expiry.h"

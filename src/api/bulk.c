@@ -4,12 +4,15 @@
  */
 #include "postgres.h"
 
+#include <inttypes.h>
+
 #include "access/xact.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "api/args.h"
 #include "rows/owners.h"
 #include "rows/purge.h"
@@ -97,8 +100,7 @@ session_count(PG_FUNCTION_ARGS)
 static char *
 make_cursor(TimestampTz created_at, Datum session_id)
 {
-	return psprintf("%016" INT64_MODIFIER "x.%s", (uint64) created_at,
-					TextDatumGetCString(session_id));
+	return psprintf("%016" PRIx64 ".%s", (uint64) created_at, TextDatumGetCString(session_id));
 }
 
 static void

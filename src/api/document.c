@@ -14,6 +14,7 @@
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 
+#include "compat.h"
 #include "api/document.h"
 
 /* A walk over the members of an object. */

@@ -5,13 +5,14 @@
 #ifndef SS_ERRORS_H
 #define SS_ERRORS_H
 
+#include "compat.h"
 #include "rows/sessions.h"
 
 #define ERRCODE_SS_DEAD_ID MAKE_SQLSTATE('S', 'S', 'T', '1', '0')
 
-extern void ss_error_dead(const SsTarget *target) pg_attribute_noreturn();
-extern void ss_error_conflict(int64 wanted, int64 found) pg_attribute_noreturn();
-extern void ss_error_not_owner(const SsTarget *target) pg_attribute_noreturn();
-extern void ss_error_quota(const SsTarget *target, bool busy) pg_attribute_noreturn();
+pg_noreturn extern void ss_error_dead(const SsTarget *target) ss_noreturn;
+pg_noreturn extern void ss_error_conflict(int64 wanted, int64 found) ss_noreturn;
+pg_noreturn extern void ss_error_not_owner(const SsTarget *target) ss_noreturn;
+pg_noreturn extern void ss_error_quota(const SsTarget *target, bool busy) ss_noreturn;
 
 #endif

@@ -22,6 +22,7 @@
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -66,25 +67,29 @@ ss_home_on_invalidation(SsHomeHook hook)
 	hooks[nhooks++] = hook;
 }
 
-/* The schema that the extension is installed in, or InvalidOid. */
-static Oid
-extension_schema(void)
+/* The extension and its schema; false when it is not installed here. */
+static bool
+find_extension(SsHome *home)
 {
 	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple tuple;
-	Oid schema = InvalidOid;
 
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
 				CStringGetDatum("session_store"));
 	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
-		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	{
+		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
+
+		home->extension = form->oid;
+		home->schema = form->extnamespace;
+	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
-	return schema;
+	return OidIsValid(home->schema);
 }
 
 /* The owner of a relation, or InvalidOid when it is gone. */
@@ -126,8 +131,7 @@ ss_home_find(SsHome *home)
 		return true;
 	}
 
-	found.schema = extension_schema();
-	if (!OidIsValid(found.schema))
+	if (!find_extension(&found))
 		return false;
 	found.sessions = get_relname_relid("conversation_sessions", found.schema);
 	found.namespaces = get_relname_relid("session_namespaces", found.schema);
@@ -156,6 +160,21 @@ ss_home_find(SsHome *home)
 	current_valid = true;
 	*home = current;
 	return true;
+}
+
+/*
+ * For a worker: hold the extension against DROP EXTENSION until the transaction
+ * ends, without waiting; false when somebody is about to drop it.  DROP locks the
+ * extension before anything in it, so that whoever got this lock can take others in
+ * any order and never be part of a deadlock with it.
+ */
+bool
+ss_home_hold(const SsHome *home)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, home->extension, 0);
+	return LockAcquire(&tag, AccessShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 /* As ss_home_find, for callers that cannot do without. */

@@ -9,6 +9,7 @@
 
 typedef struct SsHome
 {
+	Oid extension;
 	Oid schema;
 	Oid sessions;        /* conversation_sessions */
 	Oid namespaces;      /* session_namespaces */
@@ -49,6 +50,7 @@ typedef enum SsPlanMode
 } SsPlanMode;
 
 extern bool ss_home_find(SsHome *home);
+extern bool ss_home_hold(const SsHome *home);
 extern void ss_home_get(SsHome *home);
 extern void ss_home_enter(SsActing *acting);
 extern void ss_home_leave(SsActing *acting);

@@ -29,6 +29,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "rows/expiry.h"
 #include "rows/home.h"
 #include "rows/namespace_row.h"

@@ -20,6 +20,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "rows/errors.h"
 #include "rows/events.h"
 #include "rows/expiry.h"

@@ -24,6 +24,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "rows/events.h"
 #include "rows/expiry.h"
 #include "rows/namespaces.h"

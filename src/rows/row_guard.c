@@ -24,6 +24,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "rows/expiry.h"
 #include "rows/home.h"
 #include "rows/names.h"

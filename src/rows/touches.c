@@ -29,6 +29,7 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "rows/expiry.h"
 #include "rows/touches.h"
 #include "shared.h"

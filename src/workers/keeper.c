@@ -55,6 +55,13 @@
 #define BATCH_FIRST 200
 
 /*
+ * With a limit on the rate, batches are so short that this many make a second.
+ * What a batch logs is flushed by the next client that commits: many small
+ * portions hold nobody up, a few large ones are what a p99 is made of.
+ */
+#define BATCHES_A_SECOND 250
+
+/*
  * Below the low-water mark everything was looked at.  A sweep from the very start
  * finds what was passed over (locked, or entered late); it costs what vacuum has
  * not removed yet, so it is made the more seldom the longer it takes.
@@ -155,7 +162,7 @@ begin(SsActing *acting)
 		ss_touch_forget_database(MyDatabaseId);
 		leave(SS_DB_ABSENT, 0);
 	}
-	if (!ConditionalLockRelationOid(home.sessions, RowExclusiveLock))
+	if (!ss_home_hold(&home) || !ConditionalLockRelationOid(home.sessions, RowExclusiveLock))
 	{
 		PopActiveSnapshot();
 		CommitTransactionCommand();
@@ -224,6 +231,8 @@ purge(TimestampTz now)
 		return now + USECS_PER_SEC;
 	work.from = sweep ? DT_NOBEGIN : low_water;
 	work.limit = Min(batch_size, ss_purge_batch_max);
+	if (ss_purge_rate > 0)
+		work.limit = Min(work.limit, Max(ss_purge_rate / BATCHES_A_SECOND, 1));
 	if (!begin(&acting))
 		return now + LOOK_AROUND;
 	ss_purge_batch(&work, GetUserId());
@@ -281,19 +290,31 @@ static const struct
 	[SS_TASK_SAMPLE] = {"sampling sessions", take_sample},
 };
 
-/* A task failed: say so, leave nothing open, and try again later. */
+/*
+ * A task failed: say so, leave nothing open, and try again later.  That somebody
+ * has one of our tables locked is no failure: lock_timeout is shorter than
+ * deadlock_timeout, so that it is always we who give way.
+ */
 static void
 failed(SsTask task, TimestampTz now)
 {
 	ErrorData *error;
 	SsTaskState *state = &entry->tasks[task];
+	bool locked;
 
 	MemoryContextSwitchTo(turn_context);
 	error = CopyErrorData();
-	EmitErrorReport();
+	locked = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	if (!locked)
+		EmitErrorReport();
 	AbortCurrentTransaction();
 	FlushErrorState();
 	MemoryContextSwitchTo(turn_context);
+	if (locked)
+	{
+		next_run[task] = now + USECS_PER_SEC;
+		return;
+	}
 
 	ss_shared_lock(true);
 	state->failures++;
@@ -381,7 +402,7 @@ own_settings(void)
 											  {"default_transaction_deferrable", "off"},
 											  {"statement_timeout", "0"},
 											  {"idle_in_transaction_session_timeout", "0"},
-											  {"lock_timeout", "1s"},
+											  {"lock_timeout", "300ms"},
 											  {"jit", "off"},
 											  {"search_path", "pg_catalog"}};
 
