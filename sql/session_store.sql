@@ -109,13 +109,21 @@ CREATE TABLE @extschema@.conversation_sessions (
 	toast.autovacuum_vacuum_cost_delay = 0.2
 );
 
+-- Ids and owners are short: never compressed or moved out while the document can be.
+ALTER TABLE @extschema@.conversation_sessions
+	ALTER COLUMN namespace SET STORAGE MAIN,
+	ALTER COLUMN session_id SET STORAGE MAIN,
+	ALTER COLUMN owner_id SET STORAGE MAIN;
+
 -- The purge looks here, and nowhere else.
 CREATE INDEX conversation_sessions_check_at ON @extschema@.conversation_sessions (check_at);
--- Listing: immutable columns, so that a save costs no index.
+-- Listing: immutable columns, so that a save costs no index.  "POSIX" sorts as "C" does,
+-- but is another collation to the planner, which so can never take one of these for a
+-- look-up by id (on a small table it would, and keep the plan when the table has grown).
 CREATE INDEX conversation_sessions_created ON @extschema@.conversation_sessions
-	(namespace, created_at, session_id);
+	(namespace, created_at, session_id COLLATE pg_catalog."POSIX");
 CREATE INDEX conversation_sessions_owner ON @extschema@.conversation_sessions
-	(namespace, owner_id, created_at, session_id) WHERE owner_id IS NOT NULL;
+	(namespace, owner_id, created_at, session_id COLLATE pg_catalog."POSIX") WHERE owner_id IS NOT NULL;
 
 -- lz4 saves large documents several times faster than pglz; not every server has it.
 DO $$
@@ -205,7 +213,7 @@ ALTER TABLE @extschema@.session_samples ENABLE ROW LEVEL SECURITY;
 
 -- A policy is not for those that it binds to change.
 CREATE POLICY session_namespaces_read ON @extschema@.session_namespaces FOR SELECT
-	USING (@extschema@.session_may(name));
+	USING (@extschema@.session_may(name, NULL::pg_catalog.text));
 CREATE POLICY conversation_sessions_access ON @extschema@.conversation_sessions
 	USING (@extschema@.session_may(namespace, owner_id))
 	WITH CHECK (@extschema@.session_may(namespace, owner_id));
@@ -213,7 +221,7 @@ CREATE POLICY session_events_access ON @extschema@.session_events
 	USING (@extschema@.session_may(namespace, owner_id))
 	WITH CHECK (@extschema@.session_may(namespace, owner_id));
 CREATE POLICY session_samples_read ON @extschema@.session_samples FOR SELECT
-	USING (@extschema@.session_may(namespace));
+	USING (@extschema@.session_may(namespace, NULL::pg_catalog.text));
 
 --
 -- Types that calls return.
@@ -388,7 +396,7 @@ CREATE FUNCTION @extschema@.session_metrics() RETURNS pg_catalog.text
 COMMENT ON FUNCTION @extschema@.session_metrics() IS
 	'session_store: counters and gauges in the Prometheus text format';
 
-CREATE VIEW @extschema@.session_stats AS
+CREATE VIEW @extschema@.session_stats WITH (security_barrier) AS
 	SELECT s.namespace,
 		   s.sessions,
 		   s.owned,
@@ -404,7 +412,7 @@ CREATE VIEW @extschema@.session_stats AS
 		   s.sampled_at,
 		   pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.sampled_at AS age
 	FROM @extschema@.session_samples s
-	WHERE @extschema@.session_may(s.namespace)
+	WHERE @extschema@.session_may(s.namespace, NULL::pg_catalog.text)
 	   OR pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'USAGE'::pg_catalog.text);
 COMMENT ON VIEW @extschema@.session_stats IS
 	'session_store: a row per namespace, as the keeper last saw it, and how long ago that was';
@@ -433,33 +441,42 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.conversation_sessions', 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_events', '');
 
 --
--- Nothing that reads or writes sessions is for everybody.  session_may() answers
--- about the caller alone, and the policies need it.
+-- Nothing here is for everybody, nor for whom ALTER DEFAULT PRIVILEGES favours in this
+-- schema (as some platforms set it for their web roles): all that was granted by
+-- default is taken back, and then granted what is meant.
 --
-REVOKE ALL ON FUNCTION
-	@extschema@.session_namespaces_guard(),
-	@extschema@.session_row_guard(),
-	@extschema@.session_create(pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.text),
-	@extschema@.session_save(pg_catalog.text, pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.int8, pg_catalog.text),
-	@extschema@.session_get(pg_catalog.text, pg_catalog.text),
-	@extschema@.session_fetch(pg_catalog.text, pg_catalog.text),
-	@extschema@.session_touch(pg_catalog.text, pg_catalog.interval, pg_catalog.text),
-	@extschema@.session_merge(pg_catalog.text, pg_catalog.jsonb, pg_catalog.int8, pg_catalog.text),
-	@extschema@.session_incr(pg_catalog.text, pg_catalog.text[], pg_catalog.numeric, pg_catalog.numeric, pg_catalog.text),
-	@extschema@.session_delete(pg_catalog.text, pg_catalog.text),
-	@extschema@.session_regenerate(pg_catalog.text, pg_catalog.text),
-	@extschema@.session_exists(pg_catalog.text, pg_catalog.text),
-	@extschema@.session_ttl(pg_catalog.text, pg_catalog.text),
-	@extschema@.session_delete_all(pg_catalog.text, pg_catalog.text, pg_catalog.text),
-	@extschema@.session_clear(pg_catalog.text, pg_catalog.text),
-	@extschema@.session_count(pg_catalog.text, pg_catalog.text, pg_catalog.text),
-	@extschema@.session_list(pg_catalog.text, pg_catalog.text, pg_catalog.jsonb, pg_catalog.text, pg_catalog.int4, pg_catalog.text),
-	@extschema@.session_purge(pg_catalog.int8, pg_catalog.text),
-	@extschema@.session_health(),
-	@extschema@.session_metrics(),
-	@extschema@.session_effective_expiry(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz),
-	@extschema@.session_store_wake()
-	FROM PUBLIC;
+DO $$
+DECLARE
+	command pg_catalog.text;
+BEGIN
+	FOR command IN
+		SELECT pg_catalog.format('REVOKE ALL ON %s %s FROM %s', o.kind, o.name,
+								 CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC'
+								 ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)
+		FROM (SELECT 'FUNCTION' AS kind, p.oid, 'pg_catalog.pg_proc'::pg_catalog.regclass AS class,
+					 p.oid::pg_catalog.regprocedure::pg_catalog.text AS name, p.proowner AS owner,
+					 COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner)) AS acl
+			  FROM pg_catalog.pg_proc p
+			  UNION ALL
+			  SELECT 'TABLE', c.oid, 'pg_catalog.pg_class'::pg_catalog.regclass,
+					 c.oid::pg_catalog.regclass::pg_catalog.text, c.relowner,
+					 COALESCE(c.relacl, pg_catalog.acldefault('r', c.relowner))
+			  FROM pg_catalog.pg_class c WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v}'::"char"[])) o
+			JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) o.class
+				AND d.objid OPERATOR(pg_catalog.=) o.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'::"char"
+			JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+				AND e.extname OPERATOR(pg_catalog.=) 'session_store'::pg_catalog.name,
+			LATERAL pg_catalog.aclexplode(o.acl) a
+		WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+			AND a.grantee OPERATOR(pg_catalog.<>) o.owner
+	LOOP
+		EXECUTE command;
+	END LOOP;
+END
+$$;
+
+-- It answers about the caller alone, and the policies need it.
+GRANT EXECUTE ON FUNCTION @extschema@.session_may(pg_catalog.text, pg_catalog.text) TO PUBLIC;
 
 -- Monitoring is what pg_monitor is for; it shows numbers, never a session.
 GRANT EXECUTE ON FUNCTION @extschema@.session_health(), @extschema@.session_metrics() TO pg_monitor;

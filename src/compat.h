@@ -26,6 +26,13 @@
 #include "varatt.h"
 #endif
 
+/* A setting that a worker resets for itself, where there is one. */
+#if PG_VERSION_NUM >= 170000
+#define SS_TRANSACTION_TIMEOUT {"transaction_timeout", "0"},
+#else
+#define SS_TRANSACTION_TIMEOUT
+#endif
+
 /* PostgreSQL 18 has pg_noreturn instead, which stands before the declaration. */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn

@@ -15,6 +15,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
+#include "rows/touch_pending.h"
 #include "settings.h"
 #include "shared.h"
 #include "workers/workers.h"
@@ -30,6 +31,7 @@ _PG_init(void)
 
 	ss_settings_define(preloading);
 	ss_shared_init_backend();
+	ss_pending_init_backend();
 	if (preloading)
 	{
 		ss_shared_install_hooks();

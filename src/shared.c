@@ -126,11 +126,14 @@ ss_shared_db(Oid oid, bool create)
 SsDb *
 ss_shared_my_db(void)
 {
+	static bool no_room = false;
+
 	/* a database cannot be dropped, and its entry not reused, while we are in it */
-	if (my_db == NULL && ss_shared != NULL && OidIsValid(MyDatabaseId))
+	if (my_db == NULL && !no_room && ss_shared != NULL && OidIsValid(MyDatabaseId))
 	{
 		ss_shared_lock(true);
 		my_db = ss_shared_db(MyDatabaseId, true);
+		no_room = my_db == NULL;
 		ss_shared_unlock();
 	}
 	return my_db;

@@ -11,7 +11,7 @@
 #define SS_MAIN_TRANCHE "session_store"
 #define SS_TOUCH_TRANCHE "session_store_touches"
 
-/* More databases than this are served without counters, and in turns. */
+/* Databases beyond this have no keeper and no counters, and health says so. */
 #define SS_MAX_DATABASES 256
 
 #define SS_STRIPES 16
@@ -29,9 +29,9 @@ typedef enum SsCounter
 	SS_REGENERATED,
 	SS_EVICTED,
 	SS_PURGED,
-	SS_NOTED,
-	SS_NOTES_WRITTEN,
-	SS_NOTES_DROPPED,
+	SS_USES_NOTED,
+	SS_USES_WRITTEN,
+	SS_USES_DROPPED,
 	SS_ERROR_CONFLICT,
 	SS_ERROR_DEAD,
 	SS_ERROR_QUOTA,
@@ -77,6 +77,7 @@ typedef struct SsDb
 	int keeper_pid;
 	int keeper_proc; /* in ProcGlobal->allProcs */
 	bool look;       /* somebody asked for a look */
+	int8 missed;     /* scans of pg_database that it was not in */
 	TimestampTz since;
 	TimestampTz last_served;
 	TimestampTz retry_at;
@@ -95,7 +96,6 @@ typedef struct SsLauncherState
 	int proc;
 	int waiting; /* databases that have no keeper for want of a worker slot */
 	bool out_of_databases;
-	char last_error[SS_MESSAGE_LEN];
 } SsLauncherState;
 
 typedef struct SsShared

@@ -14,6 +14,7 @@
 
 #include "compat.h"
 #include "api/args.h"
+#include "rows/names.h"
 #include "rows/owners.h"
 #include "rows/purge.h"
 #include "shared.h"
@@ -110,7 +111,7 @@ parse_cursor(text *cursor, SsPage *page)
 	char *end;
 
 	if (strlen(value) < 18 || strlen(value) > 17 + SS_NAME_MAX || value[16] != '.' ||
-		strspn(value, "0123456789abcdef") != 16)
+		strspn(value, "0123456789abcdef") != 16 || !ss_name_is_plain(value, strlen(value)))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid page cursor"),
 						errhint("Use a page_cursor that session_list() returned.")));
 	page->created_at = (TimestampTz) strtou64(value, &end, 16);
@@ -186,7 +187,8 @@ session_purge(PG_FUNCTION_ARGS)
 	while (removed < max_rows)
 	{
 		CHECK_FOR_INTERRUPTS();
-		purge.limit = Min(max_rows - removed, PURGE_STEP);
+		purge.limit = PURGE_STEP;
+		purge.remove = max_rows - removed;
 		ss_home_enter(&acting);
 		ss_purge_batch(&purge, role);
 		ss_home_leave(&acting);
@@ -222,13 +224,10 @@ session_may(PG_FUNCTION_ARGS)
 Datum
 session_effective_expiry(PG_FUNCTION_ARGS)
 {
-	text *ns = PG_GETARG_TEXT_PP(0);
-	text *id = PG_GETARG_TEXT_PP(1);
 	SsKey key;
 
-	/* such names are in no row, and in no note */
-	if (VARSIZE_ANY_EXHDR(ns) > SS_NAMESPACE_MAX || VARSIZE_ANY_EXHDR(id) > SS_NAME_MAX)
+	/* such names are in no note */
+	if (!ss_key_from_datums(&key, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)))
 		PG_RETURN_DATUM(PG_GETARG_DATUM(2));
-	ss_key_from_datums(&key, PointerGetDatum(ns), PointerGetDatum(id));
 	PG_RETURN_TIMESTAMPTZ(ss_touch_effective(&key, PG_GETARG_TIMESTAMPTZ(2)));
 }

@@ -51,7 +51,7 @@ static int64
 save(SsTarget *target, Datum document, int64 ttl, Datum owner, int64 if_version)
 {
 	SsActing acting;
-	SsChange change;
+	SsChange change = {0};
 
 	ss_home_enter(&acting);
 	do
@@ -101,7 +101,8 @@ session_save(PG_FUNCTION_ARGS)
 static bool
 read_living(const SsTarget *target, SsRow *row)
 {
-	bool found = ss_row_read(target, SS_PLAN_READ, row) && row->state == SS_ALIVE &&
+	bool found = ss_row_read(target, SS_PLAN_READ, row) && row->state != SS_DEAD &&
+				 (row->state == SS_ALIVE || ss_row_refresh(target, row)) &&
 				 ss_ns_owner_visible(&target->policy, row->owner, row->owner_null, target->role);
 
 	ss_count(SS_READ, 1);
@@ -224,7 +225,7 @@ session_merge(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsActing acting;
-	SsChange change;
+	SsChange change = {0};
 	int64 if_version = ss_arg_if_version(fcinfo, 2);
 	Datum result;
 
@@ -280,7 +281,7 @@ session_incr(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsActing acting;
-	SsChange change;
+	SsChange change = {0};
 	Datum *path;
 	int npath;
 	Numeric by;

@@ -10,6 +10,7 @@
 #include "access/table.h"
 #include "access/xlog.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -116,6 +117,8 @@ warn(Report *report, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
+	/* a message that was cut must not end in half a character */
+	message[pg_mbcliplen(message, strlen(message), sizeof(message) - 1)] = '\0';
 	if (report->warnings.len > 0)
 		appendStringInfoChar(&report->warnings, ',');
 	escape_json(&report->warnings, message);
@@ -148,7 +151,8 @@ check_triggers(Report *report, Oid relid, int expected)
 	{
 		const Trigger *trigger = &triggers->triggers[i];
 
-		if (strncmp(trigger->tgname, "session_", 8) != 0)
+		if (strcmp(trigger->tgname, "session_row_guard") != 0 &&
+			strncmp(trigger->tgname, "session_namespaces_", 19) != 0)
 			continue;
 		if (trigger->tgenabled == TRIGGER_FIRES_ALWAYS)
 			found++;
@@ -215,15 +219,18 @@ add_tasks(Report *report, const SsDb *db)
 static void
 add_workers(Report *report)
 {
-	SsLauncherState launcher;
+	SsLauncherState launcher = {0};
 	SsDb *db = ss_shared_my_db();
 	SsDb *copy = palloc0(sizeof(SsDb));
 
-	ss_shared_lock(false);
-	launcher = ss_shared->launcher;
-	if (db != NULL)
-		memcpy(copy, db, offsetof(SsDb, counters));
-	ss_shared_unlock();
+	if (ss_shared != NULL)
+	{
+		ss_shared_lock(false);
+		launcher = ss_shared->launcher;
+		if (db != NULL)
+			memcpy(copy, db, offsetof(SsDb, counters));
+		ss_shared_unlock();
+	}
 
 	open_group(report, "launcher");
 	add_bool(report, "running", launcher.pid != 0);
@@ -242,8 +249,8 @@ add_workers(Report *report)
 	add_tasks(report, copy);
 	close_group(report);
 
-	if (RecoveryInProgress())
-		return; /* workers are the primary's business */
+	if (ss_shared == NULL || RecoveryInProgress())
+		return; /* there are none; or they are the primary's business */
 	if (launcher.pid == 0)
 		warn(report, "the launcher is not running: see the server log, and max_worker_processes");
 	else if (launcher.waiting > 0)
@@ -253,6 +260,8 @@ add_workers(Report *report)
 			 max_worker_processes);
 	else if (copy->keeper_pid == 0 && copy->failures > 0)
 		warn(report, "the keeper does not run: %s", copy->last_error);
+	else if (copy->keeper_pid == 0 && copy->state != SS_DB_STARTING)
+		warn(report, "the keeper does not run; it should within seconds, else see the server log");
 	if (launcher.out_of_databases)
 		warn(report, "more than %d databases: some have no keeper and no counters",
 			 SS_MAX_DATABASES);
@@ -263,14 +272,14 @@ add_touches(Report *report)
 {
 	SsTouchCounts counts;
 	SsDb *db = ss_shared_my_db();
-	uint64 dropped = db ? ss_counter_sum(db, SS_NOTES_DROPPED) : 0;
+	uint64 dropped = db ? ss_counter_sum(db, SS_USES_DROPPED) : 0;
 
 	ss_touch_counts(&counts);
 	open_group(report, "touches");
 	add_number(report, "slots", counts.slots);
 	add_number(report, "used", counts.used);
-	add_number(report, "noted", db ? ss_counter_sum(db, SS_NOTED) : 0);
-	add_number(report, "written", db ? ss_counter_sum(db, SS_NOTES_WRITTEN) : 0);
+	add_number(report, "noted", db ? ss_counter_sum(db, SS_USES_NOTED) : 0);
+	add_number(report, "written", db ? ss_counter_sum(db, SS_USES_WRITTEN) : 0);
 	add_number(report, "dropped", dropped);
 	close_group(report);
 	if (dropped > 0)
@@ -295,12 +304,9 @@ session_health(PG_FUNCTION_ARGS)
 	add_text(&report, "version", SESSION_STORE_VERSION);
 	add_bool(&report, "preloaded", ss_shared != NULL);
 	add_bool(&report, "in_recovery", recovery);
-	if (ss_shared != NULL)
-	{
-		add_workers(&report);
-		add_touches(&report);
-	}
-	else
+	add_workers(&report);
+	add_touches(&report);
+	if (ss_shared == NULL)
 		warn(
 			&report,
 			"not preloaded, so nothing is purged by itself and reads do not slide: set "

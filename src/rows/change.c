@@ -17,7 +17,8 @@
  * that comes second begins again and finds a row.
  *
  * Order of locks: first the row, then the owner's quota (owners.c); victims of a
- * quota are locked without waiting.  So no two calls can wait for each other.
+ * quota are locked without waiting.  So no two calls can wait for each other, each in
+ * a transaction of its own; those that do more take their locks in their own order.
  */
 #include "postgres.h"
 
@@ -36,10 +37,14 @@
 #include "rows/events.h"
 #include "rows/expiry.h"
 #include "rows/owners.h"
+#include "rows/touch_pending.h"
 #include "shared.h"
 
 /* The old id of a regenerated session is dead for at least this long. */
 #define REGENERATE_TOMBSTONE (INT64CONST(300) * USECS_PER_SEC)
+
+/* Begin again at most so often: creators of one id take turns, they do not go round. */
+#define MAX_TRIES 1000
 
 /* A new session in change->row, over whatever was there. */
 static void
@@ -100,8 +105,14 @@ void
 ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owner)
 {
 	CHECK_FOR_INTERRUPTS();
-	memset(change, 0, sizeof(*change));
+	if (++change->tries > MAX_TRIES)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("could not insert the session"),
+						errdetail("The table neither has its row nor takes it, %d times in a row.",
+								  MAX_TRIES),
+						errhint("Look for a trigger on conversation_sessions that skips rows.")));
 	change->target = target;
+	change->fresh = false;
 	change->have_row = ss_row_lock(target, &change->row);
 	change->now = GetCurrentTimestamp();
 	change->row.state = change->have_row ? change->row.state : SS_ABSENT;
@@ -148,7 +159,7 @@ ss_change_end(SsChange *change)
 	SsTarget *target = change->target;
 	SsRow *row = &change->row;
 
-	row->version++;
+	row->version = ss_next_version(row->version);
 	row->updated_at = change->now;
 	row->expires_at = ss_expiry(change->now, row->ttl, row->created_at,
 								target->policy.max_lifetime);
@@ -163,6 +174,8 @@ ss_change_end(SsChange *change)
 	}
 	else
 		ss_row_write(target, row);
+	if (!change->fresh)
+		ss_pending_rebase(&target->key, change->base, row->ttl, row->expires_at);
 
 	if (!row->owner_null && (change->fresh || !same_owner(change)))
 		ss_owner_enforce_quota(target, row->owner);
@@ -176,18 +189,19 @@ ss_change_end(SsChange *change)
 
 /*
  * Make a tombstone of a living row that is locked: emptied, expired, and dead for
- * the given time (0: the id may be used again at once).
+ * the given time.  With 0 the id may be used again at once, but the row is still marked as
+ * one that no read can keep alive.
  */
 static void
 bury(SsTarget *target, SsRow *row, TimestampTz now, int64 tombstone)
 {
 	row->data = ss_empty_document();
 	row->owner_null = true;
-	row->version++;
+	row->version = ss_next_version(row->version);
 	row->updated_at = now;
 	row->expires_at = now;
 	row->message_count = 0;
-	row->dead_until = tombstone > 0 ? now + tombstone : SS_NEVER;
+	row->dead_until = now + tombstone;
 	ss_row_write(target, row);
 }
 
@@ -259,7 +273,7 @@ ss_session_regenerate(SsTarget *target)
 	grave = row;
 	grave.data = ss_empty_document();
 	grave.owner_null = true;
-	grave.version = row.version + 1;
+	grave.version = ss_next_version(row.version);
 	grave.created_at = grave.updated_at = grave.expires_at = now;
 	grave.message_count = 0;
 	grave.history_null = true;
@@ -276,34 +290,47 @@ ss_session_regenerate(SsTarget *target)
 }
 
 /*
- * Note that a living row shall end at expires_at; false when that cannot be noted.
- * When the notes are full, the keeper is asked to write some, and has 100 ms.
+ * Note a read of a living row: it shall end at expires_at.  False when that could not
+ * be noted.  When the notes are full, the keeper is asked to write some, and has 100 ms.
  */
 static bool
-note_use(const SsTarget *target, const SsRow *row, TimestampTz expires_at, bool wait)
+note_use(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 {
 	TimestampTz deadline = 0;
 	SsDb *db = ss_shared_my_db();
-	bool urgent;
+	bool force = false;
 
-	if (expires_at <= row->ends_at)
-		return true;
+	/* nobody else can see this version yet */
+	if (row->own)
+		return ss_pending_use(&target->key, row->expires_at, row->ttl, expires_at);
 	for (;;)
 	{
 		TimestampTz now;
 
-		if (ss_touch_note(&target->key, row->expires_at, row->ttl, expires_at, &urgent))
+		switch (ss_touch_note(&target->key, row->expires_at, row->ttl, expires_at, force))
 		{
-			ss_count(SS_NOTED, 1);
-			if (urgent)
+			case SS_NOTED_URGENT:
 				ss_wake_keeper();
-			return true;
+				/* FALLTHROUGH */
+			case SS_NOTED:
+				ss_count(SS_USES_NOTED, 1);
+				return true;
+			case SS_NOTE_CONFLICT:
+				/* which version is the present one, ours or the one noted on? */
+				force = true;
+				(void) ss_row_refresh(target, row);
+				continue;
+			case SS_NOTE_FULL:
+				break;
 		}
 		now = GetCurrentTimestamp();
 		if (deadline == 0)
 			deadline = now + INT64CONST(100) * SS_USEC_PER_MSEC;
-		if (!wait || now >= deadline || db == NULL || db->keeper_pid == 0)
+		if (now >= deadline || db == NULL || db->keeper_pid == 0)
+		{
+			ss_count(SS_USES_DROPPED, 1);
 			return false;
+		}
 		ss_wake_keeper();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 5,
 						 PG_WAIT_EXTENSION);
@@ -312,41 +339,55 @@ note_use(const SsTarget *target, const SsRow *row, TimestampTz expires_at, bool 
 	}
 }
 
+/* Write a row's expiry and ttl alone. */
+static void
+prolong(SsTarget *target, SsRow *row, TimestampTz expires_at)
+{
+	TimestampTz base = row->expires_at;
+
+	row->expires_at = expires_at;
+	ss_row_extend(target, row);
+	ss_pending_rebase(&target->key, base, row->ttl, expires_at);
+}
+
 /*
  * Start a session's lifetime anew, with another ttl when ttl > 0; false when
- * there is no session.  Like a read, a touch that changes nothing but the expiry
- * is noted in shared memory where that is possible, and is then not undone by a
- * rollback.
+ * there is no session.  A touch that changes nothing but the expiry, and is all there is
+ * to its transaction, is not written but noted, at commit.
  */
 bool
 ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
 {
 	SsRow row;
-	TimestampTz now;
 
 	/* what is noted must be noted of the row as it is now, at any isolation level */
 	if (!ss_row_read(target, SS_PLAN_LATEST, &row) || row.state != SS_ALIVE ||
 		!ss_ns_owner_visible(&target->policy, row.owner, row.owner_null, target->role))
 		return false;
-	ss_count(SS_TOUCHED, 1);
-	if ((ttl <= 0 || ttl == row.ttl) && ss_touch_usable())
+	/* in a longer transaction the row may be another by the time of the commit */
+	if ((ttl <= 0 || ttl == row.ttl) && ss_touch_usable() && !IsTransactionBlock() &&
+		!IsSubTransaction())
 	{
-		now = GetCurrentTimestamp();
-		*expires_at = Max(row.ends_at,
-						  ss_expiry(now, row.ttl, row.created_at, target->policy.max_lifetime));
-		if (note_use(target, &row, *expires_at, false))
+		*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl, row.created_at,
+								target->policy.max_lifetime);
+		*expires_at = Max(*expires_at, row.ends_at);
+		if (*expires_at == row.ends_at ||
+			ss_pending_use(&target->key, row.expires_at, row.ttl, *expires_at))
+		{
+			ss_count(SS_TOUCHED, 1);
 			return true;
+		}
 	}
 
 	if (!ss_row_lock(target, &row) || row.state != SS_ALIVE ||
 		!ss_ns_owner_visible(&target->policy, row.owner, row.owner_null, target->role))
 		return false;
-	now = GetCurrentTimestamp();
 	if (ttl > 0)
 		row.ttl = ttl;
-	row.expires_at = ss_expiry(now, row.ttl, row.created_at, target->policy.max_lifetime);
-	ss_row_extend(target, &row);
-	*expires_at = row.expires_at;
+	*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl, row.created_at,
+							target->policy.max_lifetime);
+	prolong(target, &row, *expires_at);
+	ss_count(SS_TOUCHED, 1);
 	return true;
 }
 
@@ -362,13 +403,14 @@ ss_session_slide(const SsTarget *target, SsRow *row, TimestampTz now)
 
 	if (!target->policy.sliding || !ss_touch_usable())
 		return;
+	/* an old snapshot may show a version that was prolonged since */
+	if (IsolationUsesXactSnapshot() || now - GetCurrentStatementStartTimestamp() > SS_USEC_PER_SEC)
+		(void) ss_row_refresh(target, row);
 	expires_at = ss_expiry(now, row->ttl, row->created_at, target->policy.max_lifetime);
 	/* reads that come thick and fast need not all be noted */
 	grain = Min(ss_slack(row->ttl) / 64, INT64CONST(100) * SS_USEC_PER_MSEC);
 	if (expires_at <= row->ends_at + grain)
 		return;
-	if (note_use(target, row, expires_at, true))
-		row->ends_at = expires_at;
-	else
-		ss_count(SS_NOTES_DROPPED, 1);
+	if (note_use(target, row, expires_at))
+		row->ends_at = Max(row->ends_at, expires_at);
 }

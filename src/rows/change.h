@@ -16,10 +16,12 @@
 typedef struct SsChange
 {
 	SsTarget *target;
-	SsRow row;       /* to be altered by the caller */
-	bool fresh;      /* a new session begins */
-	bool have_row;   /* over an expired or dead row, or a living one */
-	TimestampTz now; /* read under the row lock */
+	SsRow row;        /* to be altered by the caller */
+	bool fresh;       /* a new session begins */
+	bool have_row;    /* over an expired or dead row, or a living one */
+	TimestampTz now;  /* read under the row lock */
+	TimestampTz base; /* expires_at before */
+	int tries;
 	Datum old_owner;
 	bool old_owner_null;
 } SsChange;

@@ -33,6 +33,7 @@
 #include "utils/syscache.h"
 
 #include "rows/home.h"
+#include "rows/shape.h"
 
 static SsHome current;
 static bool current_valid = false;
@@ -133,14 +134,15 @@ ss_home_find(SsHome *home)
 
 	if (!find_extension(&found))
 		return false;
-	found.sessions = get_relname_relid("conversation_sessions", found.schema);
-	found.namespaces = get_relname_relid("session_namespaces", found.schema);
+	found.sessions = ss_shape_check(found.schema, "conversation_sessions");
+	found.namespaces = ss_shape_check(found.schema, "session_namespaces");
 	found.namespaces_pkey = get_relname_relid("session_namespaces_pkey", found.schema);
 	found.owner = relation_owner(found.sessions);
 	name = get_namespace_name(found.schema);
-	if (!OidIsValid(found.sessions) || !OidIsValid(found.namespaces) ||
-		!OidIsValid(found.namespaces_pkey) || !OidIsValid(found.owner) || name == NULL)
-		return false;
+	if (!OidIsValid(found.namespaces_pkey) || !OidIsValid(found.owner) || name == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("session_store is damaged: the primary key of session_namespaces is "
+							   "missing")));
 	found.schema_name = MemoryContextStrdup(TopMemoryContext, quote_identifier(name));
 
 	/*
@@ -257,13 +259,8 @@ prepare(SsPlan *plan)
 {
 	SPIPlanPtr fresh;
 
-	if (plan->plan != NULL)
-	{
-		SPIPlanPtr old = plan->plan;
-
-		plan->plan = NULL;
-		SPI_freeplan(old);
-	}
+	/* the old plan may be running further up: it is left rather than freed */
+	plan->plan = NULL;
 	fresh = SPI_prepare_cursor(expand(plan->sql), plan->nargs, plan->argtypes,
 							   CURSOR_OPT_GENERIC_PLAN);
 	if (fresh == NULL)
@@ -273,6 +270,24 @@ prepare(SsPlan *plan)
 	plan->plan = fresh;
 	plan->home_identity = identity;
 	plan->settled = 0;
+}
+
+/*
+ * A plan is made anew when the search_path is another than that it was made under,
+ * though ours mean the same under any: count it as an invalidation.
+ */
+static void
+note_search_path(void)
+{
+	static char *last = NULL;
+
+	if (last != NULL && strcmp(last, namespace_search_path) == 0)
+		return;
+	if (last != NULL)
+		pfree(last);
+	last = NULL;
+	last = MemoryContextStrdup(TopMemoryContext, namespace_search_path);
+	invalidations++;
 }
 
 /*
@@ -287,9 +302,12 @@ prepare(SsPlan *plan)
 uint64
 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, long limit)
 {
-	uint64 seen = invalidations;
+	uint64 seen;
 	int nest = -1;
 	int rc;
+
+	note_search_path();
+	seen = invalidations;
 
 	if (plan->plan == NULL || plan->home_identity != identity)
 		prepare(plan);
@@ -304,9 +322,9 @@ ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, lon
 								 GUC_ACTION_SAVE, true, 0, false);
 	}
 
-	if (mode == SS_PLAN_LATEST)
+	if (mode == SS_PLAN_LATEST || mode == SS_PLAN_READ_LATEST)
 		rc = SPI_execute_snapshot(plan->plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot,
-								  false, true, limit);
+								  mode == SS_PLAN_READ_LATEST, true, limit);
 	else
 		rc = SPI_execute_plan(plan->plan, values, nulls, mode == SS_PLAN_READ, limit);
 

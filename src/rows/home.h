@@ -44,9 +44,10 @@ typedef struct SsPlan
 
 typedef enum SsPlanMode
 {
-	SS_PLAN_READ,  /* the caller's snapshot; nothing is changed */
-	SS_PLAN_WRITE, /* sees all that this transaction may see now */
-	SS_PLAN_LATEST /* as SS_PLAN_WRITE, but at every isolation level the latest */
+	SS_PLAN_READ,       /* the caller's snapshot; nothing is changed */
+	SS_PLAN_WRITE,      /* sees all that this transaction may see now */
+	SS_PLAN_LATEST,     /* as SS_PLAN_WRITE, but at every isolation level the latest */
+	SS_PLAN_READ_LATEST /* as SS_PLAN_READ, but the latest */
 } SsPlanMode;
 
 extern bool ss_home_find(SsHome *home);

@@ -236,9 +236,11 @@ session_namespaces_guard(PG_FUNCTION_ARGS)
 	rel = trigdata->tg_relation;
 	desc = RelationGetDescr(rel);
 	ss_home_get(&home);
-	if (RelationGetRelid(rel) != home.namespaces)
+	if (RelationGetRelid(rel) != home.namespaces ||
+		TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) == TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("session_namespaces_guard() works on session_namespaces only")));
+						errmsg("session_namespaces_guard() works on session_namespaces only, on "
+							   "rows and TRUNCATE")));
 
 	tuple = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple
 														: trigdata->tg_trigtuple;

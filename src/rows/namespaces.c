@@ -281,9 +281,10 @@ ss_ns_caller_subject(void)
 	parsed = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(claims)));
 	if (!JB_ROOT_IS_OBJECT(parsed) ||
 		getKeyJsonValueFromContainer(&parsed->root, "sub", 3, &value) == NULL ||
-		value.type != jbvString)
+		value.type == jbvNull)
 		return NULL;
-	return pnstrdup(value.val.string.val, value.val.string.len);
+	return TextDatumGetCString(DirectFunctionCall2(jsonb_object_field_text, JsonbPGetDatum(parsed),
+												   CStringGetTextDatum("sub")));
 }
 
 /* Are owners kept apart, as far as this role is concerned? */
@@ -298,11 +299,13 @@ bool
 ss_ns_owner_visible(const SsPolicy *policy, Datum owner, bool owner_null, Oid role)
 {
 	char *subject;
+	text *name;
 
 	if (!ss_ns_isolates(policy, role))
 		return true;
 	if (owner_null || (subject = ss_ns_caller_subject()) == NULL)
 		return false;
-	return strlen(subject) == VARSIZE_ANY_EXHDR(DatumGetPointer(owner)) &&
-		   memcmp(subject, VARDATA_ANY(DatumGetPointer(owner)), strlen(subject)) == 0;
+	name = DatumGetTextPP(owner);
+	return strlen(subject) == VARSIZE_ANY_EXHDR(name) &&
+		   memcmp(subject, VARDATA_ANY(name), strlen(subject)) == 0;
 }

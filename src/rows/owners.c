@@ -31,9 +31,11 @@
 #define QUOTA_LOCK_SPACE 0x5353
 
 /* A living row, in SQL. */
-#define ALIVE                                      \
-	"(expires_at {>} pg_catalog.clock_timestamp()" \
-	" OR {effective}(namespace, session_id, expires_at) {>} pg_catalog.clock_timestamp())"
+#define ALIVE                                                              \
+	"(dead_until IS NULL OR dead_until {<=} pg_catalog.clock_timestamp())" \
+	" AND (expires_at {>} pg_catalog.clock_timestamp()"                    \
+	" OR (dead_until IS NULL"                                              \
+	" AND {effective}(namespace, session_id, expires_at) {>} pg_catalog.clock_timestamp()))"
 
 /* Beyond max_lifetime a row is over as well, whatever its expires_at says. */
 #define YOUNG(param) "created_at {>} " param
@@ -42,8 +44,7 @@
 	"UPDATE {sessions} SET session_data = '{}'::pg_catalog.jsonb, owner_id = NULL,"         \
 	" version = version {+} 1::pg_catalog.int8, updated_at = pg_catalog.clock_timestamp()," \
 	" expires_at = pg_catalog.clock_timestamp(), message_count = 0,"                        \
-	" dead_until = CASE WHEN $2 {>} '0'::pg_catalog.interval"                               \
-	" THEN pg_catalog.clock_timestamp() {+} $2 END"                                         \
+	" dead_until = pg_catalog.clock_timestamp() {+} $2"                                     \
 	" WHERE namespace {=} $1"
 
 /* Others of the owner, at most $4 of them: more need not be counted. */
@@ -57,7 +58,7 @@ static SsPlan victims_plan = {
 	"SELECT session_id FROM {sessions} WHERE namespace {=} $1 AND owner_id {=} $2"
 	" AND session_id {<>} $3 AND " YOUNG(
 		"$5") " AND " ALIVE
-			  " ORDER BY created_at, session_id LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED",
+			  " ORDER BY created_at, session_id COLLATE pg_catalog.\"POSIX\" LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED",
 	5,
 	{TEXTOID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID}};
 
@@ -93,14 +94,15 @@ static SsPlan count_any_plan = {"SELECT pg_catalog.count(*) FROM {sessions} WHER
  * A page walks an index on immutable columns backwards from where the last one
  * ended; what does not match is passed over on the way.
  */
-#define PAGE                                                         \
-	"SELECT session_id, owner_id, version, created_at, updated_at,"  \
-	" {effective}(namespace, session_id, expires_at), message_count" \
-	" FROM {sessions} WHERE namespace {=} $1"                        \
-	" AND (created_at, session_id) {<} ($2, $3) AND " YOUNG(         \
-		"$4") " AND " ALIVE                                          \
+#define PAGE                                                                              \
+	"SELECT session_id, owner_id, version, created_at, updated_at,"                       \
+	" {effective}(namespace, session_id, expires_at), message_count"                      \
+	" FROM {sessions} WHERE namespace {=} $1"                                             \
+	" AND (created_at, session_id COLLATE pg_catalog.\"POSIX\") {<} ($2, $3) AND " YOUNG( \
+		"$4") " AND " ALIVE                                                               \
 			  " AND ($5 IS NULL OR session_id {~~} $5) AND ($6 IS NULL OR session_data {@>} $6)"
-#define PAGE_ORDER " ORDER BY created_at DESC, session_id DESC LIMIT $7"
+#define PAGE_ORDER \
+	" ORDER BY created_at DESC, session_id COLLATE pg_catalog.\"POSIX\" DESC LIMIT $7"
 
 static SsPlan page_any_plan = {PAGE PAGE_ORDER,
 							   7,
@@ -125,7 +127,7 @@ static void
 lock_owner(const SsTarget *target, Datum owner)
 {
 	LOCKTAG tag;
-	struct varlena *name = (struct varlena *) DatumGetPointer(owner);
+	text *name = DatumGetTextPP(owner);
 	uint64 hash =
 		hash_bytes_extended((unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name),
 							hash_bytes_extended((const unsigned char *) target->policy.name,

@@ -29,11 +29,12 @@
 #include "rows/expiry.h"
 #include "rows/namespaces.h"
 #include "rows/purge.h"
-#include "rows/touches.h"
+#include "rows/sessions.h"
+#include "rows/touch_pending.h"
 #include "shared.h"
 
 static SsPlan due_plan = {
-	"SELECT ctid, namespace, session_id, owner_id, expires_at, dead_until, check_at"
+	"SELECT ctid, namespace, session_id, owner_id, expires_at, dead_until, check_at, ttl"
 	" FROM {sessions} WHERE check_at {>=} $1 AND check_at {<=} $2"
 	" AND ($4 IS NULL OR namespace {=} $4)"
 	" ORDER BY check_at LIMIT $3 FOR UPDATE SKIP LOCKED",
@@ -78,7 +79,7 @@ static bool
 audits(Datum ns)
 {
 	SsPolicy policy;
-	char *name = DatumGetPointer(ns);
+	text *name = DatumGetTextPP(ns);
 
 	return ss_ns_find(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name), &policy) && policy.audit;
 }
@@ -96,20 +97,24 @@ look_at(Batch *batch, HeapTuple tuple, TupleDesc desc, TimestampTz now)
 	TimestampTz expires_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &null));
 	Datum dead_datum = SPI_getbinval(tuple, desc, 6, &null);
 	bool tombstone = !null;
+	int64 ttl = ss_interval_usec(SPI_getbinval(tuple, desc, 8, &null));
 	TimestampTz end;
 	SsKey key;
 
-	ss_key_from_datums(&key, ns, id);
+	end = expires_at;
 	if (tombstone)
 		end = Max(DatumGetTimestampTz(dead_datum), expires_at);
-	else
-		end = expires_at = ss_touch_effective(&key, expires_at);
+	else if (ss_key_from_datums(&key, ns, id))
+		end = ss_touch_effective(&key, expires_at);
 
 	if (end > now)
 	{
-		Datum values[3] = {ctid, TimestampTzGetDatum(end), TimestampTzGetDatum(expires_at)};
+		TimestampTz prolonged = tombstone ? expires_at : end;
+		Datum values[3] = {ctid, TimestampTzGetDatum(end), TimestampTzGetDatum(prolonged)};
 
 		ss_plan_run(&raise_plan, values, NULL, SS_PLAN_WRITE, 0);
+		if (prolonged != expires_at)
+			ss_pending_rebase(&key, expires_at, ttl, prolonged);
 		return;
 	}
 	batch->dead[batch->ndead++] = ctid;
@@ -174,7 +179,14 @@ ss_purge_batch(SsPurge *purge, Oid actor)
 	batch.event_owner_null = palloc(sizeof(bool) * n);
 	now = GetCurrentTimestamp();
 	for (uint64 i = 0; i < n; i++)
+	{
+		if (batch.ndead == purge->remove)
+		{
+			purge->looked = i;
+			break;
+		}
 		look_at(&batch, due->vals[i], due->tupdesc, now);
+	}
 	if (batch.ndead > 0)
 		remove_dead(&batch, actor);
 	purge->removed = batch.ndead;

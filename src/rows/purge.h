@@ -13,6 +13,7 @@ typedef struct SsPurge
 	TimestampTz from; /* rows to be looked at before this were looked at already */
 	Datum ns;         /* one namespace, or 0 for all */
 	int64 limit;      /* rows to look at */
+	int64 remove;     /* and to remove, at most */
 	/* out */
 	int64 looked;      /* rows that were due; less than limit: no more are */
 	int64 removed;     /* of them dead, and gone */

@@ -103,31 +103,40 @@ close_tuple(Tuple *t)
 	return heap_modify_tuple_by_cols(t->tuple, t->desc, t->nchanged, t->changed, values, nulls);
 }
 
-static void
-check_name(const Tuple *t, int column, const char *what, int max)
+/* Has a column other bytes?  An unchanged toasted document has the same pointer. */
+static bool
+differs(const Tuple *a, const Tuple *b, int column)
 {
-	char *name;
+	if (a->nulls[column] || b->nulls[column])
+		return a->nulls[column] != b->nulls[column];
+	return !datumIsEqual(a->values[column], b->values[column],
+						 TupleDescAttr(a->desc, column - 1)->attbyval,
+						 TupleDescAttr(a->desc, column - 1)->attlen);
+}
+
+static void
+check_name(const Tuple *old, const Tuple *new, int column, const char *what, int max)
+{
+	text *name;
 	int len;
 
-	if (t->nulls[column])
-		return; /* NOT NULL has its own message */
-	name = DatumGetPointer(t->values[column]);
-	/* a name that was compressed or moved out of line is too long anyway */
-	if (VARATT_IS_EXTENDED(name) && !VARATT_IS_SHORT(name))
-		len = max + 1;
-	else
-		len = VARSIZE_ANY_EXHDR(name);
+	/* NOT NULL has its own message; what was let in before is let be */
+	if (new->nulls[column] || (old != NULL && !differs(old, new, column)))
+		return;
+	name = DatumGetTextPP(new->values[column]);
+	len = VARSIZE_ANY_EXHDR(name);
 	if (len < 1 || len > max || !ss_name_is_plain(VARDATA_ANY(name), len))
 		ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION), errmsg("invalid %s for a session", what),
 						errdetail("It must be 1 to %d bytes without control characters.", max)));
 }
 
+/* old is NULL for an INSERT */
 static void
-check_names(const Tuple *t)
+check_names(const Tuple *old, const Tuple *new)
 {
-	check_name(t, ROW_NAMESPACE, "namespace", SS_NAMESPACE_MAX);
-	check_name(t, ROW_SESSION_ID, "session_id", SS_NAME_MAX);
-	check_name(t, ROW_OWNER_ID, "owner_id", SS_NAME_MAX);
+	check_name(old, new, ROW_NAMESPACE, "namespace", SS_NAMESPACE_MAX);
+	check_name(old, new, ROW_SESSION_ID, "session_id", SS_NAME_MAX);
+	check_name(old, new, ROW_OWNER_ID, "owner_id", SS_NAME_MAX);
 }
 
 /* The ttl in microseconds, refused when it is none. */
@@ -157,7 +166,7 @@ fill_in(Tuple *t)
 	policy.max_lifetime = SS_NO_LIMIT;
 	if (!t->nulls[ROW_NAMESPACE] && (t->nulls[ROW_TTL] || t->nulls[ROW_EXPIRES_AT]))
 	{
-		char *name = DatumGetPointer(t->values[ROW_NAMESPACE]);
+		text *name = DatumGetTextPP(t->values[ROW_NAMESPACE]);
 
 		(void) ss_ns_find(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name), &policy);
 	}
@@ -177,6 +186,9 @@ fill_in(Tuple *t)
 				t->nulls[ROW_CREATED_AT] ? TimestampTzGetDatum(now) : t->values[ROW_CREATED_AT]);
 	if (t->nulls[ROW_CHECK_AT])
 		replace(t, ROW_CHECK_AT, t->values[ROW_EXPIRES_AT]);
+	/* versions count from 1: 0 and below have other meanings in if_version */
+	if (!t->nulls[ROW_VERSION] && DatumGetInt64(t->values[ROW_VERSION]) < 1)
+		replace(t, ROW_VERSION, Int64GetDatum(1));
 }
 
 /* expires_at is finite, and check_at not later than the end of the row. */
@@ -208,17 +220,6 @@ check_times(Tuple *t)
 		replace(t, ROW_CHECK_AT, TimestampTzGetDatum(lowered));
 }
 
-/* Has a column other bytes?  An unchanged toasted document has the same pointer. */
-static bool
-differs(const Tuple *a, const Tuple *b, int column)
-{
-	if (a->nulls[column] || b->nulls[column])
-		return a->nulls[column] != b->nulls[column];
-	return !datumIsEqual(a->values[column], b->values[column],
-						 TupleDescAttr(a->desc, column - 1)->attbyval,
-						 TupleDescAttr(a->desc, column - 1)->attlen);
-}
-
 /* Counters only grow, and version counts every change of data or owner. */
 static void
 check_counters(const Tuple *old, Tuple *new)
@@ -228,7 +229,7 @@ check_counters(const Tuple *old, Tuple *new)
 	if (!new->nulls[ROW_VERSION] && DatumGetInt64(new->values[ROW_VERSION]) <= before)
 	{
 		bool changed = differs(old, new, ROW_SESSION_DATA) || differs(old, new, ROW_OWNER_ID);
-		int64 version = changed ? before + 1 : before;
+		int64 version = changed ? ss_next_version(before) : before;
 
 		if (DatumGetInt64(new->values[ROW_VERSION]) != version)
 			replace(new, ROW_VERSION, Int64GetDatum(version));
@@ -262,7 +263,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 	{
 		open_tuple(&new, trigdata->tg_trigtuple, desc);
-		check_names(&new);
+		check_names(NULL, &new);
 		fill_in(&new);
 		(void) check_ttl(&new);
 		check_times(&new);
@@ -273,9 +274,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 
 	open_tuple(&old, trigdata->tg_trigtuple, desc);
 	open_tuple(&new, trigdata->tg_newtuple, desc);
-	if (differs(&old, &new, ROW_NAMESPACE) || differs(&old, &new, ROW_SESSION_ID) ||
-		differs(&old, &new, ROW_OWNER_ID))
-		check_names(&new);
+	check_names(&old, &new);
 	if (!new.nulls[ROW_TTL] && differs(&old, &new, ROW_TTL))
 		(void) check_ttl(&new);
 	check_counters(&old, &new);

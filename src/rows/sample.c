@@ -99,7 +99,7 @@ add_row(HTAB *samples, HeapTuple tuple, TupleDesc desc, TimestampTz now)
 {
 	bool null;
 	bool living;
-	struct varlena *ns = (struct varlena *) DatumGetPointer(SPI_getbinval(tuple, desc, 1, &null));
+	text *ns = DatumGetTextPP(SPI_getbinval(tuple, desc, 1, &null));
 	Datum id = SPI_getbinval(tuple, desc, 2, &null);
 	TimestampTz expires_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &null));
 	Datum dead_until = SPI_getbinval(tuple, desc, 4, &null);
@@ -112,8 +112,9 @@ add_row(HTAB *samples, HeapTuple tuple, TupleDesc desc, TimestampTz now)
 		sample->tombstones++;
 		return;
 	}
-	ss_key_from_datums(&key, PointerGetDatum(ns), id);
-	living = ss_touch_effective(&key, expires_at) > now;
+	if (null && ss_key_from_datums(&key, PointerGetDatum(ns), id))
+		expires_at = ss_touch_effective(&key, expires_at);
+	living = expires_at > now;
 	if (!living)
 	{
 		sample->expired++;

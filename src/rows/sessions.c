@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -19,15 +20,16 @@
 #define ROW_COLUMNS                                                                        \
 	"session_data, owner_id, version, created_at, updated_at, expires_at, ttl, last_seq, " \
 	"message_count, check_at, dead_until, history_id"
+#define READ_COLUMNS ROW_COLUMNS ", xmin"
 #define THE_ROW " FROM {sessions} WHERE namespace {=} $1 AND session_id {=} $2"
 
-static SsPlan read_plan = {"SELECT " ROW_COLUMNS THE_ROW, 2, {TEXTOID, TEXTOID}};
+static SsPlan read_plan = {"SELECT " READ_COLUMNS THE_ROW, 2, {TEXTOID, TEXTOID}};
 
-static SsPlan lock_plan = {"SELECT " ROW_COLUMNS THE_ROW " FOR NO KEY UPDATE",
+static SsPlan lock_plan = {"SELECT " READ_COLUMNS THE_ROW " FOR NO KEY UPDATE",
 						   2,
 						   {TEXTOID, TEXTOID}};
 
-static SsPlan try_lock_plan = {"SELECT " ROW_COLUMNS THE_ROW " FOR NO KEY UPDATE SKIP LOCKED",
+static SsPlan try_lock_plan = {"SELECT " READ_COLUMNS THE_ROW " FOR NO KEY UPDATE SKIP LOCKED",
 							   2,
 							   {TEXTOID, TEXTOID}};
 
@@ -65,6 +67,17 @@ ss_empty_document(void)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
 }
 
+/* The version after this one; it must not run backwards, so it must not wrap. */
+int64
+ss_next_version(int64 version)
+{
+	if (version == PG_INT64_MAX)
+		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+						errmsg("the version of this session cannot be counted any further"),
+						errhint("Delete the row and begin the session anew.")));
+	return version + 1;
+}
+
 /* Elapsed time as an interval without days, so that no calendar can stretch it. */
 Interval *
 ss_make_interval(int64 usec)
@@ -73,6 +86,19 @@ ss_make_interval(int64 usec)
 
 	result->time = usec;
 	return result;
+}
+
+/* A ttl out of the table: its trigger saw to it that it converts, unless it was off. */
+int64
+ss_interval_usec(Datum interval)
+{
+	Interval *span = DatumGetIntervalP(interval);
+	int64 usec;
+
+	if (ss_duration(span->month, span->day, span->time, SS_TTL_MIN, SS_TTL_MAX, &usec) !=
+		SS_DURATION_OK)
+		return SS_DEFAULT_TTL;
+	return usec;
 }
 
 static int64
@@ -90,7 +116,6 @@ from_result(SsRow *row)
 {
 	HeapTuple tuple = SPI_tuptable->vals[0];
 	TupleDesc desc = SPI_tuptable->tupdesc;
-	Interval *ttl;
 	bool null;
 
 	row->data = SPI_getbinval(tuple, desc, 1, &null);
@@ -99,23 +124,24 @@ from_result(SsRow *row)
 	row->created_at = get_int64(tuple, desc, 4, 0);
 	row->updated_at = get_int64(tuple, desc, 5, 0);
 	row->expires_at = get_int64(tuple, desc, 6, 0);
-	ttl = DatumGetIntervalP(SPI_getbinval(tuple, desc, 7, &null));
-	/* the table's trigger saw to it that this converts, unless it was off */
-	if (ss_duration(ttl->month, ttl->day, ttl->time, SS_TTL_MIN, SS_TTL_MAX, &row->ttl) !=
-		SS_DURATION_OK)
-		row->ttl = SS_DEFAULT_TTL;
+	row->ttl = ss_interval_usec(SPI_getbinval(tuple, desc, 7, &null));
 	row->last_seq = get_int64(tuple, desc, 8, 0);
 	row->message_count = get_int64(tuple, desc, 9, 0);
 	row->check_at = get_int64(tuple, desc, 10, 0);
 	row->dead_until = get_int64(tuple, desc, 11, SS_NEVER);
 	row->history = SPI_getbinval(tuple, desc, 12, &row->history_null);
+	row->own = TransactionIdIsCurrentTransactionId(
+		DatumGetTransactionId(SPI_getbinval(tuple, desc, 13, &null)));
 }
 
 /* Is the row a session at this time, and until when? */
 void
 ss_row_judge(SsRow *row, const SsTarget *target, TimestampTz now)
 {
-	row->ends_at = ss_touch_effective(&target->key, row->expires_at);
+	/* a tombstone, or one that is over, is nobody's to keep alive */
+	row->ends_at = row->expires_at;
+	if (row->dead_until == SS_NEVER)
+		row->ends_at = ss_touch_effective(&target->key, row->expires_at);
 	/* a policy that was tightened holds for what is there already */
 	if (target->policy.max_lifetime != SS_NO_LIMIT)
 		row->ends_at = Min(row->ends_at, ss_expiry(row->created_at, target->policy.max_lifetime,
@@ -147,6 +173,29 @@ bool
 ss_row_read(const SsTarget *target, SsPlanMode mode, SsRow *row)
 {
 	return fetch_row(&read_plan, target, mode, row);
+}
+
+/*
+ * A reader with an old snapshot reads the document as it was then, but its reads keep
+ * the session as it is now alive, and by now its expiry may have been written anew.
+ * If it is still the same session, take over its end.
+ */
+bool
+ss_row_refresh(const SsTarget *target, SsRow *row)
+{
+	SsRow latest;
+
+	if (row->own || IsInParallelMode())
+		return false;
+	if (!fetch_row(&read_plan, target, SS_PLAN_READ_LATEST, &latest) || latest.state != SS_ALIVE ||
+		latest.created_at != row->created_at)
+		return false;
+	row->state = SS_ALIVE;
+	row->expires_at = latest.expires_at;
+	row->ends_at = latest.ends_at;
+	row->ttl = latest.ttl;
+	row->own = latest.own;
+	return true;
 }
 
 /* The row as it is, locked against change until the transaction ends. */

@@ -38,6 +38,7 @@ typedef struct SsRow
 	int64 message_count;
 	TimestampTz check_at;
 	TimestampTz dead_until;
+	bool own; /* this version was written by the present transaction */
 	Datum history;
 	bool history_null;
 } SsRow;
@@ -60,7 +61,10 @@ extern bool ss_row_insert(const SsTarget *target, const SsRow *row);
 extern void ss_row_write(const SsTarget *target, const SsRow *row);
 extern void ss_row_extend(const SsTarget *target, const SsRow *row);
 extern void ss_row_rename(const SsTarget *target, Datum new_id, const SsRow *row);
+extern int64 ss_next_version(int64 version);
+extern bool ss_row_refresh(const SsTarget *target, SsRow *row);
 extern Datum ss_empty_document(void);
 extern Interval *ss_make_interval(int64 usec);
+extern int64 ss_interval_usec(Datum interval);
 
 #endif

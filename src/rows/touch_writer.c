@@ -23,9 +23,8 @@
 
 typedef enum Outcome
 {
-	KEEP,
 	WRITTEN,
-	OBSOLETE
+	POSTPONED /* locked by somebody, or no row matches */
 } Outcome;
 
 struct SsTouchBatch
@@ -66,15 +65,9 @@ write_one(const SsTouch *touch)
 	target.key = touch->key;
 	target.policy.max_lifetime = SS_NO_LIMIT;
 
-	if (!ss_row_try_lock(&target, &row))
-	{
-		/* locked by somebody, or gone? */
-		if (ss_row_read(&target, SS_PLAN_WRITE, &row) && row.expires_at == touch->base)
-			return KEEP;
-		return OBSOLETE;
-	}
-	if (row.expires_at != touch->base || row.dead_until != SS_NEVER)
-		return OBSOLETE;
+	if (!ss_row_try_lock(&target, &row) || row.expires_at != touch->base ||
+		row.dead_until != SS_NEVER)
+		return POSTPONED;
 	row.expires_at = touch->expires;
 	ss_row_extend(&target, &row);
 	return WRITTEN;
@@ -106,11 +99,11 @@ ss_touches_settle(SsTouchBatch *batch)
 
 		if (batch->outcomes[i] == WRITTEN)
 		{
-			ss_touch_written(touch, touch->expires);
-			ss_count(SS_NOTES_WRITTEN, 1);
+			ss_touch_written(touch);
+			ss_count(SS_USES_WRITTEN, 1);
 		}
-		else if (batch->outcomes[i] == OBSOLETE)
-			ss_touch_drop(touch);
+		else
+			ss_touch_postpone(touch, GetCurrentTimestamp());
 	}
 	pfree(batch);
 }

@@ -3,15 +3,18 @@
  *		Sliding reads, noted in shared memory instead of written.
  *
  * Words.  A note says: the row version of this session that ends at `base` now
- * ends at `expires`.  The base is what makes notes safe without any cleaning up:
- * whoever writes the row anew (save, touch, delete, plain SQL) gives it another
- * expires_at, so that an older note no longer matches and is as good as gone.
- * A note on a row version that is rolled back matches nothing, either.
+ * ends at `expires`.  The base ties the note to what was read: whoever ends a
+ * session (delete, plain SQL) gives its row another expires_at, so that notes no longer
+ * match and are as good as gone, without any cleaning up.  Whoever prolongs it (save,
+ * touch, purge, the keeper) takes the note over to the new version when that
+ * is committed (ss_touch_rebase), since reads went on meanwhile.  A transaction notes reads of
+ * versions that it made itself when it commits (touch_pending.c), so that a note is always on
+ * a committed version.
  *
  * Every reader takes the later of expires_at and a matching note, so a noted
  * read is seen by all calls at once.  The keeper writes a note once it moves the
  * expiry by the slack, and otherwise only when the session would else end; what
- * a crash loses is therefore at most the slack.
+ * a crash loses is therefore at most the slack and the keeper's next turn.
  *
  * Layout and locking.  The slots are split into partitions by hash, each an
  * array of slots, a chain of slots per bucket and a free list, guarded by one
@@ -31,11 +34,15 @@
 
 #include "compat.h"
 #include "rows/expiry.h"
+#include "rows/touch_pending.h"
 #include "rows/touches.h"
 #include "shared.h"
 
 #define PARTITIONS 64
 #define NO_SLOT (-1)
+
+/* When to look again at a note that matches no row. */
+#define UNMATCHED_WAIT (2 * SS_USEC_PER_SEC)
 
 typedef struct Slot
 {
@@ -44,6 +51,7 @@ typedef struct Slot
 	bool used;
 	int64 base;
 	int64 ttl;
+	int64 look_at; /* not worth a look before */
 	pg_atomic_uint64 expires;
 	SsKey key;
 } Slot;
@@ -77,7 +85,7 @@ ss_touch_partitions(void)
 static int
 slots_of_partition(int slots)
 {
-	return slots / PARTITIONS + slots / PARTITIONS / 8 + 4;
+	return slots == 0 ? 0 : slots / PARTITIONS + slots / PARTITIONS / 8 + 4;
 }
 
 static int
@@ -122,7 +130,7 @@ ss_touch_shmem_init(int slots)
 		Slot *slot = all_slots + (Size) p * shared->slots;
 
 		shared->partitions[p].used = 0;
-		shared->partitions[p].free = 0;
+		shared->partitions[p].free = shared->slots > 0 ? 0 : NO_SLOT;
 		for (int i = 0; i < shared->slots; i++)
 		{
 			slot[i].used = false;
@@ -143,13 +151,21 @@ ss_key_set(SsKey *key, const char *ns, int nslen, const char *id, int idlen)
 	memcpy(key->bytes + nslen, id, idlen);
 }
 
-void
+/*
+ * The same from a row's columns.  False when they are longer than any name may be:
+ * the table's trigger lets no such row in, but it can be switched off, and nothing in
+ * a table may overrun a buffer.
+ */
+bool
 ss_key_from_datums(SsKey *key, Datum ns, Datum id)
 {
-	char *n = DatumGetPointer(ns);
-	char *i = DatumGetPointer(id);
+	text *n = DatumGetTextPP(ns);
+	text *i = DatumGetTextPP(id);
 
+	if (VARSIZE_ANY_EXHDR(n) > SS_NAMESPACE_MAX || VARSIZE_ANY_EXHDR(i) > SS_NAME_MAX)
+		return false;
 	ss_key_set(key, VARDATA_ANY(n), VARSIZE_ANY_EXHDR(n), VARDATA_ANY(i), VARSIZE_ANY_EXHDR(i));
+	return true;
 }
 
 static uint32
@@ -160,8 +176,8 @@ key_hash(const SsKey *key)
 	return hash_combine(hash, key->database * 31 + key->nslen);
 }
 
-static bool
-key_equal(const SsKey *a, const SsKey *b)
+bool
+ss_key_equal(const SsKey *a, const SsKey *b)
 {
 	return a->database == b->database && a->nslen == b->nslen && a->idlen == b->idlen &&
 		   memcmp(a->bytes, b->bytes, a->nslen + a->idlen) == 0;
@@ -200,7 +216,7 @@ find(int partition, uint32 hash, const SsKey *key)
 	{
 		Slot *slot = slot_at(partition, i);
 
-		if (slot->hash == hash && key_equal(&slot->key, key))
+		if (slot->hash == hash && ss_key_equal(&slot->key, key))
 			return slot;
 	}
 	return NULL;
@@ -222,6 +238,13 @@ release(int partition, Slot *slot)
 	shared->partitions[partition].used--;
 }
 
+/* Three quarters full: notes are then written, or dropped, before their time. */
+static inline bool
+under_pressure(int partition)
+{
+	return shared->partitions[partition].used > shared->slots - shared->slots / 4;
+}
+
 /* Can reads be noted here?  Not without shared memory, not on a standby. */
 bool
 ss_touch_usable(void)
@@ -229,28 +252,32 @@ ss_touch_usable(void)
 	return shared != NULL && shared->slots > 0 && !RecoveryInProgress();
 }
 
-/* When the row version that ends at expires_at really ends. */
+/*
+ * When the row version that ends at expires_at really ends.  A transaction sees
+ * what it touched itself before others do (touch_pending.c).
+ */
 int64
 ss_touch_effective(const SsKey *key, int64 expires_at)
 {
 	uint32 hash;
 	int partition;
 	Slot *slot;
+	int64 effective = expires_at;
 
-	if (shared == NULL)
+	if (shared == NULL || shared->slots == 0)
 		return expires_at;
 	hash = key_hash(key);
 	partition = partition_of(hash);
 	/* a note that is being added right now belongs to a read that is not over */
-	if (*bucket_of(partition, hash) == NO_SLOT)
-		return expires_at;
-
-	LWLockAcquire(lock_of(partition), LW_SHARED);
-	slot = find(partition, hash, key);
-	if (slot != NULL && slot->base == expires_at)
-		expires_at = Max(expires_at, (int64) pg_atomic_read_u64(&slot->expires));
-	LWLockRelease(lock_of(partition));
-	return expires_at;
+	if (*bucket_of(partition, hash) != NO_SLOT)
+	{
+		LWLockAcquire(lock_of(partition), LW_SHARED);
+		slot = find(partition, hash, key);
+		if (slot != NULL && slot->base == expires_at)
+			effective = Max(expires_at, (int64) pg_atomic_read_u64(&slot->expires));
+		LWLockRelease(lock_of(partition));
+	}
+	return ss_pending_effective(key, expires_at, effective);
 }
 
 /* Advance a note, never backwards.  The partition's lock is held in either mode. */
@@ -263,78 +290,90 @@ advance(Slot *slot, int64 expires)
 		;
 }
 
+/* Take a free slot for a key; NULL when there is none.  Exclusive lock. */
+static Slot *
+take(int partition, uint32 hash, const SsKey *key)
+{
+	Partition *part = &shared->partitions[partition];
+	int32 *bucket = bucket_of(partition, hash);
+	int32 index = part->free;
+	Slot *slot;
+
+	if (index == NO_SLOT)
+		return NULL;
+	slot = slot_at(partition, index);
+	part->free = slot->next;
+	part->used++;
+	slot->hash = hash;
+	memcpy(&slot->key, key, offsetof(SsKey, bytes) + key->nslen + key->idlen);
+	slot->used = true;
+	slot->next = *bucket;
+	*bucket = index;
+	return slot;
+}
+
+/* Make the slot a note on another version of the row, that says nothing yet. */
+static void
+restart(Slot *slot, int64 base, int64 ttl)
+{
+	slot->base = base;
+	slot->ttl = ttl;
+	slot->look_at = 0;
+	pg_atomic_write_u64(&slot->expires, base);
+}
+
 /*
- * Note that the row version ending at `base` shall end at `expires`.  False when
- * there is no room.  *urgent is set when the note has just become worth writing.
- *
- * Two row versions may compete for one note: a reader with an old snapshot must
- * not push out what was noted for a newer version.  The newer is the one whose
- * lifetime started later.
+ * Note that the row version ending at `base` shall end at `expires`.  Where there is
+ * a note on another version, that one stands, unless the caller insists (having
+ * seen with a new snapshot which version is the present one).
  */
-bool
-ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool *urgent)
+SsNoted
+ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force)
 {
 	uint32 hash = key_hash(key);
 	int partition = partition_of(hash);
-	Partition *part = &shared->partitions[partition];
 	int64 slack = ss_slack(ttl);
 	Slot *slot;
-	bool done = false;
+	bool urgent;
 
-	*urgent = false;
 	LWLockAcquire(lock_of(partition), LW_SHARED);
 	slot = find(partition, hash, key);
-	if (slot != NULL && slot->base == base)
+	if (slot != NULL && (slot->base == base || !force))
 	{
-		int64 before = pg_atomic_read_u64(&slot->expires);
+		SsNoted noted = SS_NOTE_CONFLICT;
 
-		advance(slot, expires);
-		*urgent = before - base < slack && expires - base >= slack;
-		done = true;
+		if (slot->base == base)
+		{
+			int64 before = pg_atomic_read_u64(&slot->expires);
+
+			advance(slot, expires);
+			urgent = before - base < slack && expires - base >= slack;
+			noted = urgent ? SS_NOTED_URGENT : SS_NOTED;
+		}
+		LWLockRelease(lock_of(partition));
+		return noted;
 	}
 	LWLockRelease(lock_of(partition));
-	if (done)
-		return true;
 
 	LWLockAcquire(lock_of(partition), LW_EXCLUSIVE);
 	slot = find(partition, hash, key);
-	if (slot != NULL && slot->base != base && slot->base - slot->ttl > base - ttl)
-	{
-		/* theirs is the newer version: ours is over */
-		LWLockRelease(lock_of(partition));
-		return true;
-	}
 	if (slot == NULL)
 	{
-		int32 *bucket = bucket_of(partition, hash);
-		int32 index = part->free;
-
-		if (index == NO_SLOT)
-		{
-			LWLockRelease(lock_of(partition));
-			return false;
-		}
-		slot = slot_at(partition, index);
-		part->free = slot->next;
-		part->used++;
-		slot->hash = hash;
-		memcpy(&slot->key, key, offsetof(SsKey, bytes) + key->nslen + key->idlen);
-		slot->used = true;
-		slot->base = base;
-		pg_atomic_write_u64(&slot->expires, base);
-		slot->next = *bucket;
-		*bucket = index;
+		slot = take(partition, hash, key);
+		if (slot != NULL)
+			restart(slot, base, ttl);
 	}
-	else if (slot->base != base)
+	else if (slot->base != base && force)
+		restart(slot, base, ttl);
+	if (slot == NULL || slot->base != base)
 	{
-		slot->base = base;
-		pg_atomic_write_u64(&slot->expires, base);
+		LWLockRelease(lock_of(partition));
+		return slot == NULL ? SS_NOTE_FULL : SS_NOTE_CONFLICT;
 	}
-	slot->ttl = ttl;
 	advance(slot, expires);
-	*urgent = expires - base >= slack || part->used > shared->slots - shared->slots / 4;
+	urgent = expires - base >= slack || under_pressure(partition);
 	LWLockRelease(lock_of(partition));
-	return true;
+	return urgent ? SS_NOTED_URGENT : SS_NOTED;
 }
 
 /*
@@ -348,13 +387,15 @@ is_due(const Slot *slot, int64 now, bool pressed)
 	int64 slack = ss_slack(slot->ttl);
 	int64 expires = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->expires));
 
+	if (slot->look_at > now && !pressed)
+		return false;
 	return pressed || expires - slot->base >= slack || slot->base - now < slack / 2;
 }
 
 /*
  * Copy out notes of a database that are due, starting at *partition and leaving
- * there where to go on (PARTITIONS at the end).  Always whole partitions, as far
- * as max allows.
+ * there where to go on (PARTITIONS at the end).  A partition that has more than there is
+ * room for is gone on with the next time: what was written is not due any more then.
  */
 int
 ss_touch_due(Oid database, int64 now, int *partition, SsTouch *out, int max)
@@ -365,20 +406,26 @@ ss_touch_due(Oid database, int64 now, int *partition, SsTouch *out, int max)
 	{
 		int p = *partition;
 		bool pressed;
+		int left;
 
 		if (shared->partitions[p].used == 0)
 			continue;
 		LWLockAcquire(lock_of(p), LW_SHARED);
-		pressed = shared->partitions[p].used > shared->slots - shared->slots / 4;
-		for (int i = 0; i < shared->slots && count < max; i++)
+		pressed = under_pressure(p);
+		left = shared->partitions[p].used;
+		for (int i = 0; i < shared->slots && count < max && left > 0; i++)
 		{
 			Slot *slot = slot_at(p, i);
 
-			if (!slot->used || slot->key.database != database || !is_due(slot, now, pressed))
+			if (!slot->used)
+				continue;
+			left--;
+			if (slot->key.database != database || !is_due(slot, now, pressed))
 				continue;
 			memcpy(&out[count].key, &slot->key,
 				   offsetof(SsKey, bytes) + slot->key.nslen + slot->key.idlen);
 			out[count].base = slot->base;
+			out[count].ttl = slot->ttl;
 			out[count].expires = pg_atomic_read_u64(&slot->expires);
 			count++;
 		}
@@ -388,11 +435,55 @@ ss_touch_due(Oid database, int64 now, int *partition, SsTouch *out, int max)
 }
 
 /*
- * The row now ends at `written` instead of touch->base, and that is committed.
- * What was noted since is kept, on the new base; else the note is done with.
+ * The row version that ended at `base` is now one that ends at `written`, with this
+ * ttl, and that is committed.  What was noted meanwhile on the old version was a use
+ * all the same, and goes over to the new one; what says nothing new is done with.
  */
 void
-ss_touch_written(const SsTouch *touch, int64 written)
+ss_touch_rebase(const SsKey *key, int64 base, int64 written, int64 ttl)
+{
+	uint32 hash;
+	int partition;
+	Slot *slot;
+
+	if (shared == NULL || shared->slots == 0)
+		return;
+	hash = key_hash(key);
+	partition = partition_of(hash);
+	if (*bucket_of(partition, hash) == NO_SLOT)
+		return;
+	LWLockAcquire(lock_of(partition), LW_EXCLUSIVE);
+	slot = find(partition, hash, key);
+	if (slot != NULL && slot->base == base)
+	{
+		/* the last use, with the lifetime that the session has now */
+		int64 expires = (int64) pg_atomic_read_u64(&slot->expires) - slot->ttl + ttl;
+
+		if (expires > written)
+		{
+			restart(slot, written, ttl);
+			advance(slot, expires);
+		}
+		else
+			release(partition, slot);
+	}
+	LWLockRelease(lock_of(partition));
+}
+
+/* The note was written, and that is committed. */
+void
+ss_touch_written(const SsTouch *touch)
+{
+	ss_touch_rebase(&touch->key, touch->base, touch->expires, touch->ttl);
+}
+
+/*
+ * The note matches no row that the keeper can see.  It may belong to a transaction
+ * that is still open, so it stays until what it says is over anyway, or until its
+ * partition fills up.
+ */
+void
+ss_touch_postpone(const SsTouch *touch, int64 now)
 {
 	uint32 hash = key_hash(&touch->key);
 	int partition = partition_of(hash);
@@ -402,19 +493,12 @@ ss_touch_written(const SsTouch *touch, int64 written)
 	slot = find(partition, hash, &touch->key);
 	if (slot != NULL && slot->base == touch->base)
 	{
-		if ((int64) pg_atomic_read_u64(&slot->expires) > written)
-			slot->base = written;
-		else
+		if ((int64) pg_atomic_read_u64(&slot->expires) <= now || under_pressure(partition))
 			release(partition, slot);
+		else
+			slot->look_at = now + UNMATCHED_WAIT;
 	}
 	LWLockRelease(lock_of(partition));
-}
-
-/* The row version that the note was on is no more. */
-void
-ss_touch_drop(const SsTouch *touch)
-{
-	ss_touch_written(touch, PG_INT64_MAX);
 }
 
 /* The database is gone, or the extension in it. */

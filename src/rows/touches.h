@@ -21,9 +21,19 @@ typedef struct SsKey
 typedef struct SsTouch
 {
 	SsKey key;
-	int64 base;    /* expires_at of the row version that was read */
+	int64 base; /* expires_at of the row version that was read */
+	int64 ttl;
 	int64 expires; /* what the reads have made of it */
 } SsTouch;
+
+/* What became of an attempt to note. */
+typedef enum SsNoted
+{
+	SS_NOTED,
+	SS_NOTED_URGENT, /* and worth writing now */
+	SS_NOTE_FULL,    /* no room */
+	SS_NOTE_CONFLICT /* there is a note on another version of the row */
+} SsNoted;
 
 typedef struct SsTouchCounts
 {
@@ -36,14 +46,16 @@ extern void ss_touch_shmem_init(int slots);
 extern int ss_touch_partitions(void);
 
 extern void ss_key_set(SsKey *key, const char *ns, int nslen, const char *id, int idlen);
-extern void ss_key_from_datums(SsKey *key, Datum ns, Datum id);
+extern bool ss_key_from_datums(SsKey *key, Datum ns, Datum id);
+extern bool ss_key_equal(const SsKey *a, const SsKey *b);
 
 extern bool ss_touch_usable(void);
 extern int64 ss_touch_effective(const SsKey *key, int64 expires_at);
-extern bool ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool *urgent);
+extern SsNoted ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force);
+extern void ss_touch_rebase(const SsKey *key, int64 base, int64 written, int64 ttl);
 extern int ss_touch_due(Oid database, int64 now, int *partition, SsTouch *out, int max);
-extern void ss_touch_written(const SsTouch *touch, int64 written);
-extern void ss_touch_drop(const SsTouch *touch);
+extern void ss_touch_written(const SsTouch *touch);
+extern void ss_touch_postpone(const SsTouch *touch, int64 now);
 extern void ss_touch_forget_database(Oid database);
 extern void ss_touch_counts(SsTouchCounts *counts);
 

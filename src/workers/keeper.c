@@ -17,6 +17,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_database.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -45,7 +46,7 @@
 #define TOUCH_EVERY (USECS_PER_SEC)          /* or when asked to, but */
 #define TOUCH_GAP (INT64CONST(100) * 1000)   /* not more often than this */
 #define EVENTS_EVERY (INT64CONST(60) * USECS_PER_SEC)
-#define SAMPLE_EVERY (INT64CONST(15) * USECS_PER_SEC)
+#define SAMPLE_EVERY (INT64CONST(30) * USECS_PER_SEC)
 #define RETRY_MAX (INT64CONST(300) * USECS_PER_SEC)
 
 /* A batch of the purge should take about this long; it adapts. */
@@ -187,14 +188,14 @@ finish(SsActing *acting)
 static TimestampTz
 write_touches(TimestampTz now)
 {
-	int partition = 0;
+	static int partition = 0; /* where the last turn ran out of time */
 	SsTouchBatch *batch;
 	SsActing acting;
 
 	while ((batch = ss_touches_take(&partition)) != NULL)
 	{
 		if (!begin(&acting))
-			break;
+			return now + LOOK_AROUND;
 		(void) ss_touches_write(batch);
 		finish(&acting);
 		ss_touches_settle(batch);
@@ -203,6 +204,7 @@ write_touches(TimestampTz now)
 		if (GetCurrentTimestamp() - now > LOOK_AROUND)
 			return now + LOOK_AROUND;
 	}
+	partition = 0;
 	return now + TOUCH_EVERY;
 }
 
@@ -231,6 +233,7 @@ purge(TimestampTz now)
 		return now + USECS_PER_SEC;
 	work.from = sweep ? DT_NOBEGIN : low_water;
 	work.limit = Min(batch_size, ss_purge_batch_max);
+	work.remove = PG_INT64_MAX;
 	if (ss_purge_rate > 0)
 		work.limit = Min(work.limit, Max(ss_purge_rate / BATCHES_A_SECOND, 1));
 	if (!begin(&acting))
@@ -320,6 +323,8 @@ failed(SsTask task, TimestampTz now)
 	state->failures++;
 	state->last_error_at = now;
 	strlcpy(state->last_error, error->message ? error->message : "unknown error", SS_MESSAGE_LEN);
+	state->last_error[pg_mbcliplen(state->last_error, strlen(state->last_error),
+								   SS_MESSAGE_LEN - 1)] = '\0';
 	state->retry_at = now + Min(USECS_PER_SEC << Min(state->failures - 1, 10), RETRY_MAX);
 	next_run[task] = state->retry_at;
 	ss_shared_unlock();
@@ -378,10 +383,8 @@ nap(void)
 	for (int i = 0; i < SS_TASKS; i++)
 		until = Min(until, next_run[i]);
 	ms = TimestampDifferenceMilliseconds(now, until);
-	if (until <= now)
-		return;
-	if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Max(ms, 1),
-				  PG_WAIT_EXTENSION) &
+	/* even when there is no time to sleep, the postmaster may have died */
+	if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, PG_WAIT_EXTENSION) &
 		WL_LATCH_SET)
 	{
 		ResetLatch(MyLatch);
@@ -390,6 +393,15 @@ nap(void)
 			next_run[SS_TASK_TOUCH] = Min(next_run[SS_TASK_TOUCH],
 										  entry->tasks[SS_TASK_TOUCH].last_run + TOUCH_GAP);
 	}
+}
+
+/* What was planned by a clock that was ahead would not come for as long as it was. */
+static void
+clock_was_set_back(void)
+{
+	memset(next_run, 0, sizeof(next_run));
+	next_sweep = low_water = DT_NOBEGIN;
+	started_at = GetCurrentTimestamp();
 }
 
 /* What databases and roles may have set for their own purposes is not for us. */
@@ -403,7 +415,7 @@ own_settings(void)
 											  {"statement_timeout", "0"},
 											  {"idle_in_transaction_session_timeout", "0"},
 											  {"lock_timeout", "300ms"},
-											  {"jit", "off"},
+											  SS_TRANSACTION_TIMEOUT{"jit", "off"},
 											  {"search_path", "pg_catalog"}};
 
 	for (int i = 0; i < (int) lengthof(settings); i++)
@@ -414,6 +426,7 @@ void
 ss_keeper_main(Datum arg)
 {
 	TimestampTz looked_around = 0;
+	TimestampTz now = 0;
 
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -426,8 +439,6 @@ ss_keeper_main(Datum arg)
 										 ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
-		TimestampTz now;
-
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 		{
@@ -437,6 +448,8 @@ ss_keeper_main(Datum arg)
 		MemoryContextReset(turn_context);
 		MemoryContextSwitchTo(turn_context);
 
+		if (GetCurrentTimestamp() < now)
+			clock_was_set_back();
 		now = GetCurrentTimestamp();
 		if (now - looked_around >= LOOK_AROUND || now < looked_around)
 		{

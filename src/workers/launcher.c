@@ -29,6 +29,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -46,6 +47,9 @@
 
 /* Keepers that could not be started are tried again after 1, 2, 4 .. seconds. */
 #define RETRY_MAX (INT64CONST(60) * USECS_PER_SEC)
+
+/* The keepers that this launcher asked for; an earlier one's are known by their entries. */
+static BackgroundWorkerHandle *handles[SS_MAX_DATABASES];
 
 /* A database as pg_database has it. */
 typedef struct Candidate
@@ -123,6 +127,23 @@ candidate_of(const Candidate *all, int count, Oid oid)
 	return NULL;
 }
 
+static void
+forget_handle(int index)
+{
+	if (handles[index] != NULL)
+		pfree(handles[index]);
+	handles[index] = NULL;
+}
+
+/* Is the keeper that was asked for still on its way (waiting for a lock, say)? */
+static bool
+is_under_way(int index)
+{
+	pid_t pid;
+
+	return handles[index] != NULL && GetBackgroundWorkerPid(handles[index], &pid) != BGWH_STOPPED;
+}
+
 /* Bring the entries in line with pg_database. */
 static void
 update_entries(const Candidate *all, int count, TimestampTz now)
@@ -137,13 +158,17 @@ update_entries(const Candidate *all, int count, TimestampTz now)
 			continue;
 		if (candidate_of(all, count, db->oid) == NULL)
 		{
-			/* dropped; its notes are worth nothing any more */
-			ss_touch_forget_database(db->oid);
-			db->oid = InvalidOid;
+			/* dropped, or so new that the scan has not seen it: the next will */
+			if (++db->missed > 1)
+			{
+				ss_touch_forget_database(db->oid);
+				db->oid = InvalidOid;
+			}
 			continue;
 		}
-		/* asked for, but never reported: its start failed */
-		if (db->state == SS_DB_STARTING && now - db->since > START_TIMEOUT)
+		db->missed = 0;
+		/* asked for, but it ended, or never came: its start failed */
+		if (db->state == SS_DB_STARTING && now - db->since > START_TIMEOUT && !is_under_way(i))
 		{
 			db->state = SS_DB_WAITING;
 			db->failures++;
@@ -197,8 +222,25 @@ next_to_serve(const Candidate *all, int count, TimestampTz now, int *waiting)
 	return next;
 }
 
+/*
+ * Could a keeper get into this database now?  While somebody drops, renames or copies
+ * it, it would wait in a worker slot, and others would go without.
+ */
 static bool
-start_keeper(Oid database)
+can_enter(Oid database)
+{
+	LOCKTAG tag;
+	bool free;
+
+	StartTransactionCommand();
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, database, 0);
+	free = LockAcquire(&tag, RowExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+	CommitTransactionCommand();
+	return free;
+}
+
+static bool
+start_keeper(Oid database, BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker = {0};
 
@@ -211,7 +253,7 @@ start_keeper(Oid database)
 	snprintf(worker.bgw_type, BGW_MAXLEN, "session_store keeper");
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
 	worker.bgw_notify_pid = MyProcPid;
-	return RegisterDynamicBackgroundWorker(&worker, NULL);
+	return RegisterDynamicBackgroundWorker(&worker, handle);
 }
 
 /* Start keepers until all have one, or no slot is left. */
@@ -221,9 +263,12 @@ start_keepers(const Candidate *all, int count)
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
+		MemoryContext old;
 		SsDb *db;
 		Oid oid;
+		int index;
 		int waiting;
+		bool started;
 
 		ss_shared_lock(true);
 		db = next_to_serve(all, count, now, &waiting);
@@ -238,8 +283,24 @@ start_keepers(const Candidate *all, int count)
 		db->since = now;
 		db->look = false;
 		ss_shared_unlock();
+		index = db - ss_shared->databases;
+		forget_handle(index);
 
-		if (start_keeper(oid))
+		if (!can_enter(oid))
+		{
+			ss_shared_lock(true);
+			if (db->oid == oid && db->state == SS_DB_STARTING)
+			{
+				db->state = SS_DB_WAITING;
+				db->retry_at = now + USECS_PER_SEC;
+			}
+			ss_shared_unlock();
+			continue;
+		}
+		old = MemoryContextSwitchTo(TopMemoryContext);
+		started = start_keeper(oid, &handles[index]);
+		MemoryContextSwitchTo(old);
+		if (started)
 			continue;
 
 		/* no slot: those that have one are asked to make room in turn */

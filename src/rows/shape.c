@@ -1,0 +1,105 @@
+/*
+ * shape.c
+ *		Are our tables as they were made?
+ *
+ * They are their owner's to change, who may add columns, constraints, indexes and
+ * triggers.  But C code reads our columns by position: what it takes for a bigint must be
+ * one, and what it takes for not null must be not null, or a backend would crash.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_attribute.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "rows/shape.h"
+
+typedef struct Column
+{
+	const char *table;
+	int16 number;
+	const char *name;
+	Oid type;
+	bool not_null;
+} Column;
+
+#define SESSIONS "conversation_sessions"
+#define NAMESPACES "session_namespaces"
+
+static const Column columns[] = {
+	{SESSIONS, 1, "created_at", TIMESTAMPTZOID, true},
+	{SESSIONS, 2, "check_at", TIMESTAMPTZOID, true},
+	{SESSIONS, 3, "ttl", INTERVALOID, true},
+	{SESSIONS, 4, "namespace", TEXTOID, true},
+	{SESSIONS, 5, "session_id", TEXTOID, true},
+	{SESSIONS, 6, "owner_id", TEXTOID, false},
+	{SESSIONS, 7, "last_seq", INT8OID, true},
+	{SESSIONS, 8, "message_count", INT8OID, true},
+	{SESSIONS, 9, "version", INT8OID, true},
+	{SESSIONS, 10, "updated_at", TIMESTAMPTZOID, true},
+	{SESSIONS, 11, "expires_at", TIMESTAMPTZOID, true},
+	{SESSIONS, 12, "session_data", JSONBOID, true},
+	{SESSIONS, 13, "history_id", UUIDOID, false},
+	{SESSIONS, 14, "dead_until", TIMESTAMPTZOID, false},
+	{NAMESPACES, 1, "name", TEXTOID, true},
+	{NAMESPACES, 2, "key_prefix", TEXTOID, true},
+	{NAMESPACES, 3, "ttl", INTERVALOID, true},
+	{NAMESPACES, 4, "sliding", BOOLOID, true},
+	{NAMESPACES, 5, "max_lifetime", INTERVALOID, false},
+	{NAMESPACES, 6, "cache", TEXTOID, true},
+	{NAMESPACES, 7, "cache_ttl", INTERVALOID, true},
+	{NAMESPACES, 8, "hot_uses", INT4OID, true},
+	{NAMESPACES, 9, "hash_keys", BOOLOID, true},
+	{NAMESPACES, 10, "max_bytes", INT8OID, true},
+	{NAMESPACES, 11, "max_sessions_per_owner", INT4OID, false},
+	{NAMESPACES, 12, "on_quota", TEXTOID, true},
+	{NAMESPACES, 13, "tombstone", INTERVALOID, true},
+	{NAMESPACES, 14, "allowed_roles", NAMEARRAYOID, false},
+	{NAMESPACES, 15, "owner_isolation", BOOLOID, true},
+	{NAMESPACES, 16, "audit", BOOLOID, true},
+	{NAMESPACES, 17, "events_keep", INTERVALOID, true},
+	{NAMESPACES, 18, "durability", TEXTOID, true},
+	{NAMESPACES, 19, "tail_prefix", TEXTOID, false},
+	{NAMESPACES, 20, "tail_size", INT4OID, true},
+};
+
+static bool
+is_sound(Oid relid, const Column *expected)
+{
+	HeapTuple tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid),
+									  Int16GetDatum(expected->number));
+	Form_pg_attribute column;
+	bool sound;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	column = (Form_pg_attribute) GETSTRUCT(tuple);
+	sound = !column->attisdropped && strcmp(NameStr(column->attname), expected->name) == 0 &&
+			column->atttypid == expected->type && (column->attnotnull || !expected->not_null);
+	ReleaseSysCache(tuple);
+	return sound;
+}
+
+/* The oid of a table of ours, whose columns are as they should be; else an error. */
+Oid
+ss_shape_check(Oid schema, const char *table)
+{
+	Oid relid = get_relname_relid(table, schema);
+
+	if (!OidIsValid(relid))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("session_store is damaged: its table %s is missing", table)));
+	for (int i = 0; i < (int) lengthof(columns); i++)
+		if (strcmp(columns[i].table, table) == 0 && !is_sound(relid, &columns[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("session_store is damaged: column %s of %s is not as it was made",
+							columns[i].name, table),
+					 errhint("Give it back its name, its type %s%s.",
+							 format_type_be(columns[i].type),
+							 columns[i].not_null ? " and its NOT NULL" : "")));
+	return relid;
+}

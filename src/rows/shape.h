@@ -1,0 +1,10 @@
+/*
+ * shape.h
+ *		Are our tables as they were made?
+ */
+#ifndef SS_SHAPE_H
+#define SS_SHAPE_H
+
+extern Oid ss_shape_check(Oid schema, const char *table);
+
+#endif

@@ -1,0 +1,56 @@
+\set ECHO none
+--
+-- What the regression tests share. Everything is temporary, so that a test
+-- leaves nothing behind; a test that reconnects includes this file again.
+--
+\pset null '(null)'
+SET client_min_messages = warning;
+
+-- Runs a statement and says how it ended: 'ok', or the SQLSTATE. Messages are
+-- lower-case in the server's style, so any other one is shown.
+CREATE FUNCTION pg_temp.err(statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE statement;
+	RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+	IF SQLERRM ~ '^[[:upper:]][[:lower:]]' THEN
+		RETURN SQLSTATE || ' ' || SQLERRM;
+	END IF;
+	RETURN SQLSTATE;
+END
+$$;
+
+-- Was the statement refused for what it says (a bad value, a broken constraint,
+-- a missing value), rather than by an accident?
+CREATE FUNCTION pg_temp.refused(statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE statement;
+	RETURN 'accepted';
+EXCEPTION
+	WHEN data_exception OR integrity_constraint_violation THEN
+		RETURN 'refused';
+	WHEN OTHERS THEN
+		RETURN SQLSTATE || ' ' || SQLERRM;
+END
+$$;
+
+-- Waits until a condition holds. Each try is a statement of its own, with statistics of its own.
+CREATE FUNCTION pg_temp.wait_until(condition text, deadline interval = '60 seconds')
+RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+	give_up timestamptz = clock_timestamp() + deadline;
+	holds boolean;
+BEGIN
+	LOOP
+		EXECUTE 'SELECT ' || condition INTO holds;
+		IF holds THEN
+			RETURN true;
+		END IF;
+		IF clock_timestamp() > give_up THEN
+			RETURN false;
+		END IF;
+		PERFORM pg_sleep(0.01), pg_stat_clear_snapshot();
+	END LOOP;
+END
+$$;
+\set ECHO all

@@ -1,0 +1,90 @@
+--
+-- Lifecycle events in namespaces with audit.
+--
+\getenv test_dir PG_ABS_SRCDIR
+\set helpers :test_dir '/helpers.sql'
+\i :helpers
+DELETE FROM session_events;
+CREATE ROLE regress_ss_actor;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO regress_ss_actor;
+INSERT INTO session_namespaces (name, audit, max_sessions_per_owner, tombstone) VALUES ('audited', true, 2, '5 minutes'), ('quiet', false, 2, '5 minutes');
+CREATE TEMP VIEW event AS
+SELECT event, session_id, owner_id, CASE actor WHEN session_user THEN 'me' ELSE actor::text END AS actor
+FROM session_events WHERE namespace = 'audited' ORDER BY created_at, event_id;
+
+-- Created and deleted, once each, by the role that called; what happens in between is no event.
+SELECT session_save('s', '{}', owner => 'alice', namespace => 'audited');
+SELECT session_save('s', '{"a": 1}', namespace => 'audited'), session_merge('s', '{"b": 1}', namespace => 'audited'),
+	session_incr('s', '{n}', namespace => 'audited'), session_touch('s', namespace => 'audited') IS NOT NULL AS touched, session_get('s', 'audited');
+SELECT * FROM event;
+SET ROLE regress_ss_actor;
+SELECT session_delete('s', 'audited');
+SELECT session_delete('s', 'audited');
+RESET ROLE;
+SELECT * FROM event;
+DELETE FROM session_events;
+
+-- Merge, increment and create begin sessions too; starting anew over a dead id is a creation.
+SELECT session_merge('m', '{}', namespace => 'audited'), session_incr('i', '{n}', namespace => 'audited'), session_save('s', '{}', if_version => 0, namespace => 'audited');
+SELECT length(session_create(owner => 'bob', namespace => 'audited')) > 0 AS created;
+SELECT event, CASE WHEN length(session_id) < 43 THEN session_id END AS session_id, owner_id, actor FROM event;
+DELETE FROM session_events;
+
+-- Delete_all and clear: one event a session.
+SELECT session_save('a1', '{}', owner => 'carol', namespace => 'audited'), session_save('a2', '{}', owner => 'carol', namespace => 'audited');
+SELECT session_delete_all('carol', namespace => 'audited');
+SELECT event, session_id, owner_id FROM event WHERE event = 'deleted' ORDER BY session_id;
+SELECT session_clear('audited');
+SELECT event, session_id FROM event WHERE event = 'deleted' AND session_id IN ('m', 'i', 's') ORDER BY session_id;
+DELETE FROM session_events;
+
+-- Regenerated: one event, that names neither data nor, to whoever reads it, a secret that still works unseen.
+SELECT session_save('r', '{"secret": 1}', owner => 'alice', namespace => 'audited');
+SELECT session_regenerate('r', 'audited') AS new \gset
+SELECT event, count(*), bool_or(session_id IN ('r', :'new')) AS names_it, bool_and(owner_id = 'alice') AS owner FROM event GROUP BY event ORDER BY event;
+SELECT count(*) AS with_data FROM session_events WHERE detail::text ~ 'secret';
+DELETE FROM session_events;
+
+-- Evicted by the quota.
+SELECT session_save('e' || n, '{}', owner => 'dave', namespace => 'audited') FROM generate_series(1, 3) n;
+SELECT event, session_id, owner_id FROM event WHERE event <> 'created';
+DELETE FROM session_events;
+
+-- Expired, when the purge comes by, or when the id begins anew before it.
+BEGIN;
+SELECT session_save('x1', '{}', owner => 'eve', ttl => '30 ms', namespace => 'audited'), session_save('x2', '{}', ttl => '30 ms', namespace => 'quiet');
+SELECT pg_temp.wait_until($$NOT session_exists('x1', 'audited') AND NOT session_exists('x2', 'quiet')$$);
+SELECT session_purge(namespace => 'audited') AS purged;
+SELECT event, session_id, owner_id FROM event;
+COMMIT;
+-- A tombstone that goes is no event: its session had ended.
+UPDATE session_namespaces SET tombstone = '1 ms' WHERE name = 'audited';
+SELECT session_save('t', '{}', namespace => 'audited');
+SELECT session_delete('t', 'audited');
+SELECT pg_temp.wait_until($$session_purge(namespace => 'audited') >= 0
+	AND NOT EXISTS (SELECT FROM conversation_sessions WHERE session_id = 't')$$) AS purged;
+SELECT event, count(*) FROM event WHERE session_id = 't' GROUP BY event ORDER BY event;
+
+-- What is rolled back, refused or done without audit leaves no event.
+DELETE FROM session_events;
+BEGIN;
+SELECT session_save('rb', '{}', namespace => 'audited'), session_clear('audited') IS NOT NULL AS cleared;
+ROLLBACK;
+SELECT pg_temp.err($$SELECT session_save('rb', '{}', if_version => 5, namespace => 'audited')$$), pg_temp.err($$SELECT session_incr('rb', '{n}', 2, 1, namespace => 'audited')$$),
+	session_delete('never', 'audited');
+SELECT session_save('q', '{}', owner => 'alice', namespace => 'quiet'), session_regenerate('q', 'quiet') IS NOT NULL AS regenerated,
+	session_delete_all('alice', namespace => 'quiet') AS deleted, session_save('d', '{}'), session_delete('d');
+SELECT count(*) FROM session_events;
+-- Audit holds from the statement that switches it on.
+UPDATE session_namespaces SET audit = true WHERE name = 'quiet';
+SELECT session_save('q2', '{}', namespace => 'quiet');
+UPDATE session_namespaces SET audit = false WHERE name = 'quiet';
+SELECT session_delete('q2', 'quiet');
+SELECT namespace, event, session_id FROM session_events;
+SELECT created_at BETWEEN clock_timestamp() - interval '10 minutes' AND clock_timestamp() AS by_the_clock FROM session_events;
+
+DELETE FROM conversation_sessions;
+DELETE FROM session_events;
+DELETE FROM session_namespaces;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM regress_ss_actor;
+DROP ROLE regress_ss_actor;

@@ -1,0 +1,66 @@
+--
+-- The surface: names, arguments, defaults, volatility, rows, parallel safety, comments.
+--
+\getenv test_dir PG_ABS_SRCDIR
+\set helpers :test_dir '/helpers.sql'
+\i :helpers
+CREATE TEMP VIEW member AS
+SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON d.refobjid = e.oid
+WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'session_store';
+CREATE TEMP VIEW call AS
+SELECT p.* FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid;
+
+-- One name, one signature.
+SELECT proname AS overloaded FROM call GROUP BY proname HAVING count(*) > 1;
+\x on
+SELECT proname AS name, pg_get_function_arguments(oid) AS arguments, pg_get_function_result(oid) AS result
+FROM call WHERE proname IN ('session_create', 'session_save', 'session_get', 'session_fetch', 'session_touch', 'session_merge',
+	'session_incr', 'session_delete', 'session_delete_all', 'session_clear', 'session_regenerate', 'session_exists', 'session_ttl',
+	'session_count', 'session_list', 'session_purge', 'session_health', 'session_metrics') ORDER BY proname COLLATE "C";
+\x off
+
+-- Reads are STABLE (a read that slides notes it in memory, and writes nothing), the rest VOLATILE.
+-- Set-returning functions state their rows. Nothing runs in a parallel worker: there is the
+-- caller's transaction to look after.
+SELECT proname, provolatile, proretset, CASE WHEN proretset THEN prorows END AS rows
+FROM call WHERE proname IN ('session_create', 'session_save', 'session_get', 'session_fetch', 'session_touch', 'session_merge',
+	'session_incr', 'session_delete', 'session_delete_all', 'session_clear', 'session_regenerate', 'session_exists', 'session_ttl',
+	'session_count', 'session_list', 'session_purge', 'session_health', 'session_metrics') ORDER BY proname COLLATE "C";
+SELECT proname AS parallel_safe FROM call WHERE proparallel = 's';
+SELECT proname AS volatile_but_not_unsafe FROM call WHERE provolatile = 'v' AND proparallel <> 'u' AND proname <> 'session_effective_expiry';
+-- NULL has a meaning in most arguments: no call is STRICT, for that would make NULL data a silent NULL.
+SELECT proname AS strict FROM call WHERE proisstrict AND proname <> 'session_effective_expiry';
+-- None of them leaks to planner tricks or runs under settings of its own.
+SELECT proname AS leakproof FROM call WHERE proleakproof;
+
+-- The records that reads return.
+SELECT t.typname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum) AS columns
+FROM pg_type t JOIN pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0
+WHERE t.oid IN ('session_record'::regtype, 'session_summary'::regtype) GROUP BY t.typname ORDER BY 1;
+
+-- The table of sessions has what the record has, and more; its key is namespace and session_id.
+SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' not null' ELSE '' END, ', ' ORDER BY attname COLLATE "C") AS columns
+FROM pg_attribute WHERE attrelid = 'conversation_sessions'::regclass AND attnum > 0 AND NOT attisdropped;
+SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'conversation_sessions'::regclass AND contype = 'p';
+-- No index covers what a save changes, or saves would not be HOT.
+SELECT count(*) AS costly FROM pg_index i, unnest(i.indkey::int2[]) k JOIN pg_attribute a ON a.attnum = k
+WHERE i.indrelid = 'conversation_sessions'::regclass AND a.attrelid = i.indrelid
+	AND a.attname IN ('session_data', 'version', 'updated_at', 'expires_at', 'message_count', 'last_seq', 'ttl');
+-- Ids compare as bytes: nothing that an upgrade of a collation could break.
+SELECT count(*) AS collated FROM pg_index i, unnest(i.indcollation::oid[]) c
+WHERE i.indrelid IN (SELECT objid FROM member WHERE classid = 'pg_class'::regclass) AND c NOT IN (0, 'pg_catalog."C"'::regcollation, 'pg_catalog."POSIX"'::regcollation);
+-- The triggers fire for replication and restore, too.
+SELECT count(*) > 0 AS triggers, bool_and(tgenabled = 'A') AS always FROM pg_trigger
+WHERE NOT tgisinternal AND tgrelid IN (SELECT objid FROM member WHERE classid = 'pg_class'::regclass);
+
+-- Every object says what it is for.
+SELECT pg_describe_object(classid, objid, 0) AS without_comment
+FROM member WHERE obj_description(objid, classid::regclass::text) IS NULL ORDER BY 1;
+
+-- What a dump must carry.
+SELECT array_agg(c::regclass::text ORDER BY c::regclass::text COLLATE "C") AS dumped
+FROM pg_extension, unnest(extconfig) c WHERE extname = 'session_store';
+
+-- The extension stands in one schema and cannot be moved out of it.
+SELECT extrelocatable FROM pg_extension WHERE extname = 'session_store';
+SELECT pg_temp.err('CREATE EXTENSION session_store') AS twice;
