@@ -289,21 +289,40 @@ add_touches(Report *report)
 			 (unsigned long long) dropped);
 }
 
+/* What the tables tell: how far behind the purge is, and whether triggers fire. */
+static void
+add_tables(Report *report)
+{
+	SsHome home;
+	bool recovery = RecoveryInProgress();
+	double behind;
+
+	ss_home_get(&home);
+	behind = ss_health_purge_behind();
+	open_group(report, "purge");
+	add_bool(report, "automatic", ss_shared != NULL && ss_purge_interval > 0 && !recovery);
+	add_number(report, "behind_seconds", (int64) behind);
+	close_group(report);
+	if (!recovery && behind > BEHIND_WARNING)
+		warn(report, "the purge is %.0f seconds behind%s", behind,
+			 ss_purge_interval == 0 ? ": session_store.purge_interval is 0" : "");
+
+	check_triggers(report, home.sessions, 1);
+	check_triggers(report, home.namespaces, 3);
+}
+
 Datum
 session_health(PG_FUNCTION_ARGS)
 {
 	Report report = {.first = true};
-	SsHome home;
-	double behind;
-	bool recovery = RecoveryInProgress();
+	char *damage;
 
-	ss_home_get(&home);
 	initStringInfo(&report.json);
 	initStringInfo(&report.warnings);
 	appendStringInfoChar(&report.json, '{');
 	add_text(&report, "version", SESSION_STORE_VERSION);
 	add_bool(&report, "preloaded", ss_shared != NULL);
-	add_bool(&report, "in_recovery", recovery);
+	add_bool(&report, "in_recovery", RecoveryInProgress());
 	add_workers(&report);
 	add_touches(&report);
 	if (ss_shared == NULL)
@@ -312,17 +331,11 @@ session_health(PG_FUNCTION_ARGS)
 			"not preloaded, so nothing is purged by itself and reads do not slide: set "
 			"shared_preload_libraries = 'session_store' in postgresql.conf and restart the server");
 
-	behind = ss_health_purge_behind();
-	open_group(&report, "purge");
-	add_bool(&report, "automatic", ss_shared != NULL && ss_purge_interval > 0 && !recovery);
-	add_number(&report, "behind_seconds", (int64) behind);
-	close_group(&report);
-	if (!recovery && behind > BEHIND_WARNING)
-		warn(&report, "the purge is %.0f seconds behind%s", behind,
-			 ss_purge_interval == 0 ? ": session_store.purge_interval is 0" : "");
-
-	check_triggers(&report, home.sessions, 1);
-	check_triggers(&report, home.namespaces, 3);
+	damage = ss_home_damage();
+	if (damage != NULL)
+		warn(&report, "%s", damage);
+	else
+		add_tables(&report);
 
 	add_key(&report, "warnings");
 	appendStringInfo(&report.json, "[%s]}", report.warnings.data);

@@ -179,6 +179,15 @@ ss_home_hold(const SsHome *home)
 	return LockAcquire(&tag, AccessShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+/* What is wrong with our tables, for session_health, which must work when nothing does. */
+char *
+ss_home_damage(void)
+{
+	SsHome home = {0};
+
+	return find_extension(&home) ? ss_shape_damage(home.schema) : NULL;
+}
+
 /* As ss_home_find, for callers that cannot do without. */
 void
 ss_home_get(SsHome *home)

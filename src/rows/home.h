@@ -53,6 +53,7 @@ typedef enum SsPlanMode
 extern bool ss_home_find(SsHome *home);
 extern bool ss_home_hold(const SsHome *home);
 extern void ss_home_get(SsHome *home);
+extern char *ss_home_damage(void);
 extern void ss_home_enter(SsActing *acting);
 extern void ss_home_leave(SsActing *acting);
 extern uint64 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode,

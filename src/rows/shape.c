@@ -83,23 +83,56 @@ is_sound(Oid relid, const Column *expected)
 	return sound;
 }
 
+/* The first column of a table that is not as it was made, or NULL. */
+static const Column *
+unsound(Oid relid, const char *table)
+{
+	for (int i = 0; i < (int) lengthof(columns); i++)
+		if (strcmp(columns[i].table, table) == 0 && !is_sound(relid, &columns[i]))
+			return &columns[i];
+	return NULL;
+}
+
 /* The oid of a table of ours, whose columns are as they should be; else an error. */
 Oid
 ss_shape_check(Oid schema, const char *table)
 {
 	Oid relid = get_relname_relid(table, schema);
+	const Column *column;
 
 	if (!OidIsValid(relid))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("session_store is damaged: its table %s is missing", table)));
-	for (int i = 0; i < (int) lengthof(columns); i++)
-		if (strcmp(columns[i].table, table) == 0 && !is_sound(relid, &columns[i]))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("session_store is damaged: column %s of %s is not as it was made",
-							columns[i].name, table),
-					 errhint("Give it back its name, its type %s%s.",
-							 format_type_be(columns[i].type),
-							 columns[i].not_null ? " and its NOT NULL" : "")));
+	column = unsound(relid, table);
+	if (column != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("session_store is damaged: column %s of %s is not as it was made",
+						column->name, table),
+				 errhint("Give it back its name, its type %s%s.", format_type_be(column->type),
+						 column->not_null ? " and its NOT NULL" : "")));
 	return relid;
+}
+
+/* The same as a sentence for those who ask; NULL when all is well. */
+char *
+ss_shape_damage(Oid schema)
+{
+	static const char *const tables[] = {SESSIONS, NAMESPACES};
+
+	for (int i = 0; i < (int) lengthof(tables); i++)
+	{
+		Oid relid = get_relname_relid(tables[i], schema);
+		const Column *column;
+
+		if (!OidIsValid(relid))
+			return psprintf("table %s is missing: nothing works", tables[i]);
+		column = unsound(relid, tables[i]);
+		if (column != NULL)
+			return psprintf("column %s of %s is not as it was made, so nothing works: give it back "
+							"its name, its type %s%s",
+							column->name, tables[i], format_type_be(column->type),
+							column->not_null ? " and its NOT NULL" : "");
+	}
+	return NULL;
 }

@@ -6,5 +6,6 @@
 #define SS_SHAPE_H
 
 extern Oid ss_shape_check(Oid schema, const char *table);
+extern char *ss_shape_damage(Oid schema);
 
 #endif

@@ -24,7 +24,8 @@
 typedef enum Outcome
 {
 	WRITTEN,
-	POSTPONED /* locked by somebody, or no row matches */
+	LOCKED,   /* by somebody, for now */
+	UNMATCHED /* the row has another version, or is gone */
 } Outcome;
 
 struct SsTouchBatch
@@ -65,9 +66,12 @@ write_one(const SsTouch *touch)
 	target.key = touch->key;
 	target.policy.max_lifetime = SS_NO_LIMIT;
 
-	if (!ss_row_try_lock(&target, &row) || row.expires_at != touch->base ||
-		row.dead_until != SS_NEVER)
-		return POSTPONED;
+	if (!ss_row_try_lock(&target, &row))
+		return ss_row_read(&target, SS_PLAN_WRITE, &row) && row.expires_at == touch->base
+				   ? LOCKED
+				   : UNMATCHED;
+	if (row.expires_at != touch->base || row.dead_until != SS_NEVER)
+		return UNMATCHED;
 	row.expires_at = touch->expires;
 	ss_row_extend(&target, &row);
 	return WRITTEN;
@@ -103,7 +107,7 @@ ss_touches_settle(SsTouchBatch *batch)
 			ss_count(SS_USES_WRITTEN, 1);
 		}
 		else
-			ss_touch_postpone(touch, GetCurrentTimestamp());
+			ss_touch_postpone(touch, GetCurrentTimestamp(), batch->outcomes[i] == LOCKED);
 	}
 	pfree(batch);
 }

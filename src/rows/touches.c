@@ -41,8 +41,8 @@
 #define PARTITIONS 64
 #define NO_SLOT (-1)
 
-/* When to look again at a note that matches no row. */
-#define UNMATCHED_WAIT (2 * SS_USEC_PER_SEC)
+/* When to look again at a note that could not be written. */
+#define POSTPONE SS_USEC_PER_SEC
 
 typedef struct Slot
 {
@@ -51,7 +51,8 @@ typedef struct Slot
 	bool used;
 	int64 base;
 	int64 ttl;
-	int64 look_at; /* not worth a look before */
+	int64 look_at;  /* not worth a look before */
+	bool unmatched; /* at the last look, no row had this base */
 	pg_atomic_uint64 expires;
 	SsKey key;
 } Slot;
@@ -319,6 +320,7 @@ restart(Slot *slot, int64 base, int64 ttl)
 	slot->base = base;
 	slot->ttl = ttl;
 	slot->look_at = 0;
+	slot->unmatched = false;
 	pg_atomic_write_u64(&slot->expires, base);
 }
 
@@ -387,7 +389,7 @@ is_due(const Slot *slot, int64 now, bool pressed)
 	int64 slack = ss_slack(slot->ttl);
 	int64 expires = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->expires));
 
-	if (slot->look_at > now && !pressed)
+	if (slot->look_at > now)
 		return false;
 	return pressed || expires - slot->base >= slack || slot->base - now < slack / 2;
 }
@@ -478,12 +480,12 @@ ss_touch_written(const SsTouch *touch)
 }
 
 /*
- * The note matches no row that the keeper can see.  It may belong to a transaction
- * that is still open, so it stays until what it says is over anyway, or until its
- * partition fills up.
+ * The note could not be written now.  Its row may be locked: then it waits.  Or the
+ * table has another version of the row: whoever wrote that is perhaps about to take the note
+ * over (ss_touch_rebase), and if it is still so at the next look, nobody will.
  */
 void
-ss_touch_postpone(const SsTouch *touch, int64 now)
+ss_touch_postpone(const SsTouch *touch, int64 now, bool locked)
 {
 	uint32 hash = key_hash(&touch->key);
 	int partition = partition_of(hash);
@@ -493,10 +495,13 @@ ss_touch_postpone(const SsTouch *touch, int64 now)
 	slot = find(partition, hash, &touch->key);
 	if (slot != NULL && slot->base == touch->base)
 	{
-		if ((int64) pg_atomic_read_u64(&slot->expires) <= now || under_pressure(partition))
+		if (!locked && slot->unmatched)
 			release(partition, slot);
 		else
-			slot->look_at = now + UNMATCHED_WAIT;
+		{
+			slot->unmatched = !locked;
+			slot->look_at = now + POSTPONE;
+		}
 	}
 	LWLockRelease(lock_of(partition));
 }

@@ -55,7 +55,7 @@ extern SsNoted ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expi
 extern void ss_touch_rebase(const SsKey *key, int64 base, int64 written, int64 ttl);
 extern int ss_touch_due(Oid database, int64 now, int *partition, SsTouch *out, int max);
 extern void ss_touch_written(const SsTouch *touch);
-extern void ss_touch_postpone(const SsTouch *touch, int64 now);
+extern void ss_touch_postpone(const SsTouch *touch, int64 now, bool locked);
 extern void ss_touch_forget_database(Oid database);
 extern void ss_touch_counts(SsTouchCounts *counts);
 
