@@ -1,0 +1,249 @@
+# What the TAP tests share: servers with the extension, waiting by predicate, and
+# the look back at the end.
+#
+# Words
+#	store	a server of the test's own, usually with the library preloaded
+#	within	what must be so before a time has passed; how long it took is printed
+#
+# Every test ends with leave_nothing(): it stops the server fast and looks for
+# workers that outlived it, core files, and crashes in its log.
+package SessionStore;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use File::Find ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+our @EXPORT = qw(
+  new_store store_conf create_extension
+  wait_for within health keeper_pid launcher_pid wait_for_keeper
+  sqlstate one_row buffers pgbench_run count_log note_seed
+  leave_nothing
+);
+
+my $workers = q{backend_type LIKE 'session_store%'};
+
+# The settings of every server here. Statements are not logged: tests read the
+# log, and some of them run a million statements.
+sub store_conf
+{
+	my ($node, %params) = @_;
+
+	$node->append_conf('postgresql.conf', <<"EOC");
+log_statement = none
+log_connections = off
+log_disconnections = off
+log_replication_commands = off
+max_connections = @{[ $params{max_connections} // 60 ]}
+autovacuum_naptime = 1h
+jit = off
+EOC
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'session_store'\n")
+	  unless $params{bare};
+	$node->append_conf('postgresql.conf', $params{conf}) if defined $params{conf};
+	return;
+}
+
+# new_store(name, init => {..}, conf => text, bare => 1, extension => 0): a running
+# server, with the extension in the database postgres unless told otherwise.
+sub new_store
+{
+	my ($name, %params) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(%{ $params{init} // {} });
+	store_conf($node, %params);
+	$node->start;
+	create_extension($node, 'postgres', %params) unless defined $params{extension} && !$params{extension};
+	return $node;
+}
+
+# Create the extension and, where the library is preloaded, wait for its keeper.
+sub create_extension
+{
+	my ($node, $dbname, %params) = @_;
+
+	$node->safe_psql($dbname, 'CREATE EXTENSION session_store');
+	wait_for_keeper($node, $dbname) unless $params{bare};
+	return;
+}
+
+# Wait until a query says t. The answer is a test of its own unless quiet => 1; a
+# caller that cannot go on without it passes must => 1.
+sub wait_for
+{
+	my ($node, $query, $what, %params) = @_;
+	my $timeout = $params{timeout} // 30;
+	my $dbname = $params{db} // 'postgres';
+	my $start = time;
+	my ($rc, $out, $err);
+
+	do
+	{
+		($rc, $out, $err) = $node->psql($dbname, $query);
+		if ($rc == 0 && ($out // '') eq 't')
+		{
+			my $took = sprintf '%.1f s', time - $start;
+			ok(1, "$what ($took)") unless $params{quiet};
+			return time - $start;
+		}
+		usleep(50_000);
+	} while (time - $start < $timeout);
+
+	$what .= ": not within $timeout s; last answer '" . ($out // '') . "' " . ($err // '');
+	BAIL_OUT($what) if $params{bail};
+	die $what if $params{must} || $params{quiet};
+	ok(0, $what);
+	diag(scalar $node->psql($dbname, 'SELECT jsonb_pretty(session_health())')) if $params{show};
+	return;
+}
+
+# Run code, which must not die, and must be done within a number of seconds.
+sub within
+{
+	my ($seconds, $what, $code) = @_;
+	my $start = time;
+	my $done = eval { $code->(); 1 };
+	my $error = $@;
+	my $took = time - $start;
+
+	diag($error) unless $done;
+	return ok($done && $took <= $seconds, sprintf('%s (%.1f s of %d)', $what, $took, $seconds));
+}
+
+# health($node, 'keeper,running'): one value out of session_health().
+sub health
+{
+	my ($node, $path, $dbname) = @_;
+
+	return $node->safe_psql($dbname // 'postgres',
+		"SELECT coalesce(session_health() #>> '{$path}', '')");
+}
+
+sub keeper_pid
+{
+	my ($node, $dbname) = @_;
+
+	return $node->safe_psql('postgres',
+		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'session_store keeper' AND datname = '$dbname'");
+}
+
+sub launcher_pid
+{
+	my ($node) = @_;
+
+	return $node->safe_psql('postgres',
+		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'session_store launcher'");
+}
+
+sub wait_for_keeper
+{
+	my ($node, $dbname, %params) = @_;
+
+	return wait_for($node,
+		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'session_store keeper' AND datname = '$dbname'",
+		$params{what} // "a keeper of database $dbname",
+		quiet => !defined $params{what}, %params);
+}
+
+# The SQLSTATE that a script ends with, or 00000.
+sub sqlstate
+{
+	my ($node, $sql, %params) = @_;
+	my ($rc, $out, $err) = $node->psql($params{db} // 'postgres', $sql,
+		extra_params => [ '-v', 'VERBOSITY=sqlstate' ], on_error_stop => 1);
+
+	return '00000' if $rc == 0;
+	return $err =~ /(?:ERROR|FATAL): +(\w{5})\b/ ? $1 : $err;
+}
+
+# The columns of the one row that a query returns.
+sub one_row
+{
+	my ($node, $sql, $dbname) = @_;
+
+	return split /\|/, $node->safe_psql($dbname // 'postgres', $sql), -1;
+}
+
+# EXPLAIN (ANALYZE, BUFFERS) of a query: shared hit, shared read, what came out as
+# rows. The buffers of planning are not the query's.
+sub buffers
+{
+	my ($node, $sql, %params) = @_;
+	my $plan = $node->safe_psql($params{db} // 'postgres',
+		($params{before} // '') . "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) $sql");
+	my ($hit) = $plan =~ /"Shared Hit Blocks": (\d+)/;
+	my ($read) = $plan =~ /"Shared Read Blocks": (\d+)/;
+	my ($rows) = $plan =~ /"Actual Rows": (\d+)/;
+
+	return ($hit, $read, $rows);
+}
+
+# pgbench with a script of its own; its output. Fails the test if pgbench fails.
+my $scripts = 0;
+
+sub pgbench_run
+{
+	my ($node, $script, @options) = @_;
+	my $file = PostgreSQL::Test::Utils::tempdir() . '/script' . ++$scripts . '.sql';
+	my ($out, $err);
+
+	PostgreSQL::Test::Utils::append_to_file($file, $script);
+	my $done = IPC::Run::run(
+		[ $node->installed_command('pgbench'), '-n', '-h', $node->host, '-p', $node->port,
+			'-f', $file, @options, 'postgres' ],
+		'<', \'', '>', \$out, '2>', \$err);
+	if (!$done || $out !~ /number of failed transactions: 0/)
+	{
+		diag("pgbench @options: $out $err");
+		fail('pgbench runs without errors') unless $done;
+	}
+	return $out . $err;
+}
+
+# How often a pattern stands in the log, from an offset on.
+sub count_log
+{
+	my ($node, $pattern, $offset) = @_;
+	my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile, $offset // 0);
+	my $count = () = $log =~ /$pattern/g;
+
+	return $count;
+}
+
+# A seed that a failing run can be repeated with.
+sub note_seed
+{
+	my $seed = $ENV{SESSION_STORE_SEED} // int(rand(2**31));
+
+	diag("seed: $seed (repeat with SESSION_STORE_SEED=$seed)");
+	srand($seed);
+	return $seed;
+}
+
+# The end of each test: a fast stop within 5 s, no worker that outlives it, no
+# core, no crash in the log but those that the test made itself (crashes => n).
+sub leave_nothing
+{
+	my ($node, %params) = @_;
+	my $name = $node->name;
+	my @pids = split /\n/,
+	  $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE $workers");
+
+	within(5, "$name: fast stop", sub { $node->stop('fast') });
+	is(scalar(grep { kill 0, $_ } @pids), 0, "$name: no worker outlives its server");
+
+	my @cores;
+	File::Find::find(sub { push @cores, $_ if /^core(\.\d+)?$/ && -f }, $node->data_dir);
+	is("@cores", '', "$name: no core file");
+	is(count_log($node, qr/PANIC: |TRAP: |was terminated by signal/), $params{crashes} // 0,
+		"$name: no crash in the log");
+	return;
+}
+
+1;

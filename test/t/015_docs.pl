@@ -1,0 +1,81 @@
+# The documents say what is true: every SQL example in them runs, and every
+# function, setting and column that there is stands in the reference.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SessionStore;
+use Test::More;
+
+my $top = "$FindBin::RealBin/../..";
+my $node = new_store('docs', extension => 0);
+my $readme = slurp_file("$top/README.md");
+my $reference = slurp_file("$top/docs/reference.md");
+
+# README begins by creating the extension; the rest goes on from there, as a reader would.
+my $count = 0;
+foreach my $document ([ 'README.md', $readme ], [ 'docs/reference.md', $reference ])
+{
+	my ($name, $text) = @$document;
+
+	while ($text =~ /^```sql\n(.*?)^```/msg)
+	{
+		my $sql = $1;
+		my $line = 1 + (substr($text, 0, $-[0]) =~ tr/\n//);
+		my ($rc, $out, $err) = $node->psql('postgres', $sql, on_error_die => 0, on_error_stop => 1);
+
+		is($rc, 0, "the example at $name:$line runs") or diag($err);
+		$count++;
+	}
+}
+cmp_ok($count, '>=', 6, 'there are examples');
+
+# What the quickstart promises in its comments.
+is($node->safe_psql('postgres', "SELECT session_save('q', '{}'), session_incr('q', '{stats,pages}')"), '1|1',
+	'a first save is version 1, a first increment 1');
+
+sub lines
+{
+	return split /\n/, $node->safe_psql('postgres', $_[0]);
+}
+
+foreach my $function (lines(<<'EOS'))
+SELECT p.proname || '(' || array_to_string(p.proargnames[1:p.pronargs], ', ') || ')'
+FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'session_store'
+WHERE p.prorettype <> 'trigger'::regtype AND p.proname NOT IN ('session_effective_expiry', 'session_store_wake', 'session_may')
+EOS
+{
+	my ($name, $arguments) = $function =~ /^(\w+)\((.*)\)$/;
+	my $typed = join '[^,]*, ', split /, /, $arguments;
+
+	like($reference, qr/^### \Q$name\E\($typed[^,]*\)/m, "$function is in the reference");
+	like($readme, qr/`\Q$function\E`/, "$function is in README") if $arguments ne '';
+}
+
+foreach my $setting (lines(q{SELECT name || ' ' || boot_val || ' ' || coalesce(unit, '') FROM pg_settings WHERE name LIKE 'session_store.%'}))
+{
+	my ($name, $default, $unit) = split / /, $setting;
+
+	$default = $default / 1000 . 's' if ($unit // '') eq 'ms';
+	like($readme, qr/^\| `\Q$name\E` \| `?\Q$default\E`? \|/m, "$name is in README, with its default $default");
+}
+
+foreach my $column (lines(q{SELECT attrelid::regclass || ' ' || attname FROM pg_attribute
+	WHERE attrelid IN ('conversation_sessions'::regclass, 'session_namespaces'::regclass, 'session_events'::regclass, 'session_stats'::regclass)
+	AND attnum > 0 AND attname <> 'event_id'}))
+{
+	my ($table, $name) = split / /, $column;
+
+	like($reference, qr/\b\Q$name\E\b/, "$table.$name is in the reference");
+}
+
+foreach my $state (qw(22023 22004 54000 42704 42501 40001 53400 SST10 55000))
+{
+	like($reference, qr/^\| [^|]*\b$state\b/m, "error $state is in the reference");
+}
+
+leave_nothing($node);
+done_testing();
