@@ -29,6 +29,7 @@
 
 /* The fourth field of an advisory lock tag; SQL's own use 1 and 2. */
 #define QUOTA_LOCK_SPACE 0x5353
+#define DELETE_LOCK_SPACE 0x5354
 
 /* A living row, in SQL. */
 #define ALIVE                                                              \
@@ -123,18 +124,41 @@ youngest_over(const SsTarget *target)
 	return TimestampTzGetDatum(GetCurrentTimestamp() - target->policy.max_lifetime);
 }
 
+/* Lock a name in one of our spaces of advisory locks, until the transaction ends. */
 static void
-lock_owner(const SsTarget *target, Datum owner)
+lock_name(const SsTarget *target, Datum owner, uint16 space, LOCKMODE mode)
 {
 	LOCKTAG tag;
-	text *name = DatumGetTextPP(owner);
-	uint64 hash =
-		hash_bytes_extended((unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name),
-							hash_bytes_extended((const unsigned char *) target->policy.name,
-												strlen(target->policy.name), 0));
+	uint64 hash = hash_bytes_extended((const unsigned char *) target->policy.name,
+									  strlen(target->policy.name), 0);
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash, QUOTA_LOCK_SPACE);
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	if (owner != (Datum) 0)
+	{
+		text *name = DatumGetTextPP(owner);
+
+		hash = hash_bytes_extended((unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name),
+								   hash);
+	}
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash, space);
+	(void) LockAcquire(&tag, mode, false, false);
+}
+
+/*
+ * Statements that lock many rows do not all meet them in the same order: a session that
+ * began anew meanwhile stands elsewhere in the index.  So two that could have rows in
+ * common run one after the other.  Calls about one session hold one row lock and never
+ * wait for these.
+ */
+static void
+lock_selection(const SsTarget *target, const SsSelection *which)
+{
+	if (which->owner == (Datum) 0)
+		lock_name(target, (Datum) 0, DELETE_LOCK_SPACE, ExclusiveLock);
+	else
+	{
+		lock_name(target, (Datum) 0, DELETE_LOCK_SPACE, ShareLock);
+		lock_name(target, which->owner, DELETE_LOCK_SPACE, ExclusiveLock);
+	}
 }
 
 /* SPI's result, one text column, as an array. */
@@ -167,7 +191,7 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner)
 
 	if (limit == 0)
 		return;
-	lock_owner(target, owner);
+	lock_name(target, owner, QUOTA_LOCK_SPACE, ExclusiveLock);
 
 	values[0] = target->ns;
 	values[1] = owner;
@@ -230,6 +254,7 @@ ss_sessions_delete(SsTarget *target, const SsSelection *selection)
 
 	if (!isolate(target, &which))
 		return 0;
+	lock_selection(target, &which);
 	if (which.owner != (Datum) 0)
 	{
 		Datum values[6] = {target->ns,      tombstone,     which.owner,
