@@ -1,0 +1,90 @@
+# A streaming standby: reads work there and do not slide, nobody purges; promoted,
+# it has its keeper.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SessionStore;
+use Test::More;
+
+my $primary = new_store('primary', init => { allows_streaming => 1 },
+	conf => "hot_standby_feedback = on\nwal_receiver_status_interval = 1s\n");
+
+$primary->safe_psql('postgres', <<'EOS');
+INSERT INTO session_namespaces (name, key_prefix, ttl) VALUES ('chat', 'chat:', '2 hours');
+SELECT session_save('s' || i, jsonb_build_object('n', i), owner => 'u' || i % 2) FROM generate_series(1, 20) i;
+SELECT session_save('c', '{}', namespace => 'chat');
+SELECT session_delete('s20');
+EOS
+$primary->backup('base');
+
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'base', has_streaming => 1);
+$standby->start;
+$primary->safe_psql('postgres', q{SELECT session_save('late', '{"n": 0}')});
+$primary->wait_for_catchup($standby, 'replay');
+
+sub answer
+{
+	return $standby->safe_psql('postgres', $_[0]);
+}
+
+is(answer(q{SELECT session_get('s1')}), '{"n": 1}', 'get');
+is(answer(q{SELECT version, owner_id FROM session_fetch('s1')}), '1|u1', 'fetch');
+is(answer(q{SELECT session_get('late')}), '{"n": 0}', 'what came by streaming');
+is(answer(q{SELECT session_get('c', namespace => 'chat')}), '{}', 'another namespace');
+is(answer(q{SELECT session_get('s20'), session_exists('s20')}), '|f', 'a deleted one');
+is(answer(q{SELECT count(*) FROM session_list()}), '20', 'list');
+is(answer(q{SELECT session_count(owner => 'u0')}), '9', 'count');
+is(answer(q{SELECT session_exists('s1'), session_ttl('s1') > '59 minutes'}), 't|t', 'exists and ttl');
+is(answer(q{SELECT session_health() ->> 'in_recovery'}), 'true', 'health knows where it is');
+is(answer(q{SELECT session_health() ->> 'warnings'}), '[]', 'and finds nothing wrong');
+like(answer('SELECT session_metrics()'), qr/^session_store_preloaded 1$/m, 'metrics');
+is(answer('SELECT count(*) >= 0 FROM session_stats'), 't', 'stats');
+is(answer(q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT session_get('s1'); COMMIT}), '{"n": 1}', 'get at REPEATABLE READ');
+
+for my $call (q{session_save('s1', '{}')}, q{session_create()}, q{session_merge('s1', '{}')}, q{session_incr('s1', '{n}')},
+	q{session_delete('s1')}, q{session_delete_all('u1')}, q{session_regenerate('s1')}, q{session_touch('s1')}, q{session_purge()}, q{session_clear('chat')})
+{
+	is(sqlstate($standby, "SELECT $call"), '25006', "$call: read only");
+}
+
+# reads do not slide there
+$primary->safe_psql('postgres', q{UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '10 minutes' WHERE session_id = 's1'});
+$primary->wait_for_catchup($standby, 'replay');
+is(answer(q{SELECT session_get('s1'); SELECT session_ttl('s1') <= '10 minutes'}), qq[{"n": 1}\nt], 'a read does not slide');
+is(answer(q{SELECT session_health() #>> '{touches,noted}'}), '0', 'nor does it note anything');
+
+# expired is expired, purged or not
+$primary->safe_psql('postgres', q{SELECT session_save('short', '{}', ttl => '500 ms')});
+$primary->wait_for_catchup($standby, 'replay');
+wait_for($standby, q{SELECT session_get('short') IS NULL}, 'what expires is gone there too', timeout => 5);
+
+is(answer(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'session_store keeper'}), '0', 'no keeper in recovery');
+
+# a policy that changes arrives in open sessions
+my $psql = $standby->background_psql('postgres');
+$psql->query_safe(q{SELECT session_get('c', namespace => 'chat')});
+$primary->safe_psql('postgres', q{INSERT INTO session_namespaces (name, key_prefix) VALUES ('later', 'later:'); SELECT session_save('x', '{"new": 1}', namespace => 'later')});
+$primary->wait_for_catchup($standby, 'replay');
+is($psql->query_safe(q{SELECT session_get('x', namespace => 'later')}), '{"new": 1}', 'an open session sees a new namespace');
+$psql->quit;
+
+# ---- promoted
+
+$primary->safe_psql('postgres', q{SELECT session_save('expiring', '{}', ttl => '3 s')});
+$primary->wait_for_catchup($standby, 'replay');
+leave_nothing($primary);
+$standby->promote;
+wait_for_keeper($standby, 'postgres', what => 'promoted, it has a keeper', timeout => 10);
+wait_for($standby, q{SELECT NOT EXISTS (SELECT FROM conversation_sessions WHERE session_id = 'expiring')},
+	'which purges', timeout => 15);
+is(answer(q{SELECT session_save('s1', '{"n": 2}')}), '2', 'and calls write');
+is(answer(q{UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '10 minutes' WHERE session_id = 's2'; SELECT session_get('s2'); SELECT session_ttl('s2') > '59 minutes'}),
+	qq[{"n": 2}\nt], 'and reads slide');
+is(sqlstate($standby, q{SELECT session_save('s20', '{}')}), 'SST10', 'the dead are still dead');
+
+leave_nothing($standby);
+done_testing();

@@ -1,0 +1,103 @@
+# A logical subscription of the tables: sessions, policies and events arrive as they
+# are, and policies hold on the subscriber at once.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SessionStore;
+use Test::More;
+
+my $publisher = new_store('publisher', init => { allows_streaming => 'logical' });
+my $subscriber = new_store('subscriber');
+
+my $tables = 'conversation_sessions, session_namespaces, session_events';
+
+sub content
+{
+	my ($node) = @_;
+
+	return { map { $_ => $node->safe_psql('postgres', "SELECT count(*) || ' ' || md5(coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '')) FROM $_ t") }
+		  split /, /, $tables };
+}
+
+sub same
+{
+	my ($what) = @_;
+
+	$publisher->wait_for_catchup('sub');
+	is_deeply(content($subscriber), content($publisher), $what);
+}
+
+# there before the subscription: the initial copy
+$publisher->safe_psql('postgres', <<"EOS");
+INSERT INTO session_namespaces (name, key_prefix, ttl, audit) VALUES ('chat', 'chat:', '2 hours', true);
+SELECT session_save('s' || i, jsonb_build_object('n', i), owner => 'u' || i % 2, namespace => 'chat') FROM generate_series(1, 50) i;
+SELECT session_save('s' || i, '{"again": 1}', namespace => 'chat') FROM generate_series(1, 50, 2) i;
+SELECT session_delete('s50', namespace => 'chat');
+UPDATE conversation_sessions SET version = 77 WHERE session_id = 's7';
+CREATE PUBLICATION pub FOR TABLE $tables;
+EOS
+my $connection = $publisher->connstr . ' dbname=postgres';
+$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION pub");
+$subscriber->wait_for_subscription_sync($publisher, 'sub');
+same('the initial copy');
+is($subscriber->safe_psql('postgres', q{SELECT version FROM session_fetch('s7', namespace => 'chat')}), '77', 'with its versions');
+
+# an open session of the subscriber, whose policies are known by now
+my $psql = $subscriber->background_psql('postgres', on_error_stop => 0);
+is($psql->query_safe(q{SELECT session_save('mine1', '{}', namespace => 'chat'); SELECT ttl FROM conversation_sessions WHERE session_id = 'mine1'}), "1\n02:00:00",
+	'the policy holds');
+$subscriber->safe_psql('postgres', q{DELETE FROM conversation_sessions WHERE session_id = 'mine1'; DELETE FROM session_events WHERE session_id = 'mine1'});
+
+$publisher->safe_psql('postgres', <<'EOS');
+SELECT session_save('new', '{"n": 1}', namespace => 'chat');
+SELECT session_save('new', '{"n": 2}', namespace => 'chat');
+SELECT session_merge('s1', '{"m": 1}', namespace => 'chat');
+SELECT session_incr('s2', '{n}', by => 5, namespace => 'chat');
+SELECT session_touch('s3', '3 hours', namespace => 'chat');
+SELECT session_delete('s4', namespace => 'chat');
+SELECT session_delete_all('u1', namespace => 'chat');
+SELECT session_regenerate('s6', namespace => 'chat');
+SELECT session_save('owned', '{}', owner => 'w', namespace => 'chat');
+DELETE FROM conversation_sessions WHERE session_id = 's8';
+UPDATE conversation_sessions SET session_data = '{"direct": 1}' WHERE session_id = 's10';
+EOS
+same('inserts, saves, merges, touches, deletes, new ids and plain SQL');
+is($subscriber->safe_psql('postgres', q{SELECT session_get('new', namespace => 'chat'), (SELECT version FROM session_fetch('s10', namespace => 'chat'))}),
+	'{"n": 2}|2', 'and calls see them');
+is(sqlstate($subscriber, q{SELECT session_save('s4', '{}', namespace => 'chat')}), 'SST10', 'dead is dead there too');
+
+$publisher->safe_psql('postgres', q{UPDATE session_namespaces SET ttl = '5 hours' WHERE name = 'chat'; INSERT INTO session_namespaces (name, key_prefix, ttl) VALUES ('more', 'more:', '7 hours')});
+$publisher->wait_for_catchup('sub');
+is($psql->query_safe(q{SELECT session_save('mine2', '{}', namespace => 'chat'); SELECT ttl FROM conversation_sessions WHERE session_id = 'mine2'}), "1\n05:00:00",
+	'a policy changed over there holds in a session that was open already');
+is($psql->query_safe(q{SELECT session_save('mine3', '{}', namespace => 'more'); SELECT ttl FROM conversation_sessions WHERE session_id = 'mine3'}), "1\n07:00:00",
+	'and a new namespace');
+$subscriber->safe_psql('postgres', q{DELETE FROM conversation_sessions WHERE session_id LIKE 'mine%'; DELETE FROM session_events WHERE session_id LIKE 'mine%'});
+$publisher->safe_psql('postgres', q{DELETE FROM session_namespaces WHERE name = 'more'});
+$publisher->wait_for_catchup('sub');
+my ($out, $failed) = $psql->query(q{SELECT session_save('mine4', '{}', namespace => 'more')});
+unlike($out // '', qr/\d/, 'and one that is gone');
+$psql->quit;
+same('policies, too');
+
+# what expires over there is purged over there, and the purge arrives; the keeper
+# of the subscriber may have been first
+$publisher->safe_psql('postgres', q{SELECT session_save('short', '{}', ttl => '500 ms', namespace => 'chat')});
+wait_for($publisher, q{SELECT NOT EXISTS (SELECT FROM conversation_sessions WHERE session_id = 'short')}, 'purged', timeout => 10);
+$publisher->wait_for_catchup('sub');
+is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM conversation_sessions WHERE session_id = 'short'}), '0', 'here and there');
+is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_subscription WHERE subname = 'sub' AND pid IS NOT NULL}), '1', 'and the subscription goes on');
+
+# TRUNCATE
+$publisher->safe_psql('postgres', 'TRUNCATE conversation_sessions');
+$publisher->wait_for_catchup('sub');
+is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM conversation_sessions'), '0', 'TRUNCATE');
+
+is(count_log($subscriber, qr/ERROR: /), count_log($subscriber, qr/ERROR: .*(?:more|has ended)/), 'no error in the log of the subscriber but ours');
+$subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION sub');
+leave_nothing($subscriber);
+leave_nothing($publisher);
+done_testing();

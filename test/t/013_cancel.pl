@@ -1,0 +1,166 @@
+# Cancel works everywhere, statement_timeout wherever the server arms it, and both
+# leave the session of the caller usable. Logouts are on disk when COMMIT returns.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SessionStore;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $node = new_store('cancel', conf => <<'EOC');
+session_store.touch_slots = 64
+session_store.purge_interval = 0
+autovacuum = off
+max_wal_size = 4GB
+wal_writer_delay = 10s
+shared_buffers = 256MB
+EOC
+
+sub value
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+value(<<'EOS');
+INSERT INTO session_namespaces (name, key_prefix, max_sessions_per_owner) VALUES ('quota', 'quota:', 2), ('many', 'many:', NULL);
+SELECT session_save('a', '{"n": 1}', owner => 'u');
+SELECT session_save('s' || i, '{}') FROM generate_series(1, 1000) i;
+INSERT INTO conversation_sessions (namespace, session_id, owner_id, session_data, ttl, created_at, check_at, updated_at, expires_at)
+	SELECT 'many', 'dead' || i, 'o', '{}', '1 hour', now() - interval '2 hours', now() - interval '1 hour', now() - interval '2 hours', now() - interval '1 hour'
+	FROM generate_series(1, 300000) i;
+INSERT INTO conversation_sessions (namespace, session_id, owner_id, session_data, ttl)
+	SELECT 'many', 'live' || i, 'p', jsonb_build_object('n', i), '1 day' FROM generate_series(1, 300000) i;
+EOS
+
+# ---- cancelled while it waits, or works
+
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN');
+$holder->query_safe(q{SELECT session_save('a', '{"n": 2}')});
+$holder->query_safe(q{SELECT session_save('q1', '{}', owner => 'w', namespace => 'quota')});
+
+my %wait = (
+	'a save that waits for a row' => q{SELECT session_save('a', '{"n": 3}')},
+	'a merge that waits' => q{SELECT session_merge('a', '{}')},
+	'a delete that waits' => q{SELECT session_delete('a')},
+	'a regenerate that waits' => q{SELECT session_regenerate('a')},
+	'a delete_all that waits' => q{SELECT session_delete_all('u')},
+	'a creator that waits for the owner' => q{SELECT session_save('q2', '{}', owner => 'w', namespace => 'quota')},
+);
+my %work = (
+	'a large purge' => 'SELECT session_purge(300000)',
+	'a list with a filter that nothing passes' => q{SELECT * FROM session_list(filter => '{"no": "such"}', namespace => 'many') l1},
+	'a list with a pattern that nothing passes' => q{SELECT * FROM session_list(id_like => 'no%such', namespace => 'many')},
+	'a large count' => q{SELECT session_count(id_like => '%e%1%', namespace => 'many') FROM generate_series(1, 100)},
+	'a large clear' => q{SELECT session_clear('many')},
+	'a large delete_all' => q{SELECT session_delete_all('p', namespace => 'many')},
+);
+
+# pg_cancel_backend, once the call is known to wait for a lock
+for my $what (sort keys %wait)
+{
+	my $psql = $node->background_psql('postgres', on_error_stop => 0);
+	my $pid = $psql->query_safe('SELECT pg_backend_pid()');
+
+	$psql->query_until(qr/started/, "\\echo started\n$wait{$what};\n\\echo :LAST_ERROR_SQLSTATE\n");
+	wait_for($node, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid", "$what: waits", quiet => 1);
+	my $start = time;
+	value("SELECT pg_cancel_backend($pid)");
+	my $after = $psql->query(q{SELECT session_get('a') ->> 'n'});
+	cmp_ok(time - $start, '<', 2, sprintf('%s is cancelled at once (%.1f s)', $what, time - $start));
+	like($after, qr/57014\n1$/, '.. and the next call works');
+	$psql->{stderr} = '';
+	$psql->quit;
+}
+
+# statement_timeout and lock_timeout
+for my $what (sort keys %wait, sort keys %work)
+{
+	my $sql = $wait{$what} // $work{$what};
+	my $start = time;
+
+	is(sqlstate($node, "SET statement_timeout = '100ms'; $sql"), '57014', "$what: statement_timeout");
+	cmp_ok(time - $start, '<', 2, sprintf('.. in time (%.1f s)', time - $start));
+}
+is(sqlstate($node, "SET lock_timeout = '100ms'; $wait{'a save that waits for a row'}"), '55P03', 'lock_timeout');
+
+# in a transaction, behind a savepoint
+is(value(<<'EOS'), "t\n1\nt\n{\"n\": 1}", 'a savepoint takes it back, and the transaction goes on');
+SELECT count(*) = 600000 FROM conversation_sessions WHERE namespace = 'many';
+BEGIN;
+SELECT session_save('before', '{}');
+SAVEPOINT s;
+\set ON_ERROR_STOP off
+SET LOCAL statement_timeout = '100ms';
+SELECT session_clear('many');
+ROLLBACK TO s;
+\set ON_ERROR_STOP on
+SELECT session_exists('before');
+SELECT session_get('a');
+COMMIT;
+EOS
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+
+is(value('SELECT session_purge(1000)'), '1000', 'a purge after all of it');
+is(value(q{SELECT session_save('a', '{"n": 5}')}), '2', 'and a save: the version was counted once');
+
+# ---- a read that waits for room among the notes
+
+$holder = $node->background_psql('postgres');
+$holder->query_safe(q{UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '10 minutes' WHERE session_id LIKE 's%'});
+$holder->query_safe(q{BEGIN; SELECT count(*) FROM (SELECT FROM conversation_sessions WHERE namespace = 'default' FOR UPDATE) s});
+my $start = time;
+my $state = sqlstate($node, q{SET statement_timeout = '30ms'; SELECT count(session_get('s' || i)) FROM generate_series(1, 1000) i});
+my $took = time - $start;
+is($state, '57014', 'reads that wait for room are cancelled');
+cmp_ok($took, '<', 1, sprintf('.. in time (%.2f s)', $took));
+is(value(q{SELECT count(session_get('s' || i)) FROM generate_series(900, 910) i}), '11', 'and others read on');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+
+# ---- what is on disk when COMMIT returns
+
+# flushed(sql): was all that a transaction wrote on disk once it had committed?
+sub flushed
+{
+	my ($sql) = @_;
+
+	return value(<<"EOS");
+SET synchronous_commit = off;
+SELECT 1 AS prepared \\gset
+BEGIN;
+$sql \\gset
+SELECT pg_current_wal_insert_lsn() AS inserted \\gset
+COMMIT;
+SELECT pg_current_wal_flush_lsn() >= :'inserted';
+EOS
+}
+
+value(q{SELECT session_save('log' || i, '{}', owner => 'out' || i) FROM generate_series(1, 20) i});
+is(flushed(q{SELECT session_delete('log1') AS x}), 't', 'delete is on disk');
+is(flushed(q{SELECT session_delete_all('out2') AS x}), 't', 'delete_all is on disk');
+is(flushed(q{SELECT session_regenerate('log3') AS x}), 't', 'regenerate is on disk');
+is(flushed(q{SAVEPOINT s; SELECT session_delete('log4') AS x \gset
+RELEASE s; SELECT 1 AS y}), 't', 'delete in a savepoint is on disk');
+is(value(q{SET synchronous_commit = off; BEGIN; SELECT session_delete('log5') \gset
+COMMIT; SHOW synchronous_commit}), 'off', 'and the setting of the caller is as it was');
+
+# a save does as the setting says; the WAL writer may come by, so one of many will do
+my $lazy = 0;
+$lazy += flushed(qq{SELECT session_save('log$_', '{"n": 1}') AS x}) eq 'f' for 10 .. 19;
+cmp_ok($lazy, '>', 0, "saves do as synchronous_commit says ($lazy of 10 were not on disk yet)");
+
+# after a crash the logouts hold
+value(q{SET synchronous_commit = off; SELECT session_delete('log20')});
+$node->stop('immediate');
+$node->start;
+wait_for_keeper($node, 'postgres');
+is(value(q{SELECT session_exists('log1'), session_exists('log2'), session_exists('log3'), session_exists('log4'), session_exists('log20')}), 'f|f|f|f|f',
+	'and hold after a crash');
+
+leave_nothing($node);
+done_testing();
