@@ -167,34 +167,35 @@ session_fetch(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-Datum
-session_exists(PG_FUNCTION_ARGS)
+/* Look at a session without touching it; the row's datums are not to be used. */
+static bool
+look_at_session(FunctionCallInfo fcinfo, SsRow *row)
 {
 	SsTarget target;
 	SsActing acting;
-	SsRow row;
 	bool found;
 
 	ss_arg_target(fcinfo, 0, 1, &target);
 	ss_home_enter(&acting);
-	found = read_living(&target, &row);
+	found = read_living(&target, row);
 	ss_home_leave(&acting);
-	PG_RETURN_BOOL(found);
+	return found;
+}
+
+Datum
+session_exists(PG_FUNCTION_ARGS)
+{
+	SsRow row;
+
+	PG_RETURN_BOOL(look_at_session(fcinfo, &row));
 }
 
 Datum
 session_ttl(PG_FUNCTION_ARGS)
 {
-	SsTarget target;
-	SsActing acting;
 	SsRow row;
-	bool found;
 
-	ss_arg_target(fcinfo, 0, 1, &target);
-	ss_home_enter(&acting);
-	found = read_living(&target, &row);
-	ss_home_leave(&acting);
-	if (!found)
+	if (!look_at_session(fcinfo, &row))
 		PG_RETURN_NULL();
 	PG_RETURN_INTERVAL_P(ss_make_interval(Max(row.ends_at - GetCurrentTimestamp(), 0)));
 }
