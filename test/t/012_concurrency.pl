@@ -109,7 +109,6 @@ EXCEPTION WHEN configuration_limit_exceeded OR serialization_failure THEN
 END $$;
 EOS
 
-my %level = ('READ COMMITTED' => 'read committed', 'REPEATABLE READ' => 'repeatable read', 'SERIALIZABLE' => 'serializable');
 for my $level ('READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE')
 {
 	for my $namespace ('evict', 'refuse')

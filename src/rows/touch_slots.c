@@ -1,0 +1,277 @@
+/*
+ * touch_slots.c
+ *		Where notes of sessions are kept in shared memory.
+ *
+ * The slots are split into partitions by hash, each an array of slots, a chain of
+ * slots per bucket and a free list, guarded by one LWLock: shared to look and to advance
+ * a note (expires is atomic), exclusive to add, remove and change the base.  Offsets
+ * only, no pointers.  Nothing here allocates or can fail once the server has started.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/shmem.h"
+
+#include "compat.h"
+#include "rows/touch_slots.h"
+#include "shared.h"
+
+#define NO_SLOT (-1)
+
+typedef struct Partition
+{
+	int32 used;
+	int32 free;
+} Partition;
+
+typedef struct Shared
+{
+	int32 slots;   /* a partition */
+	int32 buckets; /* a partition; a power of two */
+	Partition partitions[SS_SLOT_PARTITIONS];
+	/* then int32 buckets[SS_SLOT_PARTITIONS][buckets], then SsSlot slots[SS_SLOT_PARTITIONS][slots] */
+} Shared;
+
+static Shared *shared = NULL;
+static int32 *all_buckets;
+static SsSlot *all_slots;
+static LWLockPadded *locks;
+
+/* Per partition, with head-room: hashing does not fill partitions evenly. */
+static int
+slots_of_partition(int slots)
+{
+	return slots == 0 ? 0 : slots / SS_SLOT_PARTITIONS + slots / SS_SLOT_PARTITIONS / 8 + 4;
+}
+
+static int
+buckets_of_partition(int slots)
+{
+	int buckets = 1;
+
+	while (buckets < slots_of_partition(slots))
+		buckets *= 2;
+	return buckets;
+}
+
+Size
+ss_touch_shmem_size(int slots)
+{
+	Size size = MAXALIGN(sizeof(Shared));
+
+	size = add_size(size, MAXALIGN(mul_size(sizeof(int32) * SS_SLOT_PARTITIONS,
+											buckets_of_partition(slots))));
+	return add_size(size, mul_size(sizeof(SsSlot) * SS_SLOT_PARTITIONS, slots_of_partition(slots)));
+}
+
+/* Under AddinShmemInitLock. */
+void
+ss_touch_shmem_init(int slots)
+{
+	bool found;
+
+	shared = ShmemInitStruct("session_store touches", ss_touch_shmem_size(slots), &found);
+	all_buckets = (int32 *) ((char *) shared + MAXALIGN(sizeof(Shared)));
+	all_slots = (SsSlot *) ((char *) all_buckets + MAXALIGN(sizeof(int32) * SS_SLOT_PARTITIONS *
+															(Size) buckets_of_partition(slots)));
+	locks = GetNamedLWLockTranche(SS_TOUCH_TRANCHE);
+	if (found)
+		return;
+
+	shared->slots = slots_of_partition(slots);
+	shared->buckets = buckets_of_partition(slots);
+	memset(all_buckets, 0xff, sizeof(int32) * SS_SLOT_PARTITIONS * (Size) shared->buckets);
+	for (int p = 0; p < SS_SLOT_PARTITIONS; p++)
+	{
+		SsSlot *slot = all_slots + (Size) p * shared->slots;
+
+		shared->partitions[p].used = 0;
+		shared->partitions[p].free = shared->slots > 0 ? 0 : NO_SLOT;
+		for (int i = 0; i < shared->slots; i++)
+		{
+			slot[i].used = false;
+			slot[i].next = i + 1 < shared->slots ? i + 1 : NO_SLOT;
+			pg_atomic_init_u64(&slot[i].expires, 0);
+		}
+	}
+}
+
+void
+ss_key_set(SsKey *key, const char *ns, int nslen, const char *id, int idlen)
+{
+	Assert(nslen <= SS_NAMESPACE_MAX && idlen <= SS_NAME_MAX);
+	key->database = MyDatabaseId;
+	key->nslen = nslen;
+	key->idlen = idlen;
+	memcpy(key->bytes, ns, nslen);
+	memcpy(key->bytes + nslen, id, idlen);
+}
+
+/*
+ * The same from a row's columns.  False when they are longer than any name may be:
+ * the table's trigger lets no such row in, but it can be switched off, and nothing in
+ * a table may overrun a buffer.
+ */
+bool
+ss_key_from_datums(SsKey *key, Datum ns, Datum id)
+{
+	text *n = DatumGetTextPP(ns);
+	text *i = DatumGetTextPP(id);
+
+	if (VARSIZE_ANY_EXHDR(n) > SS_NAMESPACE_MAX || VARSIZE_ANY_EXHDR(i) > SS_NAME_MAX)
+		return false;
+	ss_key_set(key, VARDATA_ANY(n), VARSIZE_ANY_EXHDR(n), VARDATA_ANY(i), VARSIZE_ANY_EXHDR(i));
+	return true;
+}
+
+bool
+ss_key_equal(const SsKey *a, const SsKey *b)
+{
+	return a->database == b->database && a->nslen == b->nslen && a->idlen == b->idlen &&
+		   memcmp(a->bytes, b->bytes, a->nslen + a->idlen) == 0;
+}
+
+uint32
+ss_slot_hash(const SsKey *key)
+{
+	uint32 hash = hash_bytes((const unsigned char *) key->bytes, key->nslen + key->idlen);
+
+	return hash_combine(hash, key->database * 31 + key->nslen);
+}
+
+LWLock *
+ss_slot_lock(int partition)
+{
+	return &locks[partition].lock;
+}
+
+SsSlot *
+ss_slot_at(int partition, int32 index)
+{
+	return &all_slots[(Size) partition * shared->slots + index];
+}
+
+static inline int32 *
+bucket_of(int partition, uint32 hash)
+{
+	return &all_buckets[(Size) partition * shared->buckets +
+						((hash / SS_SLOT_PARTITIONS) & (shared->buckets - 1))];
+}
+
+/* Is there room for notes at all? */
+bool
+ss_slots_exist(void)
+{
+	return shared != NULL && shared->slots > 0;
+}
+
+/* Slots of a partition, and how many of them are in use. */
+int
+ss_slots_each(void)
+{
+	return shared->slots;
+}
+
+int
+ss_slots_used(int partition)
+{
+	return shared->partitions[partition].used;
+}
+
+/* Without a lock: can there be a note under this hash? */
+bool
+ss_slot_maybe(uint32 hash)
+{
+	return *bucket_of(ss_slot_partition(hash), hash) != NO_SLOT;
+}
+
+/* Caller holds the partition's lock in either mode. */
+SsSlot *
+ss_slot_find(int partition, uint32 hash, const SsKey *key)
+{
+	for (int32 i = *bucket_of(partition, hash); i != NO_SLOT; i = ss_slot_at(partition, i)->next)
+	{
+		SsSlot *slot = ss_slot_at(partition, i);
+
+		if (slot->hash == hash && ss_key_equal(&slot->key, key))
+			return slot;
+	}
+	return NULL;
+}
+
+/* Take a free slot for a key; NULL when there is none.  Exclusive lock. */
+SsSlot *
+ss_slot_take(int partition, uint32 hash, const SsKey *key)
+{
+	Partition *part = &shared->partitions[partition];
+	int32 *bucket = bucket_of(partition, hash);
+	int32 index = part->free;
+	SsSlot *slot;
+
+	if (index == NO_SLOT)
+		return NULL;
+	slot = ss_slot_at(partition, index);
+	part->free = slot->next;
+	part->used++;
+	slot->hash = hash;
+	memcpy(&slot->key, key, offsetof(SsKey, bytes) + key->nslen + key->idlen);
+	slot->used = true;
+	slot->next = *bucket;
+	*bucket = index;
+	return slot;
+}
+
+/* Caller holds the partition's lock exclusively. */
+void
+ss_slot_release(int partition, SsSlot *slot)
+{
+	int32 index = slot - ss_slot_at(partition, 0);
+	int32 *link = bucket_of(partition, slot->hash);
+
+	while (*link != index)
+		link = &ss_slot_at(partition, *link)->next;
+	*link = slot->next;
+	slot->used = false;
+	slot->next = shared->partitions[partition].free;
+	shared->partitions[partition].free = index;
+	shared->partitions[partition].used--;
+}
+
+/* Three quarters full: notes are then written, or dropped, before their time. */
+bool
+ss_slots_pressed(int partition)
+{
+	return shared->partitions[partition].used > shared->slots - shared->slots / 4;
+}
+
+/* The database is gone, or the extension in it. */
+void
+ss_touch_forget_database(Oid database)
+{
+	if (shared == NULL)
+		return;
+	for (int p = 0; p < SS_SLOT_PARTITIONS; p++)
+	{
+		LWLockAcquire(ss_slot_lock(p), LW_EXCLUSIVE);
+		for (int i = 0; i < shared->slots && shared->partitions[p].used > 0; i++)
+		{
+			SsSlot *slot = ss_slot_at(p, i);
+
+			if (slot->used && slot->key.database == database)
+				ss_slot_release(p, slot);
+		}
+		LWLockRelease(ss_slot_lock(p));
+	}
+}
+
+void
+ss_touch_counts(SsTouchCounts *counts)
+{
+	memset(counts, 0, sizeof(*counts));
+	if (shared == NULL)
+		return;
+	counts->slots = shared->slots * SS_SLOT_PARTITIONS;
+	for (int p = 0; p < SS_SLOT_PARTITIONS; p++)
+		counts->used += shared->partitions[p].used;
+}

@@ -1,0 +1,46 @@
+/*
+ * touch_slots.h
+ *		Where notes of sessions are kept in shared memory; for touches.c alone.
+ */
+#ifndef SS_TOUCH_SLOTS_H
+#define SS_TOUCH_SLOTS_H
+
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+
+#include "rows/touches.h"
+
+#define SS_SLOT_PARTITIONS 64
+
+typedef struct SsSlot
+{
+	uint32 hash;
+	int32 next; /* in the bucket's chain or the free list */
+	bool used;
+	int64 base;
+	int64 ttl;
+	int64 look_at;  /* not worth a look before */
+	bool unmatched; /* at the last look, no row had this base */
+	pg_atomic_uint64 expires;
+	SsKey key;
+} SsSlot;
+
+extern bool ss_slots_exist(void);
+extern int ss_slots_each(void);
+extern int ss_slots_used(int partition);
+extern bool ss_slots_pressed(int partition);
+extern uint32 ss_slot_hash(const SsKey *key);
+extern bool ss_slot_maybe(uint32 hash);
+extern LWLock *ss_slot_lock(int partition);
+extern SsSlot *ss_slot_at(int partition, int32 index);
+extern SsSlot *ss_slot_find(int partition, uint32 hash, const SsKey *key);
+extern SsSlot *ss_slot_take(int partition, uint32 hash, const SsKey *key);
+extern void ss_slot_release(int partition, SsSlot *slot);
+
+static inline int
+ss_slot_partition(uint32 hash)
+{
+	return hash % SS_SLOT_PARTITIONS;
+}
+
+#endif
