@@ -55,7 +55,11 @@ WHERE NOT tgisinternal AND tgrelid IN (SELECT objid FROM member WHERE classid = 
 
 -- Every object says what it is for.
 SELECT pg_describe_object(classid, objid, 0) AS without_comment
-FROM member WHERE obj_description(objid, classid::regclass::text) IS NULL ORDER BY 1;
+FROM member WHERE obj_description(objid, classid::regclass::text) IS NULL
+	-- from 17 on, what a table or type brings along is a member as well
+	AND NOT (classid = 'pg_type'::regclass AND EXISTS (SELECT FROM pg_type t LEFT JOIN pg_class r ON r.oid = t.typrelid
+		WHERE t.oid = objid AND (t.typcategory = 'A' OR r.relkind <> 'c')))
+ORDER BY 1;
 
 -- What a dump must carry.
 SELECT array_agg(c::regclass::text ORDER BY c::regclass::text COLLATE "C") AS dumped
