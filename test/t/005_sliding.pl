@@ -198,6 +198,19 @@ sql(q{SELECT session_save('rolled', '{}', ttl => '1 hour')});
 is(sql(q{BEGIN; SELECT session_save('rolled', '{}', ttl => '1 s'); ROLLBACK; SELECT session_ttl('rolled') > '59 minutes'}), "2\nt",
 	'a save that is rolled back changes no end');
 
+# ---- what is noted and not yet written, the purge knows as well
+
+$node->safe_psql('postgres', "SELECT session_save('held', '{}', ttl => '2 s')");
+my $holder = $node->background_psql('postgres');
+# the keeper gives way, so that no note is written meanwhile
+$holder->query_safe('BEGIN; LOCK TABLE conversation_sessions IN SHARE MODE');
+wait_for($node, "SELECT session_get('held') IS NOT NULL AND expires_at < clock_timestamp() FROM conversation_sessions WHERE session_id = 'held'",
+	'read beyond its written expiry', must => 1);
+$holder->query_safe('SELECT session_purge()');
+$holder->query_safe('COMMIT');
+$holder->quit;
+is($node->safe_psql('postgres', "SELECT session_exists('held')"), 't', 'and not purged');
+
 leave_nothing($node);
 
 # ---- full notes
