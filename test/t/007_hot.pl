@@ -37,7 +37,7 @@ EOS
 	# what a page needs once, it needs at its first updates
 	$node->safe_psql('postgres', "SELECT pg_stat_reset()");
 	my ($all, $hot) = updates();
-	my $out = pgbench_run($node, <<"EOS", '-c', 2, '-j', 2, '-M', 'prepared', '-T', $seconds / 2, '--rate=1000');
+	my $out = pgbench_run($node, <<"EOS", '-c', 2, '-j', 2, '-M', 'prepared', '-T', $seconds / 2, '--rate=1500');
 \\set i random(1, $sessions)
 \\set n random(1, 1000000)
 SELECT session_save('s' || :i, jsonb_build_object('n', (:n)::int, 'filler', (SELECT string_agg(md5((:n + k)::text), '') FROM generate_series(0, $bytes / 32) k)), ttl => '$ttl');
