@@ -16,7 +16,6 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/pg_database.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -25,7 +24,6 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
-#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -132,20 +130,6 @@ report_for_duty(void)
 	if (taken)
 		proc_exit(0);
 	before_shmem_exit(on_exit_keeper, (Datum) 0);
-}
-
-/* Is somebody waiting for everybody to leave the database? */
-static bool
-database_is_wanted(void)
-{
-	LOCKTAG tag;
-	bool free;
-
-	StartTransactionCommand();
-	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
-	free = LockAcquire(&tag, RowExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
-	CommitTransactionCommand();
-	return !free;
 }
 
 /* Begin a transaction on our tables; false when they cannot be had right now. */
@@ -454,7 +438,7 @@ ss_keeper_main(Datum arg)
 		if (now - looked_around >= LOOK_AROUND || now < looked_around)
 		{
 			looked_around = now;
-			if (database_is_wanted())
+			if (!ss_database_is_free(MyDatabaseId))
 				leave(SS_DB_WAITING, now + 2 * USECS_PER_SEC);
 			yield_turn(now);
 		}

@@ -223,11 +223,12 @@ next_to_serve(const Candidate *all, int count, TimestampTz now, int *waiting)
 }
 
 /*
- * Could a keeper get into this database now?  While somebody drops, renames or copies
- * it, it would wait in a worker slot, and others would go without.
+ * Does nobody wait for everybody to leave this database?  While somebody drops, renames
+ * or copies it, a keeper must leave, and a new one would wait in a worker slot that
+ * others go without.
  */
-static bool
-can_enter(Oid database)
+bool
+ss_database_is_free(Oid database)
 {
 	LOCKTAG tag;
 	bool free;
@@ -286,7 +287,7 @@ start_keepers(const Candidate *all, int count)
 		index = db - ss_shared->databases;
 		forget_handle(index);
 
-		if (!can_enter(oid))
+		if (!ss_database_is_free(oid))
 		{
 			ss_shared_lock(true);
 			if (db->oid == oid && db->state == SS_DB_STARTING)
