@@ -5,7 +5,8 @@
 #ifndef SS_NAMESPACES_H
 #define SS_NAMESPACES_H
 
-#define SS_NAMESPACE_MAX 63
+#include "rows/key.h"
+
 #define SS_DEFAULT_NAMESPACE "default"
 #define SS_DEFAULT_PREFIX "session:"
 #define SS_DEFAULT_TTL (INT64CONST(3600) * USECS_PER_SEC)

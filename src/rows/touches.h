@@ -5,17 +5,9 @@
 #ifndef SS_TOUCHES_H
 #define SS_TOUCHES_H
 
+#include "rows/key.h"
 #include "rows/names.h"
 #include "rows/namespaces.h"
-
-/* A session, by name.  Everything that is noted about sessions is keyed so. */
-typedef struct SsKey
-{
-	Oid database;
-	uint8 nslen;
-	uint8 idlen;
-	char bytes[SS_NAMESPACE_MAX + SS_NAME_MAX]; /* namespace, then id */
-} SsKey;
 
 /* A note, as the keeper takes it for writing. */
 typedef struct SsTouch

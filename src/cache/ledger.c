@@ -1,0 +1,487 @@
+/*
+ * ledger.c
+ *		The keys whose copy in Redis may be wrong right now.
+ *
+ * See ledger.h.  Nothing here allocates or fails: a transaction that finds no room
+ * is told so at PRE_COMMIT, when it can still say that it is unlisted (rule R11).
+ *
+ * The pusher learns what changed from a list per partition, so that a look at the
+ * ledger costs what changed since the last one, and not its size.
+ */
+#include <string.h>
+
+#include "cache/ledger.h"
+#include "cache/rules.h"
+
+static int
+slots_of_partition(int keys)
+{
+	/* with head-room: hashing does not fill partitions evenly */
+	return keys <= 0 ? 0 : keys / SS_LEDGER_PARTITIONS + keys / SS_LEDGER_PARTITIONS / 8 + 4;
+}
+
+static int
+buckets_of_partition(int keys)
+{
+	int buckets = 1;
+
+	while (buckets < slots_of_partition(keys))
+		buckets *= 2;
+	return buckets;
+}
+
+static size_t
+aligned(size_t size)
+{
+	return (size + 63) & ~(size_t) 63;
+}
+
+size_t
+ss_ledger_size(int keys)
+{
+	return aligned(sizeof(SsLedger)) +
+		   aligned(sizeof(int32_t) * SS_LEDGER_PARTITIONS * (size_t) buckets_of_partition(keys)) +
+		   sizeof(SsLedgerSlot) * SS_LEDGER_PARTITIONS * (size_t) slots_of_partition(keys);
+}
+
+static int32_t *
+bucket(SsLedger *ledger, uint32_t hash)
+{
+	int32_t *all = (int32_t *) ((char *) ledger + aligned(sizeof(SsLedger)));
+	size_t partition = hash % SS_LEDGER_PARTITIONS;
+
+	return &all[partition * ledger->buckets +
+				(hash / SS_LEDGER_PARTITIONS & (ledger->buckets - 1))];
+}
+
+SsLedgerSlot *
+ss_ledger_slot(SsLedger *ledger, int32_t slot)
+{
+	char *all = (char *) ledger + aligned(sizeof(SsLedger)) +
+				aligned(sizeof(int32_t) * SS_LEDGER_PARTITIONS * (size_t) ledger->buckets);
+
+	return (SsLedgerSlot *) all + slot;
+}
+
+static int
+partition_of(const SsLedger *ledger, int32_t slot)
+{
+	return slot / ledger->slots;
+}
+
+void
+ss_ledger_init(SsLedger *ledger, int keys)
+{
+	memset(ledger, 0, ss_ledger_size(keys));
+	ledger->slots = slots_of_partition(keys);
+	ledger->buckets = buckets_of_partition(keys);
+	memset(bucket(ledger, 0), 0xff,
+		   sizeof(int32_t) * SS_LEDGER_PARTITIONS * (size_t) ledger->buckets);
+	for (int p = 0; p < SS_LEDGER_PARTITIONS; p++)
+	{
+		SsLedgerPartition *partition = &ledger->partitions[p];
+		int32_t first = p * ledger->slots;
+
+		partition->free = ledger->slots > 0 ? first : SS_NO_SLOT;
+		partition->first_changed = partition->last_changed = SS_NO_SLOT;
+		for (int32_t i = 0; i < ledger->slots; i++)
+			ss_ledger_slot(ledger, first + i)->next = i + 1 < ledger->slots ? first + i + 1
+																			: SS_NO_SLOT;
+	}
+}
+
+/* How many keys there is room for, and how many are in. */
+int
+ss_ledger_room(const SsLedger *ledger)
+{
+	return ledger->slots * SS_LEDGER_PARTITIONS;
+}
+
+int
+ss_ledger_used(const SsLedger *ledger)
+{
+	int used = 0;
+
+	for (int p = 0; p < SS_LEDGER_PARTITIONS; p++)
+		used += ledger->partitions[p].used;
+	return used;
+}
+
+/* FNV-1a, folded: the ledger is pure, and may be asked for by tests without a server. */
+uint32_t
+ss_key_hash(const SsKey *key)
+{
+	uint64_t hash = UINT64_C(14695981039346656037) ^ key->database;
+	int len = key->nslen + key->idlen;
+
+	hash = (hash ^ key->nslen) * UINT64_C(1099511628211);
+	for (int i = 0; i < len; i++)
+		hash = (hash ^ (uint8_t) key->bytes[i]) * UINT64_C(1099511628211);
+	hash ^= hash >> 32;
+	return (uint32_t) (hash ^ hash >> 15);
+}
+
+static bool
+same_key(const SsKey *a, const SsKey *b)
+{
+	return a->database == b->database && a->nslen == b->nslen && a->idlen == b->idlen &&
+		   memcmp(a->bytes, b->bytes, a->nslen + a->idlen) == 0;
+}
+
+/* The partition's lock is held, here and in what follows. */
+static int32_t
+find(SsLedger *ledger, const SsKey *key, uint32_t hash)
+{
+	int32_t slot = ledger->buckets == 0 ? SS_NO_SLOT : *bucket(ledger, hash);
+
+	while (slot != SS_NO_SLOT)
+	{
+		SsLedgerSlot *s = ss_ledger_slot(ledger, slot);
+
+		if (s->hash == hash && same_key(&s->key, key))
+			return slot;
+		slot = s->next;
+	}
+	return SS_NO_SLOT;
+}
+
+static int32_t
+take(SsLedger *ledger, const SsKey *key, uint32_t hash, int64_t now)
+{
+	SsLedgerPartition *partition = &ledger->partitions[hash % SS_LEDGER_PARTITIONS];
+	int32_t slot = partition->free;
+	uint32_t generation;
+	uint32_t ended;
+	SsLedgerSlot *s;
+
+	if (slot == SS_NO_SLOT)
+		return SS_NO_SLOT;
+	s = ss_ledger_slot(ledger, slot);
+	partition->free = s->next;
+	partition->used++;
+	/* generations go on through the lives of a slot: nobody mistakes one for another */
+	generation = s->generation;
+	ended = s->ended;
+	memset(s, 0, offsetof(SsLedgerSlot, key));
+	memcpy(&s->key, key, offsetof(SsKey, bytes) + key->nslen + key->idlen);
+	s->hash = hash;
+	s->used = true;
+	s->generation = generation;
+	s->ended = ended;
+	s->since = now;
+	s->before = s->after = s->next_changed = SS_NO_SLOT;
+	s->next = *bucket(ledger, hash);
+	*bucket(ledger, hash) = slot;
+	return slot;
+}
+
+static void
+release(SsLedger *ledger, int32_t slot)
+{
+	SsLedgerSlot *s = ss_ledger_slot(ledger, slot);
+	SsLedgerPartition *partition = &ledger->partitions[s->hash % SS_LEDGER_PARTITIONS];
+	int32_t *link = bucket(ledger, s->hash);
+
+	while (*link != slot)
+		link = &ss_ledger_slot(ledger, *link)->next;
+	*link = s->next;
+	s->used = false;
+	s->generation++;
+	s->next = partition->free;
+	partition->free = slot;
+	partition->used--;
+}
+
+/*
+ * Have the pusher look at it.  One that is about to attach tells itself of all that is
+ * there by then.
+ */
+static void
+tell(SsLedger *ledger, const SsControl *control, int32_t slot)
+{
+	SsLedgerSlot *s = ss_ledger_slot(ledger, slot);
+	SsLedgerPartition *partition = &ledger->partitions[s->hash % SS_LEDGER_PARTITIONS];
+
+	if (s->changed || !__atomic_load_n(&control->attached, __ATOMIC_SEQ_CST))
+		return;
+	s->changed = true;
+	s->next_changed = SS_NO_SLOT;
+	if (partition->last_changed == SS_NO_SLOT)
+		partition->first_changed = slot;
+	else
+		ss_ledger_slot(ledger, partition->last_changed)->next_changed = slot;
+	partition->last_changed = slot;
+}
+
+/*
+ * Before anybody can be attached.  Whoever wrote to Redis before this server started
+ * may have left a lease there, and it may be as long as any (R9).
+ */
+void
+ss_control_init(SsControl *control, int64_t now)
+{
+	memset(control, 0, sizeof(*control));
+	control->lease_until = SS_RULE(9) ? now + SS_LEASE_LONGEST : 0;
+}
+
+/*
+ * At PRE_COMMIT: from here on the key is in doubt.  False when there is no room; the
+ * transaction is unlisted then, but what it has entered stays and must be settled.
+ */
+bool
+ss_ledger_enter(SsLedger *ledger, const SsControl *control, const SsKey *key, uint32_t hash,
+				int what, int64_t now)
+{
+	int partition = hash % SS_LEDGER_PARTITIONS;
+	SsLedgerSlot *s;
+	int32_t slot;
+
+	ss_ledger_lock(partition);
+	slot = find(ledger, key, hash);
+	if (slot == SS_NO_SLOT)
+		slot = take(ledger, key, hash, now);
+	if (slot != SS_NO_SLOT)
+	{
+		s = ss_ledger_slot(ledger, slot);
+		if (s->doubt == 0 && !s->dirty)
+			s->since = now;
+		s->doubt++;
+		s->generation++;
+		if (what & SS_CHANGED_DOCUMENT)
+			s->document = true;
+		if (what & SS_CHANGED_FENCED)
+			s->fenced = true;
+		tell(ledger, control, slot);
+	}
+	ss_ledger_unlock(partition);
+	return slot != SS_NO_SLOT;
+}
+
+void
+ss_ledger_unlisted_begin(SsControl *control)
+{
+	__atomic_add_fetch(&control->unlisted_begun, 1, __ATOMIC_SEQ_CST);
+}
+
+void
+ss_ledger_unlisted_end(SsControl *control)
+{
+	__atomic_add_fetch(&control->unlisted_ended, 1, __ATOMIC_SEQ_CST);
+}
+
+/*
+ * After the keys were entered: the transaction's ticket, and until when Redis may hold
+ * a lease that was granted without knowing of them.
+ */
+uint64_t
+ss_ledger_ticket(SsControl *control, int64_t *lease_until)
+{
+	uint64_t ticket = __atomic_add_fetch(&control->tickets, 1, __ATOMIC_SEQ_CST);
+
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	*lease_until = __atomic_load_n(&control->lease_until, __ATOMIC_SEQ_CST);
+	return ticket;
+}
+
+/*
+ * May a fenced transaction commit?  When its copies are deleted, or no lease can be
+ * there (R1).  A lease that is granted later has seen its keys, so the bound that
+ * it read once stands; the pusher may lower it.
+ */
+bool
+ss_ledger_passes(const SsControl *control, uint64_t ticket, int64_t lease_until, int64_t now)
+{
+	if (!SS_RULE(1))
+		return true;
+	return __atomic_load_n(&control->passed, __ATOMIC_SEQ_CST) >= ticket || now >= lease_until ||
+		   now >= __atomic_load_n(&control->lease_until, __ATOMIC_SEQ_CST);
+}
+
+/*
+ * The transaction has ended, whichever way.  Called once for each call of ss_ledger_enter
+ * that returned true.  Without a pusher, that is the end of it: the next one begins by
+ * flushing.
+ */
+void
+ss_ledger_settle(SsLedger *ledger, const SsControl *control, const SsKey *key, uint32_t hash)
+{
+	int partition = hash % SS_LEDGER_PARTITIONS;
+	SsLedgerSlot *s;
+	int32_t slot;
+
+	ss_ledger_lock(partition);
+	slot = find(ledger, key, hash);
+	if (slot != SS_NO_SLOT && (s = ss_ledger_slot(ledger, slot))->doubt > 0)
+	{
+		s->doubt--;
+		s->generation++;
+		s->ended++;
+		s->dirty = true;
+		if (s->doubt == 0)
+			s->fenced = false;
+		if (!__atomic_load_n(&control->attached, __ATOMIC_SEQ_CST) && s->doubt == 0 && !s->changed)
+			release(ledger, slot);
+		else
+			tell(ledger, control, slot);
+	}
+	ss_ledger_unlock(partition);
+}
+
+/*
+ * Somebody reads a session that may deserve a copy and have none.  A wish, which
+ * is dropped when the ledger is half full.
+ */
+bool
+ss_ledger_want(SsLedger *ledger, const SsControl *control, const SsKey *key, uint32_t hash,
+			   int64_t now)
+{
+	int partition = hash % SS_LEDGER_PARTITIONS;
+	int32_t slot;
+	bool fresh = false;
+
+	if (!__atomic_load_n(&control->attached, __ATOMIC_SEQ_CST))
+		return false;
+	ss_ledger_lock(partition);
+	slot = find(ledger, key, hash);
+	if (slot == SS_NO_SLOT && ledger->partitions[partition].used < ledger->slots / 2)
+	{
+		slot = take(ledger, key, hash, now);
+		fresh = slot != SS_NO_SLOT;
+	}
+	if (slot != SS_NO_SLOT)
+		ss_ledger_slot(ledger, slot)->wanted = true;
+	if (fresh)
+		tell(ledger, control, slot);
+	ss_ledger_unlock(partition);
+	return fresh;
+}
+
+/* A pusher begins: it shall look at whatever is in doubt. */
+void
+ss_ledger_attach(SsLedger *ledger, SsControl *control, uint32_t database)
+{
+	__atomic_store_n(&control->attached, 1, __ATOMIC_SEQ_CST);
+	for (int p = 0; p < SS_LEDGER_PARTITIONS; p++)
+	{
+		ss_ledger_lock(p);
+		for (int32_t i = p * ledger->slots; i < (p + 1) * ledger->slots; i++)
+		{
+			SsLedgerSlot *s = ss_ledger_slot(ledger, i);
+
+			if (!s->used || s->key.database != database)
+				continue;
+			/* what an earlier pusher knew of Redis is not known any more */
+			s->absent = false;
+			s->place = SS_PLACE_NONE;
+			s->before = s->after = SS_NO_SLOT;
+			tell(ledger, control, i);
+		}
+		ss_ledger_unlock(p);
+	}
+}
+
+/* A pusher ends: what is not in doubt is its successor's to flush. */
+void
+ss_ledger_detach(SsLedger *ledger, SsControl *control, uint32_t database)
+{
+	int32_t list[64];
+	int partition = 0;
+
+	__atomic_store_n(&control->attached, 0, __ATOMIC_SEQ_CST);
+	while (ss_ledger_changed(ledger, database, &partition, list, 64) == 64)
+		;
+	for (int p = 0; p < SS_LEDGER_PARTITIONS; p++)
+	{
+		ss_ledger_lock(p);
+		for (int32_t i = p * ledger->slots; i < (p + 1) * ledger->slots; i++)
+		{
+			SsLedgerSlot *s = ss_ledger_slot(ledger, i);
+
+			if (s->used && s->key.database == database && s->doubt == 0 && !s->changed)
+				release(ledger, i);
+		}
+		ss_ledger_unlock(p);
+	}
+}
+
+/*
+ * Take slots of this database off the lists of what changed, from *partition on; leaves
+ * there where to go on.  Returns how many; fewer than max is all.
+ */
+int
+ss_ledger_changed(SsLedger *ledger, uint32_t database, int *partition, int32_t *out, int max)
+{
+	int count = 0;
+
+	for (; *partition < SS_LEDGER_PARTITIONS; (*partition)++)
+	{
+		SsLedgerPartition *p = &ledger->partitions[*partition];
+		int32_t last = SS_NO_SLOT;
+		int32_t *link;
+
+		ss_ledger_lock(*partition);
+		link = &p->first_changed;
+		while (*link != SS_NO_SLOT && count < max)
+		{
+			int32_t slot = *link;
+			SsLedgerSlot *s = ss_ledger_slot(ledger, slot);
+
+			if (s->key.database == database)
+			{
+				s->changed = false;
+				*link = s->next_changed;
+				out[count++] = slot;
+				if (p->last_changed == slot)
+					p->last_changed = last;
+			}
+			else
+			{
+				last = slot;
+				link = &s->next_changed;
+			}
+		}
+		ss_ledger_unlock(*partition);
+		if (count == max)
+			break;
+	}
+	return count;
+}
+
+void
+ss_ledger_look(SsLedger *ledger, int32_t slot, SsLedgerView *view)
+{
+	SsLedgerSlot *s = ss_ledger_slot(ledger, slot);
+	int partition = partition_of(ledger, slot);
+
+	ss_ledger_lock(partition);
+	view->fenced = s->fenced;
+	view->dirty = s->dirty;
+	view->document = s->document;
+	view->wanted = s->wanted;
+	view->doubt = s->doubt;
+	view->generation = s->generation;
+	view->ended = s->ended;
+	view->since = s->since;
+	ss_ledger_unlock(partition);
+}
+
+/*
+ * Redis has what was committed when the key had this generation.  Done with it, unless
+ * something happened since; true when it left the ledger.
+ */
+bool
+ss_ledger_done(SsLedger *ledger, int32_t slot, uint32_t generation, uint32_t ended)
+{
+	SsLedgerSlot *s = ss_ledger_slot(ledger, slot);
+	int partition = partition_of(ledger, slot);
+	bool done;
+
+	ss_ledger_lock(partition);
+	done = s->used && s->generation == generation && s->doubt == 0 && !s->changed;
+	if (done)
+		release(ledger, slot);
+	else if (s->used && s->ended == ended)
+		s->dirty = false; /* others are about to change it, but nobody has yet */
+	ss_ledger_unlock(partition);
+	return done;
+}

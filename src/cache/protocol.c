@@ -1,0 +1,706 @@
+/*
+ * protocol.c
+ *		What the pusher does: events and a clock in, actions out.
+ *
+ * A connection begins with a probe: whose is this Redis, and what time has it?  Then
+ *
+ *		PROBE --> RUN				the guard's last batch is in our chain: go on
+ *		PROBE --> CLAIM --> FLUSH --> RUN	it lost something, or never was ours (R5, R6)
+ *		PROBE --> REFUSED --> PROBE		it is another's, who is alive
+ *
+ * One request is under way at a time.  When its fate is unknown (no answer, broken
+ * connection), its id joins the chain as one more possible predecessor: either it was
+ * carried out, or its turn is over once a later one was.  What it was about is
+ * done again.
+ *
+ * In RUN a turn is: look at the ledger, delete what is urgent, read rows and fill.  The
+ * lists and the rule of who may have a lease are in work.c.
+ */
+#include <string.h>
+
+#include "cache/rules.h"
+#include "cache/work.h"
+
+#define MS INT64_C(1000)
+#define PROBE_TIMEOUT (1000 * MS)
+#define TIMEOUT_LEAST (100 * MS)
+#define TIMEOUT_MOST (1000 * MS)
+#define HEARTBEAT_MOST (500 * MS)
+#define BACKOFF_FIRST (100 * MS)
+#define BACKOFF_MOST (10000 * MS)
+#define UNREADABLE_PAUSE (20 * MS)
+#define DOUBT_PAUSE (100 * MS) /* how often to see whether one in doubt got old */
+
+/* How long a guard must not have changed before its owner counts as gone. */
+#define QUIET (1200 * MS)
+#define WATCH_PAUSE (200 * MS)
+#define REFUSED_PAUSE (1000 * MS)
+
+/* Whoever yielded to another does not seize what that one has lost before it could. */
+#define YIELD (SS_LEASE_LONGEST + 5000 * MS)
+
+/* What two clocks may drift apart in a second, and how finely Redis' tells the time. */
+#define DRIFT_PER_SECOND (2 * MS)
+#define CLOCK_GRAIN (3 * MS)
+
+static int64_t
+least(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static int64_t
+most(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+static uint64_t
+draw(SsProto *p)
+{
+	/* xorshift64* */
+	p->random ^= p->random >> 12;
+	p->random ^= p->random << 25;
+	p->random ^= p->random >> 27;
+	return p->random * UINT64_C(2685821657736338717);
+}
+
+static int64_t
+timeout_of(const SsProto *p)
+{
+	return least(most(p->lease / 2, TIMEOUT_LEAST), TIMEOUT_MOST);
+}
+
+static int64_t
+heartbeat_of(const SsProto *p)
+{
+	return least(p->lease / 4, HEARTBEAT_MOST);
+}
+
+static bool
+same_id(const SsBatchId *a, const SsBatchId *b)
+{
+	return a->token == b->token && a->number == b->number;
+}
+
+void
+ss_proto_init(SsProto *p, SsLedger *ledger, SsControl *control, uint32_t database,
+			  const SsOwner *me, uint64_t seed, int64_t now)
+{
+	memset(p, 0, sizeof(*p));
+	p->ledger = ledger;
+	p->control = control;
+	p->database = database;
+	p->me = *me;
+	p->lease = 2000 * MS;
+	p->batch_keys = SS_BATCH_MAX;
+	p->random = seed | 1;
+	p->retry_at = now;
+	/* of an earlier pusher's lease only its published end is known */
+	p->lease_end = now;
+	ss_work_init(p);
+	ss_ledger_attach(ledger, control, database);
+	/* whatever was unlisted before us: we begin with a flush */
+	p->flush_wanted = true;
+	(void) draw(p);
+}
+
+/*
+ * Redis' clock less ours was at least low (the request was carried out before the answer
+ * came) and at most high (after it was sent).  With low, what is told to end by a time
+ * of ours ends by then or earlier (R12).
+ */
+static void
+note_clock(SsProto *p, int64_t time, int64_t now)
+{
+	int64_t low = time - now;
+	int64_t high = time - p->sent_at;
+	int64_t drift = (now - p->clock_at) * DRIFT_PER_SECOND / (1000 * MS) + CLOCK_GRAIN;
+
+	if (!SS_RULE(12))
+	{
+		p->clock_low = p->clock_high = p->own_clock;
+		p->clock_known = true;
+		return;
+	}
+	if (p->clock_known && (high < p->clock_low - drift || low > p->clock_high + drift))
+	{
+		/* it stepped: what ends at a time of its clock ends at another of ours */
+		p->counts.steps++;
+		p->flush_wanted = true;
+		p->clock_known = false;
+	}
+	if (p->clock_known)
+	{
+		low = most(low, p->clock_low - drift);
+		high = least(high, p->clock_high + drift);
+	}
+	p->clock_low = low;
+	p->clock_high = most(low, high);
+	p->clock_at = now;
+	p->clock_known = true;
+}
+
+static SsDo
+wait_until(SsProto *p, int64_t until)
+{
+	p->wait_until = until;
+	return SS_DO_WAIT;
+}
+
+/* Fill in what every request has, and be busy with it. */
+static SsDo
+send(SsProto *p, SsRequestKind kind, int64_t now)
+{
+	SsRequest *r = &p->request;
+	SsLeaseAction lease = r->lease;
+
+	memset(r, 0, sizeof(*r));
+	r->kind = kind;
+	r->epoch = p->epoch;
+	r->give_up = now + (kind == SS_REQUEST_PROBE ? PROBE_TIMEOUT : timeout_of(p));
+	r->deadline = SS_RULE(3) && kind != SS_REQUEST_PROBE ? r->give_up + p->clock_low : INT64_MAX;
+	if (kind == SS_REQUEST_BATCH || kind == SS_REQUEST_FLUSH || kind == SS_REQUEST_REMOVE)
+	{
+		r->id.token = p->token;
+		r->id.number = ++p->number;
+		r->nprevious = SS_RULE(5) ? p->nchain : 0;
+		memcpy(r->previous, p->chain, sizeof(p->chain));
+	}
+	if (kind == SS_REQUEST_BATCH)
+	{
+		r->lease = lease;
+		if (lease == SS_LEASE_SET)
+		{
+			r->lease_until = p->round_at + p->lease + p->clock_low;
+			if (!SS_RULE(3))
+				r->lease_for = p->lease;
+		}
+		p->counts.batches++;
+	}
+	p->sent_at = now;
+	p->busy = true;
+	return SS_DO_SEND;
+}
+
+/* Send the operations at hand, with a lease if that leaves nothing behind (R10). */
+static SsDo
+send_batch(SsProto *p, int64_t now)
+{
+	p->request.lease = SS_LEASE_KEEP;
+	p->lease_sent = false;
+	if (p->flush_wanted || p->suspended || p->begun != p->covered || p->begun != p->ended)
+		p->request.lease = SS_LEASE_DROP;
+	else if (p->round_open && now >= p->round_at + p->lease)
+		ss_work_close_round(p); /* it took too long: its lease would have ended by now */
+	else if (p->round_open && ss_work_leaves_nothing(p))
+	{
+		p->request.lease = SS_LEASE_SET;
+		p->lease_sent = true;
+	}
+	return send(p, SS_REQUEST_BATCH, now);
+}
+
+static void
+to_stage(SsProto *p, SsStage stage)
+{
+	if (stage != SS_STAGE_RUN)
+		ss_work_close_round(p);
+	p->stage = stage;
+}
+
+/*
+ * Flush everything of ours: first of all the lease goes.  What is unlisted by now is
+ * covered, for nothing is filled before all of it has ended.
+ */
+static void
+begin_flush(SsProto *p)
+{
+	to_stage(p, SS_STAGE_FLUSH);
+	p->flush_wanted = false;
+	p->flush_dropped = false;
+	p->flush_cursor = 0;
+	p->flush_covers = p->begun;
+	p->flush_ticket = p->ticket;
+	p->removed = 0;
+	p->counts.flushes++;
+}
+
+static void
+end_flush(SsProto *p, int64_t now)
+{
+	ss_work_flushed(p, now);
+	p->covered = p->flush_covers;
+	if (p->covered == p->begun && p->flush_ticket > p->control->passed)
+		__atomic_store_n(&p->control->passed, p->flush_ticket, __ATOMIC_SEQ_CST);
+	to_stage(p, p->leaving ? SS_STAGE_REMOVE : SS_STAGE_RUN);
+	p->renew_at = now;
+}
+
+static SsDo
+flush(SsProto *p, int64_t now)
+{
+	if (!p->flush_dropped)
+	{
+		p->nops = 0;
+		p->request.lease = SS_LEASE_DROP;
+		p->lease_sent = false;
+		return send(p, SS_REQUEST_BATCH, now);
+	}
+	(void) send(p, SS_REQUEST_FLUSH, now);
+	p->request.cursor = p->flush_cursor;
+	return SS_DO_SEND;
+}
+
+/* Delete first: while there is no lease, while rows cannot be read, and when a round drags on. */
+static bool
+delete_first(const SsProto *p, int64_t now)
+{
+	return (SS_RULE(10) && ss_work_lapsed(p, now)) || p->unreadable ||
+		   (p->round_open && now >= p->round_at + p->lease / 2);
+}
+
+static SsDo
+run(SsProto *p, int64_t now)
+{
+	int64_t next;
+	bool fill;
+
+	if (p->suspended != p->was_suspended)
+	{
+		p->was_suspended = p->suspended;
+		p->flush_wanted = true;
+	}
+	ss_work_look(p, now, !p->suspended && !p->flush_wanted);
+	if (p->flush_wanted || p->begun != p->covered)
+	{
+		begin_flush(p);
+		return flush(p, now);
+	}
+	p->deleting = ss_work_take_deletes(p, delete_first(p, now)) > 0;
+	if (p->deleting)
+		return send_batch(p, now);
+	/* delete, then lease, then fill */
+	if (p->round_open && p->round_left == 0 && ss_work_lapsed(p, now))
+		return send_batch(p, now);
+	fill = !p->suspended && p->begun == p->ended && now >= p->read_at;
+	if (fill && ss_work_take_fills(p) > 0)
+	{
+		p->reading = true;
+		return SS_DO_READ;
+	}
+	p->nops = 0;
+	next = p->renew_at + (p->suspended || p->begun != p->ended ? heartbeat_of(p) : 0);
+	if ((p->round_open && p->round_left == 0) || now >= next)
+		return send_batch(p, now);
+	if (p->read_at > now)
+		next = least(next, p->read_at);
+	if (p->lists[SS_PLACE_DOUBT].count > 0)
+		next = least(next, now + DOUBT_PAUSE);
+	return wait_until(p, next);
+}
+
+/* Connected and with nothing under way. */
+static SsDo
+act(SsProto *p, int64_t now)
+{
+	switch (p->stage)
+	{
+		case SS_STAGE_REFUSED:
+			ss_work_look(p, now, false);
+			if (p->leaving)
+				break;
+			if (now < p->probe_at)
+				return wait_until(p, p->probe_at);
+			/* FALLTHROUGH */
+		case SS_STAGE_PROBE:
+			return send(p, SS_REQUEST_PROBE, now);
+		case SS_STAGE_CLAIM:
+			p->token = draw(p);
+			p->number = 0;
+			p->epoch = p->guard.epoch + 1;
+			/* should the answer be lost, the next probe will tell */
+			p->chain[0].token = p->token;
+			p->chain[0].number = 0;
+			p->nchain = 1;
+			if (SS_RULE(6))
+				p->flush_wanted = true;
+			(void) send(p, SS_REQUEST_CLAIM, now);
+			p->request.id = p->chain[0];
+			p->request.expected = p->guard;
+			return SS_DO_SEND;
+		case SS_STAGE_FLUSH:
+			return flush(p, now);
+		case SS_STAGE_RUN:
+			if (p->leaving)
+				begin_flush(p);
+			return p->leaving ? flush(p, now) : run(p, now);
+		case SS_STAGE_REMOVE:
+			return send(p, SS_REQUEST_REMOVE, now);
+		case SS_STAGE_LEFT:
+			break;
+	}
+	p->stage = SS_STAGE_LEFT;
+	return SS_DO_LEAVE;
+}
+
+SsDo
+ss_proto_next(SsProto *p, int64_t now)
+{
+	if (p->busy)
+		return wait_until(p, p->request.give_up);
+	if (p->reading)
+		return wait_until(p, now);
+	if (p->ready)
+	{
+		p->ready = false;
+		return send_batch(p, now);
+	}
+	if (p->connected || p->stage == SS_STAGE_LEFT)
+		return act(p, now);
+
+	if (p->leaving)
+	{
+		/* Redis does not answer: the lease ends by itself */
+		p->stage = SS_STAGE_LEFT;
+		return SS_DO_LEAVE;
+	}
+	ss_work_look(p, now, false);
+	if (p->lists[SS_PLACE_PRESENT].count + p->lists[SS_PLACE_ABSENT].count +
+			p->lists[SS_PLACE_WANTED].count >
+		ss_ledger_room(p->ledger) / 4)
+		ss_work_shed(p);
+	if (now < p->retry_at)
+		return wait_until(p, p->retry_at);
+	return SS_DO_CONNECT;
+}
+
+void
+ss_proto_connected(SsProto *p, int64_t now)
+{
+	p->connected = true;
+	p->counts.connects++;
+	to_stage(p, SS_STAGE_PROBE);
+	(void) now;
+}
+
+/*
+ * No connection, no answer, or one that makes no sense.  The request may have been carried
+ * out, or may be yet, until its deadline.
+ */
+void
+ss_proto_failed(SsProto *p, int64_t now)
+{
+	int64_t pause = BACKOFF_FIRST << (p->failures < 7 ? p->failures : 7);
+
+	if (p->busy && (p->request.kind == SS_REQUEST_BATCH || p->request.kind == SS_REQUEST_FLUSH ||
+					p->request.kind == SS_REQUEST_REMOVE))
+	{
+		if (p->nchain < SS_CHAIN_MAX)
+			p->chain[p->nchain++] = p->request.id;
+		else
+			p->nchain = 0; /* too many that may have been: claim anew */
+	}
+	if (p->ready || p->reading || (p->busy && p->request.kind == SS_REQUEST_BATCH))
+		ss_work_restore(p, 0, now);
+	if (p->stage == SS_STAGE_FLUSH)
+		p->flush_wanted = true;
+	p->busy = p->ready = p->reading = p->connected = false;
+	to_stage(p, SS_STAGE_PROBE);
+	p->failures++;
+	p->counts.failures++;
+	pause = least(pause, BACKOFF_MOST);
+	p->retry_at = now + pause / 2 + (int64_t) (draw(p) % (uint64_t) (pause / 2));
+}
+
+static void
+refuse(SsProto *p, SsRefusal why, int64_t now, int64_t pause)
+{
+	p->refusal = why;
+	p->yielded = true;
+	to_stage(p, SS_STAGE_REFUSED);
+	p->probe_at = now + pause;
+}
+
+/* Is the guard's last batch one that we know was, or may have been, the last? */
+static bool
+in_chain(const SsProto *p, const SsBatchId *id)
+{
+	for (int i = 0; i < p->nchain; i++)
+		if (same_id(&p->chain[i], id))
+			return true;
+	return false;
+}
+
+/* The guard of one who says to be us, or an earlier timeline of ours: is anybody there? */
+static void
+watch(SsProto *p, const SsGuard *guard, bool older, int64_t now)
+{
+	int64_t quiet = older ? SS_LEASE_LONGEST : p->claimed ? SS_LEASE_LONGEST : QUIET;
+
+	if (!p->watching || !same_id(&p->watched, &guard->last))
+	{
+		p->watching = true;
+		p->watched = guard->last;
+		p->watched_since = now;
+	}
+	if (!guard->leased && now - p->watched_since >= quiet)
+		to_stage(p, SS_STAGE_CLAIM);
+	else
+		refuse(p, older ? SS_REFUSED_OLDER : SS_REFUSED_TWIN, now, WATCH_PAUSE);
+}
+
+/* Whose is this Redis? */
+static void
+decide(SsProto *p, const SsGuard *guard, int64_t now)
+{
+	bool ours = guard->owner.system == p->me.system && guard->owner.database == p->me.database;
+	bool same = ours && guard->owner.timeline == p->me.timeline;
+
+	if (guard->present)
+		p->guard_seen_at = now;
+	p->guard = *guard;
+	if (guard->present && ours && guard->owner.timeline > p->me.timeline)
+		p->superseded = !p->takeover;
+	if (same && guard->present && in_chain(p, &guard->last))
+	{
+		p->watching = p->yielded = false;
+		p->refusal = SS_REFUSED_NOT;
+		if (p->flush_wanted || p->leaving)
+			begin_flush(p);
+		else
+			to_stage(p, SS_STAGE_RUN);
+	}
+	else if (!guard->present && p->leaving)
+		to_stage(p, SS_STAGE_LEFT);
+	else if (p->takeover)
+		to_stage(p, SS_STAGE_CLAIM);
+	else if (p->superseded)
+		refuse(p, SS_REFUSED_NEWER, now, REFUSED_PAUSE);
+	else if (!guard->present && p->yielded && now - p->guard_seen_at < YIELD)
+		refuse(p, p->refusal, now, REFUSED_PAUSE);
+	else if (!guard->present)
+		to_stage(p, SS_STAGE_CLAIM);
+	else if (!ours)
+		refuse(p, SS_REFUSED_OTHER, now, REFUSED_PAUSE);
+	else if (same && (guard->last.token == p->token ||
+					  (p->remembered != 0 && guard->last.token == p->remembered)))
+		to_stage(p, SS_STAGE_CLAIM);
+	else if (!same && p->promoted)
+		to_stage(p, SS_STAGE_CLAIM);
+	else
+		watch(p, guard, !same, now);
+}
+
+static void
+claimed(SsProto *p)
+{
+	bool others = p->guard.present && memcmp(&p->guard.owner, &p->me, sizeof(p->me)) != 0;
+
+	/* with the guard, the claim has taken away whatever lease there was */
+	ss_work_publish(p, 0);
+	p->counts.claims++;
+	p->counts.takeovers += others ? 1 : 0;
+	p->claimed = true;
+	p->takeover = p->watching = p->superseded = p->yielded = false;
+	p->refusal = SS_REFUSED_NOT;
+	if (p->flush_wanted)
+		begin_flush(p);
+	else
+		to_stage(p, SS_STAGE_RUN);
+	p->flush_dropped = true; /* by the claim */
+}
+
+static void
+batch_done(SsProto *p, int64_t now)
+{
+	for (int i = 0; i < p->nops; i++)
+	{
+		SsOp *op = &p->ops[i];
+
+		p->counts.sets += op->kind == SS_OP_SET;
+		p->counts.deletes += op->kind == SS_OP_DELETE;
+		p->counts.expires += op->kind == SS_OP_EXPIRE;
+		if (p->deleting)
+			ss_work_deleted(p, op->slot, now);
+		else
+			ss_work_written(p, op, now);
+	}
+	p->nops = 0;
+	if (p->request.lease == SS_LEASE_DROP)
+	{
+		p->lease_end = now;
+		ss_work_publish(p, 0);
+		p->renew_at = now + heartbeat_of(p);
+		if (p->stage == SS_STAGE_FLUSH)
+			p->flush_dropped = true;
+	}
+	else if (p->lease_sent)
+	{
+		p->counts.leases++;
+		p->lease_end = p->round_at + p->lease;
+		p->renew_at = p->round_at + heartbeat_of(p);
+		ss_work_close_round(p);
+	}
+	ss_work_let_pass(p);
+}
+
+void
+ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now)
+{
+	SsRequest *r = &p->request;
+
+	p->busy = false;
+	note_clock(p, reply->time, now);
+	if (r->kind == SS_REQUEST_PROBE)
+	{
+		decide(p, &reply->guard, now);
+		return;
+	}
+	p->failures = 0;
+	if (reply->answer != SS_ANSWER_OK)
+	{
+		if (r->kind == SS_REQUEST_BATCH)
+			ss_work_restore(p, 0, now);
+		if (reply->answer == SS_ANSWER_LATE)
+		{
+			p->counts.late++;
+			return; /* by the clock just seen, the next will not be */
+		}
+		p->counts.lost++;
+		if (p->stage == SS_STAGE_FLUSH)
+			p->flush_wanted = true;
+		to_stage(p, SS_STAGE_PROBE);
+		return;
+	}
+	if (r->kind == SS_REQUEST_CLAIM)
+	{
+		claimed(p);
+		return;
+	}
+	p->chain[0] = r->id;
+	p->nchain = 1;
+	if (r->kind == SS_REQUEST_BATCH)
+		batch_done(p, now);
+	else if (r->kind == SS_REQUEST_FLUSH)
+	{
+		p->removed += reply->removed;
+		p->flush_cursor = reply->cursor;
+		if (reply->cursor == 0)
+			end_flush(p, now);
+	}
+	else
+		p->stage = SS_STAGE_LEFT;
+}
+
+/* The rows of p->ops were read, and the transaction is over. */
+void
+ss_proto_rows(SsProto *p, int64_t now)
+{
+	int n = 0;
+	bool anything = false;
+
+	p->reading = p->unreadable = false;
+	if (!SS_RULE(8))
+	{
+		ss_work_look(p, now, false);
+		ss_work_retake(p);
+	}
+	/* what did not fit goes back to the front, behind what did */
+	while (n < p->nops && p->ops[n].found != SS_FOUND_LATER)
+		n++;
+	ss_work_restore(p, n, now);
+	for (int i = 0; i < p->nops; i++)
+	{
+		SsOp *op = &p->ops[i];
+		SsLedgerSlot *s = ss_ledger_slot(p->ledger, op->slot);
+
+		op->expires = op->until + p->clock_low;
+		if (op->found == SS_FOUND_NONE || op->until <= now)
+			op->kind = s->absent ? SS_OP_NONE : SS_OP_DELETE;
+		else
+			op->kind = op->document ? SS_OP_SET : SS_OP_EXPIRE;
+		if (op->kind == SS_OP_SET)
+			s->absent = false;
+		anything = anything || op->kind != SS_OP_NONE;
+	}
+	p->deleting = false;
+	if (!anything)
+	{
+		for (int i = 0; i < p->nops; i++)
+			ss_work_written(p, &p->ops[i], now);
+		p->nops = 0;
+		return;
+	}
+	p->ready = true;
+}
+
+/* The table is locked: its keys are deleted, and filled when it can be read again. */
+void
+ss_proto_unreadable(SsProto *p, int64_t now)
+{
+	ss_work_restore(p, 0, now);
+	p->reading = false;
+	p->unreadable = true;
+	p->read_at = now + UNREADABLE_PAUSE;
+}
+
+/* Delete all our keys, soon. */
+void
+ss_proto_flush(SsProto *p)
+{
+	p->flush_wanted = true;
+}
+
+/* Is a flush asked for, or under way? */
+bool
+ss_proto_flushing(const SsProto *p)
+{
+	return p->flush_wanted || p->stage == SS_STAGE_FLUSH || p->stage == SS_STAGE_CLAIM;
+}
+
+/* Take over from whoever owns this Redis. */
+void
+ss_proto_takeover(SsProto *p, int64_t now)
+{
+	p->takeover = true;
+	p->probe_at = now;
+	p->retry_at = now;
+}
+
+/* Somewhere else, or with another password: try at once. */
+void
+ss_proto_reconnect(SsProto *p, int64_t now)
+{
+	if (p->connected)
+		ss_proto_failed(p, now);
+	p->clock_known = false;
+	p->failures = 0;
+	p->retry_at = now;
+}
+
+/* Flush, remove guard and lease, and leave; if Redis does not answer, leave. */
+void
+ss_proto_leave(SsProto *p)
+{
+	p->leaving = true;
+}
+
+/* Since when the key that has waited longest waits; 0 when none does. */
+int64_t
+ss_proto_oldest(const SsProto *p)
+{
+	int64_t oldest = 0;
+
+	for (int list = SS_PLACE_DOUBT; list <= SS_PLACE_ABSENT; list++)
+	{
+		SsLedgerView view;
+
+		if (p->lists[list].count == 0)
+			continue;
+		ss_ledger_look(p->ledger, p->lists[list].first, &view);
+		if (oldest == 0 || view.since < oldest)
+			oldest = view.since;
+	}
+	return oldest;
+}

@@ -1,0 +1,18 @@
+/*
+ * rules.h
+ *		The rules R1 to R13 that keep the cache from lying.
+ *
+ * Each place that keeps a rule asks SS_RULE(n), which is always true: a mutant, built
+ * with SS_KNOCK_OUT=n, leaves that rule out, and the simulator (test/sim) must find
+ * a stale read.  That is how we know that each rule is needed, and tested.
+ */
+#ifndef SS_RULES_H
+#define SS_RULES_H
+
+#ifndef SS_KNOCK_OUT
+#define SS_KNOCK_OUT 0
+#endif
+
+#define SS_RULE(n) (SS_KNOCK_OUT != (n))
+
+#endif

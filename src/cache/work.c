@@ -1,0 +1,466 @@
+/*
+ * work.c
+ *		The pusher's work: which keys are to be deleted, and which written.
+ *
+ * Each key of the ledger that the pusher has looked at stands in one list:
+ *
+ *	DOUBT		in doubt, and that can wait
+ *	URGENT		in doubt, and its copy must be deleted: somebody waits for that, or it
+ *				is dirty from before, or has been in doubt for long, or there is no
+ *				lease and none can be granted before (R10)
+ *	PRESENT		dirty, and Redis may hold a copy: delete or rewrite it
+ *	ABSENT		dirty, and Redis holds none: write one, or none
+ *	WANTED		clean, and somebody reads it
+ *
+ * or in none while a batch is about it.  Three obligations are counted along:
+ *
+ *	the round	A lease is granted by the batch after which nothing is left of what was in
+ *				URGENT and PRESENT when the round was opened (R10).  The lease runs from then
+ *				on, not from when it is granted.
+ *	the fence	All who wait with a ticket that was out at a look may pass when what was in
+ *				URGENT after that look is deleted.
+ *	the sync	Likewise session_cache_sync, for all that was in any list.
+ */
+#include <string.h>
+
+#include "cache/rules.h"
+#include "cache/work.h"
+
+/*
+ * So long may a committed change stay in doubt (its backend was stopped between commit
+ * and callback) before its copy is deleted.
+ */
+#define OLD_DOUBT INT64_C(250000)
+
+static SsLedgerSlot *
+slot_of(SsProto *p, int32_t slot)
+{
+	return ss_ledger_slot(p->ledger, slot);
+}
+
+static void
+unlink_slot(SsProto *p, int32_t slot)
+{
+	SsLedgerSlot *s = slot_of(p, slot);
+	SsList *list = &p->lists[s->place];
+
+	if (s->place == SS_PLACE_NONE)
+		return;
+	if (s->before == SS_NO_SLOT)
+		list->first = s->after;
+	else
+		slot_of(p, s->before)->after = s->after;
+	if (s->after == SS_NO_SLOT)
+		list->last = s->before;
+	else
+		slot_of(p, s->after)->before = s->before;
+	s->before = s->after = SS_NO_SLOT;
+	s->place = SS_PLACE_NONE;
+	list->count--;
+}
+
+static void
+link_slot(SsProto *p, int32_t slot, SsPlace place, bool in_front)
+{
+	SsLedgerSlot *s = slot_of(p, slot);
+	SsList *list = &p->lists[place];
+
+	s->place = place;
+	s->before = in_front ? SS_NO_SLOT : list->last;
+	s->after = in_front ? list->first : SS_NO_SLOT;
+	if (s->before == SS_NO_SLOT)
+		list->first = slot;
+	else
+		slot_of(p, s->before)->after = slot;
+	if (s->after == SS_NO_SLOT)
+		list->last = slot;
+	else
+		slot_of(p, s->after)->before = slot;
+	list->count++;
+}
+
+/* Put a key where it belongs, with the obligations that come with the place. */
+static void
+place(SsProto *p, int32_t slot, SsPlace where, int64_t now)
+{
+	SsLedgerSlot *s = slot_of(p, slot);
+
+	if (s->place == where)
+		return;
+	unlink_slot(p, slot);
+	link_slot(p, slot, where, false);
+	if (where == SS_PLACE_DOUBT)
+		s->placed = now;
+	if (where == SS_PLACE_URGENT)
+		s->order = ++p->order;
+	if ((where == SS_PLACE_URGENT || where == SS_PLACE_PRESENT) && s->round == 0)
+		s->round = p->round + 1;
+	if (where != SS_PLACE_WANTED && s->sync == 0)
+		s->sync = p->sync + 1;
+}
+
+/* Its copy is deleted or rewritten: no lease has to wait for it any more. */
+static void
+fulfil_round(SsProto *p, SsLedgerSlot *s)
+{
+	if (s->round != 0 && p->round_open && s->round <= p->round)
+		p->round_left--;
+	s->round = 0;
+}
+
+static void
+fulfil_sync(SsProto *p, SsLedgerSlot *s)
+{
+	if (s->sync != 0 && p->sync_left > 0 && s->sync <= p->sync)
+		p->sync_left--;
+	s->sync = 0;
+}
+
+/* Is there surely no lease in Redis? */
+bool
+ss_work_lapsed(const SsProto *p, int64_t now)
+{
+	return now >= p->lease_end;
+}
+
+/* Where does a key belong now? */
+static void
+classify(SsProto *p, int32_t slot, int64_t now)
+{
+	SsLedgerSlot *s = slot_of(p, slot);
+	SsLedgerView view;
+
+	ss_ledger_look(p->ledger, slot, &view);
+	if (view.doubt > 0 && (SS_RULE(2) || !view.dirty))
+	{
+		bool urgent = view.fenced || view.dirty || s->place == SS_PLACE_URGENT ||
+					  (SS_RULE(10) && ss_work_lapsed(p, now));
+
+		place(p, slot, urgent && !s->absent ? SS_PLACE_URGENT : SS_PLACE_DOUBT, now);
+	}
+	else if (view.dirty)
+		place(p, slot, s->absent ? SS_PLACE_ABSENT : SS_PLACE_PRESENT, now);
+	else if (view.wanted || s->refill)
+		place(p, slot, SS_PLACE_WANTED, now);
+	else
+	{
+		/* entered, and not even in doubt any more: it was settled before we came */
+		unlink_slot(p, slot);
+		fulfil_round(p, s);
+		fulfil_sync(p, s);
+		(void) ss_ledger_done(p->ledger, slot, view.generation, view.ended);
+	}
+}
+
+void
+ss_work_init(SsProto *p)
+{
+	for (int i = 0; i < SS_PLACES; i++)
+		p->lists[i].first = p->lists[i].last = SS_NO_SLOT;
+}
+
+/* By `until` any lease that we have asked for has surely ended.  0: there is none. */
+void
+ss_work_publish(SsProto *p, int64_t until)
+{
+	if (until == 0 || until > p->control->lease_until)
+		__atomic_store_n(&p->control->lease_until, until, __ATOMIC_SEQ_CST);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* What is in doubt and cannot wait any more. */
+static void
+hurry(SsProto *p, int64_t now)
+{
+	bool all = SS_RULE(10) && ss_work_lapsed(p, now);
+	int32_t slot = p->lists[SS_PLACE_DOUBT].first;
+
+	while (slot != SS_NO_SLOT)
+	{
+		SsLedgerSlot *s = slot_of(p, slot);
+		int32_t next = s->after;
+
+		if (!all && now - s->placed < OLD_DOUBT)
+			break;
+		if (!s->absent)
+			place(p, slot, SS_PLACE_URGENT, now);
+		slot = next;
+	}
+}
+
+/* Those who wait may pass, as far as all is deleted that they wait for. */
+void
+ss_work_let_pass(SsProto *p)
+{
+	const SsList *urgent = &p->lists[SS_PLACE_URGENT];
+
+	/* unlisted transactions wait for a flush, and do not say which tickets are theirs */
+	if (p->covered != p->begun)
+		return;
+	if (urgent->count > 0 && slot_of(p, urgent->first)->order <= p->fence_order)
+		return;
+	if (p->fence_ticket > p->control->passed)
+		__atomic_store_n(&p->control->passed, p->fence_ticket, __ATOMIC_SEQ_CST);
+	p->fence_ticket = p->ticket;
+	p->fence_order = p->order;
+	if (urgent->count == 0 && p->fence_ticket > p->control->passed)
+		__atomic_store_n(&p->control->passed, p->fence_ticket, __ATOMIC_SEQ_CST);
+}
+
+static void
+look_at_sync(SsProto *p)
+{
+	/* while Redis is away, nobody knows what it has */
+	if (p->stage != SS_STAGE_RUN || !p->connected || p->sync_left > 0 || p->covered != p->begun ||
+		p->flush_wanted)
+		return;
+	if (p->sync_ticket > p->control->synced)
+		__atomic_store_n(&p->control->synced, p->sync_ticket, __ATOMIC_SEQ_CST);
+	if (p->ticket == p->sync_ticket)
+		return;
+	p->sync++;
+	p->sync_ticket = p->ticket;
+	p->sync_left = p->lists[SS_PLACE_DOUBT].count + p->lists[SS_PLACE_URGENT].count +
+				   p->lists[SS_PLACE_PRESENT].count + p->lists[SS_PLACE_ABSENT].count;
+	if (p->sync_left == 0)
+		__atomic_store_n(&p->control->synced, p->sync_ticket, __ATOMIC_SEQ_CST);
+}
+
+/*
+ * Look at what changed in the ledger; with may_open, begin a round if one is due.  Until
+ * when the lease would run is published before the look (R4): a transaction that
+ * we do not see has seen it.
+ */
+void
+ss_work_look(SsProto *p, int64_t now, bool may_open)
+{
+	bool open = may_open && !p->round_open && now >= p->renew_at;
+	int64_t until = now + p->lease + p->lease / 100 + 10000;
+	int32_t changed[64];
+	int partition = 0;
+	int n;
+
+	if (open && SS_RULE(4))
+		ss_work_publish(p, until);
+	p->ticket = __atomic_load_n(&p->control->tickets, __ATOMIC_SEQ_CST);
+	if (SS_RULE(11))
+	{
+		/* what has ended has begun before */
+		p->ended = __atomic_load_n(&p->control->unlisted_ended, __ATOMIC_SEQ_CST);
+		p->begun = __atomic_load_n(&p->control->unlisted_begun, __ATOMIC_SEQ_CST);
+	}
+	do
+	{
+		n = ss_ledger_changed(p->ledger, p->database, &partition, changed, 64);
+		for (int i = 0; i < n; i++)
+			classify(p, changed[i], now);
+	} while (n == 64);
+	hurry(p, now);
+	if (p->begun != p->covered || p->begun != p->ended)
+		open = false;
+	if (open)
+	{
+		p->round++;
+		p->round_open = true;
+		p->round_at = now;
+		p->round_left = p->lists[SS_PLACE_URGENT].count + p->lists[SS_PLACE_PRESENT].count;
+		if (!SS_RULE(4))
+			ss_work_publish(p, until);
+	}
+	ss_work_let_pass(p);
+	look_at_sync(p);
+}
+
+static void
+take(SsProto *p, int32_t slot, bool document)
+{
+	SsLedgerSlot *s = slot_of(p, slot);
+	SsOp *op = &p->ops[p->nops++];
+	SsLedgerView view;
+
+	ss_ledger_look(p->ledger, slot, &view);
+	s->taken = view.generation;
+	s->taken_ended = view.ended;
+	memset(op, 0, sizeof(*op));
+	op->slot = slot;
+	op->document = document || view.document || s->refill || s->absent;
+}
+
+/* Keys whose copies are to be deleted, into p->ops. */
+int
+ss_work_take_deletes(SsProto *p, bool dirty_too)
+{
+	p->nops = 0;
+	for (int list = SS_PLACE_URGENT; list <= (dirty_too ? SS_PLACE_PRESENT : SS_PLACE_URGENT);
+		 list++)
+		while (p->lists[list].count > 0 && p->nops < p->batch_keys)
+		{
+			int32_t slot = p->lists[list].first;
+
+			unlink_slot(p, slot);
+			take(p, slot, false);
+			p->ops[p->nops - 1].kind = SS_OP_DELETE;
+		}
+	return p->nops;
+}
+
+/* Keys whose rows are to be read, into p->ops. */
+int
+ss_work_take_fills(SsProto *p)
+{
+	p->nops = 0;
+	for (int list = SS_PLACE_PRESENT; list <= SS_PLACE_WANTED; list++)
+		while (p->lists[list].count > 0 && p->nops < p->batch_keys)
+		{
+			int32_t slot = p->lists[list].first;
+
+			unlink_slot(p, slot);
+			take(p, slot, false);
+		}
+	return p->nops;
+}
+
+/* For the mutant of R8 only: take the keys after their rows were read. */
+void
+ss_work_retake(SsProto *p)
+{
+	for (int i = 0; i < p->nops; i++)
+	{
+		SsLedgerSlot *s = slot_of(p, p->ops[i].slot);
+		SsLedgerView view;
+
+		unlink_slot(p, p->ops[i].slot);
+		ss_ledger_look(p->ledger, p->ops[i].slot, &view);
+		s->taken = view.generation;
+		s->taken_ended = view.ended;
+	}
+}
+
+/* Operations from `from` on were not carried out, or who knows: back into the lists. */
+void
+ss_work_restore(SsProto *p, int from, int64_t now)
+{
+	for (int i = p->nops - 1; i >= from; i--)
+	{
+		int32_t slot = p->ops[i].slot;
+		SsLedgerSlot *s = slot_of(p, slot);
+		SsLedgerView view;
+
+		ss_ledger_look(p->ledger, slot, &view);
+		if (view.doubt > 0 && s->order != 0)
+			/* in front, for its order is lower than that of those behind */
+			link_slot(p, slot, SS_PLACE_URGENT, true);
+		else if (view.doubt > 0)
+			place(p, slot, SS_PLACE_URGENT, now);
+		else if (view.dirty)
+			link_slot(p, slot, s->absent ? SS_PLACE_ABSENT : SS_PLACE_PRESENT, true);
+		else
+		{
+			fulfil_round(p, s);
+			fulfil_sync(p, s);
+			link_slot(p, slot, SS_PLACE_WANTED, true);
+		}
+	}
+	p->nops = from;
+}
+
+/* The copy of a key is deleted: it stays, to be filled when that may be. */
+void
+ss_work_deleted(SsProto *p, int32_t slot, int64_t now)
+{
+	SsLedgerSlot *s = slot_of(p, slot);
+
+	s->absent = true;
+	s->order = 0;
+	fulfil_round(p, s);
+	classify(p, slot, now);
+}
+
+/* A key was written, or deleted because its row says so. */
+void
+ss_work_written(SsProto *p, const SsOp *op, int64_t now)
+{
+	SsLedgerSlot *s = slot_of(p, op->slot);
+	bool missing = op->kind == SS_OP_EXPIRE && op->missing;
+
+	unlink_slot(p, op->slot);
+	s->absent = op->kind == SS_OP_DELETE || (op->kind == SS_OP_NONE && s->absent) || missing;
+	s->refill = missing;
+	s->order = 0;
+	fulfil_round(p, s);
+	fulfil_sync(p, s);
+	if (missing || !ss_ledger_done(p->ledger, op->slot, s->taken, s->taken_ended))
+		classify(p, op->slot, now);
+}
+
+/* With the operations at hand carried out, would a lease leave anything behind? */
+bool
+ss_work_leaves_nothing(const SsProto *p)
+{
+	int left = p->round_left;
+
+	if (!SS_RULE(10))
+		return true;
+	for (int i = 0; i < p->nops; i++)
+	{
+		uint32_t round = ss_ledger_slot(p->ledger, p->ops[i].slot)->round;
+
+		if (round != 0 && round <= p->round)
+			left--;
+	}
+	return left == 0;
+}
+
+void
+ss_work_close_round(SsProto *p)
+{
+	p->round_open = false;
+	p->round_left = 0;
+}
+
+/* A flush has left no copy of ours in Redis. */
+void
+ss_work_flushed(SsProto *p, int64_t now)
+{
+	for (int list = SS_PLACE_DOUBT; list <= SS_PLACE_PRESENT; list++)
+	{
+		int32_t slot = p->lists[list].first;
+
+		while (slot != SS_NO_SLOT)
+		{
+			int32_t next = slot_of(p, slot)->after;
+
+			slot_of(p, slot)->absent = true;
+			if (list != SS_PLACE_DOUBT)
+			{
+				unlink_slot(p, slot);
+				ss_work_deleted(p, slot, now);
+			}
+			slot = next;
+		}
+	}
+}
+
+/*
+ * Redis has been away for long, and the ledger fills up: forget what is dirty, and
+ * flush everything when it is back.
+ */
+void
+ss_work_shed(SsProto *p)
+{
+	p->flush_wanted = true;
+	for (int list = SS_PLACE_PRESENT; list <= SS_PLACE_WANTED; list++)
+		while (p->lists[list].count > 0)
+		{
+			int32_t slot = p->lists[list].first;
+			SsLedgerSlot *s = slot_of(p, slot);
+			SsLedgerView view;
+
+			ss_ledger_look(p->ledger, slot, &view);
+			unlink_slot(p, slot);
+			fulfil_round(p, s);
+			fulfil_sync(p, s);
+			/* changed since: the next look finds it in the list of what changed */
+			(void) ss_ledger_done(p->ledger, slot, view.generation, view.ended);
+		}
+}
