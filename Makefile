@@ -19,8 +19,18 @@ ISOLATION_OPTS = --inputdir=test --load-extension=session_store
 
 EXTRA_CLEAN = $(EXTENSION)--*.sql tmp_check output_iso results test/unit/run-*
 
+# hiredis: static with HIREDIS_STATIC=1 (the module then needs libc alone); TLS where
+# hiredis_ssl is there.
+HIREDIS_TLS := $(shell $(CC) -E -include hiredis/hiredis_ssl.h -xc /dev/null >/dev/null 2>&1 && echo 1)
+ifdef HIREDIS_STATIC
+SHLIB_LINK += -Wl,-Bstatic $(if $(HIREDIS_TLS),-lhiredis_ssl) -lhiredis -Wl,-Bdynamic
+else
+SHLIB_LINK += $(if $(HIREDIS_TLS),-lhiredis_ssl) -lhiredis
+endif
+SHLIB_LINK += $(if $(HIREDIS_TLS),-lssl -lcrypto)
+
 PG_CONFIG ?= pg_config
-PG_CPPFLAGS = -Isrc -DSESSION_STORE_VERSION='"$(SS_VERSION)"'
+PG_CPPFLAGS = -Isrc -DSESSION_STORE_VERSION='"$(SS_VERSION)"' $(if $(HIREDIS_TLS),-DSS_WITH_TLS)
 
 # WERROR=1 makes warnings errors: CI builds so, with gcc and with clang. A
 # user's build does not, for a newer compiler must not break an install.

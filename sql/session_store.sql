@@ -155,6 +155,20 @@ CREATE TRIGGER session_row_guard BEFORE INSERT OR UPDATE ON @extschema@.conversa
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.session_row_guard();
 ALTER TABLE @extschema@.conversation_sessions ENABLE ALWAYS TRIGGER session_row_guard;
 
+-- Triggers fire in the order of their names, and this one must see the row as it will be.
+CREATE FUNCTION @extschema@.session_change_note() RETURNS pg_catalog.trigger
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_change_note';
+COMMENT ON FUNCTION @extschema@.session_change_note() IS
+	'session_store: notes which copies in Redis a transaction makes out of date';
+
+CREATE TRIGGER zz_session_change BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.conversation_sessions
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.session_change_note();
+CREATE TRIGGER zz_session_truncate BEFORE TRUNCATE ON @extschema@.conversation_sessions
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.session_change_note();
+ALTER TABLE @extschema@.conversation_sessions ENABLE ALWAYS TRIGGER zz_session_change;
+ALTER TABLE @extschema@.conversation_sessions ENABLE ALWAYS TRIGGER zz_session_truncate;
+
 --
 -- Lifecycle events of the namespaces that audit.
 --
@@ -395,6 +409,37 @@ CREATE FUNCTION @extschema@.session_metrics() RETURNS pg_catalog.text
 	AS 'MODULE_PATHNAME', 'session_metrics';
 COMMENT ON FUNCTION @extschema@.session_metrics() IS
 	'session_store: counters and gauges in the Prometheus text format';
+
+--
+-- The cache.
+--
+CREATE FUNCTION @extschema@.session_cache_sync(timeout pg_catalog.interval = '5 seconds')
+	RETURNS pg_catalog.bool
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_cache_sync';
+COMMENT ON FUNCTION @extschema@.session_cache_sync(pg_catalog.interval) IS
+	'session_store: wait until Redis has what anybody committed before this call; false after the timeout or without a cache';
+
+CREATE FUNCTION @extschema@.session_cache_verify(
+	sample pg_catalog.int4 = 1000, OUT checked pg_catalog.int8, OUT stale pg_catalog.int8,
+	OUT missing pg_catalog.int8, OUT orphaned pg_catalog.int8) RETURNS record
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_cache_verify';
+COMMENT ON FUNCTION @extschema@.session_cache_verify(pg_catalog.int4) IS
+	'session_store: compare a sample of Redis with the table; what is wrong is counted and put right';
+
+CREATE FUNCTION @extschema@.session_cache_flush(namespace pg_catalog.text = NULL)
+	RETURNS pg_catalog.int8
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_cache_flush';
+COMMENT ON FUNCTION @extschema@.session_cache_flush(pg_catalog.text) IS
+	'session_store: delete the copies of a namespace in Redis, or of all; returns how many there were';
+
+CREATE FUNCTION @extschema@.session_cache_takeover() RETURNS pg_catalog.bool
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_cache_takeover';
+COMMENT ON FUNCTION @extschema@.session_cache_takeover() IS
+	'session_store: make this server the owner of its Redis, whoever was';
 
 CREATE VIEW @extschema@.session_stats WITH (security_barrier) AS
 	SELECT s.namespace,

@@ -21,6 +21,13 @@
 #define SsMyProcNumber() (MyProc->pgprocno)
 #endif
 
+/* The number of the file that a table is stored in. */
+#if PG_VERSION_NUM >= 160000
+#define SsRelationStorage(rel) ((rel)->rd_locator.relNumber)
+#else
+#define SsRelationStorage(rel) ((rel)->rd_node.relNode)
+#endif
+
 /* The varlena macros moved out of postgres.h. */
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"

@@ -6,15 +6,17 @@
  *	shared		what lives in shared memory: databases, workers, counters
  *	api/		the functions that SQL calls: arguments, access, datums
  *	rows/		the only place with SQL on our tables
+ *	cache/		what Redis holds: changes, ledger, protocol, pusher
  *	workers/	launcher (finds databases) and keeper (one in each: purge, touches)
  *
- * Calls go down only: api -> rows; workers -> rows.
+ * Calls go down only: api -> rows, cache; workers -> rows, cache; cache -> rows.
  */
 #include "postgres.h"
 
 #include "fmgr.h"
 #include "miscadmin.h"
 
+#include "cache/change.h"
 #include "rows/touch_pending.h"
 #include "settings.h"
 #include "shared.h"
@@ -32,6 +34,7 @@ _PG_init(void)
 	ss_settings_define(preloading);
 	ss_shared_init_backend();
 	ss_pending_init_backend();
+	ss_cache_init_backend();
 	if (preloading)
 	{
 		ss_shared_install_hooks();

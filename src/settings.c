@@ -4,8 +4,12 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "utils/guc.h"
 
+#include "cache/ledger.h"
+#include "cache/url.h"
 #include "rows/namespaces.h"
 #include "settings.h"
 
@@ -14,6 +18,23 @@ int ss_purge_interval;
 int ss_purge_batch_max;
 int ss_purge_rate;
 int ss_touch_slots;
+int ss_fence = SS_FENCE_DELETE;
+char *ss_redis_url;
+char *ss_redis_password_file;
+int ss_redis_db;
+int ss_lease;
+int ss_takeover = SS_TAKEOVER_SILENT;
+int ss_cache_max_bytes;
+int ss_ledger_keys;
+int ss_sessions_ceiling;
+
+static const struct config_enum_entry fences[] = {{"delete", SS_FENCE_DELETE, false},
+												  {"all", SS_FENCE_ALL, false},
+												  {NULL, 0, false}};
+
+static const struct config_enum_entry takeovers[] = {{"silent", SS_TAKEOVER_SILENT, false},
+													 {"promoted", SS_TAKEOVER_PROMOTED, false},
+													 {NULL, 0, false}};
 
 /*
  * Only the form is checked: whether the namespace exists is asked when it is
@@ -28,6 +49,69 @@ check_namespace(char **newval, void **extra, GucSource source)
 		return false;
 	}
 	return true;
+}
+
+/* What is wrong with a URL is said without repeating it: it may hold a password. */
+static bool
+check_redis_url(char **newval, void **extra, GucSource source)
+{
+	SsUrl url;
+	const char *problem = (*newval)[0] == '\0' ? NULL : ss_url_parse(*newval, &url);
+
+	if (problem == NULL)
+		return true;
+	GUC_check_errmsg("invalid value for parameter \"session_store.redis_url\"");
+	GUC_check_errdetail("%s", problem);
+	return false;
+}
+
+/* Where the copies are, and who may see it. */
+static void
+define_cache(bool preloading)
+{
+	int secret = GUC_SUPERUSER_ONLY;
+
+	DefineCustomEnumVariable("session_store.fence",
+							 "Which changes wait, before commit, until no strong reader of Redis "
+							 "can see the old value.",
+							 NULL, &ss_fence, SS_FENCE_DELETE, fences, PGC_USERSET, 0, NULL, NULL,
+							 NULL);
+	DefineCustomStringVariable("session_store.redis_url",
+							   "Where hot sessions are written to: redis://, rediss:// or unix://.",
+							   "Empty turns the cache off.", &ss_redis_url, "", PGC_SIGHUP, secret,
+							   check_redis_url, NULL, NULL);
+	DefineCustomStringVariable("session_store.redis_password_file",
+							   "A file that holds the password for Redis, readable by its owner "
+							   "only.",
+							   NULL, &ss_redis_password_file, "", PGC_SIGHUP, secret, NULL, NULL,
+							   NULL);
+	DefineCustomIntVariable("session_store.redis_db", "The database number in Redis.",
+							"One Redis database serves one database of ours; -1 is what the URL "
+							"says, else 0.",
+							&ss_redis_db, -1, -1, 1000000, PGC_SUSET, secret, NULL, NULL, NULL);
+	DefineCustomIntVariable("session_store.lease",
+							"How long strong readers may trust Redis without news from Postgres.",
+							NULL, &ss_lease, 2000, 200, SS_LEASE_LONGEST / 1000, PGC_SIGHUP,
+							GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomEnumVariable("session_store.takeover",
+							 "When a promoted standby takes a Redis over from its old primary.",
+							 "silent: when that one has not been heard of for the longest lease; "
+							 "promoted: at once.",
+							 &ss_takeover, SS_TAKEOVER_SILENT, takeovers, PGC_SIGHUP, 0, NULL, NULL,
+							 NULL);
+	DefineCustomIntVariable("session_store.cache_max_bytes",
+							"Documents larger than this are not written to Redis.", NULL,
+							&ss_cache_max_bytes, 1024 * 1024, 0, 256 * 1024 * 1024, PGC_SIGHUP,
+							GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomIntVariable("session_store.sessions_ceiling",
+							"Health warns when a namespace has more sessions than this.",
+							"0 means no limit.", &ss_sessions_ceiling, 0, 0, INT_MAX, PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+	if (preloading)
+		DefineCustomIntVariable("session_store.ledger_size",
+								"How many changed sessions may wait to be written to Redis.",
+								"Beyond that everything is flushed.", &ss_ledger_keys, 100000, 1000,
+								10000000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 }
 
 void
@@ -57,5 +141,6 @@ ss_settings_define(bool preloading)
 								"How many sliding reads can be noted before they are written.",
 								"0 turns noting off: reads then do not slide.", &ss_touch_slots,
 								100000, 0, 10000000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	define_cache(preloading);
 	MarkGUCPrefixReserved("session_store");
 }

@@ -11,6 +11,28 @@ extern int ss_purge_batch_max; /* rows */
 extern int ss_purge_rate;      /* rows a second, 0 for no limit */
 extern int ss_touch_slots;
 
+typedef enum SsFence
+{
+	SS_FENCE_DELETE,
+	SS_FENCE_ALL
+} SsFence;
+
+typedef enum SsTakeover
+{
+	SS_TAKEOVER_SILENT,
+	SS_TAKEOVER_PROMOTED
+} SsTakeover;
+
+extern int ss_fence;                 /* SsFence */
+extern char *ss_redis_url;           /* empty: no cache */
+extern char *ss_redis_password_file; /* empty: none */
+extern int ss_redis_db;              /* -1: what the URL says, else 0 */
+extern int ss_lease;                 /* ms */
+extern int ss_takeover;              /* SsTakeover */
+extern int ss_cache_max_bytes;       /* of a document as text */
+extern int ss_ledger_keys;           /* keys */
+extern int ss_sessions_ceiling;      /* sessions, 0 for none */
+
 extern void ss_settings_define(bool preloading);
 
 #endif

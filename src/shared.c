@@ -9,16 +9,21 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "access/xact.h"
+#include "catalog/pg_database.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
 
 #include "compat.h"
+#include "cache/hot.h"
 #include "rows/touches.h"
 #include "settings.h"
 #include "shared.h"
@@ -27,20 +32,33 @@ PG_FUNCTION_INFO_V1(session_store_wake);
 
 SsShared *ss_shared = NULL;
 
+SsLedger *ss_ledger = NULL;
+
 static LWLock *main_lock;
+static LWLockPadded *ledger_locks;
 static SsDb *my_db = NULL;
 static bool look_at_commit = false;
 static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;
 
+static Size
+ledger_bytes(void)
+{
+	return ss_ledger_size(ss_ledger_keys);
+}
+
 static void
 request(void)
 {
+	Size size;
+
 	if (previous_request_hook)
 		previous_request_hook();
-	RequestAddinShmemSpace(
-		add_size(MAXALIGN(sizeof(SsShared)), ss_touch_shmem_size(ss_touch_slots)));
+	size = add_size(MAXALIGN(sizeof(SsShared)), ss_touch_shmem_size(ss_touch_slots));
+	size = add_size(size, MAXALIGN(ledger_bytes()));
+	RequestAddinShmemSpace(add_size(size, ss_hot_shmem_size()));
 	RequestNamedLWLockTranche(SS_MAIN_TRANCHE, 1);
+	RequestNamedLWLockTranche(SS_LEDGER_TRANCHE, SS_LEDGER_PARTITIONS);
 	RequestNamedLWLockTranche(SS_TOUCH_TRANCHE, ss_touch_partitions());
 }
 
@@ -54,6 +72,7 @@ startup(void)
 
 	/* after a crash the server starts anew in the same process: forget the old */
 	ss_shared = NULL;
+	ss_ledger = NULL;
 	my_db = NULL;
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	ss_shared = ShmemInitStruct("session_store", sizeof(SsShared), &found);
@@ -61,13 +80,42 @@ startup(void)
 	if (!found)
 	{
 		memset(ss_shared, 0, sizeof(SsShared));
+		ss_shared->started = ss_monotonic();
 		for (int i = 0; i < SS_MAX_DATABASES; i++)
 			for (int s = 0; s < SS_STRIPES; s++)
 				for (int c = 0; c < SS_COUNTERS; c++)
 					pg_atomic_init_u64(&ss_shared->databases[i].counters[s][c], 0);
 	}
 	ss_touch_shmem_init(ss_touch_slots);
+	ss_hot_shmem_init();
+	ss_ledger = ShmemInitStruct("session_store ledger", ledger_bytes(), &found);
+	ledger_locks = GetNamedLWLockTranche(SS_LEDGER_TRANCHE);
+	if (!found)
+		ss_ledger_init(ss_ledger, ss_ledger_keys);
 	LWLockRelease(AddinShmemInitLock);
+}
+
+/* What guards the ledger, for ledger.c, which knows nothing of Postgres. */
+void
+ss_ledger_lock(int partition)
+{
+	LWLockAcquire(&ledger_locks[partition].lock, LW_EXCLUSIVE);
+}
+
+void
+ss_ledger_unlock(int partition)
+{
+	LWLockRelease(&ledger_locks[partition].lock);
+}
+
+/* Microseconds of a clock that never steps, and that all processes share. */
+int64
+ss_monotonic(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64) now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000;
 }
 
 /* While shared_preload_libraries is being processed. */
@@ -118,6 +166,9 @@ ss_shared_db(Oid oid, bool create)
 	for (int s = 0; s < SS_STRIPES; s++)
 		for (int c = 0; c < SS_COUNTERS; c++)
 			pg_atomic_write_u64(&vacant->counters[s][c], 0);
+	/* leases that an earlier server left behind are as old as this one, not as this entry */
+	ss_control_init(&vacant->cache.control, ss_shared->started);
+	ConditionVariableInit(&vacant->cache.changed);
 	vacant->oid = oid;
 	return vacant;
 }
@@ -178,11 +229,40 @@ ss_wake_keeper(void)
 		ss_wake_proc(db->keeper_proc);
 }
 
+/* Wake the pusher of a database if it sleeps, or always. */
+void
+ss_wake_pusher(SsDb *db, bool always)
+{
+	if (db->cache.pusher_pid == 0)
+		return;
+	pg_memory_barrier();
+	if (always || ((volatile SsCache *) &db->cache)->idle)
+		ss_wake_proc(db->cache.pusher_proc);
+}
+
 void
 ss_wake_launcher(void)
 {
 	if (ss_shared != NULL && ss_shared->launcher.pid != 0)
 		ss_wake_proc(ss_shared->launcher.proc);
+}
+
+/*
+ * Does nobody wait for everybody to leave this database?  While somebody drops, renames
+ * or copies it, our workers must leave, and a new one would wait in a worker slot that
+ * others go without.
+ */
+bool
+ss_database_is_free(Oid database)
+{
+	LOCKTAG tag;
+	bool free;
+
+	StartTransactionCommand();
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, database, 0);
+	free = LockAcquire(&tag, RowExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+	CommitTransactionCommand();
+	return free;
 }
 
 /* At commit of whoever asked: have the launcher look at this database. */

@@ -6,10 +6,14 @@
 #define SS_SHARED_H
 
 #include "port/atomics.h"
+#include "storage/condition_variable.h"
 #include "utils/timestamp.h"
+
+#include "cache/ledger.h"
 
 #define SS_MAIN_TRANCHE "session_store"
 #define SS_TOUCH_TRANCHE "session_store_touches"
+#define SS_LEDGER_TRANCHE "session_store_ledger"
 
 /* Databases beyond this have no keeper and no counters, and health says so. */
 #define SS_MAX_DATABASES 256
@@ -37,6 +41,11 @@ typedef enum SsCounter
 	SS_ERROR_QUOTA,
 	SS_ERROR_DENIED,
 	SS_ERROR_TOO_LARGE,
+	SS_FENCED,
+	SS_FENCE_MICROSECONDS,
+	SS_FENCE_EXPIRED,
+	SS_UNLISTED,
+	SS_WANTED,
 	SS_COUNTERS
 } SsCounter;
 
@@ -69,7 +78,82 @@ typedef struct SsTaskState
 	char last_error[SS_MESSAGE_LEN];
 } SsTaskState;
 
-/* Guarded by the main lock, but for the counters. */
+/* What the pusher tells of itself, for health and metrics. */
+typedef struct SsCacheReport
+{
+	bool configured;
+	bool connected;
+	bool running; /* leases are granted, copies written */
+	bool suspended;
+	char where[SS_MESSAGE_LEN]; /* the URL, without its password */
+	char state[32];
+	char trouble[2 * SS_MESSAGE_LEN]; /* why it does not run, and what to do */
+	char last_error[SS_MESSAGE_LEN];
+	TimestampTz last_error_at;
+	TimestampTz connected_at;
+	TimestampTz retry_at;
+	bool password_in_url;
+	int failures;    /* in a row */
+	int64 latency;   /* us, of the last request */
+	int64 lease_end; /* by the monotonic clock */
+	int64 oldest;    /* likewise: since when a key waits; 0 for none */
+	int32 dirty;
+	int32 in_doubt;
+	uint64 batches;
+	uint64 late;
+	uint64 lost;
+	uint64 connects;
+	uint64 takeovers;
+	uint64 flushes;
+	uint64 clock_steps;
+	uint64 sets;
+	uint64 deletes;
+	uint64 expires;
+	uint64 too_large;
+	uint64 unreadable;
+	uint64 no_room; /* that Redis refused for want of memory */
+	uint64 verified;
+	uint64 divergent;
+	int64 redis_memory; /* bytes; 0 for unknown */
+	int64 redis_memory_limit;
+	char redis_version[32];
+	char redis_policy[32];
+} SsCacheReport;
+
+typedef enum SsCacheQuestion
+{
+	SS_ASK_FLUSH,
+	SS_ASK_TAKEOVER,
+	SS_ASK_VERIFY
+} SsCacheQuestion;
+
+/* A question to the pusher, put by one backend at a time. */
+typedef struct SsCacheRequest
+{
+	uint64 asked;
+	uint64 answered;
+	SsCacheQuestion question;
+	char ns[SS_NAMESPACE_MAX + 1]; /* of a flush; empty for all */
+	int32 sample;                  /* of a verification */
+	int64 results[4];
+} SsCacheRequest;
+
+/* A database's cache.  The control is atomic, the rest guarded by the main lock. */
+typedef struct SsCache
+{
+	SsControl control;
+	ConditionVariable changed; /* somebody who waits may look again */
+	uint32 idle;               /* the pusher sleeps, and wants to be woken */
+	int pusher_pid;
+	int pusher_proc;
+	uint64 token; /* of the last claim, for the next pusher */
+	bool no_slot; /* for a pusher */
+	TimestampTz retry_at;
+	SsCacheReport report;
+	SsCacheRequest request;
+} SsCache;
+
+/* Guarded by the main lock, but for the counters and what is said otherwise. */
 typedef struct SsDb
 {
 	Oid oid; /* InvalidOid: free */
@@ -87,6 +171,7 @@ typedef struct SsDb
 	int64 purge_batch; /* as adapted */
 	TimestampTz purge_low;
 	SsTaskState tasks[SS_TASKS];
+	SsCache cache;
 	pg_atomic_uint64 counters[SS_STRIPES][SS_COUNTERS];
 } SsDb;
 
@@ -101,11 +186,15 @@ typedef struct SsLauncherState
 typedef struct SsShared
 {
 	SsLauncherState launcher;
+	int64 started; /* by the monotonic clock */
 	SsDb databases[SS_MAX_DATABASES];
 } SsShared;
 
 /* NULL when the library was not preloaded. */
 extern SsShared *ss_shared;
+
+/* The keys of all databases whose copy in Redis may be wrong; NULL likewise. */
+extern SsLedger *ss_ledger;
 
 extern void ss_shared_install_hooks(void);
 extern void ss_shared_lock(bool exclusive);
@@ -114,9 +203,12 @@ extern SsDb *ss_shared_db(Oid oid, bool create);
 extern SsDb *ss_shared_my_db(void);
 extern void ss_count(SsCounter counter, uint64 n);
 extern uint64 ss_counter_sum(const SsDb *db, SsCounter counter);
+extern int64 ss_monotonic(void);
 extern void ss_wake_keeper(void);
+extern void ss_wake_pusher(SsDb *db, bool always);
 extern void ss_wake_launcher(void);
 extern void ss_wake_proc(int proc);
+extern bool ss_database_is_free(Oid database);
 extern void ss_shared_init_backend(void);
 
 #endif

@@ -20,6 +20,7 @@
 
 #include "api/args.h"
 #include "api/document.h"
+#include "cache/hot.h"
 #include "rows/change.h"
 #include "shared.h"
 
@@ -126,6 +127,7 @@ session_get(PG_FUNCTION_ARGS)
 	if (found)
 	{
 		ss_session_slide(&target, &row, GetCurrentTimestamp());
+		ss_hot_read(&target.key, &target.policy);
 		result = hand_out(&acting, row.data, false, -1);
 	}
 	ss_home_leave(&acting);
@@ -151,6 +153,7 @@ session_fetch(PG_FUNCTION_ARGS)
 		bool nulls[9] = {false};
 
 		ss_session_slide(&target, &row, GetCurrentTimestamp());
+		ss_hot_read(&target.key, &target.policy);
 		values[0] = target.ns;
 		values[1] = target.id;
 		values[2] = row.data;

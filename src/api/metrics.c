@@ -38,6 +38,12 @@ static const struct
 	[SS_ERROR_DEAD] = {"errors_dead", "Writes to a dead id (SST10)."},
 	[SS_ERROR_QUOTA] = {"errors_quota", "Sessions refused by a quota (53400)."},
 	[SS_ERROR_DENIED] = {"errors_denied", "Callers that were not allowed (42501)."},
+	[SS_FENCED] = {"fenced", "Commits that waited at the fence."},
+	[SS_FENCE_MICROSECONDS] = {"fence_microseconds", "How long they waited, together."},
+	[SS_FENCE_EXPIRED] = {"fence_expired", "Of these, who waited for the end of the lease."},
+	[SS_UNLISTED] = {"unlisted",
+					 "Transactions too large for the ledger, after which all is flushed."},
+	[SS_WANTED] = {"wanted", "Reads by SQL that offered a session to the cache."},
 	[SS_ERROR_TOO_LARGE] = {"errors_too_large", "Documents over max_bytes (54000)."},
 };
 

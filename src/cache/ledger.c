@@ -465,6 +465,19 @@ ss_ledger_look(SsLedger *ledger, int32_t slot, SsLedgerView *view)
 	ss_ledger_unlock(partition);
 }
 
+/* Is a key in the ledger, in doubt or about to be looked at? */
+bool
+ss_ledger_has(SsLedger *ledger, const SsKey *key, uint32_t hash)
+{
+	int partition = hash % SS_LEDGER_PARTITIONS;
+	bool has;
+
+	ss_ledger_lock(partition);
+	has = find(ledger, key, hash) != SS_NO_SLOT;
+	ss_ledger_unlock(partition);
+	return has;
+}
+
 /*
  * Redis has what was committed when the key had this generation.  Done with it, unless
  * something happened since; true when it left the ledger.

@@ -218,6 +218,7 @@ begin_flush(SsProto *p)
 {
 	to_stage(p, SS_STAGE_FLUSH);
 	p->flush_wanted = false;
+	p->partial = false;
 	p->flush_dropped = false;
 	p->flush_cursor = 0;
 	p->flush_covers = p->begun;
@@ -226,9 +227,29 @@ begin_flush(SsProto *p)
 	p->counts.flushes++;
 }
 
+/*
+ * Flush the keys of one prefix, because somebody asks for it: no copy is wrong, so the
+ * lease stays, and what the ledger knows.
+ */
+static void
+begin_partial_flush(SsProto *p)
+{
+	to_stage(p, SS_STAGE_FLUSH);
+	p->partial_wanted = false;
+	p->partial = p->flush_dropped = true;
+	p->flush_cursor = 0;
+	p->removed = 0;
+}
+
 static void
 end_flush(SsProto *p, int64_t now)
 {
+	if (p->partial)
+	{
+		p->partial = false;
+		to_stage(p, SS_STAGE_RUN);
+		return;
+	}
 	ss_work_flushed(p, now);
 	p->covered = p->flush_covers;
 	if (p->covered == p->begun && p->flush_ticket > p->control->passed)
@@ -275,6 +296,11 @@ run(SsProto *p, int64_t now)
 	if (p->flush_wanted || p->begun != p->covered)
 	{
 		begin_flush(p);
+		return flush(p, now);
+	}
+	if (p->partial_wanted)
+	{
+		begin_partial_flush(p);
 		return flush(p, now);
 	}
 	p->deleting = ss_work_take_deletes(p, delete_first(p, now)) > 0;
@@ -384,6 +410,19 @@ ss_proto_connected(SsProto *p, int64_t now)
 	(void) now;
 }
 
+/* A flush was cut short. */
+static void
+flush_again(SsProto *p)
+{
+	if (p->stage != SS_STAGE_FLUSH)
+		return;
+	if (p->partial)
+		p->partial_wanted = true;
+	else
+		p->flush_wanted = true;
+	p->partial = false;
+}
+
 /*
  * No connection, no answer, or one that makes no sense.  The request may have been carried
  * out, or may be yet, until its deadline.
@@ -403,8 +442,7 @@ ss_proto_failed(SsProto *p, int64_t now)
 	}
 	if (p->ready || p->reading || (p->busy && p->request.kind == SS_REQUEST_BATCH))
 		ss_work_restore(p, 0, now);
-	if (p->stage == SS_STAGE_FLUSH)
-		p->flush_wanted = true;
+	flush_again(p);
 	p->busy = p->ready = p->reading = p->connected = false;
 	to_stage(p, SS_STAGE_PROBE);
 	p->failures++;
@@ -568,8 +606,7 @@ ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now)
 			return; /* by the clock just seen, the next will not be */
 		}
 		p->counts.lost++;
-		if (p->stage == SS_STAGE_FLUSH)
-			p->flush_wanted = true;
+		flush_again(p);
 		to_stage(p, SS_STAGE_PROBE);
 		return;
 	}
@@ -652,11 +689,19 @@ ss_proto_flush(SsProto *p)
 	p->flush_wanted = true;
 }
 
+/* Delete the keys of some prefix, soon: whoever carries out the flush knows which. */
+void
+ss_proto_flush_partly(SsProto *p)
+{
+	p->partial_wanted = true;
+}
+
 /* Is a flush asked for, or under way? */
 bool
 ss_proto_flushing(const SsProto *p)
 {
-	return p->flush_wanted || p->stage == SS_STAGE_FLUSH || p->stage == SS_STAGE_CLAIM;
+	return p->flush_wanted || p->partial_wanted || p->stage == SS_STAGE_FLUSH ||
+		   p->stage == SS_STAGE_CLAIM;
 }
 
 /* Take over from whoever owns this Redis. */

@@ -224,9 +224,11 @@ typedef struct SsProto
 	bool deleting; /* the batch deletes, whatever the rows say */
 	bool leaving;
 	bool flush_wanted;
-	bool claimed;    /* at least once */
-	bool superseded; /* a later timeline was seen: never claim by ourselves again */
-	bool yielded;    /* refused, and not claimed since */
+	bool partial_wanted; /* a flush of some prefix */
+	bool partial;        /* which is under way */
+	bool claimed;        /* at least once */
+	bool superseded;     /* a later timeline was seen: never claim by ourselves again */
+	bool yielded;        /* refused, and not claimed since */
 	bool was_suspended;
 	int64_t guard_seen_at;
 	bool unreadable;
@@ -284,6 +286,7 @@ extern void ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now);
 extern void ss_proto_rows(SsProto *p, int64_t now);
 extern void ss_proto_unreadable(SsProto *p, int64_t now);
 extern void ss_proto_flush(SsProto *p);
+extern void ss_proto_flush_partly(SsProto *p);
 extern void ss_proto_takeover(SsProto *p, int64_t now);
 extern void ss_proto_reconnect(SsProto *p, int64_t now);
 extern void ss_proto_leave(SsProto *p);

@@ -94,6 +94,10 @@ built_in(SsPolicy *policy)
 	policy->max_bytes = 8 * 1024 * 1024;
 	policy->evict = true;
 	policy->sliding = true;
+	policy->cache = SS_CACHE_HOT;
+	policy->cache_ttl = SS_DEFAULT_CACHE_TTL;
+	policy->hot_uses = 1;
+	strlcpy(policy->prefix, SS_DEFAULT_PREFIX, sizeof(policy->prefix));
 	policy->nroles = -1;
 }
 
@@ -107,6 +111,14 @@ duration(Datum value)
 	if (ss_duration(span->month, span->day, span->time, 0, PG_INT64_MAX, &result) != SS_DURATION_OK)
 		return SS_TTL_MIN;
 	return result;
+}
+
+static SsCaching
+caching(const char *name)
+{
+	return strcmp(name, "off") == 0   ? SS_CACHE_OFF
+		   : strcmp(name, "all") == 0 ? SS_CACHE_ALL
+									  : SS_CACHE_HOT;
 }
 
 /* Translate a row of session_namespaces. */
@@ -128,6 +140,14 @@ from_row(SsPolicy *policy, HeapTuple tuple, TupleDesc desc)
 	policy->sliding = DatumGetBool(values[NS_SLIDING]);
 	policy->audit = DatumGetBool(values[NS_AUDIT]);
 	policy->owner_isolation = DatumGetBool(values[NS_OWNER_ISOLATION]);
+	policy->cache = caching(TextDatumGetCString(values[NS_CACHE]));
+	policy->cache_ttl = duration(values[NS_CACHE_TTL]);
+	policy->hot_uses = DatumGetInt32(values[NS_HOT_USES]);
+	policy->hash_keys = DatumGetBool(values[NS_HASH_KEYS]);
+	/* what hides owners from each other in SQL must not show all of them in Redis */
+	if (policy->owner_isolation && !policy->hash_keys)
+		policy->cache = SS_CACHE_OFF;
+	strlcpy(policy->prefix, TextDatumGetCString(values[NS_KEY_PREFIX]), sizeof(policy->prefix));
 	policy->nroles = -1;
 	if (!nulls[NS_ALLOWED_ROLES])
 	{

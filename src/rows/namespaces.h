@@ -10,7 +10,18 @@
 #define SS_DEFAULT_NAMESPACE "default"
 #define SS_DEFAULT_PREFIX "session:"
 #define SS_DEFAULT_TTL (INT64CONST(3600) * USECS_PER_SEC)
+#define SS_DEFAULT_CACHE_TTL (INT64CONST(300) * USECS_PER_SEC)
 #define SS_DEFAULT_EVENTS_KEEP (INT64CONST(30) * USECS_PER_DAY)
+
+/* The longest key_prefix. */
+#define SS_PREFIX_MAX 100
+
+typedef enum SsCaching
+{
+	SS_CACHE_OFF,
+	SS_CACHE_HOT,
+	SS_CACHE_ALL
+} SsCaching;
 
 /* What a row of session_namespaces says, ready for use. */
 typedef struct SsPolicy
@@ -25,6 +36,11 @@ typedef struct SsPolicy
 	bool sliding;
 	bool audit;
 	bool owner_isolation;
+	SsCaching cache;
+	bool hash_keys;
+	int64 cache_ttl;
+	int32 hot_uses;
+	char prefix[SS_PREFIX_MAX + 1];
 	/* who may: memo of the last role asked about */
 	int nroles; /* -1: whoever may execute */
 	NameData *roles;

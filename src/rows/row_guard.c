@@ -29,40 +29,21 @@
 #include "rows/home.h"
 #include "rows/names.h"
 #include "rows/namespaces.h"
+#include "rows/row.h"
 #include "rows/sessions.h"
 
 PG_FUNCTION_INFO_V1(session_row_guard);
-
-/* Attribute numbers; the install script has the same order. */
-enum
-{
-	ROW_CREATED_AT = 1,
-	ROW_CHECK_AT,
-	ROW_TTL,
-	ROW_NAMESPACE,
-	ROW_SESSION_ID,
-	ROW_OWNER_ID,
-	ROW_LAST_SEQ,
-	ROW_MESSAGE_COUNT,
-	ROW_VERSION,
-	ROW_UPDATED_AT,
-	ROW_EXPIRES_AT,
-	ROW_SESSION_DATA,
-	ROW_HISTORY_ID,
-	ROW_DEAD_UNTIL,
-	ROW_ATTRS = ROW_DEAD_UNTIL
-};
 
 /* One version of a row, as far as it has been looked at. */
 typedef struct Tuple
 {
 	HeapTuple tuple;
 	TupleDesc desc;
-	Datum values[ROW_ATTRS + 1];
-	bool nulls[ROW_ATTRS + 1];
+	Datum values[SS_ROW_ATTRS + 1];
+	bool nulls[SS_ROW_ATTRS + 1];
 	/* what the guard replaces */
 	int nchanged;
-	int changed[ROW_ATTRS];
+	int changed[SS_ROW_ATTRS];
 } Tuple;
 
 /* The columns before session_data are cheap to reach, and all are needed. */
@@ -72,7 +53,7 @@ open_tuple(Tuple *t, HeapTuple tuple, TupleDesc desc)
 	t->tuple = tuple;
 	t->desc = desc;
 	t->nchanged = 0;
-	for (int i = 1; i <= ROW_ATTRS; i++)
+	for (int i = 1; i <= SS_ROW_ATTRS; i++)
 		t->values[i] = heap_getattr(tuple, i, desc, &t->nulls[i]);
 }
 
@@ -90,8 +71,8 @@ replace(Tuple *t, int column, Datum value)
 static HeapTuple
 close_tuple(Tuple *t)
 {
-	Datum values[ROW_ATTRS];
-	bool nulls[ROW_ATTRS];
+	Datum values[SS_ROW_ATTRS];
+	bool nulls[SS_ROW_ATTRS];
 
 	if (t->nchanged == 0)
 		return t->tuple;
@@ -134,16 +115,16 @@ check_name(const Tuple *old, const Tuple *new, int column, const char *what, int
 static void
 check_names(const Tuple *old, const Tuple *new)
 {
-	check_name(old, new, ROW_NAMESPACE, "namespace", SS_NAMESPACE_MAX);
-	check_name(old, new, ROW_SESSION_ID, "session_id", SS_NAME_MAX);
-	check_name(old, new, ROW_OWNER_ID, "owner_id", SS_NAME_MAX);
+	check_name(old, new, SS_ROW_NAMESPACE, "namespace", SS_NAMESPACE_MAX);
+	check_name(old, new, SS_ROW_SESSION_ID, "session_id", SS_NAME_MAX);
+	check_name(old, new, SS_ROW_OWNER_ID, "owner_id", SS_NAME_MAX);
 }
 
 /* The ttl in microseconds, refused when it is none. */
 static int64
 check_ttl(const Tuple *t)
 {
-	Interval *span = DatumGetIntervalP(t->values[ROW_TTL]);
+	Interval *span = DatumGetIntervalP(t->values[SS_ROW_TTL]);
 	int64 ttl = 0;
 
 	if (ss_duration(span->month, span->day, span->time, SS_TTL_MIN, SS_TTL_MAX, &ttl) !=
@@ -164,31 +145,32 @@ fill_in(Tuple *t)
 
 	policy.ttl = SS_DEFAULT_TTL;
 	policy.max_lifetime = SS_NO_LIMIT;
-	if (!t->nulls[ROW_NAMESPACE] && (t->nulls[ROW_TTL] || t->nulls[ROW_EXPIRES_AT]))
+	if (!t->nulls[SS_ROW_NAMESPACE] && (t->nulls[SS_ROW_TTL] || t->nulls[SS_ROW_EXPIRES_AT]))
 	{
-		text *name = DatumGetTextPP(t->values[ROW_NAMESPACE]);
+		text *name = DatumGetTextPP(t->values[SS_ROW_NAMESPACE]);
 
 		(void) ss_ns_find(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name), &policy);
 	}
-	if (t->nulls[ROW_TTL])
-		replace(t, ROW_TTL, IntervalPGetDatum(ss_make_interval(policy.ttl)));
-	if (t->nulls[ROW_EXPIRES_AT])
+	if (t->nulls[SS_ROW_TTL])
+		replace(t, SS_ROW_TTL, IntervalPGetDatum(ss_make_interval(policy.ttl)));
+	if (t->nulls[SS_ROW_EXPIRES_AT])
 	{
-		TimestampTz created = t->nulls[ROW_CREATED_AT]
+		TimestampTz created = t->nulls[SS_ROW_CREATED_AT]
 								  ? now
-								  : DatumGetTimestampTz(t->values[ROW_CREATED_AT]);
+								  : DatumGetTimestampTz(t->values[SS_ROW_CREATED_AT]);
 
-		replace(t, ROW_EXPIRES_AT,
+		replace(t, SS_ROW_EXPIRES_AT,
 				TimestampTzGetDatum(ss_expiry(now, check_ttl(t), created, policy.max_lifetime)));
 	}
-	if (t->nulls[ROW_UPDATED_AT])
-		replace(t, ROW_UPDATED_AT,
-				t->nulls[ROW_CREATED_AT] ? TimestampTzGetDatum(now) : t->values[ROW_CREATED_AT]);
-	if (t->nulls[ROW_CHECK_AT])
-		replace(t, ROW_CHECK_AT, t->values[ROW_EXPIRES_AT]);
+	if (t->nulls[SS_ROW_UPDATED_AT])
+		replace(t, SS_ROW_UPDATED_AT,
+				t->nulls[SS_ROW_CREATED_AT] ? TimestampTzGetDatum(now)
+											: t->values[SS_ROW_CREATED_AT]);
+	if (t->nulls[SS_ROW_CHECK_AT])
+		replace(t, SS_ROW_CHECK_AT, t->values[SS_ROW_EXPIRES_AT]);
 	/* versions count from 1: 0 and below have other meanings in if_version */
-	if (!t->nulls[ROW_VERSION] && DatumGetInt64(t->values[ROW_VERSION]) < 1)
-		replace(t, ROW_VERSION, Int64GetDatum(1));
+	if (!t->nulls[SS_ROW_VERSION] && DatumGetInt64(t->values[SS_ROW_VERSION]) < 1)
+		replace(t, SS_ROW_VERSION, Int64GetDatum(1));
 }
 
 /* expires_at is finite, and check_at not later than the end of the row. */
@@ -199,46 +181,46 @@ check_times(Tuple *t)
 	TimestampTz check_at;
 	TimestampTz lowered;
 
-	if (t->nulls[ROW_EXPIRES_AT] || t->nulls[ROW_CREATED_AT])
+	if (t->nulls[SS_ROW_EXPIRES_AT] || t->nulls[SS_ROW_CREATED_AT])
 		return;
-	expires_at = DatumGetTimestampTz(t->values[ROW_EXPIRES_AT]);
+	expires_at = DatumGetTimestampTz(t->values[SS_ROW_EXPIRES_AT]);
 	if (TIMESTAMP_NOT_FINITE(expires_at) ||
-		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->values[ROW_CREATED_AT])) ||
-		(!t->nulls[ROW_DEAD_UNTIL] &&
-		 TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->values[ROW_DEAD_UNTIL]))))
+		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->values[SS_ROW_CREATED_AT])) ||
+		(!t->nulls[SS_ROW_DEAD_UNTIL] &&
+		 TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->values[SS_ROW_DEAD_UNTIL]))))
 		ereport(ERROR,
 				(errcode(ERRCODE_CHECK_VIOLATION), errmsg("times of a session must be finite"),
 				 errhint("Give a far date instead of infinity.")));
-	if (t->nulls[ROW_CHECK_AT])
-		replace(t, ROW_CHECK_AT, TimestampTzGetDatum(expires_at));
-	check_at = DatumGetTimestampTz(t->values[ROW_CHECK_AT]);
+	if (t->nulls[SS_ROW_CHECK_AT])
+		replace(t, SS_ROW_CHECK_AT, TimestampTzGetDatum(expires_at));
+	check_at = DatumGetTimestampTz(t->values[SS_ROW_CHECK_AT]);
 	lowered = ss_check_at(check_at, expires_at,
-						  t->nulls[ROW_DEAD_UNTIL]
+						  t->nulls[SS_ROW_DEAD_UNTIL]
 							  ? SS_NEVER
-							  : DatumGetTimestampTz(t->values[ROW_DEAD_UNTIL]));
+							  : DatumGetTimestampTz(t->values[SS_ROW_DEAD_UNTIL]));
 	if (lowered != check_at)
-		replace(t, ROW_CHECK_AT, TimestampTzGetDatum(lowered));
+		replace(t, SS_ROW_CHECK_AT, TimestampTzGetDatum(lowered));
 }
 
 /* Counters only grow, and version counts every change of data or owner. */
 static void
 check_counters(const Tuple *old, Tuple *new)
 {
-	int64 before = DatumGetInt64(old->values[ROW_VERSION]);
+	int64 before = DatumGetInt64(old->values[SS_ROW_VERSION]);
 
-	if (!new->nulls[ROW_VERSION] && DatumGetInt64(new->values[ROW_VERSION]) <= before)
+	if (!new->nulls[SS_ROW_VERSION] && DatumGetInt64(new->values[SS_ROW_VERSION]) <= before)
 	{
-		bool changed = differs(old, new, ROW_SESSION_DATA) || differs(old, new, ROW_OWNER_ID);
+		bool changed = differs(old, new, SS_ROW_SESSION_DATA) || differs(old, new, SS_ROW_OWNER_ID);
 		int64 version = changed ? ss_next_version(before) : before;
 
-		if (DatumGetInt64(new->values[ROW_VERSION]) != version)
-			replace(new, ROW_VERSION, Int64GetDatum(version));
-		if (changed && !differs(old, new, ROW_UPDATED_AT))
-			replace(new, ROW_UPDATED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+		if (DatumGetInt64(new->values[SS_ROW_VERSION]) != version)
+			replace(new, SS_ROW_VERSION, Int64GetDatum(version));
+		if (changed && !differs(old, new, SS_ROW_UPDATED_AT))
+			replace(new, SS_ROW_UPDATED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
 	}
-	if (!new->nulls[ROW_LAST_SEQ] &&
-		DatumGetInt64(new->values[ROW_LAST_SEQ]) < DatumGetInt64(old->values[ROW_LAST_SEQ]))
-		replace(new, ROW_LAST_SEQ, old->values[ROW_LAST_SEQ]);
+	if (!new->nulls[SS_ROW_LAST_SEQ] &&
+		DatumGetInt64(new->values[SS_ROW_LAST_SEQ]) < DatumGetInt64(old->values[SS_ROW_LAST_SEQ]))
+		replace(new, SS_ROW_LAST_SEQ, old->values[SS_ROW_LAST_SEQ]);
 }
 
 Datum
@@ -275,7 +257,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 	open_tuple(&old, trigdata->tg_trigtuple, desc);
 	open_tuple(&new, trigdata->tg_newtuple, desc);
 	check_names(&old, &new);
-	if (!new.nulls[ROW_TTL] && differs(&old, &new, ROW_TTL))
+	if (!new.nulls[SS_ROW_TTL] && differs(&old, &new, SS_ROW_TTL))
 		(void) check_ttl(&new);
 	check_counters(&old, &new);
 	check_times(&new);

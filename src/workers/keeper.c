@@ -343,6 +343,45 @@ run_task(SsTask task)
 	PG_END_TRY();
 }
 
+/*
+ * See to it that there is a pusher when there is a Redis to push to.  When no slot is
+ * free for it, health says so.
+ */
+static void
+look_after_pusher(TimestampTz now)
+{
+	static BackgroundWorkerHandle *handle = NULL;
+	SsCache *cache = &entry->cache;
+	BackgroundWorker worker = {0};
+	MemoryContext old;
+	pid_t pid;
+
+	if (cache->pusher_pid != 0 || cache->retry_at > now || ss_redis_url[0] == '\0')
+		return;
+	if (handle != NULL && GetBackgroundWorkerPid(handle, &pid) == BGWH_NOT_YET_STARTED)
+		return;
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "session_store");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "ss_pusher_main");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "session_store pusher of database %u", MyDatabaseId);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "session_store pusher");
+	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
+	worker.bgw_notify_pid = MyProcPid;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	if (handle != NULL)
+		pfree(handle);
+	handle = NULL;
+	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+		handle = NULL;
+	MemoryContextSwitchTo(old);
+	ss_shared_lock(true);
+	cache->retry_at = now + USECS_PER_SEC;
+	cache->no_slot = handle == NULL;
+	ss_shared_unlock();
+}
+
 /* Others have waited for a worker slot while we had ours: make room. */
 static void
 yield_turn(TimestampTz now)
@@ -441,6 +480,7 @@ ss_keeper_main(Datum arg)
 			if (!ss_database_is_free(MyDatabaseId))
 				leave(SS_DB_WAITING, now + 2 * USECS_PER_SEC);
 			yield_turn(now);
+			look_after_pusher(now);
 		}
 		for (int i = 0; i < SS_TASKS; i++)
 			run_task(i);

@@ -222,24 +222,6 @@ next_to_serve(const Candidate *all, int count, TimestampTz now, int *waiting)
 	return next;
 }
 
-/*
- * Does nobody wait for everybody to leave this database?  While somebody drops, renames
- * or copies it, a keeper must leave, and a new one would wait in a worker slot that
- * others go without.
- */
-bool
-ss_database_is_free(Oid database)
-{
-	LOCKTAG tag;
-	bool free;
-
-	StartTransactionCommand();
-	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, database, 0);
-	free = LockAcquire(&tag, RowExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
-	CommitTransactionCommand();
-	return free;
-}
-
 static bool
 start_keeper(Oid database, BackgroundWorkerHandle **handle)
 {

@@ -6,7 +6,6 @@
 #define SS_WORKERS_H
 
 extern void ss_launcher_register(void);
-extern bool ss_database_is_free(Oid database);
 extern PGDLLEXPORT void ss_launcher_main(Datum arg);
 extern PGDLLEXPORT void ss_keeper_main(Datum arg);
 

@@ -1,0 +1,195 @@
+/*
+ * cache.c
+ *		session_cache_sync, _verify, _flush, _takeover: questions to the pusher.
+ *
+ * Backends never talk to Redis.  They put a question into shared memory, one at a time,
+ * wake the pusher and wait for its answer.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/condition_variable.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "api/args.h"
+#include "compat.h"
+#include "rows/expiry.h"
+#include "rows/namespaces.h"
+#include "shared.h"
+
+PG_FUNCTION_INFO_V1(session_cache_sync);
+PG_FUNCTION_INFO_V1(session_cache_verify);
+PG_FUNCTION_INFO_V1(session_cache_flush);
+PG_FUNCTION_INFO_V1(session_cache_takeover);
+
+/* Redis may be away for a moment; for longer, the caller is told. */
+#define PATIENCE (15 * USECS_PER_SEC)
+#define SAMPLE_MOST 1000000
+
+static SsDb *
+cache_of_this_database(void)
+{
+	SsDb *db = ss_shared_my_db();
+
+	if (db == NULL)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("session_store has no cache here"), errdetail("The library was not preloaded."),
+			 errhint("Set shared_preload_libraries = 'session_store' and restart the server.")));
+	return db;
+}
+
+static void
+no_cache(const SsDb *db)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the cache does not answer"),
+			 errhint("session_health() -> 'cache' says why.")));
+}
+
+/* Wait a little for whatever the pusher may have to tell. */
+static void
+wait_a_little(SsDb *db)
+{
+	ss_wake_pusher(db, true);
+	(void) ConditionVariableTimedSleep(&db->cache.changed, 50, PG_WAIT_EXTENSION);
+}
+
+/* Put a question, and return the answer. */
+static void
+ask(SsDb *db, SsCacheRequest *question)
+{
+	SsCacheRequest *slot = &db->cache.request;
+	int64 patience = ss_monotonic() + PATIENCE;
+	uint64 mine = 0;
+	bool answered = false;
+
+	ConditionVariablePrepareToSleep(&db->cache.changed);
+	while (!answered)
+	{
+		ss_shared_lock(true);
+		if (mine == 0 && slot->asked == slot->answered)
+		{
+			mine = slot->asked + 1;
+			slot->question = question->question;
+			slot->sample = question->sample;
+			strlcpy(slot->ns, question->ns, sizeof(slot->ns));
+			slot->asked = mine;
+		}
+		answered = mine != 0 && slot->answered >= mine;
+		if (answered)
+			memcpy(question->results, slot->results, sizeof(slot->results));
+		else if (db->cache.pusher_pid == 0 || ss_monotonic() > patience)
+		{
+			/* whoever comes next must not wait for us */
+			if (mine != 0)
+				slot->answered = mine;
+			ss_shared_unlock();
+			ConditionVariableCancelSleep();
+			no_cache(db);
+		}
+		ss_shared_unlock();
+		if (!answered)
+			wait_a_little(db);
+	}
+	ConditionVariableCancelSleep();
+}
+
+/*
+ * Wait until Redis has what anybody committed before this call; false after the timeout,
+ * or without a cache.
+ */
+Datum
+session_cache_sync(PG_FUNCTION_ARGS)
+{
+	SsDb *db = ss_shared_my_db();
+	Interval *span;
+	int64 timeout;
+	int64 start = ss_monotonic();
+	int64 lease_until;
+	uint64 ticket;
+	bool synced;
+
+	ss_arg_require(fcinfo, 0, "timeout");
+	span = PG_GETARG_INTERVAL_P(0);
+	if (ss_duration(span->month, span->day, span->time, 0, SS_TTL_MAX, &timeout) != SS_DURATION_OK)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid timeout"),
+						errdetail("It must not be negative, and have no months.")));
+	if (db == NULL || RecoveryInProgress())
+		PG_RETURN_BOOL(false);
+	ticket = ss_ledger_ticket(&db->cache.control, &lease_until);
+	ConditionVariablePrepareToSleep(&db->cache.changed);
+	for (;;)
+	{
+		int64 left = timeout - (ss_monotonic() - start);
+
+		synced = db->cache.control.attached &&
+				 __atomic_load_n(&db->cache.control.synced, __ATOMIC_SEQ_CST) >= ticket;
+		if (synced || left <= 0 || db->cache.pusher_pid == 0)
+			break;
+		ss_wake_pusher(db, false);
+		(void) ConditionVariableTimedSleep(&db->cache.changed, Min(left / 1000 + 1, 100),
+										   PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	PG_RETURN_BOOL(synced);
+}
+
+/* Compare a sample of Redis with the table; what is wrong is put right. */
+Datum
+session_cache_verify(PG_FUNCTION_ARGS)
+{
+	SsDb *db = cache_of_this_database();
+	SsCacheRequest question = {.question = SS_ASK_VERIFY};
+	TupleDesc desc;
+	Datum values[4];
+	bool nulls[4] = {false};
+
+	ss_arg_require(fcinfo, 0, "sample");
+	question.sample = PG_GETARG_INT32(0);
+	if (question.sample < 1 || question.sample > SAMPLE_MOST)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid sample"),
+						errdetail("It must be 1 to %d.", SAMPLE_MOST)));
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	ask(db, &question);
+	for (int i = 0; i < 4; i++)
+		values[i] = Int64GetDatum(question.results[i]);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* Delete the copies of a namespace, or all of ours; how many there were. */
+Datum
+session_cache_flush(PG_FUNCTION_ARGS)
+{
+	SsDb *db = cache_of_this_database();
+	SsCacheRequest question = {.question = SS_ASK_FLUSH};
+
+	if (!PG_ARGISNULL(0))
+	{
+		SsTarget target;
+
+		ss_arg_namespace(fcinfo, 0, &target);
+		strlcpy(question.ns, target.policy.name, sizeof(question.ns));
+	}
+	ask(db, &question);
+	PG_RETURN_INT64(question.results[0]);
+}
+
+/* Make this server the owner of its Redis, whoever was. */
+Datum
+session_cache_takeover(PG_FUNCTION_ARGS)
+{
+	SsDb *db = cache_of_this_database();
+	SsCacheRequest question = {.question = SS_ASK_TAKEOVER};
+
+	ask(db, &question);
+	PG_RETURN_BOOL(true);
+}

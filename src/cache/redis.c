@@ -1,0 +1,371 @@
+/*
+ * redis.c
+ *		A connection to Redis that never blocks longer than it is told to.
+ *
+ * hiredis formats commands and parses answers; the waiting is ours, on the socket and on
+ * the latch at once, with a deadline of our own: a blocking hiredis call cannot be
+ * cancelled, and its timeout begins anew with every signal.
+ *
+ * Memory: a connection is malloc'ed by hiredis and freed by ss_redis_close, an answer by
+ * ss_reply_free.  Should an error be thrown while we wait, whoever owns the connection
+ * (pusher.c) closes it, and with it what was read.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <hiredis/hiredis.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+#include "cache/redis.h"
+#include "cache/tls.h"
+#include "compat.h"
+#include "shared.h"
+
+/* last: it defines a macro by a name that the server's headers use */
+#include <resolv.h>
+
+/* Answers to our commands have a few KB; whoever sends more is no Redis of ours. */
+#define REPLY_MOST (4 * 1024 * 1024)
+
+struct SsRedis
+{
+	redisContext *context;
+	void *tls;
+	size_t read;
+};
+
+#define STRING_OF(x) #x
+#define VERSION_OF(x, y, z) STRING_OF(x) "." STRING_OF(y) "." STRING_OF(z)
+
+const char *
+ss_redis_library(void)
+{
+	return VERSION_OF(HIREDIS_MAJOR, HIREDIS_MINOR, HIREDIS_PATCH);
+}
+
+bool
+ss_redis_has_tls(void)
+{
+	return ss_tls_built;
+}
+
+/*
+ * Wait for the socket, at most until give_up; false then.  Whoever sets our latch is heard
+ * afterwards: the pusher looks at everything once it has its answer.
+ */
+static bool
+wait_for(SsRedis *redis, int events, int64 give_up)
+{
+	for (;;)
+	{
+		int64 rest = give_up - ss_monotonic();
+		int rc;
+
+		CHECK_FOR_INTERRUPTS();
+		if (rest <= 0)
+			return false;
+		rc = WaitLatchOrSocket(MyLatch, events | WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							   redis->context->fd, rest / 1000 + 1, PG_WAIT_EXTENSION);
+		if (rc & events)
+			return true;
+		if (rc & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+	}
+}
+
+static bool
+fail(char *error, size_t size, const char *what)
+{
+	strlcpy(error, what, size);
+	/* what a stranger sends may hold anything */
+	for (char *p = error; *p; p++)
+		if ((unsigned char) *p < 0x20 || (unsigned char) *p >= 0x7f)
+			*p = '?';
+	return false;
+}
+
+static bool
+fail_of_context(SsRedis *redis, char *error, size_t size)
+{
+	return fail(error, size, redis->context->err ? redis->context->errstr : "connection broken");
+}
+
+/* A resolver that does not answer must not keep us for half a minute. */
+static void
+short_resolver(void)
+{
+	static bool done = false;
+
+	if (done)
+		return;
+	done = true;
+	if (res_init() == 0)
+	{
+		_res.retrans = 1;
+		_res.retry = 1;
+	}
+}
+
+/* The connection is made, or will be when the socket can be written. */
+static bool
+finish_connecting(SsRedis *redis, bool tcp, int64 give_up, char *error, size_t size)
+{
+	int status = 0;
+	socklen_t len = sizeof(status);
+	int on = 1;
+
+	if (redis->context->err)
+		return fail_of_context(redis, error, size);
+	/* hiredis 0.14 leaves it to whatever the server may execute */
+	(void) fcntl(redis->context->fd, F_SETFD, FD_CLOEXEC);
+	if (!wait_for(redis, WL_SOCKET_WRITEABLE, give_up))
+		return fail(error, size, "timeout while connecting");
+	if (getsockopt(redis->context->fd, SOL_SOCKET, SO_ERROR, &status, &len) < 0)
+		status = errno;
+	if (status != 0)
+		return fail(error, size, strerror(status));
+	if (tcp)
+	{
+		(void) setsockopt(redis->context->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		(void) setsockopt(redis->context->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	}
+	return true;
+}
+
+/*
+ * Connect; false with a message when that fails.  *out is the caller's to close either
+ * way, and when an error is thrown.
+ */
+bool
+ss_redis_open(SsRedis **out, const SsUrl *url, int64 give_up, char *error, size_t size)
+{
+	SsRedis *redis;
+	bool tcp = url->socket[0] == '\0';
+
+	if (url->tls && !ss_tls_built)
+		return fail(error, size,
+					"rediss:// needs a build with hiredis_ssl, and this one is without");
+	short_resolver();
+	*out = redis = MemoryContextAllocZero(TopMemoryContext, sizeof(SsRedis));
+	redis->context = tcp ? redisConnectNonBlock(url->host, url->port)
+						 : redisConnectUnixNonBlock(url->socket);
+	if (redis->context == NULL)
+		return fail(error, size, "out of memory");
+	return finish_connecting(redis, tcp, give_up, error, size) &&
+		   (!url->tls || ss_tls_start(redis->context, url->host, &redis->tls, error, size));
+}
+
+void
+ss_redis_close(SsRedis *redis)
+{
+	if (redis == NULL)
+		return;
+	if (redis->context != NULL)
+		redisFree(redis->context);
+	ss_tls_end(redis->tls);
+	pfree(redis);
+}
+
+void
+ss_command_reset(SsCommand *command)
+{
+	command->argc = 0;
+}
+
+/* The data is not copied: it must live until the command is queued. */
+void
+ss_command_add(SsCommand *command, const char *data, size_t len)
+{
+	if (command->argc == command->room)
+	{
+		int more = command->room == 0 ? 64 : command->room * 2;
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		if (command->room == 0)
+		{
+			command->argv = palloc(sizeof(char *) * more);
+			command->lengths = palloc(sizeof(size_t) * more);
+		}
+		else
+		{
+			command->argv = repalloc(command->argv, sizeof(char *) * more);
+			command->lengths = repalloc(command->lengths, sizeof(size_t) * more);
+		}
+		command->room = more;
+		MemoryContextSwitchTo(old);
+	}
+	command->argv[command->argc] = data;
+	command->lengths[command->argc++] = len;
+}
+
+void
+ss_command_word(SsCommand *command, const char *word)
+{
+	ss_command_add(command, word, strlen(word));
+}
+
+/* The digits live in the current memory context. */
+void
+ss_command_int(SsCommand *command, int64 value)
+{
+	char *digits = palloc(24);
+
+	snprintf(digits, 24, INT64_FORMAT, value);
+	ss_command_word(command, digits);
+}
+
+/* Put a command into the buffer that the next receive sends. */
+bool
+ss_redis_queue(SsRedis *redis, const SsCommand *command, char *error, size_t size)
+{
+	if (redisAppendCommandArgv(redis->context, command->argc, command->argv, command->lengths) !=
+		REDIS_OK)
+		return fail_of_context(redis, error, size);
+	return true;
+}
+
+/* Send what is queued, and wait for the next answer; NULL with a message. */
+SsRedisReply *
+ss_redis_receive(SsRedis *redis, int64 give_up, char *error, size_t size)
+{
+	void *reply = NULL;
+	int done = 0;
+
+	while (!done)
+	{
+		if (redisBufferWrite(redis->context, &done) != REDIS_OK)
+		{
+			fail_of_context(redis, error, size);
+			return NULL;
+		}
+		if (!done && !wait_for(redis, WL_SOCKET_WRITEABLE, give_up))
+		{
+			fail(error, size, "timeout while sending");
+			return NULL;
+		}
+	}
+	for (;;)
+	{
+		if (redisGetReplyFromReader(redis->context, &reply) != REDIS_OK)
+		{
+			fail_of_context(redis, error, size);
+			return NULL;
+		}
+		if (reply != NULL)
+			return reply;
+		if (redis->context->reader->len - redis->context->reader->pos > REPLY_MOST)
+		{
+			fail(error, size, "an answer is too large to come from the Redis that was asked");
+			return NULL;
+		}
+		if (!ss_tls_pending(redis->tls) && !wait_for(redis, WL_SOCKET_READABLE, give_up))
+		{
+			fail(error, size, "timeout while waiting for an answer");
+			return NULL;
+		}
+		if (redisBufferRead(redis->context) != REDIS_OK)
+		{
+			fail_of_context(redis, error, size);
+			return NULL;
+		}
+	}
+}
+
+/* One command, one answer; an error as answer counts as none. */
+SsRedisReply *
+ss_redis_call(SsRedis *redis, const SsCommand *command, int64 give_up, char *error, size_t size)
+{
+	SsRedisReply *reply;
+
+	if (!ss_redis_queue(redis, command, error, size))
+		return NULL;
+	reply = ss_redis_receive(redis, give_up, error, size);
+	if (reply != NULL && reply->type == REDIS_REPLY_ERROR)
+	{
+		fail(error, size, reply->str);
+		ss_reply_free(reply);
+		return NULL;
+	}
+	return reply;
+}
+
+/* Has the other side hung up?  Asked while nothing is under way. */
+bool
+ss_redis_broken(SsRedis *redis)
+{
+	char byte;
+	ssize_t n = recv(redis->context->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+SsReplyKind
+ss_reply_kind(const SsRedisReply *reply)
+{
+	switch (reply->type)
+	{
+		case REDIS_REPLY_INTEGER:
+			return SS_REPLY_INTEGER;
+		case REDIS_REPLY_STRING:
+		case REDIS_REPLY_STATUS:
+			return SS_REPLY_STRING;
+		case REDIS_REPLY_ARRAY:
+			return SS_REPLY_ARRAY;
+		case REDIS_REPLY_NIL:
+			return SS_REPLY_NIL;
+		case REDIS_REPLY_ERROR:
+			return SS_REPLY_ERROR;
+		default:
+			return SS_REPLY_OTHER;
+	}
+}
+
+/* A number, also one that came as text; -1 for none. */
+int64
+ss_reply_int(const SsRedisReply *reply)
+{
+	if (reply->type == REDIS_REPLY_INTEGER)
+		return reply->integer;
+	if (reply->type == REDIS_REPLY_STRING || reply->type == REDIS_REPLY_STATUS)
+		return strtoll(reply->str, NULL, 10);
+	return -1;
+}
+
+/* A text, or an empty one. */
+const char *
+ss_reply_text(const SsRedisReply *reply, size_t *len)
+{
+	bool text = reply->type == REDIS_REPLY_STRING || reply->type == REDIS_REPLY_STATUS ||
+				reply->type == REDIS_REPLY_ERROR;
+
+	if (len != NULL)
+		*len = text ? (size_t) reply->len : 0;
+	return text ? reply->str : "";
+}
+
+int
+ss_reply_count(const SsRedisReply *reply)
+{
+	return reply->type == REDIS_REPLY_ARRAY ? (int) reply->elements : 0;
+}
+
+const SsRedisReply *
+ss_reply_at(const SsRedisReply *reply, int i)
+{
+	return reply->element[i];
+}
+
+void
+ss_reply_free(SsRedisReply *reply)
+{
+	if (reply != NULL)
+		freeReplyObject(reply);
+}

@@ -1,0 +1,105 @@
+/*
+ * scripts.h
+ *		What Redis is asked to do, in Lua: each request of the protocol is one call, and so
+ *		happens as a whole or not at all.
+ *
+ * KEYS[1] is the lease, KEYS[2] the guard, a hash of: owner (system/database/timeline),
+ * epoch, last (the id of the last batch), and a field p:PREFIX for each prefix that we
+ * ever wrote under.  Times are microseconds of Redis' clock, but those of commands
+ * are milliseconds.
+ *
+ * Every answer begins with a word and the time.
+ */
+#ifndef SS_SCRIPTS_H
+#define SS_SCRIPTS_H
+
+#define SS_LEASE_KEY "session_store:lease"
+#define SS_GUARD_KEY "session_store:guard"
+
+#define LUA_TIME                     \
+	"local t = redis.call('TIME')\n" \
+	"local now = t[1] * 1000000 + t[2]\n"
+
+/* ARGV: deadline, owner, epoch, own id, count and ids of the possible predecessors */
+#define LUA_CHAIN                                                                               \
+	LUA_TIME                                                                                    \
+	"if now > tonumber(ARGV[1]) then return {'LATE', t[1], t[2]} end\n"                         \
+	"local g = redis.call('HMGET', KEYS[2], 'owner', 'epoch', 'last')\n"                        \
+	"local known = ARGV[5] == '0'\n"                                                            \
+	"for i = 6, 5 + ARGV[5] do known = known or g[3] == ARGV[i] end\n"                          \
+	"if g[1] ~= ARGV[2] or g[2] ~= ARGV[3] or not known then return {'LOST', t[1], t[2]} end\n" \
+	"local a = 6 + ARGV[5]\n"
+
+/* {'OK', s, us, leased, guard as a flat list} */
+static const char script_probe[] = LUA_TIME
+	"return {'OK', t[1], t[2], redis.call('EXISTS', KEYS[1]), redis.call('HGETALL', KEYS[2])}";
+
+/* ARGV: deadline, owner, epoch and id as expected (empty: no guard), the same as they shall be, prefixes */
+static const char script_claim[] = LUA_TIME
+	"if now > tonumber(ARGV[1]) then return {'LATE', t[1], t[2]} end\n"
+	"local g = redis.call('HMGET', KEYS[2], 'owner', 'epoch', 'last')\n"
+	"for i = 1, 3 do\n"
+	"  if (g[i] or '') ~= ARGV[i + 1] then return {'LOST', t[1], t[2]} end\n"
+	"end\n"
+	"redis.call('DEL', KEYS[1])\n"
+	"redis.call('HSET', KEYS[2], 'owner', ARGV[5], 'epoch', ARGV[6], 'last', ARGV[7])\n"
+	"for i = 8, #ARGV do redis.call('HSET', KEYS[2], 'p:' .. ARGV[i], '1') end\n"
+	"return {'OK', t[1], t[2]}";
+
+/*
+ * Then ARGV: what becomes of the lease (K, D, or S and until when), and for each further
+ * key D, or E and until when, or S, until when and the value.
+ *
+ * A Redis that is full refuses SET, and would refuse all that follows: such a key is
+ * deleted instead.  The first DEL also counts as a write, after which Redis lets the
+ * small writes of the guard pass.  Answers how many were refused, and which had none
+ * to prolong.
+ */
+static const char script_batch[] = LUA_CHAIN
+	"local missing, refused = {}, 0\n"
+	"local lease = a\n"
+	"a = a + 2\n"
+	"for k = 3, #KEYS do\n"
+	"  local what = ARGV[a]\n"
+	"  if what == 'S' and tonumber(ARGV[a + 1]) * 1000 > now then\n"
+	"    local r = redis.pcall('SET', KEYS[k], ARGV[a + 2], 'PXAT', ARGV[a + 1])\n"
+	"    if r['err'] then\n"
+	"      refused = refused + 1\n"
+	"      redis.call('DEL', KEYS[k])\n"
+	"    end\n"
+	"  elseif what == 'E' then\n"
+	"    if redis.call('PEXPIREAT', KEYS[k], ARGV[a + 1]) == 0 then missing[#missing + 1] = k end\n"
+	"  else\n"
+	"    redis.call('DEL', KEYS[k])\n"
+	"  end\n"
+	"  a = a + (what == 'S' and 3 or what == 'E' and 2 or 1)\n"
+	"end\n"
+	"if ARGV[lease] ~= 'K' then redis.call('DEL', KEYS[1]) end\n"
+	"if refused == 0 and #KEYS == 2 and ARGV[lease] == 'K' then redis.call('DEL', KEYS[2] .. ':none') end\n"
+	"redis.call('HSET', KEYS[2], 'last', ARGV[4])\n"
+	"if ARGV[lease] == 'S' and tonumber(ARGV[lease + 1]) * 1000 > now then\n"
+	"  redis.call('SET', KEYS[1], ARGV[4], 'PXAT', ARGV[lease + 1])\n"
+	"end\n"
+	"return {'OK', t[1], t[2], refused, missing}";
+
+/* Then ARGV: a cursor, how far to look, prefixes.  Answers the next cursor and how many went. */
+static const char script_flush[] = LUA_CHAIN
+	"local r = redis.call('SCAN', ARGV[a], 'COUNT', ARGV[a + 1])\n"
+	"local gone = 0\n"
+	"for _, key in ipairs(r[2]) do\n"
+	"  for i = a + 2, #ARGV do\n"
+	"    if string.sub(key, 1, #ARGV[i]) == ARGV[i] then\n"
+	"      gone = gone + redis.call('UNLINK', key)\n"
+	"      break\n"
+	"    end\n"
+	"  end\n"
+	"end\n"
+	"redis.call('DEL', KEYS[2] .. ':none')\n"
+	"redis.call('HSET', KEYS[2], 'last', ARGV[4])\n"
+	"for i = a + 2, #ARGV do redis.call('HSET', KEYS[2], 'p:' .. ARGV[i], '1') end\n"
+	"return {'OK', t[1], t[2], r[1], gone}";
+
+static const char script_remove[] = LUA_CHAIN "redis.call('DEL', KEYS[1], KEYS[2])\n"
+											  "return {'OK', t[1], t[2]}";
+
+#endif

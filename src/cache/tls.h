@@ -1,0 +1,16 @@
+/*
+ * tls.h
+ *		TLS for redis.c alone, where hiredis_ssl was there at build time.
+ */
+#ifndef SS_TLS_H
+#define SS_TLS_H
+
+struct redisContext;
+
+extern const bool ss_tls_built;
+extern bool ss_tls_start(struct redisContext *context, const char *host, void **tls, char *error,
+						 size_t size);
+extern bool ss_tls_pending(void *tls);
+extern void ss_tls_end(void *tls);
+
+#endif

@@ -1,0 +1,496 @@
+/*
+ * wire.c
+ *		The requests of the protocol, as commands to a real Redis.
+ *
+ * After any failure the connection is closed.  The message in wire->error is fit for a log:
+ * it never holds a key, a document or the password.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "utils/memutils.h"
+
+#include "cache/scripts.h"
+#include "cache/wire.h"
+#include "shared.h"
+
+/* How many keys a step of a flush looks at: about a millisecond's worth. */
+#define FLUSH_STEP 2000
+
+static const struct
+{
+	const char *source;
+} scripts[SS_REQUEST_KINDS] = {
+	[SS_REQUEST_PROBE] = {script_probe},   [SS_REQUEST_CLAIM] = {script_claim},
+	[SS_REQUEST_BATCH] = {script_batch},   [SS_REQUEST_FLUSH] = {script_flush},
+	[SS_REQUEST_REMOVE] = {script_remove},
+};
+
+void
+ss_wire_close(SsWire *wire)
+{
+	SsRedis *redis = wire->redis;
+
+	wire->redis = NULL;
+	ss_redis_close(redis);
+}
+
+static bool
+broken(SsWire *wire)
+{
+	ss_wire_close(wire);
+	return false;
+}
+
+static bool
+nonsense(SsWire *wire)
+{
+	strlcpy(wire->error, "an answer makes no sense: is this a Redis?", sizeof(wire->error));
+	return broken(wire);
+}
+
+void
+ss_prefixes_clear(SsPrefixes *prefixes)
+{
+	for (int i = 0; i < prefixes->count; i++)
+		pfree(prefixes->prefix[i]);
+	prefixes->count = 0;
+}
+
+void
+ss_prefixes_add(SsPrefixes *prefixes, const char *prefix, int len)
+{
+	MemoryContext old;
+
+	for (int i = 0; i < prefixes->count; i++)
+		if (strlen(prefixes->prefix[i]) == len && memcmp(prefixes->prefix[i], prefix, len) == 0)
+			return;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	if (prefixes->count == prefixes->room)
+	{
+		prefixes->room = prefixes->room == 0 ? 16 : prefixes->room * 2;
+		prefixes->prefix = prefixes->prefix == NULL
+							   ? palloc(sizeof(char *) * prefixes->room)
+							   : repalloc(prefixes->prefix, sizeof(char *) * prefixes->room);
+	}
+	prefixes->prefix[prefixes->count++] = pnstrdup(prefix, len);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+command(SsWire *wire, const char *word1, const char *word2)
+{
+	ss_command_reset(&wire->command);
+	ss_command_word(&wire->command, word1);
+	if (word2 != NULL)
+		ss_command_word(&wire->command, word2);
+}
+
+static bool
+queue(SsWire *wire)
+{
+	return ss_redis_queue(wire->redis, &wire->command, wire->error, sizeof(wire->error));
+}
+
+/* The value of a line "name:value" of INFO, or an empty string. */
+static void
+info_line(const char *text, const char *name, char *out, size_t size)
+{
+	const char *at = strstr(text, name);
+	size_t n = 0;
+
+	out[0] = '\0';
+	if (at == NULL)
+		return;
+	for (at += strlen(name); *at > ' ' && *at < 0x7f && n + 1 < size; at++)
+		out[n++] = *at;
+	out[n] = '\0';
+}
+
+/* One queued command's answer; `what` says which in a message.  optional: it may be refused. */
+static bool
+greeted(SsWire *wire, int64 give_up, const char *what, bool optional, SsRedisReply **out)
+{
+	SsRedisReply *reply = ss_redis_receive(wire->redis, give_up, wire->error, sizeof(wire->error));
+	bool refused;
+
+	if (reply == NULL)
+		return false;
+	refused = ss_reply_kind(reply) == SS_REPLY_ERROR;
+	if (refused && !optional)
+	{
+		snprintf(wire->error, sizeof(wire->error), "%s: %.150s", what, ss_reply_text(reply, NULL));
+		ss_reply_free(reply);
+		return false;
+	}
+	if (out != NULL)
+		*out = reply;
+	else
+		ss_reply_free(reply);
+	return true;
+}
+
+/* Log in, choose the database, load the scripts: queued, then answered in the same order. */
+static bool
+greet(SsWire *wire, const SsWireLogin *login, int64 give_up)
+{
+	bool auth = login->password[0] != '\0';
+	SsRedisReply *reply;
+	bool ok = true;
+	char mode[32];
+
+	if (auth)
+	{
+		command(wire, "AUTH", login->url.user[0] ? login->url.user : login->password);
+		if (login->url.user[0])
+			ss_command_word(&wire->command, login->password);
+		ok = queue(wire);
+	}
+	command(wire, "INFO", "server");
+	ok = ok && queue(wire);
+	command(wire, "CLIENT", "SETNAME");
+	ss_command_word(&wire->command, "session_store");
+	ok = ok && queue(wire);
+	command(wire, "SELECT", NULL);
+	ss_command_int(&wire->command, login->database);
+	ok = ok && queue(wire);
+	for (int i = 0; ok && i < SS_REQUEST_KINDS; i++)
+	{
+		command(wire, "SCRIPT", "LOAD");
+		ss_command_word(&wire->command, scripts[i].source);
+		ok = queue(wire);
+	}
+
+	ok = ok && (!auth || greeted(wire, give_up, "AUTH", false, NULL)) &&
+		 greeted(wire, give_up, "INFO", true, &reply);
+	if (!ok)
+		return false;
+	info_line(ss_reply_text(reply, NULL), "redis_mode:", mode, sizeof(mode));
+	if (ss_reply_kind(reply) == SS_REPLY_ERROR &&
+		strncmp(ss_reply_text(reply, NULL), "NOAUTH", 6) == 0)
+	{
+		strlcpy(wire->error, "Redis asks for a password", sizeof(wire->error));
+		ok = false;
+	}
+	ss_reply_free(reply);
+	if (strcmp(mode, "cluster") == 0)
+	{
+		strlcpy(wire->error, "this is a Redis Cluster, which is not supported",
+				sizeof(wire->error));
+		ok = false;
+	}
+	ok = ok && greeted(wire, give_up, "CLIENT SETNAME", true, NULL) &&
+		 greeted(wire, give_up, "SELECT", false, NULL);
+	for (int i = 0; ok && i < SS_REQUEST_KINDS; i++)
+	{
+		ok = greeted(wire, give_up, "SCRIPT LOAD", false, &reply);
+		if (ok)
+		{
+			strlcpy(wire->sha[i], ss_reply_text(reply, NULL), sizeof(wire->sha[i]));
+			ss_reply_free(reply);
+			if (strlen(wire->sha[i]) != 40)
+				return nonsense(wire);
+		}
+	}
+	return ok;
+}
+
+bool
+ss_wire_connect(SsWire *wire, const SsWireLogin *login, int64 give_up)
+{
+	ss_wire_close(wire);
+	if (!ss_redis_open(&wire->redis, &login->url, give_up, wire->error, sizeof(wire->error)) ||
+		!greet(wire, login, give_up))
+		return broken(wire);
+	return true;
+}
+
+static char *
+show_id(const SsBatchId *id)
+{
+	return psprintf("%016llx-%llu", (unsigned long long) id->token,
+					(unsigned long long) id->number);
+}
+
+static char *
+show_owner(const SsOwner *owner)
+{
+	return psprintf("%llu/%u/%u", (unsigned long long) owner->system, owner->database,
+					owner->timeline);
+}
+
+static void
+read_guard(SsWire *wire, const SsRedisReply *list, SsGuard *guard)
+{
+	unsigned long long a;
+	unsigned long long b;
+
+	memset(guard, 0, sizeof(*guard));
+	ss_prefixes_clear(&wire->seen);
+	for (int i = 0; i + 1 < ss_reply_count(list); i += 2)
+	{
+		size_t len;
+		const char *name = ss_reply_text(ss_reply_at(list, i), &len);
+		const char *value = ss_reply_text(ss_reply_at(list, i + 1), NULL);
+
+		guard->present = true;
+		if (strcmp(name, "owner") == 0)
+		{
+			if (sscanf(value, "%llu/%u/%u", &a, &guard->owner.database, &guard->owner.timeline) ==
+				3)
+				guard->owner.system = a;
+		}
+		else if (strcmp(name, "epoch") == 0)
+			guard->epoch = strtoull(value, NULL, 10);
+		else if (strcmp(name, "last") == 0)
+		{
+			if (sscanf(value, "%16llx-%llu", &a, &b) == 2)
+			{
+				guard->last.token = a;
+				guard->last.number = b;
+			}
+		}
+		else if (len > 2 && memcmp(name, "p:", 2) == 0)
+			ss_prefixes_add(&wire->seen, name + 2, len - 2);
+	}
+}
+
+static void
+add_chain(SsCommand *c, const SsProto *p)
+{
+	const SsRequest *r = &p->request;
+
+	ss_command_int(c, r->deadline);
+	ss_command_word(c, show_owner(&p->me));
+	ss_command_int(c, r->epoch);
+	ss_command_word(c, show_id(&r->id));
+	ss_command_int(c, r->nprevious);
+	for (int i = 0; i < r->nprevious; i++)
+		ss_command_word(c, show_id(&r->previous[i]));
+}
+
+static void
+add_claim(SsCommand *c, const SsProto *p, const SsPrefixes *prefixes)
+{
+	const SsRequest *r = &p->request;
+
+	ss_command_int(c, r->deadline);
+	ss_command_word(c, r->expected.present ? show_owner(&r->expected.owner) : "");
+	ss_command_word(c, r->expected.present ? psprintf(UINT64_FORMAT, r->expected.epoch) : "");
+	ss_command_word(c, r->expected.present ? show_id(&r->expected.last) : "");
+	ss_command_word(c, show_owner(&p->me));
+	ss_command_int(c, r->epoch);
+	ss_command_word(c, show_id(&r->id));
+	for (int i = 0; i < prefixes->count; i++)
+		ss_command_word(c, prefixes->prefix[i]);
+}
+
+static int
+add_keys(SsCommand *c, const SsProto *p, const SsPayload *payloads)
+{
+	int n = 0;
+
+	for (int i = 0; i < p->nops; i++)
+		if (p->ops[i].kind != SS_OP_NONE && payloads[i].key != NULL)
+		{
+			ss_command_add(c, payloads[i].key, payloads[i].keylen);
+			n++;
+		}
+	return n;
+}
+
+static void
+add_ops(SsCommand *c, const SsProto *p, const SsPayload *payloads)
+{
+	static const char *const leases[] = {"K", "S", "D"};
+
+	ss_command_word(c, leases[p->request.lease]);
+	ss_command_int(c, p->request.lease_until / 1000);
+	for (int i = 0; i < p->nops; i++)
+	{
+		const SsOp *op = &p->ops[i];
+
+		if (op->kind == SS_OP_NONE || payloads[i].key == NULL)
+			continue;
+		ss_command_word(c, op->kind == SS_OP_SET ? "S" : op->kind == SS_OP_EXPIRE ? "E" : "D");
+		if (op->kind != SS_OP_DELETE)
+			ss_command_int(c, op->expires / 1000);
+		if (op->kind == SS_OP_SET)
+			ss_command_add(c, payloads[i].document, payloads[i].length);
+	}
+}
+
+/* Which copies were not there to be prolonged: by the number of the key, from 3 on. */
+static void
+note_missing(SsProto *p, const SsPayload *payloads, const SsRedisReply *missing)
+{
+	int key = 3;
+	int m = 0;
+
+	for (int i = 0; i < p->nops && m < ss_reply_count(missing); i++)
+	{
+		if (p->ops[i].kind == SS_OP_NONE || payloads[i].key == NULL)
+			continue;
+		if (ss_reply_int(ss_reply_at(missing, m)) == key++)
+		{
+			p->ops[i].missing = true;
+			m++;
+		}
+	}
+}
+
+static bool
+read_reply(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsRedisReply *raw,
+		   SsReply *reply)
+{
+	SsRequestKind kind = p->request.kind;
+	bool longer = kind != SS_REQUEST_CLAIM && kind != SS_REQUEST_REMOVE;
+	const char *word;
+
+	memset(reply, 0, sizeof(*reply));
+	if (ss_reply_count(raw) < 3)
+		return nonsense(wire);
+	word = ss_reply_text(ss_reply_at(raw, 0), NULL);
+	reply->time = ss_reply_int(ss_reply_at(raw, 1)) * INT64CONST(1000000) +
+				  ss_reply_int(ss_reply_at(raw, 2));
+	if (reply->time <= 0)
+		return nonsense(wire);
+	if (strcmp(word, "LATE") == 0)
+		reply->answer = SS_ANSWER_LATE;
+	else if (strcmp(word, "LOST") == 0)
+		reply->answer = SS_ANSWER_LOST;
+	else if (strcmp(word, "OK") != 0 || (longer && ss_reply_count(raw) < 5))
+		return nonsense(wire);
+	else if (kind == SS_REQUEST_PROBE)
+	{
+		read_guard(wire, ss_reply_at(raw, 4), &reply->guard);
+		reply->guard.leased = ss_reply_int(ss_reply_at(raw, 3)) == 1;
+	}
+	else if (kind == SS_REQUEST_FLUSH)
+	{
+		reply->cursor = strtoull(ss_reply_text(ss_reply_at(raw, 3), NULL), NULL, 10);
+		reply->removed = ss_reply_int(ss_reply_at(raw, 4));
+	}
+	else if (kind == SS_REQUEST_BATCH)
+	{
+		wire->refused += Max(ss_reply_int(ss_reply_at(raw, 3)), 0);
+		note_missing(p, payloads, ss_reply_at(raw, 4));
+	}
+	return true;
+}
+
+/*
+ * Carry out p->request.  False, with the connection closed, when there is no answer.
+ * Memory of the current context is used freely.
+ */
+bool
+ss_wire_send(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsPrefixes *prefixes,
+			 SsReply *reply)
+{
+	SsRequestKind kind = p->request.kind;
+	SsCommand *c = &wire->command;
+	SsRedisReply *raw;
+	int count_at;
+	int nkeys = 2;
+	bool ok;
+
+	command(wire, "EVALSHA", wire->sha[kind]);
+	count_at = c->argc;
+	ss_command_word(c, "2");
+	ss_command_word(c, SS_LEASE_KEY);
+	ss_command_word(c, SS_GUARD_KEY);
+	if (kind == SS_REQUEST_BATCH)
+		nkeys += add_keys(c, p, payloads);
+	if (nkeys > 2)
+	{
+		c->argv[count_at] = psprintf("%d", nkeys);
+		c->lengths[count_at] = strlen(c->argv[count_at]);
+	}
+	if (kind == SS_REQUEST_CLAIM)
+		add_claim(c, p, prefixes);
+	else if (kind != SS_REQUEST_PROBE)
+		add_chain(c, p);
+	if (kind == SS_REQUEST_BATCH)
+		add_ops(c, p, payloads);
+	if (kind == SS_REQUEST_FLUSH)
+	{
+		ss_command_word(c, psprintf(UINT64_FORMAT, p->request.cursor));
+		ss_command_int(c, FLUSH_STEP);
+		for (int i = 0; i < prefixes->count; i++)
+			ss_command_word(c, prefixes->prefix[i]);
+	}
+
+	raw = ss_redis_call(wire->redis, c, p->request.give_up, wire->error, sizeof(wire->error));
+	if (raw == NULL)
+		return broken(wire);
+	ok = read_reply(wire, p, payloads, raw, reply);
+	ss_reply_free(raw);
+	return ok;
+}
+
+/* What does Redis tell of itself?  It may refuse to. */
+bool
+ss_wire_info(SsWire *wire, int64 give_up, SsWireInfo *info)
+{
+	SsRedisReply *reply;
+	char number[32];
+
+	command(wire, "INFO", "server");
+	if (!queue(wire))
+		return broken(wire);
+	command(wire, "INFO", "memory");
+	if (!queue(wire) || !greeted(wire, give_up, "INFO", true, &reply))
+		return broken(wire);
+	info_line(ss_reply_text(reply, NULL), "redis_version:", info->version, sizeof(info->version));
+	info_line(ss_reply_text(reply, NULL), "valkey_version:", number, sizeof(number));
+	if (number[0])
+		snprintf(info->version, sizeof(info->version), "valkey %.20s", number);
+	ss_reply_free(reply);
+	if (!greeted(wire, give_up, "INFO", true, &reply))
+		return broken(wire);
+	info_line(ss_reply_text(reply, NULL), "used_memory:", number, sizeof(number));
+	info->memory = strtoll(number, NULL, 10);
+	info_line(ss_reply_text(reply, NULL), "maxmemory:", number, sizeof(number));
+	info->memory_limit = strtoll(number, NULL, 10);
+	info_line(ss_reply_text(reply, NULL), "maxmemory_policy:", info->policy, sizeof(info->policy));
+	ss_reply_free(reply);
+	return true;
+}
+
+/* Some keys, from a cursor on; the answer's second element is their list. */
+bool
+ss_wire_scan(SsWire *wire, int64 give_up, uint64 *cursor, int count, SsRedisReply **reply)
+{
+	command(wire, "SCAN", psprintf(UINT64_FORMAT, *cursor));
+	ss_command_word(&wire->command, "COUNT");
+	ss_command_int(&wire->command, count);
+	*reply = ss_redis_call(wire->redis, &wire->command, give_up, wire->error, sizeof(wire->error));
+	if (*reply == NULL)
+		return broken(wire);
+	if (ss_reply_count(*reply) != 2)
+	{
+		ss_reply_free(*reply);
+		return nonsense(wire);
+	}
+	*cursor = strtoull(ss_reply_text(ss_reply_at(*reply, 0), NULL), NULL, 10);
+	return true;
+}
+
+/* The copies of some keys, in their order; NULL with the connection closed. */
+SsRedisReply *
+ss_wire_mget(SsWire *wire, int64 give_up, const SsPayload *payloads, int n)
+{
+	SsRedisReply *reply;
+
+	command(wire, "MGET", NULL);
+	for (int i = 0; i < n; i++)
+		ss_command_add(&wire->command, payloads[i].key, payloads[i].keylen);
+	reply = ss_redis_call(wire->redis, &wire->command, give_up, wire->error, sizeof(wire->error));
+	if (reply == NULL || ss_reply_count(reply) != n)
+	{
+		ss_reply_free(reply);
+		ss_wire_close(wire);
+		return NULL;
+	}
+	return reply;
+}

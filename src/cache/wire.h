@@ -1,0 +1,65 @@
+/*
+ * wire.h
+ *		The requests of the protocol, as commands to a real Redis.
+ */
+#ifndef SS_WIRE_H
+#define SS_WIRE_H
+
+#include "cache/protocol.h"
+#include "cache/redis.h"
+
+/* What goes along with an operation: the key in Redis (NULL: it has none), the document. */
+typedef struct SsPayload
+{
+	const char *key;
+	int keylen;
+	const char *document;
+	int length;
+} SsPayload;
+
+/* Prefixes of keys that are ours. */
+typedef struct SsPrefixes
+{
+	int count;
+	int room;
+	char **prefix;
+} SsPrefixes;
+
+typedef struct SsWireLogin
+{
+	SsUrl url;
+	char password[SS_URL_PART];
+	int database;
+} SsWireLogin;
+
+/* What a Redis tells of itself. */
+typedef struct SsWireInfo
+{
+	int64 memory;
+	int64 memory_limit;
+	char version[32];
+	char policy[32];
+} SsWireInfo;
+
+typedef struct SsWire
+{
+	SsRedis *redis; /* NULL: not connected */
+	char sha[SS_REQUEST_KINDS][41];
+	SsCommand command;
+	SsPrefixes seen; /* in the guard */
+	uint64 refused;  /* documents, for want of memory */
+	char error[240];
+} SsWire;
+
+extern bool ss_wire_connect(SsWire *wire, const SsWireLogin *login, int64 give_up);
+extern void ss_wire_close(SsWire *wire);
+extern bool ss_wire_send(SsWire *wire, SsProto *p, const SsPayload *payloads,
+						 const SsPrefixes *prefixes, SsReply *reply);
+extern bool ss_wire_info(SsWire *wire, int64 give_up, SsWireInfo *info);
+extern bool ss_wire_scan(SsWire *wire, int64 give_up, uint64 *cursor, int count,
+						 SsRedisReply **reply);
+extern SsRedisReply *ss_wire_mget(SsWire *wire, int64 give_up, const SsPayload *payloads, int n);
+extern void ss_prefixes_add(SsPrefixes *prefixes, const char *prefix, int len);
+extern void ss_prefixes_clear(SsPrefixes *prefixes);
+
+#endif

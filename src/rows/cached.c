@@ -1,0 +1,263 @@
+/*
+ * cached.c
+ *		Rows as the pusher reads them.
+ *
+ * All of it runs in short transactions of the pusher, which are over before it talks to
+ * Redis.  Nothing here waits for a lock: a committer who waits at the fence may hold it.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/toast_internals.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "rows/cached.h"
+#include "rows/expiry.h"
+#include "rows/home.h"
+#include "rows/sessions.h"
+#include "settings.h"
+
+/* Documents of a batch, as text, are at most so many bytes, unless a single one is larger. */
+#define BATCH_BYTES (256 * 1024)
+
+static SsPlan read_plan = {
+	"SELECT k.n, CASE WHEN k.d THEN s.session_data END, s.expires_at, s.created_at, s.ttl,"
+	" s.dead_until"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
+	" WITH ORDINALITY AS k (ns, id, d, n)"
+	" JOIN {sessions} s ON s.namespace {=} k.ns AND s.session_id {=} k.id",
+	3,
+	{TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID}};
+
+static SsPlan policies_plan = {"SELECT name FROM {namespaces}", 0, {InvalidOid}};
+
+static SsPlan prepared_plan = {
+	"SELECT 1 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_prepared_xacts x"
+	" ON l.virtualtransaction {=} ('-1/' {||} x.transaction::pg_catalog.text)"
+	" WHERE l.locktype {=} 'relation' AND l.relation {=} $1"
+	" AND l.mode {<>} ALL (ARRAY['AccessShareLock', 'RowShareLock', 'ShareLock'])"
+	" AND x.database {=} pg_catalog.current_database() LIMIT 1",
+	1,
+	{OIDOID}};
+
+static SsPlan settings_plan = {
+	"SELECT setconfig::pg_catalog.text FROM pg_catalog.pg_db_role_setting"
+	" WHERE setdatabase {=} (SELECT oid FROM pg_catalog.pg_database"
+	" WHERE datname {=} pg_catalog.current_database()) AND setrole {=} 0::pg_catalog.oid",
+	0,
+	{InvalidOid}};
+
+static SsPlan sample_plan = {
+	"SELECT session_id FROM {sessions} WHERE namespace {=} $1 AND session_id {>=} $2"
+	" ORDER BY namespace, session_id LIMIT $3",
+	3,
+	{TEXTOID, TEXTOID, INT8OID}};
+
+static Datum
+text_of(const char *bytes, int len)
+{
+	return PointerGetDatum(cstring_to_text_with_len(bytes, len));
+}
+
+/* How long may a copy of this living row be kept? */
+static int64
+life_of(const SsRow *row, const SsPolicy *policy, TimestampTz now)
+{
+	int64 life = row->ends_at - now;
+
+	if (policy->cache == SS_CACHE_HOT)
+		life = Min(life, policy->cache_ttl);
+	/* its reader misses once in that time, and the miss is the touch */
+	if (policy->sliding)
+		life = Min(life, ss_slack(row->ttl));
+	return life;
+}
+
+/* Append a document as text, unless it is too large. */
+static void
+add_document(SsCachedRow *out, Datum document, int64 most, StringInfo text)
+{
+	Jsonb *json;
+
+	/* as text a document is seldom half of what it is in binary, and never less */
+	if (toast_raw_datum_size(document) / 4 > most)
+	{
+		out->large = true;
+		return;
+	}
+	json = DatumGetJsonbP(document);
+	out->offset = text->len;
+	(void) JsonbToCString(text, &json->root, VARSIZE(json));
+	out->length = text->len - out->offset;
+	if (out->length > most)
+	{
+		text->len = out->offset;
+		out->large = true;
+	}
+	if ((Pointer) json != DatumGetPointer(document))
+		pfree(json);
+}
+
+/* Read rows in the transaction's snapshot; their documents go to the end of `text`. */
+void
+ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
+{
+	Datum *ns = palloc(sizeof(Datum) * n);
+	Datum *ids = palloc(sizeof(Datum) * n);
+	Datum *wanted = palloc(sizeof(Datum) * n);
+	int *which = palloc(sizeof(int) * n);
+	Datum values[3];
+	SsActing acting;
+	uint64 found;
+	int asked = 0;
+
+	ss_home_enter(&acting);
+	for (int i = 0; i < n; i++)
+	{
+		rows[i].alive = rows[i].large = rows[i].later = false;
+		rows[i].length = 0;
+		rows[i].life = 0;
+		if (rows[i].policy == NULL)
+			continue;
+		ns[asked] = text_of(rows[i].key->bytes, rows[i].key->nslen);
+		ids[asked] = text_of(rows[i].key->bytes + rows[i].key->nslen, rows[i].key->idlen);
+		wanted[asked] = BoolGetDatum(rows[i].document);
+		which[asked++] = i;
+	}
+	values[0] = PointerGetDatum(construct_array(ns, asked, TEXTOID, -1, false, TYPALIGN_INT));
+	values[1] = PointerGetDatum(construct_array(ids, asked, TEXTOID, -1, false, TYPALIGN_INT));
+	values[2] = PointerGetDatum(construct_array(wanted, asked, BOOLOID, 1, true, TYPALIGN_CHAR));
+	found = asked == 0 ? 0 : ss_plan_run(&read_plan, values, NULL, SS_PLAN_READ, 0);
+	for (uint64 i = 0; i < found; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		SsCachedRow *out;
+		SsTarget target = {0};
+		SsRow row = {0};
+		Datum document;
+		bool no_document;
+		bool null;
+		TimestampTz now;
+
+		out = &rows[which[DatumGetInt64(SPI_getbinval(tuple, desc, 1, &null)) - 1]];
+		document = SPI_getbinval(tuple, desc, 2, &no_document);
+		row.expires_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &null));
+		row.created_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &null));
+		row.ttl = ss_interval_usec(SPI_getbinval(tuple, desc, 5, &null));
+		row.dead_until = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 6, &null));
+		if (null)
+			row.dead_until = SS_NEVER;
+		target.key = *out->key;
+		target.policy.max_lifetime = out->policy->max_lifetime;
+		now = GetCurrentTimestamp();
+		ss_row_judge(&row, &target, now);
+		out->life = row.ends_at - now;
+		if (row.state != SS_ALIVE)
+			continue;
+		if (text->len >= BATCH_BYTES)
+		{
+			out->later = true;
+			continue;
+		}
+		out->alive = true;
+		out->life = life_of(&row, out->policy, now);
+		if (out->document && !no_document)
+			add_document(out, document, most, text);
+	}
+	ss_home_leave(&acting);
+}
+
+/* The policies of all namespaces, in the current memory context; "default" is always there. */
+SsPolicy *
+ss_cached_policies(int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	SsPolicy *policies;
+	SsActing acting;
+	bool have_default = false;
+	uint64 n;
+
+	ss_home_enter(&acting);
+	n = ss_plan_run(&policies_plan, NULL, NULL, SS_PLAN_READ, 0);
+	policies = MemoryContextAllocZero(context, sizeof(SsPolicy) * (n + 1));
+	*count = 0;
+	for (uint64 i = 0; i < n; i++)
+	{
+		char *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+
+		if (ss_ns_find(name, strlen(name), &policies[*count]))
+			(*count)++;
+		have_default = have_default || strcmp(name, SS_DEFAULT_NAMESPACE) == 0;
+	}
+	if (!have_default &&
+		ss_ns_find(SS_DEFAULT_NAMESPACE, strlen(SS_DEFAULT_NAMESPACE), &policies[*count]))
+		(*count)++;
+	ss_home_leave(&acting);
+	return policies;
+}
+
+/*
+ * Is there a prepared transaction that may have changed sessions?  Nobody hears of its
+ * commit.  (Refused while there is a cache; one may be older.)
+ */
+bool
+ss_cached_prepared(void)
+{
+	SsActing acting;
+	SsHome home;
+	Datum values[1];
+	bool found;
+
+	ss_home_get(&home);
+	values[0] = ObjectIdGetDatum(home.sessions);
+	ss_home_enter(&acting);
+	found = ss_plan_run(&prepared_plan, values, NULL, SS_PLAN_READ, 1) > 0;
+	ss_home_leave(&acting);
+	return found;
+}
+
+/* What ALTER DATABASE .. SET has set, as text; to see whether it changed. */
+char *
+ss_cached_settings(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	SsActing acting;
+	char *result = NULL;
+
+	ss_home_enter(&acting);
+	if (ss_plan_run(&settings_plan, NULL, NULL, SS_PLAN_READ, 1) > 0)
+		result = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	result = MemoryContextStrdup(context, result == NULL ? "" : result);
+	ss_home_leave(&acting);
+	return result;
+}
+
+/* Some sessions of a namespace, along its ids from one on. */
+int
+ss_cached_sample(const char *ns, const char *from, int n, SsKey *keys)
+{
+	Datum values[3] = {text_of(ns, strlen(ns)), text_of(from, strlen(from)), Int64GetDatum(n)};
+	SsActing acting;
+	int count = 0;
+	uint64 found;
+
+	ss_home_enter(&acting);
+	found = ss_plan_run(&sample_plan, values, NULL, SS_PLAN_READ, n);
+	for (uint64 i = 0; i < found; i++)
+	{
+		bool null;
+		Datum id = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null);
+
+		if (ss_key_from_datums(&keys[count], values[0], id))
+			count++;
+	}
+	ss_home_leave(&acting);
+	return count;
+}

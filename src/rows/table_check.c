@@ -1,0 +1,145 @@
+/*
+ * table_check.c
+ *		Can a change of our sessions go unnoticed?
+ *
+ * The pusher asks at its start and after each invalidation of the table.  The trigger that
+ * notes changes must be there, fire always, and be the last to touch the row.  Whether
+ * it was so all the time is told by a mark: the table's storage (a rewrite gives it
+ * another) and the row versions of its triggers (so that one switched off and on again in
+ * one transaction shows).
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "common/hashfn.h"
+#include "storage/lmgr.h"
+#include "utils/fmgroids.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/reltrigger.h"
+
+#include "compat.h"
+#include "rows/cached.h"
+#include "rows/home.h"
+
+#define NOTE_TRIGGER "zz_session_change"
+#define TRUNCATE_TRIGGER "zz_session_truncate"
+
+#define NOTE_TYPE                                                                         \
+	(TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | \
+	 TRIGGER_TYPE_DELETE)
+#define TRUNCATE_TYPE (TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_TRUNCATE)
+
+/* A number that any change of the table's triggers changes. */
+static uint64
+mark_of_triggers(Oid relid)
+{
+	Relation rel = table_open(TriggerRelationId, AccessShareLock);
+	uint64 mark = 0;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		uint32 parts[3] = {((Form_pg_trigger) GETSTRUCT(tuple))->oid,
+						   HeapTupleHeaderGetRawXmin(tuple->t_data),
+						   ((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled};
+
+		mark = hash_bytes_extended((unsigned char *) parts, sizeof(parts), mark);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return mark;
+}
+
+/* Is there a trigger of ours of this name that fires always, for all that it must? */
+static bool
+trigger_is_fine(Relation rel, const char *name, int16 type, char *trouble, size_t size)
+{
+	const TriggerDesc *all = rel->trigdesc;
+	const char *table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+												   RelationGetRelationName(rel));
+
+	for (int i = 0; all != NULL && i < all->numtriggers; i++)
+	{
+		const Trigger *trigger = &all->triggers[i];
+
+		if (strcmp(trigger->tgname, name) != 0)
+			continue;
+		if (trigger->tgenabled == TRIGGER_FIRES_ALWAYS && (trigger->tgtype & type) == type &&
+			trigger->tgqual == NULL && trigger->tgnattr == 0)
+			return true;
+		snprintf(trouble, size,
+				 "trigger %s does not fire always: ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", name,
+				 table, name);
+		return false;
+	}
+	snprintf(trouble, size, "trigger %s of %s is missing: reinstall the extension", name, table);
+	return false;
+}
+
+/* A BEFORE ROW trigger that comes after ours could change the key that we noted. */
+static bool
+nobody_comes_after(Relation rel, char *trouble, size_t size)
+{
+	const TriggerDesc *all = rel->trigdesc;
+
+	for (int i = 0; all != NULL && i < all->numtriggers; i++)
+	{
+		const Trigger *trigger = &all->triggers[i];
+
+		if (TRIGGER_FOR_ROW(trigger->tgtype) && TRIGGER_FOR_BEFORE(trigger->tgtype) &&
+			(TRIGGER_FOR_INSERT(trigger->tgtype) || TRIGGER_FOR_UPDATE(trigger->tgtype)) &&
+			trigger->tgenabled != TRIGGER_DISABLED && strcmp(trigger->tgname, NOTE_TRIGGER) > 0)
+		{
+			snprintf(trouble, size,
+					 "trigger %s fires after %s and may change what that noted: give it a name "
+					 "that sorts before",
+					 trigger->tgname, NOTE_TRIGGER);
+			return false;
+		}
+	}
+	if (rel->rd_rel->relhassubclass)
+	{
+		snprintf(trouble, size,
+				 "conversation_sessions has (or had) child tables, whose changes nobody notes; "
+				 "after the last is gone, run ANALYZE on it");
+		return false;
+	}
+	return true;
+}
+
+/* In a transaction, with a snapshot. */
+SsTableState
+ss_cached_check(SsTableMark *mark, char *trouble, size_t size)
+{
+	SsTableState state = SS_TABLES_FINE;
+	SsHome home;
+	Relation rel;
+
+	trouble[0] = '\0';
+	if (!ss_home_find(&home))
+		return SS_TABLES_GONE;
+	if (!ss_home_hold(&home) || !ConditionalLockRelationOid(home.sessions, AccessShareLock) ||
+		!ConditionalLockRelationOid(home.namespaces, AccessShareLock))
+		return SS_TABLES_LOCKED;
+	rel = table_open(home.sessions, NoLock);
+	mark->relation = home.sessions;
+	mark->storage = SsRelationStorage(rel);
+	mark->triggers = mark_of_triggers(home.sessions);
+	if (!trigger_is_fine(rel, NOTE_TRIGGER, NOTE_TYPE, trouble, size) ||
+		!trigger_is_fine(rel, TRUNCATE_TRIGGER, TRUNCATE_TYPE, trouble, size) ||
+		!nobody_comes_after(rel, trouble, size))
+		state = SS_TABLES_BROKEN;
+	table_close(rel, NoLock);
+	return state;
+}
