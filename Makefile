@@ -58,6 +58,8 @@ UNIT_CFLAGS = -std=c99 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined
 unit-check:
 	$(CC) $(UNIT_CFLAGS) -o test/unit/run-expiry test/unit/expiry.c src/rows/expiry.c
 	./test/unit/run-expiry
+	$(CC) $(UNIT_CFLAGS) -o test/unit/run-url test/unit/url.c src/cache/url.c
+	./test/unit/run-url
 
 print-version:
 	@echo $(SS_VERSION)

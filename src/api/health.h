@@ -8,6 +8,9 @@
 #include "utils/timestamp.h"
 
 extern double ss_health_purge_behind(void);
+#include "api/report.h"
+
+extern void ss_health_cache(SsReport *report);
 extern const char *ss_task_name(int task);
 
 #endif

@@ -12,6 +12,7 @@
 #include "api/health.h"
 #include "rows/home.h"
 #include "rows/touches.h"
+#include "settings.h"
 #include "shared.h"
 
 PG_FUNCTION_INFO_V1(session_metrics);
@@ -84,6 +85,15 @@ gauge(StringInfo out, const char *name, const char *help, double value)
 	appendStringInfo(out, "session_store_%s %.15g\n", name, value);
 }
 
+static void
+count(StringInfo out, const char *name, const char *help, uint64 value)
+{
+	char *total = psprintf("%s_total", name);
+
+	head(out, total, help, "counter");
+	appendStringInfo(out, "session_store_%s " UINT64_FORMAT "\n", total, value);
+}
+
 /* A label's value may hold anything but what is escaped here. */
 static char *
 escape_label(const char *value)
@@ -108,12 +118,7 @@ add_counters(StringInfo out)
 	if (db == NULL)
 		return;
 	for (int i = 0; i < SS_COUNTERS; i++)
-	{
-		char *name = psprintf("%s_total", counters[i].name);
-
-		head(out, name, counters[i].help, "counter");
-		appendStringInfo(out, "session_store_%s " UINT64_FORMAT "\n", name, ss_counter_sum(db, i));
-	}
+		count(out, counters[i].name, counters[i].help, ss_counter_sum(db, i));
 }
 
 static void
@@ -168,6 +173,62 @@ add_workers(StringInfo out)
 	gauge(out, "touch_slots_used", "Reads noted and not written.", notes.used);
 }
 
+/* The cache, as its pusher has told. */
+static void
+add_cache(StringInfo out)
+{
+	SsDb *db = ss_shared_my_db();
+	SsCacheReport r = {0};
+	int64 now = ss_monotonic();
+	bool up = false;
+
+	if (db != NULL)
+	{
+		ss_shared_lock(false);
+		r = db->cache.report;
+		up = db->cache.pusher_pid != 0;
+		ss_shared_unlock();
+	}
+	gauge(out, "cache_configured", "1 when a Redis is configured.", ss_redis_url[0] ? 1 : 0);
+	gauge(out, "cache_pusher_up", "1 while the pusher of this database runs.", up ? 1 : 0);
+	gauge(out, "cache_connected", "1 while it is connected to Redis.", r.connected ? 1 : 0);
+	gauge(out, "cache_running", "1 while copies are written and leases granted.",
+		  r.running ? 1 : 0);
+	gauge(out, "cache_using_fallback", "1 while readers get their sessions by SQL.",
+		  r.running ? 0 : 1);
+	gauge(out, "cache_breaker_open", "1 while Redis is not even tried.",
+		  !r.connected && r.failures > 0 ? 1 : 0);
+	gauge(out, "cache_latency_seconds", "How long Redis took for the last request.",
+		  r.latency / 1000000.0);
+	gauge(out, "cache_lease_left_seconds", "What is left of the lease.",
+		  Max(r.lease_end - now, 0) / 1000000.0);
+	gauge(out, "cache_dirty", "Sessions that wait to be written to Redis.", r.dirty);
+	gauge(out, "cache_in_doubt", "Sessions whose transactions are about to end.", r.in_doubt);
+	gauge(out, "cache_oldest_dirty_seconds", "How long the oldest of them has waited.",
+		  r.oldest > 0 ? Max(now - r.oldest, 0) / 1000000.0 : 0);
+	if (ss_ledger != NULL)
+	{
+		gauge(out, "cache_ledger_used", "Keys in the ledger, of the whole server.",
+			  ss_ledger_used(ss_ledger));
+		gauge(out, "cache_ledger_room", "Keys that it has room for.", ss_ledger_room(ss_ledger));
+	}
+	gauge(out, "redis_memory_bytes", "Memory that Redis uses.", r.redis_memory);
+	gauge(out, "redis_memory_limit_bytes", "Its maxmemory; 0 for none.", r.redis_memory_limit);
+	count(out, "cache_reconnects", "Connections made again.", r.connects > 0 ? r.connects - 1 : 0);
+	count(out, "cache_batches", "Batches sent.", r.batches);
+	count(out, "cache_written", "Copies written.", r.sets);
+	count(out, "cache_deleted", "Copies deleted.", r.deletes);
+	count(out, "cache_prolonged", "Copies prolonged.", r.expires);
+	count(out, "cache_late", "Batches that came too late and did nothing.", r.late);
+	count(out, "cache_lost", "Times that Redis had lost something.", r.lost);
+	count(out, "cache_flushes", "Flushes of all copies.", r.flushes);
+	count(out, "cache_takeovers", "Takeovers from another server.", r.takeovers);
+	count(out, "cache_too_large", "Documents over cache_max_bytes.", r.too_large);
+	count(out, "cache_refused_for_memory", "Documents that Redis had no room for.", r.no_room);
+	count(out, "cache_verified", "Copies compared with the table.", r.verified);
+	count(out, "cache_divergence", "Copies that differed.", r.divergent);
+}
+
 Datum
 session_metrics(PG_FUNCTION_ARGS)
 {
@@ -180,6 +241,7 @@ session_metrics(PG_FUNCTION_ARGS)
 	if (ss_shared != NULL)
 		add_workers(&out);
 	add_counters(&out);
+	add_cache(&out);
 	add_samples(&out);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
 }

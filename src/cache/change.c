@@ -61,8 +61,6 @@ typedef struct Note
 	SsKey key;
 } Note;
 
-bool ss_unfenced = false;
-
 static Note *notes = NULL;
 static int nnotes = 0;
 static int room = 0;

@@ -439,9 +439,6 @@ send_request(void)
 	SsCache *cache = &pusher.db->cache;
 	SsReply reply;
 	int64 sent = ss_monotonic();
-	uint64 passed = cache->control.passed;
-	uint64 synced = cache->control.synced;
-	int64 lease = cache->control.lease_until;
 
 	if (proto->request.kind == SS_REQUEST_BATCH && proto->nops > 0 && proto->deleting)
 		make_keys();
@@ -456,9 +453,6 @@ send_request(void)
 	ss_proto_reply(proto, &reply, ss_monotonic());
 	cache->report.latency = ss_monotonic() - sent;
 	cache->token = proto->token;
-	if (passed != cache->control.passed || synced != cache->control.synced ||
-		lease > cache->control.lease_until)
-		ConditionVariableBroadcast(&cache->changed);
 	if (proto->stage == SS_STAGE_RUN && shown[0] != '\0')
 	{
 		ereport(LOG, (errmsg("session_store: the cache is back"),
@@ -775,12 +769,24 @@ nap(int64 now)
 	ResetLatch(MyLatch);
 }
 
+/* Those who wait, at the fence or for what they asked, may look again if there is news. */
+static void
+tell_waiters(const SsControl *before)
+{
+	SsCache *cache = &pusher.db->cache;
+
+	if (before->passed != cache->control.passed || before->synced != cache->control.synced ||
+		before->lease_until > cache->control.lease_until)
+		ConditionVariableBroadcast(&cache->changed);
+}
+
 /* One step of the protocol. */
 static void
 step(int64 now)
 {
 	SsCache *cache = &pusher.db->cache;
 	SsProto *proto = &pusher.proto;
+	SsControl before = cache->control;
 
 	if (proto->connected && proto->stage != SS_STAGE_RUN && ss_redis_broken(pusher.wire.redis))
 	{
@@ -803,6 +809,7 @@ step(int64 now)
 		case SS_DO_WAIT:
 			if (cache->idle)
 			{
+				tell_waiters(&before);
 				odd_jobs(now);
 				nap(now);
 			}
@@ -814,6 +821,7 @@ step(int64 now)
 			}
 			break;
 	}
+	tell_waiters(&before);
 }
 
 static void

@@ -35,6 +35,8 @@
 #include "rows/home.h"
 #include "rows/shape.h"
 
+bool ss_unfenced = false; /* an error leaves it to cache/change.c, at the end of the transaction */
+
 static SsHome current;
 static bool current_valid = false;
 static uint64 identity = 1;      /* changes when the tables become others */

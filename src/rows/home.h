@@ -59,6 +59,9 @@ extern void ss_home_leave(SsActing *acting);
 extern uint64 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode,
 						  long limit);
 
+/* True while rows end that no commit needs to wait for: by the purge, or by a quota. */
+extern bool ss_unfenced;
+
 /* Called with the oid of a table of ours (or 0 for all) whose cache entry fell. */
 typedef void (*SsHomeHook)(Oid relid);
 extern void ss_home_on_invalidation(SsHomeHook hook);

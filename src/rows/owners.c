@@ -187,6 +187,7 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner)
 	Datum values[5];
 	int64 excess;
 	uint64 found;
+	uint64 evicted;
 	Datum ids;
 
 	if (limit == 0)
@@ -213,7 +214,10 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner)
 	ids = result_to_array(found);
 	values[1] = IntervalPGetDatum(ss_make_interval(target->policy.tombstone));
 	values[2] = ids;
-	if (ss_plan_run(&evict_plan, values, NULL, SS_PLAN_LATEST, 0) != found)
+	ss_unfenced = true;
+	evicted = ss_plan_run(&evict_plan, values, NULL, SS_PLAN_LATEST, 0);
+	ss_unfenced = false;
+	if (evicted != found)
 		elog(ERROR, "a locked session was not evicted");
 	ss_events_of(target, ids, owner, false, "evicted");
 	ss_count(SS_EVICTED, found);

@@ -133,11 +133,15 @@ static void
 remove_dead(Batch *batch, Oid actor)
 {
 	Datum values[1];
+	uint64 removed;
 	bool *no_nulls = palloc0(sizeof(bool) * Max(batch->nevents, 1));
 
 	values[0] = PointerGetDatum(construct_array(batch->dead, batch->ndead, TIDOID,
 												sizeof(ItemPointerData), false, TYPALIGN_SHORT));
-	if (ss_plan_run(&remove_plan, values, NULL, SS_PLAN_WRITE, 0) != batch->ndead)
+	ss_unfenced = true;
+	removed = ss_plan_run(&remove_plan, values, NULL, SS_PLAN_WRITE, 0);
+	ss_unfenced = false;
+	if (removed != batch->ndead)
 		elog(ERROR, "a locked session row was not removed");
 	if (batch->nevents > 0)
 		ss_events_expired(text_array(batch->event_ns, no_nulls, batch->nevents),

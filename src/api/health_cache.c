@@ -1,0 +1,144 @@
+/*
+ * health_cache.c
+ *		What session_health() says of the cache.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "api/health.h"
+#include "cache/redis.h"
+#include "settings.h"
+#include "shared.h"
+
+/* An eviction policy that keeps to keys with an expiry, as ours all have; or none at all. */
+static bool
+policy_is_right(const char *policy)
+{
+	return policy[0] == '\0' || strncmp(policy, "volatile-", 9) == 0 ||
+		   strncmp(policy, "allkeys-", 8) == 0;
+}
+
+static void
+add_connection(SsReport *report, const SsCacheReport *r, int64 now)
+{
+	ss_add_text(report, "redis", r->where[0] ? r->where : NULL);
+	ss_add_text(report, "state", r->state[0] ? r->state : "off");
+	ss_add_bool(report, "connected", r->connected);
+	ss_add_bool(report, "running", r->running);
+	ss_add_key(report, "latency_ms");
+	if (r->connected)
+		appendStringInfo(&report->json, "%.3f", r->latency / 1000.0);
+	else
+		appendStringInfoString(&report->json, "null");
+	ss_add_text(report, "trouble", r->trouble[0] ? r->trouble : NULL);
+	ss_add_text(report, "last_error", r->last_error[0] ? r->last_error : NULL);
+	ss_add_time(report, "last_error_at", r->last_error_at);
+	ss_add_number(report, "reconnects", r->connects > 0 ? r->connects - 1 : 0);
+	ss_add_text(report, "breaker", r->connected ? "closed" : r->failures > 0 ? "open" : "closed");
+	ss_add_number(report, "failures", r->failures);
+	ss_add_bool(report, "password_in_url", r->password_in_url);
+	ss_add_bool(report, "leased", r->lease_end > now);
+	ss_add_number(report, "lease_left_ms", Max(r->lease_end - now, 0) / 1000);
+	ss_add_number(report, "lease_age_ms",
+				  r->lease_end > now ? Max(ss_lease - (r->lease_end - now) / 1000, 0) : 0);
+	ss_add_text(report, "redis_version", r->redis_version[0] ? r->redis_version : NULL);
+	ss_add_number(report, "redis_memory_bytes", r->redis_memory);
+	ss_add_number(report, "redis_memory_limit_bytes", r->redis_memory_limit);
+	ss_add_text(report, "redis_eviction_policy", r->redis_policy[0] ? r->redis_policy : NULL);
+}
+
+static void
+add_work(SsReport *report, const SsDb *db, const SsCacheReport *r, int64 now)
+{
+	ss_add_number(report, "dirty", r->dirty);
+	ss_add_number(report, "in_doubt", r->in_doubt);
+	ss_add_number(report, "oldest_dirty_ms", r->oldest > 0 ? Max(now - r->oldest, 0) / 1000 : 0);
+	ss_add_number(report, "ledger_used", ss_ledger_used(ss_ledger));
+	ss_add_number(report, "ledger_room", ss_ledger_room(ss_ledger));
+	ss_add_number(report, "batches", r->batches);
+	ss_add_number(report, "written", r->sets);
+	ss_add_number(report, "deleted", r->deletes);
+	ss_add_number(report, "prolonged", r->expires);
+	ss_add_number(report, "too_large", r->too_large);
+	ss_add_number(report, "unreadable", r->unreadable);
+	ss_add_number(report, "refused_for_memory", r->no_room);
+	ss_add_number(report, "late", r->late);
+	ss_add_number(report, "lost", r->lost);
+	ss_add_number(report, "flushes", r->flushes);
+	ss_add_number(report, "clock_steps", r->clock_steps);
+	ss_add_number(report, "fenced", ss_counter_sum(db, SS_FENCED));
+	ss_add_number(report, "fence_expired", ss_counter_sum(db, SS_FENCE_EXPIRED));
+	ss_add_number(report, "unlisted", ss_counter_sum(db, SS_UNLISTED));
+	ss_add_number(report, "takeovers", r->takeovers);
+	ss_add_number(report, "verified", r->verified);
+	ss_add_number(report, "divergence", r->divergent);
+}
+
+static void
+add_warnings(SsReport *report, const SsCache *cache, const SsCacheReport *r, bool running)
+{
+	if (!running && cache->no_slot)
+		ss_warn(report,
+				"no worker slot for the cache's pusher: raise max_worker_processes (now %d)",
+				max_worker_processes);
+	else if (!running)
+		ss_warn(report, "the cache's pusher does not run; it should within seconds, else see the "
+						"server log");
+	else if (!r->connected && r->last_error[0])
+		ss_warn(report, "no cache, and SQL goes on without it: %s", r->last_error);
+	if (r->trouble[0])
+		ss_warn(report, "nothing is cached: %s", r->trouble);
+	if (r->password_in_url)
+		ss_warn(report, "the password for Redis is in session_store.redis_url, which superusers "
+						"and members of pg_read_all_settings can read: put it into "
+						"session_store.redis_password_file");
+	if (r->divergent > 0)
+		ss_warn(report,
+				"%llu copies in Redis differed from the table, and were put right: who else writes "
+				"there?",
+				(unsigned long long) r->divergent);
+	if (r->no_room > 0)
+		ss_warn(report, "Redis refused %llu documents for want of memory: raise maxmemory",
+				(unsigned long long) r->no_room);
+	if (r->redis_memory_limit > 0 && !policy_is_right(r->redis_policy))
+		ss_warn(report,
+				"maxmemory-policy of Redis is %s: set volatile-lru or volatile-ttl, so that a full "
+				"Redis drops what was not read for long",
+				r->redis_policy);
+	if (r->unreadable > 0)
+		ss_warn(report, "%llu rows could not be read by the cache: see the server log",
+				(unsigned long long) r->unreadable);
+}
+
+/* The group "cache", and what is wrong with it. */
+void
+ss_health_cache(SsReport *report)
+{
+	SsDb *db = ss_shared_my_db();
+	SsCache *copy = palloc0(sizeof(SsCache));
+	int64 now = ss_monotonic();
+	bool configured = ss_redis_url[0] != '\0';
+
+	if (db != NULL)
+	{
+		ss_shared_lock(false);
+		memcpy(copy, &db->cache, sizeof(SsCache));
+		ss_shared_unlock();
+	}
+	ss_open_group(report, "cache");
+	ss_add_bool(report, "configured", configured);
+	ss_add_bool(report, "using_fallback", !copy->report.running);
+	ss_add_number(report, "pid", copy->pusher_pid);
+	ss_add_bool(report, "tls", ss_redis_has_tls());
+	if (db != NULL && configured)
+	{
+		add_connection(report, &copy->report, now);
+		add_work(report, db, &copy->report, now);
+	}
+	ss_close_group(report);
+	if (db != NULL && configured && !RecoveryInProgress())
+		add_warnings(report, copy, &copy->report, copy->pusher_pid != 0);
+}

@@ -1,0 +1,27 @@
+/*
+ * report.h
+ *		A report in the making: JSON text, and warnings apart.
+ */
+#ifndef SS_REPORT_H
+#define SS_REPORT_H
+
+#include "lib/stringinfo.h"
+#include "utils/timestamp.h"
+
+typedef struct SsReport
+{
+	StringInfoData json;
+	StringInfoData warnings;
+	bool first; /* no comma yet */
+} SsReport;
+
+extern void ss_add_key(SsReport *report, const char *key);
+extern void ss_add_text(SsReport *report, const char *key, const char *value);
+extern void ss_add_number(SsReport *report, const char *key, int64 value);
+extern void ss_add_bool(SsReport *report, const char *key, bool value);
+extern void ss_add_time(SsReport *report, const char *key, TimestampTz value);
+extern void ss_open_group(SsReport *report, const char *key);
+extern void ss_close_group(SsReport *report);
+extern void ss_warn(SsReport *report, const char *format, ...) pg_attribute_printf(2, 3);
+
+#endif
