@@ -218,6 +218,8 @@ session_touch(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("session_touch()");
 	ss_home_enter(&acting);
 	found = ss_session_touch(&target, ttl, &expires_at);
+	if (found)
+		ss_hot_read(&target.key, &target.policy);
 	ss_home_leave(&acting);
 	if (!found)
 		PG_RETURN_NULL();

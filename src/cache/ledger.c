@@ -371,9 +371,10 @@ ss_ledger_attach(SsLedger *ledger, SsControl *control, uint32_t database)
 			if (!s->used || s->key.database != database)
 				continue;
 			/* what an earlier pusher knew of Redis is not known any more */
-			s->absent = false;
+			s->absent = s->refill = false;
 			s->place = SS_PLACE_NONE;
 			s->before = s->after = SS_NO_SLOT;
+			s->round = s->sync = s->order = 0; /* it counted from others */
 			tell(ledger, control, i);
 		}
 		ss_ledger_unlock(p);

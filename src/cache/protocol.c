@@ -172,9 +172,9 @@ send(SsProto *p, SsRequestKind kind, int64_t now)
 		r->lease = lease;
 		if (lease == SS_LEASE_SET)
 		{
-			r->lease_until = p->round_at + p->lease + p->clock_low;
+			r->lease_until = p->round_at + p->round_lease + p->clock_low;
 			if (!SS_RULE(3))
-				r->lease_for = p->lease;
+				r->lease_for = p->round_lease;
 		}
 		p->counts.batches++;
 	}
@@ -191,7 +191,7 @@ send_batch(SsProto *p, int64_t now)
 	p->lease_sent = false;
 	if (p->flush_wanted || p->suspended || p->begun != p->covered || p->begun != p->ended)
 		p->request.lease = SS_LEASE_DROP;
-	else if (p->round_open && now >= p->round_at + p->lease)
+	else if (p->round_open && now >= p->round_at + p->round_lease)
 		ss_work_close_round(p); /* it took too long: its lease would have ended by now */
 	else if (p->round_open && ss_work_leaves_nothing(p))
 	{
@@ -278,7 +278,7 @@ static bool
 delete_first(const SsProto *p, int64_t now)
 {
 	return (SS_RULE(10) && ss_work_lapsed(p, now)) || p->unreadable ||
-		   (p->round_open && now >= p->round_at + p->lease / 2);
+		   (p->round_open && now >= p->round_at + p->round_lease / 2);
 }
 
 static SsDo
@@ -500,7 +500,7 @@ decide(SsProto *p, const SsGuard *guard, int64_t now)
 	p->guard = *guard;
 	if (guard->present && ours && guard->owner.timeline > p->me.timeline)
 		p->superseded = !p->takeover;
-	if (same && guard->present && in_chain(p, &guard->last))
+	if (same && guard->present && in_chain(p, &guard->last) && !p->superseded)
 	{
 		p->watching = p->yielded = false;
 		p->refusal = SS_REFUSED_NOT;
@@ -576,7 +576,7 @@ batch_done(SsProto *p, int64_t now)
 	else if (p->lease_sent)
 	{
 		p->counts.leases++;
-		p->lease_end = p->round_at + p->lease;
+		p->lease_end = p->round_at + p->round_lease;
 		p->renew_at = p->round_at + heartbeat_of(p);
 		ss_work_close_round(p);
 	}

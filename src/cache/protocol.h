@@ -255,6 +255,7 @@ typedef struct SsProto
 	uint32_t round;
 	int32_t round_left;
 	int64_t round_at;
+	int64_t round_lease; /* what was published; `lease` may change meanwhile */
 	int64_t renew_at;
 	bool lease_sent;
 	/* the fence: when all up to this order are deleted, this ticket passes */

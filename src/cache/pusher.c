@@ -49,6 +49,9 @@
 #define SCRUB_EVERY INT64CONST(5000000)
 #define SCRUB_SAMPLE 100
 #define LEAVE_WITHIN INT64CONST(3000000)
+#define MAKE_ROOM_WITHIN INT64CONST(400000) /* for who wants to drop the database */
+#define PAUSE_FIRST INT64CONST(1000000)     /* after an error */
+#define PAUSE_MOST INT64CONST(60000000)
 
 static SsPusher pusher;
 static MemoryContext turn_context;
@@ -245,6 +248,7 @@ read_rows(int from, int to)
 {
 	SsProto *proto = &pusher.proto;
 	SsCachedRow rows[SS_BATCH_MAX];
+	int64 now = ss_monotonic(); /* a copy must not outlive its session */
 
 	for (int i = from; i < to; i++)
 	{
@@ -262,7 +266,7 @@ read_rows(int from, int to)
 		bool copy = rows[i].policy != NULL && rows[i].alive && !rows[i].large;
 
 		proto->ops[i].found = rows[i].later ? SS_FOUND_LATER : copy ? SS_FOUND_COPY : SS_FOUND_NONE;
-		proto->ops[i].until = ss_monotonic() + rows[i].life;
+		proto->ops[i].until = now + rows[i].life;
 		pusher.payloads[i].length = rows[i].length;
 		offsets[i] = rows[i].offset; /* the text may yet move: see point_to_documents */
 		pusher.too_large += rows[i].large ? 1 : 0;
@@ -316,12 +320,8 @@ try_read(int from, int to, bool *locked)
 
 	PG_TRY();
 	{
-		char trouble[480];
-		SsTableMark mark;
-
 		begin();
-		if (ss_cached_check(&mark, trouble, sizeof(trouble)) == SS_TABLES_FINE &&
-			!pusher.policies_stale && !pusher.tables_stale)
+		if (ss_cached_lock() == SS_TABLES_FINE && !pusher.policies_stale && !pusher.tables_stale)
 			read_rows(from, to);
 		else
 			held = true; /* or about to be looked at: not now */
@@ -567,12 +567,12 @@ report(int64 now)
 	ss_shared_unlock();
 }
 
-/* From now on: remove what we wrote, and end. */
+/* From now on: remove what we wrote, and end, soon in any case. */
 static void
-leave(int64 now)
+leave(int64 now, int64 within)
 {
 	if (leave_at == 0)
-		leave_at = now + LEAVE_WITHIN;
+		leave_at = now + within;
 	ss_proto_leave(&pusher.proto);
 }
 
@@ -589,7 +589,7 @@ look_at_tables(int64 now)
 	state = ss_cached_check(&mark, trouble, sizeof(trouble));
 	if (state == SS_TABLES_GONE)
 	{
-		leave(now);
+		leave(now, LEAVE_WITHIN);
 		return;
 	}
 	if (state == SS_TABLES_LOCKED)
@@ -618,32 +618,45 @@ look_at_tables(int64 now)
 	if (pusher.settings == NULL)
 		pusher.settings = MemoryContextStrdup(TopMemoryContext, settings);
 	else if (strcmp(settings, pusher.settings) != 0)
-		leave(now);
+		leave(now, LEAVE_WITHIN);
 }
 
 static void
 look_around(int64 now)
 {
+	static int errors = 0;
 	SsProto *proto = &pusher.proto;
 
 	looked_around = now;
+	if (leave_at != 0)
+		return;
 	if (!ss_database_is_free(MyDatabaseId))
 	{
-		/* somebody wants to drop, rename or copy it: out of the way, at once */
-		proc_exit(0);
+		/* if it is dropped, nothing of it shall stay in Redis */
+		leave(now, MAKE_ROOM_WITHIN);
+		return;
 	}
 	PG_TRY();
 	{
 		begin();
 		look_at_tables(now);
 		finish();
+		errors = 0;
 	}
 	PG_CATCH();
 	{
-		pusher.tables_stale = true;
-		/* nothing that is read can be trusted before it can be looked at again */
-		if (!was_locked())
+		if (was_locked())
+			pusher.tables_stale = true;
+		else
+		{
+			/* nothing can be trusted before it was looked at; but not all the time, nor the log */
 			proto->suspended = true;
+			pusher.marked = false;
+			pusher.tables_stale = pusher.policies_stale = false;
+			looked_around = now + Min(PAUSE_FIRST << Min(errors++, 6), PAUSE_MOST);
+			strlcpy(pusher.trouble, "our tables could not be looked at: see the server log",
+					sizeof(pusher.trouble));
+		}
 	}
 	PG_END_TRY();
 }
@@ -667,7 +680,7 @@ reload(int64 now)
 	ProcessConfigFile(PGC_SIGHUP);
 	apply_settings();
 	if (ss_login_changed(&pusher.login))
-		leave(now);
+		leave(now, LEAVE_WITHIN);
 	else if (!pusher.proto.connected)
 		ss_proto_reconnect(&pusher.proto, now);
 }
@@ -760,7 +773,7 @@ static void
 nap(int64 now)
 {
 	SsCache *cache = &pusher.db->cache;
-	int64 until = Min(pusher.proto.wait_until, looked_around + LOOK_AROUND);
+	int64 until = Min(pusher.proto.wait_until, Max(looked_around, now) + LOOK_AROUND);
 	int64 ms = (until - now + 999) / 1000;
 
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Max(ms, 0),
@@ -839,7 +852,6 @@ begin_work(void)
 	apply_settings();
 	pusher.tables_stale = pusher.policies_stale = true;
 	pusher.proto.suspended = true; /* until the tables were looked at */
-	pusher.proto.was_suspended = true;
 	ss_login_choose(&pusher.login);
 	ss_shared_lock(true);
 	memset(&cache->report, 0, sizeof(cache->report));
@@ -875,6 +887,8 @@ recover(void)
 {
 	(void) was_locked();
 	failed("an error, see the server log");
+	(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PAUSE_FIRST / 1000,
+					 PG_WAIT_EXTENSION);
 }
 
 void
@@ -904,7 +918,8 @@ ss_pusher_main(Datum arg)
 			if (ConfigReloadPending)
 				reload(now);
 			AcceptInvalidationMessages();
-			if (now - looked_around >= LOOK_AROUND || pusher.tables_stale || pusher.policies_stale)
+			if (now - looked_around >= LOOK_AROUND ||
+				(now >= looked_around && (pusher.tables_stale || pusher.policies_stale)))
 				look_around(now);
 			if (leave_at != 0 && now > leave_at)
 				proc_exit(0);

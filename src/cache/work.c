@@ -79,6 +79,18 @@ link_slot(SsProto *p, int32_t slot, SsPlace place, bool in_front)
 	list->count++;
 }
 
+/* What comes with a place: the next lease has to wait for it, and the next sync. */
+static void
+oblige(SsProto *p, int32_t slot, SsPlace where)
+{
+	SsLedgerSlot *s = slot_of(p, slot);
+
+	if ((where == SS_PLACE_URGENT || where == SS_PLACE_PRESENT) && s->round == 0)
+		s->round = p->round + 1;
+	if (where != SS_PLACE_WANTED && s->sync == 0)
+		s->sync = p->sync + 1;
+}
+
 /* Put a key where it belongs, with the obligations that come with the place. */
 static void
 place(SsProto *p, int32_t slot, SsPlace where, int64_t now)
@@ -93,10 +105,7 @@ place(SsProto *p, int32_t slot, SsPlace where, int64_t now)
 		s->placed = now;
 	if (where == SS_PLACE_URGENT)
 		s->order = ++p->order;
-	if ((where == SS_PLACE_URGENT || where == SS_PLACE_PRESENT) && s->round == 0)
-		s->round = p->round + 1;
-	if (where != SS_PLACE_WANTED && s->sync == 0)
-		s->sync = p->sync + 1;
+	oblige(p, slot, where);
 }
 
 /* Its copy is deleted or rewritten: no lease has to wait for it any more. */
@@ -263,6 +272,7 @@ ss_work_look(SsProto *p, int64_t now, bool may_open)
 		p->round++;
 		p->round_open = true;
 		p->round_at = now;
+		p->round_lease = p->lease;
 		p->round_left = p->lists[SS_PLACE_URGENT].count + p->lists[SS_PLACE_PRESENT].count;
 		if (!SS_RULE(4))
 			ss_work_publish(p, until);
@@ -353,7 +363,10 @@ ss_work_restore(SsProto *p, int from, int64_t now)
 		else if (view.doubt > 0)
 			place(p, slot, SS_PLACE_URGENT, now);
 		else if (view.dirty)
+		{
 			link_slot(p, slot, s->absent ? SS_PLACE_ABSENT : SS_PLACE_PRESENT, true);
+			oblige(p, slot, s->place); /* it may have been but wanted when it was taken */
+		}
 		else
 		{
 			fulfil_round(p, s);

@@ -42,6 +42,7 @@ typedef struct SsTableMark
 } SsTableMark;
 
 extern SsTableState ss_cached_check(SsTableMark *mark, char *trouble, size_t size);
+extern SsTableState ss_cached_lock(void);
 extern void ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text);
 extern SsPolicy *ss_cached_policies(int *count);
 extern bool ss_cached_prepared(void);

@@ -118,20 +118,33 @@ nobody_comes_after(Relation rel, char *trouble, size_t size)
 	return true;
 }
 
-/* In a transaction, with a snapshot. */
+/* Have our tables for reading until the transaction ends, without waiting. */
 SsTableState
-ss_cached_check(SsTableMark *mark, char *trouble, size_t size)
+ss_cached_lock(void)
 {
-	SsTableState state = SS_TABLES_FINE;
 	SsHome home;
-	Relation rel;
 
-	trouble[0] = '\0';
 	if (!ss_home_find(&home))
 		return SS_TABLES_GONE;
 	if (!ss_home_hold(&home) || !ConditionalLockRelationOid(home.sessions, AccessShareLock) ||
 		!ConditionalLockRelationOid(home.namespaces, AccessShareLock))
 		return SS_TABLES_LOCKED;
+	return SS_TABLES_FINE;
+}
+
+/* In a transaction, with a snapshot. */
+SsTableState
+ss_cached_check(SsTableMark *mark, char *trouble, size_t size)
+{
+	SsTableState state;
+	SsHome home;
+	Relation rel;
+
+	trouble[0] = '\0';
+	state = ss_cached_lock();
+	if (state != SS_TABLES_FINE)
+		return state;
+	ss_home_get(&home);
 	rel = table_open(home.sessions, NoLock);
 	mark->relation = home.sessions;
 	mark->storage = SsRelationStorage(rel);
