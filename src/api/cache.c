@@ -134,7 +134,7 @@ session_cache_sync(PG_FUNCTION_ARGS)
 				 __atomic_load_n(&db->cache.control.synced, __ATOMIC_SEQ_CST) >= ticket;
 		if (synced || left <= 0 || db->cache.pusher_pid == 0)
 			break;
-		ss_wake_pusher(db, false);
+		ss_wake_pusher(db, true);
 		(void) ConditionVariableTimedSleep(&db->cache.changed, Min(left / 1000 + 1, 100),
 										   PG_WAIT_EXTENSION);
 	}

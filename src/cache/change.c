@@ -247,7 +247,7 @@ wait_at_fence(uint64 ticket, int64 lease_until)
 	{
 		long rest;
 
-		ss_wake_pusher(db, false);
+		ss_wake_pusher(db, true);
 		now = ss_monotonic();
 		if (ss_ledger_passes(control, ticket, lease_until, now))
 			break;

@@ -190,7 +190,11 @@ send_batch(SsProto *p, int64_t now)
 	p->request.lease = SS_LEASE_KEEP;
 	p->lease_sent = false;
 	if (p->flush_wanted || p->suspended || p->begun != p->covered || p->begun != p->ended)
+	{
+		/* and none of this round: what was published for it is about to be taken back */
 		p->request.lease = SS_LEASE_DROP;
+		ss_work_close_round(p);
+	}
 	else if (p->round_open && now >= p->round_at + p->round_lease)
 		ss_work_close_round(p); /* it took too long: its lease would have ended by now */
 	else if (p->round_open && ss_work_leaves_nothing(p))

@@ -48,6 +48,14 @@
 #define INFO_EVERY INT64CONST(10000000)
 #define SCRUB_EVERY INT64CONST(5000000)
 #define SCRUB_SAMPLE 100
+
+/*
+ * After a batch of what was saved, so long is waited for more: a transaction and a round trip
+ * for each single save would cost as much as the save.  Whoever waits at a fence, or for
+ * session_cache_sync, cuts it short.
+ */
+#define LINGER INT64CONST(1000)
+
 #define LEAVE_WITHIN INT64CONST(3000000)
 #define MAKE_ROOM_WITHIN INT64CONST(400000) /* for who wants to drop the database */
 #define PAUSE_FIRST INT64CONST(1000000)     /* after an error */
@@ -62,6 +70,7 @@ static int64 informed = 0;
 static int64 scrubbed = 0;
 static int64 leave_at = 0;
 static int offsets[SS_BATCH_MAX]; /* of documents in pusher.documents */
+static int64 linger_until = 0;
 static bool unsure = false;       /* a prepared transaction may have changed sessions */
 static char shown[SS_MESSAGE_LEN];
 
@@ -432,6 +441,17 @@ which_prefixes(void)
 	return &one;
 }
 
+/* Is there nothing to do but to wait for more to be saved? */
+static bool
+may_linger(void)
+{
+	const SsList *lists = pusher.proto.lists;
+
+	return !pusher.proto.deleting && lists[SS_PLACE_URGENT].count + lists[SS_PLACE_PRESENT].count +
+											 lists[SS_PLACE_ABSENT].count ==
+										 0;
+}
+
 static void
 send_request(void)
 {
@@ -453,6 +473,8 @@ send_request(void)
 	ss_proto_reply(proto, &reply, ss_monotonic());
 	cache->report.latency = ss_monotonic() - sent;
 	cache->token = proto->token;
+	if (proto->request.kind == SS_REQUEST_BATCH && may_linger())
+		linger_until = ss_monotonic() + LINGER;
 	if (proto->stage == SS_STAGE_RUN && shown[0] != '\0')
 	{
 		ereport(LOG, (errmsg("session_store: the cache is back"),
@@ -793,6 +815,17 @@ tell_waiters(const SsControl *before)
 		ConditionVariableBroadcast(&cache->changed);
 }
 
+/* Let some more be saved.  We are not idle, so that those who commit need not wake us. */
+static void
+linger(int64 now)
+{
+	if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+				  (linger_until - now + 999) / 1000, PG_WAIT_EXTENSION) &
+		WL_LATCH_SET)
+		ResetLatch(MyLatch);
+	linger_until = 0;
+}
+
 /* One step of the protocol. */
 static void
 step(int64 now)
@@ -924,7 +957,9 @@ ss_pusher_main(Datum arg)
 			if (leave_at != 0 && now > leave_at)
 				proc_exit(0);
 			take_request(now);
-			step(now);
+			if (now < linger_until)
+				linger(now);
+			step(ss_monotonic());
 			if (ss_monotonic() - reported >= REPORT_EVERY)
 				report(ss_monotonic());
 		}

@@ -233,6 +233,7 @@ ss_scrub(SsPusher *pusher, int sample, int64 give_up, int64 counts[4])
 		pfree(s);
 	}
 	pusher->verified += counts[CHECKED];
-	pusher->divergent += counts[STALE] + counts[MISSING] + counts[ORPHANED];
+	/* a copy that is missing (evicted, or flushed) tells no lie */
+	pusher->divergent += counts[STALE] + counts[ORPHANED];
 	return fine;
 }
