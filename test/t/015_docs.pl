@@ -13,10 +13,11 @@ my $top = "$FindBin::RealBin/../..";
 my $node = new_store('docs', extension => 0);
 my $readme = slurp_file("$top/README.md");
 my $reference = slurp_file("$top/docs/reference.md");
+my $redis = slurp_file("$top/docs/redis.md");
 
 # README begins by creating the extension; the rest goes on from there, as a reader would.
 my $count = 0;
-foreach my $document ([ 'README.md', $readme ], [ 'docs/reference.md', $reference ])
+foreach my $document ([ 'README.md', $readme ], [ 'docs/reference.md', $reference ], [ 'docs/redis.md', $redis ])
 {
 	my ($name, $text) = @$document;
 
@@ -42,7 +43,7 @@ sub lines
 }
 
 foreach my $function (lines(<<'EOS'))
-SELECT p.proname || '(' || array_to_string(p.proargnames[1:p.pronargs], ', ') || ')'
+SELECT p.proname || '(' || coalesce(array_to_string(p.proargnames[1:p.pronargs], ', '), '') || ')'
 FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
 JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'session_store'
 WHERE p.prorettype <> 'trigger'::regtype AND p.proname NOT IN ('session_effective_expiry', 'session_store_wake', 'session_may')
@@ -60,6 +61,8 @@ foreach my $setting (lines(q{SELECT name || ' ' || boot_val || ' ' || coalesce(u
 	my ($name, $default, $unit) = split / /, $setting;
 
 	$default = $default / 1000 . 's' if ($unit // '') eq 'ms';
+	$default = $default / 1024 / 1024 . 'MB' if ($unit // '') eq 'B';
+	$default = 'empty' if $default eq '';
 	like($readme, qr/^\| `\Q$name\E` \| `?\Q$default\E`? \|/m, "$name is in README, with its default $default");
 }
 
