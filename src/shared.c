@@ -10,8 +10,10 @@
 #include "postgres.h"
 
 #include <time.h>
+#include <unistd.h>
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -81,6 +83,8 @@ startup(void)
 	{
 		memset(ss_shared, 0, sizeof(SsShared));
 		ss_shared->started = ss_monotonic();
+		ss_shared->began_in_recovery = access(STANDBY_SIGNAL_FILE, F_OK) == 0 ||
+									   access(RECOVERY_SIGNAL_FILE, F_OK) == 0;
 		for (int i = 0; i < SS_MAX_DATABASES; i++)
 			for (int s = 0; s < SS_STRIPES; s++)
 				for (int c = 0; c < SS_COUNTERS; c++)

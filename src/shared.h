@@ -186,7 +186,9 @@ typedef struct SsLauncherState
 typedef struct SsShared
 {
 	SsLauncherState launcher;
-	int64 started; /* by the monotonic clock */
+	int64 started;          /* by the monotonic clock */
+	bool began_in_recovery; /* as a standby, or to be restored */
+	int64 promoted;         /* atomic: when the first change was committed since; 0 before */
 	SsDb databases[SS_MAX_DATABASES];
 } SsShared;
 

@@ -71,11 +71,41 @@ static bool unlisted = false; /* we have said so */
 static bool entering = false; /* PRE_COMMIT is over */
 static SsDb *db = NULL;
 
-/* Is there a Redis that could hold copies of our sessions? */
+/* Is there a Redis that could hold copies of our sessions, or was there a moment ago? */
 static bool
 is_configured(void)
 {
-	return ss_redis_url[0] != '\0' || db->cache.control.attached;
+	return ss_redis_url[0] != '\0' || db->cache.control.attached ||
+		   (db->cache.token != 0 && db->cache.control.lease_until > ss_monotonic());
+}
+
+/*
+ * On a promoted standby the old primary's lease may be as young as the promotion, of which
+ * the first change that is committed here is a sign.
+ */
+static void
+mind_promotion(void)
+{
+	static bool minded = false;
+	int64 none = 0;
+
+	if (minded || !ss_shared->began_in_recovery)
+		return;
+	(void) __atomic_compare_exchange_n(&ss_shared->promoted, &none, ss_monotonic(), false,
+									   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	ss_control_promoted(&db->cache.control, ss_shared->promoted);
+	minded = true;
+}
+
+/*
+ * Does the end of a session of this namespace have to wait?  Not where nothing is
+ * cached; but that this was changed a moment ago the pusher may not know yet.
+ */
+static bool
+may_be_cached(bool known, const SsPolicy *policy)
+{
+	return !known || policy->cache != SS_CACHE_OFF ||
+		   ss_monotonic() - policy->read_at < SS_LEASE_LONGEST;
 }
 
 static void
@@ -279,6 +309,7 @@ enter_all(void)
 		if (overflow)
 			be_unlisted();
 	}
+	mind_promotion();
 	ticket = ss_ledger_ticket(control, &lease_until);
 	if (fenced)
 		wait_at_fence(ticket, lease_until);
@@ -400,13 +431,10 @@ note_row(const Row *row, int what, bool end)
 	known = ss_ns_find(key.bytes, key.nslen, &policy);
 	if (!SS_RULE(13) && (!known || policy.cache == SS_CACHE_OFF))
 		return;
-	if (known && policy.cache != SS_CACHE_OFF)
-	{
-		if (fence)
-			what |= SS_CHANGED_FENCED;
-		if ((what & SS_CHANGED_DOCUMENT) && !end)
-			ss_hot_use(ss_key_hash(&key), &policy);
-	}
+	if (fence && may_be_cached(known, &policy))
+		what |= SS_CHANGED_FENCED;
+	if (known && (what & SS_CHANGED_DOCUMENT) && !end)
+		ss_hot_use(ss_key_hash(&key), &policy);
 	note(&key, what);
 }
 

@@ -225,6 +225,21 @@ ss_control_init(SsControl *control, int64_t now)
 }
 
 /*
+ * The server began as a standby, and became a primary at this time: for leases of the old
+ * primary that counts as its start.  Each transaction may call it anew.
+ */
+void
+ss_control_promoted(SsControl *control, int64_t when)
+{
+	int64_t old = __atomic_load_n(&control->lease_until, __ATOMIC_SEQ_CST);
+
+	while (SS_RULE(9) && old < when + SS_LEASE_LONGEST &&
+		   !__atomic_compare_exchange_n(&control->lease_until, &old, when + SS_LEASE_LONGEST, false,
+										__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		;
+}
+
+/*
  * At PRE_COMMIT: from here on the key is in doubt.  False when there is no room; the
  * transaction is unlisted then, but what it has entered stays and must be settled.
  */

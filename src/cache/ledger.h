@@ -145,6 +145,7 @@ extern SsLedgerSlot *ss_ledger_slot(SsLedger *ledger, int32_t slot);
 
 /* for transactions */
 extern void ss_control_init(SsControl *control, int64_t now);
+extern void ss_control_promoted(SsControl *control, int64_t when);
 extern bool ss_ledger_enter(SsLedger *ledger, const SsControl *control, const SsKey *key,
 							uint32_t hash, int what, int64_t now);
 extern void ss_ledger_unlisted_begin(SsControl *control);

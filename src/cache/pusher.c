@@ -71,7 +71,7 @@ static int64 scrubbed = 0;
 static int64 leave_at = 0;
 static int offsets[SS_BATCH_MAX]; /* of documents in pusher.documents */
 static int64 linger_until = 0;
-static bool unsure = false;       /* a prepared transaction may have changed sessions */
+static bool unsure = false; /* a prepared transaction may have changed sessions */
 static char shown[SS_MESSAGE_LEN];
 
 static void

@@ -34,6 +34,7 @@
 #include "rows/home.h"
 #include "rows/namespace_row.h"
 #include "rows/namespaces.h"
+#include "shared.h"
 
 static MemoryContext policies_context = NULL;
 static HTAB *policies = NULL;
@@ -204,6 +205,7 @@ lookup(const char *name, int len)
 		refresh();
 		generation = policies_generation;
 		memset(&fresh, 0, sizeof(fresh));
+		fresh.read_at = ss_monotonic();
 		memcpy(fresh.name, key, sizeof(key));
 
 		/* without a snapshot of its own, a system scan takes a new one */
