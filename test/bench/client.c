@@ -6,7 +6,8 @@
  *
  * MODE
  *		dual	what applications write by hand: upsert into a table, then SETEX
- *		ours	session_save in the namespace "bench"
+ *		ours	session_save in the namespace "bench", until Redis has it all
+ *		ours_unsynced	the same, without waiting at the end
  *		lag		session_save at RATE a second in all, and how long after the commit a GET
  *				returns what was saved
  *		get		session_get at no limit
