@@ -139,15 +139,16 @@ static void
 grow(void)
 {
 	int more = room == 0 ? ROOM_FIRST : room * 2;
+	int32 *more_places = MemoryContextAllocHuge(TopMemoryContext, sizeof(int32) * more * 2);
 
+	/* out of memory or not, what there is fits together */
 	if (notes == NULL)
 		notes = MemoryContextAlloc(TopMemoryContext, sizeof(Note) * more);
 	else
 		notes = repalloc_huge(notes, sizeof(Note) * more);
 	if (places != NULL)
 		pfree(places);
-	places = NULL;
-	places = MemoryContextAllocHuge(TopMemoryContext, sizeof(int32) * more * 2);
+	places = more_places;
 	room = more;
 	memset(places, 0xff, sizeof(int32) * more * 2);
 	for (int i = 0; i < nnotes; i++)
@@ -237,6 +238,8 @@ note(const SsKey *key, int what)
 			enter(n);
 		}
 	}
+	else if (entering && (n->what | what) != n->what)
+		note_all(false); /* what the ledger has is too little */
 	n->what |= what;
 }
 
@@ -329,7 +332,8 @@ settle_all(void)
 			ss_ledger_settle(ss_ledger, control, &notes[i].key, notes[i].hash);
 	if (unlisted)
 		ss_ledger_unlisted_end(control);
-	ss_wake_pusher(db, false);
+	if (entering)
+		ss_wake_pusher(db, false);
 }
 
 static void
