@@ -34,6 +34,7 @@
 /* How long a guard must not have changed before its owner counts as gone. */
 #define QUIET (1200 * MS)
 #define WATCH_PAUSE (200 * MS)
+#define CLAIM_PAUSE (50 * MS)
 #define REFUSED_PAUSE (1000 * MS)
 
 /* Whoever yielded to another does not seize what that one has lost before it could. */
@@ -504,7 +505,8 @@ decide(SsProto *p, const SsGuard *guard, int64_t now)
 	p->guard = *guard;
 	if (guard->present && ours && guard->owner.timeline > p->me.timeline)
 		p->superseded = !p->takeover;
-	if (same && guard->present && in_chain(p, &guard->last) && !p->superseded)
+	if (same && guard->present && guard->epoch == p->epoch && in_chain(p, &guard->last) &&
+		!p->superseded)
 	{
 		p->watching = p->yielded = false;
 		p->refusal = SS_REFUSED_NOT;
@@ -610,6 +612,13 @@ ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now)
 			return; /* by the clock just seen, the next will not be */
 		}
 		p->counts.lost++;
+		if (r->kind == SS_REQUEST_CLAIM)
+		{
+			/* somebody else was quicker; or the guard is none that we can read */
+			to_stage(p, SS_STAGE_REFUSED);
+			p->probe_at = now + CLAIM_PAUSE;
+			return;
+		}
 		flush_again(p);
 		to_stage(p, SS_STAGE_PROBE);
 		return;

@@ -759,6 +759,8 @@ take_request(int64 now)
 	begun = copy.asked;
 	if (!done)
 		return;
+	/* who has the answer and asks health shall find it there */
+	report(ss_monotonic());
 	ss_shared_lock(true);
 	memcpy(request->results, copy.results, sizeof(copy.results));
 	request->answered = copy.asked;

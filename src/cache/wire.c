@@ -220,6 +220,16 @@ show_owner(const SsOwner *owner)
 }
 
 static void
+remember(char **where, const char *what)
+{
+	char *copy = MemoryContextStrdup(TopMemoryContext, what);
+
+	if (*where != NULL)
+		pfree(*where);
+	*where = copy;
+}
+
+static void
 read_guard(SsWire *wire, const SsRedisReply *list, SsGuard *guard)
 {
 	unsigned long long a;
@@ -227,6 +237,8 @@ read_guard(SsWire *wire, const SsRedisReply *list, SsGuard *guard)
 
 	memset(guard, 0, sizeof(*guard));
 	ss_prefixes_clear(&wire->seen);
+	for (int i = 0; i < 3; i++)
+		remember(&wire->guard[i], "");
 	for (int i = 0; i + 1 < ss_reply_count(list); i += 2)
 	{
 		size_t len;
@@ -236,14 +248,19 @@ read_guard(SsWire *wire, const SsRedisReply *list, SsGuard *guard)
 		guard->present = true;
 		if (strcmp(name, "owner") == 0)
 		{
+			remember(&wire->guard[0], value);
 			if (sscanf(value, "%llu/%u/%u", &a, &guard->owner.database, &guard->owner.timeline) ==
 				3)
 				guard->owner.system = a;
 		}
 		else if (strcmp(name, "epoch") == 0)
+		{
+			remember(&wire->guard[1], value);
 			guard->epoch = strtoull(value, NULL, 10);
+		}
 		else if (strcmp(name, "last") == 0)
 		{
+			remember(&wire->guard[2], value);
 			if (sscanf(value, "%16llx-%llu", &a, &b) == 2)
 			{
 				guard->last.token = a;
@@ -270,14 +287,13 @@ add_chain(SsCommand *c, const SsProto *p)
 }
 
 static void
-add_claim(SsCommand *c, const SsProto *p, const SsPrefixes *prefixes)
+add_claim(SsWire *wire, SsCommand *c, const SsProto *p, const SsPrefixes *prefixes)
 {
 	const SsRequest *r = &p->request;
 
 	ss_command_int(c, r->deadline);
-	ss_command_word(c, r->expected.present ? show_owner(&r->expected.owner) : "");
-	ss_command_word(c, r->expected.present ? psprintf(UINT64_FORMAT, r->expected.epoch) : "");
-	ss_command_word(c, r->expected.present ? show_id(&r->expected.last) : "");
+	for (int i = 0; i < 3; i++)
+		ss_command_word(c, wire->guard[i]);
 	ss_command_word(c, show_owner(&p->me));
 	ss_command_int(c, r->epoch);
 	ss_command_word(c, show_id(&r->id));
@@ -407,7 +423,7 @@ ss_wire_send(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsPrefix
 		c->lengths[count_at] = strlen(c->argv[count_at]);
 	}
 	if (kind == SS_REQUEST_CLAIM)
-		add_claim(c, p, prefixes);
+		add_claim(wire, c, p, prefixes);
 	else if (kind != SS_REQUEST_PROBE)
 		add_chain(c, p);
 	if (kind == SS_REQUEST_BATCH)

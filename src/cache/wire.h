@@ -47,6 +47,7 @@ typedef struct SsWire
 	char sha[SS_REQUEST_KINDS][41];
 	SsCommand command;
 	SsPrefixes seen; /* in the guard */
+	char *guard[3];  /* its owner, epoch and last as they stand there: a claim compares them */
 	uint64 refused;  /* documents, for want of memory */
 	char error[240];
 } SsWire;
