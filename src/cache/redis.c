@@ -95,7 +95,14 @@ fail(char *error, size_t size, const char *what)
 static bool
 fail_of_context(SsRedis *redis, char *error, size_t size)
 {
-	return fail(error, size, redis->context->err ? redis->context->errstr : "connection broken");
+	const char *problem = ss_tls_problem(redis->tls);
+	char text[200];
+
+	if (problem == NULL)
+		return fail(error, size,
+					redis->context->err ? redis->context->errstr : "connection broken");
+	snprintf(text, sizeof(text), "TLS, with the certificate of the server: %s", problem);
+	return fail(error, size, text);
 }
 
 /* A resolver that does not answer must not keep us for half a minute. */
@@ -246,7 +253,10 @@ ss_redis_receive(SsRedis *redis, int64 give_up, char *error, size_t size)
 			fail_of_context(redis, error, size);
 			return NULL;
 		}
-		if (!done && !wait_for(redis, WL_SOCKET_WRITEABLE, give_up))
+		if (!done &&
+			!wait_for(redis,
+					  ss_tls_wants_to_read(redis->tls) ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE,
+					  give_up))
 		{
 			fail(error, size, "timeout while sending");
 			return NULL;

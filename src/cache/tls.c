@@ -82,6 +82,29 @@ ss_tls_pending(void *tls)
 	return tls != NULL && SSL_pending((SSL *) tls) > 0;
 }
 
+/* In the middle of a handshake writing may have to wait for the other side. */
+bool
+ss_tls_wants_to_read(void *tls)
+{
+	return tls != NULL && SSL_want_read((SSL *) tls);
+}
+
+/* Why a connection failed, if TLS knows: hiredis does not say. */
+const char *
+ss_tls_problem(void *tls)
+{
+	unsigned long code;
+	long verdict;
+
+	if (tls == NULL)
+		return NULL;
+	verdict = SSL_get_verify_result((SSL *) tls);
+	if (verdict != X509_V_OK)
+		return X509_verify_cert_error_string(verdict);
+	code = ERR_peek_last_error();
+	return code == 0 ? NULL : ERR_reason_error_string(code);
+}
+
 void
 ss_tls_end(void *tls)
 {
@@ -103,6 +126,18 @@ bool
 ss_tls_pending(void *tls)
 {
 	return false;
+}
+
+bool
+ss_tls_wants_to_read(void *tls)
+{
+	return false;
+}
+
+const char *
+ss_tls_problem(void *tls)
+{
+	return NULL;
 }
 
 void

@@ -142,8 +142,9 @@ classify(SsProto *p, int32_t slot, int64_t now)
 	ss_ledger_look(p->ledger, slot, &view);
 	if (view.doubt > 0 && (SS_RULE(2) || !view.dirty))
 	{
+		/* it may have got old while we did not look, and a lease must not add to that */
 		bool urgent = view.fenced || view.dirty || s->place == SS_PLACE_URGENT ||
-					  (SS_RULE(10) && ss_work_lapsed(p, now));
+					  now - view.since >= OLD_DOUBT / 2 || (SS_RULE(10) && ss_work_lapsed(p, now));
 
 		place(p, slot, urgent && !s->absent ? SS_PLACE_URGENT : SS_PLACE_DOUBT, now);
 	}
