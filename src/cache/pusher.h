@@ -40,8 +40,47 @@ typedef struct SsPusher
 	uint64 verified;
 	uint64 divergent;
 	uint64 cursor; /* of the scrubber */
+	int verify_left;
+	int64 verify_counts[4];
 	SsWireInfo info;
+	char shown[240]; /* the last error in the log */
+
+	/* when, by the monotonic clock */
+	int64 looked_around;
+	int64 reported;
+	int64 informed;
+	int64 scrubbed;
+	int64 linger_until;
+	int64 leave_at; /* 0: not at all */
+
+	MemoryContext turn_context;
+	MemoryContext batch_context; /* of what is read, until it is sent */
+	int offsets[SS_BATCH_MAX];   /* of documents in `documents` */
 } SsPusher;
+
+extern SsPusher ss_pusher;
+
+#define SS_LEAVE_WITHIN INT64CONST(3000000)
+
+/* pusher_rows.c */
+extern void ss_pusher_relation_changed(Oid relid);
+extern void ss_pusher_begin(void);
+extern void ss_pusher_finish(void);
+extern bool ss_pusher_was_locked(void);
+extern void ss_pusher_make_keys(void);
+extern void ss_pusher_read(void);
+
+/* pusher_io.c */
+extern void ss_pusher_failed(const char *what);
+extern void ss_pusher_connect(void);
+extern void ss_pusher_send(void);
+
+/* pusher_look.c */
+extern void ss_pusher_leave(int64 now, int64 within);
+extern void ss_pusher_look_around(int64 now);
+
+/* pusher_report.c */
+extern void ss_pusher_report(int64 now);
 
 extern void ss_pusher_policies(SsPusher *pusher);
 extern const SsPolicy *ss_pusher_policy(const SsPusher *pusher, const SsKey *key);

@@ -1,0 +1,126 @@
+/*
+ * pusher_io.c
+ *		The pusher's talk with Redis: connect, send, fail.
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "cache/login.h"
+#include "cache/pusher.h"
+#include "compat.h"
+#include "shared.h"
+
+/*
+ * After a batch of what was saved, so long is waited for more: a transaction and a round trip
+ * for each single save would cost as much as the save.  Whoever waits at a fence, or for
+ * session_cache_sync, cuts it short.
+ */
+#define LINGER INT64CONST(1000)
+
+/* The connection is gone, or could not be had: say so once, until it is another reason. */
+void
+ss_pusher_failed(const char *what)
+{
+	SsCacheReport *report = &ss_pusher.db->cache.report;
+
+	ss_wire_close(&ss_pusher.wire);
+	ss_proto_failed(&ss_pusher.proto, ss_monotonic());
+	if (strcmp(ss_pusher.shown, what) != 0)
+	{
+		ereport(LOG, (errmsg("session_store: no cache: %s", what),
+					  errdetail("Redis is at %s. SQL goes on without it.", report->where)));
+		strlcpy(ss_pusher.shown, what, sizeof(ss_pusher.shown));
+	}
+	ss_shared_lock(true);
+	strlcpy(report->last_error, what, sizeof(report->last_error));
+	report->last_error_at = GetCurrentTimestamp();
+	report->connected = report->running = false;
+	ss_shared_unlock();
+	ss_pusher.reported = 0;
+}
+
+void
+ss_pusher_connect(void)
+{
+	char problem[SS_MESSAGE_LEN];
+
+	if (!ss_login_read(&ss_pusher.login, problem, sizeof(problem)))
+		ss_pusher_failed(problem);
+	else if (!ss_wire_connect(&ss_pusher.wire, &ss_pusher.login, ss_monotonic() + USECS_PER_SEC))
+		ss_pusher_failed(ss_pusher.wire.error);
+	else
+	{
+		ss_proto_connected(&ss_pusher.proto, ss_monotonic());
+		ss_pusher.informed = 0;
+	}
+}
+
+/* The guard names prefixes that an earlier pusher wrote under. */
+static void
+learn_prefixes(void)
+{
+	for (int i = 0; i < ss_pusher.wire.seen.count; i++)
+		ss_prefixes_add(&ss_pusher.prefixes, ss_pusher.wire.seen.prefix[i],
+						strlen(ss_pusher.wire.seen.prefix[i]));
+}
+
+/* The prefixes that a request is about. */
+static const SsPrefixes *
+which_prefixes(void)
+{
+	static SsPrefixes one;
+	const char *ns = ss_pusher.db->cache.request.ns;
+
+	if (!ss_pusher.proto.partial)
+		return &ss_pusher.prefixes;
+	ss_prefixes_clear(&one);
+	for (int i = 0; i < ss_pusher.npolicies; i++)
+		if (strcmp(ss_pusher.policies[i].name, ns) == 0)
+			ss_prefixes_add(&one, ss_pusher.policies[i].prefix,
+							strlen(ss_pusher.policies[i].prefix));
+	return &one;
+}
+
+/* Is there nothing to do but to wait for more to be saved? */
+static bool
+may_linger(void)
+{
+	const SsList *lists = ss_pusher.proto.lists;
+
+	return !ss_pusher.proto.deleting && lists[SS_PLACE_URGENT].count +
+												lists[SS_PLACE_PRESENT].count +
+												lists[SS_PLACE_ABSENT].count ==
+											0;
+}
+
+void
+ss_pusher_send(void)
+{
+	SsProto *proto = &ss_pusher.proto;
+	SsCache *cache = &ss_pusher.db->cache;
+	SsReply reply;
+	int64 sent = ss_monotonic();
+
+	if (proto->request.kind == SS_REQUEST_BATCH && proto->nops > 0 && proto->deleting)
+		ss_pusher_make_keys();
+	MemoryContextSwitchTo(ss_pusher.turn_context);
+	if (!ss_wire_send(&ss_pusher.wire, proto, ss_pusher.payloads, which_prefixes(), &reply))
+	{
+		ss_pusher_failed(ss_pusher.wire.error);
+		return;
+	}
+	if (proto->request.kind == SS_REQUEST_PROBE)
+		learn_prefixes();
+	ss_proto_reply(proto, &reply, ss_monotonic());
+	cache->report.latency = ss_monotonic() - sent;
+	cache->token = proto->token;
+	if (proto->request.kind == SS_REQUEST_BATCH && may_linger())
+		ss_pusher.linger_until = ss_monotonic() + LINGER;
+	if (proto->stage == SS_STAGE_RUN && ss_pusher.shown[0] != '\0')
+	{
+		ereport(LOG, (errmsg("session_store: the cache is back"),
+					  errdetail("Redis is at %s.", cache->report.where)));
+		ss_pusher.shown[0] = '\0';
+	}
+}

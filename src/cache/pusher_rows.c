@@ -1,0 +1,286 @@
+/*
+ * pusher_rows.c
+ *		What the pusher reads: policies, and the rows that it is about to copy.
+ *
+ * In short transactions, which are over before anything is sent.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "cache/hot.h"
+#include "cache/pusher.h"
+#include "compat.h"
+#include "settings.h"
+#include "shared.h"
+
+/* Something of ours changed: look at it before anything else is read. */
+void
+ss_pusher_relation_changed(Oid relid)
+{
+	ss_pusher.tables_stale = ss_pusher.policies_stale = true;
+}
+
+/* Begin a transaction on our tables. */
+void
+ss_pusher_begin(void)
+{
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+ss_pusher_finish(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+	MemoryContextSwitchTo(ss_pusher.turn_context);
+}
+
+/* What the cache in Redis holds depends on these; on the rest of a policy it does not. */
+static bool
+same_keys(const SsPolicy *a, const SsPolicy *b)
+{
+	return strcmp(a->name, b->name) == 0 && strcmp(a->prefix, b->prefix) == 0 &&
+		   a->hash_keys == b->hash_keys && (a->cache == SS_CACHE_OFF) == (b->cache == SS_CACHE_OFF);
+}
+
+/*
+ * Read the policies anew, in the transaction at hand.  When keys have another meaning now,
+ * everything is flushed before anything else is written.
+ */
+void
+ss_pusher_policies(SsPusher *p)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "session_store pusher policies",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SsPolicy *fresh;
+	int n;
+	bool same;
+
+	p->policies_stale = false;
+	fresh = ss_cached_policies(&n);
+	MemoryContextSwitchTo(old);
+	same = n == p->npolicies;
+	for (int i = 0; i < n && same; i++)
+	{
+		bool found = false;
+
+		for (int j = 0; j < p->npolicies && !found; j++)
+			found = same_keys(&fresh[i], &p->policies[j]);
+		same = found;
+	}
+	if (!same && p->policies != NULL)
+		ss_proto_flush(&p->proto);
+	for (int i = 0; i < n; i++)
+		ss_prefixes_add(&p->prefixes, fresh[i].prefix, strlen(fresh[i].prefix));
+	if (p->policies_context != NULL)
+		MemoryContextDelete(p->policies_context);
+	p->policies_context = context;
+	p->policies = fresh;
+	p->npolicies = n;
+}
+
+/* The policy of a key's namespace, if that may have copies. */
+const SsPolicy *
+ss_pusher_policy(const SsPusher *p, const SsKey *key)
+{
+	for (int i = 0; i < p->npolicies; i++)
+		if (strlen(p->policies[i].name) == key->nslen &&
+			memcmp(p->policies[i].name, key->bytes, key->nslen) == 0)
+			return p->policies[i].cache == SS_CACHE_OFF ? NULL : &p->policies[i];
+	return NULL;
+}
+
+static void
+hash_id(const char *id, int len, char *hex)
+{
+	uint8 digest[PG_SHA256_DIGEST_LENGTH];
+	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
+
+	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
+		pg_cryptohash_update(ctx, (const uint8 *) id, len) < 0 ||
+		pg_cryptohash_final(ctx, digest, sizeof(digest)) < 0)
+		elog(ERROR, "could not hash a session id");
+	pg_cryptohash_free(ctx);
+	for (int i = 0; i < PG_SHA256_DIGEST_LENGTH; i++)
+		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+}
+
+/* The key in Redis of a session, in the current memory context; none without a policy. */
+void
+ss_pusher_make_key(SsPusher *p, const SsKey *key, SsPayload *payload)
+{
+	const SsPolicy *policy = ss_pusher_policy(p, key);
+	int prefix;
+	int len;
+	char *out;
+
+	payload->key = NULL;
+	payload->length = 0;
+	if (policy == NULL)
+		return;
+	prefix = strlen(policy->prefix);
+	len = policy->hash_keys ? PG_SHA256_DIGEST_LENGTH * 2 : key->idlen;
+	out = palloc(prefix + len + 1);
+	memcpy(out, policy->prefix, prefix);
+	if (policy->hash_keys)
+		hash_id(key->bytes + key->nslen, key->idlen, out + prefix);
+	else
+		memcpy(out + prefix, key->bytes + key->nslen, len);
+	payload->key = out;
+	payload->keylen = prefix + len;
+}
+
+static const SsKey *
+key_of(int op)
+{
+	return &ss_ledger_slot(ss_ledger, ss_pusher.proto.ops[op].slot)->key;
+}
+
+/* Keys for operations that came without a look at their rows. */
+void
+ss_pusher_make_keys(void)
+{
+	MemoryContextReset(ss_pusher.batch_context);
+	MemoryContextSwitchTo(ss_pusher.batch_context);
+	for (int i = 0; i < ss_pusher.proto.nops; i++)
+		ss_pusher_make_key(&ss_pusher, key_of(i), &ss_pusher.payloads[i]);
+	MemoryContextSwitchTo(ss_pusher.turn_context);
+}
+
+/* Read the rows of operations from..to-1; in a transaction. */
+static void
+read_rows(int from, int to)
+{
+	SsProto *proto = &ss_pusher.proto;
+	SsCachedRow rows[SS_BATCH_MAX];
+	int64 now = ss_monotonic(); /* a copy must not outlive its session */
+
+	for (int i = from; i < to; i++)
+	{
+		rows[i].key = key_of(i);
+		rows[i].policy = ss_pusher_policy(&ss_pusher, rows[i].key);
+		rows[i].document = proto->ops[i].document;
+		/* what nobody uses gets no copy, and needs no document */
+		if (rows[i].policy != NULL &&
+			!ss_hot_is(ss_ledger_slot(ss_ledger, proto->ops[i].slot)->hash, rows[i].policy))
+			rows[i].policy = NULL;
+	}
+	ss_cached_read(rows + from, to - from, ss_cache_max_bytes, &ss_pusher.documents);
+	for (int i = from; i < to; i++)
+	{
+		bool copy = rows[i].policy != NULL && rows[i].alive && !rows[i].large;
+
+		proto->ops[i].found = rows[i].later ? SS_FOUND_LATER : copy ? SS_FOUND_COPY : SS_FOUND_NONE;
+		proto->ops[i].until = now + rows[i].life;
+		ss_pusher.payloads[i].length = rows[i].length;
+		ss_pusher.offsets[i] = rows[i].offset; /* the text may yet move: see point_to_documents */
+		ss_pusher.too_large += rows[i].large ? 1 : 0;
+	}
+}
+
+static void
+point_to_documents(void)
+{
+	MemoryContextSwitchTo(ss_pusher.batch_context);
+	for (int i = 0; i < ss_pusher.proto.nops; i++)
+	{
+		int length = ss_pusher.payloads[i].length;
+
+		ss_pusher_make_key(&ss_pusher, key_of(i), &ss_pusher.payloads[i]);
+		ss_pusher.payloads[i].document = ss_pusher.documents.data + ss_pusher.offsets[i];
+		ss_pusher.payloads[i].length = length;
+	}
+	MemoryContextSwitchTo(ss_pusher.turn_context);
+}
+
+/*
+ * An error while rows are read: 55P03 says that somebody has locked what we need, and is
+ * perhaps waiting for us.  Otherwise a row cannot be read, and is then looked for one by
+ * one.
+ */
+bool
+ss_pusher_was_locked(void)
+{
+	ErrorData *error;
+	bool locked;
+
+	MemoryContextSwitchTo(ss_pusher.turn_context);
+	error = CopyErrorData();
+	locked = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	if (!locked)
+		EmitErrorReport();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(ss_pusher.turn_context);
+	FreeErrorData(error);
+	return locked;
+}
+
+/* Read rows from..to-1 in a transaction of their own; false when they could not be. */
+static bool
+try_read(int from, int to, bool *locked)
+{
+	volatile bool fine = true;
+	volatile bool held = false;
+
+	PG_TRY();
+	{
+		ss_pusher_begin();
+		if (ss_cached_lock() == SS_TABLES_FINE && !ss_pusher.policies_stale &&
+			!ss_pusher.tables_stale)
+			read_rows(from, to);
+		else
+			held = true; /* or about to be looked at: not now */
+		ss_pusher_finish();
+	}
+	PG_CATCH();
+	{
+		held = ss_pusher_was_locked();
+		fine = false;
+	}
+	PG_END_TRY();
+	*locked = held;
+	return fine && !held;
+}
+
+void
+ss_pusher_read(void)
+{
+	SsProto *proto = &ss_pusher.proto;
+	bool locked;
+
+	MemoryContextReset(ss_pusher.batch_context);
+	MemoryContextSwitchTo(ss_pusher.batch_context);
+	initStringInfo(&ss_pusher.documents);
+	MemoryContextSwitchTo(ss_pusher.turn_context);
+	if (!try_read(0, proto->nops, &locked) && !locked)
+	{
+		/* one of them cannot be read: it gets no copy, and holds nobody up */
+		for (int i = 0; i < proto->nops && !locked; i++)
+			if (!try_read(i, i + 1, &locked) && !locked)
+			{
+				proto->ops[i].found = SS_FOUND_NONE;
+				ss_pusher.payloads[i].length = 0;
+				ss_pusher.offsets[i] = 0;
+				ss_pusher.unreadable++;
+			}
+	}
+	if (locked)
+	{
+		ss_proto_unreadable(proto, ss_monotonic());
+		return;
+	}
+	point_to_documents();
+	/* what did not fit is not sent: it is taken again */
+	ss_proto_rows(proto, ss_monotonic());
+}
