@@ -33,6 +33,13 @@
 #include "varatt.h"
 #endif
 
+/* What hiredis counts elements with, where that is included. */
+#if defined(HIREDIS_MAJOR) && HIREDIS_MAJOR >= 1
+typedef size_t SsHiredisCount;
+#else
+typedef int SsHiredisCount;
+#endif
+
 /* A setting that a worker resets for itself, where there is one. */
 #if PG_VERSION_NUM >= 170000
 #define SS_TRANSACTION_TIMEOUT {"transaction_timeout", "0"},

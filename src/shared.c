@@ -269,6 +269,20 @@ ss_database_is_free(Oid database)
 	return free;
 }
 
+/* If not: is it about to be dropped (or renamed), rather than copied? */
+bool
+ss_database_is_going(Oid database)
+{
+	LOCKTAG tag;
+	bool going;
+
+	StartTransactionCommand();
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, database, 0);
+	going = LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL;
+	CommitTransactionCommand();
+	return going;
+}
+
 /* At commit of whoever asked: have the launcher look at this database. */
 static void
 xact_callback(XactEvent event, void *arg)

@@ -211,6 +211,7 @@ extern void ss_wake_pusher(SsDb *db, bool always);
 extern void ss_wake_launcher(void);
 extern void ss_wake_proc(int proc);
 extern bool ss_database_is_free(Oid database);
+extern bool ss_database_is_going(Oid database);
 extern void ss_shared_init_backend(void);
 
 #endif

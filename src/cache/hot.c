@@ -27,12 +27,13 @@
 
 /* A session that is read all the time is offered to the pusher no more often than this. */
 #define ASK_EVERY 700 /* ms */
+#define ASKED_AGAIN 1 /* in a cell: there was another read since */
 
 /* window << 32 | count of the one before << 16 | count of this one */
 typedef struct Sketch
 {
 	pg_atomic_uint64 uses[ROWS][CELLS];
-	pg_atomic_uint64 asked[CELLS]; /* hash << 32 | milliseconds */
+	pg_atomic_uint64 asked[CELLS]; /* hash << 32 | milliseconds | ASKED_AGAIN */
 } Sketch;
 
 static Sketch *sketch = NULL;
@@ -128,18 +129,31 @@ ss_hot_is(uint32 hash, const SsPolicy *policy)
 	return uses >= (uint32) Min(policy->hot_uses, COUNT_MOST);
 }
 
-/* Is it time to offer it to the pusher again? */
-bool
-ss_hot_ask(uint32 hash)
+/*
+ * When is it time to offer it to the pusher again?  0 now; in so many ms, once, for the
+ * copy that may be lost by now; or -1, not for this read.
+ */
+static int
+ask(uint32 hash)
 {
 	pg_atomic_uint64 *at = &sketch->asked[hash & (CELLS - 1)];
 	uint32 now = (uint32) (ss_monotonic() / 1000);
 	uint64 old = pg_atomic_read_u64(at);
+	uint32 passed = now - (uint32) (old & ~(uint64) ASKED_AGAIN);
 
+	if (old >> 32 == hash && passed < ASK_EVERY)
+	{
+		if ((old & ASKED_AGAIN) || !pg_atomic_compare_exchange_u64(at, &old, old | ASKED_AGAIN))
+			return -1;
+		return ASK_EVERY - passed;
+	}
 	/* those that share a cell take turns */
-	if (now - (uint32) old < (old >> 32 == hash ? ASK_EVERY : ASK_EVERY / 32))
-		return false;
-	return pg_atomic_compare_exchange_u64(at, &old, (uint64) hash << 32 | now);
+	if (old >> 32 != hash && passed < ASK_EVERY / 32)
+		return -1;
+	return pg_atomic_compare_exchange_u64(at, &old,
+										  (uint64) hash << 32 | (now & ~(uint32) ASKED_AGAIN))
+			   ? 0
+			   : -1;
 }
 
 /*
@@ -151,14 +165,17 @@ ss_hot_read(const SsKey *key, const SsPolicy *policy)
 {
 	SsDb *db = ss_shared_my_db();
 	uint32 hash;
+	int64 now;
+	int when;
 
 	if (db == NULL || policy->cache == SS_CACHE_OFF || !db->cache.control.attached)
 		return;
 	hash = ss_key_hash(key);
 	ss_hot_use(hash, policy);
-	if (!ss_hot_is(hash, policy) || !ss_hot_ask(hash))
+	if (!ss_hot_is(hash, policy) || (when = ask(hash)) < 0)
 		return;
-	if (ss_ledger_want(ss_ledger, &db->cache.control, key, hash, ss_monotonic()))
+	now = ss_monotonic();
+	if (ss_ledger_want(ss_ledger, &db->cache.control, key, hash, now + when * INT64CONST(1000)))
 	{
 		ss_count(SS_WANTED, 1);
 		ss_wake_pusher(db, false);

@@ -12,7 +12,6 @@ extern Size ss_hot_shmem_size(void);
 extern void ss_hot_shmem_init(void);
 extern void ss_hot_use(uint32 hash, const SsPolicy *policy);
 extern bool ss_hot_is(uint32 hash, const SsPolicy *policy);
-extern bool ss_hot_ask(uint32 hash);
 extern void ss_hot_read(const SsKey *key, const SsPolicy *policy);
 
 #endif

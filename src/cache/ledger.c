@@ -343,12 +343,13 @@ ss_ledger_settle(SsLedger *ledger, const SsControl *control, const SsKey *key, u
 }
 
 /*
- * Somebody reads a session that may deserve a copy and have none.  A wish, which
+ * Somebody reads a session that may deserve a copy and have none: have the pusher look at
+ * it, not before `when`.  A wish, which
  * is dropped when the ledger is half full.
  */
 bool
 ss_ledger_want(SsLedger *ledger, const SsControl *control, const SsKey *key, uint32_t hash,
-			   int64_t now)
+			   int64_t when)
 {
 	int partition = hash % SS_LEDGER_PARTITIONS;
 	int32_t slot;
@@ -360,7 +361,7 @@ ss_ledger_want(SsLedger *ledger, const SsControl *control, const SsKey *key, uin
 	slot = find(ledger, key, hash);
 	if (slot == SS_NO_SLOT && ledger->partitions[partition].used < ledger->slots / 2)
 	{
-		slot = take(ledger, key, hash, now);
+		slot = take(ledger, key, hash, when);
 		fresh = slot != SS_NO_SLOT;
 	}
 	if (slot != SS_NO_SLOT)

@@ -71,7 +71,7 @@ typedef struct SsLedgerSlot
 	uint32_t doubt;      /* how many transactions */
 	uint32_t generation; /* counts every entry and every end */
 	uint32_t ended;      /* counts every end */
-	int64_t since;       /* when it became in doubt or dirty */
+	int64_t since;       /* when it became in doubt or dirty; or when it is wanted */
 
 	/* the pusher's own; nobody else reads or writes these while it is attached */
 	bool absent; /* Redis surely holds no copy */
@@ -156,7 +156,7 @@ extern bool ss_ledger_passes(const SsControl *control, uint64_t ticket, int64_t 
 extern void ss_ledger_settle(SsLedger *ledger, const SsControl *control, const SsKey *key,
 							 uint32_t hash);
 extern bool ss_ledger_want(SsLedger *ledger, const SsControl *control, const SsKey *key,
-						   uint32_t hash, int64_t now);
+						   uint32_t hash, int64_t when);
 
 /* for the pusher */
 extern void ss_ledger_attach(SsLedger *ledger, SsControl *control, uint32_t database);

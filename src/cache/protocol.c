@@ -315,7 +315,7 @@ run(SsProto *p, int64_t now)
 	if (p->round_open && p->round_left == 0 && ss_work_lapsed(p, now))
 		return send_batch(p, now);
 	fill = !p->suspended && p->begun == p->ended && now >= p->read_at;
-	if (fill && ss_work_take_fills(p) > 0)
+	if (fill && ss_work_take_fills(p, now) > 0)
 	{
 		p->reading = true;
 		return SS_DO_READ;
@@ -326,6 +326,8 @@ run(SsProto *p, int64_t now)
 		return send_batch(p, now);
 	if (p->read_at > now)
 		next = least(next, p->read_at);
+	if (fill)
+		next = least(next, ss_work_next_wanted(p));
 	if (p->lists[SS_PLACE_DOUBT].count > 0)
 		next = least(next, now + DOUBT_PAUSE);
 	return wait_until(p, next);

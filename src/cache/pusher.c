@@ -39,8 +39,6 @@
 #define REPORT_EVERY INT64CONST(100000)
 #define INFO_EVERY INT64CONST(10000000)
 #define SCRUB_EVERY INT64CONST(5000000)
-#define SCRUB_SAMPLE 100
-#define VERIFY_SLICE 200       /* so many, and then the batches that wait */
 #define PAUSE_AFTER_ERROR 1000 /* ms */
 
 SsPusher ss_pusher;
@@ -110,32 +108,37 @@ reload(int64 now)
 		ss_proto_reconnect(&ss_pusher.proto, now);
 }
 
-/* A slice of a verification, when nothing is under way; true when it was the last. */
+/*
+ * A slice of a verification, when nothing is under way; true when it was the last.  It
+ * begins at some place, so that one after another see others, and ends at the latest
+ * when it has come by all.
+ */
 static bool
 verify(SsCacheRequest *request, bool begun, int64 now)
 {
 	SsProto *proto = &ss_pusher.proto;
-	int64 counts[4];
 
 	if (!begun)
 	{
-		ss_pusher.verify_left = request->sample;
+		ss_pusher.verifying = true;
+		ss_pusher.verify_cursor = ss_pusher.cursor;
+		/* from the very beginning there is nothing to come by a second time */
+		ss_pusher.verify_ends = ss_pusher.verify_cursor == 0 ? 1 : 0;
 		memset(ss_pusher.verify_counts, 0, sizeof(ss_pusher.verify_counts));
 	}
 	if (proto->stage != SS_STAGE_RUN || proto->suspended || proto->busy || proto->reading ||
 		proto->ready)
 		return false;
-	if (!ss_scrub(&ss_pusher, Min(ss_pusher.verify_left, VERIFY_SLICE), now + USECS_PER_SEC,
-				  counts))
+	if (!ss_scrub(&ss_pusher, &ss_pusher.verify_cursor, now + USECS_PER_SEC,
+				  ss_pusher.verify_counts))
 	{
 		ss_pusher_failed(ss_pusher.wire.error);
 		return false;
 	}
-	for (int i = 0; i < 4; i++)
-		ss_pusher.verify_counts[i] += counts[i];
-	ss_pusher.verify_left -= VERIFY_SLICE;
+	if (ss_pusher.verify_cursor == 0)
+		ss_pusher.verify_ends++;
 	memcpy(request->results, ss_pusher.verify_counts, sizeof(request->results));
-	return ss_pusher.verify_left <= 0;
+	return ss_pusher.verify_counts[0] >= request->sample || ss_pusher.verify_ends >= 2;
 }
 
 /* Answer what somebody asks for; false when it takes longer. */
@@ -175,7 +178,7 @@ take_request(int64 now)
 
 	if (request->answered == request->asked)
 	{
-		ss_pusher.verify_left = 0; /* whoever asked has given up */
+		ss_pusher.verifying = false; /* whoever asked may have given up */
 		return;
 	}
 	ss_shared_lock(false);
@@ -183,7 +186,7 @@ take_request(int64 now)
 	ss_shared_unlock();
 	done = answer(&copy, begun == copy.asked, now);
 	if (done)
-		ss_pusher.verify_left = 0;
+		ss_pusher.verifying = false;
 	begun = copy.asked;
 	if (!done)
 		return;
@@ -202,7 +205,7 @@ odd_jobs(int64 now)
 {
 	SsProto *proto = &ss_pusher.proto;
 	int64 give_up = now + USECS_PER_SEC / 5;
-	int64 counts[4];
+	int64 counts[4] = {0};
 
 	if (proto->stage != SS_STAGE_RUN || !proto->connected || proto->suspended)
 		return;
@@ -215,7 +218,7 @@ odd_jobs(int64 now)
 	else if (now - ss_pusher.scrubbed >= SCRUB_EVERY)
 	{
 		ss_pusher.scrubbed = now;
-		if (!ss_scrub(&ss_pusher, SCRUB_SAMPLE, give_up, counts))
+		if (!ss_scrub(&ss_pusher, &ss_pusher.cursor, give_up, counts))
 			ss_pusher_failed(ss_pusher.wire.error);
 	}
 }
@@ -287,7 +290,7 @@ step(int64 now)
 			{
 				tell_waiters(&before);
 				odd_jobs(now);
-				if (ss_pusher.verify_left <= 0)
+				if (!ss_pusher.verifying)
 					nap(now);
 			}
 			else

@@ -40,7 +40,9 @@ typedef struct SsPusher
 	uint64 verified;
 	uint64 divergent;
 	uint64 cursor; /* of the scrubber */
-	int verify_left;
+	bool verifying;
+	uint64 verify_cursor;
+	int verify_ends; /* how often it came to the end of Redis' keys */
 	int64 verify_counts[4];
 	SsWireInfo info;
 	char shown[240]; /* the last error in the log */
@@ -88,6 +90,6 @@ extern void ss_pusher_make_key(SsPusher *pusher, const SsKey *key, SsPayload *pa
 
 extern PGDLLEXPORT void ss_pusher_main(Datum arg);
 
-extern bool ss_scrub(SsPusher *pusher, int sample, int64 give_up, int64 counts[4]);
+extern bool ss_scrub(SsPusher *pusher, uint64 *cursor, int64 give_up, int64 counts[4]);
 
 #endif

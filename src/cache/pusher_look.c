@@ -10,6 +10,7 @@
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "utils/memutils.h"
 
 #include "cache/pusher.h"
@@ -85,7 +86,9 @@ ss_pusher_look_around(int64 now)
 		return;
 	if (!ss_database_is_free(MyDatabaseId))
 	{
-		/* if it is dropped, nothing of it shall stay in Redis */
+		/* a copy must find our guard in Redis; but of what is dropped nothing shall stay there */
+		if (!ss_database_is_going(MyDatabaseId))
+			proc_exit(0);
 		ss_pusher_leave(now, MAKE_ROOM_WITHIN);
 		return;
 	}

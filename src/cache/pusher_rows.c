@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #include "cache/hot.h"
@@ -103,14 +104,23 @@ ss_pusher_policy(const SsPusher *p, const SsKey *key)
 static void
 hash_id(const char *id, int len, char *hex)
 {
+	static ResourceOwner ours = NULL;
+	ResourceOwner owner = CurrentResourceOwner;
 	uint8 digest[PG_SHA256_DIGEST_LENGTH];
-	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
+	pg_cryptohash_ctx *ctx;
+
+	/* the server's hashes want one, and outside a transaction there is none */
+	if (ours == NULL)
+		ours = ResourceOwnerCreate(NULL, "session_store pusher");
+	CurrentResourceOwner = ours;
+	ctx = pg_cryptohash_create(PG_SHA256);
 
 	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
 		pg_cryptohash_update(ctx, (const uint8 *) id, len) < 0 ||
 		pg_cryptohash_final(ctx, digest, sizeof(digest)) < 0)
 		elog(ERROR, "could not hash a session id");
 	pg_cryptohash_free(ctx);
+	CurrentResourceOwner = owner;
 	for (int i = 0; i < PG_SHA256_DIGEST_LENGTH; i++)
 		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
 }

@@ -42,6 +42,21 @@ struct SsRedis
 	size_t read;
 };
 
+/*
+ * hiredis makes room for as many elements as an answer announces.  Ours have a few thousand;
+ * to make room for a milliard takes as long as to hang.
+ */
+#define ELEMENTS_MOST 100000
+
+static redisReplyObjectFunctions bounded;
+static redisReplyObjectFunctions *unbounded = NULL;
+
+static void *
+bounded_array(const redisReadTask *task, SsHiredisCount elements)
+{
+	return elements > ELEMENTS_MOST ? NULL : unbounded->createArray(task, elements);
+}
+
 #define STRING_OF(x) #x
 #define VERSION_OF(x, y, z) STRING_OF(x) "." STRING_OF(y) "." STRING_OF(z)
 
@@ -166,6 +181,10 @@ ss_redis_open(SsRedis **out, const SsUrl *url, int64 give_up, char *error, size_
 						 : redisConnectUnixNonBlock(url->socket);
 	if (redis->context == NULL)
 		return fail(error, size, "out of memory");
+	unbounded = redis->context->reader->fn;
+	bounded = *unbounded;
+	bounded.createArray = bounded_array;
+	redis->context->reader->fn = &bounded;
 	return finish_connecting(redis, tcp, give_up, error, size) &&
 		   (!url->tls || ss_tls_start(redis->context, url->host, &redis->tls, error, size));
 }

@@ -22,7 +22,9 @@
 #include "settings.h"
 #include "shared.h"
 
-#define STEP 200 /* keys that a SCAN looks at */
+#define STEP 100        /* keys that a SCAN looks at, more or less */
+#define SAMPLE_MOST 512 /* of which so many are compared: a page is all but never longer */
+#define FROM_TABLE 30   /* sessions of the table with each page */
 #define JUST_NOW (2 * USECS_PER_SEC)
 
 enum
@@ -37,9 +39,9 @@ enum
 typedef struct Sample
 {
 	int n;
-	SsKey keys[SS_BATCH_MAX];
-	SsPayload payloads[SS_BATCH_MAX];
-	bool from_redis[SS_BATCH_MAX];
+	SsKey keys[SAMPLE_MOST];
+	SsPayload payloads[SAMPLE_MOST];
+	bool from_redis[SAMPLE_MOST];
 	SsRedisReply *copies;
 } Sample;
 
@@ -62,16 +64,17 @@ session_of(SsPusher *pusher, const char *name, size_t len, SsKey *key)
 	return false;
 }
 
+/* A page of Redis' keys, from a cursor on. */
 static bool
-sample_redis(SsPusher *pusher, int most, int64 give_up, Sample *sample)
+sample_redis(SsPusher *pusher, uint64 *cursor, int64 give_up, Sample *sample)
 {
 	SsRedisReply *reply;
 	const SsRedisReply *names;
 
-	if (!ss_wire_scan(&pusher->wire, give_up, &pusher->cursor, STEP, &reply))
+	if (!ss_wire_scan(&pusher->wire, give_up, cursor, STEP, &reply))
 		return false;
 	names = ss_reply_at(reply, 1);
-	for (int i = 0; i < ss_reply_count(names) && sample->n < most; i++)
+	for (int i = 0; i < ss_reply_count(names) && sample->n < SAMPLE_MOST; i++)
 	{
 		size_t len;
 		const char *name = ss_reply_text(ss_reply_at(names, i), &len);
@@ -87,8 +90,9 @@ sample_redis(SsPusher *pusher, int most, int64 give_up, Sample *sample)
 
 /* Sessions of the table, from a random place on. */
 static void
-sample_table(SsPusher *pusher, int most, Sample *sample)
+sample_table(SsPusher *pusher, Sample *sample)
 {
+	int most = Min(FROM_TABLE, SAMPLE_MOST - sample->n);
 	const SsPolicy *policy;
 	char from[3] = {0};
 	uint8 random[3];
@@ -96,11 +100,11 @@ sample_table(SsPusher *pusher, int most, Sample *sample)
 	if (pusher->npolicies == 0 || !pg_strong_random(random, sizeof(random)))
 		return;
 	policy = &pusher->policies[random[2] % pusher->npolicies];
-	if (policy->cache == SS_CACHE_OFF || sample->n >= most)
+	if (policy->cache == SS_CACHE_OFF || most <= 0)
 		return;
 	from[0] = '0' + random[0] % 75;
 	from[1] = '0' + random[1] % 75;
-	sample->n += ss_cached_sample(policy->name, random[0] < 64 ? "" : from, most - sample->n,
+	sample->n += ss_cached_sample(policy->name, random[0] < 64 ? "" : from, most,
 								  &sample->keys[sample->n]);
 }
 
@@ -158,7 +162,7 @@ compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documen
 static bool
 look_at_both(SsPusher *pusher, Sample *sample, int64 give_up, int64 counts[4])
 {
-	SsCachedRow *rows = palloc0(sizeof(SsCachedRow) * SS_BATCH_MAX);
+	SsCachedRow *rows = palloc0(sizeof(SsCachedRow) * SAMPLE_MOST);
 	StringInfoData documents;
 	MemoryContext context = CurrentMemoryContext;
 
@@ -203,37 +207,29 @@ look_at_both(SsPusher *pusher, Sample *sample, int64 give_up, int64 counts[4])
 }
 
 /*
- * Look at up to `sample` sessions, half of them from Redis' side and half from the table's.
- * False when Redis does not answer; the connection is closed then.
+ * Look at a page of Redis' keys, from a cursor on (0 again when all were seen), and at some
+ * sessions of the table; what was found is added to the counts.  False when Redis does not
+ * answer; the connection is closed then.
  */
 bool
-ss_scrub(SsPusher *pusher, int sample, int64 give_up, int64 counts[4])
+ss_scrub(SsPusher *pusher, uint64 *cursor, int64 give_up, int64 counts[4])
 {
-	int64 left = sample;
-	bool fine = true;
+	Sample *sample = palloc0(sizeof(Sample));
+	int64 found[4] = {0};
+	bool fine = sample_redis(pusher, cursor, give_up, sample);
 
-	memset(counts, 0, sizeof(int64) * 4);
-	for (int tries = 0; left > 0 && fine && tries < sample / 10 + 4; tries++)
-	{
-		Sample *s = palloc0(sizeof(Sample));
-		int64 before = counts[CHECKED];
-		int most = (int) Min(left, SS_BATCH_MAX);
-
-		fine = sample_redis(pusher, (most + 1) / 2, give_up, s);
-		if (fine && most > 1)
-		{
-			StartTransactionCommand();
-			PushActiveSnapshot(GetTransactionSnapshot());
-			sample_table(pusher, most, s);
-			PopActiveSnapshot();
-			CommitTransactionCommand();
-		}
-		fine = fine && look_at_both(pusher, s, give_up, counts);
-		left -= counts[CHECKED] - before;
-		pfree(s);
-	}
-	pusher->verified += counts[CHECKED];
+	if (!fine)
+		return false;
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	sample_table(pusher, sample);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	fine = look_at_both(pusher, sample, give_up, found);
+	for (int i = 0; i < 4; i++)
+		counts[i] += found[i];
+	pusher->verified += found[CHECKED];
 	/* a copy that is missing (evicted, or flushed) tells no lie */
-	pusher->divergent += counts[STALE] + counts[ORPHANED];
+	pusher->divergent += found[STALE] + found[ORPHANED];
 	return fine;
 }

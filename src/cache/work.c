@@ -100,7 +100,8 @@ place(SsProto *p, int32_t slot, SsPlace where, int64_t now)
 	if (s->place == where)
 		return;
 	unlink_slot(p, slot);
-	link_slot(p, slot, where, false);
+	/* what is wanted now stands before what is wanted later */
+	link_slot(p, slot, where, where == SS_PLACE_WANTED && s->since <= now);
 	if (where == SS_PLACE_DOUBT)
 		s->placed = now;
 	if (where == SS_PLACE_URGENT)
@@ -317,7 +318,7 @@ ss_work_take_deletes(SsProto *p, bool dirty_too)
 
 /* Keys whose rows are to be read, into p->ops. */
 int
-ss_work_take_fills(SsProto *p)
+ss_work_take_fills(SsProto *p, int64_t now)
 {
 	p->nops = 0;
 	for (int list = SS_PLACE_PRESENT; list <= SS_PLACE_WANTED; list++)
@@ -325,10 +326,21 @@ ss_work_take_fills(SsProto *p)
 		{
 			int32_t slot = p->lists[list].first;
 
+			if (list == SS_PLACE_WANTED && slot_of(p, slot)->since > now)
+				break;
 			unlink_slot(p, slot);
 			take(p, slot, false);
 		}
 	return p->nops;
+}
+
+/* When the next key is wanted; INT64_MAX for none. */
+int64_t
+ss_work_next_wanted(SsProto *p)
+{
+	int32_t slot = p->lists[SS_PLACE_WANTED].first;
+
+	return slot == SS_NO_SLOT ? INT64_MAX : slot_of(p, slot)->since;
 }
 
 /* For the mutant of R8 only: take the keys after their rows were read. */
