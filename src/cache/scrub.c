@@ -56,7 +56,7 @@ session_of(SsPusher *pusher, const char *name, size_t len, SsKey *key)
 
 		if (len <= prefix || memcmp(name, policy->prefix, prefix) != 0)
 			continue;
-		if (policy->hash_keys || len - prefix > SS_NAME_MAX)
+		if (policy->hash_keys || policy->cache == SS_CACHE_OFF || len - prefix > SS_NAME_MAX)
 			return false;
 		ss_key_set(key, policy->name, strlen(policy->name), name + prefix, len - prefix);
 		return true;

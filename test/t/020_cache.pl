@@ -13,7 +13,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 my $redis = new_redis();
-my $node = new_cached_store('cache', $redis, conf => "session_store.cache_max_bytes = 2000\n");
+my $node = new_cached_store('cache', $redis, init => { extra => [ '--encoding=UTF8', '--locale=C' ] }, conf => "session_store.cache_max_bytes = 2000\n");
 
 # Run SQL, wait until Redis has it; what the SQL answered.
 sub run
