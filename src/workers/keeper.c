@@ -454,6 +454,8 @@ ss_keeper_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
+	/* a reload that came before we listened was lost on us */
+	ConfigReloadPending = true;
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	report_for_duty();
 	own_settings();

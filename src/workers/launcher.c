@@ -304,6 +304,8 @@ ss_launcher_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
+	/* a reload that came before we listened was lost on us */
+	ConfigReloadPending = true;
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
 	before_shmem_exit(on_exit_launcher, (Datum) 0);

@@ -1,0 +1,276 @@
+/*
+ * special.c
+ *		Clients for what ordinary ones never do: transactions that the ledger has no room
+ *		for, a namespace that is switched off and on while one is under way, reads by SQL,
+ *		and an application that has not heard that its primary was superseded.
+ */
+#include <hiredis/hiredis.h>
+#include <libpq-fe.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nemesis.h"
+
+/* Where clients go now; false while they wait. */
+static bool
+follow(Client *c)
+{
+	if (run.switching || c->node != run.node)
+	{
+		client_close(c);
+		c->node = run.node;
+	}
+	if (!run.switching && client_connect(c))
+		return true;
+	pause_us(50 * MS);
+	return false;
+}
+
+/*
+ * For ten seconds there are transactions after which all is flushed, for ten there are not:
+ * a flush puts right what was wrong.
+ */
+static bool
+is_noisy(void)
+{
+	return (now_us() - run.started) / (10 * SEC) % 2 == 0;
+}
+
+/* "3,5,4": the outcome of ops from first on, if there are as many versions. */
+static void
+end_all(int first, int count, Outcome outcome, const char *versions)
+{
+	int commas = 0;
+
+	for (const char *p = versions == NULL ? "" : versions; *p; p++)
+		commas += *p == ',';
+	for (int i = 0; i < count; i++)
+	{
+		int64_t version = 0;
+
+		if (outcome == OUTCOME_DONE && commas == count - 1)
+		{
+			version = atoll(versions);
+			versions = strchr(versions, ',');
+			versions = versions == NULL ? "" : versions + 1;
+		}
+		op_end(first + i, outcome, version);
+	}
+}
+
+static void
+save_stretch(Client *c, int from, int count)
+{
+	int first = op_begin(FIRST_BULK + from, OP_SAVE, c->node, false, count);
+	Outcome outcome;
+
+	ops_by_kind[7]++;
+	outcome = client_run(
+		c,
+		"SELECT string_agg(v::text, ',' ORDER BY i) FROM (SELECT i, session_save('b' || i,"
+		" json_build_object('k', %d + i, 'v', %d + i)::jsonb, namespace => 'bulk') v"
+		" FROM generate_series(%d, %d) i OFFSET 0) x",
+		FIRST_BULK, first - from, from, from + count - 1);
+	end_all(first, count, outcome, c->long_value);
+}
+
+/* Look at keys of a stretch, by leaps. */
+static void
+look_at_stretch(Client *c, int from, int count)
+{
+	int which[60];
+	int hits;
+
+	for (int i = 0; i < 60; i++)
+		which[i] = FIRST_BULK + from + i * count / 60;
+	(void) read_keys(&c->redis, which, 60, true, &hits);
+}
+
+static void
+delete_stretch(Client *c, int from, int count)
+{
+	int first = op_begin(FIRST_BULK + from, OP_DELETE, c->node, true, count);
+	Outcome outcome;
+
+	ops_by_kind[8]++;
+	outcome = client_run(c,
+						 "SELECT count(d) FILTER (WHERE d) FROM (SELECT session_delete('b' || i,"
+						 " 'bulk') d FROM generate_series(%d, %d) i OFFSET 0) x; "
+						 "SELECT string_agg(version::text, ',' ORDER BY substr(session_id, 2)::int)"
+						 " FROM conversation_sessions WHERE namespace = 'bulk' AND"
+						 " substr(session_id, 2)::int BETWEEN %d AND %d",
+						 from, from + count - 1, from, from + count - 1);
+	/* where some were dead already, who knows which */
+	if (outcome == OUTCOME_DONE && atoi(c->values[0]) != count)
+		outcome = OUTCOME_PENDING;
+	end_all(first, count, outcome, c->long_value);
+	look_at_stretch(c, from, count);
+}
+
+/*
+ * Many keys: saved by transactions that the ledger can hold, together more than a batch,
+ * then deleted, or saved again, by one that it cannot.
+ */
+void *
+bulk_writer(void *arg)
+{
+	Client c = {.random = (uint64_t) (uintptr_t) arg};
+	int step = KEYS_BULK / 3;
+
+	while (!run.stopping)
+	{
+		if (!is_noisy())
+			pause_us(50 * MS);
+		if (!is_noisy() || !follow(&c))
+			continue;
+		for (int from = 0; from < KEYS_BULK && c.pg != NULL; from += step)
+			if (PQstatus(c.pg) == CONNECTION_OK)
+				save_stretch(&c, from, step);
+		pause_us(between(&c.random, 20 * MS, run.lease + 1500 * MS));
+		if (!follow(&c))
+			continue;
+		if (chance(&c.random, 60))
+			delete_stretch(&c, 100, 400);
+		else if (chance(&c.random, 50))
+			delete_stretch(&c, 200, 100);
+		else
+			save_stretch(&c, 0, KEYS_BULK);
+		pause_us(between(&c.random, 20 * MS, 700 * MS));
+	}
+	client_close(&c);
+	if (c.redis != NULL)
+		redisFree(c.redis);
+	return NULL;
+}
+
+/* A read by SQL of a session that ought to have a copy asks for one; wait until it is there. */
+static void
+have_copy(Client *c, int key)
+{
+	int64_t until = now_us() + 1500 * MS;
+	int hits = 0;
+
+	while (now_us() < until && !run.stopping)
+	{
+		(void) client_run(c, "SELECT session_get('%s', '%s')", keys[key].id, keys[key].ns);
+		if (read_keys(&c->redis, &key, 1, true, &hits) && hits > 0)
+			return;
+		pause_us(20 * MS);
+	}
+}
+
+static int
+save_one(Client *c, int key)
+{
+	int op = op_begin(key, OP_SAVE, c->node, false, 1);
+	Outcome outcome =
+		client_run(c, "SELECT session_save('%s', '{\"k\": %d, \"v\": %d}', namespace => 'switch')",
+				   keys[key].id, key, op);
+
+	op_end(op, outcome, outcome == OUTCOME_DONE ? atoll(c->values[0]) : 0);
+	return op;
+}
+
+/*
+ * A transaction changes a session of a namespace that has no cache; before it ends, the
+ * namespace has one, and the session a copy.
+ */
+static void
+switch_once(Client *inside, Client *outside, int key)
+{
+	Outcome outcome;
+	int64_t version;
+	int64_t until;
+	int op;
+
+	(void) save_one(outside, key);
+	if (client_run(inside, "BEGIN") != OUTCOME_DONE)
+		return;
+	op = op_begin(key, OP_SAVE, inside->node, false, 1);
+	outcome = client_run(
+		inside, "SELECT session_save('%s', '{\"k\": %d, \"v\": %d}', namespace => 'switch')",
+		keys[key].id, key, op);
+	version = outcome == OUTCOME_DONE ? atoll(inside->values[0]) : 0;
+	if (outcome == OUTCOME_DONE &&
+		client_run(outside, "UPDATE session_namespaces SET cache = 'hot' WHERE name = 'switch'") ==
+			OUTCOME_DONE)
+		have_copy(outside, key);
+	if (outcome == OUTCOME_DONE)
+		outcome = client_run(inside, "COMMIT");
+	else if (outcome == OUTCOME_FAILED)
+		(void) client_run(inside, "ROLLBACK");
+	op_end(op, outcome, version);
+	/* a copy that was left behind shows when the lease cannot excuse it any more */
+	for (until = now_us() + run.lease + 1200 * MS; now_us() < until && !run.stopping;)
+		pause_us(50 * MS);
+	(void) client_run(outside, "UPDATE session_namespaces SET cache = 'off' WHERE name = 'switch'");
+}
+
+void *
+switcher(void *arg)
+{
+	Client inside = {.random = (uint64_t) (uintptr_t) arg};
+	Client outside = {.random = (uint64_t) (uintptr_t) arg};
+	int turn = 0;
+
+	while (!run.stopping)
+	{
+		if (!is_noisy())
+			pause_us(50 * MS);
+		if (!is_noisy() || !follow(&inside) || !follow(&outside))
+			continue;
+		ops_by_kind[9]++;
+		switch_once(&inside, &outside, FIRST_SWITCH + turn++ % KEYS_SWITCH);
+	}
+	client_close(&inside);
+	client_close(&outside);
+	if (outside.redis != NULL)
+		redisFree(outside.redis);
+	return NULL;
+}
+
+/* Readers that miss fall back to SQL, which brings copies back. */
+void *
+filler(void *arg)
+{
+	Client c = {.random = (uint64_t) (uintptr_t) arg};
+
+	while (!run.stopping)
+	{
+		int key = chance(&c.random, 70) ? (int) between(&c.random, 0, KEYS_CLIENTS - 1)
+										: FIRST_BULK + (int) between(&c.random, 0, KEYS_BULK - 1);
+
+		if (!follow(&c))
+			continue;
+		ops_by_kind[10]++;
+		(void) client_run(&c, "SELECT session_get('%s', '%s')", keys[key].id, keys[key].ns);
+		pause_us(between(&c.random, 0, 6 * MS));
+	}
+	client_close(&c);
+	return NULL;
+}
+
+/* Goes on with the old primary for a few seconds after it was superseded. */
+void *
+zombie_writer(void *arg)
+{
+	Client c = {.random = (uint64_t) (uintptr_t) arg};
+	int64_t until = now_us() + 5 * SEC;
+
+	while (!run.stopping && now_us() < until && client_connect(&c))
+	{
+		int key = (int) between(&c.random, 0, KEYS_CLIENTS - 1);
+		int op = op_begin(key, OP_SAVE, 0, false, 1);
+		Outcome outcome;
+
+		ops_by_kind[11]++;
+		outcome =
+			client_run(&c, "SELECT session_save('%s', '{\"k\": %d, \"v\": %d}', namespace => '%s')",
+					   keys[key].id, key, op, keys[key].ns);
+		op_end(op, outcome, outcome == OUTCOME_DONE ? atoll(c.values[0]) : 0);
+		pause_us(2 * MS);
+	}
+	client_close(&c);
+	return NULL;
+}

@@ -1,0 +1,375 @@
+/*
+ * fault.c
+ *		What goes wrong.
+ *
+ * Some faults no protocol can stand, and they are left out here:
+ *	- Redis' clock steps back while the pusher cannot hear of it: the lease, which is an
+ *	  absolute time, gets longer.  So such a step happens only while the pusher is
+ *	  connected, and no other fault begins until it has seen the step and flushed; no
+ *	  snapshot from before it comes back, and what had expired before does not either.
+ *	- Redis forgets (FLUSHALL, an old snapshot, ..) that it was taken over, or is left by
+ *	  its owner, while an old primary is alive that has never heard of the new one.
+ *	- Redis comes back without writes that it acknowledged before a lease could end.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim.h"
+
+static Node *
+judged(void)
+{
+	return &w.node[w.judged];
+}
+
+static void
+restore_later(Fault what, uint64_t life, int64_t pause)
+{
+	post(w.now + pause, EVENT_RESTORE, w.judged, what, life, NULL);
+}
+
+/* Is everybody who may write to Redis one who would find out that it forgot? */
+static bool
+may_forget(void)
+{
+	const Node *other = &w.node[1 - w.judged];
+
+	return w.redis.up && !w.redis.hung && (!other->up || other->proto.superseded);
+}
+
+static void
+forget(void)
+{
+	memset(w.redis.data.entry, 0, sizeof(w.redis.data.entry));
+	memset(&w.redis.data.guard, 0, sizeof(w.redis.data.guard));
+	w.redis.data.lease = 0;
+	w.forgot_at = w.now;
+}
+
+/* A step back is for a time at which the pusher surely hears of it. */
+static bool
+may_step_back(void)
+{
+	const Node *node = judged();
+	const Pusher *pusher = &node->pusher;
+
+	return w.redis.up && !w.redis.hung && redis_leased() && w.now < node->proto.lease_end &&
+		   node->up && !w.node[1 - w.judged].up && pusher->open && !pusher->deaf &&
+		   pusher->stalled_until <= w.now && !node->cut_next && node->proto.stage == SS_STAGE_RUN &&
+		   node->proto.clock_known && w.now >= node->partition_until &&
+		   w.now >= node->swallow_until &&
+		   (pusher->state == PUSHER_WAITING || pusher->state == PUSHER_AWAITING) &&
+		   !node->proto.leaving;
+}
+
+static bool
+step_back(void)
+{
+	if (!may_step_back())
+		return false;
+	redis_expire();
+	w.redis.offset -= spread(300 * MS, 3600 * SEC);
+	w.holding = true;
+	w.hold_until = w.now + 5 * SEC;
+	w.hold_steps = judged()->proto.counts.steps;
+	return true;
+}
+
+/* Another server is promoted, without the last that this one committed. */
+static bool
+fail_over(void)
+{
+	Node *old = judged();
+	Node *new = &w.node[1 - w.judged];
+	int64_t cut = w.now - (chance(500000) ? 0 : spread(MS, SEC));
+	int64_t pause = spread(10 * MS, SEC);
+	uint32_t timeline = old->owner.timeline + 1;
+	bool zombie = old->up && chance(600000);
+
+	if (new->up)
+		return false;
+	node_free(new);
+	new->owner = old->owner;
+	new->owner.timeline = timeline;
+	new->promoted = zombie || chance(500000);
+	new->promoted_at = w.now + pause;
+	memcpy(new->on, old->on, sizeof(new->on));
+	memcpy(new->prefix, old->prefix, sizeof(new->prefix));
+	for (int key = 0; key < w.config.keys; key++)
+	{
+		Row *from = &old->row[key];
+		Row *to = &new->row[key];
+
+		while (to->count < from->count && from->versions[to->count].at <= cut)
+			to->count++;
+		to->room = to->count;
+		to->versions = malloc(sizeof(Version) * (to->room + 1));
+		if (to->count > 0)
+			memcpy(to->versions, from->versions, sizeof(Version) * to->count);
+	}
+	new->life = ++w.serials;
+	post(w.now + pause, EVENT_START_SERVER, 1 - w.judged, new->life, 0, NULL);
+	if (zombie)
+		post(w.now + pause + spread(100 * MS, 8 * SEC), EVENT_STOP_ZOMBIE, w.judged, old->life, 0,
+			 NULL);
+	else if (old->up)
+		node_stop(old);
+	else
+		old->life = ++w.serials;
+	w.judged = 1 - w.judged;
+	w.foreign_until = NEVER;
+	w.syncing = false;
+	return true;
+}
+
+void
+zombie_stop(void)
+{
+	if (w.node[1 - w.judged].up)
+		node_stop(&w.node[1 - w.judged]);
+}
+
+/* What happens to Redis itself. */
+static bool
+strike_redis(Fault fault)
+{
+	RedisData *data = &w.redis.data;
+
+	switch (fault)
+	{
+		case FAULT_HANG:
+			if (!w.redis.up || w.redis.hung)
+				return false;
+			w.redis.hung = true;
+			restore_later(fault, w.redis.life, spread(5 * MS, 4 * SEC));
+			return true;
+		case FAULT_KILL_EMPTY:
+			if (!may_forget())
+				return false;
+			redis_stop();
+			forget();
+			restore_later(fault, w.redis.life, spread(MS, 2 * SEC));
+			return true;
+		case FAULT_OLD_SNAPSHOT:
+			if (!may_forget())
+				return false;
+			redis_stop();
+			restore_later(fault, w.redis.life, w.config.lease_most + spread(MS, SEC));
+			return true;
+		case FAULT_FLUSHALL:
+			if (!may_forget())
+				return false;
+			forget();
+			return true;
+		case FAULT_EVICT_KEY:
+			for (int n = (int) between(1, 4); n > 0; n--)
+				data->entry[between(0, w.config.keys * PREFIXES - 1)].value = 0;
+			return true;
+		case FAULT_EVICT_LEASE:
+			data->lease = 0;
+			return true;
+		case FAULT_LOSE_GUARD:
+			if (!may_forget())
+				return false;
+			memset(&data->guard, 0, sizeof(data->guard));
+			return true;
+		case FAULT_STEP_FORWARD:
+			w.redis.offset += spread(300 * MS, 3600 * SEC);
+			return true;
+		default:
+			return step_back();
+	}
+}
+
+/* What happens to the network or to Postgres. */
+static bool
+strike_node(Fault fault)
+{
+	Node *node = chance(800000) || !w.node[1 - w.judged].up ? judged() : &w.node[1 - w.judged];
+	int ns = (int) between(0, NAMESPACES - 1);
+
+	if (!node->up && fault != FAULT_FAILOVER)
+		return false;
+	switch (fault)
+	{
+		case FAULT_CUT:
+			pusher_broken(node);
+			return true;
+		case FAULT_LATE_DELIVERY:
+			node->cut_next = true;
+			return true;
+		case FAULT_PARTITION:
+			node->partition_until = w.now + spread(20 * MS, 6 * SEC);
+			if (chance(300000))
+				pusher_broken(node);
+			return true;
+		case FAULT_SWALLOW:
+			node->swallow_until = w.now + spread(MS, SEC);
+			return true;
+		case FAULT_WORKER_STALL:
+			node->pusher.stalled_until = w.now + spread(10 * MS, 6 * SEC);
+			return true;
+		case FAULT_WORKER_CRASH:
+			/* a zombie whose worker starts anew has forgotten that it is one: see above */
+			pusher_crash(judged());
+			return true;
+		case FAULT_WORKER_LEAVE:
+			if (judged()->pusher.state == PUSHER_NONE || !may_forget())
+				return false;
+			ss_proto_leave(&judged()->proto);
+			pusher_wake(judged());
+			return true;
+		case FAULT_SERVER_CRASH:
+			if (!judged()->up)
+				return false;
+			node_stop(judged());
+			w.syncing = false;
+			post(w.now + spread(20 * MS, 3 * SEC), EVENT_START_SERVER, w.judged, judged()->life, 0,
+				 NULL);
+			return true;
+		case FAULT_FAILOVER:
+			return fail_over();
+		case FAULT_CACHE_SWITCH:
+			if (!judged()->on[ns])
+				return false;
+			judged()->on[ns] = false;
+			pusher_wake(judged());
+			restore_later(fault, ns, chance(500000) ? spread(MS, 3 * SEC) : between(50 * MS, SEC));
+			return true;
+		case FAULT_PREFIX:
+			judged()->prefix[ns] = 1 - judged()->prefix[ns];
+			pusher_wake(judged());
+			return true;
+		case FAULT_LEASE_CHANGE:
+			judged()->proto.lease = spread(200 * MS, w.config.lease_most);
+			return true;
+		case FAULT_PARTIAL_FLUSH:
+			ss_proto_flush_partly(&judged()->proto);
+			pusher_wake(judged());
+			return true;
+		default:
+			if (judged()->proto.suspended)
+				return false;
+			judged()->proto.suspended = true;
+			pusher_wake(judged());
+			restore_later(fault, 0, spread(MS, 3 * SEC));
+			return true;
+	}
+}
+
+void
+fault_strike(void)
+{
+	int all = 0;
+	int fault = 0;
+	bool of_redis;
+
+	if (w.quiet)
+		return;
+	post(w.now + between(w.config.fault_pause / 8, w.config.fault_pause * 2), EVENT_FAULT, 0, 0, 0,
+		 NULL);
+	for (int i = 0; i < FAULT_KINDS; i++)
+		all += w.config.weight[i];
+	if (calm() || all == 0)
+		return;
+	for (int64_t n = between(0, all - 1); n >= w.config.weight[fault]; fault++)
+		n -= w.config.weight[fault];
+	of_redis = fault == FAULT_HANG || (fault >= FAULT_KILL_EMPTY && fault <= FAULT_STEP_BACK);
+	if (of_redis ? strike_redis(fault) : strike_node(fault))
+	{
+		static const char *const names[] = {"redis hangs",
+											"cut",
+											"late delivery",
+											"partition",
+											"answers swallowed",
+											"redis killed, empty",
+											"redis killed, old snapshot",
+											"flushall",
+											"key evicted",
+											"lease evicted",
+											"guard lost",
+											"clock steps forward",
+											"clock steps back",
+											"worker stalls",
+											"worker crashes",
+											"worker leaves",
+											"server crashes",
+											"failover",
+											"cache switched off",
+											"prefix changed",
+											"lease changed",
+											"suspended",
+											"partial flush"};
+
+		note_fault(fault);
+		say("fault: %s", names[fault]);
+	}
+}
+
+void
+fault_restore(const Event *event)
+{
+	Node *node = &w.node[event->node];
+
+	w.last_fault = w.now;
+	switch (event->a)
+	{
+		case FAULT_HANG:
+			if (w.redis.hung && w.redis.life == event->b)
+				redis_resume();
+			break;
+		case FAULT_OLD_SNAPSHOT:
+			if (w.redis.up || w.redis.life != event->b)
+				break;
+			if (w.node[1 - w.judged].up && !w.node[1 - w.judged].proto.superseded)
+			{
+				/* an old primary again that has heard of nothing: see above */
+				restore_later(FAULT_OLD_SNAPSHOT, event->b, 100 * MS);
+				break;
+			}
+			w.redis.data = w.node[1 - w.judged].up && chance(500000) ? w.redis.before_takeover
+																	 : w.redis.saved;
+			w.forgot_at = w.now;
+			if (w.redis.data.writer != judged()->owner.timeline)
+				w.foreign_until = NEVER;
+			redis_start();
+			break;
+		case FAULT_KILL_EMPTY:
+			if (!w.redis.up && w.redis.life == event->b)
+				redis_start();
+			break;
+		case FAULT_CACHE_SWITCH:
+			judged()->on[event->b] = true;
+			pusher_wake(judged());
+			break;
+		default:
+			/* its process does not change its own settings while it is at work */
+			if (w.nested)
+				post(w.now + MS, EVENT_RESTORE, event->node, event->a, event->b, NULL);
+			else
+				node->proto.suspended = false;
+			pusher_wake(node);
+	}
+}
+
+/* From here on nothing goes wrong any more. */
+void
+fault_end_all(void)
+{
+	w.quiet = true;
+	w.holding = false;
+	zombie_stop();
+	if (w.redis.hung)
+		redis_resume();
+	if (!w.redis.up)
+		redis_start();
+	for (int ns = 0; ns < NAMESPACES; ns++)
+		judged()->on[ns] = true;
+	for (int i = 0; i < 2; i++)
+	{
+		w.node[i].partition_until = w.node[i].swallow_until = 0;
+		w.node[i].cut_next = false;
+		w.node[i].proto.suspended = false;
+	}
+	pusher_wake(judged());
+}

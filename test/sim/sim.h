@@ -1,0 +1,432 @@
+/*
+ * sim.h
+ *		A world in which the cache's protocol is put to the test: one process, one seed.
+ *
+ * What is real: src/cache/{ledger,work,protocol}.c.  What is modelled: Postgres servers
+ * with their rows, transactions and workers, a network, a Redis, and time.
+ *
+ * Words
+ *	node		a Postgres server; after a failover there may be two for a while
+ *	judged		the node that applications use; the other one is a zombie: an old primary
+ *				that nobody told
+ *	version		what a row was from some time on; value 0 is: no session
+ *	theme		what kind of fault a seed has more of than of others
+ *	calm		a time without faults, which some faults need to be fair
+ *	quiet		the end of a run, when everything must come right again
+ *
+ * Times are microseconds of the clock that all nodes share, unless they are said to be
+ * in Redis' clock.  Everything happens in events; a pusher may besides be preempted
+ * wherever it takes a lock of the ledger, and others' events then happen inside its own.
+ */
+#ifndef SIM_H
+#define SIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cache/protocol.h"
+#include "cache/rules.h"
+
+#define MS INT64_C(1000)
+#define SEC INT64_C(1000000)
+#define NEVER INT64_MAX
+
+#define KEYS_MOST 48
+#define BACKENDS_MOST 10
+#define NAMESPACES 2
+#define PREFIXES 2
+#define OPS_MOST 16
+#define DATABASE 5
+#define SYSTEM 77
+
+typedef enum Fault
+{
+	FAULT_HANG,
+	FAULT_CUT,
+	FAULT_LATE_DELIVERY,
+	FAULT_PARTITION,
+	FAULT_SWALLOW,
+	FAULT_KILL_EMPTY,
+	FAULT_OLD_SNAPSHOT,
+	FAULT_FLUSHALL,
+	FAULT_EVICT_KEY,
+	FAULT_EVICT_LEASE,
+	FAULT_LOSE_GUARD,
+	FAULT_STEP_FORWARD,
+	FAULT_STEP_BACK,
+	FAULT_WORKER_STALL,
+	FAULT_WORKER_CRASH,
+	FAULT_WORKER_LEAVE,
+	FAULT_SERVER_CRASH,
+	FAULT_FAILOVER,
+	FAULT_CACHE_SWITCH,
+	FAULT_PREFIX,
+	FAULT_LEASE_CHANGE,
+	FAULT_SUSPEND,
+	FAULT_PARTIAL_FLUSH, /* none, but somebody asks for it */
+	FAULT_KINDS,
+
+	/* counted, but not from the list that fault.c draws from */
+	HAPPENED_BACKEND_STALL = FAULT_KINDS,
+	HAPPENED_PREEMPTION,
+	HAPPENED_CONNECT_FAILED,
+	HAPPENED_UNREADABLE,
+	HAPPENED_ABORT,
+	HAPPENED_UNLISTED,
+	HAPPENED_TRUNCATE,
+	HAPPENED_FENCE_BY_ACK,
+	HAPPENED_FENCE_BY_TIME,
+	HAPPENED_LATE,
+	HAPPENED_LOST,
+	HAPPENED_CLAIM,
+	HAPPENED_LEASE,
+	HAPPENED_SYNC,
+	HAPPENED_KINDS
+} Fault;
+
+typedef enum EventKind
+{
+	EVENT_BACKEND,
+	EVENT_READER,
+	EVENT_FAULT,
+	EVENT_RESTORE, /* what a fault took away comes back; a: what, b: of which life */
+	EVENT_SAVE,    /* Redis writes a snapshot of itself to disk */
+	EVENT_ARRIVE,  /* a packet at Redis */
+	EVENT_STOP_ZOMBIE,
+	EVENT_START_SERVER,
+	/* all from here on happen to a pusher, and wait while it is stalled */
+	EVENT_TURN,
+	EVENT_CONNECTED,
+	EVENT_SENT,
+	EVENT_REPLY,
+	EVENT_TIMEOUT,
+	EVENT_BROKEN,
+	EVENT_SNAPSHOT,
+	EVENT_ROWS,
+	EVENT_START_WORKER
+} EventKind;
+
+typedef struct Event
+{
+	int64_t at;
+	uint64_t order;
+	EventKind kind;
+	int node;
+	uint64_t a; /* whose event it is: compared with what its receiver expects by now */
+	uint64_t b;
+	void *p;
+} Event;
+
+/* What a seed's world is like. */
+typedef struct Config
+{
+	uint64_t seed;
+	int theme;
+	int64_t duration;
+	int keys;
+	int backends;
+	int ledger_keys;
+	int listed_most; /* a transaction with more keys is unlisted */
+	bool one_partition;
+	int batch_keys;
+	int64_t lease;
+	int64_t lease_most; /* of those that the setting has in this run */
+	int64_t life;
+	int64_t latency;
+	int64_t think;
+	int64_t fault_pause;
+	int weight[FAULT_KINDS];
+	/* chances in a million */
+	int stall;
+	int64_t stall_least;
+	int backend_stall;
+	int64_t backend_stall_least;
+	int preempt;
+	int64_t preempt_least;
+	int64_t preempt_most;
+	int fence_all;
+	int fenced_delete;
+	int big;
+	int truncate;
+	int unreadable;
+	int later;
+	int connect_fails;
+} Config;
+
+typedef struct Version
+{
+	int64_t value;
+	int64_t ends;
+	int64_t at;
+	bool fenced;
+} Version;
+
+typedef struct Row
+{
+	Version *versions;
+	int count;
+	int room;
+	int locker; /* a backend, or -1 */
+} Row;
+
+typedef enum BackendState
+{
+	BACKEND_IDLE,
+	BACKEND_LOCK,
+	BACKEND_ENTER,
+	BACKEND_TICKET,
+	BACKEND_FENCE,
+	BACKEND_COMMIT,
+	BACKEND_CALLBACK
+} BackendState;
+
+typedef enum Change
+{
+	CHANGE_SAVE,
+	CHANGE_DELETE,
+	CHANGE_TOUCH
+} Change;
+
+typedef struct Backend
+{
+	BackendState state;
+	uint64_t serial;
+	int waits_for; /* a key, or -1 */
+	Change change;
+	bool truncates;
+	bool aborts;
+	bool visible;
+	bool fenced;
+	bool unlisted;
+	bool noted[KEYS_MOST];
+	bool entered[KEYS_MOST];
+	bool key_fenced[KEYS_MOST];
+	int key[KEYS_MOST];
+	int keys;
+	int next;
+	uint64_t ticket;
+	int64_t ticket_at;
+	int64_t lease_until;
+} Backend;
+
+typedef enum PusherState
+{
+	PUSHER_NONE,
+	PUSHER_RUNNING,
+	PUSHER_WAITING,
+	PUSHER_CONNECTING,
+	PUSHER_SENDING,
+	PUSHER_AWAITING,
+	PUSHER_READING
+} PusherState;
+
+typedef struct Pusher
+{
+	PusherState state;
+	uint64_t serial;     /* of what it expects */
+	uint64_t remembered; /* in shared memory: the token of the last claim */
+	bool woken;
+	int64_t stalled_until;
+	bool unreadable;
+	int64_t lock_patience;
+	int64_t values[SS_BATCH_MAX];
+	/* what it last saw of the namespaces */
+	bool on[NAMESPACES];
+	int prefix[NAMESPACES];
+	/* its connection */
+	uint64_t connection;
+	bool open;
+	bool deaf; /* an answer that it waits for will not come */
+	int64_t last_arrival;
+	int64_t last_reply;
+} Pusher;
+
+typedef struct Node
+{
+	bool up;
+	uint64_t life;
+	SsOwner owner;
+	bool promoted;
+	int64_t promoted_at;
+	SsLedger *ledger;
+	SsControl control;
+	SsProto proto;
+	Pusher pusher;
+	Row row[KEYS_MOST];
+	int table_locker; /* a backend that truncates, or -1 */
+	bool on[NAMESPACES];
+	int prefix[NAMESPACES];
+	Backend backend[BACKENDS_MOST];
+	/* its network */
+	int64_t partition_until;
+	int64_t swallow_until;
+	bool cut_next;
+} Node;
+
+typedef struct PacketOp
+{
+	int key;
+	int prefix;
+	SsOpKind kind;
+	int64_t value;
+	int64_t expires;
+} PacketOp;
+
+typedef struct Packet
+{
+	int node;
+	uint64_t serial;
+	uint64_t connection;
+	uint64_t redis_life;
+	bool delayed;
+	SsOwner owner;
+	SsRequest request;
+	int nops;
+	PacketOp op[OPS_MOST];
+	/* on its way back */
+	SsReply reply;
+	bool missing[OPS_MOST];
+} Packet;
+
+typedef struct Entry
+{
+	int64_t value; /* 0: none */
+	int64_t expires;
+} Entry;
+
+typedef struct RedisData
+{
+	Entry entry[KEYS_MOST * PREFIXES];
+	SsGuard guard;
+	int64_t lease;   /* its end in Redis' clock, 0: none */
+	uint32_t writer; /* the timeline that last claimed it */
+	int64_t claimed_at;
+} RedisData;
+
+typedef struct Redis
+{
+	bool up;
+	bool hung;
+	uint64_t life;
+	int64_t offset;
+	RedisData data;
+	RedisData saved;
+	RedisData before_takeover;
+	Packet **queue;
+	int queued;
+	int room;
+} Redis;
+
+typedef struct Totals
+{
+	uint64_t happened[HAPPENED_KINDS];
+	uint64_t events;
+	uint64_t commits;
+	uint64_t reads;
+	uint64_t strong_hits;
+	uint64_t violations;
+	int64_t plain_most;
+	int64_t plain_bound;
+	int64_t strong_most;
+	int64_t strong_bound;
+	int64_t strong_excess; /* the most that strong staleness was over the lease */
+	int64_t healthy_plain_most;
+	int64_t healthy_strong_most;
+	int64_t recovery_most;
+} Totals;
+
+typedef struct World
+{
+	Config config;
+	int64_t now;
+	uint64_t random;
+	uint64_t serials;
+	int64_t values;
+	uint8_t *committed; /* by value */
+	int64_t committed_room;
+	Node node[2];
+	int judged;
+	Redis redis;
+	SsKey key[KEYS_MOST];
+	uint32_t hash[KEYS_MOST];
+	int running; /* the node whose pusher runs, or -1 */
+	bool nested;
+	int preempted; /* then, whose pusher stands still */
+	bool quiet;
+	int64_t last_fault;
+	bool holding; /* no faults until the pusher has seen a step of Redis' clock */
+	int64_t hold_until;
+	uint64_t hold_steps;
+	bool violated;
+	char complaint[200];
+	/* of a waiting session_cache_sync */
+	bool syncing;
+	uint64_t sync_ticket;
+	int64_t sync_since;
+	int64_t forgot_at;     /* when Redis last lost something */
+	int64_t foreign_until; /* so long may copies be there that another node wrote */
+} World;
+
+extern World w;
+extern Totals totals;
+extern bool verbose;
+
+/* world.c: chance, time and events */
+extern uint64_t draw(void);
+extern int64_t between(int64_t low, int64_t high);
+extern int64_t spread(int64_t low, int64_t high);
+extern bool chance(int in_a_million);
+extern void post(int64_t at, EventKind kind, int node, uint64_t a, uint64_t b, void *p);
+extern void run_until(int64_t until);
+extern void events_clear(void);
+extern void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+extern void note_fault(Fault kind);
+extern bool calm(void);
+
+/* redis.c */
+extern void redis_start(void);
+extern int64_t redis_now(void);
+extern bool redis_leased(void);
+extern void redis_expire(void);
+extern int64_t redis_get(int key, int prefix);
+extern void redis_arrive(Packet *packet);
+extern void redis_resume(void);
+extern void redis_stop(void);
+extern void redis_drop_queue(void);
+extern int64_t latency(void);
+
+/* backend.c */
+extern void node_start(Node *node);
+extern void node_stop(Node *node);
+extern void node_free(Node *node);
+extern void backend_step(Node *node, int number);
+extern bool backend_save_all(Node *node);
+extern const Version *row_now(const Node *node, int key);
+extern int namespace_of(int key);
+extern void add_version(Node *node, int key, int64_t value, int64_t ends, bool fenced);
+
+/* pusher.c */
+extern void pusher_start(Node *node);
+extern void pusher_crash(Node *node);
+extern void pusher_wake(Node *node);
+extern void pusher_event(const Event *event);
+extern void pusher_broken(Node *node);
+
+/* config.c */
+extern void config_draw(uint64_t seed);
+
+/* fault.c */
+extern void fault_strike(void);
+extern void fault_restore(const Event *event);
+extern void fault_end_all(void);
+extern void zombie_stop(void);
+
+/* check.c */
+extern void violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
+extern void check_key(int key);
+extern void check_all(void);
+extern void check_lease(const Node *node);
+extern void check_reader(void);
+extern bool check_recovered(bool filled);
+
+#endif
