@@ -178,10 +178,12 @@ run_until(int64_t until)
 			kept[nkept++] = event;
 			continue;
 		}
-		w.now = event.at;
+		if (w.now < event.at)
+			w.now = event.at;
 		happen(&event);
 	}
-	if (!w.violated)
+	/* a preemption may have gone beyond that */
+	if (!w.violated && w.now < until)
 		w.now = until;
 	for (int i = 0; i < nkept; i++)
 	{
