@@ -91,7 +91,8 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM conversation_sessions WHER
 
 my ($hit, $read) = buffers($node, 'SELECT session_purge()', before => "BEGIN;\nSELECT session_count(owner => 'nobody') AS warm \\gset\n");
 is($node->safe_psql('postgres', 'SELECT count(*) FROM conversation_sessions'), $live, 'rolled back, to do it again');
-cmp_ok($hit + $read, '<=', 400, "purging $dead of $live: $hit buffers hit, $read read");
+# about ten a row: found, locked, deleted, and looked at by the triggers in between
+cmp_ok($hit + $read, '<=', 440, "purging $dead of $live: $hit buffers hit, $read read");
 
 # from a cold start, what is read are distinct pages
 $node->restart;
