@@ -97,6 +97,7 @@ sub start
 		open STDIN, '<', '/dev/null';
 		open STDOUT, '>>', "$self->{dir}/out";
 		open STDERR, '>>', "$self->{dir}/out";
+		no warnings 'exec';	# what follows is reached when there is no such program
 		exec { $program } $program, @where, @how;
 		POSIX::_exit(127);
 	}

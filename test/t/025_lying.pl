@@ -205,7 +205,9 @@ set_conf($node, redis_url => $replica->url);
 wait_for($node, q{SELECT session_health() #>> '{cache,last_error}' ~ 'READONLY|replica|MASTERDOWN'}, 'a replica: health says so', timeout => 15, show => 1);
 $replica->stop;
 
-my $cluster = new_redis(tcp => 1, conf => [ '--cluster-enabled', 'yes' ]);
+# its bus would listen on a port 10,000 higher, which there may not be
+my $cluster = new_redis(tcp => 1, conf => [
+	'--cluster-enabled', 'yes', '--cluster-port', PostgreSQL::Test::Cluster::get_free_port() ]);
 set_conf($node, redis_url => $cluster->url);
 wait_for($node, q{SELECT session_health() #>> '{cache,last_error}' ~* 'cluster'}, 'Redis Cluster is refused, clearly', timeout => 15, show => 1);
 $cluster->stop;
