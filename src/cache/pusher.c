@@ -1,5 +1,5 @@
 /*
- * ss_pusher.c
+ * pusher.c
  *		The worker that writes to Redis: one for each database that has a cache.
  *
  * It does what protocol.c says, and nothing of its own: connect, send, read rows, wait.
