@@ -43,7 +43,7 @@
 #define SS_CHANGED_DOCUMENT 2 /* what Redis holds, or whether it may hold it */
 #define SS_CHANGED_FENCED 4   /* and the transaction waits until no copy can be seen */
 
-/* Where a key stands in the pusher's work; see protocol.c. */
+/* Where a key stands in the pusher's work; see work.c. */
 typedef enum SsPlace
 {
 	SS_PLACE_NONE,

@@ -9,15 +9,16 @@
  *		PROBE --> REFUSED --> PROBE		it is another's, who is alive
  *
  * One request is under way at a time.  When its fate is unknown (no answer, broken
- * connection), its id joins the chain as one more possible predecessor: either it was
- * carried out, or its turn is over once a later one was.  What it was about is
- * done again.
+ * connection), what it was about is done again.
  *
- * In RUN a turn is: look at the ledger, delete what is urgent, read rows and fill.  The
- * lists and the rule of who may have a lease are in work.c.
+ * In RUN a turn is: look at the ledger, delete what is urgent, read rows and fill.
+ *
+ * Whose a Redis is, and the chain by which we know, is in guard.c; the lists and the rule
+ * of who may have a lease are in work.c.
  */
 #include <string.h>
 
+#include "cache/guard.h"
 #include "cache/rules.h"
 #include "cache/work.h"
 
@@ -30,15 +31,6 @@
 #define BACKOFF_MOST (10000 * MS)
 #define UNREADABLE_PAUSE (20 * MS)
 #define DOUBT_PAUSE (100 * MS) /* how often to see whether one in doubt got old */
-
-/* How long a guard must not have changed before its owner counts as gone. */
-#define QUIET (1200 * MS)
-#define WATCH_PAUSE (200 * MS)
-#define CLAIM_PAUSE (50 * MS)
-#define REFUSED_PAUSE (1000 * MS)
-
-/* Whoever yielded to another does not seize what that one has lost before it could. */
-#define YIELD (SS_LEASE_LONGEST + 5000 * MS)
 
 /* What two clocks may drift apart in a second, and how finely Redis' tells the time. */
 #define DRIFT_PER_SECOND (2 * MS)
@@ -76,12 +68,6 @@ static int64_t
 heartbeat_of(const SsProto *p)
 {
 	return least(p->lease / 4, HEARTBEAT_MOST);
-}
-
-static bool
-same_id(const SsBatchId *a, const SsBatchId *b)
-{
-	return a->token == b->token && a->number == b->number;
 }
 
 void
@@ -158,16 +144,9 @@ send(SsProto *p, SsRequestKind kind, int64_t now)
 
 	memset(r, 0, sizeof(*r));
 	r->kind = kind;
-	r->epoch = p->epoch;
 	r->give_up = now + (kind == SS_REQUEST_PROBE ? PROBE_TIMEOUT : timeout_of(p));
 	r->deadline = SS_RULE(3) && kind != SS_REQUEST_PROBE ? r->give_up + p->clock_low : INT64_MAX;
-	if (kind == SS_REQUEST_BATCH || kind == SS_REQUEST_FLUSH || kind == SS_REQUEST_REMOVE)
-	{
-		r->id.token = p->token;
-		r->id.number = ++p->number;
-		r->nprevious = SS_RULE(5) ? p->nchain : 0;
-		memcpy(r->previous, p->chain, sizeof(p->chain));
-	}
+	ss_guard_sign(p);
 	if (kind == SS_REQUEST_BATCH)
 	{
 		r->lease = lease;
@@ -349,19 +328,10 @@ act(SsProto *p, int64_t now)
 		case SS_STAGE_PROBE:
 			return send(p, SS_REQUEST_PROBE, now);
 		case SS_STAGE_CLAIM:
-			p->token = draw(p);
-			p->number = 0;
-			p->epoch = p->guard.epoch + 1;
-			/* should the answer be lost, the next probe will tell */
-			p->chain[0].token = p->token;
-			p->chain[0].number = 0;
-			p->nchain = 1;
+			ss_guard_claim(p, draw(p));
 			if (SS_RULE(6))
 				p->flush_wanted = true;
-			(void) send(p, SS_REQUEST_CLAIM, now);
-			p->request.id = p->chain[0];
-			p->request.expected = p->guard;
-			return SS_DO_SEND;
+			return send(p, SS_REQUEST_CLAIM, now);
 		case SS_STAGE_FLUSH:
 			return flush(p, now);
 		case SS_STAGE_RUN:
@@ -439,14 +409,8 @@ ss_proto_failed(SsProto *p, int64_t now)
 {
 	int64_t pause = BACKOFF_FIRST << (p->failures < 7 ? p->failures : 7);
 
-	if (p->busy && (p->request.kind == SS_REQUEST_BATCH || p->request.kind == SS_REQUEST_FLUSH ||
-					p->request.kind == SS_REQUEST_REMOVE))
-	{
-		if (p->nchain < SS_CHAIN_MAX)
-			p->chain[p->nchain++] = p->request.id;
-		else
-			p->nchain = 0; /* too many that may have been: claim anew */
-	}
+	if (p->busy)
+		ss_guard_unanswered(p);
 	if (p->ready || p->reading || (p->busy && p->request.kind == SS_REQUEST_BATCH))
 		ss_work_restore(p, 0, now);
 	flush_again(p);
@@ -459,97 +423,22 @@ ss_proto_failed(SsProto *p, int64_t now)
 }
 
 static void
-refuse(SsProto *p, SsRefusal why, int64_t now, int64_t pause)
+probed(SsProto *p, const SsGuard *guard, int64_t now)
 {
-	p->refusal = why;
-	p->yielded = true;
-	to_stage(p, SS_STAGE_REFUSED);
-	p->probe_at = now + pause;
-}
+	SsStage stage = ss_guard_decide(p, guard, now);
 
-/* Is the guard's last batch one that we know was, or may have been, the last? */
-static bool
-in_chain(const SsProto *p, const SsBatchId *id)
-{
-	for (int i = 0; i < p->nchain; i++)
-		if (same_id(&p->chain[i], id))
-			return true;
-	return false;
-}
-
-/* The guard of one who says to be us, or an earlier timeline of ours: is anybody there? */
-static void
-watch(SsProto *p, const SsGuard *guard, bool older, int64_t now)
-{
-	int64_t quiet = older ? SS_LEASE_LONGEST : p->claimed ? SS_LEASE_LONGEST : QUIET;
-
-	if (!p->watching || !same_id(&p->watched, &guard->last))
-	{
-		p->watching = true;
-		p->watched = guard->last;
-		p->watched_since = now;
-	}
-	if (!guard->leased && now - p->watched_since >= quiet)
-		to_stage(p, SS_STAGE_CLAIM);
+	if (stage == SS_STAGE_RUN && (p->flush_wanted || p->leaving))
+		begin_flush(p);
 	else
-		refuse(p, older ? SS_REFUSED_OLDER : SS_REFUSED_TWIN, now, WATCH_PAUSE);
-}
-
-/* Whose is this Redis? */
-static void
-decide(SsProto *p, const SsGuard *guard, int64_t now)
-{
-	bool ours = guard->owner.system == p->me.system && guard->owner.database == p->me.database;
-	bool same = ours && guard->owner.timeline == p->me.timeline;
-
-	if (guard->present)
-		p->guard_seen_at = now;
-	p->guard = *guard;
-	if (guard->present && ours && guard->owner.timeline > p->me.timeline)
-		p->superseded = !p->takeover;
-	if (same && guard->present && guard->epoch == p->epoch && in_chain(p, &guard->last) &&
-		!p->superseded)
-	{
-		p->watching = p->yielded = false;
-		p->refusal = SS_REFUSED_NOT;
-		if (p->flush_wanted || p->leaving)
-			begin_flush(p);
-		else
-			to_stage(p, SS_STAGE_RUN);
-	}
-	else if (!guard->present && p->leaving)
-		to_stage(p, SS_STAGE_LEFT);
-	else if (p->takeover)
-		to_stage(p, SS_STAGE_CLAIM);
-	else if (p->superseded)
-		refuse(p, SS_REFUSED_NEWER, now, REFUSED_PAUSE);
-	else if (!guard->present && p->yielded && now - p->guard_seen_at < YIELD)
-		refuse(p, p->refusal, now, REFUSED_PAUSE);
-	else if (!guard->present)
-		to_stage(p, SS_STAGE_CLAIM);
-	else if (!ours)
-		refuse(p, SS_REFUSED_OTHER, now, REFUSED_PAUSE);
-	else if (same && (guard->last.token == p->token ||
-					  (p->remembered != 0 && guard->last.token == p->remembered)))
-		to_stage(p, SS_STAGE_CLAIM);
-	else if (!same && p->promoted)
-		to_stage(p, SS_STAGE_CLAIM);
-	else
-		watch(p, guard, !same, now);
+		to_stage(p, stage);
 }
 
 static void
 claimed(SsProto *p)
 {
-	bool others = p->guard.present && memcmp(&p->guard.owner, &p->me, sizeof(p->me)) != 0;
-
+	ss_guard_claimed(p);
 	/* with the guard, the claim has taken away whatever lease there was */
 	ss_work_publish(p, 0);
-	p->counts.claims++;
-	p->counts.takeovers += others ? 1 : 0;
-	p->claimed = true;
-	p->takeover = p->watching = p->superseded = p->yielded = false;
-	p->refusal = SS_REFUSED_NOT;
 	if (p->flush_wanted)
 		begin_flush(p);
 	else
@@ -600,7 +489,7 @@ ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now)
 	note_clock(p, reply->time, now);
 	if (r->kind == SS_REQUEST_PROBE)
 	{
-		decide(p, &reply->guard, now);
+		probed(p, &reply->guard, now);
 		return;
 	}
 	p->failures = 0;
@@ -616,9 +505,7 @@ ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now)
 		p->counts.lost++;
 		if (r->kind == SS_REQUEST_CLAIM)
 		{
-			/* somebody else was quicker; or the guard is none that we can read */
-			to_stage(p, SS_STAGE_REFUSED);
-			p->probe_at = now + CLAIM_PAUSE;
+			to_stage(p, ss_guard_outrun(p, now));
 			return;
 		}
 		flush_again(p);
@@ -630,8 +517,7 @@ ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now)
 		claimed(p);
 		return;
 	}
-	p->chain[0] = r->id;
-	p->nchain = 1;
+	ss_guard_carried_out(p);
 	if (r->kind == SS_REQUEST_BATCH)
 		batch_done(p, now);
 	else if (r->kind == SS_REQUEST_FLUSH)

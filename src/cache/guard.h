@@ -1,0 +1,19 @@
+/*
+ * guard.h
+ *		Whose a Redis is: what the guard in it says, and what we make of that; for
+ *		protocol.c alone.
+ */
+#ifndef SS_GUARD_H
+#define SS_GUARD_H
+
+#include "cache/protocol.h"
+
+extern void ss_guard_sign(SsProto *p);
+extern void ss_guard_carried_out(SsProto *p);
+extern void ss_guard_unanswered(SsProto *p);
+extern SsStage ss_guard_decide(SsProto *p, const SsGuard *guard, int64_t now);
+extern void ss_guard_claim(SsProto *p, uint64_t token);
+extern void ss_guard_claimed(SsProto *p);
+extern SsStage ss_guard_outrun(SsProto *p, int64_t now);
+
+#endif
