@@ -126,6 +126,21 @@ fulfil_sync(SsProto *p, SsLedgerSlot *s)
 	s->sync = 0;
 }
 
+/*
+ * Nothing is left to do about a key, as it was seen.  Should it have changed since, the next
+ * look finds it in the list of what changed.
+ */
+static void
+let_go(SsProto *p, int32_t slot, const SsLedgerView *view)
+{
+	SsLedgerSlot *s = slot_of(p, slot);
+
+	unlink_slot(p, slot);
+	fulfil_round(p, s);
+	fulfil_sync(p, s);
+	(void) ss_ledger_done(p->ledger, slot, view->generation, view->ended);
+}
+
 /* Is there surely no lease in Redis? */
 bool
 ss_work_lapsed(const SsProto *p, int64_t now)
@@ -154,13 +169,8 @@ classify(SsProto *p, int32_t slot, int64_t now)
 	else if (view.wanted || s->refill)
 		place(p, slot, SS_PLACE_WANTED, now);
 	else
-	{
 		/* entered, and not even in doubt any more: it was settled before we came */
-		unlink_slot(p, slot);
-		fulfil_round(p, s);
-		fulfil_sync(p, s);
-		(void) ss_ledger_done(p->ledger, slot, view.generation, view.ended);
-	}
+		let_go(p, slot, &view);
 }
 
 void
@@ -283,19 +293,29 @@ ss_work_look(SsProto *p, int64_t now, bool may_open)
 	look_at_sync(p);
 }
 
+/* Out of its list, as it is now: what changes from here on is for another batch. */
 static void
-take(SsProto *p, int32_t slot, bool document)
+mark_taken(SsProto *p, int32_t slot, SsLedgerView *view)
+{
+	SsLedgerSlot *s = slot_of(p, slot);
+
+	unlink_slot(p, slot);
+	ss_ledger_look(p->ledger, slot, view);
+	s->taken = view->generation;
+	s->taken_ended = view->ended;
+}
+
+static void
+take(SsProto *p, int32_t slot)
 {
 	SsLedgerSlot *s = slot_of(p, slot);
 	SsOp *op = &p->ops[p->nops++];
 	SsLedgerView view;
 
-	ss_ledger_look(p->ledger, slot, &view);
-	s->taken = view.generation;
-	s->taken_ended = view.ended;
+	mark_taken(p, slot, &view);
 	memset(op, 0, sizeof(*op));
 	op->slot = slot;
-	op->document = document || view.document || s->refill || s->absent;
+	op->document = view.document || s->refill || s->absent;
 }
 
 /* Keys whose copies are to be deleted, into p->ops. */
@@ -307,10 +327,7 @@ ss_work_take_deletes(SsProto *p, bool dirty_too)
 		 list++)
 		while (p->lists[list].count > 0 && p->nops < p->batch_keys)
 		{
-			int32_t slot = p->lists[list].first;
-
-			unlink_slot(p, slot);
-			take(p, slot, false);
+			take(p, p->lists[list].first);
 			p->ops[p->nops - 1].kind = SS_OP_DELETE;
 		}
 	return p->nops;
@@ -328,8 +345,7 @@ ss_work_take_fills(SsProto *p, int64_t now)
 
 			if (list == SS_PLACE_WANTED && slot_of(p, slot)->since > now)
 				break;
-			unlink_slot(p, slot);
-			take(p, slot, false);
+			take(p, slot);
 		}
 	return p->nops;
 }
@@ -349,13 +365,9 @@ ss_work_retake(SsProto *p)
 {
 	for (int i = 0; i < p->nops; i++)
 	{
-		SsLedgerSlot *s = slot_of(p, p->ops[i].slot);
 		SsLedgerView view;
 
-		unlink_slot(p, p->ops[i].slot);
-		ss_ledger_look(p->ledger, p->ops[i].slot, &view);
-		s->taken = view.generation;
-		s->taken_ended = view.ended;
+		mark_taken(p, p->ops[i].slot, &view);
 	}
 }
 
@@ -479,14 +491,9 @@ ss_work_shed(SsProto *p)
 		while (p->lists[list].count > 0)
 		{
 			int32_t slot = p->lists[list].first;
-			SsLedgerSlot *s = slot_of(p, slot);
 			SsLedgerView view;
 
 			ss_ledger_look(p->ledger, slot, &view);
-			unlink_slot(p, slot);
-			fulfil_round(p, s);
-			fulfil_sync(p, s);
-			/* changed since: the next look finds it in the list of what changed */
-			(void) ss_ledger_done(p->ledger, slot, view.generation, view.ended);
+			let_go(p, slot, &view);
 		}
 }
