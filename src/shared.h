@@ -81,17 +81,13 @@ typedef struct SsTaskState
 /* What the pusher tells of itself, for health and metrics. */
 typedef struct SsCacheReport
 {
-	bool configured;
 	bool connected;
-	bool running; /* leases are granted, copies written */
-	bool suspended;
+	bool running;               /* leases are granted, copies written */
 	char where[SS_MESSAGE_LEN]; /* the URL, without its password */
 	char state[32];
 	char trouble[2 * SS_MESSAGE_LEN]; /* why it does not run, and what to do */
 	char last_error[SS_MESSAGE_LEN];
 	TimestampTz last_error_at;
-	TimestampTz connected_at;
-	TimestampTz retry_at;
 	bool password_in_url;
 	int failures;    /* in a row */
 	int64 latency;   /* us, of the last request */

@@ -324,7 +324,6 @@ begin_work(void)
 	memset(&cache->report, 0, sizeof(cache->report));
 	ss_url_show(&ss_pusher.login.url, cache->report.where, sizeof(cache->report.where));
 	cache->report.password_in_url = ss_pusher.login.url.password[0] != '\0';
-	cache->report.configured = true;
 	ss_shared_unlock();
 	ss_home_on_invalidation(ss_pusher_relation_changed);
 }

@@ -80,10 +80,8 @@ ss_pusher_report(int64 now)
 		strlcpy(trouble, ss_pusher.trouble, sizeof(trouble));
 	ss_pusher.reported = now;
 	ss_shared_lock(true);
-	r->configured = true;
 	r->connected = proto->connected && proto->counts.connects > 0;
 	r->running = proto->connected && proto->stage == SS_STAGE_RUN && !proto->suspended;
-	r->suspended = proto->suspended;
 	strlcpy(r->state, stage_name(proto), sizeof(r->state));
 	strlcpy(r->trouble, trouble, sizeof(r->trouble));
 	r->failures = proto->failures;
