@@ -17,13 +17,10 @@
 /* How many keys a step of a flush looks at: about a millisecond's worth. */
 #define FLUSH_STEP 2000
 
-static const struct
-{
-	const char *source;
-} scripts[SS_REQUEST_KINDS] = {
-	[SS_REQUEST_PROBE] = {script_probe},   [SS_REQUEST_CLAIM] = {script_claim},
-	[SS_REQUEST_BATCH] = {script_batch},   [SS_REQUEST_FLUSH] = {script_flush},
-	[SS_REQUEST_REMOVE] = {script_remove},
+static const char *const scripts[SS_REQUEST_KINDS] = {
+	[SS_REQUEST_PROBE] = script_probe,   [SS_REQUEST_CLAIM] = script_claim,
+	[SS_REQUEST_BATCH] = script_batch,   [SS_REQUEST_FLUSH] = script_flush,
+	[SS_REQUEST_REMOVE] = script_remove,
 };
 
 void
@@ -157,7 +154,7 @@ greet(SsWire *wire, const SsWireLogin *login, int64 give_up)
 	for (int i = 0; ok && i < SS_REQUEST_KINDS; i++)
 	{
 		command(wire, "SCRIPT", "LOAD");
-		ss_command_word(&wire->command, scripts[i].source);
+		ss_command_word(&wire->command, scripts[i]);
 		ok = queue(wire);
 	}
 
