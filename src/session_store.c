@@ -4,6 +4,7 @@
  *
  *	settings	every setting
  *	shared		what lives in shared memory: databases, workers, counters
+ *	worker		what workers have in common: how they are registered, and begin
  *	api/		the functions that SQL calls: arguments, access, datums
  *	rows/		the only place with SQL on our tables
  *	cache/		what Redis holds: changes, ledger, protocol, pusher
@@ -20,7 +21,7 @@
 #include "rows/touch_pending.h"
 #include "settings.h"
 #include "shared.h"
-#include "workers/workers.h"
+#include "worker.h"
 
 PG_MODULE_MAGIC;
 
@@ -38,6 +39,6 @@ _PG_init(void)
 	if (preloading)
 	{
 		ss_shared_install_hooks();
-		ss_launcher_register();
+		ss_worker_register("launcher");
 	}
 }

@@ -18,12 +18,8 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "tcop/tcopprot.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -34,6 +30,7 @@
 #include "rows/home.h"
 #include "settings.h"
 #include "shared.h"
+#include "worker.h"
 
 #define LOOK_AROUND INT64CONST(500000) /* us */
 #define REPORT_EVERY INT64CONST(100000)
@@ -97,10 +94,8 @@ apply_settings(void)
 
 /* The file was read again: is Redis somewhere else now? */
 static void
-reload(int64 now)
+reloaded(int64 now)
 {
-	ConfigReloadPending = false;
-	ProcessConfigFile(PGC_SIGHUP);
 	apply_settings();
 	if (ss_login_changed(&ss_pusher.login))
 		ss_pusher_leave(now, SS_LEAVE_WITHIN);
@@ -328,25 +323,6 @@ begin_work(void)
 	ss_home_on_invalidation(ss_pusher_relation_changed);
 }
 
-/* What databases and roles may have set for their own purposes is not for us. */
-static void
-own_settings(void)
-{
-	static const char *const settings[][2] = {{"default_transaction_read_only", "on"},
-											  {"default_transaction_isolation", "read committed"},
-											  {"default_transaction_deferrable", "off"},
-											  {"statement_timeout", "0"},
-											  {"idle_in_transaction_session_timeout", "0"},
-											  {"lock_timeout", "50ms"},
-											  SS_TRANSACTION_TIMEOUT{"jit", "off"},
-											  {"enable_hashjoin", "off"},
-											  {"enable_mergejoin", "off"},
-											  {"search_path", "pg_catalog"}};
-
-	for (int i = 0; i < (int) lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-}
-
 /* Whatever was thrown: nothing stays open, and Redis is asked anew. */
 static void
 recover(void)
@@ -360,14 +336,12 @@ recover(void)
 void
 ss_pusher_main(Datum arg)
 {
-	pqsignal(SIGTERM, die);
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	BackgroundWorkerUnblockSignals();
-	/* a reload that came before we listened was lost on us */
-	ConfigReloadPending = true;
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	ss_worker_begin(DatumGetObjectId(arg));
 	report_for_duty();
-	own_settings();
+	ss_worker_set("default_transaction_read_only", "on");
+	ss_worker_set("lock_timeout", "50ms");
+	ss_worker_set("enable_hashjoin", "off");
+	ss_worker_set("enable_mergejoin", "off");
 	ss_pusher.turn_context = AllocSetContextCreate(TopMemoryContext, "session_store pusher turn",
 												   ALLOCSET_DEFAULT_SIZES);
 	ss_pusher.batch_context = AllocSetContextCreate(TopMemoryContext, "session_store pusher batch",
@@ -383,8 +357,8 @@ ss_pusher_main(Datum arg)
 		MemoryContextSwitchTo(ss_pusher.turn_context);
 		PG_TRY();
 		{
-			if (ConfigReloadPending)
-				reload(now);
+			if (ss_worker_reload())
+				reloaded(now);
 			if (now - ss_pusher.looked_around >= LOOK_AROUND ||
 				(now >= ss_pusher.looked_around &&
 				 (ss_pusher.tables_stale || ss_pusher.policies_stale)))

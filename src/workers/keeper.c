@@ -19,13 +19,9 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
-#include "tcop/tcopprot.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -37,6 +33,7 @@
 #include "rows/touch_writer.h"
 #include "settings.h"
 #include "shared.h"
+#include "worker.h"
 #include "workers/workers.h"
 
 #define LOOK_AROUND (INT64CONST(500) * 1000) /* is somebody waiting for the database? */
@@ -352,33 +349,17 @@ look_after_pusher(TimestampTz now)
 {
 	static BackgroundWorkerHandle *handle = NULL;
 	SsCache *cache = &entry->cache;
-	BackgroundWorker worker = {0};
-	MemoryContext old;
+	bool started;
 	pid_t pid;
 
 	if (cache->pusher_pid != 0 || cache->retry_at > now || ss_redis_url[0] == '\0')
 		return;
 	if (handle != NULL && GetBackgroundWorkerPid(handle, &pid) == BGWH_NOT_YET_STARTED)
 		return;
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "session_store");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "ss_pusher_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "session_store pusher of database %u", MyDatabaseId);
-	snprintf(worker.bgw_type, BGW_MAXLEN, "session_store pusher");
-	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
-	worker.bgw_notify_pid = MyProcPid;
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	if (handle != NULL)
-		pfree(handle);
-	handle = NULL;
-	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
-		handle = NULL;
-	MemoryContextSwitchTo(old);
+	started = ss_worker_start("pusher", MyDatabaseId, &handle);
 	ss_shared_lock(true);
 	cache->retry_at = now + USECS_PER_SEC;
-	cache->no_slot = handle == NULL;
+	cache->no_slot = !started;
 	ss_shared_unlock();
 }
 
@@ -427,49 +408,24 @@ clock_was_set_back(void)
 	started_at = GetCurrentTimestamp();
 }
 
-/* What databases and roles may have set for their own purposes is not for us. */
-static void
-own_settings(void)
-{
-	static const char *const settings[][2] = {{"synchronous_commit", "off"},
-											  {"default_transaction_read_only", "off"},
-											  {"default_transaction_isolation", "read committed"},
-											  {"default_transaction_deferrable", "off"},
-											  {"statement_timeout", "0"},
-											  {"idle_in_transaction_session_timeout", "0"},
-											  {"lock_timeout", "300ms"},
-											  SS_TRANSACTION_TIMEOUT{"jit", "off"},
-											  {"search_path", "pg_catalog"}};
-
-	for (int i = 0; i < (int) lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-}
-
 void
 ss_keeper_main(Datum arg)
 {
 	TimestampTz looked_around = 0;
 	TimestampTz now = 0;
 
-	pqsignal(SIGTERM, die);
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	BackgroundWorkerUnblockSignals();
-	/* a reload that came before we listened was lost on us */
-	ConfigReloadPending = true;
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	ss_worker_begin(DatumGetObjectId(arg));
 	report_for_duty();
-	own_settings();
+	ss_worker_set("synchronous_commit", "off");
+	ss_worker_set("default_transaction_read_only", "off");
+	ss_worker_set("lock_timeout", "300ms");
 	started_at = GetCurrentTimestamp();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "session_store keeper turn",
 										 ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		(void) ss_worker_reload();
 		MemoryContextReset(turn_context);
 		MemoryContextSwitchTo(turn_context);
 

@@ -25,19 +25,16 @@
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
-#include "tcop/tcopprot.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "rows/touches.h"
 #include "shared.h"
+#include "worker.h"
 #include "workers/workers.h"
 
 #define TURN_MS 1000
@@ -57,22 +54,6 @@ typedef struct Candidate
 	Oid oid;
 	bool connectable;
 } Candidate;
-
-void
-ss_launcher_register(void)
-{
-	BackgroundWorker worker = {0};
-
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	/* never in recovery: purging is the primary's business */
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = 2;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "session_store");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "ss_launcher_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "session_store launcher");
-	snprintf(worker.bgw_type, BGW_MAXLEN, "session_store launcher");
-	RegisterBackgroundWorker(&worker);
-}
 
 static void
 on_exit_launcher(int code, Datum arg)
@@ -125,14 +106,6 @@ candidate_of(const Candidate *all, int count, Oid oid)
 		if (all[i].oid == oid)
 			return &all[i];
 	return NULL;
-}
-
-static void
-forget_handle(int index)
-{
-	if (handles[index] != NULL)
-		pfree(handles[index]);
-	handles[index] = NULL;
 }
 
 /* Is the keeper that was asked for still on its way (waiting for a lock, say)? */
@@ -222,23 +195,6 @@ next_to_serve(const Candidate *all, int count, TimestampTz now, int *waiting)
 	return next;
 }
 
-static bool
-start_keeper(Oid database, BackgroundWorkerHandle **handle)
-{
-	BackgroundWorker worker = {0};
-
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "session_store");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "ss_keeper_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "session_store keeper of database %u", database);
-	snprintf(worker.bgw_type, BGW_MAXLEN, "session_store keeper");
-	worker.bgw_main_arg = ObjectIdGetDatum(database);
-	worker.bgw_notify_pid = MyProcPid;
-	return RegisterDynamicBackgroundWorker(&worker, handle);
-}
-
 /* Start keepers until all have one, or no slot is left. */
 static void
 start_keepers(const Candidate *all, int count)
@@ -246,12 +202,9 @@ start_keepers(const Candidate *all, int count)
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		MemoryContext old;
 		SsDb *db;
 		Oid oid;
-		int index;
 		int waiting;
-		bool started;
 
 		ss_shared_lock(true);
 		db = next_to_serve(all, count, now, &waiting);
@@ -266,8 +219,6 @@ start_keepers(const Candidate *all, int count)
 		db->since = now;
 		db->look = false;
 		ss_shared_unlock();
-		index = db - ss_shared->databases;
-		forget_handle(index);
 
 		if (!ss_database_is_free(oid))
 		{
@@ -280,10 +231,7 @@ start_keepers(const Candidate *all, int count)
 			ss_shared_unlock();
 			continue;
 		}
-		old = MemoryContextSwitchTo(TopMemoryContext);
-		started = start_keeper(oid, &handles[index]);
-		MemoryContextSwitchTo(old);
-		if (started)
+		if (ss_worker_start("keeper", oid, &handles[db - ss_shared->databases]))
 			continue;
 
 		/* no slot: those that have one are asked to make room in turn */
@@ -301,13 +249,7 @@ ss_launcher_main(Datum arg)
 {
 	MemoryContext turn;
 
-	pqsignal(SIGTERM, die);
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	BackgroundWorkerUnblockSignals();
-	/* a reload that came before we listened was lost on us */
-	ConfigReloadPending = true;
-	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-
+	ss_worker_begin(InvalidOid);
 	before_shmem_exit(on_exit_launcher, (Datum) 0);
 	ss_shared_lock(true);
 	ss_shared->launcher.pid = MyProcPid;
@@ -322,11 +264,7 @@ ss_launcher_main(Datum arg)
 		int count;
 
 		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		(void) ss_worker_reload();
 		MemoryContextReset(turn);
 		MemoryContextSwitchTo(turn);
 		pgstat_report_activity(STATE_RUNNING, "looking at databases");

@@ -5,7 +5,6 @@
 #ifndef SS_WORKERS_H
 #define SS_WORKERS_H
 
-extern void ss_launcher_register(void);
 extern PGDLLEXPORT void ss_launcher_main(Datum arg);
 extern PGDLLEXPORT void ss_keeper_main(Datum arg);
 
