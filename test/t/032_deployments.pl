@@ -1,0 +1,100 @@
+# The deployments of examples/: each is set up by psql and run as it stands there, in Node
+# or Python, against one Postgres and one Redis, and prints what it should.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::RecursiveCopy;
+use PostgreSQL::Test::Utils;
+use SessionRedis;
+use SessionStore;
+use Test::More;
+
+my $python = '/usr/bin/python3';	# the one that the distribution's modules are for
+my $here = PostgreSQL::Test::Utils::tempdir();
+my $examples = "$here/examples";
+my %clients = (
+	'report-agent' => 'client.js',
+	'travel-assistant' => 'client.js');
+
+# What a command prints, on both; whether it went well.
+sub run_in
+{
+	my ($dir, @command) = @_;
+	my ($out, $err) = ('', '');
+	my $fine = eval {
+		IPC::Run::run(\@command, '<', \'', '>', \$out, '2>', \$err, init => sub { chdir $dir },
+			IPC::Run::timeout(300));
+	};
+
+	return ($fine, $out, $err . $@);
+}
+
+# Why examples of a kind cannot be run here, if so.
+my %missing;
+
+$missing{py} = 'no Python with psycopg2 and redis'
+  if !-x $python || !(run_in($here, $python, '-c', 'import psycopg2, redis'))[0];
+$missing{js} = 'no Node, of version 18 or later, with npm'
+  if !(run_in($here, 'node', '-e', 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)'))[0]
+  || !(run_in($here, 'npm', '--version'))[0];
+plan skip_all => join ', ', sort values %missing if keys %missing == 2;
+
+# Whatever is built or installed for the examples lies in a copy of them.
+PostgreSQL::Test::RecursiveCopy::copypath("$FindBin::RealBin/../../examples", $examples,
+	filterfn => sub { $_[0] !~ m{(^|/)node_modules$} });
+
+# A real registry, or a cache of it: an example whose modules cannot be had does not work.
+if (!$missing{js})
+{
+	# whoever runs this may have no home, or one that is not theirs
+	local $ENV{HOME} = $here;
+	local $ENV{npm_config_cache} = -w ($ENV{npm_config_cache} // '') ? $ENV{npm_config_cache} : "$here/npm";
+
+	my ($fine, $out, $err) = run_in($examples, qw(npm install --no-audit --no-fund --no-package-lock
+		--no-update-notifier --prefer-offline --fetch-retries=2 --fetch-timeout=30000));
+	ok($fine, 'npm installs what examples/package.json names')
+	  or diag("npm cannot install pg and redis; is its registry within reach?\n$out$err");
+	$missing{js} = 'npm failed' unless $fine;
+}
+
+# Clients and pusher take a password and the number of a database from their URL.
+my %where = (password => 'open sesame', db => 1);
+my $redis = new_redis(tcp => 1, password => $where{password});
+my $node = new_store('deployments', conf => redis_conf($redis, %where));
+
+wait_for_cache($node, $redis, redis_db => 1);
+$ENV{PGHOST} = $node->host;
+$ENV{PGPORT} = $node->port;
+$ENV{PGDATABASE} = 'postgres';
+$ENV{REDIS_URL} = $redis->url(%where);
+
+is_deeply([ sort map { m{/([^/]+)/setup\.sql$} } glob("$examples/*/setup.sql") ], [ sort keys %clients ],
+	'each example is run');
+foreach my $name (sort keys %clients)
+{
+	my $dir = "$examples/$name";
+	my ($kind) = $clients{$name} =~ /\.(\w+)$/;
+	my $lines = () = slurp_file("$dir/$clients{$name}") =~ /\n/g;
+
+	cmp_ok($lines, '<', 80, "$name: its client has less than 80 lines");
+	# what was there of an earlier run is in nobody's way
+	for my $time (qw(once again))
+	{
+		my ($fine, $out, $err) = run_in($dir, $node->installed_command('psql'), '-XAtq', '-f', 'setup.sql');
+
+		ok($fine, "$name: is set up, $time") or diag($out . $err);
+	}
+  SKIP:
+	{
+		skip "$name: $missing{$kind}", 2 if $missing{$kind};
+		my ($fine, $out, $err) = run_in($dir, $kind eq 'js' ? 'node' : $python, $clients{$name});
+
+		ok($fine, "$name: its client runs") or diag($err);
+		is($out, slurp_file("$dir/expected.txt"), "$name: .. and prints what it should");
+	}
+}
+
+leave_no_redis($node, $redis, redis_db => 1);
+done_testing();
