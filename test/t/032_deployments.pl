@@ -16,7 +16,10 @@ my $here = PostgreSQL::Test::Utils::tempdir();
 my $examples = "$here/examples";
 my %clients = (
 	'report-agent' => 'client.js',
-	'travel-assistant' => 'client.js');
+	'chat-application' => 'client.js',
+	'travel-assistant' => 'client.js',
+	'norm-chat' => 'client.py',
+	'flow-orchestrator' => 'client.py');
 
 # What a command prints, on both; whether it went well.
 sub run_in
@@ -53,7 +56,8 @@ if (!$missing{js})
 	local $ENV{npm_config_cache} = -w ($ENV{npm_config_cache} // '') ? $ENV{npm_config_cache} : "$here/npm";
 
 	my ($fine, $out, $err) = run_in($examples, qw(npm install --no-audit --no-fund --no-package-lock
-		--no-update-notifier --prefer-offline --fetch-retries=2 --fetch-timeout=30000));
+		--no-update-notifier --prefer-offline --fetch-timeout=30000
+		--fetch-retries=2 --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=5000));
 	ok($fine, 'npm installs what examples/package.json names')
 	  or diag("npm cannot install pg and redis; is its registry within reach?\n$out$err");
 	$missing{js} = 'npm failed' unless $fine;
