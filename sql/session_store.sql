@@ -31,6 +31,7 @@ CREATE TABLE @extschema@.session_namespaces (
 	durability pg_catalog.text NOT NULL DEFAULT 'strict',
 	tail_prefix pg_catalog.text COLLATE pg_catalog."C",
 	tail_size pg_catalog.int4 NOT NULL DEFAULT 20,
+	audit_saves pg_catalog.bool NOT NULL DEFAULT false,
 	CONSTRAINT session_namespaces_pkey PRIMARY KEY (name),
 	CONSTRAINT session_namespaces_cache_check
 		CHECK (cache OPERATOR(pg_catalog.=) ANY (ARRAY['off', 'hot', 'all']::pg_catalog.text[])),
@@ -125,14 +126,10 @@ CREATE INDEX conversation_sessions_created ON @extschema@.conversation_sessions
 CREATE INDEX conversation_sessions_owner ON @extschema@.conversation_sessions
 	(namespace, owner_id, created_at, session_id COLLATE pg_catalog."POSIX") WHERE owner_id IS NOT NULL;
 
--- lz4 saves large documents several times faster than pglz; not every server has it.
-DO $$
-BEGIN
-	ALTER TABLE @extschema@.conversation_sessions ALTER COLUMN session_data SET COMPRESSION lz4;
-EXCEPTION WHEN feature_not_supported THEN
-	NULL;
-END
-$$;
+-- A conversation belongs to one session at a time.  Few statements touch this index: a
+-- session gets its history_id with its first message, and keeps it.
+CREATE UNIQUE INDEX conversation_sessions_history ON @extschema@.conversation_sessions (history_id)
+	WHERE history_id IS NOT NULL;
 
 COMMENT ON TABLE @extschema@.conversation_sessions IS
 	'session_store: the truth; one row per session. A row whose expires_at has passed is no session any more, purged or not.';
@@ -144,6 +141,8 @@ COMMENT ON COLUMN @extschema@.conversation_sessions.version IS
 	'counts the changes of session_data and owner_id';
 COMMENT ON COLUMN @extschema@.conversation_sessions.dead_until IS
 	'until when a deleted id cannot be used again (the row is then its tombstone)';
+COMMENT ON COLUMN @extschema@.conversation_sessions.history_id IS
+	'names the conversation: its messages in conversation_history and its members, whatever id the session has';
 
 CREATE FUNCTION @extschema@.session_row_guard() RETURNS pg_catalog.trigger
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
@@ -168,6 +167,85 @@ CREATE TRIGGER zz_session_truncate BEFORE TRUNCATE ON @extschema@.conversation_s
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.session_change_note();
 ALTER TABLE @extschema@.conversation_sessions ENABLE ALWAYS TRIGGER zz_session_change;
 ALTER TABLE @extschema@.conversation_sessions ENABLE ALWAYS TRIGGER zz_session_truncate;
+
+--
+-- Conversations: messages that are appended and never changed, and who else may see them.
+--
+-- Both hang on history_id rather than on the session's id, so that a new id moves nothing
+-- and the end of a session, which takes its history_id away, hides all of it at once.
+-- What is hidden so is queued in conversation_history_ended, and the purge removes it by
+-- and by.
+--
+CREATE TABLE @extschema@.conversation_history (
+	history_id pg_catalog.uuid NOT NULL,
+	seq pg_catalog.int8 NOT NULL,
+	created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	operation_last pg_catalog.int8,
+	message pg_catalog.jsonb NOT NULL,
+	operation_id pg_catalog.text COLLATE pg_catalog."C",
+	operation_hash pg_catalog.bytea,
+	CONSTRAINT conversation_history_pkey PRIMARY KEY (history_id, seq)
+) WITH (
+	autovacuum_vacuum_scale_factor = 0.05,
+	autovacuum_vacuum_cost_delay = 0.2,
+	toast.autovacuum_vacuum_scale_factor = 0.05,
+	toast.autovacuum_vacuum_cost_delay = 0.2
+);
+CREATE UNIQUE INDEX conversation_history_operation ON @extschema@.conversation_history
+	(history_id, operation_id) WHERE operation_id IS NOT NULL;
+COMMENT ON TABLE @extschema@.conversation_history IS
+	'session_store: the messages of conversations; read them by session_history() or the view conversation_messages';
+COMMENT ON COLUMN @extschema@.conversation_history.operation_id IS
+	'of the append that began with this message, if it gave one; beside it the hash of all its messages, and the seq of the last';
+
+CREATE TABLE @extschema@.session_members (
+	history_id pg_catalog.uuid NOT NULL,
+	member pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	role pg_catalog.text COLLATE pg_catalog."C" NOT NULL DEFAULT 'viewer',
+	created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	CONSTRAINT session_members_pkey PRIMARY KEY (history_id, member),
+	CONSTRAINT session_members_role_check
+		CHECK (role OPERATOR(pg_catalog.=) ANY (ARRAY['viewer', 'editor', 'owner']::pg_catalog.text[])),
+	CONSTRAINT session_members_member_check
+		CHECK (pg_catalog.octet_length(member) OPERATOR(pg_catalog.>=) 1
+			   AND pg_catalog.octet_length(member) OPERATOR(pg_catalog.<=) 200)
+);
+CREATE INDEX session_members_member ON @extschema@.session_members (member);
+COMMENT ON TABLE @extschema@.session_members IS
+	'session_store: with whom conversations are shared, and in which role';
+
+CREATE TABLE @extschema@.conversation_history_ended (
+	namespace pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	history_id pg_catalog.uuid NOT NULL,
+	from_seq pg_catalog.int8 NOT NULL DEFAULT 0,
+	ended_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	CONSTRAINT conversation_history_ended_pkey PRIMARY KEY (namespace, history_id)
+);
+COMMENT ON TABLE @extschema@.conversation_history_ended IS
+	'session_store: conversations whose session is gone, for the purge';
+
+-- lz4 saves large documents several times faster than pglz; not every server has it.
+DO $$
+BEGIN
+	ALTER TABLE @extschema@.conversation_sessions ALTER COLUMN session_data SET COMPRESSION lz4;
+	ALTER TABLE @extschema@.conversation_history ALTER COLUMN message SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN
+	NULL;
+END
+$$;
+
+CREATE FUNCTION @extschema@.session_history_note() RETURNS pg_catalog.trigger
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_history_note';
+COMMENT ON FUNCTION @extschema@.session_history_note() IS
+	'session_store: notes which tails in Redis a transaction makes out of date';
+
+CREATE TRIGGER zz_history_change BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.conversation_history
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.session_history_note();
+CREATE TRIGGER zz_history_truncate BEFORE TRUNCATE ON @extschema@.conversation_history
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.session_history_note();
+ALTER TABLE @extschema@.conversation_history ENABLE ALWAYS TRIGGER zz_history_change;
+ALTER TABLE @extschema@.conversation_history ENABLE ALWAYS TRIGGER zz_history_truncate;
 
 --
 -- Lifecycle events of the namespaces that audit.
@@ -213,29 +291,45 @@ COMMENT ON TABLE @extschema@.session_samples IS
 -- Access.  The functions check their caller in C and then act as the owner of the
 -- tables; whoever was granted a table all the same meets the same rule as a policy.
 --
-CREATE FUNCTION @extschema@.session_may(namespace pg_catalog.text, owner pg_catalog.text = NULL)
-	RETURNS pg_catalog.bool
+CREATE FUNCTION @extschema@.session_may(
+	namespace pg_catalog.text, owner pg_catalog.text = NULL, history_id pg_catalog.uuid = NULL,
+	role pg_catalog.text = 'viewer') RETURNS pg_catalog.bool
 	LANGUAGE C STABLE PARALLEL RESTRICTED COST 10
 	AS 'MODULE_PATHNAME', 'session_may';
-COMMENT ON FUNCTION @extschema@.session_may(pg_catalog.text, pg_catalog.text) IS
-	'session_store: may the current role see and change sessions of this namespace (and owner)?';
+COMMENT ON FUNCTION @extschema@.session_may(pg_catalog.text, pg_catalog.text, pg_catalog.uuid, pg_catalog.text) IS
+	'session_store: may the current role use sessions of this namespace (and owner, or shared so) as viewer, editor or owner?';
 
 ALTER TABLE @extschema@.session_namespaces ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.conversation_sessions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_samples ENABLE ROW LEVEL SECURITY;
+-- nobody has a policy here: messages are read through the view, which asks the session
+ALTER TABLE @extschema@.conversation_history ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.conversation_history_ended ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.session_members ENABLE ROW LEVEL SECURITY;
 
 -- A policy is not for those that it binds to change.
 CREATE POLICY session_namespaces_read ON @extschema@.session_namespaces FOR SELECT
-	USING (@extschema@.session_may(name, NULL::pg_catalog.text));
-CREATE POLICY conversation_sessions_access ON @extschema@.conversation_sessions
-	USING (@extschema@.session_may(namespace, owner_id))
-	WITH CHECK (@extschema@.session_may(namespace, owner_id));
+	USING (@extschema@.session_may(name, NULL::pg_catalog.text, NULL::pg_catalog.uuid, 'viewer'::pg_catalog.text));
+-- What an editor may not change in a row, session_row_guard refuses.
+CREATE POLICY conversation_sessions_read ON @extschema@.conversation_sessions FOR SELECT
+	USING (@extschema@.session_may(namespace, owner_id, history_id, 'viewer'::pg_catalog.text));
+CREATE POLICY conversation_sessions_begin ON @extschema@.conversation_sessions FOR INSERT
+	WITH CHECK (@extschema@.session_may(namespace, owner_id, NULL::pg_catalog.uuid, 'viewer'::pg_catalog.text));
+CREATE POLICY conversation_sessions_change ON @extschema@.conversation_sessions FOR UPDATE
+	USING (@extschema@.session_may(namespace, owner_id, history_id, 'editor'::pg_catalog.text))
+	WITH CHECK (@extschema@.session_may(namespace, owner_id, history_id, 'editor'::pg_catalog.text));
+CREATE POLICY conversation_sessions_end ON @extschema@.conversation_sessions FOR DELETE
+	USING (@extschema@.session_may(namespace, owner_id, history_id, 'owner'::pg_catalog.text));
 CREATE POLICY session_events_access ON @extschema@.session_events
-	USING (@extschema@.session_may(namespace, owner_id))
-	WITH CHECK (@extschema@.session_may(namespace, owner_id));
+	USING (@extschema@.session_may(namespace, owner_id, NULL::pg_catalog.uuid, 'viewer'::pg_catalog.text))
+	WITH CHECK (@extschema@.session_may(namespace, owner_id, NULL::pg_catalog.uuid, 'viewer'::pg_catalog.text));
 CREATE POLICY session_samples_read ON @extschema@.session_samples FOR SELECT
-	USING (@extschema@.session_may(namespace, NULL::pg_catalog.text));
+	USING (@extschema@.session_may(namespace, NULL::pg_catalog.text, NULL::pg_catalog.uuid, 'viewer'::pg_catalog.text));
+-- Who may see a session may see its members; sharing is for the functions.
+CREATE POLICY session_members_read ON @extschema@.session_members FOR SELECT
+	USING (EXISTS (SELECT FROM @extschema@.conversation_sessions s
+				   WHERE s.history_id OPERATOR(pg_catalog.=) session_members.history_id));
 
 --
 -- Types that calls return.
@@ -354,6 +448,84 @@ COMMENT ON FUNCTION @extschema@.session_ttl(pg_catalog.text, pg_catalog.text) IS
 	'session_store: what is left of a session''s life, else NULL; does not slide it';
 
 --
+-- Conversations.
+--
+CREATE FUNCTION @extschema@.session_append(
+	session_id pg_catalog.text, messages pg_catalog.jsonb, operation_id pg_catalog.text = NULL,
+	namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_append';
+COMMENT ON FUNCTION @extschema@.session_append(pg_catalog.text, pg_catalog.jsonb, pg_catalog.text, pg_catalog.text) IS
+	'session_store: append a message, or an array of them, to a session''s history; returns the seq of the last';
+
+CREATE FUNCTION @extschema@.session_history(
+	session_id pg_catalog.text, last pg_catalog.int4 = NULL, before pg_catalog.int8 = NULL,
+	namespace pg_catalog.text = NULL,
+	OUT seq pg_catalog.int8, OUT message pg_catalog.jsonb, OUT created_at pg_catalog.timestamptz)
+	RETURNS SETOF record
+	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 20
+	AS 'MODULE_PATHNAME', 'session_history';
+COMMENT ON FUNCTION @extschema@.session_history(pg_catalog.text, pg_catalog.int4, pg_catalog.int8, pg_catalog.text) IS
+	'session_store: the last messages of a session (NULL: all), or the last before a seq; oldest first';
+
+CREATE FUNCTION @extschema@.session_pop(
+	session_id pg_catalog.text, n pg_catalog.int4 = 1, namespace pg_catalog.text = NULL)
+	RETURNS pg_catalog.jsonb
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_pop';
+COMMENT ON FUNCTION @extschema@.session_pop(pg_catalog.text, pg_catalog.int4, pg_catalog.text) IS
+	'session_store: take the last messages off a session''s history; returns them as an array, oldest first';
+
+CREATE FUNCTION @extschema@.session_trim(
+	session_id pg_catalog.text, keep pg_catalog.int4, namespace pg_catalog.text = NULL)
+	RETURNS pg_catalog.int8
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_trim';
+COMMENT ON FUNCTION @extschema@.session_trim(pg_catalog.text, pg_catalog.int4, pg_catalog.text) IS
+	'session_store: remove all messages but the last ones; returns how many went';
+
+CREATE FUNCTION @extschema@.session_fork(
+	session_id pg_catalog.text, new_session_id pg_catalog.text = NULL, up_to pg_catalog.int8 = NULL,
+	namespace pg_catalog.text = NULL) RETURNS pg_catalog.text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_fork';
+COMMENT ON FUNCTION @extschema@.session_fork(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.text) IS
+	'session_store: a new session with the document and the messages (up to a seq) of another; returns its id';
+
+CREATE FUNCTION @extschema@.session_absorb(
+	target pg_catalog.text, source pg_catalog.text, namespace pg_catalog.text = NULL)
+	RETURNS pg_catalog.int8
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_absorb';
+COMMENT ON FUNCTION @extschema@.session_absorb(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+	'session_store: merge the source into the target and end it; returns how many messages moved';
+
+CREATE FUNCTION @extschema@.session_share(
+	session_id pg_catalog.text, member pg_catalog.text, role pg_catalog.text = 'viewer',
+	namespace pg_catalog.text = NULL) RETURNS pg_catalog.bool
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_share';
+COMMENT ON FUNCTION @extschema@.session_share(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+	'session_store: share a session with somebody as viewer, editor or owner';
+
+CREATE FUNCTION @extschema@.session_unshare(
+	session_id pg_catalog.text, member pg_catalog.text, namespace pg_catalog.text = NULL)
+	RETURNS pg_catalog.bool
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_unshare';
+COMMENT ON FUNCTION @extschema@.session_unshare(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+	'session_store: share a session with somebody no more';
+
+CREATE FUNCTION @extschema@.session_members(
+	session_id pg_catalog.text, namespace pg_catalog.text = NULL,
+	OUT member pg_catalog.text, OUT role pg_catalog.text, OUT created_at pg_catalog.timestamptz)
+	RETURNS SETOF record
+	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10
+	AS 'MODULE_PATHNAME', 'session_members';
+COMMENT ON FUNCTION @extschema@.session_members(pg_catalog.text, pg_catalog.text) IS
+	'session_store: with whom a session is shared, and in which role';
+
+--
 -- Many sessions.
 --
 CREATE FUNCTION @extschema@.session_delete_all(
@@ -457,7 +629,7 @@ CREATE VIEW @extschema@.session_stats WITH (security_barrier) AS
 		   s.sampled_at,
 		   pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.sampled_at AS age
 	FROM @extschema@.session_samples s
-	WHERE @extschema@.session_may(s.namespace, NULL::pg_catalog.text)
+	WHERE @extschema@.session_may(s.namespace, NULL::pg_catalog.text, NULL::pg_catalog.uuid, 'viewer'::pg_catalog.text)
 	   OR pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'USAGE'::pg_catalog.text);
 COMMENT ON VIEW @extschema@.session_stats IS
 	'session_store: a row per namespace, as the keeper last saw it, and how long ago that was';
@@ -471,6 +643,19 @@ CREATE FUNCTION @extschema@.session_effective_expiry(
 COMMENT ON FUNCTION @extschema@.session_effective_expiry(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz) IS
 	'session_store: expires_at, or what reads have made of it since';
 
+-- The messages of living sessions, of those that the caller may see.
+CREATE VIEW @extschema@.conversation_messages WITH (security_barrier) AS
+	SELECT s.namespace, s.session_id, h.seq, h.message, h.created_at
+	FROM @extschema@.conversation_sessions s
+		JOIN @extschema@.conversation_history h ON h.history_id OPERATOR(pg_catalog.=) s.history_id
+	WHERE (s.dead_until IS NULL OR s.dead_until OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())
+		AND (s.expires_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()
+			 OR @extschema@.session_effective_expiry(s.namespace, s.session_id, s.expires_at)
+				OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp())
+		AND @extschema@.session_may(s.namespace, s.owner_id, s.history_id, 'viewer'::pg_catalog.text);
+COMMENT ON VIEW @extschema@.conversation_messages IS
+	'session_store: the messages of living sessions that the caller may see';
+
 -- Internal: tells the launcher, at commit, to look at this database.
 CREATE FUNCTION @extschema@.session_store_wake() RETURNS pg_catalog.void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
@@ -483,6 +668,9 @@ COMMENT ON FUNCTION @extschema@.session_store_wake() IS
 --
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_namespaces', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.conversation_sessions', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.conversation_history', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.conversation_history_ended', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_members', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_events', '');
 
 --
@@ -520,8 +708,10 @@ BEGIN
 END
 $$;
 
--- It answers about the caller alone, and the policies need it.
-GRANT EXECUTE ON FUNCTION @extschema@.session_may(pg_catalog.text, pg_catalog.text) TO PUBLIC;
+-- The policies and the view of messages need these: one answers about the caller alone, the
+-- other about a session whose id and expires_at one must know.
+GRANT EXECUTE ON FUNCTION @extschema@.session_effective_expiry(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.session_may(pg_catalog.text, pg_catalog.text, pg_catalog.uuid, pg_catalog.text) TO PUBLIC;
 
 -- Monitoring is what pg_monitor is for; it shows numbers, never a session.
 GRANT EXECUTE ON FUNCTION @extschema@.session_health(), @extschema@.session_metrics() TO pg_monitor;

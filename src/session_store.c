@@ -17,7 +17,8 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
-#include "cache/change.h"
+#include "cache/notes.h"
+#include "rows/events.h"
 #include "rows/touch_pending.h"
 #include "settings.h"
 #include "shared.h"
@@ -35,7 +36,8 @@ _PG_init(void)
 	ss_settings_define(preloading);
 	ss_shared_init_backend();
 	ss_pending_init_backend();
-	ss_cache_init_backend();
+	ss_notes_init_backend();
+	ss_events_init_backend();
 	if (preloading)
 	{
 		ss_shared_install_hooks();

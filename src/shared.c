@@ -86,9 +86,15 @@ startup(void)
 		ss_shared->began_in_recovery = access(STANDBY_SIGNAL_FILE, F_OK) == 0 ||
 									   access(RECOVERY_SIGNAL_FILE, F_OK) == 0;
 		for (int i = 0; i < SS_MAX_DATABASES; i++)
+		{
+			SsDb *db = &ss_shared->databases[i];
+
+			pg_atomic_init_u64(&db->events_written, 0);
+			pg_atomic_init_u64(&db->events_since, 0);
 			for (int s = 0; s < SS_STRIPES; s++)
 				for (int c = 0; c < SS_COUNTERS; c++)
-					pg_atomic_init_u64(&ss_shared->databases[i].counters[s][c], 0);
+					pg_atomic_init_u64(&db->counters[s][c], 0);
+		}
 	}
 	ss_touch_shmem_init(ss_touch_slots);
 	ss_hot_shmem_init();
@@ -166,7 +172,9 @@ ss_shared_db(Oid oid, bool create)
 		ss_shared->launcher.out_of_databases = true;
 		return NULL;
 	}
-	memset(vacant, 0, offsetof(SsDb, counters));
+	memset(vacant, 0, offsetof(SsDb, events_written));
+	pg_atomic_write_u64(&vacant->events_written, 0);
+	pg_atomic_write_u64(&vacant->events_since, 0);
 	for (int s = 0; s < SS_STRIPES; s++)
 		for (int c = 0; c < SS_COUNTERS; c++)
 			pg_atomic_write_u64(&vacant->counters[s][c], 0);

@@ -33,6 +33,12 @@ typedef enum SsCounter
 	SS_REGENERATED,
 	SS_EVICTED,
 	SS_PURGED,
+	SS_APPENDED,
+	SS_MESSAGES_REMOVED,
+	SS_MESSAGES_PURGED,
+	SS_FORKED,
+	SS_ABSORBED,
+	SS_SHARED_WITH,
 	SS_USES_NOTED,
 	SS_USES_WRITTEN,
 	SS_USES_DROPPED,
@@ -64,6 +70,8 @@ typedef enum SsTask
 {
 	SS_TASK_TOUCH,
 	SS_TASK_PURGE,
+	SS_TASK_HISTORY,
+	SS_TASK_NOTIFY,
 	SS_TASK_EVENTS,
 	SS_TASK_SAMPLE,
 	SS_TASKS
@@ -168,6 +176,9 @@ typedef struct SsDb
 	TimestampTz purge_low;
 	SsTaskState tasks[SS_TASKS];
 	SsCache cache;
+	/* of events committed since the keeper last told of them: how many, and from when on (0) */
+	pg_atomic_uint64 events_written;
+	pg_atomic_uint64 events_since;
 	pg_atomic_uint64 counters[SS_STRIPES][SS_COUNTERS];
 } SsDb;
 

@@ -7,8 +7,6 @@
  */
 #include "postgres.h"
 
-#include "access/toast_internals.h"
-#include "access/detoast.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -148,22 +146,4 @@ ss_arg_if_version(FunctionCallInfo fcinfo, int arg)
 						errdetail("It must be a version, 0 (must not exist), -1 (must exist) or "
 								  "NULL (any).")));
 	return version;
-}
-
-/* Documents are bounded before compression, which the size on disk is not. */
-void
-ss_check_document(const SsTarget *target, Datum document)
-{
-	int64 size = toast_raw_datum_size(document) - VARHDRSZ;
-
-	if (size > target->policy.max_bytes)
-	{
-		ss_count(SS_ERROR_TOO_LARGE, 1);
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("session document is too large"),
-				 errdetail("It has " INT64_FORMAT " bytes; namespace \"%s\" allows " INT64_FORMAT
-						   ".",
-						   size, target->policy.name, target->policy.max_bytes),
-				 errhint("Keep large or growing parts elsewhere, or raise max_bytes.")));
-	}
 }

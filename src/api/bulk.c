@@ -14,6 +14,8 @@
 
 #include "compat.h"
 #include "api/args.h"
+#include "rows/access.h"
+#include "rows/history.h"
 #include "rows/names.h"
 #include "rows/owners.h"
 #include "rows/purge.h"
@@ -118,15 +120,35 @@ parse_cursor(text *cursor, SsPage *page)
 	page->session_id = CStringGetTextDatum(value + 17);
 }
 
+/* Where the rows of a listing go. */
+typedef struct Listing
+{
+	ReturnSetInfo *rsinfo;
+	Datum ns;
+} Listing;
+
+static void
+put_summary(void *arg, HeapTuple row, TupleDesc desc)
+{
+	Listing *listing = arg;
+	Datum values[9];
+	bool nulls[9] = {false};
+
+	values[0] = listing->ns;
+	for (int column = 1; column <= 7; column++)
+		values[column] = SPI_getbinval(row, desc, column, &nulls[column]);
+	values[8] = CStringGetTextDatum(make_cursor(DatumGetTimestampTz(values[4]), values[1]));
+	tuplestore_putvalues(listing->rsinfo->setResult, listing->rsinfo->setDesc, values, nulls);
+}
+
 Datum
 session_list(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Listing listing = {(ReturnSetInfo *) fcinfo->resultinfo};
 	SsTarget target;
 	SsActing acting;
 	SsSelection which = {0};
 	SsPage page;
-	uint64 n;
 
 	InitMaterializedSRF(fcinfo, 0);
 	which.owner = ss_arg_name(fcinfo, 0, "owner");
@@ -142,21 +164,10 @@ session_list(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid page_size"),
 						errdetail("It must be 1 to %d.", PAGE_SIZE_MAX)));
 	ss_arg_namespace(fcinfo, 5, &target);
+	listing.ns = target.ns;
 
 	ss_home_enter(&acting);
-	n = ss_sessions_page(&target, &which, &page);
-	for (uint64 i = 0; i < n; i++)
-	{
-		Datum values[9];
-		bool nulls[9] = {false};
-
-		values[0] = target.ns;
-		for (int column = 1; column <= 7; column++)
-			values[column] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column,
-										   &nulls[column]);
-		values[8] = CStringGetTextDatum(make_cursor(DatumGetTimestampTz(values[4]), values[1]));
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-	}
+	ss_sessions_page(&target, &which, &page, put_summary, &listing);
 	ss_home_leave(&acting);
 	return (Datum) 0;
 }
@@ -197,27 +208,55 @@ session_purge(PG_FUNCTION_ARGS)
 			break;
 		purge.from = purge.up_to;
 	}
+	/* messages whose session is gone are rows like any other */
+	for (bool more = true; more && removed < max_rows;)
+	{
+		int64 messages;
+
+		CHECK_FOR_INTERRUPTS();
+		ss_home_enter(&acting);
+		more = ss_history_purge(purge.ns, Min(max_rows - removed, PURGE_STEP), &messages);
+		ss_home_leave(&acting);
+		removed += messages;
+	}
 	PG_RETURN_INT64(removed);
 }
 
-/* For policies: may the current role see and change sessions of this owner here? */
+/*
+ * For policies: may the current role use sessions of this namespace, owner and conversation,
+ * in the role of a viewer, an editor or an owner?
+ */
 Datum
 session_may(PG_FUNCTION_ARGS)
 {
-	text *ns;
-	SsPolicy policy;
 	Oid role = GetUserId();
+	SsRow row = {0};
+	SsPolicy policy;
+	SsActing acting;
+	SsNeed need;
+	text *ns;
+	bool may;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_BOOL(false);
+	ss_arg_require(fcinfo, 3, "role");
+	if (!ss_need_of_role(TextDatumGetCString(PG_GETARG_DATUM(3)), &need))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid role"),
+						errdetail("It must be viewer, editor or owner.")));
 	ns = PG_GETARG_TEXT_PP(0);
 	if (!ss_ns_allows(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), role) ||
 		!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &policy))
 		PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL(
-		ss_ns_owner_visible(&policy,
-							PG_ARGISNULL(1) ? (Datum) 0 : PointerGetDatum(PG_GETARG_TEXT_PP(1)),
-							PG_ARGISNULL(1), role));
+	if (!ss_isolates(&policy, role))
+		PG_RETURN_BOOL(true);
+	row.owner_null = PG_ARGISNULL(1);
+	row.owner = arg_or_zero(fcinfo, 1);
+	row.history_null = PG_ARGISNULL(2);
+	row.history = arg_or_zero(fcinfo, 2);
+	ss_home_enter(&acting);
+	may = ss_may(&policy, role, &row, need, SS_PLAN_READ);
+	ss_home_leave(&acting);
+	PG_RETURN_BOOL(may);
 }
 
 /* When a row really ends, given its expires_at: what reads noted counts. */

@@ -13,15 +13,14 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "api/args.h"
-#include "api/document.h"
 #include "cache/hot.h"
 #include "rows/change.h"
+#include "rows/document.h"
 #include "shared.h"
 
 PG_FUNCTION_INFO_V1(session_create);
@@ -35,17 +34,6 @@ PG_FUNCTION_INFO_V1(session_delete);
 PG_FUNCTION_INFO_V1(session_regenerate);
 PG_FUNCTION_INFO_V1(session_exists);
 PG_FUNCTION_INFO_V1(session_ttl);
-
-/* Copy a value out of SPI's memory into the caller's. */
-static Datum
-hand_out(SsActing *acting, Datum value, bool byval, int len)
-{
-	MemoryContext old = MemoryContextSwitchTo(acting->outer);
-	Datum copy = datumCopy(value, byval, len);
-
-	MemoryContextSwitchTo(old);
-	return copy;
-}
 
 /* Save a document; shared by save and create. */
 static int64
@@ -77,7 +65,7 @@ session_create(PG_FUNCTION_ARGS)
 
 	ss_arg_require(fcinfo, 0, "data");
 	ss_arg_namespace(fcinfo, 3, &target);
-	ss_check_document(&target, PG_GETARG_DATUM(0));
+	ss_document_check(&target.policy, PG_GETARG_DATUM(0), "session document");
 	id = ss_random_id();
 	ss_set_id(&target, CStringGetTextDatum(id));
 	(void) save(&target, PG_GETARG_DATUM(0), ttl, owner, SS_MUST_NOT_EXIST);
@@ -94,22 +82,8 @@ session_save(PG_FUNCTION_ARGS)
 
 	ss_arg_require(fcinfo, 1, "data");
 	ss_arg_target(fcinfo, 0, 5, &target);
-	ss_check_document(&target, PG_GETARG_DATUM(1));
+	ss_document_check(&target.policy, PG_GETARG_DATUM(1), "session document");
 	PG_RETURN_INT64(save(&target, PG_GETARG_DATUM(1), ttl, owner, if_version));
-}
-
-/* Read a living session that the caller may see. */
-static bool
-read_living(const SsTarget *target, SsRow *row)
-{
-	bool found = ss_row_read(target, SS_PLAN_READ, row) && row->state != SS_DEAD &&
-				 (row->state == SS_ALIVE || ss_row_refresh(target, row)) &&
-				 ss_ns_owner_visible(&target->policy, row->owner, row->owner_null, target->role);
-
-	ss_count(SS_READ, 1);
-	if (!found)
-		ss_count(SS_MISSED, 1);
-	return found;
 }
 
 Datum
@@ -123,12 +97,12 @@ session_get(PG_FUNCTION_ARGS)
 
 	ss_arg_target(fcinfo, 0, 1, &target);
 	ss_home_enter(&acting);
-	found = read_living(&target, &row);
+	found = ss_session_read(&target, &row);
 	if (found)
 	{
 		ss_session_slide(&target, &row, GetCurrentTimestamp());
-		ss_hot_read(&target.key, &target.policy);
-		result = hand_out(&acting, row.data, false, -1);
+		ss_hot_read(&target.key, &target.policy, SS_PART_DOCUMENT);
+		result = ss_hand_out(&acting, row.data, false, -1);
 	}
 	ss_home_leave(&acting);
 	if (!found)
@@ -147,13 +121,13 @@ session_fetch(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	ss_arg_target(fcinfo, 0, 1, &target);
 	ss_home_enter(&acting);
-	if (read_living(&target, &row))
+	if (ss_session_read(&target, &row))
 	{
 		Datum values[9];
 		bool nulls[9] = {false};
 
 		ss_session_slide(&target, &row, GetCurrentTimestamp());
-		ss_hot_read(&target.key, &target.policy);
+		ss_hot_read(&target.key, &target.policy, SS_PART_DOCUMENT);
 		values[0] = target.ns;
 		values[1] = target.id;
 		values[2] = row.data;
@@ -180,7 +154,7 @@ look_at_session(FunctionCallInfo fcinfo, SsRow *row)
 
 	ss_arg_target(fcinfo, 0, 1, &target);
 	ss_home_enter(&acting);
-	found = read_living(&target, row);
+	found = ss_session_read(&target, row);
 	ss_home_leave(&acting);
 	return found;
 }
@@ -219,7 +193,7 @@ session_touch(PG_FUNCTION_ARGS)
 	ss_home_enter(&acting);
 	found = ss_session_touch(&target, ttl, &expires_at);
 	if (found)
-		ss_hot_read(&target.key, &target.policy);
+		ss_hot_read(&target.key, &target.policy, SS_PART_DOCUMENT);
 	ss_home_leave(&acting);
 	if (!found)
 		PG_RETURN_NULL();
@@ -243,10 +217,10 @@ session_merge(PG_FUNCTION_ARGS)
 		ss_change_begin(&change, &target, if_version, (Datum) 0);
 		change.row.data = JsonbPGetDatum(
 			ss_document_merge(DatumGetJsonbP(change.row.data), PG_GETARG_JSONB_P(1)));
-		ss_check_document(&target, change.row.data);
+		ss_document_check(&target.policy, change.row.data, "session document");
 	} while (!ss_change_end(&change));
 	ss_count(SS_SAVED, 1);
-	result = hand_out(&acting, change.row.data, false, -1);
+	result = ss_hand_out(&acting, change.row.data, false, -1);
 	ss_home_leave(&acting);
 	PG_RETURN_DATUM(result);
 }
@@ -313,12 +287,12 @@ session_incr(PG_FUNCTION_ARGS)
 		if (document == NULL)
 			break; /* it would pass max: no change at all */
 		change.row.data = JsonbPGetDatum(document);
-		ss_check_document(&target, change.row.data);
+		ss_document_check(&target.policy, change.row.data, "session document");
 	} while (!ss_change_end(&change));
 	if (document != NULL)
 	{
 		ss_count(SS_SAVED, 1);
-		result = hand_out(&acting, NumericGetDatum(sum), false, -1);
+		result = ss_hand_out(&acting, NumericGetDatum(sum), false, -1);
 	}
 	ss_home_leave(&acting);
 	if (document == NULL)
@@ -352,7 +326,7 @@ session_regenerate(PG_FUNCTION_ARGS)
 	ss_home_enter(&acting);
 	id = ss_session_regenerate(&target);
 	if (id != NULL)
-		result = hand_out(&acting, CStringGetTextDatum(id), false, -1);
+		result = ss_hand_out(&acting, CStringGetTextDatum(id), false, -1);
 	ss_home_leave(&acting);
 	if (id == NULL)
 		PG_RETURN_NULL();

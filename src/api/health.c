@@ -41,7 +41,8 @@ static SsPlan sizes_plan = {
 const char *
 ss_task_name(int task)
 {
-	static const char *const names[SS_TASKS] = {"touch", "purge", "events", "sample"};
+	static const char *const names[SS_TASKS] = {"touch",  "purge",  "history",
+												"notify", "events", "sample"};
 
 	return names[task];
 }
@@ -75,6 +76,7 @@ check_triggers(SsReport *report, Oid relid, int expected)
 
 		if (strcmp(trigger->tgname, "session_row_guard") != 0 &&
 			strncmp(trigger->tgname, "zz_session_", 11) != 0 &&
+			strncmp(trigger->tgname, "zz_history_", 11) != 0 &&
 			strncmp(trigger->tgname, "session_namespaces_", 19) != 0)
 			continue;
 		if (trigger->tgenabled == TRIGGER_FIRES_ALWAYS)
@@ -274,6 +276,7 @@ add_tables(SsReport *report)
 
 	add_sizes(report);
 	check_triggers(report, home.sessions, 3);
+	check_triggers(report, home.history, 2);
 	check_triggers(report, home.namespaces, 3);
 }
 

@@ -92,14 +92,29 @@ uses_in(uint64 value)
 	return (value >> 16 & 0xffff) + (value & 0xffff);
 }
 
+/* Uses are of the session, whichever of its keys is asked for. */
+static uint32
+session_hash(const SsKey *key)
+{
+	SsKey session;
+
+	if (key->part == SS_PART_DOCUMENT)
+		return ss_key_hash(key);
+	ss_key_copy(&session, key);
+	session.part = SS_PART_DOCUMENT;
+	return ss_key_hash(&session);
+}
+
 /* Count a use. */
 void
-ss_hot_use(uint32 hash, const SsPolicy *policy)
+ss_hot_use(const SsKey *key, const SsPolicy *policy)
 {
 	uint32 window;
+	uint32 hash;
 
 	if (sketch == NULL || policy->cache != SS_CACHE_HOT)
 		return;
+	hash = session_hash(key);
 	window = window_now(policy);
 	for (int row = 0; row < ROWS; row++)
 	{
@@ -116,13 +131,15 @@ ss_hot_use(uint32 hash, const SsPolicy *policy)
 
 /* Does a session deserve a copy? */
 bool
-ss_hot_is(uint32 hash, const SsPolicy *policy)
+ss_hot_is(const SsKey *key, const SsPolicy *policy)
 {
 	uint32 uses = PG_UINT32_MAX;
 	uint32 window;
+	uint32 hash;
 
 	if (policy->cache != SS_CACHE_HOT || sketch == NULL)
 		return policy->cache == SS_CACHE_ALL;
+	hash = session_hash(key);
 	window = window_now(policy);
 	for (int row = 0; row < ROWS; row++)
 		uses = Min(uses, uses_in(brought_up(pg_atomic_read_u64(cell(row, hash)), window)));
@@ -161,21 +178,26 @@ ask(uint32 hash)
  * (or its reader would have found it there): have the pusher look, and prolong it.
  */
 void
-ss_hot_read(const SsKey *key, const SsPolicy *policy)
+ss_hot_read(const SsKey *session, const SsPolicy *policy, uint8 part)
 {
 	SsDb *db = ss_shared_my_db();
+	SsKey key;
 	uint32 hash;
 	int64 now;
 	int when;
 
 	if (db == NULL || policy->cache == SS_CACHE_OFF || !db->cache.control.attached)
 		return;
-	hash = ss_key_hash(key);
-	ss_hot_use(hash, policy);
-	if (!ss_hot_is(hash, policy) || (when = ask(hash)) < 0)
+	ss_hot_use(session, policy);
+	if (!ss_hot_is(session, policy) || (part == SS_PART_TAIL && policy->tail_prefix[0] == '\0'))
+		return;
+	ss_key_copy(&key, session);
+	key.part = part;
+	hash = ss_key_hash(&key);
+	if ((when = ask(hash)) < 0)
 		return;
 	now = ss_monotonic();
-	if (ss_ledger_want(ss_ledger, &db->cache.control, key, hash, now + when * INT64CONST(1000)))
+	if (ss_ledger_want(ss_ledger, &db->cache.control, &key, hash, now + when * INT64CONST(1000)))
 	{
 		ss_count(SS_WANTED, 1);
 		ss_wake_pusher(db, false);

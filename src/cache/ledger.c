@@ -112,20 +112,14 @@ uint32_t
 ss_key_hash(const SsKey *key)
 {
 	uint64_t hash = UINT64_C(14695981039346656037) ^ key->database;
-	int len = key->nslen + key->idlen;
+	int len = ss_key_length(key);
 
-	hash = (hash ^ key->nslen) * UINT64_C(1099511628211);
+	/* the parts of a session are as far apart as two sessions */
+	hash = (hash ^ (key->part << 8 | key->nslen)) * UINT64_C(1099511628211);
 	for (int i = 0; i < len; i++)
 		hash = (hash ^ (uint8_t) key->bytes[i]) * UINT64_C(1099511628211);
 	hash ^= hash >> 32;
 	return (uint32_t) (hash ^ hash >> 15);
-}
-
-static bool
-same_key(const SsKey *a, const SsKey *b)
-{
-	return a->database == b->database && a->nslen == b->nslen && a->idlen == b->idlen &&
-		   memcmp(a->bytes, b->bytes, a->nslen + a->idlen) == 0;
 }
 
 /* The partition's lock is held, here and in what follows. */
@@ -138,7 +132,7 @@ find(SsLedger *ledger, const SsKey *key, uint32_t hash)
 	{
 		SsLedgerSlot *s = ss_ledger_slot(ledger, slot);
 
-		if (s->hash == hash && same_key(&s->key, key))
+		if (s->hash == hash && ss_key_equal(&s->key, key))
 			return slot;
 		slot = s->next;
 	}
@@ -163,7 +157,7 @@ take(SsLedger *ledger, const SsKey *key, uint32_t hash, int64_t now)
 	generation = s->generation;
 	ended = s->ended;
 	memset(s, 0, offsetof(SsLedgerSlot, key));
-	memcpy(&s->key, key, offsetof(SsKey, bytes) + key->nslen + key->idlen);
+	ss_key_copy(&s->key, key);
 	s->hash = hash;
 	s->used = true;
 	s->generation = generation;

@@ -84,6 +84,7 @@ extern void ss_pusher_look_around(int64 now);
 /* pusher_report.c */
 extern void ss_pusher_report(int64 now);
 
+extern void ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsPolicy *policy);
 extern void ss_pusher_policies(SsPusher *pusher);
 extern const SsPolicy *ss_pusher_policy(const SsPusher *pusher, const SsKey *key);
 extern void ss_pusher_make_key(SsPusher *pusher, const SsKey *key, SsPayload *payload);

@@ -77,8 +77,7 @@ which_prefixes(void)
 	ss_prefixes_clear(&one);
 	for (int i = 0; i < ss_pusher.npolicies; i++)
 		if (strcmp(ss_pusher.policies[i].name, ns) == 0)
-			ss_prefixes_add(&one, ss_pusher.policies[i].prefix,
-							strlen(ss_pusher.policies[i].prefix));
+			ss_pusher_add_prefixes(&one, &ss_pusher.policies[i]);
 	return &one;
 }
 

@@ -50,7 +50,17 @@ static bool
 same_keys(const SsPolicy *a, const SsPolicy *b)
 {
 	return strcmp(a->name, b->name) == 0 && strcmp(a->prefix, b->prefix) == 0 &&
+		   strcmp(a->tail_prefix, b->tail_prefix) == 0 && a->tail_size == b->tail_size &&
 		   a->hash_keys == b->hash_keys && (a->cache == SS_CACHE_OFF) == (b->cache == SS_CACHE_OFF);
+}
+
+/* The prefixes of a namespace's keys. */
+void
+ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsPolicy *policy)
+{
+	ss_prefixes_add(prefixes, policy->prefix, strlen(policy->prefix));
+	if (policy->tail_prefix[0] != '\0')
+		ss_prefixes_add(prefixes, policy->tail_prefix, strlen(policy->tail_prefix));
 }
 
 /*
@@ -82,7 +92,7 @@ ss_pusher_policies(SsPusher *p)
 	if (!same && p->policies != NULL)
 		ss_proto_flush(&p->proto);
 	for (int i = 0; i < n; i++)
-		ss_prefixes_add(&p->prefixes, fresh[i].prefix, strlen(fresh[i].prefix));
+		ss_pusher_add_prefixes(&p->prefixes, &fresh[i]);
 	if (p->policies_context != NULL)
 		MemoryContextDelete(p->policies_context);
 	p->policies_context = context;
@@ -90,14 +100,22 @@ ss_pusher_policies(SsPusher *p)
 	p->npolicies = n;
 }
 
-/* The policy of a key's namespace, if that may have copies. */
+/* Does a namespace have keys of this sort in Redis? */
+static bool
+has_part(const SsPolicy *policy, uint8 part)
+{
+	return policy->cache != SS_CACHE_OFF &&
+		   (part == SS_PART_DOCUMENT || policy->tail_prefix[0] != '\0');
+}
+
+/* The policy of a key's namespace, if that may have such copies. */
 const SsPolicy *
 ss_pusher_policy(const SsPusher *p, const SsKey *key)
 {
 	for (int i = 0; i < p->npolicies; i++)
 		if (strlen(p->policies[i].name) == key->nslen &&
 			memcmp(p->policies[i].name, key->bytes, key->nslen) == 0)
-			return p->policies[i].cache == SS_CACHE_OFF ? NULL : &p->policies[i];
+			return has_part(&p->policies[i], key->part) ? &p->policies[i] : NULL;
 	return NULL;
 }
 
@@ -130,6 +148,7 @@ void
 ss_pusher_make_key(SsPusher *p, const SsKey *key, SsPayload *payload)
 {
 	const SsPolicy *policy = ss_pusher_policy(p, key);
+	const char *begins;
 	int prefix;
 	int len;
 	char *out;
@@ -138,10 +157,11 @@ ss_pusher_make_key(SsPusher *p, const SsKey *key, SsPayload *payload)
 	payload->length = 0;
 	if (policy == NULL)
 		return;
-	prefix = strlen(policy->prefix);
+	begins = key->part == SS_PART_TAIL ? policy->tail_prefix : policy->prefix;
+	prefix = strlen(begins);
 	len = policy->hash_keys ? PG_SHA256_DIGEST_LENGTH * 2 : key->idlen;
 	out = palloc(prefix + len + 1);
-	memcpy(out, policy->prefix, prefix);
+	memcpy(out, begins, prefix);
 	if (policy->hash_keys)
 		hash_id(key->bytes + key->nslen, key->idlen, out + prefix);
 	else
@@ -181,8 +201,7 @@ read_rows(int from, int to)
 		rows[i].policy = ss_pusher_policy(&ss_pusher, rows[i].key);
 		rows[i].document = proto->ops[i].document;
 		/* what nobody uses gets no copy, and needs no document */
-		if (rows[i].policy != NULL &&
-			!ss_hot_is(ss_ledger_slot(ss_ledger, proto->ops[i].slot)->hash, rows[i].policy))
+		if (rows[i].policy != NULL && !ss_hot_is(rows[i].key, rows[i].policy))
 			rows[i].policy = NULL;
 	}
 	ss_cached_read(rows + from, to - from, ss_cache_max_bytes, &ss_pusher.documents);

@@ -45,6 +45,15 @@ typedef struct Sample
 	SsRedisReply *copies;
 } Sample;
 
+/* The length of a prefix that a key has, and more; else 0. */
+static size_t
+begins_with(const char *name, size_t len, const char *prefix)
+{
+	size_t n = strlen(prefix);
+
+	return len > n && memcmp(name, prefix, n) == 0 ? n : 0;
+}
+
 /* Which session is a key of Redis?  None that we could tell, when ids are hashed. */
 static bool
 session_of(SsPusher *pusher, const char *name, size_t len, SsKey *key)
@@ -52,13 +61,20 @@ session_of(SsPusher *pusher, const char *name, size_t len, SsKey *key)
 	for (int i = 0; i < pusher->npolicies; i++)
 	{
 		const SsPolicy *policy = &pusher->policies[i];
-		size_t prefix = strlen(policy->prefix);
+		size_t prefix = begins_with(name, len, policy->prefix);
+		uint8 part = SS_PART_DOCUMENT;
 
-		if (len <= prefix || memcmp(name, policy->prefix, prefix) != 0)
+		if (prefix == 0)
+		{
+			prefix = begins_with(name, len, policy->tail_prefix);
+			part = SS_PART_TAIL;
+		}
+		if (prefix == 0)
 			continue;
 		if (policy->hash_keys || policy->cache == SS_CACHE_OFF || len - prefix > SS_NAME_MAX)
 			return false;
 		ss_key_set(key, policy->name, strlen(policy->name), name + prefix, len - prefix);
+		key->part = part;
 		return true;
 	}
 	return false;
@@ -96,6 +112,7 @@ sample_table(SsPusher *pusher, Sample *sample)
 	const SsPolicy *policy;
 	char from[3] = {0};
 	uint8 random[3];
+	int first;
 
 	if (pusher->npolicies == 0 || !pg_strong_random(random, sizeof(random)))
 		return;
@@ -104,8 +121,12 @@ sample_table(SsPusher *pusher, Sample *sample)
 		return;
 	from[0] = '0' + random[0] % 75;
 	from[1] = '0' + random[1] % 75;
+	first = sample->n;
 	sample->n += ss_cached_sample(policy->name, random[0] < 64 ? "" : from, most,
 								  &sample->keys[sample->n]);
+	/* of some the document, of others the tail */
+	for (int i = first; i < sample->n && policy->tail_prefix[0] != '\0'; i += 2)
+		sample->keys[i].part = SS_PART_TAIL;
 }
 
 /* Is a key on its way to Redis anyway? */

@@ -28,23 +28,28 @@
 
 static SsPlan read_plan = {
 	"SELECT k.n, CASE WHEN k.d THEN s.session_data END, s.expires_at, s.created_at, s.ttl,"
-	" s.dead_until"
+	" s.dead_until, s.history_id"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
 	" WITH ORDINALITY AS k (ns, id, d, n)"
 	" JOIN {sessions} s ON s.namespace {=} k.ns AND s.session_id {=} k.id",
 	3,
 	{TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID}};
 
+static SsPlan tail_plan = {
+	"SELECT message FROM {history} WHERE history_id {=} $1 ORDER BY seq DESC LIMIT $2",
+	2,
+	{UUIDOID, INT8OID}};
+
 static SsPlan policies_plan = {"SELECT name FROM {namespaces}", 0, {InvalidOid}};
 
 static SsPlan prepared_plan = {
 	"SELECT 1 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_prepared_xacts x"
 	" ON l.virtualtransaction {=} ('-1/' {||} x.transaction::pg_catalog.text)"
-	" WHERE l.locktype {=} 'relation' AND l.relation {=} $1"
+	" WHERE l.locktype {=} 'relation' AND (l.relation {=} $1 OR l.relation {=} $2)"
 	" AND l.mode {<>} ALL (ARRAY['AccessShareLock', 'RowShareLock', 'ShareLock'])"
 	" AND x.database {=} pg_catalog.current_database() LIMIT 1",
-	1,
-	{OIDOID}};
+	2,
+	{OIDOID, OIDOID}};
 
 static SsPlan settings_plan = {
 	"SELECT setconfig::pg_catalog.text FROM pg_catalog.pg_db_role_setting"
@@ -79,29 +84,84 @@ life_of(const SsRow *row, const SsPolicy *policy, TimestampTz now)
 	return life;
 }
 
-/* Append a document as text, unless it is too large. */
+/* Append JSON as text. */
 static void
-add_document(SsCachedRow *out, Datum document, int64 most, StringInfo text)
+add_json(Datum document, StringInfo text)
 {
-	Jsonb *json;
+	Jsonb *json = DatumGetJsonbP(document);
 
-	/* as text a document is seldom half of what it is in binary, and never less */
-	if (toast_raw_datum_size(document) / 4 > most)
-	{
-		out->large = true;
-		return;
-	}
-	json = DatumGetJsonbP(document);
-	out->offset = text->len;
 	(void) JsonbToCString(text, &json->root, VARSIZE(json));
+	if ((Pointer) json != DatumGetPointer(document))
+		pfree(json);
+}
+
+/* As text a document is seldom half of what it is in binary, and never less than a quarter. */
+static int64
+least_length(Datum document)
+{
+	return toast_raw_datum_size(document) / 4;
+}
+
+static void
+begin_text(SsCachedRow *out, StringInfo text)
+{
+	out->offset = text->len;
+}
+
+/* Too much text is taken back. */
+static void
+end_text(SsCachedRow *out, int64 most, StringInfo text)
+{
 	out->length = text->len - out->offset;
 	if (out->length > most)
 	{
 		text->len = out->offset;
 		out->large = true;
 	}
-	if ((Pointer) json != DatumGetPointer(document))
-		pfree(json);
+}
+
+/* Append a document as text, unless it is too large. */
+static void
+add_document(SsCachedRow *out, Datum document, int64 most, StringInfo text)
+{
+	if (least_length(document) > most)
+	{
+		out->large = true;
+		return;
+	}
+	begin_text(out, text);
+	add_json(document, text);
+	end_text(out, most, text);
+}
+
+/* Append the last messages of a history as an array, oldest first, unless they are too much. */
+static void
+add_tail(SsCachedRow *out, Datum history, int64 most, StringInfo text)
+{
+	Datum values[2] = {history, Int64GetDatum(out->policy->tail_size)};
+	uint64 n = ss_plan_run(&tail_plan, values, NULL, SS_PLAN_READ, 0);
+	SPITupleTable *messages = SPI_tuptable;
+	int64 least = 0;
+	bool null;
+
+	for (uint64 i = 0; i < n; i++)
+		least += least_length(SPI_getbinval(messages->vals[i], messages->tupdesc, 1, &null));
+	if (least > most)
+		out->large = true;
+	else
+	{
+		begin_text(out, text);
+		appendStringInfoChar(text, '[');
+		for (uint64 i = n; i-- > 0;)
+		{
+			add_json(SPI_getbinval(messages->vals[i], messages->tupdesc, 1, &null), text);
+			if (i > 0)
+				appendStringInfoString(text, ", ");
+		}
+		appendStringInfoChar(text, ']');
+		end_text(out, most, text);
+	}
+	SPI_freetuptable(messages);
 }
 
 /* Read rows in the transaction's snapshot; their documents go to the end of `text`. */
@@ -113,6 +173,7 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 	Datum *wanted = palloc(sizeof(Datum) * n);
 	int *which = palloc(sizeof(int) * n);
 	Datum values[3];
+	SPITupleTable *table;
 	SsActing acting;
 	uint64 found;
 	int asked = 0;
@@ -127,17 +188,20 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 			continue;
 		ns[asked] = text_of(rows[i].key->bytes, rows[i].key->nslen);
 		ids[asked] = text_of(rows[i].key->bytes + rows[i].key->nslen, rows[i].key->idlen);
-		wanted[asked] = BoolGetDatum(rows[i].document);
+		wanted[asked] = BoolGetDatum(rows[i].document && rows[i].key->part == SS_PART_DOCUMENT);
 		which[asked++] = i;
 	}
 	values[0] = PointerGetDatum(construct_array(ns, asked, TEXTOID, -1, false, TYPALIGN_INT));
 	values[1] = PointerGetDatum(construct_array(ids, asked, TEXTOID, -1, false, TYPALIGN_INT));
 	values[2] = PointerGetDatum(construct_array(wanted, asked, BOOLOID, 1, true, TYPALIGN_CHAR));
 	found = asked == 0 ? 0 : ss_plan_run(&read_plan, values, NULL, SS_PLAN_READ, 0);
+	table = SPI_tuptable;
 	for (uint64 i = 0; i < found; i++)
 	{
-		HeapTuple tuple = SPI_tuptable->vals[i];
-		TupleDesc desc = SPI_tuptable->tupdesc;
+		HeapTuple tuple = table->vals[i];
+		TupleDesc desc = table->tupdesc;
+		Datum history;
+		bool no_history;
 		SsCachedRow *out;
 		SsTarget target = {0};
 		SsRow row = {0};
@@ -154,12 +218,14 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 		row.dead_until = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 6, &null));
 		if (null)
 			row.dead_until = SS_NEVER;
+		history = SPI_getbinval(tuple, desc, 7, &no_history);
 		target.key = *out->key;
 		target.policy.max_lifetime = out->policy->max_lifetime;
 		now = GetCurrentTimestamp();
 		ss_row_judge(&row, &target, now);
 		out->life = row.ends_at - now;
-		if (row.state != SS_ALIVE)
+		/* a session without messages ever has no tail */
+		if (row.state != SS_ALIVE || (out->key->part == SS_PART_TAIL && no_history))
 			continue;
 		if (text->len >= BATCH_BYTES)
 		{
@@ -168,7 +234,9 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 		}
 		out->alive = true;
 		out->life = life_of(&row, out->policy, now);
-		if (out->document && !no_document)
+		if (out->document && out->key->part == SS_PART_TAIL)
+			add_tail(out, history, most, text);
+		else if (out->document && !no_document)
 			add_document(out, document, most, text);
 	}
 	ss_home_leave(&acting);
@@ -212,11 +280,12 @@ ss_cached_prepared(void)
 {
 	SsActing acting;
 	SsHome home;
-	Datum values[1];
+	Datum values[2];
 	bool found;
 
 	ss_home_get(&home);
 	values[0] = ObjectIdGetDatum(home.sessions);
+	values[1] = ObjectIdGetDatum(home.history);
 	ss_home_enter(&acting);
 	found = ss_plan_run(&prepared_plan, values, NULL, SS_PLAN_READ, 1) > 0;
 	ss_home_leave(&acting);

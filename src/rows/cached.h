@@ -36,9 +36,12 @@ typedef enum SsTableState
 /* What identifies the tables' contents and triggers: another, and anything may have changed. */
 typedef struct SsTableMark
 {
-	Oid relation;
-	Oid storage;
-	uint64 triggers;
+	struct
+	{
+		Oid relation;
+		Oid storage;
+		uint64 triggers;
+	} of[2]; /* sessions, history */
 } SsTableMark;
 
 extern SsTableState ss_cached_check(SsTableMark *mark, char *trouble, size_t size);

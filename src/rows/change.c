@@ -27,11 +27,10 @@
 #include "catalog/pg_collation.h"
 #include "common/base64.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "rows/access.h"
 #include "rows/change.h"
 #include "rows/errors.h"
 #include "rows/events.h"
@@ -70,29 +69,42 @@ start_anew(SsChange *change)
 	change->old_owner_null = true;
 }
 
+static bool
+same_owner(const SsChange *change)
+{
+	if (change->row.owner_null || change->old_owner_null)
+		return change->row.owner_null == change->old_owner_null;
+	return DatumGetBool(
+		DirectFunctionCall2Coll(texteq, C_COLLATION_OID, change->row.owner, change->old_owner));
+}
+
 /*
  * Give the session an owner (0: the one it has).  With owner isolation a caller
- * owns what it makes, and can give its sessions to nobody else.
+ * owns what it makes, and nobody can give a session to somebody else, nor take one.
  */
 static void
 set_owner(SsChange *change, Datum owner)
 {
 	const SsTarget *target = change->target;
+	bool isolated = ss_isolates(&target->policy, target->role);
 
-	if (ss_ns_isolates(&target->policy, target->role) && (owner != (Datum) 0 || change->fresh))
+	if (isolated && change->fresh && owner == (Datum) 0)
 	{
-		char *subject = ss_ns_caller_subject();
+		char *subject = ss_caller_subject();
 
-		if (owner == (Datum) 0 && subject != NULL)
+		if (subject != NULL)
 			owner = CStringGetTextDatum(subject);
-		if (!ss_ns_owner_visible(&target->policy, owner, owner == (Datum) 0, target->role))
-			ss_error_not_owner(target);
 	}
 	if (owner != (Datum) 0)
 	{
 		change->row.owner = owner;
 		change->row.owner_null = false;
 	}
+	if (!isolated)
+		return;
+	if (change->fresh ? !ss_may(&target->policy, target->role, &change->row, SS_OWN, SS_PLAN_LATEST)
+					  : !same_owner(change))
+		ss_error_not_owner(target);
 }
 
 /*
@@ -128,28 +140,38 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
 		return;
 	}
 
-	if (!ss_ns_owner_visible(&target->policy, change->row.owner, change->row.owner_null,
-							 target->role))
+	if (!ss_may(&target->policy, target->role, &change->row, SS_EDIT, SS_PLAN_LATEST))
 		ss_error_not_owner(target);
 	if (if_version == SS_MUST_NOT_EXIST || (if_version > 0 && if_version != change->row.version))
 		ss_error_conflict(if_version, change->row.version);
+	change->base = change->row.expires_at;
 	change->old_owner = change->row.owner;
 	change->old_owner_null = change->row.owner_null;
 	set_owner(change, owner);
 }
 
-static bool
-same_owner(const SsChange *change)
+/*
+ * As ss_change_begin, for a call that does not begin a session: false when there is none, as
+ * far as the caller may see.
+ */
+bool
+ss_change_living(SsChange *change, SsTarget *target, SsNeed need)
 {
-	if (change->row.owner_null || change->old_owner_null)
-		return change->row.owner_null == change->old_owner_null;
-	return DatumGetBool(
-		DirectFunctionCall2Coll(texteq, C_COLLATION_OID, change->row.owner, change->old_owner));
+	if (!ss_session_lock(target, &change->row, need))
+		return false;
+	change->target = target;
+	change->fresh = false;
+	change->have_row = true;
+	change->now = GetCurrentTimestamp();
+	change->base = change->row.expires_at;
+	change->old_owner = change->row.owner;
+	change->old_owner_null = change->row.owner_null;
+	return true;
 }
 
 /*
- * Write what the caller made of change->row: counts the version, starts the
- * lifetime anew, keeps to the owner's quota.  False when another transaction
+ * Write what the caller made of change->row: counts the version (unless it was but the
+ * history that changed), starts the lifetime anew, keeps to the owner's quota.  False when another transaction
  * created the session meanwhile: then nothing was written, and the caller begins
  * again.
  */
@@ -159,7 +181,8 @@ ss_change_end(SsChange *change)
 	SsTarget *target = change->target;
 	SsRow *row = &change->row;
 
-	row->version = ss_next_version(row->version);
+	if (change->fresh || !change->history_only)
+		row->version = ss_next_version(row->version);
 	row->updated_at = change->now;
 	row->expires_at = ss_expiry(change->now, row->ttl, row->created_at,
 								target->policy.max_lifetime);
@@ -172,6 +195,8 @@ ss_change_end(SsChange *change)
 		if (!ss_row_insert(target, row))
 			return false;
 	}
+	else if (change->history_only && !change->fresh)
+		ss_row_count(target, row);
 	else
 		ss_row_write(target, row);
 	if (!change->fresh)
@@ -182,27 +207,51 @@ ss_change_end(SsChange *change)
 	if (change->fresh)
 	{
 		ss_count(SS_CREATED, 1);
-		ss_event(target, target->id, row->owner, row->owner_null, "created", NULL);
+		ss_event(target, row, "created", NULL);
+	}
+	else if (!change->history_only && target->policy.audit && target->policy.audit_saves)
+	{
+		StringInfoData detail;
+
+		initStringInfo(&detail);
+		ss_detail_number(&detail, "version", row->version);
+		ss_event(target, row, "saved", &detail);
 	}
 	return true;
 }
 
 /*
- * Make a tombstone of a living row that is locked: emptied, expired, and dead for
- * the given time.  With 0 the id may be used again at once, but the row is still marked as
- * one that no read can keep alive.
+ * Lock a living session for a call that does not begin one; false when there is none, as
+ * far as the caller may see, an error when it may see it, but not do this with it.
  */
-static void
-bury(SsTarget *target, SsRow *row, TimestampTz now, int64 tombstone)
+bool
+ss_session_lock(SsTarget *target, SsRow *row, SsNeed need)
 {
+	return ss_row_lock(target, row) && row->state == SS_ALIVE && ss_may_change(target, row, need);
+}
+
+/*
+ * Make a tombstone of a living row that is locked: emptied, expired, and dead for the
+ * namespace's tombstone.  With 0 the id may be used again at once, but the row is still marked
+ * as one that no read can keep alive.  The history is hidden with it: the trigger queues it
+ * for the purge.
+ */
+void
+ss_session_bury(SsTarget *target, SsRow *row)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
 	row->data = ss_empty_document();
 	row->owner_null = true;
 	row->version = ss_next_version(row->version);
 	row->updated_at = now;
 	row->expires_at = now;
 	row->message_count = 0;
-	row->dead_until = now + tombstone;
+	row->history_null = true;
+	row->dead_until = now + target->policy.tombstone;
 	ss_row_write(target, row);
+	/* a log-out that a crash could undo would be none */
+	ForceSyncCommit();
 }
 
 /* End a session; false when there is none (that the caller may see). */
@@ -212,15 +261,12 @@ ss_session_delete(SsTarget *target)
 	SsRow row;
 	SsRow was;
 
-	if (!ss_row_lock(target, &row) || row.state != SS_ALIVE ||
-		!ss_ns_owner_visible(&target->policy, row.owner, row.owner_null, target->role))
+	if (!ss_session_lock(target, &row, SS_OWN))
 		return false;
 	was = row;
-	bury(target, &row, GetCurrentTimestamp(), target->policy.tombstone);
-	ss_event(target, target->id, was.owner, was.owner_null, "deleted", NULL);
+	ss_session_bury(target, &row);
+	ss_event(target, &was, "deleted", NULL);
 	ss_count(SS_DELETED, 1);
-	/* a log-out that a crash could undo would be none */
-	ForceSyncCommit();
 	return true;
 }
 
@@ -259,8 +305,7 @@ ss_session_regenerate(SsTarget *target)
 	TimestampTz now;
 	char *new_id;
 
-	if (!ss_row_lock(target, &row) || row.state != SS_ALIVE ||
-		!ss_ns_owner_visible(&target->policy, row.owner, row.owner_null, target->role))
+	if (!ss_session_lock(target, &row, SS_OWN))
 		return NULL;
 
 	now = GetCurrentTimestamp();
@@ -283,134 +328,8 @@ ss_session_regenerate(SsTarget *target)
 	if (!ss_row_insert(target, &grave))
 		elog(ERROR, "could not leave a tombstone at the old id of a session");
 
-	ss_event(target, target->id, row.owner, row.owner_null, "regenerated", NULL);
+	ss_event(target, &row, "regenerated", NULL);
 	ss_count(SS_REGENERATED, 1);
 	ForceSyncCommit();
 	return new_id;
-}
-
-/*
- * Note a read of a living row: it shall end at expires_at.  False when that could not
- * be noted.  When the notes are full, the keeper is asked to write some, and has 100 ms.
- */
-static bool
-note_use(const SsTarget *target, SsRow *row, TimestampTz expires_at)
-{
-	TimestampTz deadline = 0;
-	SsDb *db = ss_shared_my_db();
-	bool force = false;
-
-	/* nobody else can see this version yet */
-	if (row->own)
-		return ss_pending_use(&target->key, row->expires_at, row->ttl, expires_at);
-	for (;;)
-	{
-		TimestampTz now;
-
-		switch (ss_touch_note(&target->key, row->expires_at, row->ttl, expires_at, force))
-		{
-			case SS_NOTED_URGENT:
-				ss_wake_keeper();
-				/* FALLTHROUGH */
-			case SS_NOTED:
-				ss_count(SS_USES_NOTED, 1);
-				return true;
-			case SS_NOTE_CONFLICT:
-				/* which version is the present one, ours or the one noted on? */
-				force = true;
-				(void) ss_row_refresh(target, row);
-				continue;
-			case SS_NOTE_FULL:
-				break;
-		}
-		now = GetCurrentTimestamp();
-		if (deadline == 0)
-			deadline = now + INT64CONST(100) * SS_USEC_PER_MSEC;
-		if (now >= deadline || db == NULL || db->keeper_pid == 0)
-		{
-			ss_count(SS_USES_DROPPED, 1);
-			return false;
-		}
-		ss_wake_keeper();
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 5,
-						 PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
-/* Write a row's expiry and ttl alone. */
-static void
-prolong(SsTarget *target, SsRow *row, TimestampTz expires_at)
-{
-	TimestampTz base = row->expires_at;
-
-	row->expires_at = expires_at;
-	ss_row_extend(target, row);
-	ss_pending_rebase(&target->key, base, row->ttl, expires_at);
-}
-
-/*
- * Start a session's lifetime anew, with another ttl when ttl > 0; false when
- * there is no session.  A touch that changes nothing but the expiry, and is all there is
- * to its transaction, is not written but noted, at commit.
- */
-bool
-ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
-{
-	SsRow row;
-
-	/* what is noted must be noted of the row as it is now, at any isolation level */
-	if (!ss_row_read(target, SS_PLAN_LATEST, &row) || row.state != SS_ALIVE ||
-		!ss_ns_owner_visible(&target->policy, row.owner, row.owner_null, target->role))
-		return false;
-	/* in a longer transaction the row may be another by the time of the commit */
-	if ((ttl <= 0 || ttl == row.ttl) && ss_touch_usable() && !IsTransactionBlock() &&
-		!IsSubTransaction())
-	{
-		*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl, row.created_at,
-								target->policy.max_lifetime);
-		*expires_at = Max(*expires_at, row.ends_at);
-		if (*expires_at == row.ends_at ||
-			ss_pending_use(&target->key, row.expires_at, row.ttl, *expires_at))
-		{
-			ss_count(SS_TOUCHED, 1);
-			return true;
-		}
-	}
-
-	if (!ss_row_lock(target, &row) || row.state != SS_ALIVE ||
-		!ss_ns_owner_visible(&target->policy, row.owner, row.owner_null, target->role))
-		return false;
-	if (ttl > 0)
-		row.ttl = ttl;
-	*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl, row.created_at,
-							target->policy.max_lifetime);
-	prolong(target, &row, *expires_at);
-	ss_count(SS_TOUCHED, 1);
-	return true;
-}
-
-/*
- * A read of a living session in a sliding namespace: note that it was used.
- * row->ends_at tells what then holds.
- */
-void
-ss_session_slide(const SsTarget *target, SsRow *row, TimestampTz now)
-{
-	TimestampTz expires_at;
-	int64 grain;
-
-	if (!target->policy.sliding || !ss_touch_usable())
-		return;
-	/* an old snapshot may show a version that was prolonged since */
-	if (IsolationUsesXactSnapshot() || now - GetCurrentStatementStartTimestamp() > SS_USEC_PER_SEC)
-		(void) ss_row_refresh(target, row);
-	expires_at = ss_expiry(now, row->ttl, row->created_at, target->policy.max_lifetime);
-	/* reads that come thick and fast need not all be noted */
-	grain = Min(ss_slack(row->ttl) / 64, INT64CONST(100) * SS_USEC_PER_MSEC);
-	if (expires_at <= row->ends_at + grain)
-		return;
-	if (note_use(target, row, expires_at))
-		row->ends_at = Max(row->ends_at, expires_at);
 }

@@ -5,7 +5,7 @@
 #ifndef SS_CHANGE_H
 #define SS_CHANGE_H
 
-#include "rows/sessions.h"
+#include "rows/access.h"
 
 /* if_version, decoded */
 #define SS_ANY_VERSION INT64CONST(-2)
@@ -16,23 +16,30 @@
 typedef struct SsChange
 {
 	SsTarget *target;
-	SsRow row;        /* to be altered by the caller */
-	bool fresh;       /* a new session begins */
-	bool have_row;    /* over an expired or dead row, or a living one */
-	TimestampTz now;  /* read under the row lock */
-	TimestampTz base; /* expires_at before */
+	SsRow row;         /* to be altered by the caller */
+	bool fresh;        /* a new session begins */
+	bool have_row;     /* over an expired or dead row, or a living one */
+	bool history_only; /* set by the caller: neither document nor owner changes */
+	TimestampTz now;   /* read under the row lock */
+	TimestampTz base;  /* expires_at before */
 	int tries;
 	Datum old_owner;
 	bool old_owner_null;
 } SsChange;
 
 extern void ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owner);
+extern bool ss_change_living(SsChange *change, SsTarget *target, SsNeed need);
 extern bool ss_change_end(SsChange *change);
 
+extern bool ss_session_lock(SsTarget *target, SsRow *row, SsNeed need);
+extern void ss_session_bury(SsTarget *target, SsRow *row);
 extern bool ss_session_delete(SsTarget *target);
 extern char *ss_session_regenerate(SsTarget *target);
+extern char *ss_random_id(void);
+
+/* use.c */
+extern bool ss_session_read(const SsTarget *target, SsRow *row);
 extern bool ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at);
 extern void ss_session_slide(const SsTarget *target, SsRow *row, TimestampTz now);
-extern char *ss_random_id(void);
 
 #endif

@@ -47,7 +47,28 @@ ss_error_not_owner(const SsTarget *target)
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied for session in namespace \"%s\"", target->policy.name),
-			 errdetail("The namespace isolates owners, and the session is not the caller's.")));
+			 errdetail("The namespace isolates owners, and the session is neither the caller's nor "
+					   "shared with it in a sufficient role.")));
+}
+
+void
+ss_error_operation_reused(void)
+{
+	ss_count(SS_ERROR_CONFLICT, 1);
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_SS_OPERATION_REUSED), errmsg("operation_id was used with other messages"),
+		 errdetail("An append to this session had the same operation_id and other content."),
+		 errhint("Give each append an operation_id of its own, and a retry the same messages.")));
+}
+
+/* A statement of ours did not do what it must. */
+void
+ss_error_rows_skipped(const char *table)
+{
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("rows of %s were not written as they should be", table),
+					errhint("Look for a trigger on it that skips rows.")));
 }
 
 void

@@ -3,18 +3,25 @@
  *		Lifecycle events, in namespaces that audit.
  *
  * An event is written by the transaction that makes it happen, so that the log
- * and the table tell the same story after a rollback or a crash.
+ * and the table tell the same story after a rollback or a crash.  Who listens is told by the
+ * keeper: a NOTIFY in each transaction would have all of them take turns at commit.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "commands/async.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/json.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "rows/access.h"
 #include "rows/events.h"
+#include "shared.h"
 
 static SsPlan one_plan = {
 	"INSERT INTO {events} (namespace, session_id, owner_id, event, actor, detail)"
@@ -22,10 +29,11 @@ static SsPlan one_plan = {
 	6,
 	{TEXTOID, TEXTOID, TEXTOID, TEXTOID, NAMEOID, JSONBOID}};
 
-static SsPlan many_plan = {"INSERT INTO {events} (namespace, session_id, owner_id, event, actor)"
-						   " SELECT $1, i, $3, $4, $5 FROM pg_catalog.unnest($2) i",
-						   5,
-						   {TEXTOID, TEXTARRAYOID, TEXTOID, TEXTOID, NAMEOID}};
+static SsPlan many_plan = {
+	"INSERT INTO {events} (namespace, session_id, owner_id, event, actor, detail)"
+	" SELECT $1, i, $3, $4, $5, $6 FROM pg_catalog.unnest($2) i",
+	6,
+	{TEXTOID, TEXTARRAYOID, TEXTOID, TEXTOID, NAMEOID, JSONBOID}};
 
 static SsPlan expired_plan = {
 	"INSERT INTO {events} (namespace, session_id, owner_id, event, actor)"
@@ -57,6 +65,134 @@ static SsPlan purge_plan = {
 	1,
 	{INT8OID}};
 
+/*
+ * What this transaction has written, a level of savepoints each, for the notification: the
+ * keeper is told when it is committed, and what is rolled back is not counted.
+ */
+typedef struct Written
+{
+	int level;
+	uint64 count;
+	int64 since; /* of the first */
+} Written;
+
+static Written *written = NULL;
+static int nwritten = 0;
+static int room = 0;
+
+static void
+note_written(uint64 n)
+{
+	int level = GetCurrentTransactionNestLevel();
+
+	if (n == 0 || ss_shared_my_db() == NULL)
+		return;
+	if (nwritten == 0 || written[nwritten - 1].level < level)
+	{
+		if (nwritten == room)
+		{
+			int more = room == 0 ? 8 : room * 2;
+
+			written = written == NULL ? MemoryContextAlloc(TopMemoryContext, sizeof(Written) * more)
+									  : repalloc(written, sizeof(Written) * more);
+			room = more;
+		}
+		written[nwritten++] = (Written){level, 0, GetCurrentTimestamp()};
+	}
+	written[nwritten - 1].count += n;
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	int level = GetCurrentTransactionNestLevel();
+	Written *last;
+
+	if (nwritten == 0)
+		return;
+	last = &written[nwritten - 1];
+	if (last->level < level)
+		return;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		nwritten--;
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		last->level = level - 1;
+		if (nwritten > 1 && written[nwritten - 2].level == last->level)
+		{
+			written[nwritten - 2].count += last->count;
+			nwritten--;
+		}
+	}
+}
+
+/* Nothing here may fail. */
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	SsDb *db;
+
+	if (nwritten == 0 ||
+		(event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE))
+		return;
+	if (event == XACT_EVENT_COMMIT && (db = ss_shared_my_db()) != NULL)
+	{
+		uint64 before = pg_atomic_read_u64(&db->events_since);
+
+		/* first since when, then how many: who takes the number finds the time */
+		while (
+			(before == 0 || before > (uint64) written[0].since) &&
+			!pg_atomic_compare_exchange_u64(&db->events_since, &before, (uint64) written[0].since))
+			;
+		for (int i = 0; i < nwritten; i++)
+			pg_atomic_fetch_add_u64(&db->events_written, (int64) written[i].count);
+		ss_wake_keeper();
+	}
+	nwritten = 0;
+}
+
+/* Once, from _PG_init. */
+void
+ss_events_init_backend(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+}
+
+/* What there is to tell of; false when there is nothing. */
+bool
+ss_events_pending(SsNotice *notice)
+{
+	SsDb *db = ss_shared_my_db();
+
+	notice->count = pg_atomic_read_u64(&db->events_written);
+	notice->since = pg_atomic_read_u64(&db->events_since);
+	return notice->count > 0;
+}
+
+/*
+ * Tell who listens, in one notification, of all that was committed since the last.  In a
+ * transaction of the keeper, whose commit alone takes the lock that all who notify share.
+ */
+void
+ss_events_notify(const SsNotice *notice)
+{
+	Async_Notify("session_events",
+				 psprintf("{\"events\": " UINT64_FORMAT ", \"since\": \"%s\"}", notice->count,
+						  timestamptz_to_str((TimestampTz) notice->since)));
+}
+
+/* That is committed.  Events that came meanwhile keep the earlier time, which is no lie. */
+void
+ss_events_notified(const SsNotice *notice)
+{
+	SsDb *db = ss_shared_my_db();
+	uint64 since = notice->since;
+
+	if (pg_atomic_sub_fetch_u64(&db->events_written, (int64) notice->count) == 0)
+		(void) pg_atomic_compare_exchange_u64(&db->events_since, &since, 0);
+}
+
 static Datum
 actor_of(Oid role)
 {
@@ -66,31 +202,76 @@ actor_of(Oid role)
 	return NameGetDatum(name);
 }
 
-/* One event, if the namespace audits.  detail is JSON text or NULL. */
+static void
+begin_member(StringInfo detail, const char *key)
+{
+	if (detail->len > 0)
+		appendStringInfoString(detail, ", ");
+	escape_json(detail, key);
+	appendStringInfoString(detail, ": ");
+}
+
+/* Members of the detail of an event; no value is null. */
 void
-ss_event(const SsTarget *target, Datum id, Datum owner, bool owner_null, const char *event,
-		 const char *detail)
+ss_detail_text(StringInfo detail, const char *key, const char *value)
+{
+	begin_member(detail, key);
+	if (value == NULL)
+		appendStringInfoString(detail, "null");
+	else
+		escape_json(detail, value);
+}
+
+void
+ss_detail_number(StringInfo detail, const char *key, int64 value)
+{
+	begin_member(detail, key);
+	appendStringInfo(detail, INT64_FORMAT, value);
+}
+
+/* The detail as jsonb, with who it was beyond the role, if that is known; else 0. */
+static Datum
+detail_of(const StringInfoData *detail)
+{
+	char *subject = ss_caller_subject();
+	StringInfoData all;
+
+	if (detail == NULL && subject == NULL)
+		return (Datum) 0;
+	initStringInfo(&all);
+	if (subject != NULL)
+		ss_detail_text(&all, "subject", subject);
+	if (detail != NULL)
+		appendStringInfo(&all, "%s%s", all.len > 0 ? ", " : "", detail->data);
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("{%s}", all.data)));
+}
+
+/* One event of the target's session, if the namespace audits; of the row, its owner is told. */
+void
+ss_event(const SsTarget *target, const SsRow *row, const char *event, const StringInfoData *detail)
 {
 	Datum values[6];
-	char nulls[6] = {' ', ' ', owner_null ? 'n' : ' ', ' ', ' ', detail ? ' ' : 'n'};
+	char nulls[6] = {' ', ' ', row->owner_null ? 'n' : ' ', ' ', ' ', ' '};
 
 	if (!target->policy.audit)
 		return;
 	values[0] = target->ns;
-	values[1] = id;
-	values[2] = owner;
+	values[1] = target->id;
+	values[2] = row->owner;
 	values[3] = CStringGetTextDatum(event);
 	values[4] = actor_of(target->role);
-	values[5] = detail ? DirectFunctionCall1(jsonb_in, CStringGetDatum(detail)) : (Datum) 0;
-	ss_plan_run(&one_plan, values, nulls, SS_PLAN_WRITE, 0);
+	values[5] = detail_of(detail);
+	if (values[5] == (Datum) 0)
+		nulls[5] = 'n';
+	note_written(ss_plan_run(&one_plan, values, nulls, SS_PLAN_WRITE, 0));
 }
 
 /* The same event for an array of ids. */
 void
 ss_events_of(const SsTarget *target, Datum ids, Datum owner, bool owner_null, const char *event)
 {
-	Datum values[5];
-	char nulls[5] = {' ', ' ', owner_null ? 'n' : ' ', ' ', ' '};
+	Datum values[6];
+	char nulls[6] = {' ', ' ', owner_null ? 'n' : ' ', ' ', ' ', ' '};
 
 	if (!target->policy.audit)
 		return;
@@ -99,16 +280,20 @@ ss_events_of(const SsTarget *target, Datum ids, Datum owner, bool owner_null, co
 	values[2] = owner;
 	values[3] = CStringGetTextDatum(event);
 	values[4] = actor_of(target->role);
-	ss_plan_run(&many_plan, values, nulls, SS_PLAN_WRITE, 0);
+	values[5] = detail_of(NULL);
+	if (values[5] == (Datum) 0)
+		nulls[5] = 'n';
+	note_written(ss_plan_run(&many_plan, values, nulls, SS_PLAN_WRITE, 0));
 }
 
 /* What a purge removed, as parallel arrays; the caller left out those not audited. */
 void
-ss_events_expired(Datum namespaces, Datum ids, Datum owners, Oid role)
+ss_events_expired(Datum namespaces, Datum ids, Datum owners, int n, Oid role)
 {
 	Datum values[4] = {namespaces, ids, owners, actor_of(role)};
 
-	ss_plan_run(&expired_plan, values, NULL, SS_PLAN_WRITE, 0);
+	(void) ss_plan_run(&expired_plan, values, NULL, SS_PLAN_WRITE, 0);
+	note_written(n);
 }
 
 /* Remove a batch of events that are older than their namespace keeps them. */

@@ -5,13 +5,28 @@
 #ifndef SS_EVENTS_H
 #define SS_EVENTS_H
 
+#include "lib/stringinfo.h"
+
 #include "rows/sessions.h"
 
-extern void ss_event(const SsTarget *target, Datum id, Datum owner, bool owner_null,
-					 const char *event, const char *detail);
+/* Events that were committed and not told of yet: how many, and since when. */
+typedef struct SsNotice
+{
+	uint64 count;
+	uint64 since;
+} SsNotice;
+
+extern void ss_events_init_backend(void);
+extern void ss_event(const SsTarget *target, const SsRow *row, const char *event,
+					 const StringInfoData *detail);
 extern void ss_events_of(const SsTarget *target, Datum ids, Datum owner, bool owner_null,
 						 const char *event);
-extern void ss_events_expired(Datum namespaces, Datum ids, Datum owners, Oid role);
+extern void ss_events_expired(Datum namespaces, Datum ids, Datum owners, int n, Oid role);
+extern void ss_detail_text(StringInfo detail, const char *key, const char *value);
+extern void ss_detail_number(StringInfo detail, const char *key, int64 value);
 extern uint64 ss_events_purge(long batch);
+extern bool ss_events_pending(SsNotice *notice);
+extern void ss_events_notify(const SsNotice *notice);
+extern void ss_events_notified(const SsNotice *notice);
 
 #endif

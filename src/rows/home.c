@@ -24,6 +24,7 @@
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -47,7 +48,8 @@ static int nhooks = 0;
 static void
 relcache_callback(Datum arg, Oid relid)
 {
-	if (relid != InvalidOid && relid != current.sessions && relid != current.namespaces)
+	if (relid != InvalidOid && relid != current.sessions && relid != current.namespaces &&
+		relid != current.history && relid != current.members)
 		return;
 	current_valid = false;
 	invalidations++;
@@ -138,6 +140,9 @@ ss_home_find(SsHome *home)
 		return false;
 	found.sessions = ss_shape_check(found.schema, "conversation_sessions");
 	found.namespaces = ss_shape_check(found.schema, "session_namespaces");
+	found.history = ss_shape_check(found.schema, "conversation_history");
+	found.members = ss_shape_check(found.schema, "session_members");
+	(void) ss_shape_check(found.schema, "conversation_history_ended");
 	found.namespaces_pkey = get_relname_relid("session_namespaces_pkey", found.schema);
 	found.owner = relation_owner(found.sessions);
 	name = get_namespace_name(found.schema);
@@ -158,6 +163,7 @@ ss_home_find(SsHome *home)
 		found.schema_name = current.schema_name;
 	}
 	if (found.sessions != current.sessions || found.namespaces != current.namespaces ||
+		found.history != current.history || found.members != current.members ||
 		found.owner != current.owner || found.schema_name != current.schema_name)
 		identity++;
 	current = found;
@@ -223,6 +229,17 @@ ss_home_leave(SsActing *acting)
 	MemoryContextSwitchTo(acting->outer);
 }
 
+/* Copy a value out of SPI's memory into the caller's. */
+Datum
+ss_hand_out(const SsActing *acting, Datum value, bool byval, int len)
+{
+	MemoryContext old = MemoryContextSwitchTo(acting->outer);
+	Datum copy = datumCopy(value, byval, len);
+
+	MemoryContextSwitchTo(old);
+	return copy;
+}
+
 /* Expand {sessions} and {=}; see home.h. */
 static char *
 expand(const char *sql)
@@ -231,11 +248,10 @@ expand(const char *sql)
 	{
 		const char *word;
 		const char *name;
-	} names[] = {{"sessions", "conversation_sessions"},
-				 {"namespaces", "session_namespaces"},
-				 {"events", "session_events"},
-				 {"samples", "session_samples"},
-				 {"effective", "session_effective_expiry"}};
+	} names[] = {{"sessions", "conversation_sessions"}, {"namespaces", "session_namespaces"},
+				 {"history", "conversation_history"},   {"ended", "conversation_history_ended"},
+				 {"members", "session_members"},        {"events", "session_events"},
+				 {"samples", "session_samples"},        {"effective", "session_effective_expiry"}};
 	StringInfoData out;
 
 	initStringInfo(&out);

@@ -13,6 +13,8 @@ typedef struct SsHome
 	Oid schema;
 	Oid sessions;        /* conversation_sessions */
 	Oid namespaces;      /* session_namespaces */
+	Oid history;         /* conversation_history */
+	Oid members;         /* session_members */
 	Oid namespaces_pkey; /* its index on name */
 	Oid owner;           /* of conversation_sessions: whom the functions act as */
 	char *schema_name;   /* quoted, ready for SQL */
@@ -56,6 +58,7 @@ extern void ss_home_get(SsHome *home);
 extern char *ss_home_damage(void);
 extern void ss_home_enter(SsActing *acting);
 extern void ss_home_leave(SsActing *acting);
+extern Datum ss_hand_out(const SsActing *acting, Datum value, bool byval, int len);
 extern uint64 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode,
 						  long limit);
 

@@ -33,6 +33,7 @@ enum
 	NS_DURABILITY,
 	NS_TAIL_PREFIX,
 	NS_TAIL_SIZE,
+	NS_AUDIT_SAVES,
 	Natts_session_namespaces
 };
 

@@ -20,11 +20,8 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/fmgrprotos.h"
-#include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
-#include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -140,6 +137,7 @@ from_row(SsPolicy *policy, HeapTuple tuple, TupleDesc desc)
 	policy->evict = strcmp(TextDatumGetCString(values[NS_ON_QUOTA]), "evict") == 0;
 	policy->sliding = DatumGetBool(values[NS_SLIDING]);
 	policy->audit = DatumGetBool(values[NS_AUDIT]);
+	policy->audit_saves = DatumGetBool(values[NS_AUDIT_SAVES]);
 	policy->owner_isolation = DatumGetBool(values[NS_OWNER_ISOLATION]);
 	policy->cache = caching(TextDatumGetCString(values[NS_CACHE]));
 	policy->cache_ttl = duration(values[NS_CACHE_TTL]);
@@ -149,6 +147,10 @@ from_row(SsPolicy *policy, HeapTuple tuple, TupleDesc desc)
 	if (policy->owner_isolation && !policy->hash_keys)
 		policy->cache = SS_CACHE_OFF;
 	strlcpy(policy->prefix, TextDatumGetCString(values[NS_KEY_PREFIX]), sizeof(policy->prefix));
+	if (!nulls[NS_TAIL_PREFIX])
+		strlcpy(policy->tail_prefix, TextDatumGetCString(values[NS_TAIL_PREFIX]),
+				sizeof(policy->tail_prefix));
+	policy->tail_size = DatumGetInt32(values[NS_TAIL_SIZE]);
 	policy->nroles = -1;
 	if (!nulls[NS_ALLOWED_ROLES])
 	{
@@ -285,49 +287,4 @@ ss_ns_allows(const char *name, int len, Oid role)
 		policy->memo_allowed = allowed;
 	}
 	return allowed;
-}
-
-/*
- * Who the caller is to a namespace with owner_isolation: the "sub" of the JWT
- * claims that PostgREST and Supabase set, or NULL.
- */
-char *
-ss_ns_caller_subject(void)
-{
-	const char *claims = GetConfigOption("request.jwt.claims", true, false);
-	Jsonb *parsed;
-	JsonbValue value;
-
-	if (claims == NULL || claims[0] == '\0')
-		return NULL;
-	parsed = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(claims)));
-	if (!JB_ROOT_IS_OBJECT(parsed) ||
-		getKeyJsonValueFromContainer(&parsed->root, "sub", 3, &value) == NULL ||
-		value.type == jbvNull)
-		return NULL;
-	return TextDatumGetCString(DirectFunctionCall2(jsonb_object_field_text, JsonbPGetDatum(parsed),
-												   CStringGetTextDatum("sub")));
-}
-
-/* Are owners kept apart, as far as this role is concerned? */
-bool
-ss_ns_isolates(const SsPolicy *policy, Oid role)
-{
-	return policy->owner_isolation && !has_bypassrls_privilege(role);
-}
-
-/* With owner_isolation: is a session of this owner the caller's? */
-bool
-ss_ns_owner_visible(const SsPolicy *policy, Datum owner, bool owner_null, Oid role)
-{
-	char *subject;
-	text *name;
-
-	if (!ss_ns_isolates(policy, role))
-		return true;
-	if (owner_null || (subject = ss_ns_caller_subject()) == NULL)
-		return false;
-	name = DatumGetTextPP(owner);
-	return strlen(subject) == VARSIZE_ANY_EXHDR(name) &&
-		   memcmp(subject, VARDATA_ANY(name), strlen(subject)) == 0;
 }

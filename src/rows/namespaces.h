@@ -35,6 +35,7 @@ typedef struct SsPolicy
 	bool evict;          /* at the limit: evict the oldest, else refuse */
 	bool sliding;
 	bool audit;
+	bool audit_saves;
 	bool owner_isolation;
 	int64 read_at; /* by the monotonic clock: older changes of it are known */
 	SsCaching cache;
@@ -42,6 +43,8 @@ typedef struct SsPolicy
 	int64 cache_ttl;
 	int32 hot_uses;
 	char prefix[SS_PREFIX_MAX + 1];
+	char tail_prefix[SS_PREFIX_MAX + 1]; /* empty: no tails */
+	int32 tail_size;
 	/* who may: memo of the last role asked about */
 	int nroles; /* -1: whoever may execute */
 	NameData *roles;
@@ -52,8 +55,5 @@ typedef struct SsPolicy
 
 extern bool ss_ns_find(const char *name, int len, SsPolicy *policy);
 extern bool ss_ns_allows(const char *name, int len, Oid role);
-extern bool ss_ns_isolates(const SsPolicy *policy, Oid role);
-extern bool ss_ns_owner_visible(const SsPolicy *policy, Datum owner, bool owner_null, Oid role);
-extern char *ss_ns_caller_subject(void);
 
 #endif

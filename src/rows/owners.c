@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "rows/access.h"
 #include "rows/errors.h"
 #include "rows/events.h"
 #include "rows/expiry.h"
@@ -44,7 +45,7 @@
 #define BURY                                                                                \
 	"UPDATE {sessions} SET session_data = '{}'::pg_catalog.jsonb, owner_id = NULL,"         \
 	" version = version {+} 1::pg_catalog.int8, updated_at = pg_catalog.clock_timestamp()," \
-	" expires_at = pg_catalog.clock_timestamp(), message_count = 0,"                        \
+	" expires_at = pg_catalog.clock_timestamp(), message_count = 0, history_id = NULL,"     \
 	" dead_until = pg_catalog.clock_timestamp() {+} $2"                                     \
 	" WHERE namespace {=} $1"
 
@@ -92,12 +93,30 @@ static SsPlan count_any_plan = {"SELECT pg_catalog.count(*) FROM {sessions} WHER
 								{TEXTOID, TEXTOID, TIMESTAMPTZOID}};
 
 /*
+ * What was shared with somebody ($1) by others (of one owner, $2), through the index on
+ * members: costs what was shared.
+ */
+#define SHARED                                                                         \
+	" {sessions} WHERE history_id {=} ANY (ARRAY(SELECT m.history_id FROM {members} m" \
+	" WHERE m.member {=} $1)) AND (owner_id IS NULL OR owner_id {<>} $1)"              \
+	" AND ($2 IS NULL OR owner_id {=} $2) AND namespace {=} $3"
+
+static SsPlan count_shared_plan = {"SELECT pg_catalog.count(*) FROM" SHARED
+								   " AND ($4 IS NULL OR session_id {~~} $4) AND " YOUNG(
+									   "$5") " AND " ALIVE,
+								   5,
+								   {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
+
+/*
  * A page walks an index on immutable columns backwards from where the last one
  * ended; what does not match is passed over on the way.
  */
+#define PAGE_COLUMNS                                                \
+	"SELECT session_id, owner_id, version, created_at, updated_at," \
+	" {effective}(namespace, session_id, expires_at), message_count"
+
 #define PAGE                                                                              \
-	"SELECT session_id, owner_id, version, created_at, updated_at,"                       \
-	" {effective}(namespace, session_id, expires_at), message_count"                      \
+	PAGE_COLUMNS                                                                          \
 	" FROM {sessions} WHERE namespace {=} $1"                                             \
 	" AND (created_at, session_id COLLATE pg_catalog.\"POSIX\") {<} ($2, $3) AND " YOUNG( \
 		"$4") " AND " ALIVE                                                               \
@@ -114,6 +133,16 @@ static SsPlan page_owner_plan = {PAGE " AND owner_id {=} $8" PAGE_ORDER,
 								 8,
 								 {TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TEXTOID,
 								  JSONBOID, INT8OID, TEXTOID}};
+
+static SsPlan page_shared_plan = {
+	PAGE_COLUMNS
+	" FROM" SHARED
+	" AND (created_at, session_id COLLATE pg_catalog.\"POSIX\") {<} ($4, $5) AND " YOUNG(
+		"$6") " AND " ALIVE " AND ($8 IS NULL OR session_id {~~} $8)"
+			  " AND ($9 IS NULL OR session_data {@>} $9)" PAGE_ORDER,
+	9,
+	{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, INT8OID, TEXTOID,
+	 JSONBOID}};
 
 /* Sessions created before this are over, by max_lifetime. */
 static Datum
@@ -223,23 +252,36 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner)
 	ss_count(SS_EVICTED, found);
 }
 
-/* With owner isolation, the caller's own sessions are all there are; false: none. */
-static bool
+/*
+ * With owner isolation, what a selection means to the caller: some of its own sessions, which
+ * are then all that is left in *which, and some that others have shared with it.
+ */
+typedef struct SsScope
+{
+	bool own;
+	char *subject; /* NULL: no isolation */
+} SsScope;
+
+static SsScope
 isolate(const SsTarget *target, SsSelection *which)
 {
-	char *subject;
+	SsScope scope = {true, NULL};
 
-	if (!ss_ns_isolates(&target->policy, target->role))
-		return true;
-	subject = ss_ns_caller_subject();
-	if (subject == NULL)
-		return false;
-	if (which->owner != (Datum) 0 &&
-		!DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, which->owner,
-											  CStringGetTextDatum(subject))))
-		return false;
-	which->owner = CStringGetTextDatum(subject);
-	return true;
+	if (!ss_isolates(&target->policy, target->role))
+		return scope;
+	scope.subject = ss_caller_subject();
+	if (scope.subject == NULL)
+	{
+		/* nobody owns nothing, and nothing was shared with nobody */
+		scope.own = false;
+		return scope;
+	}
+	if (which->owner == (Datum) 0)
+		which->owner = CStringGetTextDatum(scope.subject);
+	else
+		scope.own = DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, which->owner,
+														 CStringGetTextDatum(scope.subject)));
+	return scope;
 }
 
 static inline char
@@ -256,7 +298,7 @@ ss_sessions_delete(SsTarget *target, const SsSelection *selection)
 	Datum tombstone = IntervalPGetDatum(ss_make_interval(target->policy.tombstone));
 	uint64 n;
 
-	if (!isolate(target, &which))
+	if (!isolate(target, &which).own)
 		return 0;
 	lock_selection(target, &which);
 	if (which.owner != (Datum) 0)
@@ -285,52 +327,145 @@ ss_sessions_delete(SsTarget *target, const SsSelection *selection)
 	return (int64) n;
 }
 
+static int64
+the_count(void)
+{
+	bool null;
+
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+}
+
 /* How many sessions of the selection live. */
 int64
 ss_sessions_count(SsTarget *target, const SsSelection *selection)
 {
 	SsSelection which = *selection;
-	bool null;
+	SsScope scope = isolate(target, &which);
+	int64 count = 0;
 
-	if (!isolate(target, &which))
-		return 0;
-	if (which.owner != (Datum) 0)
+	if (scope.own && which.owner != (Datum) 0)
 	{
 		Datum values[4] = {target->ns, which.owner, which.id_like, youngest_over(target)};
 		char nulls[4] = {' ', ' ', null_if(which.id_like), ' '};
 
 		ss_plan_run(&count_owner_plan, values, nulls, SS_PLAN_READ, 0);
+		count = the_count();
 	}
-	else
+	else if (scope.own)
 	{
 		Datum values[3] = {target->ns, which.id_like, youngest_over(target)};
 		char nulls[3] = {' ', null_if(which.id_like), ' '};
 
 		ss_plan_run(&count_any_plan, values, nulls, SS_PLAN_READ, 0);
+		count = the_count();
 	}
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+	if (scope.subject != NULL)
+	{
+		Datum values[5] = {CStringGetTextDatum(scope.subject), selection->owner, target->ns,
+						   which.id_like, youngest_over(target)};
+		char nulls[5] = {' ', null_if(selection->owner), ' ', null_if(which.id_like), ' '};
+
+		ss_plan_run(&count_shared_plan, values, nulls, SS_PLAN_READ, 0);
+		count += the_count();
+	}
+	return count;
 }
 
-/* A page of living sessions, newest first, left in SPI_tuptable. */
-uint64
-ss_sessions_page(SsTarget *target, const SsSelection *selection, const SsPage *page)
+/* The first rows of a page, from an index of sessions; *n of them. */
+static SPITupleTable *
+page_of_own(SsTarget *target, const SsSelection *which, const SsPage *page, uint64 *n)
 {
-	SsSelection which = *selection;
 	Datum values[8];
 	char nulls[8] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
 
-	if (!isolate(target, &which))
-		return 0;
 	values[0] = target->ns;
 	values[1] = TimestampTzGetDatum(page->created_at);
 	values[2] = page->session_id;
 	values[3] = youngest_over(target);
-	values[4] = which.id_like;
-	nulls[4] = null_if(which.id_like);
-	values[5] = which.filter;
-	nulls[5] = null_if(which.filter);
+	values[4] = which->id_like;
+	nulls[4] = null_if(which->id_like);
+	values[5] = which->filter;
+	nulls[5] = null_if(which->filter);
 	values[6] = Int64GetDatum(page->size);
-	values[7] = which.owner;
-	return ss_plan_run(which.owner != (Datum) 0 ? &page_owner_plan : &page_any_plan, values, nulls,
-					   SS_PLAN_READ, 0);
+	values[7] = which->owner;
+	*n = ss_plan_run(which->owner != (Datum) 0 ? &page_owner_plan : &page_any_plan, values, nulls,
+					 SS_PLAN_READ, 0);
+	return SPI_tuptable;
+}
+
+/* The same of what was shared with somebody. */
+static SPITupleTable *
+page_of_shared(SsTarget *target, char *subject, const SsSelection *which, const SsPage *page,
+			   uint64 *n)
+{
+	Datum values[9] = {CStringGetTextDatum(subject),
+					   which->owner,
+					   target->ns,
+					   TimestampTzGetDatum(page->created_at),
+					   page->session_id,
+					   youngest_over(target),
+					   Int64GetDatum(page->size),
+					   which->id_like,
+					   which->filter};
+	char nulls[9] = {' ',
+					 null_if(which->owner),
+					 ' ',
+					 ' ',
+					 ' ',
+					 ' ',
+					 ' ',
+					 null_if(which->id_like),
+					 null_if(which->filter)};
+
+	*n = ss_plan_run(&page_shared_plan, values, nulls, SS_PLAN_READ, 0);
+	return SPI_tuptable;
+}
+
+/* Which of two rows comes first in a listing? */
+static bool
+comes_first(SPITupleTable *a, uint64 i, SPITupleTable *b, uint64 j)
+{
+	bool null;
+	TimestampTz at = DatumGetTimestampTz(SPI_getbinval(a->vals[i], a->tupdesc, 4, &null));
+	TimestampTz bt = DatumGetTimestampTz(SPI_getbinval(b->vals[j], b->tupdesc, 4, &null));
+
+	if (at != bt)
+		return at > bt;
+	return DatumGetInt32(DirectFunctionCall2Coll(bttextcmp, C_COLLATION_OID,
+												 SPI_getbinval(a->vals[i], a->tupdesc, 1, &null),
+												 SPI_getbinval(b->vals[j], b->tupdesc, 1, &null))) >
+		   0;
+}
+
+/* A page of living sessions, newest first: its rows go to a sink. */
+void
+ss_sessions_page(SsTarget *target, const SsSelection *selection, const SsPage *page,
+				 SsSessionSink sink, void *arg)
+{
+	SsSelection which = *selection;
+	SsScope scope = isolate(target, &which);
+	SPITupleTable *own = NULL;
+	SPITupleTable *shared = NULL;
+	uint64 nown = 0;
+	uint64 nshared = 0;
+	uint64 o = 0;
+	uint64 s = 0;
+
+	if (scope.own)
+		own = page_of_own(target, &which, page, &nown);
+	if (scope.subject != NULL)
+		shared = page_of_shared(target, scope.subject, selection, page, &nshared);
+	while (o + s < (uint64) page->size && (o < nown || s < nshared))
+	{
+		if (s == nshared || (o < nown && comes_first(own, o, shared, s)))
+		{
+			sink(arg, own->vals[o], own->tupdesc);
+			o++;
+		}
+		else
+		{
+			sink(arg, shared->vals[s], shared->tupdesc);
+			s++;
+		}
+	}
 }

@@ -24,9 +24,13 @@ typedef struct SsPage
 	int32 size;
 } SsPage;
 
+/* Called with each row of a page: session_id .. message_count, as session_summary has them. */
+typedef void (*SsSessionSink)(void *arg, HeapTuple row, TupleDesc desc);
+
 extern void ss_owner_enforce_quota(SsTarget *target, Datum owner);
 extern int64 ss_sessions_delete(SsTarget *target, const SsSelection *which);
 extern int64 ss_sessions_count(SsTarget *target, const SsSelection *which);
-extern uint64 ss_sessions_page(SsTarget *target, const SsSelection *which, const SsPage *page);
+extern void ss_sessions_page(SsTarget *target, const SsSelection *which, const SsPage *page,
+							 SsSessionSink sink, void *arg);
 
 #endif

@@ -147,7 +147,7 @@ remove_dead(Batch *batch, Oid actor)
 		ss_events_expired(text_array(batch->event_ns, no_nulls, batch->nevents),
 						  text_array(batch->event_id, no_nulls, batch->nevents),
 						  text_array(batch->event_owner, batch->event_owner_null, batch->nevents),
-						  actor);
+						  batch->nevents, actor);
 }
 
 /* Look at the rows that are due, oldest first, up to a limit. */

@@ -1,11 +1,14 @@
 /*
  * row.h
- *		The columns of conversation_sessions, by attribute number.
+ *		The columns of conversation_sessions and conversation_history, by attribute number.
  *
  * Shared by the triggers that read such a row; the install script has the same order.
  */
 #ifndef SS_ROW_H
 #define SS_ROW_H
+
+#include "access/htup_details.h"
+#include "utils/datum.h"
 
 enum
 {
@@ -25,5 +28,36 @@ enum
 	SS_ROW_DEAD_UNTIL,
 	SS_ROW_ATTRS = SS_ROW_DEAD_UNTIL
 };
+
+/* Of a message the trigger needs no more than this. */
+#define SS_HISTORY_ROW_ID 1
+
+/* A row as a trigger sees it, by attribute number. */
+typedef struct SsRowView
+{
+	TupleDesc desc;
+	Datum values[SS_ROW_ATTRS + 1];
+	bool nulls[SS_ROW_ATTRS + 1];
+} SsRowView;
+
+/* The columns before session_data are cheap to reach, and all are needed. */
+static inline void
+ss_row_open(SsRowView *row, HeapTuple tuple, TupleDesc desc)
+{
+	row->desc = desc;
+	for (int i = 1; i <= SS_ROW_ATTRS; i++)
+		row->values[i] = heap_getattr(tuple, i, desc, &row->nulls[i]);
+}
+
+/* Has a column other bytes?  An unchanged toasted document has the same pointer. */
+static inline bool
+ss_row_differs(const SsRowView *a, const SsRowView *b, int column)
+{
+	if (a->nulls[column] || b->nulls[column])
+		return a->nulls[column] != b->nulls[column];
+	return !datumIsEqual(a->values[column], b->values[column],
+						 TupleDescAttr(a->desc, column - 1)->attbyval,
+						 TupleDescAttr(a->desc, column - 1)->attlen);
+}
 
 #endif

@@ -11,6 +11,8 @@
  *	  greatest(new, old + 1), so that restored and replicated rows keep theirs
  *	- check_at is never later than the end of the row
  *	- last_seq never runs backwards
+ *	- where owners are kept apart, who is not an owner changes neither whose session it is
+ *	  nor which
  *
  * What a statement leaves NULL in an INSERT is filled in from the policy.
  */
@@ -20,11 +22,14 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/datum.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "rows/access.h"
+#include "rows/errors.h"
 #include "rows/expiry.h"
 #include "rows/home.h"
 #include "rows/names.h"
@@ -34,34 +39,28 @@
 
 PG_FUNCTION_INFO_V1(session_row_guard);
 
-/* One version of a row, as far as it has been looked at. */
+/* One version of a row, and what the guard replaces in it. */
 typedef struct Tuple
 {
 	HeapTuple tuple;
-	TupleDesc desc;
-	Datum values[SS_ROW_ATTRS + 1];
-	bool nulls[SS_ROW_ATTRS + 1];
-	/* what the guard replaces */
+	SsRowView view;
 	int nchanged;
 	int changed[SS_ROW_ATTRS];
 } Tuple;
 
-/* The columns before session_data are cheap to reach, and all are needed. */
 static void
 open_tuple(Tuple *t, HeapTuple tuple, TupleDesc desc)
 {
 	t->tuple = tuple;
-	t->desc = desc;
 	t->nchanged = 0;
-	for (int i = 1; i <= SS_ROW_ATTRS; i++)
-		t->values[i] = heap_getattr(tuple, i, desc, &t->nulls[i]);
+	ss_row_open(&t->view, tuple, desc);
 }
 
 static void
 replace(Tuple *t, int column, Datum value)
 {
-	t->values[column] = value;
-	t->nulls[column] = false;
+	t->view.values[column] = value;
+	t->view.nulls[column] = false;
 	for (int i = 0; i < t->nchanged; i++)
 		if (t->changed[i] == column)
 			return;
@@ -78,21 +77,17 @@ close_tuple(Tuple *t)
 		return t->tuple;
 	for (int i = 0; i < t->nchanged; i++)
 	{
-		values[i] = t->values[t->changed[i]];
-		nulls[i] = t->nulls[t->changed[i]];
+		values[i] = t->view.values[t->changed[i]];
+		nulls[i] = t->view.nulls[t->changed[i]];
 	}
-	return heap_modify_tuple_by_cols(t->tuple, t->desc, t->nchanged, t->changed, values, nulls);
+	return heap_modify_tuple_by_cols(t->tuple, t->view.desc, t->nchanged, t->changed, values,
+									 nulls);
 }
 
-/* Has a column other bytes?  An unchanged toasted document has the same pointer. */
 static bool
 differs(const Tuple *a, const Tuple *b, int column)
 {
-	if (a->nulls[column] || b->nulls[column])
-		return a->nulls[column] != b->nulls[column];
-	return !datumIsEqual(a->values[column], b->values[column],
-						 TupleDescAttr(a->desc, column - 1)->attbyval,
-						 TupleDescAttr(a->desc, column - 1)->attlen);
+	return ss_row_differs(&a->view, &b->view, column);
 }
 
 static void
@@ -102,9 +97,9 @@ check_name(const Tuple *old, const Tuple *new, int column, const char *what, int
 	int len;
 
 	/* NOT NULL has its own message; what was let in before is let be */
-	if (new->nulls[column] || (old != NULL && !differs(old, new, column)))
+	if (new->view.nulls[column] || (old != NULL && !differs(old, new, column)))
 		return;
-	name = DatumGetTextPP(new->values[column]);
+	name = DatumGetTextPP(new->view.values[column]);
 	len = VARSIZE_ANY_EXHDR(name);
 	if (len < 1 || len > max || !ss_name_is_plain(VARDATA_ANY(name), len))
 		ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION), errmsg("invalid %s for a session", what),
@@ -124,7 +119,7 @@ check_names(const Tuple *old, const Tuple *new)
 static int64
 check_ttl(const Tuple *t)
 {
-	Interval *span = DatumGetIntervalP(t->values[SS_ROW_TTL]);
+	Interval *span = DatumGetIntervalP(t->view.values[SS_ROW_TTL]);
 	int64 ttl = 0;
 
 	if (ss_duration(span->month, span->day, span->time, SS_TTL_MIN, SS_TTL_MAX, &ttl) !=
@@ -145,31 +140,32 @@ fill_in(Tuple *t)
 
 	policy.ttl = SS_DEFAULT_TTL;
 	policy.max_lifetime = SS_NO_LIMIT;
-	if (!t->nulls[SS_ROW_NAMESPACE] && (t->nulls[SS_ROW_TTL] || t->nulls[SS_ROW_EXPIRES_AT]))
+	if (!t->view.nulls[SS_ROW_NAMESPACE] &&
+		(t->view.nulls[SS_ROW_TTL] || t->view.nulls[SS_ROW_EXPIRES_AT]))
 	{
-		text *name = DatumGetTextPP(t->values[SS_ROW_NAMESPACE]);
+		text *name = DatumGetTextPP(t->view.values[SS_ROW_NAMESPACE]);
 
 		(void) ss_ns_find(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name), &policy);
 	}
-	if (t->nulls[SS_ROW_TTL])
+	if (t->view.nulls[SS_ROW_TTL])
 		replace(t, SS_ROW_TTL, IntervalPGetDatum(ss_make_interval(policy.ttl)));
-	if (t->nulls[SS_ROW_EXPIRES_AT])
+	if (t->view.nulls[SS_ROW_EXPIRES_AT])
 	{
-		TimestampTz created = t->nulls[SS_ROW_CREATED_AT]
+		TimestampTz created = t->view.nulls[SS_ROW_CREATED_AT]
 								  ? now
-								  : DatumGetTimestampTz(t->values[SS_ROW_CREATED_AT]);
+								  : DatumGetTimestampTz(t->view.values[SS_ROW_CREATED_AT]);
 
 		replace(t, SS_ROW_EXPIRES_AT,
 				TimestampTzGetDatum(ss_expiry(now, check_ttl(t), created, policy.max_lifetime)));
 	}
-	if (t->nulls[SS_ROW_UPDATED_AT])
+	if (t->view.nulls[SS_ROW_UPDATED_AT])
 		replace(t, SS_ROW_UPDATED_AT,
-				t->nulls[SS_ROW_CREATED_AT] ? TimestampTzGetDatum(now)
-											: t->values[SS_ROW_CREATED_AT]);
-	if (t->nulls[SS_ROW_CHECK_AT])
-		replace(t, SS_ROW_CHECK_AT, t->values[SS_ROW_EXPIRES_AT]);
+				t->view.nulls[SS_ROW_CREATED_AT] ? TimestampTzGetDatum(now)
+												 : t->view.values[SS_ROW_CREATED_AT]);
+	if (t->view.nulls[SS_ROW_CHECK_AT])
+		replace(t, SS_ROW_CHECK_AT, t->view.values[SS_ROW_EXPIRES_AT]);
 	/* versions count from 1: 0 and below have other meanings in if_version */
-	if (!t->nulls[SS_ROW_VERSION] && DatumGetInt64(t->values[SS_ROW_VERSION]) < 1)
+	if (!t->view.nulls[SS_ROW_VERSION] && DatumGetInt64(t->view.values[SS_ROW_VERSION]) < 1)
 		replace(t, SS_ROW_VERSION, Int64GetDatum(1));
 }
 
@@ -181,23 +177,23 @@ check_times(Tuple *t)
 	TimestampTz check_at;
 	TimestampTz lowered;
 
-	if (t->nulls[SS_ROW_EXPIRES_AT] || t->nulls[SS_ROW_CREATED_AT])
+	if (t->view.nulls[SS_ROW_EXPIRES_AT] || t->view.nulls[SS_ROW_CREATED_AT])
 		return;
-	expires_at = DatumGetTimestampTz(t->values[SS_ROW_EXPIRES_AT]);
+	expires_at = DatumGetTimestampTz(t->view.values[SS_ROW_EXPIRES_AT]);
 	if (TIMESTAMP_NOT_FINITE(expires_at) ||
-		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->values[SS_ROW_CREATED_AT])) ||
-		(!t->nulls[SS_ROW_DEAD_UNTIL] &&
-		 TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->values[SS_ROW_DEAD_UNTIL]))))
+		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->view.values[SS_ROW_CREATED_AT])) ||
+		(!t->view.nulls[SS_ROW_DEAD_UNTIL] &&
+		 TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->view.values[SS_ROW_DEAD_UNTIL]))))
 		ereport(ERROR,
 				(errcode(ERRCODE_CHECK_VIOLATION), errmsg("times of a session must be finite"),
 				 errhint("Give a far date instead of infinity.")));
-	if (t->nulls[SS_ROW_CHECK_AT])
+	if (t->view.nulls[SS_ROW_CHECK_AT])
 		replace(t, SS_ROW_CHECK_AT, TimestampTzGetDatum(expires_at));
-	check_at = DatumGetTimestampTz(t->values[SS_ROW_CHECK_AT]);
+	check_at = DatumGetTimestampTz(t->view.values[SS_ROW_CHECK_AT]);
 	lowered = ss_check_at(check_at, expires_at,
-						  t->nulls[SS_ROW_DEAD_UNTIL]
+						  t->view.nulls[SS_ROW_DEAD_UNTIL]
 							  ? SS_NEVER
-							  : DatumGetTimestampTz(t->values[SS_ROW_DEAD_UNTIL]));
+							  : DatumGetTimestampTz(t->view.values[SS_ROW_DEAD_UNTIL]));
 	if (lowered != check_at)
 		replace(t, SS_ROW_CHECK_AT, TimestampTzGetDatum(lowered));
 }
@@ -206,21 +202,68 @@ check_times(Tuple *t)
 static void
 check_counters(const Tuple *old, Tuple *new)
 {
-	int64 before = DatumGetInt64(old->values[SS_ROW_VERSION]);
+	int64 before = DatumGetInt64(old->view.values[SS_ROW_VERSION]);
 
-	if (!new->nulls[SS_ROW_VERSION] && DatumGetInt64(new->values[SS_ROW_VERSION]) <= before)
+	if (!new->view.nulls[SS_ROW_VERSION] &&
+		DatumGetInt64(new->view.values[SS_ROW_VERSION]) <= before)
 	{
 		bool changed = differs(old, new, SS_ROW_SESSION_DATA) || differs(old, new, SS_ROW_OWNER_ID);
 		int64 version = changed ? ss_next_version(before) : before;
 
-		if (DatumGetInt64(new->values[SS_ROW_VERSION]) != version)
+		if (DatumGetInt64(new->view.values[SS_ROW_VERSION]) != version)
 			replace(new, SS_ROW_VERSION, Int64GetDatum(version));
 		if (changed && !differs(old, new, SS_ROW_UPDATED_AT))
 			replace(new, SS_ROW_UPDATED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
 	}
-	if (!new->nulls[SS_ROW_LAST_SEQ] &&
-		DatumGetInt64(new->values[SS_ROW_LAST_SEQ]) < DatumGetInt64(old->values[SS_ROW_LAST_SEQ]))
-		replace(new, SS_ROW_LAST_SEQ, old->values[SS_ROW_LAST_SEQ]);
+	if (!new->view.nulls[SS_ROW_LAST_SEQ] && DatumGetInt64(new->view.values[SS_ROW_LAST_SEQ]) <
+												 DatumGetInt64(old->view.values[SS_ROW_LAST_SEQ]))
+		replace(new, SS_ROW_LAST_SEQ, old->view.values[SS_ROW_LAST_SEQ]);
+}
+
+/*
+ * Policies say which rows a role may change, but not what in them: an editor could make a
+ * session its own.  The functions act as the owner of the tables, and have checked already.
+ */
+static void
+check_hands_off(const Tuple *old, const Tuple *new, const SsHome *home)
+{
+	static const int owners_only[] = {SS_ROW_OWNER_ID, SS_ROW_NAMESPACE, SS_ROW_SESSION_ID,
+									  SS_ROW_HISTORY_ID, SS_ROW_DEAD_UNTIL};
+	Oid role = GetUserId();
+	SsTarget target = {0};
+	SsRow row = {0};
+	SsActing acting;
+	text *ns;
+	bool may;
+
+	if (role == home->owner || new->view.nulls[SS_ROW_NAMESPACE])
+		return;
+	ns = DatumGetTextPP((old != NULL ? old : new)->view.values[SS_ROW_NAMESPACE]);
+	if (!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target.policy) ||
+		!ss_isolates(&target.policy, role))
+		return;
+	if (old == NULL)
+	{
+		/* whoever names a conversation gets its messages */
+		if (!new->view.nulls[SS_ROW_HISTORY_ID])
+			ss_error_not_owner(&target);
+		return;
+	}
+	row.owner = old->view.values[SS_ROW_OWNER_ID];
+	row.owner_null = old->view.nulls[SS_ROW_OWNER_ID];
+	row.history = old->view.values[SS_ROW_HISTORY_ID];
+	row.history_null = old->view.nulls[SS_ROW_HISTORY_ID];
+	for (int i = 0; i < (int) lengthof(owners_only); i++)
+	{
+		if (!differs(old, new, owners_only[i]))
+			continue;
+		ss_home_enter(&acting);
+		may = ss_may(&target.policy, role, &row, SS_OWN, SS_PLAN_LATEST) &&
+			  (owners_only[i] != SS_ROW_HISTORY_ID || new->view.nulls[SS_ROW_HISTORY_ID]);
+		ss_home_leave(&acting);
+		if (!may)
+			ss_error_not_owner(&target);
+	}
 }
 
 Datum
@@ -246,6 +289,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 	{
 		open_tuple(&new, trigdata->tg_trigtuple, desc);
 		check_names(NULL, &new);
+		check_hands_off(NULL, &new, &home);
 		fill_in(&new);
 		(void) check_ttl(&new);
 		check_times(&new);
@@ -257,7 +301,8 @@ session_row_guard(PG_FUNCTION_ARGS)
 	open_tuple(&old, trigdata->tg_trigtuple, desc);
 	open_tuple(&new, trigdata->tg_newtuple, desc);
 	check_names(&old, &new);
-	if (!new.nulls[SS_ROW_TTL] && differs(&old, &new, SS_ROW_TTL))
+	check_hands_off(&old, &new, &home);
+	if (!new.view.nulls[SS_ROW_TTL] && differs(&old, &new, SS_ROW_TTL))
 		(void) check_ttl(&new);
 	check_counters(&old, &new);
 	check_times(&new);

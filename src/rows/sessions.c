@@ -50,6 +50,12 @@ static SsPlan write_plan = {
 	{TEXTOID, TEXTOID, JSONBOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
 	 INTERVALOID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID}};
 
+static SsPlan count_plan = {
+	"UPDATE {sessions} SET last_seq = $3, message_count = $4, history_id = $5, updated_at = $6,"
+	" expires_at = $7 WHERE namespace {=} $1 AND session_id {=} $2",
+	7,
+	{TEXTOID, TEXTOID, INT8OID, INT8OID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
+
 static SsPlan extend_plan = {"UPDATE {sessions} SET expires_at = $3, ttl = $4"
 							 " WHERE namespace {=} $1 AND session_id {=} $2",
 							 4,
@@ -259,6 +265,23 @@ ss_row_write(const SsTarget *target, const SsRow *row)
 
 	bind(target, row, values, nulls);
 	if (ss_plan_run(&write_plan, values, nulls, SS_PLAN_WRITE, 0) != 1)
+		elog(ERROR, "a locked session row was not updated");
+}
+
+/* Write what a change of its history changes in a row. */
+void
+ss_row_count(const SsTarget *target, const SsRow *row)
+{
+	Datum values[7] = {target->ns,
+					   target->id,
+					   Int64GetDatum(row->last_seq),
+					   Int64GetDatum(row->message_count),
+					   row->history,
+					   TimestampTzGetDatum(row->updated_at),
+					   TimestampTzGetDatum(row->expires_at)};
+	char nulls[7] = {' ', ' ', ' ', ' ', row->history_null ? 'n' : ' ', ' ', ' '};
+
+	if (ss_plan_run(&count_plan, values, nulls, SS_PLAN_WRITE, 0) != 1)
 		elog(ERROR, "a locked session row was not updated");
 }
 

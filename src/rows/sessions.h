@@ -59,6 +59,7 @@ extern bool ss_row_lock(const SsTarget *target, SsRow *row);
 extern bool ss_row_try_lock(const SsTarget *target, SsRow *row);
 extern bool ss_row_insert(const SsTarget *target, const SsRow *row);
 extern void ss_row_write(const SsTarget *target, const SsRow *row);
+extern void ss_row_count(const SsTarget *target, const SsRow *row);
 extern void ss_row_extend(const SsTarget *target, const SsRow *row);
 extern void ss_row_rename(const SsTarget *target, Datum new_id, const SsRow *row);
 extern int64 ss_next_version(int64 version);

@@ -28,6 +28,9 @@ typedef struct Column
 
 #define SESSIONS "conversation_sessions"
 #define NAMESPACES "session_namespaces"
+#define HISTORY "conversation_history"
+#define ENDED "conversation_history_ended"
+#define MEMBERS "session_members"
 
 static const Column columns[] = {
 	{SESSIONS, 1, "created_at", TIMESTAMPTZOID, true},
@@ -64,6 +67,21 @@ static const Column columns[] = {
 	{NAMESPACES, 18, "durability", TEXTOID, true},
 	{NAMESPACES, 19, "tail_prefix", TEXTOID, false},
 	{NAMESPACES, 20, "tail_size", INT4OID, true},
+	{NAMESPACES, 21, "audit_saves", BOOLOID, true},
+	{HISTORY, 1, "history_id", UUIDOID, true},
+	{HISTORY, 2, "seq", INT8OID, true},
+	{HISTORY, 3, "created_at", TIMESTAMPTZOID, true},
+	{HISTORY, 4, "operation_last", INT8OID, false},
+	{HISTORY, 5, "message", JSONBOID, true},
+	{HISTORY, 6, "operation_id", TEXTOID, false},
+	{HISTORY, 7, "operation_hash", BYTEAOID, false},
+	{ENDED, 1, "namespace", TEXTOID, true},
+	{ENDED, 2, "history_id", UUIDOID, true},
+	{ENDED, 3, "from_seq", INT8OID, true},
+	{MEMBERS, 1, "history_id", UUIDOID, true},
+	{MEMBERS, 2, "member", TEXTOID, true},
+	{MEMBERS, 3, "role", TEXTOID, true},
+	{MEMBERS, 4, "created_at", TIMESTAMPTZOID, true},
 };
 
 static bool
@@ -118,7 +136,7 @@ ss_shape_check(Oid schema, const char *table)
 char *
 ss_shape_damage(Oid schema)
 {
-	static const char *const tables[] = {SESSIONS, NAMESPACES};
+	static const char *const tables[] = {SESSIONS, NAMESPACES, HISTORY, ENDED, MEMBERS};
 
 	for (int i = 0; i < (int) lengthof(tables); i++)
 	{

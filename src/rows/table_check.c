@@ -27,8 +27,13 @@
 #include "rows/cached.h"
 #include "rows/home.h"
 
-#define NOTE_TRIGGER "zz_session_change"
-#define TRUNCATE_TRIGGER "zz_session_truncate"
+/* The triggers of each of the two tables, by what they notice. */
+static const struct
+{
+	const char *note;
+	const char *truncate;
+} our_triggers[] = {{"zz_session_change", "zz_session_truncate"},
+					{"zz_history_change", "zz_history_truncate"}};
 
 #define NOTE_TYPE                                                                         \
 	(TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | \
@@ -89,7 +94,7 @@ trigger_is_fine(Relation rel, const char *name, int16 type, char *trouble, size_
 
 /* A BEFORE ROW trigger that comes after ours could change the key that we noted. */
 static bool
-nobody_comes_after(Relation rel, char *trouble, size_t size)
+nobody_comes_after(Relation rel, const char *note, char *trouble, size_t size)
 {
 	const TriggerDesc *all = rel->trigdesc;
 
@@ -99,20 +104,21 @@ nobody_comes_after(Relation rel, char *trouble, size_t size)
 
 		if (TRIGGER_FOR_ROW(trigger->tgtype) && TRIGGER_FOR_BEFORE(trigger->tgtype) &&
 			(TRIGGER_FOR_INSERT(trigger->tgtype) || TRIGGER_FOR_UPDATE(trigger->tgtype)) &&
-			trigger->tgenabled != TRIGGER_DISABLED && strcmp(trigger->tgname, NOTE_TRIGGER) > 0)
+			trigger->tgenabled != TRIGGER_DISABLED && strcmp(trigger->tgname, note) > 0)
 		{
 			snprintf(trouble, size,
 					 "trigger %s fires after %s and may change what that noted: give it a name "
 					 "that sorts before",
-					 trigger->tgname, NOTE_TRIGGER);
+					 trigger->tgname, note);
 			return false;
 		}
 	}
 	if (rel->rd_rel->relhassubclass)
 	{
 		snprintf(trouble, size,
-				 "conversation_sessions has (or had) child tables, whose changes nobody notes; "
-				 "after the last is gone, run ANALYZE on it");
+				 "%s has (or had) child tables, whose changes nobody notes; "
+				 "after the last is gone, run ANALYZE on it",
+				 RelationGetRelationName(rel));
 		return false;
 	}
 	return true;
@@ -127,9 +133,26 @@ ss_cached_lock(void)
 	if (!ss_home_find(&home))
 		return SS_TABLES_GONE;
 	if (!ss_home_hold(&home) || !ConditionalLockRelationOid(home.sessions, AccessShareLock) ||
+		!ConditionalLockRelationOid(home.history, AccessShareLock) ||
 		!ConditionalLockRelationOid(home.namespaces, AccessShareLock))
 		return SS_TABLES_LOCKED;
 	return SS_TABLES_FINE;
+}
+
+/* Can changes of a table be trusted to be noted?  `which` is its place in our_triggers. */
+static bool
+is_watched(Oid relid, int which, SsTableMark *mark, char *trouble, size_t size)
+{
+	Relation rel = table_open(relid, NoLock);
+	bool fine = trigger_is_fine(rel, our_triggers[which].note, NOTE_TYPE, trouble, size) &&
+				trigger_is_fine(rel, our_triggers[which].truncate, TRUNCATE_TYPE, trouble, size) &&
+				nobody_comes_after(rel, our_triggers[which].note, trouble, size);
+
+	mark->of[which].relation = relid;
+	mark->of[which].storage = SsRelationStorage(rel);
+	mark->of[which].triggers = mark_of_triggers(relid);
+	table_close(rel, NoLock);
+	return fine;
 }
 
 /* In a transaction, with a snapshot. */
@@ -138,21 +161,16 @@ ss_cached_check(SsTableMark *mark, char *trouble, size_t size)
 {
 	SsTableState state;
 	SsHome home;
-	Relation rel;
 
 	trouble[0] = '\0';
 	state = ss_cached_lock();
 	if (state != SS_TABLES_FINE)
 		return state;
 	ss_home_get(&home);
-	rel = table_open(home.sessions, NoLock);
-	mark->relation = home.sessions;
-	mark->storage = SsRelationStorage(rel);
-	mark->triggers = mark_of_triggers(home.sessions);
-	if (!trigger_is_fine(rel, NOTE_TRIGGER, NOTE_TYPE, trouble, size) ||
-		!trigger_is_fine(rel, TRUNCATE_TRIGGER, TRUNCATE_TYPE, trouble, size) ||
-		!nobody_comes_after(rel, trouble, size))
+	/* both, for the mark is of both */
+	if (!is_watched(home.history, 1, mark, trouble, size))
 		state = SS_TABLES_BROKEN;
-	table_close(rel, NoLock);
+	if (!is_watched(home.sessions, 0, mark, trouble, size))
+		state = SS_TABLES_BROKEN;
 	return state;
 }

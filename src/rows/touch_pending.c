@@ -113,7 +113,7 @@ add(const SsKey *key, int64 base, int64 ttl, int64 expires, bool rebase)
 		return false;
 	p = &pending[npending++];
 	p->subxact = GetCurrentSubTransactionId();
-	memcpy(&p->key, key, offsetof(SsKey, bytes) + key->nslen + key->idlen);
+	ss_key_copy(&p->key, key);
 	p->base = base;
 	p->ttl = ttl;
 	p->expires = expires;

@@ -102,6 +102,7 @@ ss_key_set(SsKey *key, const char *ns, int nslen, const char *id, int idlen)
 {
 	Assert(nslen <= SS_NAMESPACE_MAX && idlen <= SS_NAME_MAX);
 	key->database = MyDatabaseId;
+	key->part = SS_PART_DOCUMENT;
 	key->nslen = nslen;
 	key->idlen = idlen;
 	memcpy(key->bytes, ns, nslen);
@@ -125,17 +126,10 @@ ss_key_from_datums(SsKey *key, Datum ns, Datum id)
 	return true;
 }
 
-bool
-ss_key_equal(const SsKey *a, const SsKey *b)
-{
-	return a->database == b->database && a->nslen == b->nslen && a->idlen == b->idlen &&
-		   memcmp(a->bytes, b->bytes, a->nslen + a->idlen) == 0;
-}
-
 uint32
 ss_slot_hash(const SsKey *key)
 {
-	uint32 hash = hash_bytes((const unsigned char *) key->bytes, key->nslen + key->idlen);
+	uint32 hash = hash_bytes((const unsigned char *) key->bytes, ss_key_length(key));
 
 	return hash_combine(hash, key->database * 31 + key->nslen);
 }
@@ -215,7 +209,7 @@ ss_slot_take(int partition, uint32 hash, const SsKey *key)
 	part->free = slot->next;
 	part->used++;
 	slot->hash = hash;
-	memcpy(&slot->key, key, offsetof(SsKey, bytes) + key->nslen + key->idlen);
+	ss_key_copy(&slot->key, key);
 	slot->used = true;
 	slot->next = *bucket;
 	*bucket = index;

@@ -193,8 +193,7 @@ ss_touch_due(Oid database, int64 now, int *partition, SsTouch *out, int max)
 			left--;
 			if (slot->key.database != database || !is_due(slot, now, pressed))
 				continue;
-			memcpy(&out[count].key, &slot->key,
-				   offsetof(SsKey, bytes) + slot->key.nslen + slot->key.idlen);
+			ss_key_copy(&out[count].key, &slot->key);
 			out[count].base = slot->base;
 			out[count].ttl = slot->ttl;
 			out[count].expires = pg_atomic_read_u64(&slot->expires);

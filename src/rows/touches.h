@@ -39,7 +39,6 @@ extern int ss_touch_partitions(void);
 
 extern void ss_key_set(SsKey *key, const char *ns, int nslen, const char *id, int idlen);
 extern bool ss_key_from_datums(SsKey *key, Datum ns, Datum id);
-extern bool ss_key_equal(const SsKey *a, const SsKey *b);
 
 extern bool ss_touch_usable(void);
 extern int64 ss_touch_effective(const SsKey *key, int64 expires_at);

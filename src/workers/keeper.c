@@ -27,6 +27,7 @@
 
 #include "compat.h"
 #include "rows/events.h"
+#include "rows/history.h"
 #include "rows/home.h"
 #include "rows/purge.h"
 #include "rows/sample.h"
@@ -40,6 +41,8 @@
 #define TURN (INT64CONST(3) * USECS_PER_SEC) /* when worker slots are short */
 #define TOUCH_EVERY (USECS_PER_SEC)          /* or when asked to, but */
 #define TOUCH_GAP (INT64CONST(100) * 1000)   /* not more often than this */
+#define NOTIFY_EVERY (USECS_PER_SEC)         /* likewise, */
+#define NOTIFY_GAP (INT64CONST(100) * 1000)  /* so that what happens together is told together */
 #define EVENTS_EVERY (INT64CONST(60) * USECS_PER_SEC)
 #define SAMPLE_EVERY (INT64CONST(30) * USECS_PER_SEC)
 #define RETRY_MAX (INT64CONST(300) * USECS_PER_SEC)
@@ -49,6 +52,7 @@
 #define BATCH_LONG (INT64CONST(45) * 1000)
 #define BATCH_LEAST 50
 #define BATCH_FIRST 200
+#define HISTORY_BATCH 1000
 
 /*
  * With a limit on the rate, batches are so short that this many make a second.
@@ -144,7 +148,8 @@ begin(SsActing *acting)
 		ss_touch_forget_database(MyDatabaseId);
 		leave(SS_DB_ABSENT, 0);
 	}
-	if (!ss_home_hold(&home) || !ConditionalLockRelationOid(home.sessions, RowExclusiveLock))
+	if (!ss_home_hold(&home) || !ConditionalLockRelationOid(home.sessions, RowExclusiveLock) ||
+		!ConditionalLockRelationOid(home.history, RowExclusiveLock))
 	{
 		PopActiveSnapshot();
 		CommitTransactionCommand();
@@ -200,6 +205,14 @@ adapt(int64 looked, int64 took)
 	batch_size = Min(batch_size, ss_purge_batch_max);
 }
 
+/* How many rows in one batch, when there is a limit on the rate. */
+static int64
+at_the_rate(int64 rows)
+{
+	rows = Min(rows, ss_purge_batch_max);
+	return ss_purge_rate > 0 ? Min(rows, Max(ss_purge_rate / BATCHES_A_SECOND, 1)) : rows;
+}
+
 /* One batch of the purge; returns when the next is due. */
 static TimestampTz
 purge(TimestampTz now)
@@ -213,10 +226,8 @@ purge(TimestampTz now)
 	if (ss_purge_interval == 0)
 		return now + USECS_PER_SEC;
 	work.from = sweep ? DT_NOBEGIN : low_water;
-	work.limit = Min(batch_size, ss_purge_batch_max);
+	work.limit = at_the_rate(batch_size);
 	work.remove = PG_INT64_MAX;
-	if (ss_purge_rate > 0)
-		work.limit = Min(work.limit, Max(ss_purge_rate / BATCHES_A_SECOND, 1));
 	if (!begin(&acting))
 		return now + LOOK_AROUND;
 	ss_purge_batch(&work, GetUserId());
@@ -236,6 +247,48 @@ purge(TimestampTz now)
 	}
 	low_water = now - LOW_MARGIN;
 	return done + ss_purge_interval * INT64CONST(1000);
+}
+
+/* One batch of messages whose session is gone. */
+static TimestampTz
+purge_history(TimestampTz now)
+{
+	SsActing acting;
+	int64 limit = at_the_rate(HISTORY_BATCH);
+	int64 removed;
+	TimestampTz done;
+	int64 pause = 0;
+	bool more;
+
+	if (ss_purge_interval == 0)
+		return now + USECS_PER_SEC;
+	if (!begin(&acting))
+		return now + LOOK_AROUND;
+	more = ss_history_purge((Datum) 0, limit, &removed);
+	finish(&acting);
+	done = GetCurrentTimestamp();
+	if (!more)
+		return done + ss_purge_interval * INT64CONST(1000);
+	if (ss_purge_rate > 0)
+		pause = limit * USECS_PER_SEC / ss_purge_rate - (done - now);
+	return done + Max(pause, 0);
+}
+
+/* Tell who listens what has happened. */
+static TimestampTz
+notify(TimestampTz now)
+{
+	SsActing acting;
+	SsNotice notice;
+
+	if (!ss_events_pending(&notice))
+		return now + NOTIFY_EVERY;
+	if (!begin(&acting))
+		return now + LOOK_AROUND;
+	ss_events_notify(&notice);
+	finish(&acting);
+	ss_events_notified(&notice);
+	return now + NOTIFY_GAP;
 }
 
 static TimestampTz
@@ -270,6 +323,8 @@ static const struct
 } tasks[SS_TASKS] = {
 	[SS_TASK_TOUCH] = {"writing noted reads", write_touches},
 	[SS_TASK_PURGE] = {"purging expired sessions", purge},
+	[SS_TASK_HISTORY] = {"purging messages", purge_history},
+	[SS_TASK_NOTIFY] = {"notifying of events", notify},
 	[SS_TASK_EVENTS] = {"purging old events", purge_events},
 	[SS_TASK_SAMPLE] = {"sampling sessions", take_sample},
 };
@@ -376,6 +431,14 @@ yield_turn(TimestampTz now)
 		leave(SS_DB_WAITING, 0);
 }
 
+/* Somebody calls: a task may run before its time, but so long after the last. */
+static void
+hurry(SsTask task, int64 gap)
+{
+	if (entry->tasks[task].failures == 0)
+		next_run[task] = Min(next_run[task], entry->tasks[task].last_run + gap);
+}
+
 /* Sleep until a task is due or somebody calls, but not past the next look around. */
 static void
 nap(void)
@@ -392,10 +455,9 @@ nap(void)
 		WL_LATCH_SET)
 	{
 		ResetLatch(MyLatch);
-		/* a reader has something worth writing, or finds the notes full */
-		if (entry->tasks[SS_TASK_TOUCH].failures == 0)
-			next_run[SS_TASK_TOUCH] = Min(next_run[SS_TASK_TOUCH],
-										  entry->tasks[SS_TASK_TOUCH].last_run + TOUCH_GAP);
+		/* a reader has something worth writing, or finds the notes full; or there are events */
+		hurry(SS_TASK_TOUCH, TOUCH_GAP);
+		hurry(SS_TASK_NOTIFY, NOTIFY_GAP);
 	}
 }
 

@@ -105,7 +105,7 @@ FROM (VALUES
 	('CREATE TABLE app.session_namespaces (name pg_catalog.text)', 'DROP TABLE app.session_namespaces'),
 	('CREATE VIEW app.session_events AS SELECT 1 AS a', 'DROP VIEW app.session_events'),
 	('CREATE TYPE app.session_record AS (a int)', 'DROP TYPE app.session_record'),
-	('CREATE FUNCTION app.session_may(pg_catalog.text, pg_catalog.text) RETURNS bool LANGUAGE sql AS ''SELECT true''', 'DROP FUNCTION app.session_may(pg_catalog.text, pg_catalog.text)'),
+	('CREATE FUNCTION app.session_may(pg_catalog.text, pg_catalog.text, pg_catalog.uuid, pg_catalog.text) RETURNS bool LANGUAGE sql AS ''SELECT true''', 'DROP FUNCTION app.session_may(pg_catalog.text, pg_catalog.text, pg_catalog.uuid, pg_catalog.text)'),
 	('CREATE FUNCTION app.session_get(pg_catalog.text, pg_catalog.text) RETURNS pg_catalog.jsonb LANGUAGE sql AS ''SELECT NULL::pg_catalog.jsonb''', 'DROP FUNCTION app.session_get(pg_catalog.text, pg_catalog.text)'),
 	('CREATE FUNCTION app.session_row_guard() RETURNS pg_catalog.trigger LANGUAGE plpgsql AS ''BEGIN RETURN NEW; END''', 'DROP FUNCTION app.session_row_guard()')) t(taken, undo);
 SELECT is_called AS called FROM app.called;

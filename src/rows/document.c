@@ -3,11 +3,13 @@
  *		Changes to a JSON document: merge patch (RFC 7396) and counters.
  *
  * Both build a new document in one pass over the old, and know nothing of
- * sessions.  jsonb keeps the keys of an object sorted (by length, then by bytes)
+ * sessions; but for how large a document may be.  jsonb keeps the keys of an object sorted (by length, then by bytes)
  * and without duplicates, so that merging two objects is merging two sorted lists.
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
+#include "access/toast_internals.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -15,7 +17,8 @@
 #include "utils/numeric.h"
 
 #include "compat.h"
-#include "api/document.h"
+#include "rows/document.h"
+#include "shared.h"
 
 /* A walk over the members of an object. */
 typedef struct Members
@@ -276,4 +279,24 @@ ss_document_incr(Jsonb *target, Datum *path, int npath, Numeric by, Numeric max,
 		return NULL;
 	*result = inc.result;
 	return JsonbValueToJsonb(changed);
+}
+
+/*
+ * Documents and messages are bounded before compression, which the size on disk is not.  `what`
+ * says in a message which it is.
+ */
+void
+ss_document_check(const SsPolicy *policy, Datum document, const char *what)
+{
+	int64 size = toast_raw_datum_size(document) - VARHDRSZ;
+
+	if (size > policy->max_bytes)
+	{
+		ss_count(SS_ERROR_TOO_LARGE, 1);
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("%s is too large", what),
+						errdetail("It has " INT64_FORMAT
+								  " bytes; namespace \"%s\" allows " INT64_FORMAT ".",
+								  size, policy->name, policy->max_bytes),
+						errhint("Keep large or growing parts elsewhere, or raise max_bytes.")));
+	}
 }

@@ -8,8 +8,11 @@
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 
+#include "rows/namespaces.h"
+
 extern Jsonb *ss_document_merge(Jsonb *target, Jsonb *patch);
 extern Jsonb *ss_document_incr(Jsonb *target, Datum *path, int npath, Numeric by, Numeric max,
 							   Numeric *result);
+extern void ss_document_check(const SsPolicy *policy, Datum document, const char *what);
 
 #endif

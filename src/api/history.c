@@ -1,0 +1,326 @@
+/*
+ * history.c
+ *		The calls about conversations: their messages, forks, and members.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_collation.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "api/args.h"
+#include "cache/hot.h"
+#include "rows/document.h"
+#include "rows/fork.h"
+#include "rows/history.h"
+#include "rows/members.h"
+
+PG_FUNCTION_INFO_V1(session_append);
+PG_FUNCTION_INFO_V1(session_history);
+PG_FUNCTION_INFO_V1(session_pop);
+PG_FUNCTION_INFO_V1(session_trim);
+PG_FUNCTION_INFO_V1(session_fork);
+PG_FUNCTION_INFO_V1(session_absorb);
+PG_FUNCTION_INFO_V1(session_share);
+PG_FUNCTION_INFO_V1(session_unshare);
+PG_FUNCTION_INFO_V1(session_members);
+
+static void
+refuse_messages(const char *what)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid messages"),
+					errdetail("%s", what), errhint("Give a JSON object, or an array of objects.")));
+}
+
+/* The elements of an array of messages, each as a document of its own. */
+static void
+unpack_messages(Jsonb *array, SsMessages *messages)
+{
+	JsonbIterator *it = JsonbIteratorInit(&array->root);
+	JsonbValue element;
+
+	messages->count = 0;
+	messages->message = palloc_extended(sizeof(Datum) * JB_ROOT_COUNT(array), MCXT_ALLOC_HUGE);
+	(void) JsonbIteratorNext(&it, &element, true);
+	while (JsonbIteratorNext(&it, &element, true) == WJB_ELEM)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (element.type != jbvBinary || !JsonContainerIsObject(element.val.binary.data))
+			refuse_messages("An element of the array is no object.");
+		messages->message[messages->count++] = JsonbPGetDatum(JsonbValueToJsonb(&element));
+	}
+}
+
+/* One message or more, refused when they are none. */
+static void
+arg_messages(FunctionCallInfo fcinfo, int arg, const SsPolicy *policy, SsMessages *messages)
+{
+	Jsonb *given = PG_GETARG_JSONB_P(arg);
+
+	if (JB_ROOT_IS_SCALAR(given))
+		refuse_messages("A scalar is no message.");
+	if (JB_ROOT_IS_ARRAY(given))
+		unpack_messages(given, messages);
+	else
+	{
+		messages->count = 1;
+		messages->message = palloc(sizeof(Datum));
+		messages->message[0] = JsonbPGetDatum(given);
+	}
+	if (messages->count == 0)
+		refuse_messages("An empty array holds no message.");
+	for (int i = 0; i < messages->count; i++)
+		ss_document_check(policy, messages->message[i], "message");
+}
+
+Datum
+session_append(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	SsMessages messages;
+	int64 last;
+
+	ss_arg_require(fcinfo, 1, "messages");
+	messages.operation_id = ss_arg_name(fcinfo, 2, "operation_id");
+	ss_arg_target(fcinfo, 0, 3, &target);
+	arg_messages(fcinfo, 1, &target.policy, &messages);
+	ss_home_enter(&acting);
+	last = ss_history_append(&target, &messages);
+	ss_home_leave(&acting);
+	PG_RETURN_INT64(last);
+}
+
+/* A number that must not be below some least. */
+static int64
+arg_at_least(FunctionCallInfo fcinfo, int arg, bool wide, const char *name, int64 least)
+{
+	int64 value = wide ? PG_GETARG_INT64(arg) : PG_GETARG_INT32(arg);
+
+	if (value < least)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", name),
+						least == 0 ? errdetail("It must not be negative.")
+								   : errdetail("It must be at least " INT64_FORMAT ".", least)));
+	return value;
+}
+
+static void
+put_message(void *arg, Datum seq, Datum message, Datum created_at)
+{
+	ReturnSetInfo *rsinfo = arg;
+	Datum values[3] = {seq, message, created_at};
+	bool nulls[3] = {false};
+
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+Datum
+session_history(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	SsRow row;
+	SsWindow window = {-1, PG_INT64_MAX};
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (!PG_ARGISNULL(1))
+		window.last = arg_at_least(fcinfo, 1, false, "last", 0);
+	if (!PG_ARGISNULL(2))
+		window.before = arg_at_least(fcinfo, 2, true, "before", 1);
+	ss_arg_target(fcinfo, 0, 3, &target);
+	ss_home_enter(&acting);
+	if (ss_session_read(&target, &row))
+	{
+		ss_session_slide(&target, &row, GetCurrentTimestamp());
+		ss_hot_read(&target.key, &target.policy, SS_PART_TAIL);
+		ss_history_read(&row, &window, put_message, fcinfo->resultinfo);
+	}
+	ss_home_leave(&acting);
+	return (Datum) 0;
+}
+
+static Datum
+empty_array(void)
+{
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum("[]"));
+}
+
+Datum
+session_pop(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	Datum popped;
+	int64 n;
+
+	ss_arg_require(fcinfo, 1, "n");
+	n = arg_at_least(fcinfo, 1, false, "n", 0);
+	ss_arg_target(fcinfo, 0, 2, &target);
+	PreventCommandIfReadOnly("session_pop()");
+	ss_home_enter(&acting);
+	if (ss_history_pop(&target, n, &popped) && popped != (Datum) 0)
+		popped = ss_hand_out(&acting, popped, false, -1);
+	ss_home_leave(&acting);
+	PG_RETURN_DATUM(popped != (Datum) 0 ? popped : empty_array());
+}
+
+Datum
+session_trim(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	int64 removed;
+	int64 keep;
+	bool found;
+
+	ss_arg_require(fcinfo, 1, "keep");
+	keep = arg_at_least(fcinfo, 1, false, "keep", 0);
+	ss_arg_target(fcinfo, 0, 2, &target);
+	PreventCommandIfReadOnly("session_trim()");
+	ss_home_enter(&acting);
+	found = ss_history_trim(&target, keep, &removed);
+	ss_home_leave(&acting);
+	if (!found)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(removed);
+}
+
+/* Is it the same id? */
+static bool
+same_id(Datum a, Datum b)
+{
+	return DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, a, b));
+}
+
+Datum
+session_fork(PG_FUNCTION_ARGS)
+{
+	SsTarget source;
+	SsTarget fork;
+	SsActing acting;
+	int64 up_to = PG_INT64_MAX;
+	Datum id = ss_arg_name(fcinfo, 1, "new_session_id");
+	bool found;
+
+	if (!PG_ARGISNULL(2))
+		up_to = arg_at_least(fcinfo, 2, true, "up_to", 1);
+	ss_arg_target(fcinfo, 0, 3, &source);
+	if (id != (Datum) 0 && same_id(id, source.id))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("cannot fork a session onto itself"),
+						errhint("Give another new_session_id, or none for a random one.")));
+	PreventCommandIfReadOnly("session_fork()");
+	fork = source;
+	ss_set_id(&fork, id != (Datum) 0 ? id : CStringGetTextDatum(ss_random_id()));
+	ss_home_enter(&acting);
+	found = ss_session_fork(&source, &fork, up_to);
+	ss_home_leave(&acting);
+	if (!found)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(fork.id);
+}
+
+Datum
+session_absorb(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsTarget source;
+	SsActing acting;
+	Datum id;
+	int64 moved;
+	bool found;
+
+	ss_arg_require(fcinfo, 0, "target");
+	ss_arg_require(fcinfo, 1, "source");
+	id = ss_arg_name(fcinfo, 0, "target");
+	ss_arg_namespace(fcinfo, 2, &target);
+	ss_set_id(&target, id);
+	source = target;
+	ss_set_id(&source, ss_arg_name(fcinfo, 1, "source"));
+	if (same_id(target.id, source.id))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a session cannot absorb itself")));
+	PreventCommandIfReadOnly("session_absorb()");
+	ss_home_enter(&acting);
+	found = ss_session_absorb(&target, &source, &moved);
+	ss_home_leave(&acting);
+	if (!found)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(moved);
+}
+
+Datum
+session_share(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	Datum member;
+	char *role;
+	SsNeed need;
+	bool found;
+
+	ss_arg_require(fcinfo, 1, "member");
+	ss_arg_require(fcinfo, 2, "role");
+	member = ss_arg_name(fcinfo, 1, "member");
+	role = TextDatumGetCString(PG_GETARG_DATUM(2));
+	if (!ss_need_of_role(role, &need))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid role"),
+						errdetail("It must be viewer, editor or owner.")));
+	ss_arg_target(fcinfo, 0, 3, &target);
+	PreventCommandIfReadOnly("session_share()");
+	ss_home_enter(&acting);
+	found = ss_member_set(&target, member, role);
+	ss_home_leave(&acting);
+	PG_RETURN_BOOL(found);
+}
+
+Datum
+session_unshare(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	Datum member;
+	bool found;
+
+	ss_arg_require(fcinfo, 1, "member");
+	member = ss_arg_name(fcinfo, 1, "member");
+	ss_arg_target(fcinfo, 0, 2, &target);
+	PreventCommandIfReadOnly("session_unshare()");
+	ss_home_enter(&acting);
+	found = ss_member_remove(&target, member);
+	ss_home_leave(&acting);
+	PG_RETURN_BOOL(found);
+}
+
+Datum
+session_members(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	SsTarget target;
+	SsActing acting;
+	SsRow row;
+
+	InitMaterializedSRF(fcinfo, 0);
+	ss_arg_target(fcinfo, 0, 1, &target);
+	ss_home_enter(&acting);
+	if (ss_session_read(&target, &row))
+	{
+		uint64 n = ss_members_read(&row);
+
+		for (uint64 i = 0; i < n; i++)
+		{
+			Datum values[3];
+			bool nulls[3];
+
+			for (int column = 0; column < 3; column++)
+				values[column] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
+											   column + 1, &nulls[column]);
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		}
+	}
+	ss_home_leave(&acting);
+	return (Datum) 0;
+}

@@ -1,0 +1,386 @@
+/*
+ * notes.c
+ *		Which keys a transaction changed, told to the ledger around its commit.
+ *
+ * Triggers (change.c) note the key of each row that changes, in the memory of the
+ * backend.  A savepoint that is rolled back leaves notes behind, which does no harm.
+ *
+ * At PRE_COMMIT, where an error still aborts, the keys enter the ledger as in doubt (R7)
+ * and a fenced transaction waits (R1).  At COMMIT and ABORT they are settled:
+ * memory writes under a lock, for an error there would be a PANIC.  What is noted after
+ * PRE_COMMIT (by another extension's callback) enters at once.
+ *
+ *					trigger		PRE_COMMIT				COMMIT / ABORT
+ *		notes		added		enter					settle, then forgotten
+ *		too many	overflow	unlisted_begin			unlisted_end
+ *
+ * A backend that dies hard takes the server, and so the ledger, with it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/condition_variable.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+#include "cache/ledger.h"
+#include "cache/notes.h"
+#include "cache/rules.h"
+#include "rows/home.h"
+#include "settings.h"
+#include "shared.h"
+
+/* Notes are found again by scanning while they are few. */
+#define FEW 8
+#define ROOM_FIRST 16
+#define ROOM_KEPT 1024
+
+typedef struct Note
+{
+	uint32 hash;
+	uint8 what;   /* SS_CHANGED_ */
+	bool entered; /* is in the ledger */
+	SsKey key;
+} Note;
+
+static Note *notes = NULL;
+static int nnotes = 0;
+static int room = 0;
+static int32 *places = NULL; /* of notes, by hash: open addressing, twice the room */
+static bool overflow = false;
+static bool fenced = false;
+static bool unlisted = false; /* we have said so */
+static bool entering = false; /* PRE_COMMIT is over */
+static pg_uuid_t histories[4];
+static int nhistories = 0;
+static SsDb *db = NULL;
+
+/* Is there a Redis that could hold copies of our sessions, or was there a moment ago? */
+bool
+ss_notes_cached(void)
+{
+	return ss_redis_url[0] != '\0' || db->cache.control.attached ||
+		   (db->cache.token != 0 && db->cache.control.lease_until > ss_monotonic());
+}
+
+/*
+ * On a promoted standby the old primary's lease may be as young as the promotion, of which
+ * the first change that is committed here is a sign.
+ */
+static void
+mind_promotion(void)
+{
+	static bool minded = false;
+	int64 none = 0;
+
+	if (minded || !ss_shared->began_in_recovery)
+		return;
+	(void) __atomic_compare_exchange_n(&ss_shared->promoted, &none, ss_monotonic(), false,
+									   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	ss_control_promoted(&db->cache.control, ss_shared->promoted);
+	minded = true;
+}
+
+static void
+forget(void)
+{
+	nnotes = 0;
+	nhistories = 0;
+	overflow = fenced = unlisted = entering = false;
+	ss_unfenced = false;
+	if (room > ROOM_KEPT)
+	{
+		pfree(notes);
+		pfree(places);
+		notes = NULL;
+		places = NULL;
+		room = 0;
+	}
+}
+
+static void
+index_note(int n)
+{
+	uint32 mask = room * 2 - 1;
+	uint32 at = notes[n].hash & mask;
+
+	while (places[at] >= 0)
+		at = (at + 1) & mask;
+	places[at] = n;
+}
+
+static void
+grow(void)
+{
+	int more = room == 0 ? ROOM_FIRST : room * 2;
+	int32 *more_places = MemoryContextAllocHuge(TopMemoryContext, sizeof(int32) * more * 2);
+
+	/* out of memory or not, what there is fits together */
+	if (notes == NULL)
+		notes = MemoryContextAlloc(TopMemoryContext, sizeof(Note) * more);
+	else
+		notes = repalloc_huge(notes, sizeof(Note) * more);
+	if (places != NULL)
+		pfree(places);
+	places = more_places;
+	room = more;
+	memset(places, 0xff, sizeof(int32) * more * 2);
+	for (int i = 0; i < nnotes; i++)
+		index_note(i);
+}
+
+static Note *
+find_note(const SsKey *key, uint32 hash)
+{
+	if (nnotes <= FEW)
+	{
+		for (int i = 0; i < nnotes; i++)
+			if (notes[i].hash == hash && ss_key_equal(&notes[i].key, key))
+				return &notes[i];
+		return NULL;
+	}
+	for (uint32 at = hash & (room * 2 - 1); places[at] >= 0; at = (at + 1) & (room * 2 - 1))
+	{
+		Note *note = &notes[places[at]];
+
+		if (note->hash == hash && ss_key_equal(&note->key, key))
+			return note;
+	}
+	return NULL;
+}
+
+/* Enter one note; without room the transaction is unlisted (R11). */
+static void
+enter(Note *note)
+{
+	note->entered = ss_ledger_enter(ss_ledger, &db->cache.control, &note->key, note->hash,
+									note->what, ss_monotonic());
+	if (!note->entered)
+		overflow = true;
+}
+
+static void
+be_unlisted(void)
+{
+	if (unlisted || !SS_RULE(11))
+		return;
+	ss_ledger_unlisted_begin(&db->cache.control);
+	ss_count(SS_UNLISTED, 1);
+	unlisted = true;
+}
+
+/* Everything may have changed: a TRUNCATE, or more than the ledger shall hold. */
+void
+ss_note_all(bool fence)
+{
+	overflow = true;
+	fenced = fenced || fence;
+	if (entering)
+		be_unlisted();
+}
+
+/* What this transaction does to a key; flags SS_CHANGED_. */
+void
+ss_note(const SsKey *key, int what)
+{
+	uint32 hash = ss_key_hash(key);
+	Note *n;
+
+	if (what & SS_CHANGED_FENCED)
+		fenced = true;
+	if (overflow)
+		return;
+	n = find_note(key, hash);
+	if (n == NULL)
+	{
+		if (nnotes >= ss_ledger_room(ss_ledger) / 4)
+		{
+			ss_note_all(false);
+			return;
+		}
+		if (nnotes == room)
+			grow();
+		n = &notes[nnotes];
+		n->hash = hash;
+		n->what = 0;
+		n->entered = false;
+		ss_key_copy(&n->key, key);
+		index_note(nnotes++);
+		/* the table of places outlives the notes */
+		if (entering)
+		{
+			n->what = what;
+			enter(n);
+		}
+	}
+	else if (entering && (n->what | what) != n->what)
+		ss_note_all(false); /* what the ledger has is too little */
+	n->what |= what;
+}
+
+/* The places of the notes that there are, for the next transaction. */
+static void
+clear_places(void)
+{
+	uint32 mask = room * 2 - 1;
+
+	if (nnotes > FEW * 4)
+	{
+		memset(places, 0xff, sizeof(int32) * room * 2);
+		return;
+	}
+	/* from the last on, so that what lies behind another goes before it */
+	for (int i = nnotes - 1; i >= 0; i--)
+	{
+		uint32 at = notes[i].hash & mask;
+
+		while (places[at] != i)
+			at = (at + 1) & mask;
+		places[at] = -1;
+	}
+}
+
+/*
+ * Conversations whose tail this transaction has noted.  Their messages come in numbers, and
+ * each would ask again whose it is; the last few are remembered.
+ */
+bool
+ss_notes_have_history(const pg_uuid_t *history)
+{
+	for (int i = 0; i < Min(nhistories, (int) lengthof(histories)); i++)
+		if (memcmp(&histories[i], history, sizeof(*history)) == 0)
+			return true;
+	return false;
+}
+
+void
+ss_notes_add_history(const pg_uuid_t *history)
+{
+	if (!ss_notes_have_history(history))
+		histories[nhistories++ % lengthof(histories)] = *history;
+}
+
+/* Are changes to be noted at all?  Not without shared memory. */
+bool
+ss_notes_wanted(void)
+{
+	db = ss_shared_my_db();
+	return db != NULL;
+}
+
+/* Wait until no strong reader can see the old values any more, or no lease can be left. */
+static void
+wait_at_fence(uint64 ticket, int64 lease_until)
+{
+	SsControl *control = &db->cache.control;
+	int64 start = ss_monotonic();
+	int64 now = start;
+
+	if (ss_ledger_passes(control, ticket, lease_until, now))
+		return;
+	ConditionVariablePrepareToSleep(&db->cache.changed);
+	for (;;)
+	{
+		long rest;
+
+		ss_wake_pusher(db, true);
+		now = ss_monotonic();
+		if (ss_ledger_passes(control, ticket, lease_until, now))
+			break;
+		rest = (long) ((lease_until - now) / 1000 + 1);
+		(void) ConditionVariableTimedSleep(&db->cache.changed, Min(rest, 100), PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	ss_count(SS_FENCED, 1);
+	ss_count(SS_FENCE_MICROSECONDS, now - start);
+	if (now >= lease_until)
+		ss_count(SS_FENCE_EXPIRED, 1);
+}
+
+static void
+enter_all(void)
+{
+	SsControl *control = &db->cache.control;
+	int64 lease_until;
+	uint64 ticket;
+
+	if (!SS_RULE(7))
+		return;
+	entering = true;
+	if (overflow)
+		be_unlisted();
+	for (int i = 0; i < nnotes && !unlisted; i++)
+	{
+		enter(&notes[i]);
+		if (overflow)
+			be_unlisted();
+	}
+	mind_promotion();
+	ticket = ss_ledger_ticket(control, &lease_until);
+	if (fenced)
+		wait_at_fence(ticket, lease_until);
+}
+
+/* At the end of the transaction: nothing here may fail. */
+static void
+settle_all(void)
+{
+	SsControl *control = &db->cache.control;
+
+	if (!SS_RULE(7))
+		for (int i = 0; i < nnotes; i++)
+			enter(&notes[i]);
+	for (int i = 0; i < nnotes; i++)
+		if (notes[i].entered)
+			ss_ledger_settle(ss_ledger, control, &notes[i].key, notes[i].hash);
+	if (unlisted)
+		ss_ledger_unlisted_end(control);
+	if (entering)
+		ss_wake_pusher(db, false);
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	if (nnotes == 0 && !overflow)
+	{
+		if (event == XACT_EVENT_ABORT)
+			ss_unfenced = false;
+		return;
+	}
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			enter_all();
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			/* COMMIT PREPARED tells nobody */
+			if (ss_notes_cached())
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot prepare a transaction that has changed sessions"),
+						 errdetail("The cache in Redis would not learn of its commit."),
+						 errhint("Set session_store.redis_url to an empty string, or commit in one "
+								 "phase.")));
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			settle_all();
+			if (room > 0)
+				clear_places();
+			forget();
+			break;
+		default:
+			break;
+	}
+}
+
+/* Once, from _PG_init. */
+void
+ss_notes_init_backend(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+}

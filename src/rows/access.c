@@ -1,0 +1,150 @@
+/*
+ * access.c
+ *		Whose session is it, and what may the caller do with it?
+ *
+ * In a namespace with owner_isolation a session is its owner's, and of those with whom it
+ * was shared, each in a role.  Who calls is told by the JWT claims that PostgREST and
+ * Supabase set.  Elsewhere, and for roles with BYPASSRLS, whoever may use the namespace
+ * may do everything; this is asked first, for it is nearly always so.
+ *
+ * Sharing locks the row of the session, and changes look for a membership after
+ * they have locked it: so a change waits for an unshare that is under way, and sees it.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "rows/access.h"
+#include "rows/errors.h"
+
+static SsPlan member_plan = {"SELECT role FROM {members} WHERE history_id {=} $1 AND member {=} $2",
+							 2,
+							 {UUIDOID, TEXTOID}};
+
+/* The "sub" of the claims, as text; NULL when there is none. */
+static char *
+subject_of(const char *claims)
+{
+	Jsonb *parsed = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(claims)));
+	JsonbValue value;
+
+	if (!JB_ROOT_IS_OBJECT(parsed) ||
+		getKeyJsonValueFromContainer(&parsed->root, "sub", 3, &value) == NULL ||
+		value.type == jbvNull)
+		return NULL;
+	return TextDatumGetCString(DirectFunctionCall2(jsonb_object_field_text, JsonbPGetDatum(parsed),
+												   CStringGetTextDatum("sub")));
+}
+
+/*
+ * Who the caller is to a namespace with owner_isolation, or NULL.  The claims stay the same
+ * for all calls of a request: what they say is remembered.
+ */
+char *
+ss_caller_subject(void)
+{
+	static MemoryContext memo = NULL;
+	static char *memo_claims = NULL;
+	static char *memo_subject = NULL;
+	const char *claims = GetConfigOption("request.jwt.claims", true, false);
+	char *subject;
+
+	if (claims == NULL || claims[0] == '\0')
+		return NULL;
+	if (memo_claims != NULL && strcmp(claims, memo_claims) == 0)
+		return memo_subject;
+	subject = subject_of(claims);
+	if (memo == NULL)
+		memo = AllocSetContextCreate(TopMemoryContext, "session_store claims",
+									 ALLOCSET_SMALL_SIZES);
+	memo_claims = NULL;
+	MemoryContextReset(memo);
+	memo_subject = subject == NULL ? NULL : MemoryContextStrdup(memo, subject);
+	memo_claims = MemoryContextStrdup(memo, claims);
+	return memo_subject;
+}
+
+/* Are owners kept apart, as far as this role is concerned? */
+bool
+ss_isolates(const SsPolicy *policy, Oid role)
+{
+	return policy->owner_isolation && !has_bypassrls_privilege(role);
+}
+
+/* What a member's role is good for; false when there is no such role. */
+bool
+ss_need_of_role(const char *name, SsNeed *need)
+{
+	static const char *const roles[] = {
+		[SS_VIEW] = "viewer", [SS_EDIT] = "editor", [SS_OWN] = "owner"};
+
+	for (int i = 0; i < (int) lengthof(roles); i++)
+		if (strcmp(name, roles[i]) == 0)
+		{
+			*need = i;
+			return true;
+		}
+	return false;
+}
+
+/* In which role was a conversation shared with somebody?  False: in none. */
+static bool
+shared_as(Datum history, const char *subject, SsPlanMode mode, SsNeed *role)
+{
+	Datum values[2] = {history, CStringGetTextDatum(subject)};
+	SPITupleTable *outer = SPI_tuptable;
+	bool found;
+
+	found = ss_plan_run(&member_plan, values, NULL, mode, 1) > 0 &&
+			ss_need_of_role(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), role);
+	SPI_tuptable = outer;
+	return found;
+}
+
+/*
+ * May this role, as the subject that it is, do with a session what needs this?  Of the row the
+ * owner and the history_id are looked at.  Between ss_home_enter and ss_home_leave.
+ */
+bool
+ss_may(const SsPolicy *policy, Oid role, const SsRow *row, SsNeed need, SsPlanMode mode)
+{
+	char *subject;
+	SsNeed shared;
+
+	if (!ss_isolates(policy, role))
+		return true;
+	subject = ss_caller_subject();
+	if (subject == NULL)
+		return false;
+	if (!row->owner_null)
+	{
+		text *owner = DatumGetTextPP(row->owner);
+
+		if (strlen(subject) == VARSIZE_ANY_EXHDR(owner) &&
+			memcmp(subject, VARDATA_ANY(owner), strlen(subject)) == 0)
+			return true;
+	}
+	return !row->history_null && shared_as(row->history, subject, mode, &shared) && shared >= need;
+}
+
+/*
+ * The same for a call that changes a session if there is one: true when it may, false
+ * when to the caller there is none, an error when there is one that it may see, but no more.
+ */
+bool
+ss_may_change(const SsTarget *target, const SsRow *row, SsNeed need)
+{
+	if (ss_may(&target->policy, target->role, row, need, SS_PLAN_LATEST))
+		return true;
+	if (need > SS_VIEW && ss_may(&target->policy, target->role, row, SS_VIEW, SS_PLAN_LATEST))
+		ss_error_not_owner(target);
+	return false;
+}

@@ -1,0 +1,25 @@
+/*
+ * access.h
+ *		Whose session is it, and what may the caller do with it?
+ */
+#ifndef SS_ACCESS_H
+#define SS_ACCESS_H
+
+#include "rows/sessions.h"
+
+/* What a call needs: each includes what stands before it. */
+typedef enum SsNeed
+{
+	SS_VIEW,
+	SS_EDIT,
+	SS_OWN
+} SsNeed;
+
+extern char *ss_caller_subject(void);
+extern bool ss_isolates(const SsPolicy *policy, Oid role);
+extern bool ss_may(const SsPolicy *policy, Oid role, const SsRow *row, SsNeed need,
+				   SsPlanMode mode);
+extern bool ss_may_change(const SsTarget *target, const SsRow *row, SsNeed need);
+extern bool ss_need_of_role(const char *name, SsNeed *need);
+
+#endif

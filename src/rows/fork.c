@@ -1,0 +1,179 @@
+/*
+ * fork.c
+ *		Two sessions at once: one that becomes two, two that become one.
+ *
+ * Both rows are locked in the order of their ids, whichever is which, so that no two such
+ * calls wait for each other.  Then each goes the way of any change (change.c).
+ *
+ * A fork copies the messages once, in one statement and as they are stored; from
+ * then on the two have nothing in common, and each can be popped, trimmed and purged by
+ * itself.  Absorbing moves messages: a long one stays where it is, only its row is
+ * written anew.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+#include "rows/document.h"
+#include "rows/errors.h"
+#include "rows/events.h"
+#include "rows/fork.h"
+#include "rows/history.h"
+#include "shared.h"
+
+static SsPlan count_plan = {
+	"SELECT pg_catalog.count(*) FROM {history} WHERE history_id {=} $1 AND seq {<=} $2",
+	2,
+	{UUIDOID, INT8OID}};
+
+static SsPlan copy_plan = {"INSERT INTO {history} (history_id, seq, created_at, message)"
+						   " SELECT $1, seq, created_at, message FROM {history}"
+						   " WHERE history_id {=} $2 AND seq {<=} $3 ORDER BY seq",
+						   3,
+						   {UUIDOID, UUIDOID, INT8OID}};
+
+/* An operation was one of the source, which is dead. */
+static SsPlan move_plan = {
+	"UPDATE {history} h SET history_id = $1, seq = $2 {+} n.place, operation_id = NULL,"
+	" operation_hash = NULL, operation_last = NULL"
+	" FROM (SELECT seq, pg_catalog.row_number() OVER (ORDER BY seq) AS place FROM {history}"
+	" WHERE history_id {=} $3) n WHERE h.history_id {=} $3 AND h.seq {=} n.seq",
+	3,
+	{UUIDOID, INT8OID, UUIDOID}};
+
+static void
+lock_both(const SsTarget *a, const SsTarget *b)
+{
+	SsRow ignored;
+	int order = DatumGetInt32(DirectFunctionCall2Coll(bttextcmp, C_COLLATION_OID, a->id, b->id));
+
+	(void) ss_row_lock(order <= 0 ? a : b, &ignored);
+	(void) ss_row_lock(order <= 0 ? b : a, &ignored);
+}
+
+/* How many messages a history has, up to a seq. */
+static int64
+count_messages(const SsRow *row, int64 up_to)
+{
+	Datum values[2] = {row->history, Int64GetDatum(up_to)};
+	bool null;
+
+	if (row->history_null)
+		return 0;
+	ss_plan_run(&count_plan, values, NULL, SS_PLAN_WRITE, 0);
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+}
+
+static void
+tell_of_fork(const SsTarget *source, const SsRow *row, const SsTarget *fork, int64 messages)
+{
+	StringInfoData detail;
+
+	initStringInfo(&detail);
+	ss_detail_text(&detail, "new_session_id", TextDatumGetCString(fork->id));
+	ss_detail_number(&detail, "messages", messages);
+	ss_event(source, row, "forked", &detail);
+	ss_count(SS_FORKED, 1);
+}
+
+/* Begin the session `fork` as a copy of the source; false when there is no source. */
+bool
+ss_session_fork(SsTarget *source, SsTarget *fork, int64 up_to)
+{
+	SsChange change = {0};
+	SsRow row;
+	Datum owner;
+	int64 messages;
+
+	lock_both(source, fork);
+	if (!ss_session_lock(source, &row, SS_VIEW))
+		return false;
+	/* where owners are kept apart, the copy is the caller's, as what anybody makes is */
+	owner = row.owner_null || ss_isolates(&source->policy, source->role) ? (Datum) 0 : row.owner;
+	messages = count_messages(&row, up_to);
+	do
+	{
+		ss_change_begin(&change, fork, SS_ANY_VERSION, owner);
+		if (!change.fresh)
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("cannot fork onto a session that exists"),
+							errhint("Give another new_session_id, or none for a random one.")));
+		change.row.data = row.data;
+		change.row.ttl = row.ttl;
+		/* an id that was used before goes on counting from there */
+		change.row.last_seq = Max(change.row.last_seq, Min(up_to, row.last_seq));
+		change.row.message_count = messages;
+		if (messages > 0)
+			ss_history_name(&change.row);
+	} while (!ss_change_end(&change));
+	if (messages > 0)
+	{
+		Datum values[3] = {change.row.history, row.history, Int64GetDatum(up_to)};
+
+		if (ss_plan_run(&copy_plan, values, NULL, SS_PLAN_WRITE, 0) != messages)
+			ss_error_rows_skipped("conversation_history");
+	}
+	tell_of_fork(source, &row, fork, messages);
+	return true;
+}
+
+static void
+tell_of_absorption(const SsTarget *target, const SsRow *row, const SsTarget *source,
+				   const SsRow *ended, int64 messages)
+{
+	StringInfoData detail;
+
+	initStringInfo(&detail);
+	ss_detail_text(&detail, "source", TextDatumGetCString(source->id));
+	ss_detail_number(&detail, "messages", messages);
+	ss_event(target, row, "absorbed", &detail);
+	resetStringInfo(&detail);
+	ss_detail_text(&detail, "absorbed_by", TextDatumGetCString(target->id));
+	ss_event(source, ended, "deleted", &detail);
+	ss_count(SS_ABSORBED, 1);
+	ss_count(SS_DELETED, 1);
+}
+
+/* Merge the source into the target, and end it; false when there is not both of them. */
+bool
+ss_session_absorb(SsTarget *target, SsTarget *source, int64 *moved)
+{
+	SsChange change = {0};
+	SsRow row;
+	SsRow was;
+	int64 base;
+
+	lock_both(target, source);
+	if (ss_row_lock(target, &row) && row.state == SS_DEAD)
+		ss_error_dead(target);
+	if (!ss_change_living(&change, target, SS_EDIT) || !ss_session_lock(source, &row, SS_OWN))
+		return false;
+
+	was = row;
+	base = change.row.last_seq;
+	*moved = count_messages(&row, PG_INT64_MAX);
+	change.row.data = JsonbPGetDatum(
+		ss_document_merge(DatumGetJsonbP(change.row.data), DatumGetJsonbP(row.data)));
+	ss_document_check(&target->policy, change.row.data, "session document");
+	if (*moved > 0)
+	{
+		change.row.last_seq = ss_history_next(&change.row, *moved);
+		change.row.message_count += *moved;
+		ss_history_name(&change.row);
+	}
+	if (!ss_change_end(&change))
+		elog(ERROR, "a locked session row was not updated");
+	ss_session_bury(source, &row);
+	if (*moved > 0)
+	{
+		Datum values[3] = {change.row.history, Int64GetDatum(base), was.history};
+
+		if (ss_plan_run(&move_plan, values, NULL, SS_PLAN_WRITE, 0) != *moved)
+			ss_error_rows_skipped("conversation_history");
+	}
+	tell_of_absorption(target, &change.row, source, &was, *moved);
+	return true;
+}

@@ -1,0 +1,48 @@
+/*
+ * history.h
+ *		The messages of a session.
+ */
+#ifndef SS_HISTORY_H
+#define SS_HISTORY_H
+
+#include "utils/uuid.h"
+
+#include "rows/change.h"
+
+/* What is appended at once. */
+typedef struct SsMessages
+{
+	int count;
+	Datum *message;     /* jsonb */
+	Datum operation_id; /* 0: none */
+} SsMessages;
+
+/* A window of a history. */
+typedef struct SsWindow
+{
+	int64 last;   /* so many, or -1 for all */
+	int64 before; /* a seq that is not in it any more */
+} SsWindow;
+
+/* Called with each message, oldest first. */
+typedef void (*SsMessageSink)(void *arg, Datum seq, Datum message, Datum created_at);
+
+extern int64 ss_history_append(SsTarget *target, const SsMessages *messages);
+extern void ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink,
+							void *arg);
+extern bool ss_history_pop(SsTarget *target, int64 n, Datum *popped);
+extern bool ss_history_trim(SsTarget *target, int64 keep, int64 *removed);
+extern void ss_history_name(SsRow *row);
+extern int64 ss_history_next(const SsRow *row, int64 n);
+extern bool ss_history_session(const pg_uuid_t *history, SsKey *key);
+
+/* history_end.c: what becomes of messages and members when their session is gone */
+extern void ss_history_end(Datum ns, Datum history);
+extern void ss_history_end_all(void);
+extern bool ss_history_purge(Datum ns, int64 limit, int64 *removed);
+extern bool ss_history_left(void);
+
+/* While messages are removed whose session is gone: no copy of them is left. */
+extern bool ss_history_purging;
+
+#endif

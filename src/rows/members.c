@@ -1,0 +1,94 @@
+/*
+ * members.c
+ *		With whom a session is shared.
+ *
+ * Members belong to the conversation, so that they stay when the session gets another id
+ * and go when it ends.  What a member may do only matters where owners are kept apart
+ * (access.c); elsewhere this is a list for the application.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+#include "rows/events.h"
+#include "rows/history.h"
+#include "rows/members.h"
+#include "shared.h"
+
+static SsPlan set_plan = {"INSERT INTO {members} (history_id, member, role) VALUES ($1, $2, $3)"
+						  " ON CONFLICT (history_id, member) DO UPDATE SET role = EXCLUDED.role",
+						  3,
+						  {UUIDOID, TEXTOID, TEXTOID}};
+
+static SsPlan remove_plan = {"DELETE FROM {members} WHERE history_id {=} $1 AND member {=} $2",
+							 2,
+							 {UUIDOID, TEXTOID}};
+
+static SsPlan read_plan = {"SELECT member, role, created_at FROM {members}"
+						   " WHERE history_id {=} $1 ORDER BY created_at, member",
+						   1,
+						   {UUIDOID}};
+
+static void
+tell(const SsTarget *target, const SsRow *row, Datum member, const char *role)
+{
+	StringInfoData detail;
+
+	initStringInfo(&detail);
+	ss_detail_text(&detail, "member", TextDatumGetCString(member));
+	ss_detail_text(&detail, "role", role);
+	ss_event(target, row, "shared", &detail);
+}
+
+/* Share a session in a role, or in another than before; false when there is no session. */
+bool
+ss_member_set(SsTarget *target, Datum member, const char *role)
+{
+	Datum values[3] = {(Datum) 0, member, CStringGetTextDatum(role)};
+	SsRow row;
+
+	if (!ss_session_lock(target, &row, SS_OWN))
+		return false;
+	if (row.history_null)
+	{
+		ss_history_name(&row);
+		ss_row_count(target, &row);
+	}
+	values[0] = row.history;
+	ss_plan_run(&set_plan, values, NULL, SS_PLAN_LATEST, 0);
+	tell(target, &row, member, role);
+	ss_count(SS_SHARED_WITH, 1);
+	return true;
+}
+
+/* Share it no more; false when it was not shared.  Anybody may leave. */
+bool
+ss_member_remove(SsTarget *target, Datum member)
+{
+	Datum values[2] = {(Datum) 0, member};
+	char *subject = ss_isolates(&target->policy, target->role) ? ss_caller_subject() : NULL;
+	bool leaves = subject != NULL &&
+				  DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, member,
+													   CStringGetTextDatum(subject)));
+	SsRow row;
+
+	if (!ss_session_lock(target, &row, leaves ? SS_VIEW : SS_OWN) || row.history_null)
+		return false;
+	values[0] = row.history;
+	if (ss_plan_run(&remove_plan, values, NULL, SS_PLAN_LATEST, 0) == 0)
+		return false;
+	tell(target, &row, member, NULL);
+	return true;
+}
+
+/* The members, left in SPI_tuptable. */
+uint64
+ss_members_read(const SsRow *row)
+{
+	Datum values[1] = {row->history};
+
+	return row->history_null ? 0 : ss_plan_run(&read_plan, values, NULL, SS_PLAN_READ, 0);
+}

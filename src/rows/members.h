@@ -1,0 +1,14 @@
+/*
+ * members.h
+ *		With whom a session is shared.
+ */
+#ifndef SS_MEMBERS_H
+#define SS_MEMBERS_H
+
+#include "rows/change.h"
+
+extern bool ss_member_set(SsTarget *target, Datum member, const char *role);
+extern bool ss_member_remove(SsTarget *target, Datum member);
+extern uint64 ss_members_read(const SsRow *row);
+
+#endif

@@ -1,0 +1,158 @@
+/*
+ * use.c
+ *		What using a session does to its life: touches, and the reads that slide it.
+ *
+ * Neither writes if it can be helped: they are noted in shared memory (touches.c).
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/timestamp.h"
+
+#include "rows/access.h"
+#include "rows/change.h"
+#include "rows/expiry.h"
+#include "rows/touch_pending.h"
+#include "shared.h"
+
+/* Read a living session that the caller may see, in its snapshot. */
+bool
+ss_session_read(const SsTarget *target, SsRow *row)
+{
+	bool found = ss_row_read(target, SS_PLAN_READ, row) && row->state != SS_DEAD &&
+				 (row->state == SS_ALIVE || ss_row_refresh(target, row)) &&
+				 ss_may(&target->policy, target->role, row, SS_VIEW, SS_PLAN_READ);
+
+	ss_count(SS_READ, 1);
+	if (!found)
+		ss_count(SS_MISSED, 1);
+	return found;
+}
+
+/*
+ * Note a read of a living row: it shall end at expires_at.  False when that could not
+ * be noted.  When the notes are full, the keeper is asked to write some, and has 100 ms.
+ */
+static bool
+note_use(const SsTarget *target, SsRow *row, TimestampTz expires_at)
+{
+	TimestampTz deadline = 0;
+	SsDb *db = ss_shared_my_db();
+	bool force = false;
+
+	/* nobody else can see this version yet */
+	if (row->own)
+		return ss_pending_use(&target->key, row->expires_at, row->ttl, expires_at);
+	for (;;)
+	{
+		TimestampTz now;
+
+		switch (ss_touch_note(&target->key, row->expires_at, row->ttl, expires_at, force))
+		{
+			case SS_NOTED_URGENT:
+				ss_wake_keeper();
+				/* FALLTHROUGH */
+			case SS_NOTED:
+				ss_count(SS_USES_NOTED, 1);
+				return true;
+			case SS_NOTE_CONFLICT:
+				/* which version is the present one, ours or the one noted on? */
+				force = true;
+				(void) ss_row_refresh(target, row);
+				continue;
+			case SS_NOTE_FULL:
+				break;
+		}
+		now = GetCurrentTimestamp();
+		if (deadline == 0)
+			deadline = now + INT64CONST(100) * SS_USEC_PER_MSEC;
+		if (now >= deadline || db == NULL || db->keeper_pid == 0)
+		{
+			ss_count(SS_USES_DROPPED, 1);
+			return false;
+		}
+		ss_wake_keeper();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 5,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Write a row's expiry and ttl alone. */
+static void
+prolong(SsTarget *target, SsRow *row, TimestampTz expires_at)
+{
+	TimestampTz base = row->expires_at;
+
+	row->expires_at = expires_at;
+	ss_row_extend(target, row);
+	ss_pending_rebase(&target->key, base, row->ttl, expires_at);
+}
+
+/*
+ * Start a session's lifetime anew, with another ttl when ttl > 0; false when
+ * there is no session.  A touch that changes nothing but the expiry, and is all there is
+ * to its transaction, is not written but noted, at commit.
+ */
+bool
+ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
+{
+	SsRow row;
+
+	/* what is noted must be noted of the row as it is now, at any isolation level */
+	if (!ss_row_read(target, SS_PLAN_LATEST, &row) || row.state != SS_ALIVE ||
+		!ss_may_change(target, &row, SS_EDIT))
+		return false;
+	/* in a longer transaction the row may be another by the time of the commit */
+	if ((ttl <= 0 || ttl == row.ttl) && ss_touch_usable() && !IsTransactionBlock() &&
+		!IsSubTransaction())
+	{
+		*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl, row.created_at,
+								target->policy.max_lifetime);
+		*expires_at = Max(*expires_at, row.ends_at);
+		if (*expires_at == row.ends_at ||
+			ss_pending_use(&target->key, row.expires_at, row.ttl, *expires_at))
+		{
+			ss_count(SS_TOUCHED, 1);
+			return true;
+		}
+	}
+
+	if (!ss_session_lock(target, &row, SS_EDIT))
+		return false;
+	if (ttl > 0)
+		row.ttl = ttl;
+	*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl, row.created_at,
+							target->policy.max_lifetime);
+	prolong(target, &row, *expires_at);
+	ss_count(SS_TOUCHED, 1);
+	return true;
+}
+
+/*
+ * A read of a living session in a sliding namespace: note that it was used.
+ * row->ends_at tells what then holds.
+ */
+void
+ss_session_slide(const SsTarget *target, SsRow *row, TimestampTz now)
+{
+	TimestampTz expires_at;
+	int64 grain;
+
+	if (!target->policy.sliding || !ss_touch_usable())
+		return;
+	/* an old snapshot may show a version that was prolonged since */
+	if (IsolationUsesXactSnapshot() || now - GetCurrentStatementStartTimestamp() > SS_USEC_PER_SEC)
+		(void) ss_row_refresh(target, row);
+	expires_at = ss_expiry(now, row->ttl, row->created_at, target->policy.max_lifetime);
+	/* reads that come thick and fast need not all be noted */
+	grain = Min(ss_slack(row->ttl) / 64, INT64CONST(100) * SS_USEC_PER_MSEC);
+	if (expires_at <= row->ends_at + grain)
+		return;
+	if (note_use(target, row, expires_at))
+		row->ends_at = Max(row->ends_at, expires_at);
+}
