@@ -643,15 +643,22 @@ CREATE FUNCTION @extschema@.session_effective_expiry(
 COMMENT ON FUNCTION @extschema@.session_effective_expiry(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz) IS
 	'session_store: expires_at, or what reads have made of it since';
 
+-- Internal: what the view of messages asks about a row, which by itself tells nobody anything.
+CREATE FUNCTION @extschema@.session_alive(
+	namespace pg_catalog.text, session_id pg_catalog.text, created_at pg_catalog.timestamptz,
+	expires_at pg_catalog.timestamptz, dead_until pg_catalog.timestamptz)
+	RETURNS pg_catalog.bool
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10
+	AS 'MODULE_PATHNAME', 'session_alive';
+COMMENT ON FUNCTION @extschema@.session_alive(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz, pg_catalog.timestamptz) IS
+	'session_store: is a row that says so a living session?';
+
 -- The messages of living sessions, of those that the caller may see.
 CREATE VIEW @extschema@.conversation_messages WITH (security_barrier) AS
 	SELECT s.namespace, s.session_id, h.seq, h.message, h.created_at
 	FROM @extschema@.conversation_sessions s
 		JOIN @extschema@.conversation_history h ON h.history_id OPERATOR(pg_catalog.=) s.history_id
-	WHERE (s.dead_until IS NULL OR s.dead_until OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())
-		AND (s.expires_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()
-			 OR @extschema@.session_effective_expiry(s.namespace, s.session_id, s.expires_at)
-				OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp())
+	WHERE @extschema@.session_alive(s.namespace, s.session_id, s.created_at, s.expires_at, s.dead_until)
 		AND @extschema@.session_may(s.namespace, s.owner_id, s.history_id, 'viewer'::pg_catalog.text);
 COMMENT ON VIEW @extschema@.conversation_messages IS
 	'session_store: the messages of living sessions that the caller may see';
@@ -709,8 +716,8 @@ END
 $$;
 
 -- The policies and the view of messages need these: one answers about the caller alone, the
--- other about a session whose id and expires_at one must know.
-GRANT EXECUTE ON FUNCTION @extschema@.session_effective_expiry(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz) TO PUBLIC;
+-- other about a row that the caller has in hand.
+GRANT EXECUTE ON FUNCTION @extschema@.session_alive(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz, pg_catalog.timestamptz) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.session_may(pg_catalog.text, pg_catalog.text, pg_catalog.uuid, pg_catalog.text) TO PUBLIC;
 
 -- Monitoring is what pg_monitor is for; it shows numbers, never a session.

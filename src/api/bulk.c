@@ -28,6 +28,7 @@ PG_FUNCTION_INFO_V1(session_list);
 PG_FUNCTION_INFO_V1(session_purge);
 PG_FUNCTION_INFO_V1(session_may);
 PG_FUNCTION_INFO_V1(session_effective_expiry);
+PG_FUNCTION_INFO_V1(session_alive);
 
 #define PAGE_SIZE_MAX 10000
 #define PURGE_BATCH 10000
@@ -257,6 +258,28 @@ session_may(PG_FUNCTION_ARGS)
 	may = ss_may(&policy, role, &row, need, SS_PLAN_READ);
 	ss_home_leave(&acting);
 	PG_RETURN_BOOL(may);
+}
+
+/* Is a row a living session, by all that the calls go by? */
+Datum
+session_alive(PG_FUNCTION_ARGS)
+{
+	SsTarget target = {0};
+	SsRow row = {0};
+	text *ns;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3))
+		PG_RETURN_BOOL(false);
+	ns = PG_GETARG_TEXT_PP(0);
+	/* sessions of a namespace that is gone are nobody's to reach */
+	if (!ss_key_from_datums(&target.key, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)) ||
+		!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target.policy))
+		PG_RETURN_BOOL(false);
+	row.created_at = PG_GETARG_TIMESTAMPTZ(2);
+	row.expires_at = PG_GETARG_TIMESTAMPTZ(3);
+	row.dead_until = PG_ARGISNULL(4) ? SS_NEVER : PG_GETARG_TIMESTAMPTZ(4);
+	ss_row_judge(&row, &target, GetCurrentTimestamp());
+	PG_RETURN_BOOL(row.state == SS_ALIVE);
 }
 
 /* When a row really ends, given its expires_at: what reads noted counts. */

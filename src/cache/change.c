@@ -221,19 +221,19 @@ session_change_note(PG_FUNCTION_ARGS)
 static void
 note_history(const pg_uuid_t *history)
 {
+	bool fence = ss_fence == SS_FENCE_ALL && ss_notes_cached();
 	SsKey key;
 
 	if (ss_notes_have_history(history))
 		return;
-	if (!ss_history_session(history, &key))
+	/* nobody's, or of a session that we cannot see yet: another transaction restores it */
+	if (ss_notes_full() || !ss_history_session(history, &key))
 	{
-		/* nobody's, or of a session that we cannot see yet: another transaction restores it */
-		ss_note_all(false);
+		ss_note_all(fence);
 		return;
 	}
 	key.part = SS_PART_TAIL;
-	ss_note(&key, SS_CHANGED_DOCUMENT |
-					  (ss_fence == SS_FENCE_ALL && ss_notes_cached() ? SS_CHANGED_FENCED : 0));
+	ss_note(&key, SS_CHANGED_DOCUMENT | (fence ? SS_CHANGED_FENCED : 0));
 	ss_notes_add_history(history);
 }
 

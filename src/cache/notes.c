@@ -262,6 +262,13 @@ ss_notes_add_history(const pg_uuid_t *history)
 		histories[nhistories++ % lengthof(histories)] = *history;
 }
 
+/* Is everything noted already? */
+bool
+ss_notes_full(void)
+{
+	return overflow;
+}
+
 /* Are changes to be noted at all?  Not without shared memory. */
 bool
 ss_notes_wanted(void)
