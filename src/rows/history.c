@@ -45,8 +45,10 @@ static SsPlan insert_many_plan = {
 	7,
 	{UUIDOID, INT8OID, TIMESTAMPTZOID, JSONBARRAYOID, TEXTOID, BYTEAOID, INT8OID}};
 
+/* A range and an order, for then the index on operations is the only one that will do. */
 static SsPlan operation_plan = {"SELECT operation_hash, operation_last FROM {history}"
-								" WHERE history_id {=} $1 AND operation_id {=} $2",
+								" WHERE history_id {=} $1 AND operation_id {>=} $2"
+								" AND operation_id {<=} $2 ORDER BY operation_id LIMIT 1",
 								2,
 								{UUIDOID, TEXTOID}};
 
