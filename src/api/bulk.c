@@ -16,6 +16,7 @@
 #include "api/args.h"
 #include "rows/access.h"
 #include "rows/history.h"
+#include "rows/listing.h"
 #include "rows/names.h"
 #include "rows/owners.h"
 #include "rows/purge.h"

@@ -1,0 +1,49 @@
+/*
+ * selection.h
+ *		Which sessions a call about many of them means.
+ */
+#ifndef SS_SELECTION_H
+#define SS_SELECTION_H
+
+#include "rows/sessions.h"
+
+/* Which sessions; a zero Datum is no condition. */
+typedef struct SsSelection
+{
+	Datum owner;
+	Datum id_like;
+	Datum filter;
+	Datum except_id;
+} SsSelection;
+
+/*
+ * With owner isolation, what a selection means to the caller: some of its own sessions, which
+ * are then all that is left in the selection, and some that others have shared with it.
+ */
+typedef struct SsScope
+{
+	bool own;
+	char *subject; /* NULL: no isolation */
+} SsScope;
+
+/* A living row, in SQL. */
+#define SS_SQL_ALIVE                                                       \
+	"(dead_until IS NULL OR dead_until {<=} pg_catalog.clock_timestamp())" \
+	" AND (expires_at {>} pg_catalog.clock_timestamp()"                    \
+	" OR (dead_until IS NULL"                                              \
+	" AND {effective}(namespace, session_id, expires_at) {>} pg_catalog.clock_timestamp()))"
+
+/* Beyond max_lifetime a row is over as well, whatever its expires_at says. */
+#define SS_SQL_YOUNG(param) "created_at {>} " param
+
+extern SsScope ss_scope_of(const SsTarget *target, SsSelection *which);
+extern Datum ss_youngest_over(const SsTarget *target);
+
+/* For a parameter that is no condition. */
+static inline char
+ss_null_if(Datum value)
+{
+	return value == (Datum) 0 ? 'n' : ' ';
+}
+
+#endif
