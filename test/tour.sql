@@ -66,7 +66,12 @@ SELECT session_incr('tour-alice', '{attempts}', max => 2) AS first,
 	   session_incr('tour-alice', '{attempts}', max => 2) AS over_the_ceiling;
 SELECT session_get('tour-alice') AS alice;
 
-\echo '=== 6. Expiry: a session of one second. It is gone on time, purged or not.'
+\echo '=== 6. A conversation: messages are appended beside the session; a retry appends once.'
+SELECT session_append('tour-alice', '[{"role": "user", "text": "Is there tea?"}, {"role": "assistant", "text": "Green."}]', operation_id => 'turn-1') AS last_seq;
+SELECT session_append('tour-alice', '[{"role": "user", "text": "Is there tea?"}, {"role": "assistant", "text": "Green."}]', operation_id => 'turn-1') AS last_seq_of_the_retry;
+SELECT seq, message ->> 'role' AS role, message ->> 'text' AS text FROM session_history('tour-alice', last => 2);
+
+\echo '=== 7. Expiry: a session of one second. It is gone on time, purged or not.'
 SELECT session_save('tour-brief', '{"gone": "soon"}', ttl => '1 second');
 \set ECHO none
 DO $$
@@ -84,11 +89,11 @@ $$;
 \set ECHO queries
 SELECT session_exists('tour-brief'), session_get('tour-brief');
 
-\echo '=== 7. Purge: removes expired rows. A worker calls it by itself, and may have been first.'
+\echo '=== 8. Purge: removes expired rows. A worker calls it by itself, and may have been first.'
 SELECT session_purge();
 SELECT count(*) AS rows_left FROM conversation_sessions WHERE session_id = 'tour-brief';
 
-\echo '=== 8. Delete sticks: a late request cannot bring a logged-out session back.'
+\echo '=== 9. Delete sticks: a late request cannot bring a logged-out session back.'
 SELECT session_delete('tour-alice');
 \set ON_ERROR_STOP off
 SELECT session_save('tour-alice', '{"user": "alice"}');
@@ -103,6 +108,6 @@ SELECT :'sqlstate' = 'SST10' AS as_told \gset
 	DO $$ BEGIN RAISE EXCEPTION 'expected SQLSTATE SST10, the dead id'; END $$;
 \endif
 
-\echo '=== 9. Health: is everything as it should be, and if not, what to do.'
+\echo '=== 10. Health: is everything as it should be, and if not, what to do.'
 \set ECHO queries
 SELECT jsonb_pretty(session_health()) AS health;
