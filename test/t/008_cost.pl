@@ -89,9 +89,11 @@ EOS
 is($node->safe_psql('postgres', 'SELECT count(*) FROM conversation_sessions WHERE check_at < clock_timestamp()'), $dead,
 	"$dead dead among them");
 
-my ($hit, $read) = buffers($node, 'SELECT session_purge()', before => "BEGIN;\nSELECT session_count(owner => 'nobody') AS warm \\gset\n");
+# what a backend reads of the catalogs the first time is not the purge's
+$node->safe_psql('postgres', "INSERT INTO session_namespaces (name) VALUES ('empty')");
+my ($hit, $read) = buffers($node, 'SELECT session_purge()', before => "BEGIN;\nSELECT session_purge(namespace => 'empty') AS warm \\gset\n");
 is($node->safe_psql('postgres', 'SELECT count(*) FROM conversation_sessions'), $live, 'rolled back, to do it again');
-# about ten a row: found, locked, deleted, and looked at by the triggers in between
+# about nine a row: found, locked, deleted, and looked at by the triggers in between
 cmp_ok($hit + $read, '<=', 440, "purging $dead of $live: $hit buffers hit, $read read");
 
 # from a cold start, what is read are distinct pages
