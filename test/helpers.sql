@@ -20,6 +20,19 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
+-- The same with all that the error says: SQLSTATE, message and detail.
+CREATE FUNCTION pg_temp.says(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+BEGIN
+	EXECUTE statement;
+	RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+	RETURN concat_ws(': ', SQLSTATE, SQLERRM, nullif(detail, ''));
+END
+$$;
+
 -- Was the statement refused for what it says (a bad value, a broken constraint,
 -- a missing value), rather than by an accident?
 CREATE FUNCTION pg_temp.refused(statement text) RETURNS text LANGUAGE plpgsql AS $$
@@ -51,6 +64,16 @@ BEGIN
 		END IF;
 		PERFORM pg_sleep(0.01), pg_stat_clear_snapshot();
 	END LOOP;
+END
+$$;
+
+-- A history, or a window of it, in one line: seq and member m of each message, in the
+-- order in which they came.
+CREATE FUNCTION pg_temp.line(id text, last int = NULL, before bigint = NULL, namespace text = NULL)
+RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN (SELECT string_agg(h.seq || ':' || coalesce(h.message ->> 'm', h.message::text), ' ' ORDER BY h.ordinality)
+		FROM session_history(id, last, before, namespace) WITH ORDINALITY h);
 END
 $$;
 \set ECHO all

@@ -7,21 +7,6 @@
 INSERT INTO session_namespaces (name, sliding, ttl, tombstone, max_bytes) VALUES
 	('hist', false, '2 hours', '5 minutes', 8388608), ('small', false, '1 hour', '5 minutes', 1000), ('reuse', false, '1 hour', '0', 1000);
 SET session_store.namespace = 'hist';
--- A history in one line, in the order in which it came.
-CREATE FUNCTION pg_temp.line(id text, last int = NULL, before bigint = NULL, namespace text = NULL) RETURNS text LANGUAGE sql AS
-	$$SELECT string_agg(h.seq || ':' || coalesce(h.message ->> 'm', h.message::text), ' ' ORDER BY h.ordinality) FROM session_history(id, last, before, namespace) WITH ORDINALITY h$$;
--- What an error says, detail and all.
-CREATE FUNCTION pg_temp.says(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	more text;
-BEGIN
-	EXECUTE statement;
-	RETURN 'ok';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS more = PG_EXCEPTION_DETAIL;
-	RETURN concat_ws(': ', SQLSTATE, SQLERRM, nullif(more, ''));
-END
-$$;
 
 -- An append to an absent id begins the session, empty, with the policy's ttl and nobody as its owner.
 SELECT session_append('h', '{"m": "a"}');
