@@ -1,0 +1,91 @@
+--
+-- operation_id: an append that is said again, since its answer was lost, is carried out once.
+--
+\getenv test_dir PG_ABS_SRCDIR
+\set helpers :test_dir '/helpers.sql'
+\i :helpers
+INSERT INTO session_namespaces (name, sliding, ttl, tombstone) VALUES ('ops', false, '2 hours', '5 minutes'), ('reuse', false, '1 hour', '0');
+SET session_store.namespace = 'ops';
+
+-- Said twice, done once: the second call gives the answer of the first, also when others came between.
+SELECT session_append('s', '{"m": "a"}', 'op 1') AS first, session_append('s', '{"m": "a"}', 'op 1') AS again;
+SELECT session_append('s', '[{"m": "b"}, {"m": "c"}]', 'op 2'), session_append('s', '{"m": "d"}');
+SELECT session_append('s', '{"m": "a"}', 'op 1') AS first, session_append('s', '[{"m": "b"}, {"m": "c"}]', operation_id => 'op 2') AS second;
+SELECT pg_temp.line('s'), message_count, version FROM session_fetch('s');
+-- Without an operation_id the same words are another message.
+SELECT session_append('s', '{"m": "d"}'), pg_temp.line('s', 2);
+-- It may begin the session.
+SELECT session_append('new', '{"m": "a"}', 'op') AS first, session_append('new', '{"m": "a"}', 'op') AS again, session_append('new', '{"m": "a"}', 'op') AS and_again;
+SELECT pg_temp.line('new');
+
+-- An object and an array of that one object are the same; and the same is what is equal as jsonb.
+SELECT session_append('eq', '{"a": 1, "b": [1, {"c": null}]}', 'op') AS first, session_append('eq', '[{"b": [1, {"c": null}], "a": 1}]', 'op') AS array_of_it, session_append('eq', '{"b":[1,{"c":null}],   "a":2, "a":1}', 'op') AS other_spelling;
+SELECT session_append('eq', '[{"m": 1}]', 'op 2') AS first, session_append('eq', '{"m": 1}', 'op 2') AS object_of_it;
+SELECT pg_temp.line('eq', 1), message_count FROM session_fetch('eq');
+-- Other content under the same operation_id is an error, and nothing happens.
+SELECT messages, pg_temp.err(format('SELECT session_append(''eq'', %L, ''op 2'')', messages))
+FROM unnest(ARRAY['{"m": 2}', '{"m": "1"}', '{"m": 1, "n": 1}', '{}', '[{"m": 1}, {"m": 1}]', '[{"m": 1}, {}]', '{"m": [1]}', '{"m": true}', '{"M": 1}']) messages;
+SELECT session_append('eq', '[{"x": 1}, {"y": 2}]', 'op 3'), pg_temp.err($$SELECT session_append('eq', '[{"y": 2}, {"x": 1}]', 'op 3')$$) AS other_order, pg_temp.err($$SELECT session_append('eq', '{"x": 1}', 'op 3')$$) AS part_of_it, pg_temp.err($$SELECT session_append('eq', '{"x": 1, "y": 2}', 'op 3')$$) AS merged;
+SELECT message_count FROM session_fetch('eq');
+SELECT pg_temp.says($$SELECT session_append('eq', '{"m": 2}', 'op 2')$$);
+-- Bad messages are bad messages, and an error uses no operation_id up.
+SELECT pg_temp.err($$SELECT session_append('eq', '1', 'op 2')$$) AS scalar, pg_temp.err($$SELECT session_append('eq', '[]', 'op 4')$$) AS empty, session_append('eq', '{"m": 4}', 'op 4');
+
+-- A repetition changes nothing: no time, no count, no version.
+SELECT updated_at AS updated, message_count AS count, version FROM session_fetch('eq') \gset
+SELECT session_append('eq', '{"m": 4}', 'op 4') AS again;
+SELECT updated_at = :'updated' AS updated_at, message_count = :count AS message_count, version = :version AS version FROM session_fetch('eq');
+
+-- It is of its session alone.
+SELECT session_append('s', '{"m": "e"}', 'op 4') AS other_session, session_append('eq', '{"m": "e"}', 'op 4', 'reuse') AS other_namespace, session_append('eq', '{"m": "e"}', 'OP 4') AS case_counts;
+SELECT pg_temp.line('eq', namespace => 'reuse'), session_append('eq', '{"m": "e"}', 'op 4', 'reuse') AS again;
+
+-- It is kept beside the first message of its append, and forgotten with it: by a pop ..
+SELECT session_append('p', '[{"m": 1}, {"m": 2}]', 'a'), session_append('p', '[{"m": 3}, {"m": 4}]', 'b');
+SELECT session_pop('p') AS last_of_b, session_append('p', '[{"m": 3}, {"m": 4}]', 'b') AS remembered;
+SELECT session_pop('p') AS first_of_b, pg_temp.err($$SELECT session_append('p', '{"m": 5}', 'b')$$) AS forgotten;
+SELECT pg_temp.line('p'), session_append('p', '[{"m": 1}, {"m": 2}]', 'a') AS remembered;
+-- .. by a trim ..
+SELECT session_trim('p', 2) AS first_of_a, session_append('p', '[{"m": 1}, {"m": 2}]', 'a') AS carried_out;
+SELECT pg_temp.line('p'), session_append('p', '{"m": 5}', 'b') AS remembered;
+SELECT session_trim('p', 0) AS all, session_append('p', '{"m": 5}', 'b') AS carried_out, session_append('p', '{"m": 5}', 'a') AS other_content_too;
+SELECT pg_temp.line('p');
+-- .. and with the session: after its end the id begins anew, and so do operations.
+SELECT session_append('d', '{"m": 1}', 'op'), session_delete('d');
+SELECT session_save('d', '{}', if_version => 0) > 1 AS anew, session_append('d', '{"m": "other"}', 'op');
+SELECT session_append('r', '{"m": 1}', 'op', 'reuse'), session_delete('r', 'reuse'), session_append('r', '{"m": "other"}', 'op', 'reuse');
+SELECT pg_temp.line('d') AS d, pg_temp.line('r', namespace => 'reuse') AS r;
+BEGIN;
+SELECT session_save('e', '{}', ttl => '30 ms'), session_append('e', '{"m": 1}', 'op');
+SELECT pg_temp.wait_until($$NOT session_exists('e')$$), session_append('e', '{"m": "other"}', 'op');
+SELECT pg_temp.line('e');
+COMMIT;
+-- A new id is the same session, and remembers.
+SELECT session_append('g', '{"m": 1}', 'op'), session_regenerate('g') AS new \gset
+SELECT session_append(:'new', '{"m": 1}', 'op') AS again, pg_temp.err(format('SELECT session_append(%L, ''{"m": 2}'', ''op'')', :'new')) AS other;
+-- Many operations are as many.
+SELECT count(session_append('many', jsonb_build_object('m', n), 'op ' || n)) FROM generate_series(1, 1000) n;
+SELECT bool_and(session_append('many', jsonb_build_object('m', n), 'op ' || n) = n) AS each_its_own_answer FROM generate_series(1000, 1, -1) n;
+SELECT message_count FROM session_fetch('many');
+
+-- Rolled back it was not said.
+BEGIN;
+SELECT session_append('rb', '{"m": 1}', 'op');
+ROLLBACK;
+SELECT session_append('rb', '{"m": "other"}', 'op');
+BEGIN;
+SAVEPOINT a;
+SELECT session_append('rb', '{"m": 2}', 'op 2'), session_append('rb', '{"m": 2}', 'op 2') AS again_within;
+ROLLBACK TO a;
+SELECT session_append('rb', '{"m": "other"}', 'op 2');
+COMMIT;
+SELECT pg_temp.line('rb');
+
+-- 1 to 200 bytes without control characters; NULL is none.
+SELECT session_append('len', '{"m": 1}', repeat('x', 200)) AS first, session_append('len', '{"m": 1}', repeat('x', 200)) AS again, session_append('len', '{"m": 1}', repeat('x', 199) || 'y') AS another, session_append('len', '{"m": 1}', NULL) AS without, session_append('len', '{"m": 1}', ' ') AS space;
+SELECT what, pg_temp.says(format('SELECT session_append(''len'', ''{"m": 1}'', %s)', what))
+FROM unnest(ARRAY[$$''$$, $$repeat('x', 201)$$, $$E'a\n'$$, $$E'\t'$$, $$E'\x7f'$$, $$repeat(U&'\00e4', 101)$$]) what;
+SELECT pg_temp.err($$SELECT session_append('absent', '{"m": 1}', '')$$) AS absent, session_exists('absent') AS began, message_count FROM session_fetch('len');
+
+DELETE FROM conversation_sessions;
+DELETE FROM session_namespaces;
