@@ -21,7 +21,7 @@ sub content
 	my %sum;
 
 	$schema //= 'public';
-	for my $table (qw(conversation_sessions session_namespaces session_events))
+	for my $table (qw(conversation_sessions conversation_history session_members session_namespaces session_events))
 	{
 		$sum{$table} = $at->safe_psql($dbname, <<"EOS");
 SELECT count(*) || ' rows, ' || md5(coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '')) FROM $schema.$table t
@@ -50,6 +50,8 @@ SELECT session_save('s' || i, jsonb_build_object('n', i, 'text', E'tab\\tnew\\nl
 SELECT session_save('s' || i, '{"again": true}') FROM generate_series(1, 300, 3) i;
 SELECT session_touch('s' || i, '3 days') FROM generate_series(1, 300, 10) i;
 SELECT session_delete('s' || i) FROM generate_series(1, 300, 25) i;
+SELECT session_append('s' || i, jsonb_build_array(jsonb_build_object('text', E'tab\\tnew\\nline \\\\ "quoted"'), '{}'::jsonb), 'op ' || i) FROM generate_series(2, 300, 5) i WHERE session_exists('s' || i);
+SELECT session_append('s2', '{"m": 3}'), session_pop('s2'), session_share('s2', 'bob', 'editor'), session_fork('s2', 'fork');
 SELECT session_regenerate('s2'), session_delete_all('u3');
 SELECT session_save('chat' || i, 'null', owner => 'v', namespace => 'chat', ttl => '36500 days') FROM generate_series(1, 20) i;
 SELECT session_save('large', jsonb_build_object('a', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 20000) i)));
@@ -59,6 +61,8 @@ EOS
 	wait_for_keeper($node, $dbname);
 	wait_for($node, "SELECT count(*) = 0 FROM $schema.conversation_sessions WHERE $schema.session_effective_expiry(namespace, session_id, expires_at) > expires_at + least(ttl / 8, '5 minutes')",
 		'what was touched is written', db => $dbname, quiet => 1);
+	# what has ended is not there to survive
+	wait_for($node, "SELECT count(*) = 0 FROM $schema.conversation_history_ended", 'what has ended is purged', db => $dbname, quiet => 1);
 	return content($node, $dbname, $schema);
 }
 
@@ -98,6 +102,8 @@ sub fresh
 
 my $origin = make_origin('origin');
 diag("$_: $origin->{$_}") for sort keys %$origin;
+like($origin->{conversation_history}, qr/^[1-9]\d+ rows/, 'there are messages');
+like($origin->{session_members}, qr/^1 rows/, '.. and a member');
 cmp_ok($origin->{session_events} =~ s/ rows.*//r, '>', 100, 'there are events');
 
 # ---- full, into a fresh database
@@ -115,6 +121,8 @@ is(sqlstate($node, q{SELECT session_save('s26', '{}')}, db => 'whole'), 'SST10',
 is($node->safe_psql('whole', q{SELECT session_save('new', '{}'); SELECT ttl = '2 days' FROM conversation_sessions WHERE session_id = 'new'}), "1\nt",
 	'the policy of default holds');
 is($node->safe_psql('whole', q{SELECT session_get('chat1', namespace => 'chat')}), 'null', 'a namespace of its own');
+is($node->safe_psql('whole', q{SELECT string_agg(seq::text, ' ') FROM session_history('fork'); SELECT session_append('fork', '{}')}), "1 2\n4", 'a history is read and goes on, under seqs that were never used');
+is($node->safe_psql('whole', q{SELECT session_append('s7', '[{"text": "tab\\tnew\\nline \\\\ \\"quoted\\""}, {}]', 'op 7')}), '2', 'what was said before the dump is not said again');
 
 # ---- full, into a database that has the extension
 
