@@ -12,7 +12,7 @@ use Test::More;
 my $publisher = new_store('publisher', init => { allows_streaming => 'logical' });
 my $subscriber = new_store('subscriber');
 
-my $tables = 'conversation_sessions, session_namespaces, session_events';
+my $tables = 'conversation_sessions, conversation_history, session_members, session_namespaces, session_events';
 
 sub content
 {
@@ -36,6 +36,8 @@ INSERT INTO session_namespaces (name, key_prefix, ttl, audit) VALUES ('chat', 'c
 SELECT session_save('s' || i, jsonb_build_object('n', i), owner => 'u' || i % 2, namespace => 'chat') FROM generate_series(1, 50) i;
 SELECT session_save('s' || i, '{"again": 1}', namespace => 'chat') FROM generate_series(1, 50, 2) i;
 SELECT session_delete('s50', namespace => 'chat');
+SELECT session_append('s' || i, '[{"m": 1}, {"m": 2}]', 'op', namespace => 'chat') FROM generate_series(2, 40, 2) i;
+SELECT session_share('s2', 'bob', namespace => 'chat');
 UPDATE conversation_sessions SET version = 77 WHERE session_id = 's7';
 CREATE PUBLICATION pub FOR TABLE $tables;
 EOS
@@ -61,12 +63,22 @@ SELECT session_delete('s4', namespace => 'chat');
 SELECT session_delete_all('u1', namespace => 'chat');
 SELECT session_regenerate('s6', namespace => 'chat');
 SELECT session_save('owned', '{}', owner => 'w', namespace => 'chat');
+SELECT session_append('s12', '{"m": 3}', namespace => 'chat'), session_pop('s14', namespace => 'chat'), session_trim('s16', 1, namespace => 'chat'), session_append('talk', '{"m": 1}', namespace => 'chat');
+SELECT session_fork('s18', 'fork', namespace => 'chat'), session_absorb('s20', 's22', namespace => 'chat'), session_delete('s24', namespace => 'chat');
+SELECT session_share('s2', 'carol', 'editor', 'chat'), session_unshare('s2', 'bob', 'chat'), session_share('s26', 'dave', namespace => 'chat'), session_regenerate('s26', 'chat');
 DELETE FROM conversation_sessions WHERE session_id = 's8';
 UPDATE conversation_sessions SET session_data = '{"direct": 1}' WHERE session_id = 's10';
 EOS
-same('inserts, saves, merges, touches, deletes, new ids and plain SQL');
+# what has ended is purged on either side, whoever comes first
+for ($publisher, $subscriber)
+{
+	wait_for($_, q{SELECT count(*) = 0 FROM conversation_history h WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id)}, 'hidden messages are purged on the ' . $_->name);
+	$publisher->wait_for_catchup('sub');
+}
+same('inserts, saves, merges, touches, deletes, new ids, messages, members and plain SQL');
 is($subscriber->safe_psql('postgres', q{SELECT session_get('new', namespace => 'chat'), (SELECT version FROM session_fetch('s10', namespace => 'chat'))}),
 	'{"n": 2}|2', 'and calls see them');
+is($subscriber->safe_psql('postgres', q{SELECT string_agg(message ->> 'm', ' ' ORDER BY seq) FROM session_history('s20', namespace => 'chat')}), '1 2 1 2', 'histories, too');
 is(sqlstate($subscriber, q{SELECT session_save('s4', '{}', namespace => 'chat')}), 'SST10', 'dead is dead there too');
 
 $publisher->safe_psql('postgres', q{UPDATE session_namespaces SET ttl = '5 hours' WHERE name = 'chat'; INSERT INTO session_namespaces (name, key_prefix, ttl) VALUES ('more', 'more:', '7 hours')});
