@@ -215,13 +215,18 @@ CREATE INDEX session_members_member ON @extschema@.session_members (member COLLA
 COMMENT ON TABLE @extschema@.session_members IS
 	'session_store: with whom conversations are shared, and in which role';
 
+-- The key is random, and one conversation may stand there twice: on a subscriber both the
+-- publisher's entry arrives and the trigger there makes another.
 CREATE TABLE @extschema@.conversation_history_ended (
 	namespace pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
 	history_id pg_catalog.uuid NOT NULL,
 	from_seq pg_catalog.int8 NOT NULL DEFAULT 0,
 	ended_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-	CONSTRAINT conversation_history_ended_pkey PRIMARY KEY (namespace, history_id)
+	entry_id pg_catalog.uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+	CONSTRAINT conversation_history_ended_pkey PRIMARY KEY (entry_id)
 );
+CREATE INDEX conversation_history_ended_history ON @extschema@.conversation_history_ended
+	(history_id);
 COMMENT ON TABLE @extschema@.conversation_history_ended IS
 	'session_store: conversations whose session is gone, for the purge';
 
@@ -243,9 +248,12 @@ COMMENT ON FUNCTION @extschema@.session_history_note() IS
 
 CREATE TRIGGER zz_history_change BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.conversation_history
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.session_history_note();
+CREATE TRIGGER zz_history_emptied AFTER TRUNCATE ON @extschema@.conversation_history
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.session_history_note();
 CREATE TRIGGER zz_history_truncate BEFORE TRUNCATE ON @extschema@.conversation_history
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.session_history_note();
 ALTER TABLE @extschema@.conversation_history ENABLE ALWAYS TRIGGER zz_history_change;
+ALTER TABLE @extschema@.conversation_history ENABLE ALWAYS TRIGGER zz_history_emptied;
 ALTER TABLE @extschema@.conversation_history ENABLE ALWAYS TRIGGER zz_history_truncate;
 
 --

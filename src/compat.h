@@ -33,6 +33,16 @@
 #include "varatt.h"
 #endif
 
+/* A lexer over a text, that unescapes. */
+#if PG_VERSION_NUM >= 170000
+#define SsJsonLexer(text) \
+	makeJsonLexContextCstringLen(NULL, text, strlen(text), GetDatabaseEncoding(), true)
+#else
+#define SsJsonLexer(text)                                                                       \
+	makeJsonLexContextCstringLen(unconstify(char *, text), strlen(text), GetDatabaseEncoding(), \
+								 true)
+#endif
+
 /* What hiredis counts elements with, where that is included. */
 #if defined(HIREDIS_MAJOR) && HIREDIS_MAJOR >= 1
 typedef size_t SsHiredisCount;

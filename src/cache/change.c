@@ -13,8 +13,8 @@
  * Changes are noted whatever the namespace's cache rule says (R13): a namespace may be
  * switched on while the transaction is under way.
  *
- * It is also noticed here that a session loses its history, by whatever statement
- * (rows/history_end.c).
+ * That a session loses its history is noticed on the same occasion, and rows/history_end.c's
+ * to mind.
  */
 #include "postgres.h"
 
@@ -100,7 +100,16 @@ note_session(const SsRowView *row, Effect effect)
 	fence = fence && may_be_cached(known, &policy);
 	note_part(&key, SS_PART_DOCUMENT, effect.document, fence ? SS_CHANGED_FENCED : 0);
 	note_part(&key, SS_PART_TAIL, effect.tail, fence ? SS_CHANGED_FENCED : 0);
-	if ((effect.tail & SS_CHANGED_DOCUMENT) && has(row, SS_ROW_HISTORY_ID))
+}
+
+/*
+ * Its messages need not ask again whose they are: the row is locked, and so stays where it is.  Not
+ * so one that is being inserted, and may yet turn out to be there already.
+ */
+static void
+remember_history(const SsRowView *row)
+{
+	if (has(row, SS_ROW_HISTORY_ID))
 		ss_notes_add_history(DatumGetUUIDP(row->values[SS_ROW_HISTORY_ID]));
 }
 
@@ -121,6 +130,7 @@ note_update(const SsRowView *old, const SsRowView *new)
 	bool expiry = ss_row_differs(old, new, SS_ROW_EXPIRES_AT) ||
 				  ss_row_differs(old, new, SS_ROW_CREATED_AT);
 	Effect effect = {expiry ? SS_CHANGED_EXPIRY : 0, 0, false};
+	bool tail;
 
 	if (ss_row_differs(old, new, SS_ROW_NAMESPACE) || ss_row_differs(old, new, SS_ROW_SESSION_ID))
 	{
@@ -128,7 +138,8 @@ note_update(const SsRowView *old, const SsRowView *new)
 		note_whole(new, false);
 		return;
 	}
-	if (has(old, SS_ROW_HISTORY_ID) || has(new, SS_ROW_HISTORY_ID))
+	tail = has(old, SS_ROW_HISTORY_ID) || has(new, SS_ROW_HISTORY_ID);
+	if (tail)
 		effect.tail = ss_row_differs(old, new, SS_ROW_HISTORY_ID) ||
 							  ss_row_differs(old, new, SS_ROW_LAST_SEQ) ||
 							  ss_row_differs(old, new, SS_ROW_MESSAGE_COUNT)
@@ -137,20 +148,17 @@ note_update(const SsRowView *old, const SsRowView *new)
 	if (ss_row_differs(old, new, SS_ROW_DEAD_UNTIL))
 	{
 		effect.document = SS_CHANGED_DOCUMENT;
-		effect.tail = effect.tail ? SS_CHANGED_DOCUMENT : 0;
+		effect.tail = tail ? SS_CHANGED_DOCUMENT : 0;
 		effect.end = has(new, SS_ROW_DEAD_UNTIL);
 	}
 	else if (ss_row_differs(old, new, SS_ROW_SESSION_DATA))
 		effect.document = SS_CHANGED_DOCUMENT;
 	note_session(new, effect);
-}
-
-/* Does a session lose its history?  Then that is over. */
-static void
-mind_history(const SsRowView *old, const SsRowView *new)
-{
-	if (has(old, SS_ROW_HISTORY_ID) && (new == NULL || ss_row_differs(old, new, SS_ROW_HISTORY_ID)))
-		ss_history_end(old->values[SS_ROW_NAMESPACE], old->values[SS_ROW_HISTORY_ID]);
+	if (effect.tail & SS_CHANGED_DOCUMENT)
+	{
+		remember_history(old);
+		remember_history(new);
+	}
 }
 
 static void
@@ -159,7 +167,8 @@ check_call(FunctionCallInfo fcinfo, const char *function, const char *table)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	SsHome home;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event))
+	if (!CALLED_AS_TRIGGER(fcinfo) || (!TRIGGER_FIRED_BEFORE(trigdata->tg_event) &&
+									   !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event)))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("%s() is a trigger before a change", function)));
 	ss_home_get(&home);
@@ -205,31 +214,33 @@ session_change_note(PG_FUNCTION_ARGS)
 		ss_row_open(&new, trigdata->tg_newtuple, RelationGetDescr(trigdata->tg_relation));
 		if (wanted)
 			note_update(&old, &new);
-		mind_history(&old, &new);
+		ss_history_mind(&old, &new);
 	}
 	else
 	{
 		if (wanted)
 			note_whole(&old, TRIGGER_FIRED_BY_DELETE(event));
 		if (TRIGGER_FIRED_BY_DELETE(event))
-			mind_history(&old, NULL);
+			ss_history_mind(&old, NULL);
 	}
 	return as_it_was(trigdata);
 }
 
 /* Note the tail of the session that has this conversation. */
 static void
-note_history(const pg_uuid_t *history)
+note_history(const pg_uuid_t *history, bool goes)
 {
-	bool fence = ss_fence == SS_FENCE_ALL && ss_notes_cached();
+	/* a message that goes is as good as a session that goes, to who takes it away by hand */
+	bool fence = (ss_fence == SS_FENCE_ALL || goes) && ss_notes_cached();
 	SsKey key;
 
 	if (ss_notes_have_history(history))
 		return;
-	/* nobody's, or of a session that we cannot see yet: another transaction restores it */
 	if (ss_notes_full() || !ss_history_session(history, &key))
 	{
-		ss_note_all(fence);
+		/* nobody's any more: what is left of it may go; or of a session that we cannot see yet */
+		if (ss_notes_full() || !goes || !ss_history_has_ended(history))
+			ss_note_all(fence);
 		return;
 	}
 	key.part = SS_PART_TAIL;
@@ -238,13 +249,13 @@ note_history(const pg_uuid_t *history)
 }
 
 static void
-note_message(HeapTuple tuple, TupleDesc desc)
+note_message(HeapTuple tuple, TupleDesc desc, bool goes)
 {
 	bool null;
 	Datum history = heap_getattr(tuple, SS_HISTORY_ROW_ID, desc, &null);
 
 	if (!null)
-		note_history(DatumGetUUIDP(history));
+		note_history(DatumGetUUIDP(history), goes);
 }
 
 /* The trigger on messages. */
@@ -255,6 +266,11 @@ session_history_note(PG_FUNCTION_ARGS)
 	TupleDesc desc;
 
 	check_call(fcinfo, "session_history_note", "conversation_history");
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event) && TRIGGER_FIRED_AFTER(trigdata->tg_event))
+	{
+		ss_history_forget_all();
+		return as_it_was(trigdata);
+	}
 	if (!ss_notes_wanted() || ss_history_purging)
 		return as_it_was(trigdata);
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
@@ -263,8 +279,8 @@ session_history_note(PG_FUNCTION_ARGS)
 		return as_it_was(trigdata);
 	}
 	desc = RelationGetDescr(trigdata->tg_relation);
-	note_message(trigdata->tg_trigtuple, desc);
+	note_message(trigdata->tg_trigtuple, desc, TRIGGER_FIRED_BY_DELETE(trigdata->tg_event));
 	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
-		note_message(trigdata->tg_newtuple, desc);
+		note_message(trigdata->tg_newtuple, desc, false);
 	return as_it_was(trigdata);
 }

@@ -385,9 +385,20 @@ xact_callback(XactEvent event, void *arg)
 	}
 }
 
+/* A savepoint is rolled back: its locks are gone, and so is what they were to keep in place. */
+static void
+subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	nhistories = 0;
+	ss_unfenced = false;
+}
+
 /* Once, from _PG_init. */
 void
 ss_notes_init_backend(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
 }

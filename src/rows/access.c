@@ -13,6 +13,8 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/jsonapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -28,6 +30,14 @@
 static SsPlan member_plan = {"SELECT role FROM {members} WHERE history_id {=} $1 AND member {=} $2",
 							 2,
 							 {UUIDOID, TEXTOID}};
+
+static bool
+ss_json_is_valid(const char *text)
+{
+	JsonLexContext *lex = SsJsonLexer(text);
+
+	return pg_parse_json(lex, &nullSemAction) == JSON_SUCCESS;
+}
 
 /* The "sub" of the claims, as text; NULL when there is none. */
 static char *
@@ -72,6 +82,15 @@ ss_caller_subject(void)
 	return memo_subject;
 }
 
+/* The same for those who only want to write it down: claims that are no JSON name nobody. */
+char *
+ss_caller_subject_if_told(void)
+{
+	const char *claims = GetConfigOption("request.jwt.claims", true, false);
+
+	return claims == NULL || !ss_json_is_valid(claims) ? NULL : ss_caller_subject();
+}
+
 /* Are owners kept apart, as far as this role is concerned? */
 bool
 ss_isolates(const SsPolicy *policy, Oid role)
@@ -100,18 +119,19 @@ static bool
 shared_as(Datum history, const char *subject, SsPlanMode mode, SsNeed *role)
 {
 	Datum values[2] = {history, CStringGetTextDatum(subject)};
-	SPITupleTable *outer = SPI_tuptable;
+	SsActing acting;
 	bool found;
 
+	ss_home_enter(&acting);
 	found = ss_plan_run(&member_plan, values, NULL, mode, 1) > 0 &&
 			ss_need_of_role(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), role);
-	SPI_tuptable = outer;
+	ss_home_leave(&acting);
 	return found;
 }
 
 /*
  * May this role, as the subject that it is, do with a session what needs this?  Of the row the
- * owner and the history_id are looked at.  Between ss_home_enter and ss_home_leave.
+ * owner and the history_id are looked at.
  */
 bool
 ss_may(const SsPolicy *policy, Oid role, const SsRow *row, SsNeed need, SsPlanMode mode)

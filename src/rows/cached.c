@@ -28,7 +28,7 @@
 
 static SsPlan read_plan = {
 	"SELECT k.n, CASE WHEN k.d THEN s.session_data END, s.expires_at, s.created_at, s.ttl,"
-	" s.dead_until, s.history_id"
+	" s.dead_until, s.history_id, s.last_seq"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
 	" WITH ORDINALITY AS k (ns, id, d, n)"
 	" JOIN {sessions} s ON s.namespace {=} k.ns AND s.session_id {=} k.id",
@@ -219,6 +219,7 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 		if (null)
 			row.dead_until = SS_NEVER;
 		history = SPI_getbinval(tuple, desc, 7, &no_history);
+		no_history = no_history || DatumGetInt64(SPI_getbinval(tuple, desc, 8, &null)) == 0;
 		target.key = *out->key;
 		target.policy.max_lifetime = out->policy->max_lifetime;
 		now = GetCurrentTimestamp();

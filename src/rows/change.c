@@ -203,7 +203,7 @@ ss_change_end(SsChange *change)
 		ss_pending_rebase(&target->key, change->base, row->ttl, row->expires_at);
 
 	if (!row->owner_null && (change->fresh || !same_owner(change)))
-		ss_owner_enforce_quota(target, row->owner);
+		ss_owner_enforce_quota(target, row->owner, change->keep);
 	if (change->fresh)
 	{
 		ss_count(SS_CREATED, 1);

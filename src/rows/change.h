@@ -23,6 +23,7 @@ typedef struct SsChange
 	TimestampTz now;   /* read under the row lock */
 	TimestampTz base;  /* expires_at before */
 	int tries;
+	Datum keep; /* an id that no quota shall evict, or 0 */
 	Datum old_owner;
 	bool old_owner_null;
 } SsChange;

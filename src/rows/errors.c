@@ -17,12 +17,14 @@ void
 ss_error_dead(const SsTarget *target)
 {
 	ss_count(SS_ERROR_DEAD, 1);
-	ereport(ERROR,
-			(errcode(ERRCODE_SS_DEAD_ID), errmsg("session has ended"),
-			 errdetail("Its id was deleted or regenerated, and stays dead for a while in "
-					   "namespace \"%s\".",
-					   target->policy.name),
-			 errhint("Log in anew under a new id, or use if_version => 0 to reuse this one.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_SS_DEAD_ID), errmsg("session has ended"),
+		 errdetail("Its id was deleted, regenerated or absorbed, and stays dead for a while in "
+				   "namespace \"%s\".",
+				   target->policy.name),
+		 errhint(
+			 "Begin anew under a new id; session_save() with if_version => 0 uses this one again.")));
 }
 
 void

@@ -81,7 +81,7 @@ static int nwritten = 0;
 static int room = 0;
 
 static void
-note_written(uint64 n)
+note_written(uint64 n, TimestampTz since)
 {
 	int level = GetCurrentTransactionNestLevel();
 
@@ -97,7 +97,7 @@ note_written(uint64 n)
 									  : repalloc(written, sizeof(Written) * more);
 			room = more;
 		}
-		written[nwritten++] = (Written){level, 0, GetCurrentTimestamp()};
+		written[nwritten++] = (Written){level, 0, since};
 	}
 	written[nwritten - 1].count += n;
 }
@@ -159,6 +159,9 @@ ss_events_init_backend(void)
 	RegisterSubXactCallback(subxact_callback, NULL);
 }
 
+/* The keeper's: from when on it told the last time. */
+static uint64 told_since = 0;
+
 /* What there is to tell of; false when there is nothing. */
 bool
 ss_events_pending(SsNotice *notice)
@@ -167,6 +170,9 @@ ss_events_pending(SsNotice *notice)
 
 	notice->count = pg_atomic_read_u64(&db->events_written);
 	notice->since = pg_atomic_read_u64(&db->events_since);
+	/* somebody counted after we had told of the time that he found: that still holds */
+	if (notice->since == 0)
+		notice->since = told_since;
 	return notice->count > 0;
 }
 
@@ -189,8 +195,19 @@ ss_events_notified(const SsNotice *notice)
 	SsDb *db = ss_shared_my_db();
 	uint64 since = notice->since;
 
+	told_since = since;
 	if (pg_atomic_sub_fetch_u64(&db->events_written, (int64) notice->count) == 0)
 		(void) pg_atomic_compare_exchange_u64(&db->events_since, &since, 0);
+}
+
+/* Write events: n of them, or as many as the statement says. */
+static void
+run(SsPlan *plan, Datum *values, const char *nulls, uint64 n)
+{
+	TimestampTz since = GetCurrentTimestamp();
+	uint64 rows = ss_plan_run(plan, values, nulls, SS_PLAN_WRITE, 0);
+
+	note_written(n == 0 ? rows : Min(n, rows), since);
 }
 
 static Datum
@@ -211,7 +228,7 @@ begin_member(StringInfo detail, const char *key)
 	appendStringInfoString(detail, ": ");
 }
 
-/* Members of the detail of an event; no value is null. */
+/* Members of the detail of an event; NULL is null. */
 void
 ss_detail_text(StringInfo detail, const char *key, const char *value)
 {
@@ -233,7 +250,7 @@ ss_detail_number(StringInfo detail, const char *key, int64 value)
 static Datum
 detail_of(const StringInfoData *detail)
 {
-	char *subject = ss_caller_subject();
+	char *subject = ss_caller_subject_if_told();
 	StringInfoData all;
 
 	if (detail == NULL && subject == NULL)
@@ -263,7 +280,7 @@ ss_event(const SsTarget *target, const SsRow *row, const char *event, const Stri
 	values[5] = detail_of(detail);
 	if (values[5] == (Datum) 0)
 		nulls[5] = 'n';
-	note_written(ss_plan_run(&one_plan, values, nulls, SS_PLAN_WRITE, 0));
+	run(&one_plan, values, nulls, 1);
 }
 
 /* The same event for an array of ids. */
@@ -283,7 +300,7 @@ ss_events_of(const SsTarget *target, Datum ids, Datum owner, bool owner_null, co
 	values[5] = detail_of(NULL);
 	if (values[5] == (Datum) 0)
 		nulls[5] = 'n';
-	note_written(ss_plan_run(&many_plan, values, nulls, SS_PLAN_WRITE, 0));
+	run(&many_plan, values, nulls, 0);
 }
 
 /* What a purge removed, as parallel arrays; the caller left out those not audited. */
@@ -292,8 +309,7 @@ ss_events_expired(Datum namespaces, Datum ids, Datum owners, int n, Oid role)
 {
 	Datum values[4] = {namespaces, ids, owners, actor_of(role)};
 
-	(void) ss_plan_run(&expired_plan, values, NULL, SS_PLAN_WRITE, 0);
-	note_written(n);
+	run(&expired_plan, values, NULL, n);
 }
 
 /* Remove a batch of events that are older than their namespace keeps them. */

@@ -3,7 +3,7 @@
  *		Two sessions at once: one that becomes two, two that become one.
  *
  * Both rows are locked in the order of their ids, whichever is which, so that no two such
- * calls wait for each other.  Then each goes the way of any change (change.c).
+ * calls wait for each other; and before them, shared, what those lock who end many sessions.  Then each goes the way of any change (change.c).
  *
  * A fork copies the messages once, in one statement and as they are stored; from
  * then on the two have nothing in common, and each can be popped, trimmed and purged by
@@ -22,12 +22,8 @@
 #include "rows/events.h"
 #include "rows/fork.h"
 #include "rows/history.h"
+#include "rows/owners.h"
 #include "shared.h"
-
-static SsPlan count_plan = {
-	"SELECT pg_catalog.count(*) FROM {history} WHERE history_id {=} $1 AND seq {<=} $2",
-	2,
-	{UUIDOID, INT8OID}};
 
 static SsPlan copy_plan = {"INSERT INTO {history} (history_id, seq, created_at, message)"
 						   " SELECT $1, seq, created_at, message FROM {history}"
@@ -44,27 +40,39 @@ static SsPlan move_plan = {
 	3,
 	{UUIDOID, INT8OID, UUIDOID}};
 
+/* Whoever ends sessions of this owner at once takes their rows in an order of his own. */
+static void
+keep_bulk_out(const SsTarget *target)
+{
+	SsRow row;
+
+	ss_owner_keep_bulk_out(target, ss_row_read(target, SS_PLAN_LATEST, &row) && !row.owner_null
+									   ? row.owner
+									   : (Datum) 0);
+}
+
+/*
+ * Who waited for a row that got another id finds none; but there is one by then, the tombstone,
+ * which must not be locked later, out of order.
+ */
+static void
+lock_what_is_there(const SsTarget *target)
+{
+	SsRow ignored;
+
+	if (!ss_row_lock(target, &ignored))
+		(void) ss_row_lock(target, &ignored);
+}
+
 static void
 lock_both(const SsTarget *a, const SsTarget *b)
 {
-	SsRow ignored;
 	int order = DatumGetInt32(DirectFunctionCall2Coll(bttextcmp, C_COLLATION_OID, a->id, b->id));
 
-	(void) ss_row_lock(order <= 0 ? a : b, &ignored);
-	(void) ss_row_lock(order <= 0 ? b : a, &ignored);
-}
-
-/* How many messages a history has, up to a seq. */
-static int64
-count_messages(const SsRow *row, int64 up_to)
-{
-	Datum values[2] = {row->history, Int64GetDatum(up_to)};
-	bool null;
-
-	if (row->history_null)
-		return 0;
-	ss_plan_run(&count_plan, values, NULL, SS_PLAN_WRITE, 0);
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+	keep_bulk_out(a);
+	keep_bulk_out(b);
+	lock_what_is_there(order <= 0 ? a : b);
+	lock_what_is_there(order <= 0 ? b : a);
 }
 
 static void
@@ -83,7 +91,7 @@ tell_of_fork(const SsTarget *source, const SsRow *row, const SsTarget *fork, int
 bool
 ss_session_fork(SsTarget *source, SsTarget *fork, int64 up_to)
 {
-	SsChange change = {0};
+	SsChange change = {.keep = source->id};
 	SsRow row;
 	Datum owner;
 	int64 messages;
@@ -93,7 +101,7 @@ ss_session_fork(SsTarget *source, SsTarget *fork, int64 up_to)
 		return false;
 	/* where owners are kept apart, the copy is the caller's, as what anybody makes is */
 	owner = row.owner_null || ss_isolates(&source->policy, source->role) ? (Datum) 0 : row.owner;
-	messages = count_messages(&row, up_to);
+	messages = ss_history_count(&row, up_to);
 	do
 	{
 		ss_change_begin(&change, fork, SS_ANY_VERSION, owner);
@@ -154,7 +162,7 @@ ss_session_absorb(SsTarget *target, SsTarget *source, int64 *moved)
 
 	was = row;
 	base = change.row.last_seq;
-	*moved = count_messages(&row, PG_INT64_MAX);
+	*moved = ss_history_count(&row, PG_INT64_MAX);
 	change.row.data = JsonbPGetDatum(
 		ss_document_merge(DatumGetJsonbP(change.row.data), DatumGetJsonbP(row.data)));
 	ss_document_check(&target->policy, change.row.data, "session document");

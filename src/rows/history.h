@@ -8,6 +8,7 @@
 #include "utils/uuid.h"
 
 #include "rows/change.h"
+#include "rows/row.h"
 
 /* What is appended at once. */
 typedef struct SsMessages
@@ -34,13 +35,15 @@ extern bool ss_history_pop(SsTarget *target, int64 n, Datum *popped);
 extern bool ss_history_trim(SsTarget *target, int64 keep, int64 *removed);
 extern void ss_history_name(SsRow *row);
 extern int64 ss_history_next(const SsRow *row, int64 n);
+extern int64 ss_history_count(const SsRow *row, int64 up_to);
 extern bool ss_history_session(const pg_uuid_t *history, SsKey *key);
 
 /* history_end.c: what becomes of messages and members when their session is gone */
-extern void ss_history_end(Datum ns, Datum history);
+extern void ss_history_mind(const SsRowView *old, const SsRowView *new);
 extern void ss_history_end_all(void);
+extern void ss_history_forget_all(void);
+extern bool ss_history_has_ended(const pg_uuid_t *history);
 extern bool ss_history_purge(Datum ns, int64 limit, int64 *removed);
-extern bool ss_history_left(void);
 
 /* While messages are removed whose session is gone: no copy of them is left. */
 extern bool ss_history_purging;

@@ -15,8 +15,10 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/uuid.h"
 
 #include "rows/history.h"
+#include "rows/row.h"
 #include "shared.h"
 
 /* Histories that are looked at at once. */
@@ -24,15 +26,13 @@
 
 bool ss_history_purging = false;
 
-static SsPlan end_plan = {
-	"INSERT INTO {ended} (namespace, history_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-	2,
-	{TEXTOID, UUIDOID}};
+static SsPlan end_plan = {"INSERT INTO {ended} (namespace, history_id) VALUES ($1, $2)",
+						  2,
+						  {TEXTOID, UUIDOID}};
 
 static SsPlan end_all_plan = {
 	"INSERT INTO {ended} (namespace, history_id)"
-	" SELECT namespace, history_id FROM {sessions} WHERE history_id IS NOT NULL"
-	" ON CONFLICT DO NOTHING",
+	" SELECT namespace, history_id FROM {sessions} WHERE history_id IS NOT NULL",
 	0,
 	{InvalidOid}};
 
@@ -41,43 +41,54 @@ static SsPlan end_all_plan = {
  * trigger that took a delete back, or by hand) keeps its messages.
  */
 static SsPlan queue_plan = {
-	"SELECT e.namespace, e.history_id, e.from_seq, EXISTS (SELECT FROM {sessions} s"
+	"SELECT e.entry_id, e.history_id, e.from_seq, EXISTS (SELECT FROM {sessions} s"
 	" WHERE s.history_id {=} e.history_id) FROM {ended} e"
-	" WHERE $1 IS NULL OR e.namespace {=} $1 ORDER BY e.namespace, e.history_id LIMIT $2"
-	" FOR UPDATE OF e SKIP LOCKED",
-	2,
-	{TEXTOID, INT8OID}};
+	" WHERE e.history_id {>=} $1 AND ($2 IS NULL OR e.namespace {=} $2)"
+	" ORDER BY e.history_id LIMIT $3 FOR UPDATE OF e SKIP LOCKED",
+	3,
+	{UUIDOID, TEXTOID, INT8OID}};
 
+/* What somebody has locked is passed over, as by any purge, and found again. */
 static SsPlan remove_plan = {
 	"WITH gone AS (DELETE FROM {history} WHERE ctid {=} ANY (ARRAY("
 	" SELECT h.ctid FROM {history} h WHERE h.history_id {=} $1 AND h.seq {>=} $2"
-	" ORDER BY h.seq LIMIT $3)) RETURNING seq)"
+	" ORDER BY h.seq LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING seq)"
 	" SELECT pg_catalog.count(*), pg_catalog.max(seq) FROM gone",
 	3,
 	{UUIDOID, INT8OID, INT8OID}};
+
+/* Where what is left begins. */
+static SsPlan rest_plan = {"SELECT seq FROM {history} WHERE history_id {=} $1 ORDER BY seq LIMIT 1",
+						   1,
+						   {UUIDOID}};
 
 static SsPlan leave_members_plan = {"DELETE FROM {members} WHERE history_id {=} ANY ($1)",
 									1,
 									{UUIDARRAYOID}};
 
-static SsPlan done_plan = {"DELETE FROM {ended} WHERE namespace {=} $1 AND history_id {=} $2",
-						   2,
-						   {TEXTOID, UUIDOID}};
+static SsPlan done_plan = {"DELETE FROM {ended} WHERE entry_id {=} $1", 1, {UUIDOID}};
 
-static SsPlan so_far_plan = {
-	"UPDATE {ended} SET from_seq = $3 WHERE namespace {=} $1 AND history_id {=} $2",
-	3,
-	{TEXTOID, UUIDOID, INT8OID}};
+static SsPlan so_far_plan = {"UPDATE {ended} SET from_seq = $2 WHERE entry_id {=} $1",
+							 2,
+							 {UUIDOID, INT8OID}};
 
-static SsPlan left_plan = {"SELECT 1 FROM {ended}", 0, {InvalidOid}};
+static SsPlan has_ended_plan = {"SELECT 1 FROM {ended} WHERE history_id {=} $1", 1, {UUIDOID}};
 
-/* A session ceases to have this history.  Called by the trigger, whoever fired it. */
+static SsPlan forget_all_plan = {"DELETE FROM {ended}", 0, {InvalidOid}};
+
+/*
+ * A session's row changes, or goes (new is NULL): does it lose its history?  Called by the
+ * trigger on sessions, whoever fired it.
+ */
 void
-ss_history_end(Datum ns, Datum history)
+ss_history_mind(const SsRowView *old, const SsRowView *new)
 {
-	Datum values[2] = {ns, history};
+	Datum values[2] = {old->values[SS_ROW_NAMESPACE], old->values[SS_ROW_HISTORY_ID]};
 	SsActing acting;
 
+	if (old->nulls[SS_ROW_HISTORY_ID] ||
+		(new != NULL && !ss_row_differs(old, new, SS_ROW_HISTORY_ID)))
+		return;
 	ss_home_enter(&acting);
 	ss_plan_run(&end_plan, values, NULL, SS_PLAN_WRITE, 0);
 	ss_home_leave(&acting);
@@ -90,14 +101,40 @@ ss_history_end_all(void)
 	SsActing acting;
 
 	ss_home_enter(&acting);
-	ss_plan_run(&end_all_plan, NULL, NULL, SS_PLAN_WRITE, 0);
+	/* what others have committed is truncated as well, also what our snapshot does not show */
+	ss_plan_run(&end_all_plan, NULL, NULL, SS_PLAN_LATEST, 0);
 	ss_home_leave(&acting);
+}
+
+/* There are no messages any more: they were truncated. */
+void
+ss_history_forget_all(void)
+{
+	SsActing acting;
+
+	ss_home_enter(&acting);
+	ss_plan_run(&forget_all_plan, NULL, NULL, SS_PLAN_LATEST, 0);
+	ss_home_leave(&acting);
+}
+
+/* Is it known to be nobody's any more? */
+bool
+ss_history_has_ended(const pg_uuid_t *history)
+{
+	Datum values[1] = {UUIDPGetDatum(history)};
+	SsActing acting;
+	bool ended;
+
+	ss_home_enter(&acting);
+	ended = ss_plan_run(&has_ended_plan, values, NULL, SS_PLAN_LATEST, 1) > 0;
+	ss_home_leave(&acting);
+	return ended;
 }
 
 /* One of the queue. */
 typedef struct Ended
 {
-	Datum ns;
+	Datum entry;
 	Datum history;
 	int64 from;
 	bool in_use;
@@ -109,112 +146,137 @@ ended_at(SPITupleTable *queue, uint64 i)
 	Ended ended;
 	bool null;
 
-	ended.ns = SPI_getbinval(queue->vals[i], queue->tupdesc, 1, &null);
+	ended.entry = SPI_getbinval(queue->vals[i], queue->tupdesc, 1, &null);
 	ended.history = SPI_getbinval(queue->vals[i], queue->tupdesc, 2, &null);
 	ended.from = DatumGetInt64(SPI_getbinval(queue->vals[i], queue->tupdesc, 3, &null));
 	ended.in_use = DatumGetBool(SPI_getbinval(queue->vals[i], queue->tupdesc, 4, &null));
 	return ended;
 }
 
-/* Remove messages of one history, up to a limit; its entry goes with the last. */
-static int64
-remove_some(const Ended *ended, int64 limit)
+/* How far a purge has come. */
+typedef struct Progress
 {
-	Datum values[3] = {ended->history, Int64GetDatum(ended->from), Int64GetDatum(limit)};
-	Datum entry[3] = {ended->ns, ended->history};
-	int64 removed = 0;
-	bool null;
+	int64 limit;
+	int64 done;     /* looked at: an entry is worth a message */
+	int64 finished; /* entries that went */
+	int64 removed;  /* messages */
+} Progress;
 
-	if (!ended->in_use)
-	{
-		ss_plan_run(&remove_plan, values, NULL, SS_PLAN_WRITE, 0);
-		removed = DatumGetInt64(
-			SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
-		entry[2] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null);
-		SPI_freetuptable(SPI_tuptable);
-	}
-	if (removed == limit)
-		ss_plan_run(&so_far_plan, entry, NULL, SS_PLAN_WRITE, 0);
-	else
-		ss_plan_run(&done_plan, entry, NULL, SS_PLAN_WRITE, 0);
-	return removed;
+static void
+finish(const Ended *ended, Progress *progress)
+{
+	Datum values[1] = {ended->entry};
+
+	ss_plan_run(&done_plan, values, NULL, SS_PLAN_WRITE, 0);
+	progress->finished++;
 }
 
-/* Work off a piece of the queue; returns how much was done: an entry is worth a message. */
-static int64
-remove_from(SPITupleTable *queue, uint64 n, int64 limit, int64 *removed)
+/* Remove messages of one history, up to the limit; its entry goes with the last. */
+static void
+remove_some(const Ended *ended, Progress *progress)
+{
+	int64 limit = progress->limit - progress->done;
+	Datum values[3] = {ended->history, Int64GetDatum(ended->from), Int64GetDatum(limit)};
+	Datum entry[2] = {ended->entry};
+	int64 removed;
+	bool null;
+
+	ss_plan_run(&remove_plan, values, NULL, SS_PLAN_WRITE, 0);
+	removed = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+	entry[1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null);
+	SPI_freetuptable(SPI_tuptable);
+	progress->removed += removed;
+	progress->done += removed + 1;
+	if (removed < limit)
+	{
+		/* the end was reached; somebody may have locked one on the way */
+		if (ss_plan_run(&rest_plan, values, NULL, SS_PLAN_LATEST, 1) == 0)
+		{
+			finish(ended, progress);
+			return;
+		}
+		entry[1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
+	}
+	if (DatumGetInt64(entry[1]) != ended->from)
+		ss_plan_run(&so_far_plan, entry, NULL, SS_PLAN_WRITE, 0);
+}
+
+/* Work off a piece of the queue. */
+static void
+remove_from(SPITupleTable *queue, uint64 n, Progress *progress)
 {
 	Datum *gone = palloc(sizeof(Datum) * n);
 	int ngone = 0;
-	int64 done = 0;
 	Datum values[1];
 
-	for (uint64 i = 0; i < n && done < limit; i++)
+	for (uint64 i = 0; i < n && progress->done < progress->limit; i++)
 	{
 		Ended ended = ended_at(queue, i);
-		int64 some = remove_some(&ended, limit - done);
 
-		*removed += some;
-		done += some + 1;
-		if (!ended.in_use)
-			gone[ngone++] = ended.history;
+		if (ended.in_use)
+		{
+			finish(&ended, progress);
+			progress->done++;
+			continue;
+		}
+		remove_some(&ended, progress);
+		gone[ngone++] = ended.history;
 	}
 	values[0] = PointerGetDatum(construct_array(gone, ngone, UUIDOID, 16, false, TYPALIGN_CHAR));
 	if (ngone > 0)
 		ss_plan_run(&leave_members_plan, values, NULL, SS_PLAN_WRITE, 0);
-	return done;
 }
 
 /* The same, while the trigger on messages knows that Redis holds none of them. */
-static int64
-remove_unnoted(SPITupleTable *queue, uint64 n, int64 limit, int64 *removed)
+static void
+remove_unnoted(SPITupleTable *queue, uint64 n, Progress *progress)
 {
-	volatile int64 done = 0;
-
 	ss_history_purging = true;
 	PG_TRY();
 	{
-		done = remove_from(queue, n, limit, removed);
+		remove_from(queue, n, progress);
 	}
 	PG_FINALLY();
 	{
 		ss_history_purging = false;
 	}
 	PG_END_TRY();
-	return done;
 }
 
 /*
- * Remove messages that no session has any more, until so much is done; false when nothing is
- * left to do.  ns is 0 for all namespaces.
+ * Remove messages that no session has any more, until so much is done.  False when nothing is
+ * left to do, or nothing that is not locked.  ns is 0 for all namespaces.
  */
 bool
 ss_history_purge(Datum ns, int64 limit, int64 *removed)
 {
-	Datum values[2] = {ns, Int64GetDatum(AT_ONCE)};
-	char nulls[2] = {ns == (Datum) 0 ? 'n' : ' ', ' '};
-	int64 done = 0;
+	Progress progress = {limit};
+	pg_uuid_t from = {{0}};
+	Datum values[3] = {UUIDPGetDatum(&from), ns};
+	char nulls[3] = {' ', ns == (Datum) 0 ? 'n' : ' ', ' '};
 	uint64 n;
+	uint64 asked;
 
-	*removed = 0;
-	while (done < limit)
+	do
 	{
 		SPITupleTable *queue;
+		Ended last;
 
+		asked = Min(AT_ONCE, limit - progress.done);
+		values[2] = Int64GetDatum(asked);
 		n = ss_plan_run(&queue_plan, values, nulls, SS_PLAN_WRITE, 0);
 		if (n == 0)
 			break;
 		queue = SPI_tuptable;
-		done += remove_unnoted(queue, n, limit - done, removed);
+		remove_unnoted(queue, n, &progress);
+		last = ended_at(queue, n - 1);
+		/* what could not be done yet is looked at the next time */
+		if (memcmp(&from, DatumGetUUIDP(last.history), UUID_LEN) == 0 && progress.finished == 0)
+			break;
+		from = *DatumGetUUIDP(last.history);
 		SPI_freetuptable(queue);
-	}
-	ss_count(SS_MESSAGES_PURGED, *removed);
-	return done >= limit;
-}
-
-/* Is anything queued? */
-bool
-ss_history_left(void)
-{
-	return ss_plan_run(&left_plan, NULL, NULL, SS_PLAN_READ, 1) > 0;
+	} while (n == asked && progress.done < limit);
+	ss_count(SS_MESSAGES_PURGED, progress.removed);
+	*removed = progress.removed;
+	return progress.done >= limit && (progress.removed > 0 || progress.finished > 0);
 }

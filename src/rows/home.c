@@ -36,7 +36,8 @@
 #include "rows/home.h"
 #include "rows/shape.h"
 
-bool ss_unfenced = false; /* an error leaves it to cache/change.c, at the end of the transaction */
+bool ss_unfenced =
+	false; /* an error leaves it to cache/notes.c, at the end of the (sub)transaction */
 
 static SsHome current;
 static bool current_valid = false;

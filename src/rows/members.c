@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
 
 #include "rows/events.h"
 #include "rows/history.h"
@@ -43,6 +44,17 @@ tell(const SsTarget *target, const SsRow *row, Datum member, const char *role)
 	ss_event(target, row, "shared", &detail);
 }
 
+/*
+ * Write the session's row anew.  A statement of plain SQL that waits for it asks its policies again
+ * then, which it would not for a row that was but locked.
+ */
+static void
+renew(const SsTarget *target, SsRow *row)
+{
+	row->updated_at = GetCurrentTimestamp();
+	ss_row_count(target, row);
+}
+
 /* Share a session in a role, or in another than before; false when there is no session. */
 bool
 ss_member_set(SsTarget *target, Datum member, const char *role)
@@ -52,11 +64,8 @@ ss_member_set(SsTarget *target, Datum member, const char *role)
 
 	if (!ss_session_lock(target, &row, SS_OWN))
 		return false;
-	if (row.history_null)
-	{
-		ss_history_name(&row);
-		ss_row_count(target, &row);
-	}
+	ss_history_name(&row);
+	renew(target, &row);
 	values[0] = row.history;
 	ss_plan_run(&set_plan, values, NULL, SS_PLAN_LATEST, 0);
 	tell(target, &row, member, role);
@@ -80,6 +89,7 @@ ss_member_remove(SsTarget *target, Datum member)
 	values[0] = row.history;
 	if (ss_plan_run(&remove_plan, values, NULL, SS_PLAN_LATEST, 0) == 0)
 		return false;
+	renew(target, &row);
 	tell(target, &row, member, NULL);
 	return true;
 }

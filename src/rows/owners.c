@@ -45,11 +45,11 @@ static SsPlan others_plan = {
 
 static SsPlan victims_plan = {
 	"SELECT session_id FROM {sessions} WHERE namespace {=} $1 AND owner_id {=} $2"
-	" AND session_id {<>} $3 AND " SS_SQL_YOUNG(
+	" AND session_id {<>} $3 AND session_id {<>} $6 AND " SS_SQL_YOUNG(
 		"$5") " AND " SS_SQL_ALIVE
 			  " ORDER BY created_at, session_id COLLATE pg_catalog.\"POSIX\" LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED",
-	5,
-	{TEXTOID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID}};
+	6,
+	{TEXTOID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID}};
 
 static SsPlan evict_plan = {BURY " AND session_id {=} ANY ($3)",
 							3,
@@ -90,7 +90,7 @@ lock_name(const SsTarget *target, Datum owner, uint16 space, LOCKMODE mode)
  * Statements that lock many rows do not all meet them in the same order: a session that
  * began anew meanwhile stands elsewhere in the index.  So two that could have rows in
  * common run one after the other.  Calls about one session hold one row lock and never
- * wait for these.
+ * wait for these; those about two take the locks first, shared.
  */
 static void
 lock_selection(const SsTarget *target, const SsSelection *which)
@@ -102,6 +102,15 @@ lock_selection(const SsTarget *target, const SsSelection *which)
 		lock_name(target, (Datum) 0, DELETE_LOCK_SPACE, ShareLock);
 		lock_name(target, which->owner, DELETE_LOCK_SPACE, ExclusiveLock);
 	}
+}
+
+/* For a call about two sessions: nobody who ends many at once has rows of this owner (0: of none). */
+void
+ss_owner_keep_bulk_out(const SsTarget *target, Datum owner)
+{
+	lock_name(target, (Datum) 0, DELETE_LOCK_SPACE, ShareLock);
+	if (owner != (Datum) 0)
+		lock_name(target, owner, DELETE_LOCK_SPACE, ShareLock);
 }
 
 /* SPI's result, one text column, as an array. */
@@ -121,13 +130,14 @@ result_to_array(uint64 n)
 
 /*
  * The session of the target has just been written for this owner: see to it that
- * the owner has no more than the namespace allows.
+ * the owner has no more than the namespace allows.  One more session (0: none) is not to be
+ * evicted for it.
  */
 void
-ss_owner_enforce_quota(SsTarget *target, Datum owner)
+ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 {
 	int64 limit = target->policy.max_per_owner;
-	Datum values[5];
+	Datum values[6];
 	int64 excess;
 	uint64 found;
 	uint64 evicted;
@@ -150,9 +160,10 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner)
 		ss_error_quota(target, false);
 
 	values[3] = Int64GetDatum(excess);
+	values[5] = keep != (Datum) 0 ? keep : target->id;
 	found = ss_plan_run(&victims_plan, values, NULL, SS_PLAN_LATEST, 0);
 	if ((int64) found < excess)
-		ss_error_quota(target, true);
+		ss_error_quota(target, keep == (Datum) 0);
 
 	ids = result_to_array(found);
 	values[1] = IntervalPGetDatum(ss_make_interval(target->policy.tombstone));

@@ -23,6 +23,7 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/datum.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -220,9 +221,35 @@ check_counters(const Tuple *old, Tuple *new)
 		replace(new, SS_ROW_LAST_SEQ, old->view.values[SS_ROW_LAST_SEQ]);
 }
 
+/* The policy that a version of a row is under, if owners are kept apart there for this role. */
+static bool
+is_isolated(const Tuple *t, Oid role, SsTarget *target)
+{
+	text *ns = DatumGetTextPP(t->view.values[SS_ROW_NAMESPACE]);
+
+	memset(target, 0, sizeof(*target));
+	return ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target->policy) &&
+		   ss_isolates(&target->policy, role);
+}
+
+/* Is a row its owner's, who is the caller?  shared: or of one with whom it was shared as such. */
+static void
+check_owner(const Tuple *t, const SsTarget *target, Oid role, bool shared)
+{
+	SsRow row = {0};
+
+	row.owner = t->view.values[SS_ROW_OWNER_ID];
+	row.owner_null = t->view.nulls[SS_ROW_OWNER_ID];
+	row.history = t->view.values[SS_ROW_HISTORY_ID];
+	row.history_null = !shared || t->view.nulls[SS_ROW_HISTORY_ID];
+	if (!ss_may(&target->policy, role, &row, SS_OWN, SS_PLAN_LATEST))
+		ss_error_not_owner(target);
+}
+
 /*
  * Policies say which rows a role may change, but not what in them: an editor could make a
- * session its own.  The functions act as the owner of the tables, and have checked already.
+ * session its own, and who knows the name of a conversation take it over.  The functions act as
+ * the owner of the tables, and have checked already.  old is NULL for an INSERT.
  */
 static void
 check_hands_off(const Tuple *old, const Tuple *new, const SsHome *home)
@@ -230,40 +257,24 @@ check_hands_off(const Tuple *old, const Tuple *new, const SsHome *home)
 	static const int owners_only[] = {SS_ROW_OWNER_ID, SS_ROW_NAMESPACE, SS_ROW_SESSION_ID,
 									  SS_ROW_HISTORY_ID, SS_ROW_DEAD_UNTIL};
 	Oid role = GetUserId();
-	SsTarget target = {0};
-	SsRow row = {0};
-	SsActing acting;
-	text *ns;
-	bool may;
+	SsTarget target;
 
-	if (role == home->owner || new->view.nulls[SS_ROW_NAMESPACE])
+	if (role == home->owner || has_bypassrls_privilege(role) || new->view.nulls[SS_ROW_NAMESPACE])
 		return;
-	ns = DatumGetTextPP((old != NULL ? old : new)->view.values[SS_ROW_NAMESPACE]);
-	if (!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target.policy) ||
-		!ss_isolates(&target.policy, role))
+	if (!new->view.nulls[SS_ROW_HISTORY_ID] &&
+		(old == NULL || differs(old, new, SS_ROW_HISTORY_ID)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to give a session a conversation"),
+				 errdetail("history_id is set by the functions alone, or by the owner of the "
+						   "table.")));
+	if ((old == NULL || differs(old, new, SS_ROW_NAMESPACE)) && is_isolated(new, role, &target))
+		check_owner(new, &target, role, false);
+	if (old == NULL || !is_isolated(old, role, &target))
 		return;
-	if (old == NULL)
-	{
-		/* whoever names a conversation gets its messages */
-		if (!new->view.nulls[SS_ROW_HISTORY_ID])
-			ss_error_not_owner(&target);
-		return;
-	}
-	row.owner = old->view.values[SS_ROW_OWNER_ID];
-	row.owner_null = old->view.nulls[SS_ROW_OWNER_ID];
-	row.history = old->view.values[SS_ROW_HISTORY_ID];
-	row.history_null = old->view.nulls[SS_ROW_HISTORY_ID];
 	for (int i = 0; i < (int) lengthof(owners_only); i++)
-	{
-		if (!differs(old, new, owners_only[i]))
-			continue;
-		ss_home_enter(&acting);
-		may = ss_may(&target.policy, role, &row, SS_OWN, SS_PLAN_LATEST) &&
-			  (owners_only[i] != SS_ROW_HISTORY_ID || new->view.nulls[SS_ROW_HISTORY_ID]);
-		ss_home_leave(&acting);
-		if (!may)
-			ss_error_not_owner(&target);
-	}
+		if (differs(old, new, owners_only[i]))
+			check_owner(old, &target, role, true);
 }
 
 Datum

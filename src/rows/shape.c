@@ -78,6 +78,7 @@ static const Column columns[] = {
 	{ENDED, 1, "namespace", TEXTOID, true},
 	{ENDED, 2, "history_id", UUIDOID, true},
 	{ENDED, 3, "from_seq", INT8OID, true},
+	{ENDED, 5, "entry_id", UUIDOID, true},
 	{MEMBERS, 1, "history_id", UUIDOID, true},
 	{MEMBERS, 2, "member", TEXTOID, true},
 	{MEMBERS, 3, "role", TEXTOID, true},
