@@ -130,4 +130,5 @@ SELECT session_absorb(target => 'r2', source => 'c1', namespace => 'absorb') AS 
 
 DROP TABLE said, before;
 DELETE FROM conversation_sessions;
+SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM conversation_history_ended)$$) AS nothing_left;
 DELETE FROM session_namespaces;

@@ -105,4 +105,5 @@ SELECT pg_temp.err($$SELECT session_fork('u', 'read only')$$) AS read_only;
 COMMIT;
 
 DELETE FROM conversation_sessions;
+SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM conversation_history_ended)$$) AS nothing_left;
 DELETE FROM session_namespaces;

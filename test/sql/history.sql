@@ -211,4 +211,5 @@ SELECT session_pop(session_id => 'named', n => 1, namespace => 'hist'), session_
 SELECT s.session_id, h.seq, h.message ->> 'm' AS m FROM session_list(id_like => '_') s, session_history(s.session_id, last => 1) h ORDER BY s.session_id COLLATE "C";
 
 DELETE FROM conversation_sessions;
+SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM conversation_history_ended)$$) AS nothing_left;
 DELETE FROM session_namespaces;

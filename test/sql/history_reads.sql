@@ -65,5 +65,5 @@ SELECT pg_temp.wait_until($$(SELECT bool_and(expires_at > clock_timestamp() + in
 	WHERE namespace = 'slide' AND session_id IN ('h', 'w', 'ro'))$$) AS written;
 
 DELETE FROM conversation_sessions;
+SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM conversation_history_ended)$$) AS nothing_left;
 DELETE FROM session_namespaces;
-SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM conversation_history)$$) AS purged;

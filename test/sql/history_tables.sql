@@ -183,4 +183,5 @@ SELECT pg_temp.line('a');
 DELETE FROM conversation_sessions;
 SELECT pg_temp.wait_until($$NOT EXISTS (SELECT FROM conversation_history)$$) AS purged_by_the_keeper;
 
+SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM conversation_history_ended)$$) AS nothing_left;
 DELETE FROM session_namespaces;

@@ -98,4 +98,5 @@ SELECT pg_temp.members('b'), session_unshare('b', 'bob') AS none_to_unshare, ses
 -- Nothing of them is left behind: the purge, or the keeper by itself, takes away those whose session is gone.
 DELETE FROM conversation_sessions;
 SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM session_members)$$) AS none_left;
+SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM conversation_history_ended)$$) AS nothing_left;
 DELETE FROM session_namespaces;

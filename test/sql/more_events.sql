@@ -102,6 +102,7 @@ SELECT pg_temp.wait_until($$NOT EXISTS (SELECT FROM session_events WHERE (namesp
 SELECT namespace, session_id, event FROM session_events ORDER BY namespace, session_id;
 
 DELETE FROM conversation_sessions;
+SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM conversation_history_ended)$$) AS nothing_left;
 DELETE FROM session_events;
 DELETE FROM session_namespaces;
 DROP OWNED BY regress_ss_actor;

@@ -88,4 +88,5 @@ FROM unnest(ARRAY[$$''$$, $$repeat('x', 201)$$, $$E'a\n'$$, $$E'\t'$$, $$E'\x7f'
 SELECT pg_temp.err($$SELECT session_append('absent', '{"m": 1}', '')$$) AS absent, session_exists('absent') AS began, message_count FROM session_fetch('len');
 
 DELETE FROM conversation_sessions;
+SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM conversation_history_ended)$$) AS nothing_left;
 DELETE FROM session_namespaces;

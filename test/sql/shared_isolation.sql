@@ -239,8 +239,10 @@ SELECT pg_temp.err($$SELECT session_append('s', '{}')$$) AS append, session_appe
 SELECT session_id, count(*) FROM conversation_messages GROUP BY session_id ORDER BY session_id;
 SELECT member, role FROM session_members ORDER BY member;
 \c - :me
+\i :helpers
 
 DELETE FROM conversation_sessions;
+SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM conversation_history_ended)$$) AS nothing_left;
 DELETE FROM session_namespaces;
 DROP OWNED BY regress_ss_shared, regress_ss_all, regress_ss_bot;
 DROP ROLE regress_ss_shared, regress_ss_all, regress_ss_bot;
