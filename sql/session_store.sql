@@ -248,12 +248,10 @@ COMMENT ON FUNCTION @extschema@.session_history_note() IS
 
 CREATE TRIGGER zz_history_change BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.conversation_history
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.session_history_note();
-CREATE TRIGGER zz_history_emptied AFTER TRUNCATE ON @extschema@.conversation_history
-	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.session_history_note();
-CREATE TRIGGER zz_history_truncate BEFORE TRUNCATE ON @extschema@.conversation_history
+-- After, and so also after the trigger on sessions, should both be truncated at once.
+CREATE TRIGGER zz_history_truncate AFTER TRUNCATE ON @extschema@.conversation_history
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.session_history_note();
 ALTER TABLE @extschema@.conversation_history ENABLE ALWAYS TRIGGER zz_history_change;
-ALTER TABLE @extschema@.conversation_history ENABLE ALWAYS TRIGGER zz_history_emptied;
 ALTER TABLE @extschema@.conversation_history ENABLE ALWAYS TRIGGER zz_history_truncate;
 
 --

@@ -101,7 +101,7 @@ session_get(PG_FUNCTION_ARGS)
 	if (found)
 	{
 		ss_session_slide(&target, &row, GetCurrentTimestamp());
-		ss_hot_read(&target.key, &target.policy, SS_PART_DOCUMENT);
+		ss_hot_read(&target.key, &target.policy);
 		result = ss_hand_out(&acting, row.data, false, -1);
 	}
 	ss_home_leave(&acting);
@@ -127,7 +127,7 @@ session_fetch(PG_FUNCTION_ARGS)
 		bool nulls[9] = {false};
 
 		ss_session_slide(&target, &row, GetCurrentTimestamp());
-		ss_hot_read(&target.key, &target.policy, SS_PART_DOCUMENT);
+		ss_hot_read(&target.key, &target.policy);
 		values[0] = target.ns;
 		values[1] = target.id;
 		values[2] = row.data;
@@ -193,7 +193,7 @@ session_touch(PG_FUNCTION_ARGS)
 	ss_home_enter(&acting);
 	found = ss_session_touch(&target, ttl, &expires_at);
 	if (found)
-		ss_hot_read(&target.key, &target.policy, SS_PART_DOCUMENT);
+		ss_hot_read(&target.key, &target.policy);
 	ss_home_leave(&acting);
 	if (!found)
 		PG_RETURN_NULL();

@@ -276,7 +276,7 @@ add_tables(SsReport *report)
 
 	add_sizes(report);
 	check_triggers(report, home.sessions, 3);
-	check_triggers(report, home.history, 3);
+	check_triggers(report, home.history, 2);
 	check_triggers(report, home.namespaces, 3);
 }
 

@@ -135,7 +135,7 @@ session_history(PG_FUNCTION_ARGS)
 	if (ss_session_read(&target, &row))
 	{
 		ss_session_slide(&target, &row, GetCurrentTimestamp());
-		ss_hot_read(&target.key, &target.policy, SS_PART_TAIL);
+		ss_hot_read(&target.key, &target.policy);
 		ss_history_read(&row, &window, put_message, fcinfo->resultinfo);
 	}
 	ss_home_leave(&acting);

@@ -170,7 +170,7 @@ check_call(FunctionCallInfo fcinfo, const char *function, const char *table)
 	if (!CALLED_AS_TRIGGER(fcinfo) || (!TRIGGER_FIRED_BEFORE(trigdata->tg_event) &&
 									   !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event)))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("%s() is a trigger before a change", function)));
+						errmsg("%s() is a trigger of session_store's own making", function)));
 	ss_home_get(&home);
 	if (RelationGetRelid(trigdata->tg_relation) !=
 		(strcmp(table, "conversation_sessions") == 0 ? home.sessions : home.history))
@@ -264,20 +264,19 @@ session_history_note(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	TupleDesc desc;
+	bool wanted;
 
 	check_call(fcinfo, "session_history_note", "conversation_history");
-	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event) && TRIGGER_FIRED_AFTER(trigdata->tg_event))
+	wanted = ss_notes_wanted();
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
 	{
+		if (wanted)
+			ss_note_all(ss_notes_cached());
 		ss_history_forget_all();
 		return as_it_was(trigdata);
 	}
-	if (!ss_notes_wanted() || ss_history_purging)
+	if (!wanted || ss_history_purging)
 		return as_it_was(trigdata);
-	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
-	{
-		ss_note_all(ss_notes_cached());
-		return as_it_was(trigdata);
-	}
 	desc = RelationGetDescr(trigdata->tg_relation);
 	note_message(trigdata->tg_trigtuple, desc, TRIGGER_FIRED_BY_DELETE(trigdata->tg_event));
 	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))

@@ -173,33 +173,42 @@ ask(uint32 hash)
 			   : -1;
 }
 
-/*
- * A living session was read by SQL.  Should it have a copy in Redis, it may have lost it
- * (or its reader would have found it there): have the pusher look, and prolong it.
- */
-void
-ss_hot_read(const SsKey *session, const SsPolicy *policy, uint8 part)
+/* Have the pusher look after one key of a session, now or when its copy may be lost. */
+static void
+want(SsDb *db, const SsKey *session, uint8 part)
 {
-	SsDb *db = ss_shared_my_db();
 	SsKey key;
 	uint32 hash;
-	int64 now;
 	int when;
 
-	if (db == NULL || policy->cache == SS_CACHE_OFF || !db->cache.control.attached)
-		return;
-	ss_hot_use(session, policy);
-	if (!ss_hot_is(session, policy) || (part == SS_PART_TAIL && policy->tail_prefix[0] == '\0'))
-		return;
 	ss_key_copy(&key, session);
 	key.part = part;
 	hash = ss_key_hash(&key);
 	if ((when = ask(hash)) < 0)
 		return;
-	now = ss_monotonic();
-	if (ss_ledger_want(ss_ledger, &db->cache.control, &key, hash, now + when * INT64CONST(1000)))
+	if (ss_ledger_want(ss_ledger, &db->cache.control, &key, hash,
+					   ss_monotonic() + when * INT64CONST(1000)))
 	{
 		ss_count(SS_WANTED, 1);
 		ss_wake_pusher(db, false);
 	}
+}
+
+/*
+ * A living session was read by SQL.  Should it have copies in Redis, it may have lost them
+ * (or its reader would have found them there): have the pusher look, and prolong them.
+ */
+void
+ss_hot_read(const SsKey *session, const SsPolicy *policy)
+{
+	SsDb *db = ss_shared_my_db();
+
+	if (db == NULL || policy->cache == SS_CACHE_OFF || !db->cache.control.attached)
+		return;
+	ss_hot_use(session, policy);
+	if (!ss_hot_is(session, policy))
+		return;
+	want(db, session, SS_PART_DOCUMENT);
+	if (policy->tail_prefix[0] != '\0')
+		want(db, session, SS_PART_TAIL);
 }

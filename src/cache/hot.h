@@ -12,6 +12,6 @@ extern Size ss_hot_shmem_size(void);
 extern void ss_hot_shmem_init(void);
 extern void ss_hot_use(const SsKey *key, const SsPolicy *policy);
 extern bool ss_hot_is(const SsKey *key, const SsPolicy *policy);
-extern void ss_hot_read(const SsKey *session, const SsPolicy *policy, uint8 part);
+extern void ss_hot_read(const SsKey *session, const SsPolicy *policy);
 
 #endif

@@ -32,13 +32,15 @@ static const struct
 {
 	const char *note;
 	const char *truncate;
-} our_triggers[] = {{"zz_session_change", "zz_session_truncate"},
-					{"zz_history_change", "zz_history_truncate"}};
+	int16 truncate_type;
+} our_triggers[] = {{"zz_session_change", "zz_session_truncate",
+					 TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_TRUNCATE},
+					{"zz_history_change", "zz_history_truncate",
+					 TRIGGER_TYPE_AFTER | TRIGGER_TYPE_TRUNCATE}};
 
 #define NOTE_TYPE                                                                         \
 	(TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | \
 	 TRIGGER_TYPE_DELETE)
-#define TRUNCATE_TYPE (TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_TRUNCATE)
 
 /* A number that any change of the table's triggers changes. */
 static uint64
@@ -145,7 +147,8 @@ is_watched(Oid relid, int which, SsTableMark *mark, char *trouble, size_t size)
 {
 	Relation rel = table_open(relid, NoLock);
 	bool fine = trigger_is_fine(rel, our_triggers[which].note, NOTE_TYPE, trouble, size) &&
-				trigger_is_fine(rel, our_triggers[which].truncate, TRUNCATE_TYPE, trouble, size) &&
+				trigger_is_fine(rel, our_triggers[which].truncate,
+								our_triggers[which].truncate_type, trouble, size) &&
 				nobody_comes_after(rel, our_triggers[which].note, trouble, size);
 
 	mark->of[which].relation = relid;

@@ -308,7 +308,9 @@ VACUUM;
 CHECKPOINT;
 EOS
 	my $all = $live + 2000;
-	my ($hit, $read) = buffers($cost, 'SELECT session_purge()', before => "BEGIN;\nSELECT session_count(owner => 'nobody') AS warm \\gset\n");
+	# what a backend reads of the catalogs the first time is not the purge's
+	$cost->safe_psql('postgres', "INSERT INTO session_namespaces (name) VALUES ('empty') ON CONFLICT DO NOTHING");
+	my ($hit, $read) = buffers($cost, 'SELECT session_purge()', before => "BEGIN;\nSELECT session_purge(namespace => 'empty') AS warm \\gset\n");
 	is($cost->safe_psql('postgres', 'SELECT count(*) FROM conversation_sessions'), $all, 'rolled back, to do it again');
 	cmp_ok($hit + $read, '<=', 440, "purging $dead without messages of $all: $hit buffers hit, $read read, as without conversations");
 	$cost->restart;
