@@ -43,6 +43,13 @@
 								 true)
 #endif
 
+/* An index scan can be instrumented from 18 on. */
+#if PG_VERSION_NUM >= 180000
+#define SsIndexBeginScan(rel, index, snapshot, n) index_beginscan(rel, index, snapshot, NULL, n, 0)
+#else
+#define SsIndexBeginScan(rel, index, snapshot, n) index_beginscan(rel, index, snapshot, n, 0)
+#endif
+
 /* What hiredis counts elements with, where that is included. */
 #if defined(HIREDIS_MAJOR) && HIREDIS_MAJOR >= 1
 typedef size_t SsHiredisCount;

@@ -90,24 +90,14 @@ Datum
 session_get(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	SsActing acting;
 	SsRow row;
-	Datum result = (Datum) 0;
-	bool found;
 
 	ss_arg_target(fcinfo, 0, 1, &target);
-	ss_home_enter(&acting);
-	found = ss_session_read(&target, &row);
-	if (found)
-	{
-		ss_session_slide(&target, &row, GetCurrentTimestamp());
-		ss_hot_read(&target.key, &target.policy);
-		result = ss_hand_out(&acting, row.data, false, -1);
-	}
-	ss_home_leave(&acting);
-	if (!found)
+	if (!ss_session_read(&target, true, &row))
 		PG_RETURN_NULL();
-	PG_RETURN_DATUM(result);
+	ss_session_slide(&target, &row, GetCurrentTimestamp());
+	ss_hot_read(&target.key, &target.policy);
+	PG_RETURN_DATUM(row.data);
 }
 
 Datum
@@ -115,13 +105,11 @@ session_fetch(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	SsTarget target;
-	SsActing acting;
 	SsRow row;
 
 	InitMaterializedSRF(fcinfo, 0);
 	ss_arg_target(fcinfo, 0, 1, &target);
-	ss_home_enter(&acting);
-	if (ss_session_read(&target, &row))
+	if (ss_session_read(&target, true, &row))
 	{
 		Datum values[9];
 		bool nulls[9] = {false};
@@ -140,23 +128,17 @@ session_fetch(PG_FUNCTION_ARGS)
 		values[8] = Int64GetDatum(row.message_count);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
-	ss_home_leave(&acting);
 	return (Datum) 0;
 }
 
-/* Look at a session without touching it; the row's datums are not to be used. */
+/* Look at a session without touching it. */
 static bool
 look_at_session(FunctionCallInfo fcinfo, SsRow *row)
 {
 	SsTarget target;
-	SsActing acting;
-	bool found;
 
 	ss_arg_target(fcinfo, 0, 1, &target);
-	ss_home_enter(&acting);
-	found = ss_session_read(&target, row);
-	ss_home_leave(&acting);
-	return found;
+	return ss_session_read(&target, false, row);
 }
 
 Datum

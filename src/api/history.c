@@ -131,13 +131,12 @@ session_history(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(2))
 		window.before = arg_at_least(fcinfo, 2, true, "before", 1);
 	ss_arg_target(fcinfo, 0, 3, &target);
+	if (!ss_session_read(&target, false, &row))
+		return (Datum) 0;
+	ss_session_slide(&target, &row, GetCurrentTimestamp());
+	ss_hot_read(&target.key, &target.policy);
 	ss_home_enter(&acting);
-	if (ss_session_read(&target, &row))
-	{
-		ss_session_slide(&target, &row, GetCurrentTimestamp());
-		ss_hot_read(&target.key, &target.policy);
-		ss_history_read(&row, &window, put_message, fcinfo->resultinfo);
-	}
+	ss_history_read(&row, &window, put_message, fcinfo->resultinfo);
 	ss_home_leave(&acting);
 	return (Datum) 0;
 }
@@ -302,24 +301,23 @@ session_members(PG_FUNCTION_ARGS)
 	SsTarget target;
 	SsActing acting;
 	SsRow row;
+	uint64 n;
 
 	InitMaterializedSRF(fcinfo, 0);
 	ss_arg_target(fcinfo, 0, 1, &target);
+	if (!ss_session_read(&target, false, &row))
+		return (Datum) 0;
 	ss_home_enter(&acting);
-	if (ss_session_read(&target, &row))
+	n = ss_members_read(&row);
+	for (uint64 i = 0; i < n; i++)
 	{
-		uint64 n = ss_members_read(&row);
+		Datum values[3];
+		bool nulls[3];
 
-		for (uint64 i = 0; i < n; i++)
-		{
-			Datum values[3];
-			bool nulls[3];
-
-			for (int column = 0; column < 3; column++)
-				values[column] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
-											   column + 1, &nulls[column]);
-			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-		}
+		for (int column = 0; column < 3; column++)
+			values[column] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column + 1,
+										   &nulls[column]);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	ss_home_leave(&acting);
 	return (Datum) 0;

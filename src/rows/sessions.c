@@ -191,10 +191,15 @@ ss_row_refresh(const SsTarget *target, SsRow *row)
 {
 	SsRow latest;
 
+	SsActing acting;
+	bool alive;
+
 	if (row->own || IsInParallelMode())
 		return false;
-	if (!fetch_row(&read_plan, target, SS_PLAN_READ_LATEST, &latest) || latest.state != SS_ALIVE ||
-		latest.created_at != row->created_at)
+	ss_home_enter(&acting);
+	alive = fetch_row(&read_plan, target, SS_PLAN_READ_LATEST, &latest) && latest.state == SS_ALIVE;
+	ss_home_leave(&acting);
+	if (!alive || latest.created_at != row->created_at)
 		return false;
 	row->state = SS_ALIVE;
 	row->expires_at = latest.expires_at;

@@ -10,19 +10,58 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
+#include "utils/uuid.h"
 #include "utils/timestamp.h"
 
 #include "rows/access.h"
 #include "rows/change.h"
+#include "rows/direct.h"
 #include "rows/expiry.h"
 #include "rows/touch_pending.h"
 #include "shared.h"
 
-/* Read a living session that the caller may see, in its snapshot. */
-bool
-ss_session_read(const SsTarget *target, SsRow *row)
+/* The row by a statement, when there is no direct way to it. */
+static bool
+read_by_statement(const SsTarget *target, bool document, SsRow *row)
 {
-	bool found = ss_row_read(target, SS_PLAN_READ, row) && row->state != SS_DEAD &&
+	SsActing acting;
+	bool found;
+
+	ss_home_enter(&acting);
+	found = ss_row_read(target, SS_PLAN_READ, row);
+	if (found)
+	{
+		row->data = document ? ss_hand_out(&acting, row->data, false, -1) : (Datum) 0;
+		if (!row->owner_null)
+			row->owner = ss_hand_out(&acting, row->owner, false, -1);
+		if (!row->history_null)
+			row->history = ss_hand_out(&acting, row->history, false, UUID_LEN);
+	}
+	ss_home_leave(&acting);
+	return found;
+}
+
+/* The row as the caller's snapshot shows it. */
+static bool
+read_row(const SsTarget *target, bool document, SsRow *row)
+{
+	bool found;
+
+	if (!ss_direct_read(target, document, row, &found))
+		return read_by_statement(target, document, row);
+	if (found)
+		ss_row_judge(row, target, GetCurrentTimestamp());
+	return found;
+}
+
+/*
+ * Read a living session that the caller may see, in its snapshot and its memory.  The
+ * document is fetched only if it is wanted.
+ */
+bool
+ss_session_read(const SsTarget *target, bool document, SsRow *row)
+{
+	bool found = read_row(target, document, row) && row->state != SS_DEAD &&
 				 (row->state == SS_ALIVE || ss_row_refresh(target, row)) &&
 				 ss_may(&target->policy, target->role, row, SS_VIEW, SS_PLAN_READ);
 
