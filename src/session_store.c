@@ -19,6 +19,7 @@
 
 #include "cache/notes.h"
 #include "rows/events.h"
+#include "rows/relaxed.h"
 #include "rows/touch_pending.h"
 #include "settings.h"
 #include "shared.h"
@@ -38,6 +39,7 @@ _PG_init(void)
 	ss_pending_init_backend();
 	ss_notes_init_backend();
 	ss_events_init_backend();
+	ss_relaxed_init_backend();
 	if (preloading)
 	{
 		ss_shared_install_hooks();

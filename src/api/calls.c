@@ -21,6 +21,7 @@
 #include "cache/hot.h"
 #include "rows/change.h"
 #include "rows/document.h"
+#include "rows/relaxed.h"
 #include "shared.h"
 
 PG_FUNCTION_INFO_V1(session_create);
@@ -50,6 +51,7 @@ save(SsTarget *target, Datum document, int64 ttl, Datum owner, int64 if_version)
 		if (ttl > 0)
 			change.row.ttl = ttl;
 	} while (!ss_change_end(&change));
+	ss_relaxed_end(&target->policy);
 	ss_count(SS_SAVED, 1);
 	ss_home_leave(&acting);
 	return change.row.version;
@@ -201,6 +203,7 @@ session_merge(PG_FUNCTION_ARGS)
 			ss_document_merge(DatumGetJsonbP(change.row.data), PG_GETARG_JSONB_P(1)));
 		ss_document_check(&target.policy, change.row.data, "session document");
 	} while (!ss_change_end(&change));
+	ss_relaxed_end(&target.policy);
 	ss_count(SS_SAVED, 1);
 	result = ss_hand_out(&acting, change.row.data, false, -1);
 	ss_home_leave(&acting);
@@ -273,6 +276,7 @@ session_incr(PG_FUNCTION_ARGS)
 	} while (!ss_change_end(&change));
 	if (document != NULL)
 	{
+		ss_relaxed_end(&target.policy);
 		ss_count(SS_SAVED, 1);
 		result = ss_hand_out(&acting, NumericGetDatum(sum), false, -1);
 	}

@@ -36,6 +36,7 @@
 #include "rows/events.h"
 #include "rows/expiry.h"
 #include "rows/owners.h"
+#include "rows/relaxed.h"
 #include "rows/touch_pending.h"
 #include "shared.h"
 
@@ -117,6 +118,7 @@ void
 ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owner)
 {
 	CHECK_FOR_INTERRUPTS();
+	ss_relaxed_begin(&target->policy);
 	if (++change->tries > MAX_TRIES)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("could not insert the session"),

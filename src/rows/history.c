@@ -25,6 +25,7 @@
 #include "compat.h"
 #include "rows/errors.h"
 #include "rows/history.h"
+#include "rows/relaxed.h"
 #include "shared.h"
 
 /* Messages that are held in memory at once. */
@@ -255,6 +256,7 @@ ss_history_append(SsTarget *target, const SsMessages *messages)
 		ss_history_name(&change.row);
 	} while (!ss_change_end(&change));
 	insert(&change, messages, hash);
+	ss_relaxed_end(&target->policy);
 	ss_count(SS_APPENDED, messages->count);
 	return change.row.last_seq;
 }

@@ -43,7 +43,7 @@ static SsHome current;
 static bool current_valid = false;
 static uint64 identity = 1;      /* changes when the tables become others */
 static uint64 invalidations = 1; /* counts what may have made a plan stale */
-static SsHomeHook hooks[4];
+static SsHomeHook hooks[8];
 static int nhooks = 0;
 
 static void

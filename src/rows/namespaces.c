@@ -138,6 +138,7 @@ from_row(SsPolicy *policy, HeapTuple tuple, TupleDesc desc)
 	policy->sliding = DatumGetBool(values[NS_SLIDING]);
 	policy->audit = DatumGetBool(values[NS_AUDIT]);
 	policy->audit_saves = DatumGetBool(values[NS_AUDIT_SAVES]);
+	policy->relaxed = strcmp(TextDatumGetCString(values[NS_DURABILITY]), "relaxed") == 0;
 	policy->owner_isolation = DatumGetBool(values[NS_OWNER_ISOLATION]);
 	policy->cache = caching(TextDatumGetCString(values[NS_CACHE]));
 	policy->cache_ttl = duration(values[NS_CACHE_TTL]);

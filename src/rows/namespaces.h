@@ -36,6 +36,7 @@ typedef struct SsPolicy
 	bool sliding;
 	bool audit;
 	bool audit_saves;
+	bool relaxed; /* saves need not wait for the disk */
 	bool owner_isolation;
 	int64 read_at; /* by the monotonic clock: older changes of it are known */
 	SsCaching cache;

@@ -1,0 +1,143 @@
+/*
+ * relaxed.c
+ *		Saves that do not wait for the disk.
+ *
+ * A namespace with durability `relaxed` lets a transaction that did nothing but save there
+ * commit as with synchronous_commit off: what a crash of the server takes is the last moments,
+ * whole transactions, never a part of one.  A transaction that did anything else waits as ever,
+ * for somebody else's data is none of our business.
+ *
+ * Whether it did is told by the write-ahead log: it had no transaction id before its first
+ * relaxed save, and every record that it has written since was written within a relaxed save.
+ * A record that changes nothing (of a page that was pruned while it was read) counts as something
+ * else, and costs the wait.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+#include "utils/reltrigger.h"
+
+#include "rows/home.h"
+#include "rows/relaxed.h"
+
+typedef enum State
+{
+	UNKNOWN, /* no relaxed save yet */
+	RELAXED,
+	STRICT
+} State;
+
+static State state = UNKNOWN;
+static XLogRecPtr last; /* our last record, at the end of the last relaxed save */
+static bool triggers_known = false;
+static bool foreign_triggers;
+
+static void
+forget_triggers(Oid relid)
+{
+	triggers_known = false;
+}
+
+/* Has a table triggers that we did not make?  Those of foreign keys do nothing on a save. */
+static bool
+has_foreign_triggers(Oid relid)
+{
+	static const char *const ours[] = {"session_row_guard", "zz_session_change",
+									   "zz_session_truncate", "zz_history_change",
+									   "zz_history_truncate"};
+	Relation rel = table_open(relid, AccessShareLock);
+	bool found = false;
+
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers && !found; i++)
+	{
+		const Trigger *trigger = &rel->trigdesc->triggers[i];
+
+		found = !trigger->tgisinternal;
+		for (int k = 0; k < (int) lengthof(ours) && found; k++)
+			found = strcmp(trigger->tgname, ours[k]) != 0;
+	}
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+static void
+look_at_triggers(void)
+{
+	static bool registered = false;
+	SsHome home;
+
+	if (!registered)
+	{
+		ss_home_on_invalidation(forget_triggers);
+		registered = true;
+	}
+	ss_home_get(&home);
+	triggers_known = true; /* what comes meanwhile makes it unknown again */
+	foreign_triggers = has_foreign_triggers(home.sessions) || has_foreign_triggers(home.history);
+}
+
+static bool
+wrote_something_else(void)
+{
+	return ProcLastRecPtr != last;
+}
+
+/*
+ * Before a change of a session takes its first lock.  A trigger of the owner's on our tables may
+ * change what it likes within a save: then all of them wait.
+ */
+void
+ss_relaxed_begin(const SsPolicy *policy)
+{
+	if (!policy->relaxed)
+		return;
+	if (!triggers_known)
+		look_at_triggers();
+	if (foreign_triggers)
+		state = STRICT;
+	if (state == UNKNOWN)
+		state = TransactionIdIsValid(GetTopTransactionIdIfAny()) ? STRICT : RELAXED;
+	else if (state == RELAXED && wrote_something_else())
+		state = STRICT;
+}
+
+/* After its last write. */
+void
+ss_relaxed_end(const SsPolicy *policy)
+{
+	if (policy->relaxed)
+		last = ProcLastRecPtr;
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			/* by the setting, until the transaction's end: standbys are waited for by it as well */
+			if (state == RELAXED && !wrote_something_else() &&
+				synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
+				(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+										 GUC_ACTION_LOCAL, true, 0, false);
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			state = UNKNOWN;
+			break;
+		default:
+			break;
+	}
+}
+
+/* Once, from _PG_init. */
+void
+ss_relaxed_init_backend(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+}

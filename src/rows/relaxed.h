@@ -1,0 +1,14 @@
+/*
+ * relaxed.h
+ *		Saves that do not wait for the disk.
+ */
+#ifndef SS_RELAXED_H
+#define SS_RELAXED_H
+
+#include "rows/namespaces.h"
+
+extern void ss_relaxed_init_backend(void);
+extern void ss_relaxed_begin(const SsPolicy *policy);
+extern void ss_relaxed_end(const SsPolicy *policy);
+
+#endif

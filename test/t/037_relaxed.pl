@@ -1,0 +1,135 @@
+# Durability relaxed: what does not wait for the disk, and above all what does, and that a crash
+# takes whole transactions and leaves nothing that is inconsistent, in the table or in Redis.
+#
+# A commit that waited has its record on the disk when it returns.  One that did not has not, for
+# here the background flushes next to never.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SessionRedis;
+use SessionStore;
+use Test::More;
+
+my $redis = new_redis();
+my $node = new_store('relaxed', conf => redis_conf($redis) . <<'EOS');
+fsync = on
+wal_writer_delay = 10s
+wal_writer_flush_after = 1GB
+autovacuum = off
+checkpoint_timeout = 1h
+max_prepared_transactions = 5
+session_store.purge_interval = 0
+EOS
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+sql(<<'EOS');
+CREATE TABLE other (n int);
+CREATE SEQUENCE numbers;
+INSERT INTO session_namespaces (name, durability, cache, audit) VALUES
+	('fast', 'relaxed', 'all', false), ('told', 'relaxed', 'off', true), ('safe', 'strict', 'all', false);
+EOS
+wait_for_cache($node, $redis);
+
+# Did the last statement of a session come back before its commit was on the disk?
+sub is_relaxed
+{
+	my ($statements) = @_;
+
+	# what was before is on the disk; has anything been flushed since?
+	my $answer = sql("\\o /dev/null\nCHECKPOINT;\nSELECT pg_current_wal_insert_lsn() AS start \\gset\n$statements;\n\\o\nSELECT pg_current_wal_flush_lsn() <= :'start'");
+	return $answer eq 't' ? 'relaxed' : 'strict';
+}
+
+sub check
+{
+	my ($expected, $what, $statements) = @_;
+
+	is(is_relaxed($statements), $expected, "$what: $expected");
+	return;
+}
+
+my $save = q{SELECT session_save('s', '{"n": 1}', namespace => 'fast')};
+
+check('strict', 'a save elsewhere', q{SELECT session_save('s', '{}', namespace => 'safe')});
+check('relaxed', 'a save that begins a session', $save);
+check('relaxed', 'a save over one', $save);
+check('relaxed', 'create', q{SELECT session_create(namespace => 'fast')});
+check('relaxed', 'merge', q{SELECT session_merge('s', '{"m": 1}', namespace => 'fast')});
+check('relaxed', 'incr', q{SELECT session_incr('s', '{n}', namespace => 'fast')});
+check('relaxed', 'append', q{SELECT session_append('s', '{"m": 1}', namespace => 'fast')});
+check('relaxed', 'append an array', q{SELECT session_append('s', '[{"m": 2}, {"m": 3}]', namespace => 'fast')});
+check('relaxed', 'with an event', q{SELECT session_save('s', '{}', namespace => 'told')});
+check('relaxed', 'several in a transaction', "BEGIN; $save; SELECT session_append('t', '{}', namespace => 'fast'); $save; COMMIT");
+check('relaxed', 'within a savepoint', "BEGIN; SAVEPOINT a; $save; RELEASE a; COMMIT");
+check('relaxed', 'one after a read', "BEGIN; SELECT session_get('s', 'fast'), count(*) FROM other; $save; COMMIT");
+
+# ---- what waits as ever
+
+my $there = q{INSERT INTO other VALUES (1)};
+check('strict', 'delete', q{SELECT session_delete('t', 'fast')});
+check('strict', 'a save and a delete', "BEGIN; $save; SELECT session_save('t', '{}', if_version => 0, namespace => 'fast'); SELECT session_delete('t', 'fast'); COMMIT");
+sql(q{SELECT session_save('u', '{}', namespace => 'fast')});
+check('strict', 'regenerate', q{SELECT session_regenerate('u', 'fast')});
+check('strict', 'something else before', "BEGIN; $there; $save; COMMIT");
+check('strict', 'something else after', "BEGIN; $save; $there; COMMIT");
+check('strict', 'something else in between', "BEGIN; $save; $there; $save; COMMIT");
+check('strict', 'something else in the statement', "WITH o AS (INSERT INTO other VALUES (1) RETURNING 1) SELECT session_save('s', '{}', namespace => 'fast') FROM o");
+check('strict', 'something else that was rolled back', "BEGIN; $save; SAVEPOINT a; $there; ROLLBACK TO a; COMMIT");
+check('strict', 'a sequence', "BEGIN; $save; SELECT nextval('numbers'); COMMIT");
+check('strict', 'a strict namespace as well', "BEGIN; $save; SELECT session_save('s', '{}', namespace => 'safe'); COMMIT");
+check('strict', 'a strict namespace before', "BEGIN; SELECT session_save('s', '{}', namespace => 'safe'); $save; COMMIT");
+check('strict', 'a row lock before', "BEGIN; SELECT * FROM conversation_sessions LIMIT 1 FOR UPDATE; $save; COMMIT");
+check('strict', 'plain SQL', q{UPDATE conversation_sessions SET session_data = '{}' WHERE namespace = 'fast'});
+check('strict', 'DDL', "BEGIN; $save; CREATE TABLE more (n int); COMMIT");
+check('strict', 'a deferred trigger of somebody', <<"EOS");
+CREATE FUNCTION too() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO more VALUES (1); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER too AFTER INSERT ON other DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION too();
+BEGIN; $there; $save; COMMIT
+EOS
+check('strict', 'while a trigger of the owner hangs on our table', <<"EOS");
+CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO more VALUES (1); RETURN NULL; END';
+CREATE TRIGGER mine AFTER UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION mine();
+$save
+EOS
+sql('DROP TRIGGER mine ON conversation_sessions');
+check('relaxed', 'and again without it', $save);
+is(sql("SET synchronous_commit = on; BEGIN; $save; SHOW synchronous_commit; COMMIT; SHOW synchronous_commit") =~ s/^\d+\n//r,
+	"on\non", 'the setting is what it was');
+check('strict', 'after a failed one', "BEGIN; $save; ROLLBACK; $there");
+sql("UPDATE session_namespaces SET durability = 'strict' WHERE name = 'fast'");
+check('strict', 'switched back', $save);
+sql("UPDATE session_namespaces SET durability = 'relaxed' WHERE name = 'fast'");
+check('relaxed', 'and on again', $save);
+
+# ---- a crash: what was strict is there; of the rest whole transactions, the first ones; Redis says the same
+
+sql('CHECKPOINT');
+sql(q{SELECT session_save('kept', '{"n": 1}', namespace => 'safe')});
+for my $n (1 .. 200)
+{
+	sql("BEGIN; SELECT session_save('a', '{\"n\": $n}', namespace => 'fast'); SELECT session_append('b', '{\"n\": $n}', namespace => 'fast'); COMMIT")
+	  if $n % 20 == 0 || $n < 5;
+	sql(qq{SELECT session_save('kept', '{"n": $n}', namespace => 'safe')}) if $n == 100;
+}
+my $before = sql(q{SELECT session_get('a', 'fast') ->> 'n'});
+crash($node);
+my ($a, $b, $kept) = split /\|/, sql(q{SELECT session_get('a', 'fast') ->> 'n', (SELECT max((message ->> 'n')::int) FROM session_history('b', namespace => 'fast')), session_get('kept', 'safe') ->> 'n'});
+is($kept, 100, 'after a crash: what was strict is there');
+is($a, $b, ".. of the relaxed whole transactions ($a of $before)");
+cmp_ok($a, '>=', 100, '.. all of those before a strict commit');
+cmp_ok($a, '<=', $before, '.. and nothing that never was');
+wait_for_cache($node, $redis);
+is(sql('SELECT session_cache_sync()'), 't', '.. the cache is back');
+my $copy = $redis->get('fast:a');
+ok(!defined $copy || $copy eq qq({"n": $a}), '.. and says nothing else than the table');
+
+leave_no_key($node, $redis);
+leave_nothing($node);
+done_testing();
