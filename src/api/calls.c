@@ -274,9 +274,9 @@ session_incr(PG_FUNCTION_ARGS)
 		change.row.data = JsonbPGetDatum(document);
 		ss_document_check(&target.policy, change.row.data, "session document");
 	} while (!ss_change_end(&change));
+	ss_relaxed_end(&target.policy);
 	if (document != NULL)
 	{
-		ss_relaxed_end(&target.policy);
 		ss_count(SS_SAVED, 1);
 		result = ss_hand_out(&acting, NumericGetDatum(sum), false, -1);
 	}

@@ -195,7 +195,10 @@ ss_change_end(SsChange *change)
 	if (!change->have_row)
 	{
 		if (!ss_row_insert(target, row))
+		{
+			ss_relaxed_end(&target->policy);
 			return false;
+		}
 	}
 	else if (change->history_only && !change->fresh)
 		ss_row_count(target, row);

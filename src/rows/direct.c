@@ -38,12 +38,13 @@
 
 static Oid table = InvalidOid; /* of which all this is known */
 static Oid pkey = InvalidOid;  /* InvalidOid: go the long way */
-static bool known = false;
+static uint64 changes = 1;     /* counts what may have made it another */
+static uint64 looked = 0;      /* after so many changes we have looked */
 
 static void
 forget(Oid relid)
 {
-	known = false;
+	changes++;
 }
 
 static bool
@@ -51,8 +52,10 @@ is_our_key(Relation index)
 {
 	Form_pg_index form = index->rd_index;
 
-	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid || form->indnkeyatts != 2 ||
-		form->indkey.values[0] != SS_ROW_NAMESPACE || form->indkey.values[1] != SS_ROW_SESSION_ID)
+	/* one that is too young for some snapshots is for the planner to judge */
+	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid || form->indcheckxmin ||
+		form->indnkeyatts != 2 || form->indkey.values[0] != SS_ROW_NAMESPACE ||
+		form->indkey.values[1] != SS_ROW_SESSION_ID)
 		return false;
 	for (int i = 0; i < 2; i++)
 		if (index->rd_indcollation[i] != C_COLLATION_OID ||
@@ -66,6 +69,7 @@ static void
 look(Oid sessions)
 {
 	static bool registered = false;
+	uint64 now;
 	Relation rel;
 	Oid index = InvalidOid;
 
@@ -74,7 +78,7 @@ look(Oid sessions)
 		ss_home_on_invalidation(forget);
 		registered = true;
 	}
-	known = true; /* what comes meanwhile makes it unknown again */
+	now = changes;
 	pkey = InvalidOid;
 	table = sessions;
 	rel = table_open(sessions, AccessShareLock);
@@ -92,6 +96,7 @@ look(Oid sessions)
 		index_close(key, AccessShareLock);
 	}
 	table_close(rel, AccessShareLock);
+	looked = now;
 }
 
 static int64
@@ -147,13 +152,13 @@ ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found)
 	if (!ss_direct_reads)
 		return false;
 	ss_home_get(&home);
-	if (!known || table != home.sessions)
+	if (looked != changes || table != home.sessions)
 		look(home.sessions);
 	if (!OidIsValid(pkey) || !ActiveSnapshotSet())
 		return false;
 	rel = table_open(table, AccessShareLock);
 	/* with the lock held it stays as it is: is it as we know it? */
-	if (!known)
+	if (looked != changes)
 	{
 		table_close(rel, AccessShareLock);
 		return false;

@@ -250,7 +250,10 @@ ss_history_append(SsTarget *target, const SsMessages *messages)
 	{
 		ss_change_begin(&change, target, SS_ANY_VERSION, (Datum) 0);
 		if (hash != (Datum) 0 && was_done(&change.row, messages->operation_id, hash, &last))
+		{
+			ss_relaxed_end(&target->policy);
 			return last;
+		}
 		change.row.last_seq = ss_history_next(&change.row, messages->count);
 		change.row.message_count += messages->count;
 		ss_history_name(&change.row);

@@ -50,7 +50,8 @@ static void
 relcache_callback(Datum arg, Oid relid)
 {
 	if (relid != InvalidOid && relid != current.sessions && relid != current.namespaces &&
-		relid != current.history && relid != current.members)
+		relid != current.history && relid != current.members && relid != current.events &&
+		relid != current.ended)
 		return;
 	current_valid = false;
 	invalidations++;
@@ -143,7 +144,8 @@ ss_home_find(SsHome *home)
 	found.namespaces = ss_shape_check(found.schema, "session_namespaces");
 	found.history = ss_shape_check(found.schema, "conversation_history");
 	found.members = ss_shape_check(found.schema, "session_members");
-	(void) ss_shape_check(found.schema, "conversation_history_ended");
+	found.ended = ss_shape_check(found.schema, "conversation_history_ended");
+	found.events = get_relname_relid("session_events", found.schema);
 	found.namespaces_pkey = get_relname_relid("session_namespaces_pkey", found.schema);
 	found.owner = relation_owner(found.sessions);
 	name = get_namespace_name(found.schema);

@@ -15,6 +15,8 @@ typedef struct SsHome
 	Oid namespaces;      /* session_namespaces */
 	Oid history;         /* conversation_history */
 	Oid members;         /* session_members */
+	Oid events;          /* session_events */
+	Oid ended;           /* conversation_history_ended */
 	Oid namespaces_pkey; /* its index on name */
 	Oid owner;           /* of conversation_sessions: whom the functions act as */
 	char *schema_name;   /* quoted, ready for SQL */

