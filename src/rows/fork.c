@@ -2,8 +2,8 @@
  * fork.c
  *		Two sessions at once: one that becomes two, two that become one.
  *
- * Both rows are locked in the order of their ids, whichever is which, so that no two such
- * calls wait for each other; and before them, shared, what those lock who end many sessions.  Then each goes the way of any change (change.c).
+ * Such calls take turns (turns.c), so that no two wait for each other, nor for one that ends many
+ * sessions; and each row goes the way of any change (change.c).
  *
  * A fork copies the messages once, in one statement and as they are stored; from
  * then on the two have nothing in common, and each can be popped, trimmed and purged by
@@ -12,7 +12,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -22,7 +21,7 @@
 #include "rows/events.h"
 #include "rows/fork.h"
 #include "rows/history.h"
-#include "rows/owners.h"
+#include "rows/turns.h"
 #include "shared.h"
 
 static SsPlan copy_plan = {"INSERT INTO {history} (history_id, seq, created_at, message)"
@@ -40,41 +39,6 @@ static SsPlan move_plan = {
 	3,
 	{UUIDOID, INT8OID, UUIDOID}};
 
-/* Whoever ends sessions of this owner at once takes their rows in an order of his own. */
-static void
-keep_bulk_out(const SsTarget *target)
-{
-	SsRow row;
-
-	ss_owner_keep_bulk_out(target, ss_row_read(target, SS_PLAN_LATEST, &row) && !row.owner_null
-									   ? row.owner
-									   : (Datum) 0);
-}
-
-/*
- * Who waited for a row that got another id finds none; but there is one by then, the tombstone,
- * which must not be locked later, out of order.
- */
-static void
-lock_what_is_there(const SsTarget *target)
-{
-	SsRow ignored;
-
-	if (!ss_row_lock(target, &ignored))
-		(void) ss_row_lock(target, &ignored);
-}
-
-static void
-lock_both(const SsTarget *a, const SsTarget *b)
-{
-	int order = DatumGetInt32(DirectFunctionCall2Coll(bttextcmp, C_COLLATION_OID, a->id, b->id));
-
-	keep_bulk_out(a);
-	keep_bulk_out(b);
-	lock_what_is_there(order <= 0 ? a : b);
-	lock_what_is_there(order <= 0 ? b : a);
-}
-
 static void
 tell_of_fork(const SsTarget *source, const SsRow *row, const SsTarget *fork, int64 messages)
 {
@@ -87,16 +51,14 @@ tell_of_fork(const SsTarget *source, const SsRow *row, const SsTarget *fork, int
 	ss_count(SS_FORKED, 1);
 }
 
-/* Begin the session `fork` as a copy of the source; false when there is no source. */
-bool
-ss_session_fork(SsTarget *source, SsTarget *fork, int64 up_to)
+static bool
+fork_session(SsTarget *source, SsTarget *fork, int64 up_to)
 {
 	SsChange change = {.keep = source->id};
 	SsRow row;
 	Datum owner;
 	int64 messages;
 
-	lock_both(source, fork);
 	if (!ss_session_lock(source, &row, SS_VIEW))
 		return false;
 	/* where owners are kept apart, the copy is the caller's, as what anybody makes is */
@@ -128,6 +90,19 @@ ss_session_fork(SsTarget *source, SsTarget *fork, int64 up_to)
 	return true;
 }
 
+/* Begin the session `fork` as a copy of the source; false when there is no source. */
+bool
+ss_session_fork(SsTarget *source, SsTarget *fork, int64 up_to)
+{
+	SsTurn turn;
+	bool found;
+
+	ss_turn_pair(&turn, source, fork);
+	found = fork_session(source, fork, up_to);
+	ss_turn_end(&turn);
+	return found;
+}
+
 static void
 tell_of_absorption(const SsTarget *target, const SsRow *row, const SsTarget *source,
 				   const SsRow *ended, int64 messages)
@@ -145,16 +120,14 @@ tell_of_absorption(const SsTarget *target, const SsRow *row, const SsTarget *sou
 	ss_count(SS_DELETED, 1);
 }
 
-/* Merge the source into the target, and end it; false when there is not both of them. */
-bool
-ss_session_absorb(SsTarget *target, SsTarget *source, int64 *moved)
+static bool
+absorb_session(SsTarget *target, SsTarget *source, int64 *moved)
 {
 	SsChange change = {0};
 	SsRow row;
 	SsRow was;
 	int64 base;
 
-	lock_both(target, source);
 	if (ss_row_lock(target, &row) && row.state == SS_DEAD)
 		ss_error_dead(target);
 	if (!ss_change_living(&change, target, SS_EDIT) || !ss_session_lock(source, &row, SS_OWN))
@@ -184,4 +157,17 @@ ss_session_absorb(SsTarget *target, SsTarget *source, int64 *moved)
 	}
 	tell_of_absorption(target, &change.row, source, &was, *moved);
 	return true;
+}
+
+/* Merge the source into the target, and end it; false when there is not both of them. */
+bool
+ss_session_absorb(SsTarget *target, SsTarget *source, int64 *moved)
+{
+	SsTurn turn;
+	bool found;
+
+	ss_turn_pair(&turn, target, source);
+	found = absorb_session(target, source, moved);
+	ss_turn_end(&turn);
+	return found;
 }

@@ -11,9 +11,6 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
-#include "miscadmin.h"
-#include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -23,11 +20,11 @@
 #include "rows/events.h"
 #include "rows/owners.h"
 #include "rows/selection.h"
+#include "rows/turns.h"
 #include "shared.h"
 
-/* The fourth field of an advisory lock tag; SQL's own use 1 and 2. */
-#define QUOTA_LOCK_SPACE 0x5353
-#define DELETE_LOCK_SPACE 0x5354
+/* The fourth field of an advisory lock tag, see turns.c for others; SQL's own use 1 and 2. */
+#define QUOTA_SPACE 0x5353
 
 #define BURY                                                                                \
 	"UPDATE {sessions} SET session_data = '{}'::pg_catalog.jsonb, owner_id = NULL,"         \
@@ -67,52 +64,6 @@ static SsPlan delete_any_plan = {BURY " AND ($3 IS NULL OR session_id {~~} $3) A
 								 4,
 								 {TEXTOID, INTERVALOID, TEXTOID, TIMESTAMPTZOID}};
 
-/* Lock a name in one of our spaces of advisory locks, until the transaction ends. */
-static void
-lock_name(const SsTarget *target, Datum owner, uint16 space, LOCKMODE mode)
-{
-	LOCKTAG tag;
-	uint64 hash = hash_bytes_extended((const unsigned char *) target->policy.name,
-									  strlen(target->policy.name), 0);
-
-	if (owner != (Datum) 0)
-	{
-		text *name = DatumGetTextPP(owner);
-
-		hash = hash_bytes_extended((unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name),
-								   hash);
-	}
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash, space);
-	(void) LockAcquire(&tag, mode, false, false);
-}
-
-/*
- * Statements that lock many rows do not all meet them in the same order: a session that
- * began anew meanwhile stands elsewhere in the index.  So two that could have rows in
- * common run one after the other.  Calls about one session hold one row lock and never
- * wait for these; those about two take the locks first, shared.
- */
-static void
-lock_selection(const SsTarget *target, const SsSelection *which)
-{
-	if (which->owner == (Datum) 0)
-		lock_name(target, (Datum) 0, DELETE_LOCK_SPACE, ExclusiveLock);
-	else
-	{
-		lock_name(target, (Datum) 0, DELETE_LOCK_SPACE, ShareLock);
-		lock_name(target, which->owner, DELETE_LOCK_SPACE, ExclusiveLock);
-	}
-}
-
-/* For a call about two sessions: nobody who ends many at once has rows of this owner (0: of none). */
-void
-ss_owner_keep_bulk_out(const SsTarget *target, Datum owner)
-{
-	lock_name(target, (Datum) 0, DELETE_LOCK_SPACE, ShareLock);
-	if (owner != (Datum) 0)
-		lock_name(target, owner, DELETE_LOCK_SPACE, ShareLock);
-}
-
 /* SPI's result, one text column, as an array. */
 static Datum
 result_to_array(uint64 n)
@@ -137,6 +88,7 @@ void
 ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 {
 	int64 limit = target->policy.max_per_owner;
+	LOCKTAG tag;
 	Datum values[6];
 	int64 excess;
 	uint64 found;
@@ -145,7 +97,8 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 
 	if (limit == 0)
 		return;
-	lock_name(target, owner, QUOTA_LOCK_SPACE, ExclusiveLock);
+	ss_turn_name(&tag, target, owner, QUOTA_SPACE);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 
 	values[0] = target->ns;
 	values[1] = owner;
@@ -183,11 +136,12 @@ ss_sessions_delete(SsTarget *target, const SsSelection *selection)
 {
 	SsSelection which = *selection;
 	Datum tombstone = IntervalPGetDatum(ss_make_interval(target->policy.tombstone));
+	SsTurn turn;
 	uint64 n;
 
 	if (!ss_scope_of(target, &which).own)
 		return 0;
-	lock_selection(target, &which);
+	ss_turn_many(&turn, target, which.owner);
 	if (which.owner != (Datum) 0)
 	{
 		Datum values[6] = {target->ns,      tombstone,     which.owner,
@@ -204,6 +158,7 @@ ss_sessions_delete(SsTarget *target, const SsSelection *selection)
 
 		n = ss_plan_run(&delete_any_plan, values, nulls, SS_PLAN_WRITE, 0);
 	}
+	ss_turn_end(&turn);
 	if (n > 0)
 	{
 		if (target->policy.audit)

@@ -8,7 +8,6 @@
 #include "rows/selection.h"
 
 extern void ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep);
-extern void ss_owner_keep_bulk_out(const SsTarget *target, Datum owner);
 extern int64 ss_sessions_delete(SsTarget *target, const SsSelection *which);
 
 #endif

@@ -133,7 +133,7 @@ BEGIN
 		WHEN what <= 5 THEN session_append('all' || a, '[{"m": 1}, {"m": 2}]', CASE WHEN what > 3 THEN 'op' || b END)::text
 		WHEN what = 6 THEN session_pop('all' || a)::text
 		WHEN what = 7 THEN session_trim('all' || a, 3)::text
-		WHEN what = 8 THEN session_absorb('all' || a, 'all' || b)::text
+		WHEN what IN (8, 18) THEN session_absorb('all' || a, 'all' || b)::text
 		WHEN what = 9 THEN (SELECT count(*) FROM session_history('all' || a, last => 3))::text
 		WHEN what = 10 THEN session_share('all' || a, 'm' || b, 'editor')::text
 		WHEN what = 11 THEN session_unshare('all' || a, 'm' || b)::text
@@ -147,12 +147,12 @@ EXCEPTION WHEN serialization_failure OR invalid_parameter_value OR SQLSTATE 'SST
 	RETURN SQLSTATE;
 END $$;
 EOS
-for my $last (16, 17)
+for my $calls ([ 1, 16, 'all calls at once, but no forks' ], [ 1, 17, 'and forks' ], [ 15, 18, 'and those that lock several sessions' ])
 {
-	my $what = $last == 16 ? 'all calls at once, but no forks' : 'and forks';
+	my ($first, $last, $what) = @$calls;
 
 	$offset = -s $node->logfile;
-	pgbench_run($node, "\\set a random(1, 4)\n\\set b random(1, 4)\n\\set what random(1, $last)\nSELECT any_call(:a, :b, :what);\n",
+	pgbench_run($node, "\\set a random(1, 4)\n\\set b random(1, 4)\n\\set what random($first, $last)\nSELECT any_call(:a, :b, :what);\n",
 		'-c', 20, '-j', 2, '-T', 4, "--random-seed=$seed");
 	is(count_log($node, qr/deadlock detected/, $offset), 0, "$what: nobody deadlocks");
 }
