@@ -1,5 +1,15 @@
 # Shared by the benchmarks: sourced, not run. Expects PGHOST, PGPORT, PGUSER,
-# PGDATABASE and SS_BINDIR, as `./dev bench` sets them.
+# PGDATABASE, SS_BINDIR and the rest as `./dev bench` sets them.
+#
+# A comparison has a key, which claims.tsv knows, and two sides, ours and theirs. Both are
+# measured in the same round, one after the other, taking turns at being the first; a sample is
+# one number of one side in one round. report.pl makes the ratios. A figure that is no
+# comparison goes to a plot (point) or into a text of its own (BENCH_OUT/NAME.md).
+#
+#   BENCH_OUT     folder of the results; none: they are only printed
+#   BENCH_SCALE   full, or tiny: everything once and small, to see that it works
+#   ROUNDS        of each comparison (5)
+#   SECONDS_EACH  of one side in one round (3)
 
 set -euo pipefail
 shopt -s inherit_errexit
@@ -44,4 +54,84 @@ latencies() {
 
 ratio() {
 	awk -v a="$1" -v b="$2" 'BEGIN {printf "%.2f", a / b}'
+}
+
+tiny() {
+	[ "${BENCH_SCALE:-full}" = tiny ]
+}
+
+# scale FULL TINY
+scale() {
+	if tiny; then echo "$2"; else echo "$1"; fi
+}
+
+ROUNDS=${ROUNDS:-$(scale 5 1)}
+SECONDS_EACH=${SECONDS_EACH:-$(scale 3 1)}
+bench_name=$(basename -- "$0" .sh)
+
+progress() {
+	printf 'bench: %4d s  %-12s %s\n' "$SECONDS" "$bench_name" "$*" >&2
+}
+
+# sample KEY SIDE ROUND VALUE
+sample() {
+	[ -z "${BENCH_OUT:-}" ] || printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$BENCH_OUT/samples.tsv"
+}
+
+# point PLOT SERIES X Y
+point() {
+	[ -z "${BENCH_OUT:-}" ] || printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$BENCH_OUT/points.tsv"
+}
+
+# alternate KEY OURS THEIRS: two commands that print a number each
+alternate() {
+	local key=$1 round value side sides command
+	local -A commands=([ours]=$2 [theirs]=$3)
+
+	for ((round = 1; round <= ROUNDS; round++)); do
+		sides='ours theirs'
+		((round % 2)) || sides='theirs ours'
+		for side in $sides; do
+			command=${commands[$side]}
+			value=$($command)
+			[[ $value =~ ^[0-9.]+(e[+-]?[0-9]+)?$ ]] || { echo "$key: no number from $command: $value" >&2; return 1; }
+			sample "$key" "$side" "$round" "$value"
+			progress "$key $round/$ROUNDS: $side $value"
+		done
+	done
+}
+
+# Transactions a second of a script: bench_tps PROTOCOL CLIENTS FILE [ARG..]
+bench_tps() {
+	local protocol=$1 clients=$2 file=$3 limit
+	shift 3
+
+	# a second is the least that pgbench takes; for a tiny run it is too long
+	if tiny; then limit=(-t 20); else limit=(-T "$SECONDS_EACH"); fi
+	pgbench -n -M "$protocol" -c "$clients" -j "$((clients < 2 ? 1 : 2))" "${limit[@]}" -f "$file" "$@" 2>"$file.err" |
+		sed -n 's/^tps = \([0-9.]*\).*/\1/p' | grep . || { cat "$file.err" >&2; return 1; }
+}
+
+# Bytes of write-ahead log that a command makes: wal_of COMMAND..
+wal_of() {
+	local before
+
+	before=$(sql "CHECKPOINT; SELECT pg_current_wal_insert_lsn()")
+	"$@" >/dev/null
+	sql "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '$before')::bigint"
+}
+
+# Random documents of a given size that do not compress to nothing: hex digits.
+create_document_function() {
+	sql "CREATE OR REPLACE FUNCTION document(bytes int, n bigint DEFAULT 0) RETURNS jsonb LANGUAGE sql VOLATILE PARALLEL SAFE AS \$\$
+		SELECT jsonb_build_object('n', n, 'text', left(string_agg(md5(random()::text || i), ''), greatest(bytes - 30, 1)))
+		FROM generate_series(0, bytes / 32) i \$\$"
+}
+
+# The table of an application that writes its own, and an index as its cleanup wants it. UNLOGGED or nothing.
+create_hand_table() {	# NAME [UNLOGGED]
+	sql "CREATE ${2:-} TABLE $1 (session_id text PRIMARY KEY, session_data jsonb NOT NULL,
+		created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now(),
+		expires_at timestamptz NOT NULL)"
+	sql "CREATE INDEX ON $1 (expires_at)"
 }
