@@ -7,6 +7,7 @@
 #ifndef SS_COMPAT_H
 #define SS_COMPAT_H
 
+#include "access/tableam.h"
 #include "storage/proc.h"
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
@@ -48,6 +49,19 @@
 #define SsIndexBeginScan(rel, index, snapshot, n) index_beginscan(rel, index, snapshot, NULL, n, 0)
 #else
 #define SsIndexBeginScan(rel, index, snapshot, n) index_beginscan(rel, index, snapshot, n, 0)
+#endif
+
+/* From 16 on an update may need entries in summarizing indexes alone. */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes SsUpdateIndexes;
+#define SS_NO_INDEXES TU_None
+#define SsInsertIndexTuples(info, slot, estate, which) \
+	ExecInsertIndexTuples(info, slot, estate, true, false, NULL, NIL, (which) == TU_Summarizing)
+#else
+typedef bool SsUpdateIndexes;
+#define SS_NO_INDEXES false
+#define SsInsertIndexTuples(info, slot, estate, which) \
+	ExecInsertIndexTuples(info, slot, estate, true, false, NULL, NIL)
 #endif
 
 /* What hiredis counts elements with, where that is included. */

@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
+#include "cache/change.h"
 #include "cache/notes.h"
 #include "rows/events.h"
 #include "rows/relaxed.h"
@@ -38,6 +39,7 @@ _PG_init(void)
 	ss_shared_init_backend();
 	ss_pending_init_backend();
 	ss_notes_init_backend();
+	ss_change_init();
 	ss_events_init_backend();
 	ss_relaxed_init_backend();
 	if (preloading)

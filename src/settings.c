@@ -27,7 +27,7 @@ int ss_takeover = SS_TAKEOVER_SILENT;
 int ss_cache_max_bytes;
 int ss_ledger_keys;
 int ss_sessions_ceiling;
-bool ss_direct_reads;
+bool ss_direct_rows;
 
 static const struct config_enum_entry fences[] = {{"delete", SS_FENCE_DELETE, false},
 												  {"all", SS_FENCE_ALL, false},
@@ -109,9 +109,9 @@ define_cache(bool preloading)
 							"0 means no limit.", &ss_sessions_ceiling, 0, 0, INT_MAX, PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 	DefineCustomBoolVariable(
-		"session_store.direct_reads",
-		"Reads go to their row without a statement, where there is such a way.",
-		"The answers are the same; off is for comparing.", &ss_direct_reads, true, PGC_SUSET, 0,
+		"session_store.direct_rows",
+		"Calls go to their row without a statement, where there is such a way.",
+		"The answers are the same; off is for comparing.", &ss_direct_rows, true, PGC_SUSET, 0,
 		NULL, NULL, NULL);
 	if (preloading)
 		DefineCustomIntVariable("session_store.ledger_size",

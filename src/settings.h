@@ -31,7 +31,7 @@ extern int ss_lease;                 /* ms */
 extern int ss_takeover;              /* SsTakeover */
 extern int ss_cache_max_bytes;       /* of a document as text */
 extern int ss_ledger_keys;           /* keys */
-extern bool ss_direct_reads;
+extern bool ss_direct_rows;
 extern int ss_sessions_ceiling; /* sessions, 0 for none */
 
 extern void ss_settings_define(bool preloading);

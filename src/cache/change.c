@@ -25,10 +25,12 @@
 #include "utils/rel.h"
 #include "utils/uuid.h"
 
+#include "cache/change.h"
 #include "cache/hot.h"
 #include "cache/notes.h"
 #include "cache/rules.h"
 #include "compat.h"
+#include "rows/direct.h"
 #include "rows/history.h"
 #include "rows/home.h"
 #include "rows/namespaces.h"
@@ -161,6 +163,22 @@ note_update(const SsRowView *old, const SsRowView *new)
 	}
 }
 
+/* What the trigger on sessions does about an update. */
+static void
+session_updated(const SsRowView *old, const SsRowView *new)
+{
+	if (ss_notes_wanted())
+		note_update(old, new);
+	ss_history_mind(old, new);
+}
+
+/* Once, from _PG_init: who updates a row without a statement, and so without a trigger, tells us. */
+void
+ss_change_init(void)
+{
+	ss_direct_updated = session_updated;
+}
+
 static void
 check_call(FunctionCallInfo fcinfo, const char *function, const char *table)
 {
@@ -212,9 +230,7 @@ session_change_note(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_UPDATE(event))
 	{
 		ss_row_open(&new, trigdata->tg_newtuple, RelationGetDescr(trigdata->tg_relation));
-		if (wanted)
-			note_update(&old, &new);
-		ss_history_mind(&old, &new);
+		session_updated(&old, &new);
 	}
 	else
 	{

@@ -1,16 +1,18 @@
 /*
  * direct.c
- *		Reading a session's row without a statement: one probe of the primary key, through
- *		the table's and the index' access methods.
+ *		Reading, locking and updating a session's row without a statement: one probe of the
+ *		primary key, through the table's and the index' access methods.
  *
- * It is what the executor would do for the one plan that there is for it, with the caller's
+ * It is what the executor would do for the one plan that there is for it, with the same
  * snapshot, the same locks kept to the end of the transaction, and the access methods' own care
- * for serializable transactions; less all that makes a statement.  Nothing of a reader is
- * lost: the tables' owner meets no policy, and no trigger fires on a read.
+ * for serializable transactions; less all that makes a statement.  Nothing of it is
+ * lost: the tables' owner meets no policy, no trigger fires on a read, and an update does what
+ * our triggers do by calling them as functions.
  *
  * The table is its owner's to alter.  Whether this way leads to the rows is looked at anew
  * after every invalidation of it; when it does not (the table has become partitioned or has
- * children, its primary key is another), whoever asks goes the long way.
+ * children, its primary key is another; and for changes: somebody else's trigger or constraint
+ * wants to be asked), whoever asks goes the long way.
  */
 #include "postgres.h"
 
@@ -25,19 +27,28 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_opfamily.h"
+#include "catalog/pg_trigger.h"
+#include "executor/executor.h"
 #include "executor/tuptable.h"
+#include "utils/acl.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/reltrigger.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "rows/direct.h"
 #include "rows/row.h"
+#include "rows/row_guard.h"
 #include "settings.h"
+
+SsDirectHook ss_direct_updated = NULL;
 
 static Oid table = InvalidOid; /* of which all this is known */
 static Oid pkey = InvalidOid;  /* InvalidOid: go the long way */
+static bool writable = false;  /* false: go the long way to change a row */
 static uint64 changes = 1;     /* counts what may have made it another */
 static uint64 looked = 0;      /* after so many changes we have looked */
 
@@ -64,9 +75,52 @@ is_our_key(Relation index)
 	return true;
 }
 
+/* Is it one of the two that we know how to be asked? */
+static bool
+is_our_trigger(const Trigger *trigger, const char *name, Oid schema)
+{
+	char *function = get_func_name(trigger->tgfoid);
+
+	return strcmp(trigger->tgname, name) == 0 && trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
+		   TRIGGER_FOR_BEFORE(trigger->tgtype) && TRIGGER_FOR_ROW(trigger->tgtype) &&
+		   trigger->tgqual == NULL && trigger->tgnattr == 0 && function != NULL &&
+		   strcmp(function,
+				  strcmp(name, "session_row_guard") == 0 ? name : "session_change_note") == 0 &&
+		   get_func_namespace(trigger->tgfoid) == schema;
+}
+
+/*
+ * Is all that an UPDATE by the owner would do what ss_direct_write does?  That is so with our two
+ * triggers and no other, and nothing else that an expression could hide behind.
+ */
+static bool
+is_writable(Relation rel, const SsHome *home)
+{
+	const TupleConstr *constr = rel->rd_att->constr;
+	int ours = 0;
+
+	if (rel->rd_rules != NULL || rel->rd_att->natts < SS_ROW_ATTRS || rel->trigdesc == NULL ||
+		(constr != NULL && (constr->num_check > 0 || constr->has_generated_stored)) ||
+		pg_class_aclmask(RelationGetRelid(rel), home->owner, ACL_SELECT | ACL_UPDATE,
+						 ACLMASK_ALL) != (ACL_SELECT | ACL_UPDATE))
+		return false;
+	for (int i = 0; i < rel->trigdesc->numtriggers; i++)
+	{
+		const Trigger *trigger = &rel->trigdesc->triggers[i];
+
+		if (!TRIGGER_FOR_UPDATE(trigger->tgtype) || trigger->tgenabled == TRIGGER_DISABLED)
+			continue;
+		if (!is_our_trigger(trigger, "session_row_guard", home->schema) &&
+			!is_our_trigger(trigger, "zz_session_change", home->schema))
+			return false;
+		ours++;
+	}
+	return ours == 2;
+}
+
 /* Find the way, or that there is none. */
 static void
-look(Oid sessions)
+look(const SsHome *home)
 {
 	static bool registered = false;
 	uint64 now;
@@ -80,8 +134,9 @@ look(Oid sessions)
 	}
 	now = changes;
 	pkey = InvalidOid;
-	table = sessions;
-	rel = table_open(sessions, AccessShareLock);
+	writable = false;
+	table = home->sessions;
+	rel = table_open(table, AccessShareLock);
 	if (rel->rd_rel->relkind == RELKIND_RELATION && !rel->rd_rel->relhassubclass)
 	{
 		list_free(RelationGetIndexList(rel));
@@ -95,8 +150,32 @@ look(Oid sessions)
 			pkey = index;
 		index_close(key, AccessShareLock);
 	}
+	if (OidIsValid(pkey))
+		writable = is_writable(rel, home);
 	table_close(rel, AccessShareLock);
 	looked = now;
+}
+
+/* Open the table, if this way leads to its rows. */
+static Relation
+open_table(LOCKMODE lockmode, bool to_write)
+{
+	SsHome home;
+	Relation rel;
+
+	if (!ss_direct_rows)
+		return NULL;
+	ss_home_get(&home);
+	if (looked != changes || table != home.sessions)
+		look(&home);
+	if (!OidIsValid(pkey) || (to_write && !writable))
+		return NULL;
+	rel = table_open(table, lockmode);
+	/* with the lock held it stays as it is: is it as we know it? */
+	if (looked == changes)
+		return rel;
+	table_close(rel, lockmode);
+	return NULL;
 }
 
 static int64
@@ -135,6 +214,28 @@ fill(TupleTableSlot *slot, bool document, SsRow *row)
 		DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &null)));
 }
 
+/* The row of a session that a snapshot shows, into a slot. */
+static bool
+find(Relation rel, const SsTarget *target, Snapshot snapshot, TupleTableSlot *slot)
+{
+	Relation index = index_open(pkey, AccessShareLock);
+	IndexScanDesc scan;
+	ScanKeyData keys[2];
+	bool found;
+
+	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXTEQ, target->ns);
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXTEQ, target->id);
+	scan = SsIndexBeginScan(rel, index, snapshot, 2);
+	index_rescan(scan, keys, 2, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	index_endscan(scan);
+	/* the locks are kept, as a statement would */
+	index_close(index, NoLock);
+	return found;
+}
+
 /*
  * The row as the active snapshot shows it, in the current memory context, its document only if
  * that is wanted.  False when this way does not lead there.
@@ -142,42 +243,207 @@ fill(TupleTableSlot *slot, bool document, SsRow *row)
 bool
 ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found)
 {
-	SsHome home;
 	Relation rel;
-	Relation index;
-	IndexScanDesc scan;
-	ScanKeyData keys[2];
 	TupleTableSlot *slot;
 
-	if (!ss_direct_reads)
+	if (!ActiveSnapshotSet() || (rel = open_table(AccessShareLock, false)) == NULL)
 		return false;
-	ss_home_get(&home);
-	if (looked != changes || table != home.sessions)
-		look(home.sessions);
-	if (!OidIsValid(pkey) || !ActiveSnapshotSet())
-		return false;
-	rel = table_open(table, AccessShareLock);
-	/* with the lock held it stays as it is: is it as we know it? */
-	if (looked != changes)
-	{
-		table_close(rel, AccessShareLock);
-		return false;
-	}
-	index = index_open(pkey, AccessShareLock);
-	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
-						   F_TEXTEQ, target->ns);
-	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
-						   F_TEXTEQ, target->id);
 	slot = table_slot_create(rel, NULL);
-	scan = SsIndexBeginScan(rel, index, GetActiveSnapshot(), 2);
-	index_rescan(scan, keys, 2, NULL, 0);
-	*found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	*found = find(rel, target, GetActiveSnapshot(), slot);
 	if (*found)
 		fill(slot, document, row);
-	index_endscan(scan);
+	row->placed = false;
 	ExecDropSingleTupleTableSlot(slot);
-	/* the locks are kept, as a statement would */
-	index_close(index, NoLock);
 	table_close(rel, NoLock);
 	return true;
+}
+
+/* Is it still the row of this session?  Who waits for a row may find that it got another id. */
+static bool
+is_of(TupleTableSlot *slot, const SsTarget *target)
+{
+	slot_getallattrs(slot);
+	return datum_image_eq(slot->tts_values[SS_ROW_NAMESPACE - 1], target->ns, false, -1) &&
+		   datum_image_eq(slot->tts_values[SS_ROW_SESSION_ID - 1], target->id, false, -1);
+}
+
+/* Lock what is in the slot, or what it became meanwhile; false when there is nothing to be had. */
+static bool
+lock(Relation rel, TupleTableSlot *slot, const SsTarget *target, bool wait)
+{
+	ItemPointerData place = slot->tts_tid;
+	TM_FailureData failure;
+	uint8 flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
+
+	if (!IsolationUsesXactSnapshot())
+		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+	ExecClearTuple(slot);
+	switch (table_tuple_lock(rel, &place, GetActiveSnapshot(), slot, GetCurrentCommandId(false),
+							 LockTupleNoKeyExclusive, wait ? LockWaitBlock : LockWaitSkip, flags,
+							 &failure))
+	{
+		case TM_Ok:
+			return !failure.traversed || is_of(slot, target);
+		case TM_Updated:
+		case TM_Deleted:
+			if (IsolationUsesXactSnapshot())
+				ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+								errmsg("could not serialize access due to concurrent update")));
+			return false; /* it was deleted */
+		case TM_SelfModified:
+		case TM_WouldBlock:
+			return false;
+		default:
+			elog(ERROR, "could not lock a session row");
+	}
+}
+
+/*
+ * The row as it is, locked against change until the transaction ends; when not to wait, a row that
+ * somebody has locked counts as absent.  False when this way does not lead there.
+ */
+bool
+ss_direct_lock(const SsTarget *target, bool wait, SsRow *row, bool *found)
+{
+	Relation rel;
+	TupleTableSlot *slot;
+
+	/* the statement has the right words for who may not write */
+	if (XactReadOnly || IsInParallelMode() || (rel = open_table(RowExclusiveLock, true)) == NULL)
+		return false;
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	slot = table_slot_create(rel, NULL);
+	*found = find(rel, target, GetActiveSnapshot(), slot) && lock(rel, slot, target, wait);
+	if (*found)
+	{
+		fill(slot, true, row);
+		row->place = slot->tts_tid;
+	}
+	row->placed = *found;
+	ExecDropSingleTupleTableSlot(slot);
+	PopActiveSnapshot();
+	table_close(rel, NoLock);
+	return true;
+}
+
+static void
+open_view(SsRowView *view, TupleTableSlot *slot)
+{
+	slot_getallattrs(slot);
+	view->desc = slot->tts_tupleDescriptor;
+	view->replaced = 0;
+	memcpy(&view->values[1], slot->tts_values, sizeof(Datum) * SS_ROW_ATTRS);
+	memcpy(&view->nulls[1], slot->tts_isnull, sizeof(bool) * SS_ROW_ATTRS);
+}
+
+static void
+set_or_null(SsRowView *view, int column, Datum value, bool null)
+{
+	ss_row_replace(view, column, value);
+	view->nulls[column] = null;
+}
+
+/* What is to be written of a row, over what is there. */
+static void
+set_columns(SsRowView *view, const SsRow *row, SsColumns columns)
+{
+	ss_row_replace(view, SS_ROW_EXPIRES_AT, TimestampTzGetDatum(row->expires_at));
+	if (columns != SS_HISTORY_COLUMNS)
+		ss_row_replace(view, SS_ROW_TTL, IntervalPGetDatum(ss_make_interval(row->ttl)));
+	if (columns == SS_EXPIRY_COLUMNS)
+		return;
+	ss_row_replace(view, SS_ROW_UPDATED_AT, TimestampTzGetDatum(row->updated_at));
+	ss_row_replace(view, SS_ROW_LAST_SEQ, Int64GetDatum(row->last_seq));
+	ss_row_replace(view, SS_ROW_MESSAGE_COUNT, Int64GetDatum(row->message_count));
+	set_or_null(view, SS_ROW_HISTORY_ID, row->history, row->history_null);
+	if (columns == SS_HISTORY_COLUMNS)
+		return;
+	ss_row_replace(view, SS_ROW_SESSION_DATA, row->data);
+	set_or_null(view, SS_ROW_OWNER_ID, row->owner, row->owner_null);
+	ss_row_replace(view, SS_ROW_VERSION, Int64GetDatum(row->version));
+	ss_row_replace(view, SS_ROW_CREATED_AT, TimestampTzGetDatum(row->created_at));
+	ss_row_replace(view, SS_ROW_CHECK_AT, TimestampTzGetDatum(row->check_at));
+	set_or_null(view, SS_ROW_DEAD_UNTIL, TimestampTzGetDatum(row->dead_until),
+				row->dead_until == SS_NEVER);
+}
+
+/* The new version, as our triggers leave it. */
+static void
+make_version(TupleTableSlot *old, const SsRow *row, SsColumns columns, TupleTableSlot *new)
+{
+	SsRowView was;
+	SsRowView is;
+	SsHome home;
+
+	ss_home_get(&home);
+	open_view(&was, old);
+	is = was;
+	set_columns(&is, row, columns);
+	ss_row_guard_update(&was, &is, &home);
+	if (ss_direct_updated != NULL)
+		ss_direct_updated(&was, &is);
+
+	ExecClearTuple(new);
+	memcpy(new->tts_values, old->tts_values, sizeof(Datum) * is.desc->natts);
+	memcpy(new->tts_isnull, old->tts_isnull, sizeof(bool) * is.desc->natts);
+	memcpy(new->tts_values, &is.values[1], sizeof(Datum) * SS_ROW_ATTRS);
+	memcpy(new->tts_isnull, &is.nulls[1], sizeof(bool) * SS_ROW_ATTRS);
+	ExecStoreVirtualTuple(new);
+}
+
+/* Few updates need it: most are HOT. */
+static void
+insert_into_indexes(Relation rel, TupleTableSlot *slot, SsUpdateIndexes which)
+{
+	EState *estate = CreateExecutorState();
+	ResultRelInfo *info = makeNode(ResultRelInfo);
+
+	InitResultRelInfo(info, rel, 0, NULL, 0);
+	ExecOpenIndices(info, false);
+	list_free(SsInsertIndexTuples(info, slot, estate, which));
+	ExecCloseIndices(info);
+	pfree(info);
+	FreeExecutorState(estate);
+}
+
+/*
+ * Write a row that ss_direct_lock has locked.  False when that did not lock it, or this way does
+ * not lead there (any more), or the row has been written since.
+ */
+bool
+ss_direct_write(const SsRow *row, SsColumns columns)
+{
+	ItemPointerData place = row->place;
+	Relation rel;
+	TupleTableSlot *old;
+	TupleTableSlot *new;
+	TM_FailureData failure;
+	LockTupleMode lockmode;
+	SsUpdateIndexes indexes;
+	bool written = false;
+
+	if (!row->placed || (rel = open_table(RowExclusiveLock, true)) == NULL)
+		return false;
+	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	old = table_slot_create(rel, NULL);
+	new = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+	if (table_tuple_fetch_row_version(rel, &place, SnapshotAny, old))
+	{
+		make_version(old, row, columns, new);
+		written = table_tuple_update(rel, &place, new, GetCurrentCommandId(true),
+									 GetActiveSnapshot(), InvalidSnapshot, true, &failure,
+									 &lockmode, &indexes) == TM_Ok;
+	}
+	if (written && indexes != SS_NO_INDEXES)
+		insert_into_indexes(rel, new, indexes);
+	ExecDropSingleTupleTableSlot(new);
+	ExecDropSingleTupleTableSlot(old);
+	PopActiveSnapshot();
+	table_close(rel, NoLock);
+	if (written)
+		CommandCounterIncrement();
+	return written;
 }

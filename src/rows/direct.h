@@ -1,12 +1,19 @@
 /*
  * direct.h
- *		Reading a session's row without a statement.
+ *		Reading, locking and updating a session's row without a statement.
  */
 #ifndef SS_DIRECT_H
 #define SS_DIRECT_H
 
+#include "rows/row.h"
 #include "rows/sessions.h"
 
 extern bool ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found);
+extern bool ss_direct_lock(const SsTarget *target, bool wait, SsRow *row, bool *found);
+extern bool ss_direct_write(const SsRow *row, SsColumns columns);
+
+/* What the second of our triggers does about an update: cache/change.c's, which is above us. */
+typedef void (*SsDirectHook)(const SsRowView *old, const SsRowView *new);
+extern SsDirectHook ss_direct_updated;
 
 #endif

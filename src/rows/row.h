@@ -2,7 +2,8 @@
  * row.h
  *		The columns of conversation_sessions and conversation_history, by attribute number.
  *
- * Shared by the triggers that read such a row; the install script has the same order.
+ * Shared by the triggers that read such a row, and by who writes one as they would have it; the
+ * install script has the same order.
  */
 #ifndef SS_ROW_H
 #define SS_ROW_H
@@ -32,10 +33,11 @@ enum
 /* Of a message the trigger needs no more than this. */
 #define SS_HISTORY_ROW_ID 1
 
-/* A row as a trigger sees it, by attribute number. */
+/* A version of a row, by attribute number. */
 typedef struct SsRowView
 {
 	TupleDesc desc;
+	uint32 replaced; /* a bit for each column that is not as it was found */
 	Datum values[SS_ROW_ATTRS + 1];
 	bool nulls[SS_ROW_ATTRS + 1];
 } SsRowView;
@@ -45,8 +47,17 @@ static inline void
 ss_row_open(SsRowView *row, HeapTuple tuple, TupleDesc desc)
 {
 	row->desc = desc;
+	row->replaced = 0;
 	for (int i = 1; i <= SS_ROW_ATTRS; i++)
 		row->values[i] = heap_getattr(tuple, i, desc, &row->nulls[i]);
+}
+
+static inline void
+ss_row_replace(SsRowView *row, int column, Datum value)
+{
+	row->values[column] = value;
+	row->nulls[column] = false;
+	row->replaced |= (uint32) 1 << column;
 }
 
 /* Has a column other bytes?  An unchanged toasted document has the same pointer. */

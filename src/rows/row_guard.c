@@ -36,71 +36,41 @@
 #include "rows/names.h"
 #include "rows/namespaces.h"
 #include "rows/row.h"
+#include "rows/row_guard.h"
 #include "rows/sessions.h"
 
 PG_FUNCTION_INFO_V1(session_row_guard);
 
-/* One version of a row, and what the guard replaces in it. */
-typedef struct Tuple
-{
-	HeapTuple tuple;
-	SsRowView view;
-	int nchanged;
-	int changed[SS_ROW_ATTRS];
-} Tuple;
-
-static void
-open_tuple(Tuple *t, HeapTuple tuple, TupleDesc desc)
-{
-	t->tuple = tuple;
-	t->nchanged = 0;
-	ss_row_open(&t->view, tuple, desc);
-}
-
-static void
-replace(Tuple *t, int column, Datum value)
-{
-	t->view.values[column] = value;
-	t->view.nulls[column] = false;
-	for (int i = 0; i < t->nchanged; i++)
-		if (t->changed[i] == column)
-			return;
-	t->changed[t->nchanged++] = column;
-}
-
+/* The tuple, with what was replaced in its view. */
 static HeapTuple
-close_tuple(Tuple *t)
+close_tuple(HeapTuple tuple, const SsRowView *view)
 {
+	int columns[SS_ROW_ATTRS];
 	Datum values[SS_ROW_ATTRS];
 	bool nulls[SS_ROW_ATTRS];
+	int n = 0;
 
-	if (t->nchanged == 0)
-		return t->tuple;
-	for (int i = 0; i < t->nchanged; i++)
+	for (int column = 1; column <= SS_ROW_ATTRS; column++)
 	{
-		values[i] = t->view.values[t->changed[i]];
-		nulls[i] = t->view.nulls[t->changed[i]];
+		if (!(view->replaced & ((uint32) 1 << column)))
+			continue;
+		columns[n] = column;
+		values[n] = view->values[column];
+		nulls[n++] = view->nulls[column];
 	}
-	return heap_modify_tuple_by_cols(t->tuple, t->view.desc, t->nchanged, t->changed, values,
-									 nulls);
-}
-
-static bool
-differs(const Tuple *a, const Tuple *b, int column)
-{
-	return ss_row_differs(&a->view, &b->view, column);
+	return n == 0 ? tuple : heap_modify_tuple_by_cols(tuple, view->desc, n, columns, values, nulls);
 }
 
 static void
-check_name(const Tuple *old, const Tuple *new, int column, const char *what, int max)
+check_name(const SsRowView *old, const SsRowView *new, int column, const char *what, int max)
 {
 	text *name;
 	int len;
 
 	/* NOT NULL has its own message; what was let in before is let be */
-	if (new->view.nulls[column] || (old != NULL && !differs(old, new, column)))
+	if (new->nulls[column] || (old != NULL && !ss_row_differs(old, new, column)))
 		return;
-	name = DatumGetTextPP(new->view.values[column]);
+	name = DatumGetTextPP(new->values[column]);
 	len = VARSIZE_ANY_EXHDR(name);
 	if (len < 1 || len > max || !ss_name_is_plain(VARDATA_ANY(name), len))
 		ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION), errmsg("invalid %s for a session", what),
@@ -109,7 +79,7 @@ check_name(const Tuple *old, const Tuple *new, int column, const char *what, int
 
 /* old is NULL for an INSERT */
 static void
-check_names(const Tuple *old, const Tuple *new)
+check_names(const SsRowView *old, const SsRowView *new)
 {
 	check_name(old, new, SS_ROW_NAMESPACE, "namespace", SS_NAMESPACE_MAX);
 	check_name(old, new, SS_ROW_SESSION_ID, "session_id", SS_NAME_MAX);
@@ -118,9 +88,9 @@ check_names(const Tuple *old, const Tuple *new)
 
 /* The ttl in microseconds, refused when it is none. */
 static int64
-check_ttl(const Tuple *t)
+check_ttl(const SsRowView *t)
 {
-	Interval *span = DatumGetIntervalP(t->view.values[SS_ROW_TTL]);
+	Interval *span = DatumGetIntervalP(t->values[SS_ROW_TTL]);
 	int64 ttl = 0;
 
 	if (ss_duration(span->month, span->day, span->time, SS_TTL_MIN, SS_TTL_MAX, &ttl) !=
@@ -134,98 +104,98 @@ check_ttl(const Tuple *t)
 
 /* Fill in what an INSERT by hand may leave out: ttl, expires_at, updated_at. */
 static void
-fill_in(Tuple *t)
+fill_in(SsRowView *t)
 {
 	SsPolicy policy = {0};
 	TimestampTz now = GetCurrentTimestamp();
 
 	policy.ttl = SS_DEFAULT_TTL;
 	policy.max_lifetime = SS_NO_LIMIT;
-	if (!t->view.nulls[SS_ROW_NAMESPACE] &&
-		(t->view.nulls[SS_ROW_TTL] || t->view.nulls[SS_ROW_EXPIRES_AT]))
+	if (!t->nulls[SS_ROW_NAMESPACE] && (t->nulls[SS_ROW_TTL] || t->nulls[SS_ROW_EXPIRES_AT]))
 	{
-		text *name = DatumGetTextPP(t->view.values[SS_ROW_NAMESPACE]);
+		text *name = DatumGetTextPP(t->values[SS_ROW_NAMESPACE]);
 
 		(void) ss_ns_find(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name), &policy);
 	}
-	if (t->view.nulls[SS_ROW_TTL])
-		replace(t, SS_ROW_TTL, IntervalPGetDatum(ss_make_interval(policy.ttl)));
-	if (t->view.nulls[SS_ROW_EXPIRES_AT])
+	if (t->nulls[SS_ROW_TTL])
+		ss_row_replace(t, SS_ROW_TTL, IntervalPGetDatum(ss_make_interval(policy.ttl)));
+	if (t->nulls[SS_ROW_EXPIRES_AT])
 	{
-		TimestampTz created = t->view.nulls[SS_ROW_CREATED_AT]
+		TimestampTz created = t->nulls[SS_ROW_CREATED_AT]
 								  ? now
-								  : DatumGetTimestampTz(t->view.values[SS_ROW_CREATED_AT]);
+								  : DatumGetTimestampTz(t->values[SS_ROW_CREATED_AT]);
 
-		replace(t, SS_ROW_EXPIRES_AT,
-				TimestampTzGetDatum(ss_expiry(now, check_ttl(t), created, policy.max_lifetime)));
+		ss_row_replace(t, SS_ROW_EXPIRES_AT,
+					   TimestampTzGetDatum(
+						   ss_expiry(now, check_ttl(t), created, policy.max_lifetime)));
 	}
-	if (t->view.nulls[SS_ROW_UPDATED_AT])
-		replace(t, SS_ROW_UPDATED_AT,
-				t->view.nulls[SS_ROW_CREATED_AT] ? TimestampTzGetDatum(now)
-												 : t->view.values[SS_ROW_CREATED_AT]);
-	if (t->view.nulls[SS_ROW_CHECK_AT])
-		replace(t, SS_ROW_CHECK_AT, t->view.values[SS_ROW_EXPIRES_AT]);
+	if (t->nulls[SS_ROW_UPDATED_AT])
+		ss_row_replace(t, SS_ROW_UPDATED_AT,
+					   t->nulls[SS_ROW_CREATED_AT] ? TimestampTzGetDatum(now)
+												   : t->values[SS_ROW_CREATED_AT]);
+	if (t->nulls[SS_ROW_CHECK_AT])
+		ss_row_replace(t, SS_ROW_CHECK_AT, t->values[SS_ROW_EXPIRES_AT]);
 	/* versions count from 1: 0 and below have other meanings in if_version */
-	if (!t->view.nulls[SS_ROW_VERSION] && DatumGetInt64(t->view.values[SS_ROW_VERSION]) < 1)
-		replace(t, SS_ROW_VERSION, Int64GetDatum(1));
+	if (!t->nulls[SS_ROW_VERSION] && DatumGetInt64(t->values[SS_ROW_VERSION]) < 1)
+		ss_row_replace(t, SS_ROW_VERSION, Int64GetDatum(1));
 }
 
 /* expires_at is finite, and check_at not later than the end of the row. */
 static void
-check_times(Tuple *t)
+check_times(SsRowView *t)
 {
 	TimestampTz expires_at;
 	TimestampTz check_at;
 	TimestampTz lowered;
 
-	if (t->view.nulls[SS_ROW_EXPIRES_AT] || t->view.nulls[SS_ROW_CREATED_AT])
+	if (t->nulls[SS_ROW_EXPIRES_AT] || t->nulls[SS_ROW_CREATED_AT])
 		return;
-	expires_at = DatumGetTimestampTz(t->view.values[SS_ROW_EXPIRES_AT]);
+	expires_at = DatumGetTimestampTz(t->values[SS_ROW_EXPIRES_AT]);
 	if (TIMESTAMP_NOT_FINITE(expires_at) ||
-		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->view.values[SS_ROW_CREATED_AT])) ||
-		(!t->view.nulls[SS_ROW_DEAD_UNTIL] &&
-		 TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->view.values[SS_ROW_DEAD_UNTIL]))))
+		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->values[SS_ROW_CREATED_AT])) ||
+		(!t->nulls[SS_ROW_DEAD_UNTIL] &&
+		 TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->values[SS_ROW_DEAD_UNTIL]))))
 		ereport(ERROR,
 				(errcode(ERRCODE_CHECK_VIOLATION), errmsg("times of a session must be finite"),
 				 errhint("Give a far date instead of infinity.")));
-	if (t->view.nulls[SS_ROW_CHECK_AT])
-		replace(t, SS_ROW_CHECK_AT, TimestampTzGetDatum(expires_at));
-	check_at = DatumGetTimestampTz(t->view.values[SS_ROW_CHECK_AT]);
+	if (t->nulls[SS_ROW_CHECK_AT])
+		ss_row_replace(t, SS_ROW_CHECK_AT, TimestampTzGetDatum(expires_at));
+	check_at = DatumGetTimestampTz(t->values[SS_ROW_CHECK_AT]);
 	lowered = ss_check_at(check_at, expires_at,
-						  t->view.nulls[SS_ROW_DEAD_UNTIL]
+						  t->nulls[SS_ROW_DEAD_UNTIL]
 							  ? SS_NEVER
-							  : DatumGetTimestampTz(t->view.values[SS_ROW_DEAD_UNTIL]));
+							  : DatumGetTimestampTz(t->values[SS_ROW_DEAD_UNTIL]));
 	if (lowered != check_at)
-		replace(t, SS_ROW_CHECK_AT, TimestampTzGetDatum(lowered));
+		ss_row_replace(t, SS_ROW_CHECK_AT, TimestampTzGetDatum(lowered));
 }
 
 /* Counters only grow, and version counts every change of data or owner. */
 static void
-check_counters(const Tuple *old, Tuple *new)
+check_counters(const SsRowView *old, SsRowView *new)
 {
-	int64 before = DatumGetInt64(old->view.values[SS_ROW_VERSION]);
+	int64 before = DatumGetInt64(old->values[SS_ROW_VERSION]);
 
-	if (!new->view.nulls[SS_ROW_VERSION] &&
-		DatumGetInt64(new->view.values[SS_ROW_VERSION]) <= before)
+	if (!new->nulls[SS_ROW_VERSION] && DatumGetInt64(new->values[SS_ROW_VERSION]) <= before)
 	{
-		bool changed = differs(old, new, SS_ROW_SESSION_DATA) || differs(old, new, SS_ROW_OWNER_ID);
+		bool changed = ss_row_differs(old, new, SS_ROW_SESSION_DATA) ||
+					   ss_row_differs(old, new, SS_ROW_OWNER_ID);
 		int64 version = changed ? ss_next_version(before) : before;
 
-		if (DatumGetInt64(new->view.values[SS_ROW_VERSION]) != version)
-			replace(new, SS_ROW_VERSION, Int64GetDatum(version));
-		if (changed && !differs(old, new, SS_ROW_UPDATED_AT))
-			replace(new, SS_ROW_UPDATED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+		if (DatumGetInt64(new->values[SS_ROW_VERSION]) != version)
+			ss_row_replace(new, SS_ROW_VERSION, Int64GetDatum(version));
+		if (changed && !ss_row_differs(old, new, SS_ROW_UPDATED_AT))
+			ss_row_replace(new, SS_ROW_UPDATED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
 	}
-	if (!new->view.nulls[SS_ROW_LAST_SEQ] && DatumGetInt64(new->view.values[SS_ROW_LAST_SEQ]) <
-												 DatumGetInt64(old->view.values[SS_ROW_LAST_SEQ]))
-		replace(new, SS_ROW_LAST_SEQ, old->view.values[SS_ROW_LAST_SEQ]);
+	if (!new->nulls[SS_ROW_LAST_SEQ] &&
+		DatumGetInt64(new->values[SS_ROW_LAST_SEQ]) < DatumGetInt64(old->values[SS_ROW_LAST_SEQ]))
+		ss_row_replace(new, SS_ROW_LAST_SEQ, old->values[SS_ROW_LAST_SEQ]);
 }
 
 /* The policy that a version of a row is under, if owners are kept apart there for this role. */
 static bool
-is_isolated(const Tuple *t, Oid role, SsTarget *target)
+is_isolated(const SsRowView *t, Oid role, SsTarget *target)
 {
-	text *ns = DatumGetTextPP(t->view.values[SS_ROW_NAMESPACE]);
+	text *ns = DatumGetTextPP(t->values[SS_ROW_NAMESPACE]);
 
 	memset(target, 0, sizeof(*target));
 	return ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target->policy) &&
@@ -234,14 +204,14 @@ is_isolated(const Tuple *t, Oid role, SsTarget *target)
 
 /* Is a row its owner's, who is the caller?  shared: or of one with whom it was shared as such. */
 static void
-check_owner(const Tuple *t, const SsTarget *target, Oid role, bool shared)
+check_owner(const SsRowView *t, const SsTarget *target, Oid role, bool shared)
 {
 	SsRow row = {0};
 
-	row.owner = t->view.values[SS_ROW_OWNER_ID];
-	row.owner_null = t->view.nulls[SS_ROW_OWNER_ID];
-	row.history = t->view.values[SS_ROW_HISTORY_ID];
-	row.history_null = !shared || t->view.nulls[SS_ROW_HISTORY_ID];
+	row.owner = t->values[SS_ROW_OWNER_ID];
+	row.owner_null = t->nulls[SS_ROW_OWNER_ID];
+	row.history = t->values[SS_ROW_HISTORY_ID];
+	row.history_null = !shared || t->nulls[SS_ROW_HISTORY_ID];
 	if (!ss_may(&target->policy, role, &row, SS_OWN, SS_PLAN_LATEST))
 		ss_error_not_owner(target);
 }
@@ -252,29 +222,42 @@ check_owner(const Tuple *t, const SsTarget *target, Oid role, bool shared)
  * the owner of the tables, and have checked already.  old is NULL for an INSERT.
  */
 static void
-check_hands_off(const Tuple *old, const Tuple *new, const SsHome *home)
+check_hands_off(const SsRowView *old, const SsRowView *new, const SsHome *home)
 {
 	static const int owners_only[] = {SS_ROW_OWNER_ID, SS_ROW_NAMESPACE, SS_ROW_SESSION_ID,
 									  SS_ROW_HISTORY_ID, SS_ROW_DEAD_UNTIL};
 	Oid role = GetUserId();
 	SsTarget target;
 
-	if (role == home->owner || has_bypassrls_privilege(role) || new->view.nulls[SS_ROW_NAMESPACE])
+	if (role == home->owner || has_bypassrls_privilege(role) || new->nulls[SS_ROW_NAMESPACE])
 		return;
-	if (!new->view.nulls[SS_ROW_HISTORY_ID] &&
-		(old == NULL || differs(old, new, SS_ROW_HISTORY_ID)))
+	if (!new->nulls[SS_ROW_HISTORY_ID] &&
+		(old == NULL || ss_row_differs(old, new, SS_ROW_HISTORY_ID)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to give a session a conversation"),
 				 errdetail("history_id is set by the functions alone, or by the owner of the "
 						   "table.")));
-	if ((old == NULL || differs(old, new, SS_ROW_NAMESPACE)) && is_isolated(new, role, &target))
+	if ((old == NULL || ss_row_differs(old, new, SS_ROW_NAMESPACE)) &&
+		is_isolated(new, role, &target))
 		check_owner(new, &target, role, false);
 	if (old == NULL || !is_isolated(old, role, &target))
 		return;
 	for (int i = 0; i < (int) lengthof(owners_only); i++)
-		if (differs(old, new, owners_only[i]))
+		if (ss_row_differs(old, new, owners_only[i]))
 			check_owner(old, &target, role, true);
+}
+
+/* What the trigger sees to in an update. */
+void
+ss_row_guard_update(const SsRowView *old, SsRowView *new, const SsHome *home)
+{
+	check_names(old, new);
+	check_hands_off(old, new, home);
+	if (!new->nulls[SS_ROW_TTL] && ss_row_differs(old, new, SS_ROW_TTL))
+		(void) check_ttl(new);
+	check_counters(old, new);
+	check_times(new);
 }
 
 Datum
@@ -283,8 +266,8 @@ session_row_guard(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	TupleDesc desc;
 	SsHome home;
-	Tuple old;
-	Tuple new;
+	SsRowView old;
+	SsRowView new;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
@@ -298,24 +281,19 @@ session_row_guard(PG_FUNCTION_ARGS)
 
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 	{
-		open_tuple(&new, trigdata->tg_trigtuple, desc);
+		ss_row_open(&new, trigdata->tg_trigtuple, desc);
 		check_names(NULL, &new);
 		check_hands_off(NULL, &new, &home);
 		fill_in(&new);
 		(void) check_ttl(&new);
 		check_times(&new);
-		return PointerGetDatum(close_tuple(&new));
+		return PointerGetDatum(close_tuple(trigdata->tg_trigtuple, &new));
 	}
 	if (!TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
 		return PointerGetDatum(trigdata->tg_trigtuple);
 
-	open_tuple(&old, trigdata->tg_trigtuple, desc);
-	open_tuple(&new, trigdata->tg_newtuple, desc);
-	check_names(&old, &new);
-	check_hands_off(&old, &new, &home);
-	if (!new.view.nulls[SS_ROW_TTL] && differs(&old, &new, SS_ROW_TTL))
-		(void) check_ttl(&new);
-	check_counters(&old, &new);
-	check_times(&new);
-	return PointerGetDatum(close_tuple(&new));
+	ss_row_open(&old, trigdata->tg_trigtuple, desc);
+	ss_row_open(&new, trigdata->tg_newtuple, desc);
+	ss_row_guard_update(&old, &new, &home);
+	return PointerGetDatum(close_tuple(trigdata->tg_newtuple, &new));
 }

@@ -14,6 +14,7 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
+#include "rows/direct.h"
 #include "rows/expiry.h"
 #include "rows/sessions.h"
 
@@ -166,6 +167,7 @@ fetch_row(SsPlan *plan, const SsTarget *target, SsPlanMode mode, SsRow *row)
 	Datum values[2] = {target->ns, target->id};
 
 	row->state = SS_ABSENT;
+	row->placed = false;
 	if (ss_plan_run(plan, values, NULL, mode, 1) == 0)
 		return false;
 	from_result(row);
@@ -209,18 +211,31 @@ ss_row_refresh(const SsTarget *target, SsRow *row)
 	return true;
 }
 
+static bool
+lock_row(const SsTarget *target, SsRow *row, bool wait)
+{
+	bool found;
+
+	row->state = SS_ABSENT;
+	if (!ss_direct_lock(target, wait, row, &found))
+		return fetch_row(wait ? &lock_plan : &try_lock_plan, target, SS_PLAN_WRITE, row);
+	if (found)
+		ss_row_judge(row, target, GetCurrentTimestamp());
+	return found;
+}
+
 /* The row as it is, locked against change until the transaction ends. */
 bool
 ss_row_lock(const SsTarget *target, SsRow *row)
 {
-	return fetch_row(&lock_plan, target, SS_PLAN_WRITE, row);
+	return lock_row(target, row, true);
 }
 
 /* As ss_row_lock, but not waiting: a row that somebody has locked counts as absent. */
 bool
 ss_row_try_lock(const SsTarget *target, SsRow *row)
 {
-	return fetch_row(&try_lock_plan, target, SS_PLAN_WRITE, row);
+	return lock_row(target, row, false);
 }
 
 /* Bind a row to the parameters that the insert and the write share. */
@@ -268,6 +283,8 @@ ss_row_write(const SsTarget *target, const SsRow *row)
 	Datum values[14];
 	char nulls[14];
 
+	if (ss_direct_write(row, SS_ALL_COLUMNS))
+		return;
 	bind(target, row, values, nulls);
 	if (ss_plan_run(&write_plan, values, nulls, SS_PLAN_WRITE, 0) != 1)
 		elog(ERROR, "a locked session row was not updated");
@@ -286,6 +303,8 @@ ss_row_count(const SsTarget *target, const SsRow *row)
 					   TimestampTzGetDatum(row->expires_at)};
 	char nulls[7] = {' ', ' ', ' ', ' ', row->history_null ? 'n' : ' ', ' ', ' '};
 
+	if (ss_direct_write(row, SS_HISTORY_COLUMNS))
+		return;
 	if (ss_plan_run(&count_plan, values, nulls, SS_PLAN_WRITE, 0) != 1)
 		elog(ERROR, "a locked session row was not updated");
 }
@@ -297,6 +316,8 @@ ss_row_extend(const SsTarget *target, const SsRow *row)
 	Datum values[4] = {target->ns, target->id, TimestampTzGetDatum(row->expires_at),
 					   IntervalPGetDatum(ss_make_interval(row->ttl))};
 
+	if (ss_direct_write(row, SS_EXPIRY_COLUMNS))
+		return;
 	if (ss_plan_run(&extend_plan, values, NULL, SS_PLAN_WRITE, 0) != 1)
 		elog(ERROR, "a locked session row was not updated");
 }

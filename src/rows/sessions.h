@@ -41,7 +41,17 @@ typedef struct SsRow
 	bool own; /* this version was written by the present transaction */
 	Datum history;
 	bool history_null;
+	bool placed; /* locked without a statement, at: */
+	ItemPointerData place;
 } SsRow;
+
+/* What of a row is to be written. */
+typedef enum SsColumns
+{
+	SS_ALL_COLUMNS,
+	SS_HISTORY_COLUMNS, /* what a change of its history changes */
+	SS_EXPIRY_COLUMNS   /* expires_at and ttl */
+} SsColumns;
 
 /* A session that a call is about, and the policy that governs it. */
 typedef struct SsTarget
