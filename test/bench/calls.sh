@@ -46,18 +46,30 @@ done
 calls() { # PROTOCOL FILE
 	bench_tps "$1" 1 "$2"
 }
+# the same by statements: what a table gets that has triggers of somebody's own
+calls_by_statement() {
+	PGOPTIONS='-c session_store.direct_rows=off' calls "$@"
+}
+saves_by_statement() {
+	PGOPTIONS='-c session_store.direct_rows=off' saves "$@"
+}
 saves() { # PROTOCOL FILES
 	bench_tps "$1" 1 "$2.0" -f "$2.1" -f "$2.2" -f "$2.3" -f "$2.4" -f "$2.5" -f "$2.6" -f "$2.7" "${documents[@]}"
 }
 
 alternate get-unnamed "calls extended get_ours" "calls extended get_theirs"
+# what a call would reach that costs nothing but the round trip
+alternate get-unnamed-ceiling "calls extended floor" "calls extended get_theirs"
 alternate get-simple "calls simple get_ours" "calls simple get_theirs"
+alternate get-simple-ceiling "calls simple floor" "calls simple get_theirs"
 alternate get-prepared "calls prepared get_ours" "calls prepared get_theirs"
 alternate get-floor "calls prepared get_ours" "calls prepared floor"
 alternate select-floor "calls prepared get_theirs" "calls prepared floor"
+alternate get-direct "calls prepared get_ours" "calls_by_statement prepared get_ours"
 set_server synchronous_commit off
 alternate save-unnamed "saves extended save_ours" "saves extended save_hand"
 alternate save-prepared "saves prepared save_ours" "saves prepared save_hand"
+alternate save-direct "saves prepared save_ours" "saves_by_statement prepared save_ours"
 alternate save-unlogged "saves prepared save_ours" "saves prepared save_unlogged_hand"
 set_server synchronous_commit on
 alternate save-prepared-sync "saves prepared save_ours" "saves prepared save_hand"
