@@ -64,6 +64,13 @@ typedef bool SsUpdateIndexes;
 	ExecInsertIndexTuples(info, slot, estate, true, false, NULL, NIL)
 #endif
 
+/* Columns that are computed when they are read came with 18. */
+#if PG_VERSION_NUM >= 180000
+#define SsHasGeneratedVirtual(constr) ((constr)->has_generated_virtual)
+#else
+#define SsHasGeneratedVirtual(constr) false
+#endif
+
 /* What hiredis counts elements with, where that is included. */
 #if defined(HIREDIS_MAJOR) && HIREDIS_MAJOR >= 1
 typedef size_t SsHiredisCount;

@@ -67,7 +67,8 @@ static void
 check_triggers(SsReport *report, Oid relid, int expected)
 {
 	Relation rel = table_open(relid, AccessShareLock);
-	TriggerDesc *triggers = rel->trigdesc;
+	/* a copy: asking the catalogs may have the one in the cache made anew */
+	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
 	int found = 0;
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)

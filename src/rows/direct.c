@@ -9,10 +9,8 @@
  * lost: the tables' owner meets no policy, no trigger fires on a read, and an update does what
  * our triggers do by calling them as functions.
  *
- * The table is its owner's to alter.  Whether this way leads to the rows is looked at anew
- * after every invalidation of it; when it does not (the table has become partitioned or has
- * children, its primary key is another; and for changes: somebody else's trigger or constraint
- * wants to be asked), whoever asks goes the long way.
+ * Whether this way leads to the rows is asked each time (way.c); when it does not, whoever asks
+ * goes the long way.
  */
 #include "postgres.h"
 
@@ -23,160 +21,21 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_opfamily.h"
-#include "catalog/pg_trigger.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
-#include "utils/acl.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/reltrigger.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "rows/direct.h"
 #include "rows/row.h"
 #include "rows/row_guard.h"
-#include "settings.h"
+#include "rows/way.h"
 
 SsDirectHook ss_direct_updated = NULL;
-
-static Oid table = InvalidOid; /* of which all this is known */
-static Oid pkey = InvalidOid;  /* InvalidOid: go the long way */
-static bool writable = false;  /* false: go the long way to change a row */
-static uint64 changes = 1;     /* counts what may have made it another */
-static uint64 looked = 0;      /* after so many changes we have looked */
-
-static void
-forget(Oid relid)
-{
-	changes++;
-}
-
-static bool
-is_our_key(Relation index)
-{
-	Form_pg_index form = index->rd_index;
-
-	/* one that is too young for some snapshots is for the planner to judge */
-	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid || form->indcheckxmin ||
-		form->indnkeyatts != 2 || form->indkey.values[0] != SS_ROW_NAMESPACE ||
-		form->indkey.values[1] != SS_ROW_SESSION_ID)
-		return false;
-	for (int i = 0; i < 2; i++)
-		if (index->rd_indcollation[i] != C_COLLATION_OID ||
-			index->rd_opfamily[i] != TEXT_BTREE_FAM_OID)
-			return false;
-	return true;
-}
-
-/* Is it one of the two that we know how to be asked? */
-static bool
-is_our_trigger(const Trigger *trigger, const char *name, Oid schema)
-{
-	char *function = get_func_name(trigger->tgfoid);
-
-	return strcmp(trigger->tgname, name) == 0 && trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
-		   TRIGGER_FOR_BEFORE(trigger->tgtype) && TRIGGER_FOR_ROW(trigger->tgtype) &&
-		   trigger->tgqual == NULL && trigger->tgnattr == 0 && function != NULL &&
-		   strcmp(function,
-				  strcmp(name, "session_row_guard") == 0 ? name : "session_change_note") == 0 &&
-		   get_func_namespace(trigger->tgfoid) == schema;
-}
-
-/*
- * Is all that an UPDATE by the owner would do what ss_direct_write does?  That is so with our two
- * triggers and no other, and nothing else that an expression could hide behind.
- */
-static bool
-is_writable(Relation rel, const SsHome *home)
-{
-	const TupleConstr *constr = rel->rd_att->constr;
-	int ours = 0;
-
-	if (rel->rd_rules != NULL || rel->rd_att->natts < SS_ROW_ATTRS || rel->trigdesc == NULL ||
-		(constr != NULL && (constr->num_check > 0 || constr->has_generated_stored)) ||
-		pg_class_aclmask(RelationGetRelid(rel), home->owner, ACL_SELECT | ACL_UPDATE,
-						 ACLMASK_ALL) != (ACL_SELECT | ACL_UPDATE))
-		return false;
-	for (int i = 0; i < rel->trigdesc->numtriggers; i++)
-	{
-		const Trigger *trigger = &rel->trigdesc->triggers[i];
-
-		if (!TRIGGER_FOR_UPDATE(trigger->tgtype) || trigger->tgenabled == TRIGGER_DISABLED)
-			continue;
-		if (!is_our_trigger(trigger, "session_row_guard", home->schema) &&
-			!is_our_trigger(trigger, "zz_session_change", home->schema))
-			return false;
-		ours++;
-	}
-	return ours == 2;
-}
-
-/* Find the way, or that there is none. */
-static void
-look(const SsHome *home)
-{
-	static bool registered = false;
-	uint64 now;
-	Relation rel;
-	Oid index = InvalidOid;
-
-	if (!registered)
-	{
-		ss_home_on_invalidation(forget);
-		registered = true;
-	}
-	now = changes;
-	pkey = InvalidOid;
-	writable = false;
-	table = home->sessions;
-	rel = table_open(table, AccessShareLock);
-	if (rel->rd_rel->relkind == RELKIND_RELATION && !rel->rd_rel->relhassubclass)
-	{
-		list_free(RelationGetIndexList(rel));
-		index = rel->rd_pkindex;
-	}
-	if (OidIsValid(index))
-	{
-		Relation key = index_open(index, AccessShareLock);
-
-		if (is_our_key(key))
-			pkey = index;
-		index_close(key, AccessShareLock);
-	}
-	if (OidIsValid(pkey))
-		writable = is_writable(rel, home);
-	table_close(rel, AccessShareLock);
-	looked = now;
-}
-
-/* Open the table, if this way leads to its rows. */
-static Relation
-open_table(LOCKMODE lockmode, bool to_write)
-{
-	SsHome home;
-	Relation rel;
-
-	if (!ss_direct_rows)
-		return NULL;
-	ss_home_get(&home);
-	if (looked != changes || table != home.sessions)
-		look(&home);
-	if (!OidIsValid(pkey) || (to_write && !writable))
-		return NULL;
-	rel = table_open(table, lockmode);
-	/* with the lock held it stays as it is: is it as we know it? */
-	if (looked == changes)
-		return rel;
-	table_close(rel, lockmode);
-	return NULL;
-}
 
 static int64
 number(TupleTableSlot *slot, int column, int64 if_null)
@@ -218,7 +77,7 @@ fill(TupleTableSlot *slot, bool document, SsRow *row)
 static bool
 find(Relation rel, const SsTarget *target, Snapshot snapshot, TupleTableSlot *slot)
 {
-	Relation index = index_open(pkey, AccessShareLock);
+	Relation index = index_open(ss_way_key(), AccessShareLock);
 	IndexScanDesc scan;
 	ScanKeyData keys[2];
 	bool found;
@@ -246,7 +105,7 @@ ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found)
 	Relation rel;
 	TupleTableSlot *slot;
 
-	if (!ActiveSnapshotSet() || (rel = open_table(AccessShareLock, false)) == NULL)
+	if (!ActiveSnapshotSet() || (rel = ss_way_open(AccessShareLock, false)) == NULL)
 		return false;
 	slot = table_slot_create(rel, NULL);
 	*found = find(rel, target, GetActiveSnapshot(), slot);
@@ -309,7 +168,7 @@ ss_direct_lock(const SsTarget *target, bool wait, SsRow *row, bool *found)
 	TupleTableSlot *slot;
 
 	/* the statement has the right words for who may not write */
-	if (XactReadOnly || IsInParallelMode() || (rel = open_table(RowExclusiveLock, true)) == NULL)
+	if (XactReadOnly || IsInParallelMode() || (rel = ss_way_open(RowExclusiveLock, true)) == NULL)
 		return false;
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -385,10 +244,14 @@ make_version(TupleTableSlot *old, const SsRow *row, SsColumns columns, TupleTabl
 		ss_direct_updated(&was, &is);
 
 	ExecClearTuple(new);
-	memcpy(new->tts_values, old->tts_values, sizeof(Datum) * is.desc->natts);
-	memcpy(new->tts_isnull, old->tts_isnull, sizeof(bool) * is.desc->natts);
 	memcpy(new->tts_values, &is.values[1], sizeof(Datum) * SS_ROW_ATTRS);
 	memcpy(new->tts_isnull, &is.nulls[1], sizeof(bool) * SS_ROW_ATTRS);
+	/* what somebody has added; of what was dropped nothing is kept */
+	for (int i = SS_ROW_ATTRS; i < is.desc->natts; i++)
+	{
+		new->tts_values[i] = old->tts_values[i];
+		new->tts_isnull[i] = old->tts_isnull[i] || TupleDescAttr(is.desc, i)->attisdropped;
+	}
 	ExecStoreVirtualTuple(new);
 }
 
@@ -412,7 +275,7 @@ insert_into_indexes(Relation rel, TupleTableSlot *slot, SsUpdateIndexes which)
  * not lead there (any more), or the row has been written since.
  */
 bool
-ss_direct_write(const SsRow *row, SsColumns columns)
+ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns)
 {
 	ItemPointerData place = row->place;
 	Relation rel;
@@ -423,14 +286,15 @@ ss_direct_write(const SsRow *row, SsColumns columns)
 	SsUpdateIndexes indexes;
 	bool written = false;
 
-	if (!row->placed || (rel = open_table(RowExclusiveLock, true)) == NULL)
+	if (!row->placed || (rel = ss_way_open(RowExclusiveLock, true)) == NULL)
 		return false;
 	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	old = table_slot_create(rel, NULL);
 	new = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
-	if (table_tuple_fetch_row_version(rel, &place, SnapshotAny, old))
+	/* what has been written since we locked it is not there any more */
+	if (table_tuple_fetch_row_version(rel, &place, GetActiveSnapshot(), old) && is_of(old, target))
 	{
 		make_version(old, row, columns, new);
 		written = table_tuple_update(rel, &place, new, GetCurrentCommandId(true),

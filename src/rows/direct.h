@@ -10,7 +10,7 @@
 
 extern bool ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found);
 extern bool ss_direct_lock(const SsTarget *target, bool wait, SsRow *row, bool *found);
-extern bool ss_direct_write(const SsRow *row, SsColumns columns);
+extern bool ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns);
 
 /* What the second of our triggers does about an update: cache/change.c's, which is above us. */
 typedef void (*SsDirectHook)(const SsRowView *old, const SsRowView *new);

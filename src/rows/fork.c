@@ -2,8 +2,8 @@
  * fork.c
  *		Two sessions at once: one that becomes two, two that become one.
  *
- * Such calls take turns (turns.c), so that no two wait for each other, nor for one that ends many
- * sessions; and each row goes the way of any change (change.c).
+ * Both are locked before anything is done, without holding one while waiting for the other (pair.c).
+ * Then each goes the way of any change (change.c).
  *
  * A fork copies the messages once, in one statement and as they are stored; from
  * then on the two have nothing in common, and each can be popped, trimmed and purged by
@@ -21,7 +21,7 @@
 #include "rows/events.h"
 #include "rows/fork.h"
 #include "rows/history.h"
-#include "rows/turns.h"
+#include "rows/pair.h"
 #include "shared.h"
 
 static SsPlan copy_plan = {"INSERT INTO {history} (history_id, seq, created_at, message)"
@@ -51,34 +51,46 @@ tell_of_fork(const SsTarget *source, const SsRow *row, const SsTarget *fork, int
 	ss_count(SS_FORKED, 1);
 }
 
-static bool
-fork_session(SsTarget *source, SsTarget *fork, int64 up_to)
+typedef struct Fork
 {
+	SsTarget *source;
+	SsTarget *fork;
+	int64 up_to;
+	bool found;
+} Fork;
+
+static bool
+fork_session(void *arg)
+{
+	Fork *call = arg;
+	SsTarget *source = call->source;
+	SsTarget *fork = call->fork;
+	int64 up_to = call->up_to;
 	SsChange change = {.keep = source->id};
 	SsRow row;
 	Datum owner;
 	int64 messages;
 
-	if (!ss_session_lock(source, &row, SS_VIEW))
-		return false;
+	call->found = ss_session_lock(source, &row, SS_VIEW);
+	if (!call->found)
+		return true;
 	/* where owners are kept apart, the copy is the caller's, as what anybody makes is */
 	owner = row.owner_null || ss_isolates(&source->policy, source->role) ? (Datum) 0 : row.owner;
 	messages = ss_history_count(&row, up_to);
-	do
-	{
-		ss_change_begin(&change, fork, SS_ANY_VERSION, owner);
-		if (!change.fresh)
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("cannot fork onto a session that exists"),
-							errhint("Give another new_session_id, or none for a random one.")));
-		change.row.data = row.data;
-		change.row.ttl = row.ttl;
-		/* an id that was used before goes on counting from there */
-		change.row.last_seq = Max(change.row.last_seq, Min(up_to, row.last_seq));
-		change.row.message_count = messages;
-		if (messages > 0)
-			ss_history_name(&change.row);
-	} while (!ss_change_end(&change));
+	ss_change_begin(&change, fork, SS_ANY_VERSION, owner);
+	if (!change.fresh)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("cannot fork onto a session that exists"),
+						errhint("Give another new_session_id, or none for a random one.")));
+	change.row.data = row.data;
+	change.row.ttl = row.ttl;
+	/* an id that was used before goes on counting from there */
+	change.row.last_seq = Max(change.row.last_seq, Min(up_to, row.last_seq));
+	change.row.message_count = messages;
+	if (messages > 0)
+		ss_history_name(&change.row);
+	if (!ss_change_end(&change))
+		return false; /* somebody made it meanwhile */
 	if (messages > 0)
 	{
 		Datum values[3] = {change.row.history, row.history, Int64GetDatum(up_to)};
@@ -94,13 +106,10 @@ fork_session(SsTarget *source, SsTarget *fork, int64 up_to)
 bool
 ss_session_fork(SsTarget *source, SsTarget *fork, int64 up_to)
 {
-	SsTurn turn;
-	bool found;
+	Fork call = {source, fork, up_to, false};
 
-	ss_turn_pair(&turn, source, fork);
-	found = fork_session(source, fork, up_to);
-	ss_turn_end(&turn);
-	return found;
+	ss_pair_run(source, fork, fork_session, &call);
+	return call.found;
 }
 
 static void
@@ -120,9 +129,20 @@ tell_of_absorption(const SsTarget *target, const SsRow *row, const SsTarget *sou
 	ss_count(SS_DELETED, 1);
 }
 
-static bool
-absorb_session(SsTarget *target, SsTarget *source, int64 *moved)
+typedef struct Absorption
 {
+	SsTarget *target;
+	SsTarget *source;
+	int64 moved;
+	bool found;
+} Absorption;
+
+static bool
+absorb_session(void *arg)
+{
+	Absorption *call = arg;
+	SsTarget *target = call->target;
+	SsTarget *source = call->source;
 	SsChange change = {0};
 	SsRow row;
 	SsRow was;
@@ -130,32 +150,34 @@ absorb_session(SsTarget *target, SsTarget *source, int64 *moved)
 
 	if (ss_row_lock(target, &row) && row.state == SS_DEAD)
 		ss_error_dead(target);
-	if (!ss_change_living(&change, target, SS_EDIT) || !ss_session_lock(source, &row, SS_OWN))
-		return false;
+	call->found = ss_change_living(&change, target, SS_EDIT) &&
+				  ss_session_lock(source, &row, SS_OWN);
+	if (!call->found)
+		return true;
 
 	was = row;
 	base = change.row.last_seq;
-	*moved = ss_history_count(&row, PG_INT64_MAX);
+	call->moved = ss_history_count(&row, PG_INT64_MAX);
 	change.row.data = JsonbPGetDatum(
 		ss_document_merge(DatumGetJsonbP(change.row.data), DatumGetJsonbP(row.data)));
 	ss_document_check(&target->policy, change.row.data, "session document");
-	if (*moved > 0)
+	if (call->moved > 0)
 	{
-		change.row.last_seq = ss_history_next(&change.row, *moved);
-		change.row.message_count += *moved;
+		change.row.last_seq = ss_history_next(&change.row, call->moved);
+		change.row.message_count += call->moved;
 		ss_history_name(&change.row);
 	}
 	if (!ss_change_end(&change))
 		elog(ERROR, "a locked session row was not updated");
 	ss_session_bury(source, &row);
-	if (*moved > 0)
+	if (call->moved > 0)
 	{
 		Datum values[3] = {change.row.history, Int64GetDatum(base), was.history};
 
-		if (ss_plan_run(&move_plan, values, NULL, SS_PLAN_WRITE, 0) != *moved)
+		if (ss_plan_run(&move_plan, values, NULL, SS_PLAN_WRITE, 0) != call->moved)
 			ss_error_rows_skipped("conversation_history");
 	}
-	tell_of_absorption(target, &change.row, source, &was, *moved);
+	tell_of_absorption(target, &change.row, source, &was, call->moved);
 	return true;
 }
 
@@ -163,11 +185,9 @@ absorb_session(SsTarget *target, SsTarget *source, int64 *moved)
 bool
 ss_session_absorb(SsTarget *target, SsTarget *source, int64 *moved)
 {
-	SsTurn turn;
-	bool found;
+	Absorption call = {target, source, 0, false};
 
-	ss_turn_pair(&turn, target, source);
-	found = absorb_session(target, source, moved);
-	ss_turn_end(&turn);
-	return found;
+	ss_pair_run(target, source, absorb_session, &call);
+	*moved = call.moved;
+	return call.found;
 }

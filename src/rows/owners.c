@@ -11,6 +11,9 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -20,11 +23,11 @@
 #include "rows/events.h"
 #include "rows/owners.h"
 #include "rows/selection.h"
-#include "rows/turns.h"
 #include "shared.h"
 
-/* The fourth field of an advisory lock tag, see turns.c for others; SQL's own use 1 and 2. */
-#define QUOTA_SPACE 0x5353
+/* The fourth field of an advisory lock tag; SQL's own use 1 and 2. */
+#define QUOTA_LOCK_SPACE 0x5353
+#define DELETE_LOCK_SPACE 0x5354
 
 #define BURY                                                                                \
 	"UPDATE {sessions} SET session_data = '{}'::pg_catalog.jsonb, owner_id = NULL,"         \
@@ -64,6 +67,58 @@ static SsPlan delete_any_plan = {BURY " AND ($3 IS NULL OR session_id {~~} $3) A
 								 4,
 								 {TEXTOID, INTERVALOID, TEXTOID, TIMESTAMPTZOID}};
 
+/* Name an owner (0: all of them) of a namespace in one of our spaces of advisory locks. */
+static void
+name_lock(LOCKTAG *tag, const SsTarget *target, Datum owner, uint16 space)
+{
+	uint64 hash = hash_bytes_extended((const unsigned char *) target->policy.name,
+									  strlen(target->policy.name), 0);
+
+	if (owner != (Datum) 0)
+	{
+		text *name = DatumGetTextPP(owner);
+
+		hash = hash_bytes_extended((unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name),
+								   hash);
+	}
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash, space);
+}
+
+/*
+ * Statements that lock many rows do not all meet them in the same order: a session that
+ * began anew meanwhile stands elsewhere in the index.  So two that could have rows in
+ * common run one after the other; once its statement is over, neither waits for anything more, and
+ * the turn is the next one's.  (A session that changes its owner while such a statement waits
+ * for it may still bring two of them to wait for each other: one is then refused as a deadlock.)
+ */
+typedef struct Turn
+{
+	LOCKTAG all;
+	LOCKTAG owner;
+	bool of_owner;
+} Turn;
+
+static void
+take_turn(Turn *turn, const SsTarget *target, Datum owner)
+{
+	turn->of_owner = owner != (Datum) 0;
+	name_lock(&turn->all, target, (Datum) 0, DELETE_LOCK_SPACE);
+	(void) LockAcquire(&turn->all, turn->of_owner ? ShareLock : ExclusiveLock, false, false);
+	if (!turn->of_owner)
+		return;
+	name_lock(&turn->owner, target, owner, DELETE_LOCK_SPACE);
+	(void) LockAcquire(&turn->owner, ExclusiveLock, false, false);
+}
+
+/* (On ERROR it ends with the transaction.) */
+static void
+end_turn(Turn *turn)
+{
+	if (turn->of_owner)
+		(void) LockRelease(&turn->owner, ExclusiveLock, false);
+	(void) LockRelease(&turn->all, turn->of_owner ? ShareLock : ExclusiveLock, false);
+}
+
 /* SPI's result, one text column, as an array. */
 static Datum
 result_to_array(uint64 n)
@@ -97,7 +152,7 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 
 	if (limit == 0)
 		return;
-	ss_turn_name(&tag, target, owner, QUOTA_SPACE);
+	name_lock(&tag, target, owner, QUOTA_LOCK_SPACE);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 
 	values[0] = target->ns;
@@ -136,12 +191,12 @@ ss_sessions_delete(SsTarget *target, const SsSelection *selection)
 {
 	SsSelection which = *selection;
 	Datum tombstone = IntervalPGetDatum(ss_make_interval(target->policy.tombstone));
-	SsTurn turn;
+	Turn turn;
 	uint64 n;
 
 	if (!ss_scope_of(target, &which).own)
 		return 0;
-	ss_turn_many(&turn, target, which.owner);
+	take_turn(&turn, target, which.owner);
 	if (which.owner != (Datum) 0)
 	{
 		Datum values[6] = {target->ns,      tombstone,     which.owner,
@@ -158,7 +213,7 @@ ss_sessions_delete(SsTarget *target, const SsSelection *selection)
 
 		n = ss_plan_run(&delete_any_plan, values, nulls, SS_PLAN_WRITE, 0);
 	}
-	ss_turn_end(&turn);
+	end_turn(&turn);
 	if (n > 0)
 	{
 		if (target->policy.audit)

@@ -283,7 +283,7 @@ ss_row_write(const SsTarget *target, const SsRow *row)
 	Datum values[14];
 	char nulls[14];
 
-	if (ss_direct_write(row, SS_ALL_COLUMNS))
+	if (ss_direct_write(target, row, SS_ALL_COLUMNS))
 		return;
 	bind(target, row, values, nulls);
 	if (ss_plan_run(&write_plan, values, nulls, SS_PLAN_WRITE, 0) != 1)
@@ -303,7 +303,7 @@ ss_row_count(const SsTarget *target, const SsRow *row)
 					   TimestampTzGetDatum(row->expires_at)};
 	char nulls[7] = {' ', ' ', ' ', ' ', row->history_null ? 'n' : ' ', ' ', ' '};
 
-	if (ss_direct_write(row, SS_HISTORY_COLUMNS))
+	if (ss_direct_write(target, row, SS_HISTORY_COLUMNS))
 		return;
 	if (ss_plan_run(&count_plan, values, nulls, SS_PLAN_WRITE, 0) != 1)
 		elog(ERROR, "a locked session row was not updated");
@@ -316,7 +316,7 @@ ss_row_extend(const SsTarget *target, const SsRow *row)
 	Datum values[4] = {target->ns, target->id, TimestampTzGetDatum(row->expires_at),
 					   IntervalPGetDatum(ss_make_interval(row->ttl))};
 
-	if (ss_direct_write(row, SS_EXPIRY_COLUMNS))
+	if (ss_direct_write(target, row, SS_EXPIRY_COLUMNS))
 		return;
 	if (ss_plan_run(&extend_plan, values, NULL, SS_PLAN_WRITE, 0) != 1)
 		elog(ERROR, "a locked session row was not updated");

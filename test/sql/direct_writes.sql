@@ -120,6 +120,19 @@ ALTER TABLE conversation_sessions ADD COLUMN n text GENERATED ALWAYS AS (session
 CALL pg_temp.compare('a generated column');
 SELECT session_id, n FROM conversation_sessions WHERE namespace = 'direct' ORDER BY 1;
 ALTER TABLE conversation_sessions DROP COLUMN n;
+\set VERBOSITY terse
+DELETE FROM conversation_sessions;
+ALTER TABLE conversation_sessions ALTER owner_id SET NOT NULL;
+SELECT session_save('owned', '{}', owner => 'ada', namespace => 'direct');
+SELECT session_delete('owned', 'direct');
+ALTER TABLE conversation_sessions ALTER owner_id DROP NOT NULL;
+CREATE TABLE everything (LIKE conversation_sessions) PARTITION BY LIST (owner_id);
+ALTER TABLE everything ATTACH PARTITION conversation_sessions FOR VALUES IN ('ada');
+SELECT session_save('owned', '{}', owner => 'bob', namespace => 'direct');
+ALTER TABLE everything DETACH PARTITION conversation_sessions;
+DROP TABLE everything;
+SELECT session_save('owned', '{}', owner => 'bob', namespace => 'direct');
+\set VERBOSITY default
 CREATE TABLE refers (namespace text COLLATE "C", session_id text COLLATE "C", FOREIGN KEY (namespace, session_id) REFERENCES conversation_sessions);
 CALL pg_temp.compare('a foreign key to it');
 DROP TABLE refers;
@@ -175,6 +188,20 @@ SELECT session_merge('a', '{"k": 2}', namespace => 'direct');
 ROLLBACK TO s;
 SELECT session_merge('a', '{"m": 3}', namespace => 'direct');
 COMMIT;
+-- what a trigger on another table does to the row between its lock and its update stays
+ALTER TABLE conversation_sessions ADD COLUMN members int DEFAULT 0;
+CREATE FUNCTION count_members() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE conversation_sessions SET members = members + CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END WHERE history_id = (coalesce(NEW, OLD)).history_id;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER counts AFTER INSERT OR DELETE ON session_members FOR EACH ROW EXECUTE FUNCTION count_members();
+SELECT session_share('b', 'ada', namespace => 'direct'), session_share('b', 'eve', namespace => 'direct');
+SELECT session_unshare('b', 'eve', 'direct');
+SELECT session_id, members FROM conversation_sessions WHERE namespace = 'direct' AND session_id = 'b';
+DROP TRIGGER counts ON session_members;
+DROP FUNCTION count_members();
+ALTER TABLE conversation_sessions DROP COLUMN members;
 -- a row that the statement itself has changed is left alone by it, whoever is asked first
 WITH changed AS (UPDATE conversation_sessions SET session_data = '{"by": "statement"}' WHERE session_id = 'a' RETURNING session_data)
 	SELECT session_data, session_save('b', '{"after": 1}', namespace => 'direct') > 0 AS saved FROM changed;

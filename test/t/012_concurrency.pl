@@ -136,6 +136,14 @@ EOS
 is(value(q{SELECT count(*) > 100 FROM seen}), 't', 'they were watched');
 
 is(count_log($node, qr/deadlock detected/, $offset), 0, 'nobody deadlocked over a quota');
+
+# ---- backends that begin while the table is altered: what they look at is made anew under their eyes
+
+$offset = -s $node->logfile;
+pgbench_run($node, "\\set what random(1, 3)\n\\if :what = 1\nALTER TABLE conversation_sessions SET (fillfactor = 80);\n\\else\nSELECT session_save('new' || :client_id, '{}');\n\\endif\n",
+	'-C', '-c', 6, '-j', 2, '-t', 200, "--random-seed=$seed");
+is(count_log($node, qr/was terminated by signal/, $offset), 0, 'new backends live while the table is altered');
+cmp_ok(value(q{SELECT sum(version) FROM conversation_sessions WHERE session_id LIKE 'new%'}), '>', 500, '.. and save');
 is(health($node, 'warnings'), '[]', 'health is content');
 leave_nothing($node);
 done_testing();

@@ -140,8 +140,8 @@ BEGIN
 		WHEN what = 12 THEN session_delete('all' || a)::text
 		WHEN what = 13 THEN session_regenerate('all' || a)
 		WHEN what = 14 THEN session_purge()::text
-		WHEN what = 15 THEN session_save('all' || a, '{}', owner => 'u' || b, if_version => 0)::text
-		WHEN what = 16 THEN session_delete_all('u' || b)::text
+		WHEN what = 15 THEN session_save('all' || a, '{}', owner => 'u', if_version => 0)::text
+		WHEN what = 16 THEN session_delete_all('u')::text
 		ELSE session_fork('all' || a, 'all' || b) END;
 EXCEPTION WHEN serialization_failure OR invalid_parameter_value OR SQLSTATE 'SST10' OR SQLSTATE 'SST11' THEN
 	RETURN SQLSTATE;

@@ -1,0 +1,186 @@
+/*
+ * way.c
+ *		Is there a way to the rows of conversation_sessions without a statement?
+ *
+ * The table is its owner's to alter.  This is looked at anew after every invalidation of it: there
+ * is none when the table has become partitioned or has children, or its primary key is another;
+ * and none to change a row when anybody else wants to be asked, by a trigger, a rule or a
+ * constraint.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_opfamily.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/reltrigger.h"
+
+#include "compat.h"
+#include "rows/home.h"
+#include "rows/row.h"
+#include "rows/way.h"
+#include "settings.h"
+
+static Oid table = InvalidOid; /* of which all this is known */
+static Oid pkey = InvalidOid;  /* InvalidOid: go the long way */
+static bool writable = false;  /* false: go the long way to change a row */
+static uint64 changes = 1;     /* counts what may have made it another */
+static uint64 looked = 0;      /* after so many changes we have looked */
+
+static void
+forget(Oid relid)
+{
+	changes++;
+}
+
+static bool
+is_our_key(Relation index)
+{
+	Form_pg_index form = index->rd_index;
+
+	/* one that is too young for some snapshots is for the planner to judge */
+	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid || form->indcheckxmin ||
+		form->indnkeyatts != 2 || form->indkey.values[0] != SS_ROW_NAMESPACE ||
+		form->indkey.values[1] != SS_ROW_SESSION_ID)
+		return false;
+	for (int i = 0; i < 2; i++)
+		if (index->rd_indcollation[i] != C_COLLATION_OID ||
+			index->rd_opfamily[i] != TEXT_BTREE_FAM_OID)
+			return false;
+	return true;
+}
+
+/* Is it one of the two that we know how to be asked? */
+static bool
+is_our_trigger(const Trigger *trigger, const char *name, const char *function, Oid schema)
+{
+	char *called;
+
+	if (strcmp(trigger->tgname, name) != 0 || trigger->tgenabled != TRIGGER_FIRES_ALWAYS ||
+		!TRIGGER_FOR_BEFORE(trigger->tgtype) || !TRIGGER_FOR_ROW(trigger->tgtype) ||
+		trigger->tgqual != NULL || trigger->tgnattr != 0)
+		return false;
+	called = get_func_name(trigger->tgfoid);
+	return called != NULL && strcmp(called, function) == 0 &&
+		   get_func_namespace(trigger->tgfoid) == schema;
+}
+
+static bool
+has_our_triggers_alone(Relation rel, Oid schema)
+{
+	/* a copy: asking the catalogs may have the one in the cache made anew */
+	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
+	int ours = 0;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (!TRIGGER_FOR_UPDATE(trigger->tgtype) || trigger->tgenabled == TRIGGER_DISABLED)
+			continue;
+		if (!is_our_trigger(trigger, "session_row_guard", "session_row_guard", schema) &&
+			!is_our_trigger(trigger, "zz_session_change", "session_change_note", schema))
+			return false;
+		ours++;
+	}
+	return ours == 2;
+}
+
+/* Does anything but a trigger look at what is written?  What we never write NULL may not be NULL. */
+static bool
+is_constrained(Relation rel)
+{
+	static const int nullable[] = {SS_ROW_OWNER_ID, SS_ROW_HISTORY_ID, SS_ROW_DEAD_UNTIL};
+	const TupleConstr *constr = rel->rd_att->constr;
+
+	for (int i = 0; i < (int) lengthof(nullable); i++)
+		if (TupleDescAttr(rel->rd_att, nullable[i] - 1)->attnotnull)
+			return true;
+	return rel->rd_rel->relispartition ||
+		   (constr != NULL && (constr->num_check > 0 || constr->has_generated_stored ||
+							   SsHasGeneratedVirtual(constr)));
+}
+
+/* Is all that an UPDATE by the owner would do what ss_direct_write does? */
+static bool
+is_writable(Relation rel, const SsHome *home)
+{
+	return rel->rd_rules == NULL && rel->rd_att->natts >= SS_ROW_ATTRS && !is_constrained(rel) &&
+		   has_our_triggers_alone(rel, home->schema) &&
+		   pg_class_aclmask(RelationGetRelid(rel), home->owner, ACL_SELECT | ACL_UPDATE,
+							ACLMASK_ALL) == (ACL_SELECT | ACL_UPDATE);
+}
+
+/* Find the way, or that there is none. */
+static void
+look(const SsHome *home)
+{
+	static bool registered = false;
+	uint64 now;
+	Relation rel;
+	Oid index = InvalidOid;
+
+	if (!registered)
+	{
+		ss_home_on_invalidation(forget);
+		registered = true;
+	}
+	now = changes;
+	pkey = InvalidOid;
+	writable = false;
+	table = home->sessions;
+	rel = table_open(table, AccessShareLock);
+	if (rel->rd_rel->relkind == RELKIND_RELATION && !rel->rd_rel->relhassubclass)
+	{
+		list_free(RelationGetIndexList(rel));
+		index = rel->rd_pkindex;
+	}
+	if (OidIsValid(index))
+	{
+		Relation key = index_open(index, AccessShareLock);
+
+		if (is_our_key(key))
+			pkey = index;
+		index_close(key, AccessShareLock);
+	}
+	if (OidIsValid(pkey))
+		writable = is_writable(rel, home);
+	table_close(rel, AccessShareLock);
+	looked = now;
+}
+
+/* Open the table, if there is a way to its rows; to change them, if that is what is wanted. */
+Relation
+ss_way_open(LOCKMODE lockmode, bool to_write)
+{
+	SsHome home;
+	Relation rel;
+
+	if (!ss_direct_rows)
+		return NULL;
+	ss_home_get(&home);
+	if (looked != changes || table != home.sessions)
+		look(&home);
+	if (!OidIsValid(pkey) || (to_write && !writable))
+		return NULL;
+	rel = table_open(table, lockmode);
+	/* with the lock held it stays as it is: is it as we know it? */
+	if (looked == changes)
+		return rel;
+	table_close(rel, lockmode);
+	return NULL;
+}
+
+/* The primary key of the table that is open. */
+Oid
+ss_way_key(void)
+{
+	return pkey;
+}
