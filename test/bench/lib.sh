@@ -19,9 +19,22 @@ sql() {
 	psql -XqAt -v ON_ERROR_STOP=1 -c "$1"
 }
 
-# A setting for the whole server, at once.
+# A setting for the whole server; it holds for whoever connects from now on.
 set_server() {
+	local before
+
+	before=$(sql "SELECT pg_conf_load_time()")
 	sql "ALTER SYSTEM SET $1 = $2" && sql "SELECT pg_reload_conf()" >/dev/null
+	wait_for 30 "SELECT pg_conf_load_time() > '$before'"
+}
+
+# Nothing writes to the log but what is measured, and no full page images, which depend on
+# checkpoints alone.
+quiet_server() {
+	set_server full_page_writes off
+	set_server autovacuum off
+	set_server session_store.purge_interval 0
+	wait_for 300 "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'autovacuum worker')"
 }
 
 # wait_for SECONDS QUERY: until the query says t.
@@ -33,7 +46,7 @@ wait_for() {
 			echo "timed out waiting for: $2" >&2
 			return 1
 		fi
-		sleep 0.5
+		sleep 0.1
 	done
 }
 
@@ -112,6 +125,19 @@ bench_tps() {
 		sed -n 's/^tps = \([0-9.]*\).*/\1/p' | grep . || { cat "$file.err" >&2; return 1; }
 }
 
+# The mean of a script's latency in microseconds, one client: bench_us PROTOCOL FILE [ARG..]
+bench_us() {
+	bench_tps "$1" 1 "${@:2}" | awk '{printf "%.2f\n", 1e6 / $1}'
+}
+
+# So many transactions of a script by four clients, at any pace: bench_calls TRANSACTIONS FILE [ARG..]
+bench_calls() {
+	pgbench -n -M prepared -c 4 -j 2 -t $((($1 + 3) / 4)) -f "$2" "${@:3}" >"$2.out" 2>&1 || {
+		cat "$2.out" >&2
+		return 1
+	}
+}
+
 # Bytes of write-ahead log that a command makes: wal_of COMMAND..
 wal_of() {
 	local before
@@ -126,6 +152,24 @@ create_document_function() {
 	sql "CREATE OR REPLACE FUNCTION document(bytes int, n bigint DEFAULT 0) RETURNS jsonb LANGUAGE sql VOLATILE PARALLEL SAFE AS \$\$
 		SELECT jsonb_build_object('n', n, 'text', left(string_agg(md5(random()::text || i), ''), greatest(bytes - 30, 1)))
 		FROM generate_series(0, bytes / 32) i \$\$"
+}
+
+# Bytes of write-ahead log per call, of a command that makes so many: wal_per CALLS COMMAND..
+wal_per() {
+	awk -v bytes="$(wal_of "${@:2}")" -v calls="$1" 'BEGIN {printf "%.2f\n", bytes / calls}'
+}
+
+# Documents of a size, too, but cheap to make, for loads of many: a slice of a random text, another
+# one with nearly every call.
+create_slice_function() {
+	local text
+
+	text=$(sql "SELECT string_agg(md5(random()::text || i), '') FROM generate_series(1, 125) i")
+	sql "CREATE OR REPLACE FUNCTION slice(bytes int) RETURNS text LANGUAGE sql VOLATILE PARALLEL SAFE AS \$\$
+		SELECT substr('$text', 1 + (random() * 2000)::int, bytes) \$\$"
+	sql "CREATE OR REPLACE FUNCTION sliced_document(bytes int, n bigint DEFAULT 0) RETURNS jsonb
+		LANGUAGE sql VOLATILE PARALLEL SAFE AS \$\$
+		SELECT jsonb_build_object('n', n, 'text', slice(bytes - 30)) \$\$"
 }
 
 # The table of an application that writes its own, and an index as its cleanup wants it. UNLOGGED or nothing.
