@@ -1,76 +1,67 @@
 #!/usr/bin/env bash
 # What an append logs, and what it would log to keep the history in the document.
 #
-# Messages are of about 200 bytes of varied text. Counted: bytes of write-ahead log (without
-# full page images, which depend on checkpoints alone) per append at message 10, over SAMPLES
-# sessions; at message 10,000 of one session, over SAMPLES appends; and per rewrite of a
-# document that holds 10,000 messages, over REWRITES of them. Likewise with a namespace
-# that has a tail in Redis: bytes that an append at message 10,000 sends there, and those of the tail.
-#
-#   SAMPLES (200)  REWRITES (5)
+# Messages are of about 200 bytes of varied text. Counted: bytes of write-ahead log, without
+# full page images, per append at message 10,000 of one session (append-wal: against a
+# hand-written UPDATE that appends to an array of 10,000 messages in a document, by jsonb_insert
+# in the server, which spares it the way there and back; append-flat: against an append at
+# message 10 of sessions of their own).
 #
 # shellcheck source=test/bench/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-SAMPLES=${SAMPLES:-200}
-REWRITES=${REWRITES:-5}
+length=$(scale 10000 1000)
+appends=$(scale 200 50)
+rewrites=$(scale 5 1)
 
-sql "CREATE EXTENSION IF NOT EXISTS session_store" 2>/dev/null
-set_server full_page_writes off
-# nothing else shall log meanwhile
-set_server autovacuum off
-set_server session_store.purge_interval 0
-trap 'for s in full_page_writes autovacuum session_store.purge_interval; do
-	sql "ALTER SYSTEM RESET $s"; done; sql "SELECT pg_reload_conf()" >/dev/null' EXIT
-
-sql "INSERT INTO session_namespaces (name, sliding, cache) VALUES ('bench', false, 'off') ON CONFLICT DO NOTHING"
-sql "CREATE OR REPLACE FUNCTION message(n int) RETURNS jsonb LANGUAGE sql VOLATILE AS \$\$
+progress "a history of $length messages, and one in a document"
+sql "INSERT INTO session_namespaces (name, key_prefix, sliding, cache) VALUES ('bench', 'bench:', false, 'off')"
+sql "CREATE FUNCTION message(n int) RETURNS jsonb LANGUAGE sql VOLATILE AS \$\$
 	SELECT jsonb_build_object('role', CASE n % 2 WHEN 0 THEN 'user' ELSE 'assistant' END, 'content',
 		(SELECT string_agg(substr(md5(random()::text), 1, 2 + (random() * 9)::int), ' ') FROM generate_series(1, 23) WHERE n > 0)) \$\$"
-size=$(sql "SELECT round(avg(length(message(i)::text))) FROM generate_series(1, 1000) i")
+sql "CREATE FUNCTION messages(n int) RETURNS jsonb LANGUAGE sql VOLATILE AS \$\$
+	SELECT jsonb_agg(message(i)) FROM generate_series(1, n) i \$\$"
+create_hand_table hand
+sql "SELECT session_append('long', messages($length - 1), namespace => 'bench')" >/dev/null
+sql "INSERT INTO hand (session_id, session_data, expires_at) SELECT 'long', jsonb_build_object('messages', jsonb_agg(message)),
+	now() + interval '1 hour' FROM session_history('long', namespace => 'bench')"
+sql "SELECT count(session_append('s' || i, messages(9), namespace => 'bench'))
+	FROM generate_series(1, $((appends * ROUNDS))) i" >/dev/null
+sql "VACUUM ANALYZE"
+quiet_server
 
-# wal COUNT STATEMENTS..: bytes of log per statement, of so many
-wal() {
-	local before after
-
-	before=$(sql "CHECKPOINT; SELECT pg_current_wal_insert_lsn()")
-	psql -XqAt -v ON_ERROR_STOP=1 >/dev/null
-	after=$(sql "SELECT pg_current_wal_insert_lsn()")
-	sql "SELECT round(pg_wal_lsn_diff('$after', '$before') / $1.0)"
+# Statements, each a transaction
+repeat() { # TIMES STATEMENT
+	for ((k = 0; k < $1; k++)); do
+		printf '%s;\n' "$2"
+	done | psql -XqAt -v ON_ERROR_STOP=1
+}
+append_long() {
+	repeat "$appends" "SELECT session_append('long', message(1), namespace => 'bench')"
+}
+append_short() { # AFTER
+	for ((k = $1 + 1; k <= $1 + appends; k++)); do
+		echo "SELECT session_append('s$k', message(1), namespace => 'bench');"
+	done | psql -XqAt -v ON_ERROR_STOP=1
+}
+rewrite() {
+	repeat "$rewrites" "UPDATE hand SET session_data = jsonb_insert(session_data, '{messages,-1}', message(1), true),
+		updated_at = now(), expires_at = now() + interval '1 hour' WHERE session_id = 'long'"
 }
 
-appends() {	# FIRST-SESSION LAST-SESSION TIMES
-	for ((i = $1; i <= $2; i++)); do
-		for ((k = 0; k < $3; k++)); do
-			echo "SELECT session_append('s$i', message($((i + k + 1))), namespace => 'bench');"
-		done
-	done
+at_long() {
+	wal_per "$appends" append_long
+}
+at_ten() {
+	local short
+
+	# the round has sessions of its own: those that have nine messages
+	short=$(sql "SELECT count(*) FROM conversation_sessions WHERE namespace = 'bench' AND message_count = 10")
+	wal_per "$appends" append_short "$short"
+}
+whole() {
+	wal_per "$rewrites" rewrite
 }
 
-echo "messages of $size bytes; bytes of log, means"
-appends 1 "$SAMPLES" 9 | psql -XqAt -v ON_ERROR_STOP=1 >/dev/null
-short=$(appends 1 "$SAMPLES" 1 | wal "$SAMPLES")
-sql "SELECT session_append('long', (SELECT jsonb_agg(message(i)) FROM generate_series(1, 9999) i), namespace => 'bench')" >/dev/null
-long=$(for ((k = 1; k <= SAMPLES; k++)); do
-	echo "SELECT session_append('long', message($k), namespace => 'bench');"
-done | wal "$SAMPLES")
-
-sql "SELECT session_save('whole', (SELECT jsonb_build_object('messages', jsonb_agg(message)) FROM session_history('long', 9999, namespace => 'bench')), namespace => 'bench')" >/dev/null
-whole=$(for ((k = 1; k <= REWRITES; k++)); do
-	echo "SELECT session_save('whole', jsonb_insert(session_get('whole', 'bench'), '{messages,-1}', message($k), true), namespace => 'bench');"
-done | wal "$REWRITES")
-sql "CREATE TABLE IF NOT EXISTS by_hand (session_id text PRIMARY KEY, session_data jsonb NOT NULL)"
-sql "INSERT INTO by_hand VALUES ('whole', session_get('whole', 'bench')) ON CONFLICT (session_id) DO UPDATE SET session_data = EXCLUDED.session_data"
-hand=$(for ((k = 1; k <= REWRITES; k++)); do
-	echo "UPDATE by_hand SET session_data = jsonb_insert(session_data, '{messages,-1}', message($k), true) WHERE session_id = 'whole';"
-done | wal "$REWRITES")
-
-row() {
-	printf '%-62s %10s\n' "$1" "$2"
-}
-row "append at message 10" "$short"
-row "append at message 10,000" "$long"
-row "rewriting the document of 10,000 messages by session_save" "$whole"
-row "the same by a hand-written UPDATE" "$hand"
-row "append at 10,000 against at 10" "$(ratio "$long" "$short")"
-row "append at 10,000 against the hand-written rewrite" "$(awk -v a="$long" -v b="$hand" 'BEGIN {printf "%.6f", a / b}')"
+alternate append-wal at_long whole
+alternate append-flat at_long at_ten
