@@ -28,6 +28,22 @@ set_server() {
 	wait_for 30 "SELECT pg_conf_load_time() > '$before'"
 }
 
+# A setting that a restart makes hold. Whoever uses it takes it back in the end (reset_restarted).
+restart_with() {	# SETTING VALUE
+	sql "ALTER SYSTEM SET $1 = $2"
+	restart_server
+}
+reset_restarted() {	# SETTING
+	sql "ALTER SYSTEM RESET $1"
+	restart_server
+}
+restart_server() {
+	local data
+
+	data=$(sql 'SHOW data_directory')
+	pg_ctl restart -s -w -t 300 -m fast -D "$data" -l "$data/restart.log" >/dev/null
+}
+
 # Nothing writes to the log but what is measured, and no full page images, which depend on
 # checkpoints alone.
 quiet_server() {
@@ -178,4 +194,13 @@ create_hand_table() {	# NAME [UNLOGGED]
 		created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now(),
 		expires_at timestamptz NOT NULL)"
 	sql "CREATE INDEX ON $1 (expires_at)"
+}
+
+# A second database with the extension, for what must not share a table.
+create_other_database() {	# NAME
+	sql "CREATE DATABASE $1"
+	PGDATABASE=$1 sql "CREATE EXTENSION session_store"
+}
+drop_other_database() {
+	sql "DROP DATABASE IF EXISTS $1 WITH (FORCE)" 2>/dev/null
 }

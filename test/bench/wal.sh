@@ -17,20 +17,7 @@
 sessions=$(scale 100000 200)
 calls=$(scale 10000 100)
 work=$(mktemp -d)
-data=$(sql 'SHOW data_directory')
-
-# The level of the log needs a restart.
-set_wal_level() {
-	sql "ALTER SYSTEM SET wal_level = $1"
-	pg_ctl restart -s -w -t 300 -m fast -D "$data" -l "$data/restart.log" >/dev/null
-	[ "$(sql 'SHOW wal_level')" = "$1" ]
-}
-clean_up() {
-	[ "$(sql 'SHOW wal_level')" = replica ] || set_wal_level replica
-	sql "ALTER SYSTEM RESET wal_level"
-	rm -rf "$work"
-}
-trap clean_up EXIT
+trap 'reset_restarted wal_level; rm -rf "$work"' EXIT
 cd "$work"
 
 progress "$sessions sessions of 1 KB, three times"
@@ -69,6 +56,6 @@ for script in save upsert save_keys; do
 done
 alternate wal-save "log_of save" "log_of upsert"
 alternate wal-merge "log_of merge" "log_of save_keys"
-set_wal_level logical
+restart_with wal_level logical
 alternate wal-save-logical "log_of save" "log_of upsert"
 alternate wal-merge-logical "log_of merge" "log_of save_keys"

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Keeping sessions alive: what an access logs, and how many there are in a second.
+#
+# Ours are session_touch and session_get in a sliding namespace, the other side an UPDATE of
+# expires_at by every access (of documents of 1 KB, with an index on expires_at, as the cleanup
+# needs it). 100,000 sessions with the default ttl of an hour, which makes a slack of 5 minutes.
+#
+# A round stands for one slack of sessions that are in use: each was last written a slack ago,
+# and is accessed ten times, at random. The first access moves its expiry by the slack, so the keeper
+# writes it, and those that follow stay noted until the next round. So all is counted that those
+# accesses ever make the keeper write: the measurement ends when it has written every session that was
+# accessed. touch_slots is 200,000, for where there is no room for notes they are written
+# earlier. A session that ends is written once more; that is not counted, nor is its deletion on either side.
+# The fewer accesses in a slack, the more of an access is written: at two, it is five times as much.
+#
+# Accesses come from a procedure that commits after each, so that there are enough of them.
+#
+# shellcheck source=test/bench/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+sessions=$(scale 100000 500)
+accesses=$((sessions * 10))
+updates=$sessions	# every one logs the same, so that fewer will do
+work=$(mktemp -d)
+trap 'reset_restarted session_store.touch_slots; rm -rf "$work"' EXIT
+cd "$work"
+
+progress "$sessions sessions of 1 KB"
+restart_with session_store.touch_slots 200000
+create_slice_function
+create_hand_table hand
+sql "INSERT INTO session_namespaces (name, key_prefix, sliding, cache) VALUES ('bench', 'bench:', true, 'off')"
+sql "INSERT INTO conversation_sessions (namespace, session_id, session_data, ttl, expires_at)
+	SELECT 'bench', 's' || i, sliced_document(1024, i), '1 hour', now() + interval '50 minutes' FROM generate_series(1, $sessions) i"
+sql "INSERT INTO hand (session_id, session_data, expires_at)
+	SELECT session_id, session_data, expires_at FROM conversation_sessions"
+sql "VACUUM ANALYZE"
+quiet_server
+
+access_by() { # NAME STATEMENT REST: a procedure NAME(n), each of whose accesses is a transaction
+	sql "CREATE PROCEDURE $1(n int) LANGUAGE plpgsql AS \$\$ BEGIN
+		FOR k IN 1 .. n LOOP
+			$2 's' || 1 + floor(random() * $sessions)::int $3;
+			COMMIT;
+		END LOOP; END \$\$"
+}
+access_by touches 'PERFORM session_touch(' ", namespace => 'bench')"
+access_by gets 'PERFORM session_get(' ", 'bench')"
+access_by updates "UPDATE hand SET expires_at = now() + interval '1 hour' WHERE session_id =" ''
+set_server synchronous_commit off
+
+# As if each had last been written a slack ago; says when it now ends. What vacuum does is
+# none of the accesses'.
+age() {
+	sql "UPDATE conversation_sessions SET expires_at = now() + interval '55 minutes'"
+	sql "VACUUM conversation_sessions"
+	sql "SELECT expires_at FROM conversation_sessions LIMIT 1"
+}
+
+# Accesses, until the keeper has written each session that was accessed.
+access() { # PROCEDURE END
+	sql "CALL $1($accesses)"
+	wait_for 60 "SELECT NOT EXISTS (SELECT FROM conversation_sessions WHERE expires_at = '$2'
+		AND session_ttl(session_id, 'bench') > timestamptz '$2' - clock_timestamp() + interval '1 minute')"
+}
+log_of() { # PROCEDURE
+	local end dropped
+
+	end=$(age)
+	dropped=$(sql "SELECT session_health() #>> '{touches,dropped}'")
+	wal_per "$accesses" access "$1" "$end"
+	[ "$(sql "SELECT session_health() #>> '{touches,dropped}'")" = "$dropped" ] || progress "$1: some accesses were not noted"
+}
+log_of_updates() {
+	wal_per "$updates" sql "CALL updates($updates)"
+}
+
+alternate touch-wal "log_of touches" log_of_updates
+alternate sliding-wal "log_of gets" log_of_updates
+head="\\set i random(1, $sessions)"
+printf '%s\n' "$head" "SELECT session_touch('s' || :i, namespace => 'bench');" >touch
+printf '%s\n' "$head" "UPDATE hand SET expires_at = now() + interval '1 hour' WHERE session_id = 's' || :i;" >update
+alternate touch-speed "bench_tps prepared 1 touch" "bench_tps prepared 1 update"
