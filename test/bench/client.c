@@ -205,7 +205,12 @@ work(void *arg)
 	{
 		double from = begin;
 
-		snprintf(id, sizeof(id), "s%d", (int) (rand_r(&c->seed) % sessions));
+		int session = rand_r(&c->seed) % sessions;
+
+		/* a copy that somebody else saved over in between would never be seen */
+		if (lag)
+			session = session / clients * clients + c->number;
+		snprintf(id, sizeof(id), "s%d", session);
 		make_document(c, document, c->done * clients + c->number);
 		execute(c, id, get ? NULL : document);
 		if (strcmp(mode, "dual") == 0)

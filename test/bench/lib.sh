@@ -146,6 +146,16 @@ bench_us() {
 	bench_tps "$1" 1 "${@:2}" | awk '{printf "%.2f\n", 1e6 / $1}'
 }
 
+# The median of so many of a script's latencies in microseconds, one client: bench_p50 TRANSACTIONS FILE [ARG..]
+bench_p50() {
+	rm -f "$2".log.*
+	pgbench -n -M prepared -c 1 -t "$1" -l --log-prefix="$2.log" -f "$2" "${@:3}" >"$2.out" 2>&1 || {
+		cat "$2.out" >&2
+		return 1
+	}
+	latencies "$2.log" | median
+}
+
 # So many transactions of a script by four clients, at any pace: bench_calls TRANSACTIONS FILE [ARG..]
 bench_calls() {
 	pgbench -n -M prepared -c 4 -j 2 -t $((($1 + 3) / 4)) -f "$2" "${@:3}" >"$2.out" 2>&1 || {

@@ -37,16 +37,20 @@ sql "INSERT INTO hand (session_id, session_data, expires_at)
 sql "VACUUM ANALYZE"
 quiet_server
 
-access_by() { # NAME STATEMENT REST: a procedure NAME(n), each of whose accesses is a transaction
-	sql "CREATE PROCEDURE $1(n int) LANGUAGE plpgsql AS \$\$ BEGIN
-		FOR k IN 1 .. n LOOP
-			$2 's' || 1 + floor(random() * $sessions)::int $3;
-			COMMIT;
-		END LOOP; END \$\$"
+access_by() { # NAME STATEMENT: a procedure NAME(n), each of whose accesses is a transaction
+	sql "CREATE PROCEDURE $1(n int) LANGUAGE plpgsql AS \$\$
+		DECLARE id text;
+		BEGIN
+			FOR k IN 1 .. n LOOP
+				id := 's' || 1 + floor(random() * $sessions)::int;
+				$2;
+				COMMIT;
+			END LOOP;
+		END \$\$"
 }
-access_by touches 'PERFORM session_touch(' ", namespace => 'bench')"
-access_by gets 'PERFORM session_get(' ", 'bench')"
-access_by updates "UPDATE hand SET expires_at = now() + interval '1 hour' WHERE session_id =" ''
+access_by touches "PERFORM session_touch(id, namespace => 'bench')"
+access_by gets "PERFORM session_get(id, 'bench')"
+access_by updates "UPDATE hand SET expires_at = now() + interval '1 hour' WHERE session_id = id"
 set_server synchronous_commit off
 
 # As if each had last been written a slack ago; says when it now ends. What vacuum does is

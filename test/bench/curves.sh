@@ -1,0 +1,252 @@
+#!/usr/bin/env bash
+# What things cost as there is more of them: the points of the plots, and session_get among
+# 10,000,000 sessions against 100,000.
+#
+# One database grows by tens from 10,000 sessions to 10,000,000; at each step a tenth of them is
+# purged, and reads, saves and pages of an owner's list are timed (medians of one client,
+# prepared, synchronous_commit off). Documents are of about 100 bytes, so that the greatest table
+# is in memory too; each owner has 100 sessions. The 100,000 that session_get is compared with
+# are in a database of their own, for the index of the many would be theirs as well. Both are
+# read whole before they are measured.
+#
+# The table is filled with its triggers switched off and its indexes on other columns dropped, and
+# gets both back before anything is measured.
+#
+# shellcheck source=test/bench/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+here=$(cd "$(dirname "$0")" && pwd)
+largest=$(scale 10000000 10000)
+smallest=$(scale 10000 100)
+few=$(scale 100000 1000)
+times=$(scale 20000 100)	# of a call whose median is taken
+work=$(mktemp -d)
+running=	# a pgbench in the background
+
+stop_running() {
+	[ -z "$running" ] || kill "$running" 2>/dev/null || :
+	[ -z "$running" ] || wait "$running" 2>/dev/null || :
+	running=
+}
+clean_up() {
+	stop_running
+	drop_other_database few
+	rm -rf "$work"
+}
+trap clean_up EXIT
+cd "$work"
+
+# ---- memory against clients
+
+in_megabytes() {
+	awk '{printf "%.2f", $1 / 1048576}'
+}
+
+# What the backends of the benchmark have to themselves, in bytes each: not what they share with
+# others (shared memory, the program, pages that are the postmaster's as well).
+private_bytes() {
+	local pid
+
+	for pid in $(sql "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgbench'"); do
+		awk '/^Pss_Anon:/ {print $2 * 1024}' "/proc/$pid/smaps_rollup"
+	done | awk '{sum += $1} END {printf "%.0f", sum / NR}'
+}
+# What it is by the time that each client has run a script: sets private.
+private_with() { # CLIENTS SCRIPT LAST-STATEMENT
+	PGAPPNAME=pgbench pgbench -n -M prepared -c "$1" -j 1 -T 600 -f "$2" >/dev/null 2>&1 &
+	running=$!
+	wait_for 60 "SELECT count(*) = $1 FROM pg_stat_activity WHERE application_name = 'pgbench' AND state = 'idle'
+		AND query LIKE '$3%'"
+	private=$(private_bytes | in_megabytes)
+	stop_running
+	wait_for 60 "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pgbench')"
+}
+memory() {
+	local clients shared private
+
+	printf '%s\n' "\\set i random(1, $smallest)" "SELECT session_get('s' || :i, 'bench');" \
+		"SELECT session_save('s' || :i, jsonb_build_object('n', :i::int, 'text', slice(70)), namespace => 'bench');" '\sleep 500 ms' >both
+	printf '%s\n' 'SELECT 1;' '\sleep 500 ms' >nothing
+	shared=$(sql "SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name LIKE 'session_store%'" | in_megabytes)
+	for clients in $(scale '1 10 50 100 200' '1 5'); do
+		point memory 'shared memory of the extension' "$clients" "$shared"
+		private_with "$clients" both 'SELECT session_save'
+		point memory 'private memory of a backend' "$clients" "$private"
+		private_with "$clients" nothing 'SELECT 1'
+		point memory 'of one that has only done SELECT 1' "$clients" "$private"
+		progress "memory with $clients clients"
+	done
+}
+
+# ---- how far Redis is behind, against load
+
+lag() {
+	local client=$work/client percent most rate answer saves p50 p99 seconds
+
+	seconds=$(scale "$SECONDS_EACH" 0.3)
+	if ! gcc -O2 -o "$client" -I"$("$SS_BINDIR/pg_config" --includedir)" "$here/client.c" -lpq -lhiredis -lpthread 2>"$client.err"; then
+		echo "curves: no libpq to build a client with" >>"$BENCH_OUT/skipped"
+		return 0
+	fi
+	set_server session_store.redis_url "'unix://$SS_REDIS_SOCKET'"
+	sql "UPDATE session_namespaces SET cache = 'all' WHERE name = 'bench'"
+	wait_for 30 "SELECT session_health() #>> '{cache,state}' = 'running'"
+	most=$("$client" ours 4 "$seconds" "$smallest" | awk '{print $1}')
+	for percent in $(scale '5 10 20 40 60 80 100 150' '10 50'); do
+		rate=$((most * percent / 100))
+		# the rate that was reached: clients wait for the copy
+		answer=$("$client" lag 4 "$seconds" "$smallest" "$rate")
+		read -r saves p50 p99 _ <<<"$answer"
+		point lag p50 "$saves" "$(awk -v us="$p50" 'BEGIN {print us / 1000}')"
+		point lag p99 "$saves" "$(awk -v us="$p99" 'BEGIN {print us / 1000}')"
+		progress "lag at $rate saves a second, of which $saves were made: $p50 us, p99 $p99 us"
+	done
+	sql "UPDATE session_namespaces SET cache = 'off' WHERE name = 'bench'"
+	sql "SELECT session_cache_sync('30 seconds')" >/dev/null
+	set_server session_store.redis_url "''"
+	wait_for 30 "SELECT (session_health() #>> '{cache,configured}') = 'false'"
+}
+
+# ---- appends against the length of the history
+
+appends() {
+	local length n value
+
+	create_hand_table hand
+	sql "CREATE FUNCTION message() RETURNS jsonb LANGUAGE sql VOLATILE AS \$\$
+		SELECT jsonb_build_object('role', 'user', 'content', slice(150 + (random() * 50)::int)) \$\$"
+	for length in $(scale '10 100 1000 10000 100000' '10 100'); do
+		# of short ones there are many, so that they stay short
+		n=$((2000 / length + 1))
+		sql "SELECT count(session_append('a$length-' || i, (SELECT jsonb_agg(message()) FROM generate_series(1, $length)
+			WHERE i > 0), namespace => 'bench')) FROM generate_series(1, $n) i" >/dev/null
+		printf '%s\n' "\\set i random(1, $n)" "SELECT session_append('a$length-' || :i, message(), namespace => 'bench');" >append
+		value=$(bench_p50 "$(scale 500 50)" append)
+		point append 'session_append' "$length" "$value"
+		progress "append after $length messages"
+		[ "$length" -le 10000 ] || continue
+		sql "INSERT INTO hand (session_id, session_data, expires_at)
+			SELECT 'a$length-' || i, (SELECT jsonb_agg(message()) FROM generate_series(1, $length) WHERE i > 0), now() + interval '1 day'
+			FROM generate_series(1, $n) i"
+		printf '%s\n' "\\set i random(1, $n)" "UPDATE hand SET session_data = jsonb_insert(session_data, '{-1}', message(), true),
+			updated_at = now(), expires_at = now() + interval '1 day' WHERE session_id = 'a$length-' || :i;" >rewrite
+		value=$(bench_p50 "$(scale 500 50)" rewrite)
+		point append 'rewriting a document of them by hand' "$length" "$value"
+	done
+	sql "DROP TABLE hand"
+	sql "SELECT session_clear('bench', 'a%')" >/dev/null
+}
+
+# ---- everything against the number of sessions
+
+# Runs what the rows of a query say.
+run_each() {
+	sed 's/$/;/' | psql -XqAt -v ON_ERROR_STOP=1
+}
+
+# From so many sessions to so many, and dead ones among the new: a tenth of all that live then.
+grow() { # FROM TO
+	local indexes
+
+	indexes=$(sql "SELECT string_agg(pg_get_indexdef(indexrelid), ';') FROM pg_index
+		WHERE indrelid = 'conversation_sessions'::regclass AND NOT indisprimary")
+	sql "ALTER TABLE conversation_sessions DISABLE TRIGGER USER"
+	sql "SELECT format('DROP INDEX %s', indexrelid::regclass) FROM pg_index
+		WHERE indrelid = 'conversation_sessions'::regclass AND NOT indisprimary" | run_each
+	sql "INSERT INTO conversation_sessions (namespace, session_id, session_data, owner_id, ttl, created_at, updated_at, expires_at, check_at)
+		SELECT 'bench', CASE WHEN dead THEN 'd' ELSE 's' END || i, jsonb_build_object('n', i, 'text', slice(70)),
+			'owner' || $1 / 100 + i % (($2 - $1) / 100), '1 day', now() + i * interval '1 us', now(), ends, ends
+		FROM generate_series($1 + 1, $2) i,
+			LATERAL (SELECT dead, now() + CASE WHEN dead THEN interval '-1 hour' ELSE interval '1 day' + i * interval '1 us' END
+				FROM unnest(CASE WHEN i::bigint * $2 / 10 / ($2 - $1) > (i::bigint - 1) * $2 / 10 / ($2 - $1) THEN '{f,t}' ELSE '{f}' END::bool[]) dead) ends (dead, ends)"
+	sql "SET maintenance_work_mem = '1GB'; $indexes"
+	# the triggers fire always, as the extension has them
+	sql "SELECT format('ALTER TABLE conversation_sessions ENABLE ALWAYS TRIGGER %I', tgname) FROM pg_trigger
+		WHERE tgrelid = 'conversation_sessions'::regclass AND NOT tgisinternal" | run_each
+	sql "VACUUM ANALYZE conversation_sessions"
+}
+# All pages of table and indexes into memory.
+warm() {
+	if [ "$(sql "SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_prewarm'")" = 0 ]; then
+		sql "SET enable_indexscan = off; SELECT count(session_data) FROM conversation_sessions"
+		sql "SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(session_data) FROM conversation_sessions
+			WHERE namespace = 'bench' AND session_id > ''"
+		return 0
+	fi >/dev/null
+	sql "SET client_min_messages = warning; CREATE EXTENSION IF NOT EXISTS pg_prewarm"
+	sql "SELECT sum(pg_prewarm(c)) FROM (SELECT 'conversation_sessions'::regclass UNION ALL
+		SELECT indexrelid FROM pg_index WHERE indrelid = 'conversation_sessions'::regclass) s (c)" >/dev/null
+}
+prepare_database() {
+	create_slice_function
+	sql "INSERT INTO session_namespaces (name, key_prefix, sliding, cache) VALUES ('bench', 'bench:', false, 'off')"
+	# in transactions of their own, until nothing is due
+	sql "CREATE PROCEDURE purge_all() LANGUAGE plpgsql AS \$\$ BEGIN
+		WHILE session_purge() = 10000 LOOP COMMIT; END LOOP; END \$\$"
+}
+
+# Rows a second of purging what is dead, without the keeper's limit
+purge_rate() {
+	local dead start
+
+	dead=$(sql "SELECT count(*) FROM conversation_sessions WHERE check_at < now()")
+	start=$(date +%s%N)
+	sql "CALL purge_all()"
+	awk -v rows="$dead" -v ns="$(($(date +%s%N) - start))" 'BEGIN {printf "%.0f", rows * 1e9 / ns}'
+	[ "$(sql "SELECT count(*) FROM conversation_sessions WHERE check_at < now()")" = 0 ]
+}
+sessions() {
+	local from=0 size value
+
+	printf '%s\n' '\set i random(1, :size)' "SELECT session_get('s' || :i, 'bench');" >get
+	printf '%s\n' '\set i random(1, :size)' \
+		"SELECT session_save('s' || :i, jsonb_build_object('n', :i::int, 'text', slice(70)), namespace => 'bench');" >save
+	printf '%s\n' '\set i random(0, :size / 100 - 1)' "SELECT * FROM session_list('owner' || :i, namespace => 'bench');" >list
+	for ((size = smallest; size <= largest; from = size, size *= 10)); do
+		grow "$from" "$size"
+		warm
+		sql "CHECKPOINT"
+		progress "$size sessions"
+		value=$(purge_rate)
+		point purge session_purge "$size" "$value"
+		sql "VACUUM conversation_sessions"
+		value=$(bench_p50 "$times" get -D size="$size")
+		point sessions session_get "$size" "$value"
+		value=$(bench_p50 "$times" list -D size="$size")
+		point sessions 'session_list of 50' "$size" "$value"
+		value=$(bench_p50 "$times" save -D size="$size")
+		point sessions session_save "$size" "$value"
+		progress "$size sessions: measured"
+	done
+}
+get_among() { # DATABASE SESSIONS
+	PGDATABASE=$1 bench_us prepared get -D size="$2"
+}
+
+prepare_database
+# 600 bytes a session with its indexes
+room=$(sql "SELECT setting::bigint * 8192 / 600 FROM pg_settings WHERE name = 'shared_buffers'")
+full=$largest
+while [ "$largest" -gt "$room" ]; do
+	largest=$((largest / 10))
+done
+sql "SELECT count(session_save('s' || i, '{}', namespace => 'bench')) FROM generate_series(1, $smallest) i" >/dev/null
+set_server synchronous_commit off
+memory
+lag
+set_server autovacuum off
+set_server session_store.purge_interval 0
+appends
+sql "TRUNCATE conversation_sessions"
+sessions
+if [ "$largest" -lt "$full" ]; then
+	echo "scale-get: no memory for $full sessions" >>"$BENCH_OUT/skipped"
+	exit 0
+fi
+create_other_database few
+PGDATABASE=few prepare_database
+PGDATABASE=few grow 0 "$few"
+PGDATABASE=few sql "CALL purge_all()"
+PGDATABASE=few warm
+warm
+alternate scale-get "get_among $PGDATABASE $largest" "get_among few $few"
