@@ -210,7 +210,7 @@ work(void *arg)
 		/* a copy that somebody else saved over in between would never be seen */
 		if (lag)
 			session = session / clients * clients + c->number;
-		snprintf(id, sizeof(id), "s%d", session);
+		snprintf(id, sizeof(id), lag ? "lag%d" : "s%d", session);
 		make_document(c, document, c->done * clients + c->number);
 		execute(c, id, get ? NULL : document);
 		if (strcmp(mode, "dual") == 0)
@@ -225,10 +225,10 @@ work(void *arg)
 		c->done++;
 		if (rate > 0)
 		{
-			double due = started + c->done * clients / rate;
+			double left = started + c->done * clients / rate - now();
 
-			if (due > now())
-				usleep((useconds_t) ((due - now()) * 1e6));
+			if (left > 0)
+				usleep((useconds_t) (left * 1e6));
 		}
 	}
 	c->cpu = cpu_of(PQbackendPID(c->db)) - cpu;

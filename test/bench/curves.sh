@@ -9,9 +9,6 @@
 # are in a database of their own, for the index of the many would be theirs as well. Both are
 # read whole before they are measured.
 #
-# The table is filled with its triggers switched off and its indexes on other columns dropped, and
-# gets both back before anything is measured.
-#
 # shellcheck source=test/bench/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -21,7 +18,7 @@ smallest=$(scale 10000 100)
 few=$(scale 100000 1000)
 times=$(scale 20000 100)	# of a call whose median is taken
 work=$(mktemp -d)
-running=	# a pgbench in the background
+running=	# what runs in the background
 
 stop_running() {
 	[ -z "$running" ] || kill "$running" 2>/dev/null || :
@@ -81,7 +78,7 @@ memory() {
 # ---- how far Redis is behind, against load
 
 lag() {
-	local client=$work/client percent most rate answer saves p50 p99 seconds
+	local client=$work/client percent most answer saves p50 p99 seconds
 
 	seconds=$(scale "$SECONDS_EACH" 0.3)
 	if ! gcc -O2 -o "$client" -I"$("$SS_BINDIR/pg_config" --includedir)" "$here/client.c" -lpq -lhiredis -lpthread 2>"$client.err"; then
@@ -92,14 +89,18 @@ lag() {
 	sql "UPDATE session_namespaces SET cache = 'all' WHERE name = 'bench'"
 	wait_for 30 "SELECT session_health() #>> '{cache,state}' = 'running'"
 	most=$("$client" ours 4 "$seconds" "$smallest" | awk '{print $1}')
-	for percent in $(scale '5 10 20 40 60 80 100 150' '10 50'); do
-		rate=$((most * percent / 100))
-		# the rate that was reached: clients wait for the copy
-		answer=$("$client" lag 4 "$seconds" "$smallest" "$rate")
-		read -r saves p50 p99 _ <<<"$answer"
+	for percent in $(scale '10 25 50 75 90 100 0' '50 0'); do
+		# clients that save, at a rate (0: at none), and one that waits for its copies
+		"$client" ours_unsynced 4 "$seconds" "$smallest" "$((most * percent / 100))" >load &
+		running=$!
+		answer=$("$client" lag 1 "$seconds" 1000 100)
+		wait "$running"
+		running=
+		read -r saves _ <load
+		read -r _ p50 p99 _ <<<"$answer"
 		point lag p50 "$saves" "$(awk -v us="$p50" 'BEGIN {print us / 1000}')"
 		point lag p99 "$saves" "$(awk -v us="$p99" 'BEGIN {print us / 1000}')"
-		progress "lag at $rate saves a second, of which $saves were made: $p50 us, p99 $p99 us"
+		progress "lag at $saves saves a second: $p50 us, p99 $p99 us"
 	done
 	sql "UPDATE session_namespaces SET cache = 'off' WHERE name = 'bench'"
 	sql "SELECT session_cache_sync('30 seconds')" >/dev/null
@@ -139,31 +140,16 @@ appends() {
 
 # ---- everything against the number of sessions
 
-# Runs what the rows of a query say.
-run_each() {
-	sed 's/$/;/' | psql -XqAt -v ON_ERROR_STOP=1
-}
-
 # From so many sessions to so many, and dead ones among the new: a tenth of all that live then.
 grow() { # FROM TO
-	local indexes
-
-	indexes=$(sql "SELECT string_agg(pg_get_indexdef(indexrelid), ';') FROM pg_index
-		WHERE indrelid = 'conversation_sessions'::regclass AND NOT indisprimary")
-	sql "ALTER TABLE conversation_sessions DISABLE TRIGGER USER"
-	sql "SELECT format('DROP INDEX %s', indexrelid::regclass) FROM pg_index
-		WHERE indrelid = 'conversation_sessions'::regclass AND NOT indisprimary" | run_each
+	begin_load
 	sql "INSERT INTO conversation_sessions (namespace, session_id, session_data, owner_id, ttl, created_at, updated_at, expires_at, check_at)
 		SELECT 'bench', CASE WHEN dead THEN 'd' ELSE 's' END || i, jsonb_build_object('n', i, 'text', slice(70)),
 			'owner' || $1 / 100 + i % (($2 - $1) / 100), '1 day', now() + i * interval '1 us', now(), ends, ends
 		FROM generate_series($1 + 1, $2) i,
 			LATERAL (SELECT dead, now() + CASE WHEN dead THEN interval '-1 hour' ELSE interval '1 day' + i * interval '1 us' END
 				FROM unnest(CASE WHEN i::bigint * $2 / 10 / ($2 - $1) > (i::bigint - 1) * $2 / 10 / ($2 - $1) THEN '{f,t}' ELSE '{f}' END::bool[]) dead) ends (dead, ends)"
-	sql "SET maintenance_work_mem = '1GB'; $indexes"
-	# the triggers fire always, as the extension has them
-	sql "SELECT format('ALTER TABLE conversation_sessions ENABLE ALWAYS TRIGGER %I', tgname) FROM pg_trigger
-		WHERE tgrelid = 'conversation_sessions'::regclass AND NOT tgisinternal" | run_each
-	sql "VACUUM ANALYZE conversation_sessions"
+	end_load
 }
 # All pages of table and indexes into memory.
 warm() {
