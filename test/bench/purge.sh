@@ -16,12 +16,13 @@ calm_seconds=$(scale 20 1)
 work=$(mktemp -d)
 saver=	# the clients in the background
 
+# Its sessions are ended, for pgbench itself would not write the end of its log if it were.
 stop_saver() {
-	[ -z "$saver" ] || kill "$saver" 2>/dev/null || :
-	[ -z "$saver" ] || wait "$saver" 2>/dev/null || :
+	sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'saver'" >/dev/null
+	wait "$saver" || :
 	saver=
 }
-trap 'stop_saver; rm -rf "$work"' EXIT
+trap '[ -z "$saver" ] || kill "$saver" || :; rm -rf "$work"' EXIT
 cd "$work"
 
 # half the sessions
@@ -37,11 +38,15 @@ fill_dead() {
 	fill dead "now() - interval '1 hour' + i * interval '1 us'"
 }
 
-save_for() { # NAME SECONDS
-	PGAPPNAME=saver pgbench -n -M prepared -c 2 -j 1 -T "$2" -l --log-prefix="$1" -f save >"$1.out" 2>&1
+# Two clients in the background that save for so long at most.
+start_saver() { # NAME SECONDS
+	PGAPPNAME=saver pgbench -n -M prepared -c 2 -j 1 -T "$2" -l --log-prefix="$1" -f save >"$1.out" 2>&1 &
+	saver=$!
 }
 undisturbed() { # NAME
-	save_for "$1" "$calm_seconds"
+	start_saver "$1" "$calm_seconds"
+	wait "$saver"
+	saver=
 	latencies "$1" | percentile 99
 }
 
@@ -49,8 +54,7 @@ undisturbed() { # NAME
 disturbed() { # NAME COMMAND
 	local start
 
-	save_for "$1" 3600 &
-	saver=$!
+	start_saver "$1" 3600
 	wait_for 30 "SELECT count(*) = 2 FROM pg_stat_activity WHERE application_name = 'saver' AND query LIKE 'SELECT session_save%'"
 	start=$(date +%s%N)
 	$2
