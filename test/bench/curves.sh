@@ -70,7 +70,7 @@ memory() {
 		private_with "$clients" both 'SELECT session_save'
 		point memory 'private memory of a backend' "$clients" "$private"
 		private_with "$clients" nothing 'SELECT 1'
-		point memory 'of one that has only done SELECT 1' "$clients" "$private"
+		point memory 'private memory of one that has only done SELECT 1' "$clients" "$private"
 		progress "memory with $clients clients"
 	done
 }
@@ -144,7 +144,7 @@ appends() {
 grow() { # FROM TO
 	begin_load
 	sql "INSERT INTO conversation_sessions (namespace, session_id, session_data, owner_id, ttl, created_at, updated_at, expires_at, check_at)
-		SELECT 'bench', CASE WHEN dead THEN 'd' ELSE 's' END || i, jsonb_build_object('n', i, 'text', slice(70)),
+		SELECT 'bench', CASE WHEN dead THEN 'd' ELSE 's' END || i, jsonb_build_object('n', i, 'text', md5(i::text) || md5(($2 - i)::text)),
 			'owner' || $1 / 100 + i % (($2 - $1) / 100), '1 day', now() + i * interval '1 us', now(), ends, ends
 		FROM generate_series($1 + 1, $2) i,
 			LATERAL (SELECT dead, now() + CASE WHEN dead THEN interval '-1 hour' ELSE interval '1 day' + i * interval '1 us' END

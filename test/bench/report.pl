@@ -110,7 +110,7 @@ for my $file (sort glob("$FindBin::Bin/plots/*.gp"))
 	# the plot's own file says titles and axes; what is the same for all stands here
 	open my $gp, '|-', 'gnuplot' or die "gnuplot: $!";
 	print $gp "set terminal svg size 720,440 font 'sans,12' background '#ffffff'\nset output '$docs/bench/$name.svg'\n",
-		"set key outside below center horizontal noenhanced\nset bmargin ", @names + 5, "\nset grid lt 1 lc rgb '#dddddd' lw 1\nset style data linespoints\n", slurp($file), "\nplot ",
+		"set key outside below center horizontal maxcols 1 noenhanced\nset bmargin ", @names + 4, "\nset grid lt 1 lc rgb '#dddddd' lw 1\nset style data linespoints\n", slurp($file), "\nplot ",
 		join(', ', map { "'$data' index $_ using 1:2 title columnheader(1) lw 2 pt 7 ps 0.5" } 0 .. $#names), "\n";
 	close $gp or die "gnuplot failed on $name\n";
 	my $text = slurp("$FindBin::Bin/plots/$name.md");
