@@ -39,8 +39,8 @@ in_megabytes() {
 	awk '{printf "%.2f", $1 / 1048576}'
 }
 
-# What the backends of the benchmark have to themselves, in bytes each: not what they share with
-# others (shared memory, the program, pages that are the postmaster's as well).
+# What the backends of the benchmark have to themselves, in bytes each: no shared memory, not the
+# program, and of pages that the postmaster has as well only their share.
 private_bytes() {
 	local pid
 
@@ -82,7 +82,7 @@ lag() {
 
 	seconds=$(scale "$SECONDS_EACH" 0.3)
 	if ! gcc -O2 -o "$client" -I"$("$SS_BINDIR/pg_config" --includedir)" "$here/client.c" -lpq -lhiredis -lpthread 2>"$client.err"; then
-		echo "curves: no libpq to build a client with" >>"$BENCH_OUT/skipped"
+		skip "no lag, for want of libpq or hiredis to build a client with"
 		return 0
 	fi
 	set_server session_store.redis_url "'unix://$SS_REDIS_SOCKET'"
@@ -233,7 +233,7 @@ appends
 sql "TRUNCATE conversation_sessions"
 sessions
 if [ "$largest" -lt "$full" ]; then
-	echo "scale-get: no memory for $full sessions" >>"$BENCH_OUT/skipped"
+	skip "no memory for $full sessions"
 	exit 0
 fi
 create_other_database few

@@ -10,6 +10,7 @@
 # shellcheck source=test/bench/lib.sh
 . "$(dirname "$0")/lib.sh"
 
+# shellcheck disable=SC2034 # alternate has as many
 ROUNDS=1
 sessions=$(scale 100000 500)
 saves=$((sessions * 10))

@@ -113,6 +113,12 @@ point() {
 	[ -z "${BENCH_OUT:-}" ] || printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$BENCH_OUT/points.tsv"
 }
 
+# What cannot be measured here, and why: skip TEXT
+skip() {
+	progress "skipped: $1"
+	[ -z "${BENCH_OUT:-}" ] || printf '%s: %s\n' "$bench_name" "$1" >>"$BENCH_OUT/skipped"
+}
+
 # alternate KEY OURS THEIRS: two commands that print a number each
 alternate() {
 	local key=$1 round value side sides command

@@ -75,6 +75,7 @@ watch() { # NAME NUMBER
 	clients=
 	if [ -n "$profiler" ]; then
 		wait "$profiler" || :
+		# shellcheck disable=SC2016 # the backticks are Markdown's
 		perf report -i "$run.perf" --stdio --no-children -s symbol -F overhead,sym 2>/dev/null |
 			sed -n 's/^ *\([0-9.]*\)%  *\[\(.\)\] \([^ ]*\).*/`\3` \1 %/p' | sort -t ' ' -k 2 -rn | head -15 >"$run.symbols"
 	fi
@@ -107,6 +108,7 @@ fi
 numbers=$(scale '2 16' 2)
 seconds=$(scale 8 1)
 columns=()	# files of symbols
+# shellcheck disable=SC2016 # likewise
 {
 	printf '### What backends wait for\n\n'
 	printf 'Prepared, synchronous_commit off, %s sessions of 1 KB; shares of what was seen in pg_stat_activity.\n' "$sessions"
