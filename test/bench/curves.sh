@@ -122,7 +122,7 @@ appends() {
 		sql "SELECT count(session_append('a$length-' || i, (SELECT jsonb_agg(message()) FROM generate_series(1, $length)
 			WHERE i > 0), namespace => 'bench')) FROM generate_series(1, $n) i" >/dev/null
 		printf '%s\n' "\\set i random(1, $n)" "SELECT session_append('a$length-' || :i, message(), namespace => 'bench');" >append
-		value=$(bench_p50 "$(scale 500 50)" append)
+		value=$(bench_p50 500 append)
 		point append 'session_append' "$length" "$value"
 		progress "append after $length messages"
 		[ "$length" -le 10000 ] || continue
@@ -131,7 +131,7 @@ appends() {
 			FROM generate_series(1, $n) i"
 		printf '%s\n' "\\set i random(1, $n)" "UPDATE hand SET session_data = jsonb_insert(session_data, '{-1}', message(), true),
 			updated_at = now(), expires_at = now() + interval '1 day' WHERE session_id = 'a$length-' || :i;" >rewrite
-		value=$(bench_p50 "$(scale 500 50)" rewrite)
+		value=$(bench_p50 $((length < 10000 ? 500 : 50)) rewrite)
 		point append 'rewriting a document of them by hand' "$length" "$value"
 	done
 	sql "DROP TABLE hand"
@@ -212,6 +212,9 @@ sessions() {
 		progress "$size sessions: measured"
 	done
 }
+pages_read() {
+	sql "SELECT sum(heap_blks_read + idx_blks_read) FROM pg_statio_user_tables WHERE relname = 'conversation_sessions'"
+}
 get_among() { # DATABASE SESSIONS
 	PGDATABASE=$1 bench_us prepared get -D size="$2"
 }
@@ -242,4 +245,6 @@ PGDATABASE=few grow 0 "$few"
 PGDATABASE=few sql "CALL purge_all()" >/dev/null
 PGDATABASE=few warm
 warm
+before=$(pages_read)
 alternate scale-get "get_among $PGDATABASE $largest" "get_among few $few"
+progress "pages that were not in memory meanwhile: $(($(pages_read) - before))"

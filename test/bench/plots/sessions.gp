@@ -1,5 +1,5 @@
 set title "A call against the number of sessions"
 set xlabel "sessions"
-set ylabel "latency, microseconds"
+set ylabel "median latency, microseconds"
 set logscale xy
 set format x "10^{%L}"
