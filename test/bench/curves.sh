@@ -7,8 +7,7 @@
 # prepared, synchronous_commit off). Documents are of about 100 bytes, so that the greatest table
 # is in memory too; each owner has 100 sessions. The 100,000 that session_get is compared with
 # are in a database of their own, for the index of the many would be theirs as well. Both are
-# read whole before they are measured, by the measured backend as well: one that is new has to map
-# each page of shared memory that it comes by, which those of an application have long done.
+# read whole before they are measured, by the measured backend as well.
 #
 # shellcheck source=test/bench/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -165,12 +164,7 @@ warm() {
 		SELECT indexrelid FROM pg_index WHERE indrelid = 'conversation_sessions'::regclass) s (c)" >/dev/null
 }
 prepare_database() {
-	sql "CREATE FUNCTION map_heap() RETURNS bigint LANGUAGE sql SET max_parallel_workers_per_gather = 0
-		SET enable_indexscan = off SET enable_indexonlyscan = off SET enable_bitmapscan = off
-		AS 'SELECT count(session_data) FROM conversation_sessions'"
-	sql "CREATE FUNCTION map_key() RETURNS bigint LANGUAGE sql SET max_parallel_workers_per_gather = 0
-		SET enable_seqscan = off SET enable_bitmapscan = off
-		AS \$\$ SELECT count(session_id) FROM conversation_sessions WHERE namespace = 'bench' AND session_id > '' \$\$"
+	create_map_functions
 	create_slice_function
 	sql "INSERT INTO session_namespaces (name, key_prefix, sliding, cache) VALUES ('bench', 'bench:', false, 'off')"
 	# in transactions of their own, until nothing is due; after a first row, with which plans are made
@@ -195,20 +189,13 @@ purge_rate() {
 	awk -v rows=$((dead - 1)) -v seconds="$(sql "CALL purge_all()")" 'BEGIN {printf "%.0f", rows / seconds}'
 	[ "$(sql "SELECT count(*) FROM conversation_sessions WHERE check_at < now()")" = 0 ]
 }
-# A client's first transaction maps table and key, which a median does not see.
-script() { # NAME LINE..
-	printf '%s\n' '\if :first' 'SELECT map_heap();' 'SELECT map_key();' '\set first 0' '\endif' "${@:2}" >"$1"
-}
-timed() { # SCRIPT SESSIONS
-	bench_p50 "$times" "$1" -D size="$2" -D first=1
-}
 sessions() {
 	local from=0 size value
 
-	script get '\set i random(1, :size)' "SELECT session_get('s' || :i, 'bench');"
-	script save '\set i random(1, :size)' \
+	mapped_script get '\set i random(1, :size)' "SELECT session_get('s' || :i, 'bench');"
+	mapped_script save '\set i random(1, :size)' \
 		"SELECT session_save('s' || :i, jsonb_build_object('n', :i::int, 'text', slice(70)), namespace => 'bench');"
-	script list '\set i random(0, :size / 100 - 1)' "SELECT * FROM session_list('owner' || :i, namespace => 'bench');"
+	mapped_script list '\set i random(0, :size / 100 - 1)' "SELECT * FROM session_list('owner' || :i, namespace => 'bench');"
 	for ((size = smallest; size <= largest; from = size, size *= 10)); do
 		grow "$from" "$size"
 		warm
@@ -217,11 +204,11 @@ sessions() {
 		value=$(purge_rate)
 		point purge session_purge "$size" "$value"
 		sql "VACUUM conversation_sessions"
-		value=$(timed get "$size")
+		value=$(mapped_p50 "$times" get -D size="$size")
 		point sessions session_get "$size" "$value"
-		value=$(timed list "$size")
+		value=$(mapped_p50 "$times" list -D size="$size")
 		point sessions 'session_list of 50' "$size" "$value"
-		value=$(timed save "$size")
+		value=$(mapped_p50 "$times" save -D size="$size")
 		point sessions session_save "$size" "$value"
 		progress "$size sessions: measured"
 	done
@@ -230,7 +217,7 @@ pages_read() {
 	sql "SELECT sum(heap_blks_read + idx_blks_read) FROM pg_statio_user_tables WHERE relname = 'conversation_sessions'"
 }
 get_among() { # DATABASE SESSIONS
-	PGDATABASE=$1 timed get "$2"
+	PGDATABASE=$1 mapped_p50 "$times" get -D size="$2"
 }
 
 prepare_database

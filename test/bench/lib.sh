@@ -163,6 +163,24 @@ bench_p50() {
 	latencies "$2.log" | median
 }
 
+# A backend that is new has to map each page of shared memory that it comes by, which those of
+# an application have long done. So the first transaction of these scripts, in a client of its own, reads
+# the sessions of the namespace bench whole; a median does not see it.
+create_map_functions() {
+	sql "CREATE FUNCTION map_heap() RETURNS bigint LANGUAGE sql SET max_parallel_workers_per_gather = 0
+		SET enable_indexscan = off SET enable_indexonlyscan = off SET enable_bitmapscan = off
+		AS 'SELECT count(session_data) FROM conversation_sessions'"
+	sql "CREATE FUNCTION map_key() RETURNS bigint LANGUAGE sql SET max_parallel_workers_per_gather = 0
+		SET enable_seqscan = off SET enable_bitmapscan = off
+		AS \$\$ SELECT count(session_id) FROM conversation_sessions WHERE namespace = 'bench' AND session_id > '' \$\$"
+}
+mapped_script() {	# NAME LINE..
+	printf '%s\n' '\if :first' 'SELECT map_heap();' 'SELECT map_key();' '\set first 0' '\endif' "${@:2}" >"$1"
+}
+mapped_p50() {	# TRANSACTIONS FILE [ARG..]
+	bench_p50 "$@" -D first=1
+}
+
 # So many transactions of a script by four clients, at any pace: bench_calls TRANSACTIONS FILE [ARG..]
 bench_calls() {
 	pgbench -n -M prepared -c 4 -j 2 -t $((($1 + 3) / 4)) -f "$2" "${@:3}" >"$2.out" 2>&1 || {
