@@ -1,21 +1,35 @@
 /*
  * client.c
- *		An application that keeps sessions, in three ways, as fast as it can.
+ *		Applications that keep sessions in one way or another, as fast as they can.
  *
- *		client MODE CLIENTS SECONDS SESSIONS [RATE]
+ *		client [-a] [-b BYTES] [-r RATE] [-s] MODE CLIENTS SECONDS SESSIONS
+ *
+ *		-a	each session once, in order, instead of any one for SECONDS
+ *		-b	size of a document (1024)
+ *		-r	so many turns a second in all, not as many as can be
+ *		-s	commits wait for the disk; without it synchronous_commit is off
+ *
+ * Sessions are called s1 .. sSESSIONS, in the namespace "bench" or in the table "hand".  A
+ * document begins with {"n": N, the number of its session; those that are made here have a
+ * text up to their size.  Every document that is read is looked at, and a wrong one ends the
+ * program.
  *
  * MODE
- *		dual	what applications write by hand: upsert into a table, then SETEX
- *		ours	session_save in the namespace "bench", until Redis has it all
- *		ours_unsynced	the same, without waiting at the end
- *		lag		session_save at RATE a second in all, and how long after the commit a GET
- *				returns what was saved
- *		get		session_get at no limit
+ *		save	session_save, until Redis has it all
+ *		save_unsynced	the same, without waiting at the end
+ *		dual	what applications write by hand: upsert into a table, wait, SETEX, wait
+ *		lag		session_save by all; the first client waits for the copy in Redis of each
+ *				of its own, and the latency is that of the copy, from the commit on
+ *		get		session_get
+ *		select	the SELECT that applications write by hand
+ *		strong	MGET of the lease and the session; without a lease, session_get.  A lease
+ *				and no session is a miss, which ends the program
+ *		verify	strong, and the same is read from the table: they must be equal
+ *		redis_set, redis_get	Redis alone: SETEX, GET
  *
- * Prints: transactions a second, the 50th and 99th percentile of their latency (lag: of the
- * lag) in microseconds, and what a transaction cost its backend in microseconds of
- * processor time.  The environment says where the servers are: PGHOST .. and
- * SS_REDIS_SOCKET.
+ * Prints: turns a second, the 50th and 99th percentile of their latency in microseconds, and
+ * what a turn cost its backend in microseconds of processor time.  The environment says where
+ * the servers are: PGHOST .. and SS_REDIS_SOCKET.
  */
 #include <hiredis/hiredis.h>
 #include <libpq-fe.h>
@@ -28,7 +42,8 @@
 #include <unistd.h>
 
 #define SAMPLES 2000000
-#define DOCUMENT 1024
+#define LETTERS 65536 /* text of documents comes from here */
+#define STAMP 16      /* digits at the front of a saved document's text: when it was made */
 
 typedef struct Client
 {
@@ -38,16 +53,34 @@ typedef struct Client
 	redisContext *redis;
 	unsigned int seed;
 	long done;
+	long lapsed;        /* reads that found no lease */
+	double waited_from; /* where the latency of this turn begins */
+	long stamp;         /* of the document that was made last */
 	double cpu;
+	int samples_taken;
 	int *samples;
+	char *document;
 } Client;
 
-static const char *mode;
+typedef struct Mode
+{
+	const char *name;
+	const char *sql; /* of the statement "s"; NULL: a client of Redis alone */
+	bool redis;
+	bool sync; /* what is saved is not done with before Redis has it */
+	void (*turn)(Client *c, int n);
+} Mode;
+
+static const Mode *mode;
 static int clients;
 static double seconds;
 static int sessions;
 static double rate = 0;
+static int bytes = 1024;
+static bool each_once = false;
+static bool wait_for_disk = false;
 static double started;
+static char letters[LETTERS + 1];
 
 static double
 now(void)
@@ -65,16 +98,18 @@ fatal(const char *what)
 	exit(1);
 }
 
-/* Processor time of a backend so far, in seconds. */
+/* Processor time of a client's backend so far, in seconds. */
 static double
-cpu_of(int pid)
+cpu_of(const Client *c)
 {
 	char path[64];
 	unsigned long user = 0;
 	unsigned long sys = 0;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (c->db == NULL)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%d/stat", PQbackendPID(c->db));
 	f = fopen(path, "r");
 	if (f == NULL || fscanf(f, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
 							&user, &sys) != 2)
@@ -82,6 +117,8 @@ cpu_of(int pid)
 	fclose(f);
 	return (user + sys) / (double) sysconf(_SC_CLK_TCK);
 }
+
+/* ---------------------------------------------------------------- Postgres */
 
 static void
 run(Client *c, const char *sql)
@@ -94,134 +131,312 @@ run(Client *c, const char *sql)
 }
 
 static void
-prepare(Client *c, const char *sql, int nargs)
+prepare(Client *c, const char *name, const char *sql)
 {
-	PGresult *r = PQprepare(c->db, "s", sql, nargs, NULL);
+	PGresult *r = PQprepare(c->db, name, sql, 0, NULL);
 
 	if (PQresultStatus(r) != PGRES_COMMAND_OK)
 		fatal(PQerrorMessage(c->db));
 	PQclear(r);
 }
 
-static void
-open_client(Client *c)
+/* A prepared statement of an id, and of a document or none. */
+static PGresult *
+execute(Client *c, const char *name, int n, const char *document)
 {
-	c->db = PQconnectdb("");
-	if (PQstatus(c->db) != CONNECTION_OK)
+	char id[16];
+	const char *values[2] = {id, document};
+	PGresult *r;
+
+	snprintf(id, sizeof(id), "s%d", n);
+	r = PQexecPrepared(c->db, name, document == NULL ? 1 : 2, values, NULL, NULL, 0);
+	if (PQresultStatus(r) != PGRES_COMMAND_OK && PQresultStatus(r) != PGRES_TUPLES_OK)
 		fatal(PQerrorMessage(c->db));
-	run(c, "SET synchronous_commit = off");
-	if (strcmp(mode, "dual") == 0)
-		prepare(c,
-				"INSERT INTO hand.conversation_sessions (session_id, session_data, expires_at)"
-				" VALUES ($1, $2, now() + interval '1 hour') ON CONFLICT (session_id) DO UPDATE"
-				" SET session_data = EXCLUDED.session_data, updated_at = now(),"
-				" expires_at = EXCLUDED.expires_at",
-				2);
-	else if (strcmp(mode, "get") == 0)
-		prepare(c, "SELECT session_get($1, 'bench')", 1);
-	else
-		prepare(c, "SELECT session_save($1, $2, namespace => 'bench')", 2);
-	if (strcmp(mode, "dual") == 0 || strcmp(mode, "lag") == 0)
+	return r;
+}
+
+/* Until Redis has all that was saved. */
+static void
+wait_for_redis(Client *c)
+{
+	PGresult *r = PQexec(c->db, "SELECT session_cache_sync('1 minute')");
+
+	if (PQresultStatus(r) != PGRES_TUPLES_OK || strcmp(PQgetvalue(r, 0, 0), "t") != 0)
+		fatal("Redis does not get what was saved");
+	PQclear(r);
+}
+
+/* ------------------------------------------------------------------- Redis */
+
+/* A command of up to four words; its reply is no error. */
+static redisReply *
+command(Client *c, int argc, const char *const *words)
+{
+	const char *argv[4];
+	redisReply *r;
+
+	memcpy(argv, words, sizeof(*argv) * argc);
+	r = redisCommandArgv(c->redis, argc, argv, NULL);
+	if (r == NULL || r->type == REDIS_REPLY_ERROR)
+		fatal(r == NULL ? c->redis->errstr : r->str);
+	return r;
+}
+
+/* --------------------------------------------------------------- documents */
+
+/* The document of a session, new each time, and not to be compressed to nothing. */
+static void
+make_document(Client *c, int n)
+{
+	int text = bytes - 30 - STAMP;
+	int at;
+
+	c->stamp = (long) (now() * 1e6);
+	at = sprintf(c->document, "{\"n\": %d, \"text\": \"%0*ld", n, STAMP, c->stamp);
+
+	for (int done = 0; done < text;)
+	{
+		int from = rand_r(&c->seed) % (LETTERS / 2);
+		int some = text - done < LETTERS / 2 ? text - done : LETTERS / 2;
+
+		memcpy(c->document + at + done, letters + from, some);
+		done += some;
+	}
+	strcpy(c->document + at + text, "\"}");
+}
+
+/* Is it the document of that session?  Looks at its front, its end and its length, more or less. */
+static void
+check_document(int n, const char *document, size_t length)
+{
+	char front[24];
+	int front_length = snprintf(front, sizeof(front), "{\"n\": %d, ", n);
+
+	if (length < (size_t) bytes * 9 / 10 || length > (size_t) bytes * 11 / 10 ||
+		memcmp(document, front, front_length) != 0 || document[length - 1] != '}')
+	{
+		fprintf(stderr, "client: session %d has %zu bytes: %.60s\n", n, length, document);
+		fatal("not the document of this session");
+	}
+}
+
+static void
+check_row(int n, PGresult *r)
+{
+	if (PQntuples(r) != 1 || PQgetisnull(r, 0, 0))
+		fatal("a session is missing");
+	check_document(n, PQgetvalue(r, 0, 0), PQgetlength(r, 0, 0));
+	PQclear(r);
+}
+
+/* ------------------------------------------------------------------- modes */
+
+static void
+turn_save(Client *c, int n)
+{
+	make_document(c, n);
+	PQclear(execute(c, "s", n, c->document));
+}
+
+static void
+setex(Client *c, int n)
+{
+	char key[24];
+	const char *const words[] = {"SETEX", key, "86400", c->document};
+
+	snprintf(key, sizeof(key), "hand:s%d", n);
+	freeReplyObject(command(c, 4, words));
+}
+
+static void
+turn_dual(Client *c, int n)
+{
+	turn_save(c, n);
+	setex(c, n);
+}
+
+static void
+turn_redis_set(Client *c, int n)
+{
+	make_document(c, n);
+	setex(c, n);
+}
+
+static void
+turn_redis_get(Client *c, int n)
+{
+	char key[24];
+	const char *const words[] = {"GET", key};
+	redisReply *r;
+
+	snprintf(key, sizeof(key), "hand:s%d", n);
+	r = command(c, 2, words);
+	if (r->type != REDIS_REPLY_STRING)
+		fatal("a session is missing");
+	check_document(n, r->str, r->len);
+	freeReplyObject(r);
+}
+
+/* Until GET returns what was saved last: its stamp stands at the front. */
+static void
+turn_lag(Client *c, int n)
+{
+	char key[24];
+	char wanted[48];
+	const char *const words[] = {"GET", key};
+	bool there = false;
+
+	turn_save(c, n);
+	c->waited_from = now();
+	if (c->number > 0)
+		return;
+	snprintf(key, sizeof(key), "bench:s%d", n);
+	snprintf(wanted, sizeof(wanted), "{\"n\": %d, \"text\": \"%0*ld", n, STAMP, c->stamp);
+	while (!there)
+	{
+		redisReply *r = command(c, 2, words);
+
+		if (now() - c->waited_from > 10)
+			fatal("a copy never came");
+		there = r->type == REDIS_REPLY_STRING && strncmp(r->str, wanted, strlen(wanted)) == 0;
+		freeReplyObject(r);
+	}
+}
+
+static void
+turn_select(Client *c, int n)
+{
+	check_row(n, execute(c, "s", n, NULL));
+}
+
+/* The lease and a session as one command returns them; NULL when there is no lease. */
+static redisReply *
+strong_read(Client *c, int n)
+{
+	char key[24];
+	const char *const words[] = {"MGET", "session_store:lease", key};
+	redisReply *r;
+
+	snprintf(key, sizeof(key), "bench:s%d", n);
+	r = command(c, 3, words);
+	if (r->elements != 2)
+		fatal("not the reply of MGET");
+	if (r->element[0]->type != REDIS_REPLY_STRING)
+	{
+		freeReplyObject(r);
+		return NULL;
+	}
+	if (r->element[1]->type != REDIS_REPLY_STRING)
+		fatal("a miss: there is a lease, but no copy");
+	check_document(n, r->element[1]->str, r->element[1]->len);
+	return r;
+}
+
+static void
+turn_strong(Client *c, int n)
+{
+	redisReply *r = strong_read(c, n);
+
+	if (r != NULL)
+	{
+		freeReplyObject(r);
+		return;
+	}
+	c->lapsed++;
+	check_row(n, execute(c, "s", n, NULL));
+}
+
+static void
+turn_verify(Client *c, int n)
+{
+	redisReply *copy;
+	PGresult *row = execute(c, "s", n, NULL);
+
+	while ((copy = strong_read(c, n)) == NULL)
+		if (now() - started > 60)
+			fatal("there is no lease");
+	if (PQntuples(row) != 1 || PQgetlength(row, 0, 0) != (int) copy->element[1]->len ||
+		memcmp(PQgetvalue(row, 0, 0), copy->element[1]->str, copy->element[1]->len) != 0)
+		fatal("the copy is not what the table has");
+	freeReplyObject(copy);
+	PQclear(row);
+}
+
+#define SAVE "SELECT session_save($1, $2, namespace => 'bench')"
+#define UPSERT                                                                                          \
+	"INSERT INTO hand (session_id, session_data, expires_at) VALUES ($1, $2, now() + interval '1 day')" \
+	" ON CONFLICT (session_id) DO UPDATE SET session_data = EXCLUDED.session_data,"                     \
+	" updated_at = now(), expires_at = EXCLUDED.expires_at"
+#define GET "SELECT session_get($1, 'bench')"
+
+static const Mode modes[] = {
+	{"save", SAVE, false, true, turn_save},
+	{"save_unsynced", SAVE, false, false, turn_save},
+	{"dual", UPSERT, true, false, turn_dual},
+	{"lag", SAVE, true, false, turn_lag},
+	{"get", GET, false, false, turn_select},
+	{"select", "SELECT session_data FROM hand WHERE session_id = $1 AND expires_at > now()", false,
+	 false, turn_select},
+	{"strong", GET, true, false, turn_strong},
+	{"verify",
+	 "SELECT session_data FROM conversation_sessions WHERE namespace = 'bench' AND session_id = $1",
+	 true, false, turn_verify},
+	{"redis_set", NULL, true, false, turn_redis_set},
+	{"redis_get", NULL, true, false, turn_redis_get},
+	{NULL}};
+
+/* ----------------------------------------------------------------- clients */
+
+static void
+open_client(Client *c, int number)
+{
+	c->number = number;
+	c->seed = (unsigned int) (getpid() * 64 + number);
+	c->samples = malloc(sizeof(int) * (SAMPLES / clients));
+	c->document = malloc(bytes + 64);
+	if (mode->sql != NULL)
+	{
+		c->db = PQconnectdb("");
+		if (PQstatus(c->db) != CONNECTION_OK)
+			fatal(PQerrorMessage(c->db));
+		run(c, wait_for_disk ? "SET synchronous_commit = on" : "SET synchronous_commit = off");
+		prepare(c, "s", mode->sql);
+	}
+	if (mode->redis)
 	{
 		c->redis = redisConnectUnix(getenv("SS_REDIS_SOCKET"));
 		if (c->redis == NULL || c->redis->err)
 			fatal("no Redis");
 	}
-	c->samples = malloc(sizeof(int) * (SAMPLES / clients));
-	c->seed = (unsigned int) (getpid() * 64 + c->number);
 }
 
-/* A document that differs each time and does not compress to nothing. */
-static void
-make_document(Client *c, char *out, long stamp)
+/* The number of the session whose turn it is, 0 at the end. */
+static int
+next_session(Client *c)
 {
-	int n = snprintf(out, DOCUMENT, "{\"n\": %ld, \"text\": \"", stamp);
+	long n = each_once ? c->done * clients + c->number : rand_r(&c->seed) % sessions;
 
-	while (n < DOCUMENT - 3)
-		out[n++] = 'a' + rand_r(&c->seed) % 26;
-	strcpy(out + n, "\"}");
-}
-
-static void
-execute(Client *c, const char *id, const char *document)
-{
-	const char *values[2] = {id, document};
-	PGresult *r = PQexecPrepared(c->db, "s", document == NULL ? 1 : 2, values, NULL, NULL, 0);
-
-	if (PQresultStatus(r) != PGRES_COMMAND_OK && PQresultStatus(r) != PGRES_TUPLES_OK)
-		fatal(PQerrorMessage(c->db));
-	PQclear(r);
-}
-
-static void
-setex(Client *c, const char *id, const char *document)
-{
-	char key[64];
-	const char *argv[4] = {"SETEX", key, "3600", document};
-	redisReply *r;
-
-	snprintf(key, sizeof(key), "hand:%s", id);
-	r = redisCommandArgv(c->redis, 4, argv, NULL);
-	if (r == NULL || r->type == REDIS_REPLY_ERROR)
-		fatal("SETEX failed");
-	freeReplyObject(r);
-}
-
-/* Until GET returns what was saved: n is at the front of the document. */
-static void
-wait_for_copy(Client *c, const char *id, long stamp)
-{
-	char key[64];
-	char wanted[48];
-	const char *argv[2] = {"GET", key};
-	bool there = false;
-
-	snprintf(key, sizeof(key), "bench:%s", id);
-	snprintf(wanted, sizeof(wanted), "{\"n\": %ld,", stamp);
-	while (!there)
-	{
-		redisReply *r = redisCommandArgv(c->redis, 2, argv, NULL);
-
-		if (r == NULL)
-			fatal("GET failed");
-		there = r->type == REDIS_REPLY_STRING && strncmp(r->str, wanted, strlen(wanted)) == 0;
-		freeReplyObject(r);
-		if (!there && now() - started > seconds + 10)
-			fatal("a copy never came");
-	}
+	if (each_once ? n >= sessions : now() - started >= seconds)
+		return 0;
+	/* who waits for a copy must not have it overwritten by another client */
+	if (mode->turn == turn_lag)
+		n = n / clients * clients + c->number;
+	return (int) n + 1;
 }
 
 static void *
 work(void *arg)
 {
 	Client *c = arg;
-	double cpu = cpu_of(PQbackendPID(c->db));
-	bool lag = strcmp(mode, "lag") == 0;
-	bool get = strcmp(mode, "get") == 0;
-	char document[DOCUMENT + 1];
-	char id[32];
+	double cpu = cpu_of(c);
+	int n;
 
-	for (double begin = now(); begin - started < seconds; begin = now())
+	while ((n = next_session(c)) != 0)
 	{
-		double from = begin;
-
-		int session = rand_r(&c->seed) % sessions;
-
-		/* a copy that somebody else saved over in between would never be seen */
-		if (lag)
-			session = session / clients * clients + c->number;
-		snprintf(id, sizeof(id), lag ? "lag%d" : "s%d", session);
-		make_document(c, document, c->done * clients + c->number);
-		execute(c, id, get ? NULL : document);
-		if (strcmp(mode, "dual") == 0)
-			setex(c, id, document);
-		if (lag)
-		{
-			from = now();
-			wait_for_copy(c, id, c->done * clients + c->number);
-		}
-		if (c->done < SAMPLES / clients)
-			c->samples[c->done] = (int) ((now() - from) * 1e6);
+		c->waited_from = now();
+		mode->turn(c, n);
+		if ((mode->turn != turn_lag || c->number == 0) && c->samples_taken < SAMPLES / clients)
+			c->samples[c->samples_taken++] = (int) ((now() - c->waited_from) * 1e6);
 		c->done++;
 		if (rate > 0)
 		{
@@ -231,7 +446,7 @@ work(void *arg)
 				usleep((useconds_t) (left * 1e6));
 		}
 	}
-	c->cpu = cpu_of(PQbackendPID(c->db)) - cpu;
+	c->cpu = cpu_of(c) - cpu;
 	return NULL;
 }
 
@@ -241,51 +456,87 @@ compare(const void *a, const void *b)
 	return *(const int *) a - *(const int *) b;
 }
 
+static void
+report(Client *all, double took)
+{
+	int *samples = malloc(sizeof(int) * SAMPLES);
+	long n = 0;
+	long done = 0;
+	long lapsed = 0;
+	double cpu = 0;
+
+	for (int i = 0; i < clients; i++)
+	{
+		memcpy(samples + n, all[i].samples, sizeof(int) * all[i].samples_taken);
+		n += all[i].samples_taken;
+		done += all[i].done;
+		lapsed += all[i].lapsed;
+		cpu += all[i].cpu;
+	}
+	if (lapsed > 0)
+		fprintf(stderr, "client: %ld of %ld reads found no lease, and went to Postgres\n", lapsed,
+				done);
+	qsort(samples, n, sizeof(int), compare);
+	printf("%.0f %d %d %.2f\n", done / took, n ? samples[n / 2] : 0, n ? samples[n * 99 / 100] : 0,
+		   done ? cpu * 1e6 / done : 0);
+}
+
+static void
+read_arguments(int argc, char **argv)
+{
+	int option;
+
+	while ((option = getopt(argc, argv, "ab:r:s")) != -1)
+	{
+		if (option == 'a')
+			each_once = true;
+		else if (option == 'b')
+			bytes = atoi(optarg);
+		else if (option == 'r')
+			rate = atof(optarg);
+		else if (option == 's')
+			wait_for_disk = true;
+		else
+			exit(1);
+	}
+	if (argc - optind != 4)
+		fatal("usage: client [-a] [-b BYTES] [-r RATE] [-s] MODE CLIENTS SECONDS SESSIONS");
+	for (mode = modes; mode->name != NULL && strcmp(mode->name, argv[optind]) != 0; mode++)
+		;
+	if (mode->name == NULL)
+		fatal("no such mode");
+	clients = atoi(argv[optind + 1]);
+	seconds = atof(argv[optind + 2]);
+	sessions = atoi(argv[optind + 3]);
+	if (clients < 1 || sessions < 1 || bytes < 64)
+		fatal("too few clients, sessions or bytes");
+}
+
 int
 main(int argc, char **argv)
 {
 	Client *all;
-	int *samples;
-	long done = 0;
-	long n = 0;
-	double cpu = 0;
-	double took;
 
-	if (argc < 5)
-		fatal("usage: client MODE CLIENTS SECONDS SESSIONS [RATE]");
-	mode = argv[1];
-	clients = atoi(argv[2]);
-	seconds = atof(argv[3]);
-	sessions = atoi(argv[4]);
-	rate = argc > 5 ? atof(argv[5]) : 0;
+	read_arguments(argc, argv);
+	srand((unsigned int) getpid());
+	for (int i = 0; i < LETTERS; i++)
+		letters[i] = "0123456789abcdef"[rand() % 16];
 	all = calloc(clients, sizeof(Client));
 	for (int i = 0; i < clients; i++)
-	{
-		all[i].number = i;
-		open_client(&all[i]);
-	}
+		open_client(&all[i], i);
 	started = now();
 	for (int i = 0; i < clients; i++)
 		pthread_create(&all[i].thread, NULL, work, &all[i]);
 	for (int i = 0; i < clients; i++)
 		pthread_join(all[i].thread, NULL);
-	/* what is saved is not done with before Redis has it */
-	if (strcmp(mode, "ours") == 0)
-		run(&all[0], "SELECT session_cache_sync('1 minute')");
-	took = now() - started;
-	samples = malloc(sizeof(int) * SAMPLES);
+	if (mode->sync)
+		wait_for_redis(&all[0]);
+	report(all, now() - started);
 	for (int i = 0; i < clients; i++)
 	{
-		long mine = all[i].done < SAMPLES / clients ? all[i].done : SAMPLES / clients;
-
-		memcpy(samples + n, all[i].samples, sizeof(int) * mine);
-		n += mine;
-		done += all[i].done;
-		cpu += all[i].cpu;
 		PQfinish(all[i].db);
+		if (all[i].redis != NULL)
+			redisFree(all[i].redis);
 	}
-	qsort(samples, n, sizeof(int), compare);
-	printf("%.0f %d %d %.2f\n", done / took, n ? samples[n / 2] : 0, n ? samples[n * 99 / 100] : 0,
-		   done ? cpu * 1e6 / done : 0);
 	return 0;
 }

@@ -53,18 +53,27 @@ quiet_server() {
 	wait_for 300 "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'autovacuum worker')"
 }
 
-# wait_for SECONDS QUERY: until the query says t.
-wait_for() {
+# wait_until SECONDS COMMAND..: until it succeeds.
+wait_until() {
 	local deadline=$((SECONDS + $1)) pause=50	# ms
 
-	until [ "$(sql "$2")" = t ]; do
+	shift
+	until "$@"; do
 		if [ $SECONDS -ge $deadline ]; then
-			echo "timed out waiting for: $2" >&2
+			echo "timed out waiting for: $*" >&2
 			return 1
 		fi
 		sleep "$(printf '0.%03d' "$pause")"
 		pause=$((pause < 500 ? pause * 2 : 800))
 	done
+}
+
+# wait_for SECONDS QUERY: until the query says t.
+wait_for() {
+	wait_until "$1" says_true "$2"
+}
+says_true() {
+	[ "$(sql "$1")" = t ]
 }
 
 # percentile P < numbers: of microseconds, one a line.
@@ -98,9 +107,21 @@ scale() {
 ROUNDS=${ROUNDS:-$(scale 5 1)}
 SECONDS_EACH=${SECONDS_EACH:-$(scale 3 1)}
 bench_name=$(basename -- "$0" .sh)
+bench_folder=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 
 progress() {
 	printf 'bench: %4d s  %-12s %s\n' "$SECONDS" "$bench_name" "$*" >&2
+}
+
+# What cannot be measured here. The report does without what this bench would measure.
+skip_part() {	# WHY
+	progress "skipped: $1"
+	[ -z "${BENCH_OUT:-}" ] || echo "$bench_name: $1" >>"$BENCH_OUT/skipped"
+}
+# The same, and all of it.
+skip() {	# WHY
+	skip_part "$1"
+	exit 0
 }
 
 # sample KEY SIDE ROUND VALUE
@@ -111,12 +132,6 @@ sample() {
 # point PLOT SERIES X Y
 point() {
 	[ -z "${BENCH_OUT:-}" ] || printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$BENCH_OUT/points.tsv"
-}
-
-# What cannot be measured here, and why: skip TEXT
-skip() {
-	progress "skipped: $1"
-	[ -z "${BENCH_OUT:-}" ] || printf '%s: %s\n' "$bench_name" "$1" >>"$BENCH_OUT/skipped"
 }
 
 # alternate KEY OURS THEIRS: two commands that print a number each
@@ -261,4 +276,87 @@ create_other_database() {	# NAME
 }
 drop_other_database() {
 	sql "DROP DATABASE IF EXISTS $1 WITH (FORCE)" 2>/dev/null
+}
+
+# Sessions s1 .. sN of 1 KB in the namespace "bench", which has no cache, and in hand tables.
+fill_sessions() {	# SESSIONS TABLE..
+	local sessions=$1 table
+	shift
+
+	progress "$sessions sessions of 1 KB"
+	sql "INSERT INTO session_namespaces (name, key_prefix, sliding, cache) VALUES ('bench', 'bench:', false, 'off')"
+	sql "INSERT INTO conversation_sessions (namespace, session_id, session_data, ttl, expires_at)
+		SELECT 'bench', 's' || i, document(1024, i), '1 day', now() + interval '1 day' FROM generate_series(1, $sessions) i"
+	for table in "$@"; do
+		sql "INSERT INTO $table (session_id, session_data, expires_at)
+			SELECT session_id, session_data, expires_at FROM conversation_sessions"
+	done
+	sql "VACUUM ANALYZE"
+	sql "CHECKPOINT"
+}
+
+# Scripts for pgbench that read and save any of them: get_ours, get_TABLE, and save_ours.D, save_TABLE.D for
+# D = 0 .. 7. The document is a parameter, as drivers send it; one of eight, so that it is new to its session.
+write_calls() {	# SESSIONS TABLE..
+	local head="\\set i random(1, $1)" table d
+	shift
+
+	printf '%s\n' "$head" "SELECT session_get('s' || :i, 'bench');" >get_ours
+	for table in "$@"; do
+		printf '%s\n' "$head" "SELECT session_data FROM $table WHERE session_id = 's' || :i AND expires_at > now();" >"get_$table"
+	done
+	documents=()
+	for ((d = 0; d < 8; d++)); do
+		documents+=(-D "document$d=$(sql "SELECT document(1024)")")
+		printf '%s\n' "$head" "SELECT session_save('s' || :i, :document$d, namespace => 'bench');" >"save_ours.$d"
+		for table in "$@"; do
+			printf '%s\n' "$head" "INSERT INTO $table (session_id, session_data, expires_at)
+				VALUES ('s' || :i, :document$d, now() + interval '1 day') ON CONFLICT (session_id) DO UPDATE
+				SET session_data = EXCLUDED.session_data, updated_at = now(), expires_at = EXCLUDED.expires_at;" >"save_$table.$d"
+		done
+	done
+}
+
+# Saves a second: save_tps PROTOCOL CLIENTS FILES
+save_tps() {
+	bench_tps "$1" "$2" "$3.0" -f "$3.1" -f "$3.2" -f "$3.3" -f "$3.4" -f "$3.5" -f "$3.6" -f "$3.7" "${documents[@]}"
+}
+
+# ------------------------------------------------------------------ the cache
+
+# A namespace "bench" that has all its sessions in Redis, and a Redis to write them to.
+start_cache() {
+	set_server session_store.redis_url "'unix://$SS_REDIS_SOCKET'"
+	sql "INSERT INTO session_namespaces (name, key_prefix, ttl, cache, sliding) VALUES ('bench', 'bench:', '1 day', 'all', false)"
+	wait_for 30 "SELECT session_health() #>> '{cache,state}' = 'running'"
+}
+
+# Sessions s1 .. sN in the namespace, in Redis, and the same in the table of the other side. A part at a
+# time: one that is larger than a quarter of the ledger has all copies deleted.
+fill_cache() {	# SESSIONS BYTES
+	local from
+
+	progress "$1 sessions of $2 bytes"
+	for ((from = 1; from <= $1; from += 10000)); do
+		sql "INSERT INTO conversation_sessions (namespace, session_id, session_data)
+			SELECT 'bench', 's' || i, document($2, i) FROM generate_series($from, least($from + 9999, $1)) i"
+		wait_for 60 "SELECT session_cache_sync('1 minute')"
+	done
+	sql "INSERT INTO hand (session_id, session_data, expires_at)
+		SELECT session_id, session_data, expires_at FROM conversation_sessions WHERE namespace = 'bench'"
+	sql "VACUUM ANALYZE"
+	sql "CHECKPOINT"
+}
+
+# The applications of client.c, as ./client.
+build_client() {
+	gcc -O2 -o client -I"$("$SS_BINDIR/pg_config" --includedir)" "$bench_folder/client.c" -lpq -lhiredis -lpthread
+}
+
+# Turns a second of one of them: client_rate SESSIONS [OPTION..] MODE CLIENTS
+client_rate() {
+	local sessions=$1
+	shift
+
+	./client "$@" "$(scale "$SECONDS_EACH" 0.2)" "$sessions" | awk '{print $1}'
 }
