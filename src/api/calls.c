@@ -41,7 +41,7 @@ static int64
 save(SsTarget *target, Datum document, int64 ttl, Datum owner, int64 if_version)
 {
 	SsActing acting;
-	SsChange change = {0};
+	SsChange change = {.light = true};
 
 	ss_home_enter(&acting);
 	do
@@ -189,7 +189,7 @@ session_merge(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsActing acting;
-	SsChange change = {0};
+	SsChange change = {.light = true};
 	int64 if_version = ss_arg_if_version(fcinfo, 2);
 	Datum result;
 
@@ -246,7 +246,8 @@ session_incr(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsActing acting;
-	SsChange change = {0};
+	/* that a ceiling is reached is said under the lock alone */
+	SsChange change = {.light = PG_ARGISNULL(3)};
 	Datum *path;
 	int npath;
 	Numeric by;

@@ -16,6 +16,10 @@
  * decide, two calls creating the same id, is decided by the primary key: the one
  * that comes second begins again and finds a row.
  *
+ * Where nothing but a living row is written, the lock is saved: the row is read, and written
+ * only if it is still the same and nobody has it.  So it was as good as locked from the one
+ * to the other.  If not, or if the answer is anything but to write it, all begins again with a lock.
+ *
  * Order of locks: first the row, then the owner's quota (owners.c); victims of a
  * quota are locked without waiting.  So no two calls can wait for each other, each in
  * a transaction of its own; those that do more take their locks in their own order.
@@ -108,6 +112,16 @@ set_owner(SsChange *change, Datum owner)
 		ss_error_not_owner(target);
 }
 
+/* Can it be done without a lock? */
+static bool
+do_without_lock(SsChange *change, SsTarget *target, int64 if_version)
+{
+	return change->light && change->tries == 1 && !ss_isolates(&target->policy, target->role) &&
+		   ss_row_peek(target, &change->row) && change->row.state == SS_ALIVE &&
+		   (if_version == SS_ANY_VERSION || if_version == SS_MUST_EXIST ||
+			if_version == change->row.version);
+}
+
 /*
  * Lock the session and judge it.  On return change->row is either the living
  * session, or a new one to be filled (change->fresh).  Raises an error when
@@ -127,7 +141,8 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
 						errhint("Look for a trigger on conversation_sessions that skips rows.")));
 	change->target = target;
 	change->fresh = false;
-	change->have_row = ss_row_lock(target, &change->row);
+	change->have_row = do_without_lock(change, target, if_version) ||
+					   ss_row_lock(target, &change->row);
 	change->now = GetCurrentTimestamp();
 	change->row.state = change->have_row ? change->row.state : SS_ABSENT;
 
@@ -174,8 +189,8 @@ ss_change_living(SsChange *change, SsTarget *target, SsNeed need)
 /*
  * Write what the caller made of change->row: counts the version (unless it was but the
  * history that changed), starts the lifetime anew, keeps to the owner's quota.  False when another transaction
- * created the session meanwhile: then nothing was written, and the caller begins
- * again.
+ * created the session meanwhile, or was quicker to change it: then nothing was written, and the
+ * caller begins again.
  */
 bool
 ss_change_end(SsChange *change)
@@ -192,18 +207,13 @@ ss_change_end(SsChange *change)
 	if (change->fresh)
 		row->check_at = row->expires_at;
 
-	if (!change->have_row)
-	{
-		if (!ss_row_insert(target, row))
-		{
-			ss_relaxed_end(&target->policy);
-			return false;
-		}
-	}
-	else if (change->history_only && !change->fresh)
+	if (change->have_row && change->history_only && !change->fresh)
 		ss_row_count(target, row);
-	else
-		ss_row_write(target, row);
+	else if (!(change->have_row ? ss_row_write(target, row) : ss_row_insert(target, row)))
+	{
+		ss_relaxed_end(&target->policy);
+		return false;
+	}
 	if (!change->fresh)
 		ss_pending_rebase(&target->key, change->base, row->ttl, row->expires_at);
 
@@ -254,7 +264,7 @@ ss_session_bury(SsTarget *target, SsRow *row)
 	row->message_count = 0;
 	row->history_null = true;
 	row->dead_until = now + target->policy.tombstone;
-	ss_row_write(target, row);
+	(void) ss_row_write(target, row);
 	/* a log-out that a crash could undo would be none */
 	ForceSyncCommit();
 }

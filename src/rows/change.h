@@ -20,6 +20,8 @@ typedef struct SsChange
 	bool fresh;        /* a new session begins */
 	bool have_row;     /* over an expired or dead row, or a living one */
 	bool history_only; /* set by the caller: neither document nor owner changes */
+	bool light;        /* set by the caller: it writes nothing but the row, and loses nothing by
+						* beginning again */
 	TimestampTz now;   /* read under the row lock */
 	TimestampTz base;  /* expires_at before */
 	int tries;

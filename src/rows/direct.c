@@ -157,12 +157,9 @@ lock(Relation rel, TupleTableSlot *slot, const SsTarget *target, bool wait)
 	}
 }
 
-/*
- * The row as it is, locked against change until the transaction ends; when not to wait, a row that
- * somebody has locked counts as absent.  False when this way does not lead there.
- */
+/* The row as it is, held until the transaction ends.  False when this way does not lead there. */
 bool
-ss_direct_lock(const SsTarget *target, bool wait, SsRow *row, bool *found)
+ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found)
 {
 	Relation rel;
 	TupleTableSlot *slot;
@@ -173,13 +170,15 @@ ss_direct_lock(const SsTarget *target, bool wait, SsRow *row, bool *found)
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	slot = table_slot_create(rel, NULL);
-	*found = find(rel, target, GetActiveSnapshot(), slot) && lock(rel, slot, target, wait);
+	*found = find(rel, target, GetActiveSnapshot(), slot) &&
+			 (hold == SS_HOLD_NOT || lock(rel, slot, target, hold == SS_HOLD));
 	if (*found)
 	{
 		fill(slot, true, row);
 		row->place = slot->tts_tid;
 	}
 	row->placed = *found;
+	row->held = hold != SS_HOLD_NOT;
 	ExecDropSingleTupleTableSlot(slot);
 	PopActiveSnapshot();
 	table_close(rel, NoLock);
@@ -271,8 +270,9 @@ insert_into_indexes(Relation rel, TupleTableSlot *slot, SsUpdateIndexes which)
 }
 
 /*
- * Write a row that ss_direct_lock has locked.  False when that did not lock it, or this way does
- * not lead there (any more), or the row has been written since.
+ * Write a row that ss_direct_hold has found.  False when that did not find it, or this way does
+ * not lead there (any more), or the row has been written since; or when it is not held, and
+ * somebody else has it now.
  */
 bool
 ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns)
@@ -293,12 +293,12 @@ ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	old = table_slot_create(rel, NULL);
 	new = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
-	/* what has been written since we locked it is not there any more */
+	/* what has been written since we found it is not there any more */
 	if (table_tuple_fetch_row_version(rel, &place, GetActiveSnapshot(), old) && is_of(old, target))
 	{
 		make_version(old, row, columns, new);
 		written = table_tuple_update(rel, &place, new, GetCurrentCommandId(true),
-									 GetActiveSnapshot(), InvalidSnapshot, true, &failure,
+									 GetActiveSnapshot(), InvalidSnapshot, row->held, &failure,
 									 &lockmode, &indexes) == TM_Ok;
 	}
 	if (written && indexes != SS_NO_INDEXES)

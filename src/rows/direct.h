@@ -9,7 +9,7 @@
 #include "rows/sessions.h"
 
 extern bool ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found);
-extern bool ss_direct_lock(const SsTarget *target, bool wait, SsRow *row, bool *found);
+extern bool ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found);
 extern bool ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns);
 
 /* What the second of our triggers does about an update: cache/change.c's, which is above us. */

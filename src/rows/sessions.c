@@ -212,13 +212,14 @@ ss_row_refresh(const SsTarget *target, SsRow *row)
 }
 
 static bool
-lock_row(const SsTarget *target, SsRow *row, bool wait)
+hold_row(const SsTarget *target, SsRow *row, SsHold hold)
 {
 	bool found;
 
 	row->state = SS_ABSENT;
-	if (!ss_direct_lock(target, wait, row, &found))
-		return fetch_row(wait ? &lock_plan : &try_lock_plan, target, SS_PLAN_WRITE, row);
+	if (!ss_direct_hold(target, hold, row, &found))
+		return hold != SS_HOLD_NOT &&
+			   fetch_row(hold == SS_HOLD ? &lock_plan : &try_lock_plan, target, SS_PLAN_WRITE, row);
 	if (found)
 		ss_row_judge(row, target, GetCurrentTimestamp());
 	return found;
@@ -228,14 +229,24 @@ lock_row(const SsTarget *target, SsRow *row, bool wait)
 bool
 ss_row_lock(const SsTarget *target, SsRow *row)
 {
-	return lock_row(target, row, true);
+	return hold_row(target, row, SS_HOLD);
 }
 
 /* As ss_row_lock, but not waiting: a row that somebody has locked counts as absent. */
 bool
 ss_row_try_lock(const SsTarget *target, SsRow *row)
 {
-	return lock_row(target, row, false);
+	return hold_row(target, row, SS_HOLD_IF_FREE);
+}
+
+/*
+ * As ss_row_lock, but without a lock: what is then written is written only if the row is still
+ * the same and free.  False also where that cannot be.
+ */
+bool
+ss_row_peek(const SsTarget *target, SsRow *row)
+{
+	return hold_row(target, row, SS_HOLD_NOT);
 }
 
 /* Bind a row to the parameters that the insert and the write share. */
@@ -276,18 +287,21 @@ ss_row_insert(const SsTarget *target, const SsRow *row)
 	return ss_plan_run(&insert_plan, values, nulls, SS_PLAN_WRITE, 0) == 1;
 }
 
-/* Write the whole of a row that is locked. */
-void
+/* Write the whole of a row; false when it was not locked, and somebody was quicker. */
+bool
 ss_row_write(const SsTarget *target, const SsRow *row)
 {
 	Datum values[14];
 	char nulls[14];
 
 	if (ss_direct_write(target, row, SS_ALL_COLUMNS))
-		return;
+		return true;
+	if (row->placed && !row->held)
+		return false;
 	bind(target, row, values, nulls);
 	if (ss_plan_run(&write_plan, values, nulls, SS_PLAN_WRITE, 0) != 1)
 		elog(ERROR, "a locked session row was not updated");
+	return true;
 }
 
 /* Write what a change of its history changes in a row. */

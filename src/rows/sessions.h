@@ -41,9 +41,18 @@ typedef struct SsRow
 	bool own; /* this version was written by the present transaction */
 	Datum history;
 	bool history_null;
-	bool placed; /* locked without a statement, at: */
+	bool placed; /* found without a statement, at: */
 	ItemPointerData place;
+	bool held; /* and locked */
 } SsRow;
+
+/* How to take hold of a row. */
+typedef enum SsHold
+{
+	SS_HOLD,         /* lock it, and wait for whoever has it */
+	SS_HOLD_IF_FREE, /* lock it; what somebody has locked counts as absent */
+	SS_HOLD_NOT      /* only look: who writes it may find that another was quicker */
+} SsHold;
 
 /* What of a row is to be written. */
 typedef enum SsColumns
@@ -68,7 +77,8 @@ extern bool ss_row_read(const SsTarget *target, SsPlanMode mode, SsRow *row);
 extern bool ss_row_lock(const SsTarget *target, SsRow *row);
 extern bool ss_row_try_lock(const SsTarget *target, SsRow *row);
 extern bool ss_row_insert(const SsTarget *target, const SsRow *row);
-extern void ss_row_write(const SsTarget *target, const SsRow *row);
+extern bool ss_row_peek(const SsTarget *target, SsRow *row);
+extern bool ss_row_write(const SsTarget *target, const SsRow *row);
 extern void ss_row_count(const SsTarget *target, const SsRow *row);
 extern void ss_row_extend(const SsTarget *target, const SsRow *row);
 extern void ss_row_rename(const SsTarget *target, Datum new_id, const SsRow *row);
