@@ -83,7 +83,7 @@ if (!defined $docs)
 my @skipped = split /\n/, slurp("$folder/skipped");
 # a benchmark that could not run is excused for the claims that its script names
 my $excused = join '', map { /^(\w+):/ ? slurp("$FindBin::Bin/$1.sh") : '' } @skipped;
-@missing = grep { $excused !~ /\balternate \Q$_\E / } @missing;
+@missing = grep { my $key = s/-\d+$//r; $excused !~ /\b(?:alternate|sample) "?\Q$key\E/ } @missing;
 die "report.pl: no samples of: @missing\n" if @missing;
 
 # ---- plots
