@@ -164,8 +164,9 @@ on_one_processor() { # COMMAND..
 	fi
 	PGAPPNAME=$name taskset -c "$last" "$@" &
 	run=$!
+	# (pgbench begins with a connection that asks nothing and goes)
 	while [ -z "$pid" ] && kill -0 "$run" 2>/dev/null; do
-		pid=$(sql "SELECT pid FROM pg_stat_activity WHERE application_name = '$name'")
+		pid=$(sql "SELECT pid FROM pg_stat_activity WHERE application_name = '$name' AND query <> '' LIMIT 1")
 	done
 	[ -z "$pid" ] || taskset -pc "$last" "$pid" >/dev/null 2>&1 || :
 	wait "$run"
@@ -298,7 +299,8 @@ drop_other_database() {
 	sql "DROP DATABASE IF EXISTS $1 WITH (FORCE)" 2>/dev/null
 }
 
-# Sessions s1 .. sN of 1 KB in the namespace "bench", which has no cache, and in hand tables.
+# Sessions s1 .. sN of 1 KB in the namespace "bench", which has no cache, and in hand tables. They were
+# saved within the last hour, each at its time, as those of an application are.
 fill_sessions() {	# SESSIONS TABLE..
 	local sessions=$1 table
 	shift
@@ -308,7 +310,8 @@ fill_sessions() {	# SESSIONS TABLE..
 	# whose sessions they are is the database's to say, not each call's
 	sql "ALTER DATABASE $PGDATABASE SET session_store.namespace = 'bench'"
 	sql "INSERT INTO conversation_sessions (namespace, session_id, session_data, ttl, expires_at)
-		SELECT 'bench', 's' || i, document(1024, i), '1 day', now() + interval '1 day' FROM generate_series(1, $sessions) i"
+		SELECT 'bench', 's' || i, document(1024, i), '1 day', now() + interval '1 day' - random() * interval '1 hour'
+		FROM generate_series(1, $sessions) i"
 	for table in "$@"; do
 		sql "INSERT INTO $table (session_id, session_data, expires_at)
 			SELECT session_id, session_data, expires_at FROM conversation_sessions"
