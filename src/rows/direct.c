@@ -132,10 +132,12 @@ lock(Relation rel, TupleTableSlot *slot, const SsTarget *target, bool wait)
 {
 	ItemPointerData place = slot->tts_tid;
 	TM_FailureData failure;
-	uint8 flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
+	/*
+	 * Not TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS: our lock conflicts with any update, so there is none
+	 * that it would have to be carried over to, and looking for one waits even where we must not.
+	 */
+	uint8 flags = IsolationUsesXactSnapshot() ? 0 : TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
 
-	if (!IsolationUsesXactSnapshot())
-		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
 	ExecClearTuple(slot);
 	switch (table_tuple_lock(rel, &place, GetActiveSnapshot(), slot, GetCurrentCommandId(false),
 							 LockTupleNoKeyExclusive, wait ? LockWaitBlock : LockWaitSkip, flags,

@@ -132,6 +132,7 @@ SsTableState
 ss_cached_lock(void)
 {
 	SsHome home;
+	SsHome locked;
 
 	if (!ss_home_find(&home))
 		return SS_TABLES_GONE;
@@ -139,6 +140,9 @@ ss_cached_lock(void)
 		!ConditionalLockRelationOid(home.history, AccessShareLock) ||
 		!ConditionalLockRelationOid(home.namespaces, AccessShareLock))
 		return SS_TABLES_LOCKED;
+	/* what was dropped before we came can be locked, too */
+	if (!ss_home_find(&locked) || locked.extension != home.extension)
+		return SS_TABLES_GONE;
 	return SS_TABLES_FINE;
 }
 
