@@ -77,7 +77,7 @@ watch() { # NAME NUMBER
 		wait "$profiler" || :
 		# shellcheck disable=SC2016 # the backticks are Markdown's
 		perf report -i "$run.perf" --stdio --no-children -s symbol -F overhead,sym 2>/dev/null |
-			sed -n 's/^ *\([0-9.]*\)%  *\[\(.\)\] \([^ ]*\).*/`\3` \1 %/p' | sort -t ' ' -k 2 -rn | head -15 >"$run.symbols"
+			sed -n 's/^ *\([0-9.]*\)%  *\[\(.\)\] \([^ ]*\).*/`\3` \1 %/p' | sort -t ' ' -k 2 -rn | awk 'NR <= 15' >"$run.symbols" || rm -f "$run.symbols"	# it came too late to see anything
 	fi
 	tps=$(sed -n 's/^tps = \([0-9]*\).*/\1/p' "$run.out")
 }
@@ -87,6 +87,8 @@ row() { # NAME NUMBER TPS
 	awk -v name="$1" -v clients="$2" -v tps="$3" '
 		{seen[$0]++}
 		END {
+			if (NR == 0)
+				NR = 1
 			printf "| %s | %d | %d | %.0f %% | %.0f %% |", name, clients, tps, 100 * seen["processor"] / NR, 100 * seen["client"] / NR
 			delete seen["processor"]; delete seen["client"]
 			while (length(seen) > 0) {
@@ -106,7 +108,7 @@ if perf record -q -e cpu-clock:u -o try -- true >/dev/null 2>&1 && perf report -
 	profile=yes
 fi
 numbers=$(scale '2 16' 2)
-seconds=$(scale 8 1)
+seconds=$(scale 8 2)
 columns=()	# files of symbols
 # shellcheck disable=SC2016 # likewise
 {
