@@ -93,7 +93,7 @@ has_our_triggers_alone(Relation rel, Oid schema)
 	return ours == 2;
 }
 
-/* Does anything but a trigger look at what is written?  What we never write NULL may not be NULL. */
+/* Does anything but a trigger look at what is written?  These columns we sometimes write NULL. */
 static bool
 is_constrained(Relation rel)
 {

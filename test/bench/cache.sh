@@ -21,11 +21,7 @@ cleanup() {
 trap cleanup EXIT
 cd "$work"
 
-build_client
-create_document_function
-create_hand_table hand
-start_cache
-fill_cache "$sessions" 1024
+begin_with_cache "$sessions"
 
 running() {
 	wait_for 30 "SELECT session_health() #>> '{cache,state}' = 'running'"

@@ -113,14 +113,10 @@ progress() {
 	printf 'bench: %4d s  %-12s %s\n' "$SECONDS" "$bench_name" "$*" >&2
 }
 
-# What cannot be measured here. The report does without what this bench would measure.
-skip_part() {	# WHY
+# For a bench that cannot run here. The report does without what it would measure.
+skip() {	# WHY
 	progress "skipped: $1"
 	[ -z "${BENCH_OUT:-}" ] || echo "$bench_name: $1" >>"$BENCH_OUT/skipped"
-}
-# The same, and all of it.
-skip() {	# WHY
-	skip_part "$1"
 	exit 0
 }
 
@@ -376,6 +372,15 @@ fill_cache() {	# SESSIONS BYTES
 # The applications of client.c, as ./client.
 build_client() {
 	gcc -O2 -o client -I"$("$SS_BINDIR/pg_config" --includedir)" "$bench_folder/client.c" -lpq -lhiredis -lpthread
+}
+
+# What those begin with that measure a cache: these, and so many sessions of 1 KB on all sides.
+begin_with_cache() {	# SESSIONS
+	build_client
+	create_document_function
+	create_hand_table hand
+	start_cache
+	fill_cache "$1" 1024
 }
 
 # Turns a second of one of them: client_rate SESSIONS [OPTION..] MODE CLIENTS

@@ -13,11 +13,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
-build_client
-create_document_function
-create_hand_table hand
-start_cache
-fill_cache "$sessions" 1024
+begin_with_cache "$sessions"
 ./client -a redis_set 8 0 "$sessions" >/dev/null
 
 for clients in 1 8; do

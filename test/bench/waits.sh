@@ -23,20 +23,13 @@ stop_clients() {
 trap 'stop_clients; rm -rf "$work"' EXIT
 cd "$work"
 
-progress "$sessions sessions of 1 KB"
-create_slice_function
+create_document_function
 create_hand_table hand
-sql "INSERT INTO session_namespaces (name, key_prefix, sliding, cache) VALUES ('bench', 'bench:', false, 'off')"
-sql "INSERT INTO conversation_sessions (namespace, session_id, session_data, ttl, expires_at)
-	SELECT 'bench', 's' || i, sliced_document(1024, i), '1 day', now() + interval '1 day' FROM generate_series(1, $sessions) i"
-sql "INSERT INTO hand (session_id, session_data, expires_at)
-	SELECT session_id, session_data, expires_at FROM conversation_sessions"
-sql "VACUUM ANALYZE"
-sql "CHECKPOINT"
+fill_sessions "$sessions" hand
 set_server synchronous_commit off
 # a document as drivers send it: a parameter
-document=$(sql "SELECT sliced_document(1024)")
-other=$(sql "SELECT sliced_document(1024)")
+document=$(sql "SELECT document(1024)")
+other=$(sql "SELECT document(1024)")
 
 script() { # NAME STATEMENT
 	printf '%s\n' "\\set i random(1, $sessions)" "$2" >"$1"
