@@ -26,6 +26,7 @@
 #define SAMPLE_MOST 512 /* of which so many are compared: a page is all but never longer */
 #define FROM_TABLE 30   /* sessions of the table with each page */
 #define JUST_NOW (2 * USECS_PER_SEC)
+#define SLICE (USECS_PER_SEC / 10) /* nothing is pushed meanwhile */
 
 enum
 {
@@ -42,7 +43,7 @@ typedef struct Sample
 	SsKey keys[SAMPLE_MOST];
 	SsPayload payloads[SAMPLE_MOST];
 	bool from_redis[SAMPLE_MOST];
-	SsRedisReply *copies;
+	const SsRedisReply *copies[SAMPLE_MOST];
 } Sample;
 
 /* The length of a prefix that a key has, and more; else 0. */
@@ -146,18 +147,28 @@ repair(SsPusher *pusher, const SsKey *key)
 		ss_ledger_settle(ss_ledger, control, key, hash);
 }
 
+/* Compare those of a sample whose rows were read; the others remain in it, in front. */
 static void
 compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documents, int64 counts[4])
 {
+	int left = 0;
+
 	for (int i = 0; i < sample->n; i++)
 	{
 		size_t len;
-		const SsRedisReply *copy = ss_reply_at(sample->copies, i);
+		const SsRedisReply *copy = sample->copies[i];
 		bool has = ss_reply_kind(copy) == SS_REPLY_STRING;
 		const char *text = ss_reply_text(copy, &len);
 		bool alive = rows[i].policy != NULL && rows[i].alive;
 		int wrong = -1;
 
+		if (rows[i].later)
+		{
+			sample->keys[left] = sample->keys[i];
+			sample->from_redis[left] = sample->from_redis[i];
+			sample->copies[left++] = copy;
+			continue;
+		}
 		if (has && !alive)
 			wrong = ORPHANED;
 		else if (has && (rows[i].large || len != (size_t) rows[i].length ||
@@ -166,8 +177,6 @@ compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documen
 		else if (!has && alive && !rows[i].large && !sample->from_redis[i] &&
 				 rows[i].policy->cache == SS_CACHE_ALL)
 			wrong = MISSING;
-		if (rows[i].later)
-			continue;
 		counts[CHECKED]++;
 		if (wrong < 0 || is_under_way(&sample->keys[i]))
 			continue;
@@ -177,15 +186,49 @@ compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documen
 		counts[wrong]++;
 		repair(pusher, &sample->keys[i]);
 	}
+	sample->n = left;
+}
+
+/*
+ * Compare a sample with its rows, in one snapshot: as many at a time as there may be
+ * documents in memory, which is at least one.  Those that it would take too long to read
+ * are left for another sample.
+ */
+static void
+compare_all(SsPusher *pusher, Sample *sample, int64 counts[4])
+{
+	SsCachedRow *rows = palloc(sizeof(SsCachedRow) * SAMPLE_MOST);
+	StringInfoData documents;
+	MemoryContext context = CurrentMemoryContext;
+	int64 stop = ss_monotonic() + SLICE;
+
+	initStringInfo(&documents);
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+	do
+	{
+		memset(rows, 0, sizeof(SsCachedRow) * sample->n);
+		for (int i = 0; i < sample->n; i++)
+		{
+			rows[i].key = &sample->keys[i];
+			rows[i].policy = ss_pusher_policy(pusher, rows[i].key);
+			rows[i].document = true;
+		}
+		resetStringInfo(&documents);
+		ss_cached_read(rows, sample->n, ss_cache_max_bytes, &documents);
+		compare(pusher, sample, rows, documents.data, counts);
+	} while (sample->n > 0 && ss_monotonic() < stop);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
 }
 
 /* Rows and copies of the sample; false when Redis does not answer. */
 static bool
 look_at_both(SsPusher *pusher, Sample *sample, int64 give_up, int64 counts[4])
 {
-	SsCachedRow *rows = palloc0(sizeof(SsCachedRow) * SAMPLE_MOST);
-	StringInfoData documents;
-	MemoryContext context = CurrentMemoryContext;
+	SsRedisReply *copies;
 
 	for (int i = 0; i < sample->n; i++)
 	{
@@ -198,30 +241,18 @@ look_at_both(SsPusher *pusher, Sample *sample, int64 give_up, int64 counts[4])
 	}
 	if (sample->n == 0)
 		return true;
-	sample->copies = ss_wire_mget(&pusher->wire, give_up, sample->payloads, sample->n);
-	if (sample->copies == NULL)
+	copies = ss_wire_mget(&pusher->wire, give_up, sample->payloads, sample->n);
+	if (copies == NULL)
 		return false;
-	initStringInfo(&documents);
 	PG_TRY();
 	{
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		MemoryContextSwitchTo(context);
 		for (int i = 0; i < sample->n; i++)
-		{
-			rows[i].key = &sample->keys[i];
-			rows[i].policy = ss_pusher_policy(pusher, rows[i].key);
-			rows[i].document = true;
-		}
-		ss_cached_read(rows, sample->n, ss_cache_max_bytes, &documents);
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		MemoryContextSwitchTo(context);
-		compare(pusher, sample, rows, documents.data, counts);
+			sample->copies[i] = ss_reply_at(copies, i);
+		compare_all(pusher, sample, counts);
 	}
 	PG_FINALLY();
 	{
-		ss_reply_free(sample->copies);
+		ss_reply_free(copies);
 	}
 	PG_END_TRY();
 	return true;
