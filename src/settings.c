@@ -110,8 +110,8 @@ define_cache(bool preloading)
 							NULL, NULL, NULL);
 	DefineCustomBoolVariable(
 		"session_store.direct_rows",
-		"Calls go to their row without a statement, where there is such a way.",
-		"The answers are the same; off is for comparing.", &ss_direct_rows, true, PGC_SUSET, 0,
+		"Calls and the purge go to rows without a statement, where there is such a way.",
+		"What they do is the same; off is for comparing.", &ss_direct_rows, true, PGC_SUSET, 0,
 		NULL, NULL, NULL);
 	if (preloading)
 		DefineCustomIntVariable("session_store.ledger_size",
@@ -136,10 +136,10 @@ ss_settings_define(bool preloading)
 							"It starts lower and adapts, so that a batch stays short.",
 							&ss_purge_batch_max, 10000, 10, 100000, PGC_SIGHUP, 0, NULL, NULL,
 							NULL);
-	/* so many that the p99 of two savers is hardly moved; at twice as many it is (test/bench/purge.sh) */
+	/* so many that the p99 of two savers is hardly moved (test/bench/purge.sh) */
 	DefineCustomIntVariable("session_store.purge_rate",
 							"The most rows a second that the keeper purges.", "0 means no limit.",
-							&ss_purge_rate, 25000, 0, 10000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+							&ss_purge_rate, 75000, 0, 10000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	/* sizes shared memory, so it exists only where there is some to size */
 	if (preloading)
 		DefineCustomIntVariable("session_store.touch_slots",

@@ -189,6 +189,7 @@ session_purge(PG_FUNCTION_ARGS)
 						errdetail("It must not be negative.")));
 	PreventCommandIfReadOnly("session_purge()");
 	purge.from = DT_NOBEGIN;
+	purge.alone = !TransactionIdIsValid(GetTopTransactionIdIfAny());
 	if (!PG_ARGISNULL(1))
 	{
 		SsTarget target;

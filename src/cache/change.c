@@ -31,6 +31,7 @@
 #include "cache/rules.h"
 #include "compat.h"
 #include "rows/direct.h"
+#include "rows/due.h"
 #include "rows/history.h"
 #include "rows/home.h"
 #include "rows/namespaces.h"
@@ -172,11 +173,21 @@ session_updated(const SsRowView *old, const SsRowView *new)
 	ss_history_mind(old, new);
 }
 
-/* Once, from _PG_init: who updates a row without a statement, and so without a trigger, tells us. */
+/* .. and about a delete. */
+static void
+session_deleted(const SsRowView *old)
+{
+	if (ss_notes_wanted())
+		note_whole(old, true);
+	ss_history_mind(old, NULL);
+}
+
+/* Once, from _PG_init: who changes a row without a statement, and so without a trigger, tells us. */
 void
 ss_change_init(void)
 {
 	ss_direct_updated = session_updated;
+	ss_due_removed = session_deleted;
 }
 
 static void
@@ -232,13 +243,10 @@ session_change_note(PG_FUNCTION_ARGS)
 		ss_row_open(&new, trigdata->tg_newtuple, RelationGetDescr(trigdata->tg_relation));
 		session_updated(&old, &new);
 	}
-	else
-	{
-		if (wanted)
-			note_whole(&old, TRIGGER_FIRED_BY_DELETE(event));
-		if (TRIGGER_FIRED_BY_DELETE(event))
-			ss_history_mind(&old, NULL);
-	}
+	else if (TRIGGER_FIRED_BY_DELETE(event))
+		session_deleted(&old);
+	else if (wanted)
+		note_whole(&old, false);
 	return as_it_was(trigdata);
 }
 

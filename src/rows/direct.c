@@ -35,7 +35,7 @@
 #include "rows/row_guard.h"
 #include "rows/way.h"
 
-SsDirectHook ss_direct_updated = NULL;
+SsDirectUpdateHook ss_direct_updated = NULL;
 
 static int64
 number(TupleTableSlot *slot, int column, int64 if_null)
@@ -105,7 +105,7 @@ ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found)
 	Relation rel;
 	TupleTableSlot *slot;
 
-	if (!ActiveSnapshotSet() || (rel = ss_way_open(AccessShareLock, false)) == NULL)
+	if (!ActiveSnapshotSet() || (rel = ss_way_open(AccessShareLock, SS_WAY_READ)) == NULL)
 		return false;
 	slot = table_slot_create(rel, NULL);
 	*found = find(rel, target, GetActiveSnapshot(), slot);
@@ -167,7 +167,8 @@ ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found)
 	TupleTableSlot *slot;
 
 	/* the statement has the right words for who may not write */
-	if (XactReadOnly || IsInParallelMode() || (rel = ss_way_open(RowExclusiveLock, true)) == NULL)
+	if (XactReadOnly || IsInParallelMode() ||
+		(rel = ss_way_open(RowExclusiveLock, SS_WAY_UPDATE)) == NULL)
 		return false;
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -185,16 +186,6 @@ ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found)
 	PopActiveSnapshot();
 	table_close(rel, NoLock);
 	return true;
-}
-
-static void
-open_view(SsRowView *view, TupleTableSlot *slot)
-{
-	slot_getallattrs(slot);
-	view->desc = slot->tts_tupleDescriptor;
-	view->replaced = 0;
-	memcpy(&view->values[1], slot->tts_values, sizeof(Datum) * SS_ROW_ATTRS);
-	memcpy(&view->nulls[1], slot->tts_isnull, sizeof(bool) * SS_ROW_ATTRS);
 }
 
 static void
@@ -237,7 +228,7 @@ make_version(TupleTableSlot *old, const SsRow *row, SsColumns columns, TupleTabl
 	SsHome home;
 
 	ss_home_get(&home);
-	open_view(&was, old);
+	ss_row_open_slot(&was, old);
 	is = was;
 	set_columns(&is, row, columns);
 	ss_row_guard_update(&was, &is, &home);
@@ -288,7 +279,7 @@ ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns)
 	SsUpdateIndexes indexes;
 	bool written = false;
 
-	if (!row->placed || (rel = ss_way_open(RowExclusiveLock, true)) == NULL)
+	if (!row->placed || (rel = ss_way_open(RowExclusiveLock, SS_WAY_UPDATE)) == NULL)
 		return false;
 	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
 	CommandCounterIncrement();

@@ -13,6 +13,9 @@
  * So a living session costs one update each time its ttl passes, however often it
  * was used meanwhile.  Rows that somebody has locked are passed over.
  *
+ * Where there is a way (due.c) the dead are removed as they are met, and statements lock and raise
+ * the living alone; else one statement locks all rows that are due, and another removes the dead.
+ *
  * Nothing else raises check_at, and the row's trigger lowers it whenever the end
  * of a row falls below it.
  */
@@ -22,24 +25,38 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "rows/due.h"
 #include "rows/events.h"
 #include "rows/expiry.h"
 #include "rows/namespaces.h"
 #include "rows/purge.h"
+#include "rows/row.h"
 #include "rows/sessions.h"
 #include "rows/touch_pending.h"
 #include "shared.h"
 
-static SsPlan due_plan = {
-	"SELECT ctid, namespace, session_id, owner_id, expires_at, dead_until, check_at, ttl"
-	" FROM {sessions} WHERE check_at {>=} $1 AND check_at {<=} $2"
-	" AND ($4 IS NULL OR namespace {=} $4)"
-	" ORDER BY check_at LIMIT $3 FOR UPDATE SKIP LOCKED",
-	4,
-	{TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID}};
+/* Of a row that is locked; as many columns as there are in `judged`. */
+#define COLUMNS "ctid, namespace, session_id, owner_id, expires_at, dead_until, check_at, ttl"
+
+static const int judged[] = {SS_ROW_NAMESPACE,  SS_ROW_SESSION_ID, SS_ROW_OWNER_ID,
+							 SS_ROW_EXPIRES_AT, SS_ROW_DEAD_UNTIL, SS_ROW_CHECK_AT,
+							 SS_ROW_TTL};
+
+static SsPlan due_plan = {"SELECT " COLUMNS
+						  " FROM {sessions} WHERE check_at {>=} $1 AND check_at {<=} $2"
+						  " AND ($4 IS NULL OR namespace {=} $4)"
+						  " ORDER BY check_at LIMIT $3 FOR UPDATE SKIP LOCKED",
+						  4,
+						  {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID}};
+
+static SsPlan living_plan = {"SELECT " COLUMNS " FROM {sessions} WHERE ctid {=} ANY ($1)"
+							 " AND check_at {<=} $2 FOR UPDATE SKIP LOCKED",
+							 2,
+							 {TIDARRAYOID, TIMESTAMPTZOID}};
 
 static SsPlan remove_plan = {"DELETE FROM {sessions} WHERE ctid {=} ANY ($1)", 1, {TIDARRAYOID}};
 
@@ -52,18 +69,27 @@ static SsPlan oldest_plan = {"SELECT check_at FROM {sessions} ORDER BY check_at 
 							 0,
 							 {InvalidOid}};
 
-/* What is to become of the rows of one batch. */
+/* A batch at work. */
 typedef struct Batch
 {
-	int ndead;
-	Datum *dead; /* ctids */
-	/* of these, the ones to be told of in session_events */
+	TimestampTz now; /* rows are judged by */
+	int64 raised;
+	int nrows;
+	Datum *rows; /* ctids: of the living when they were met, then of the dead that are locked */
+	/* to be told of in session_events */
 	int nevents;
 	Datum *event_ns;
 	Datum *event_id;
 	Datum *event_owner;
 	bool *event_owner_null;
 } Batch;
+
+static Datum
+tid_array(Datum *elems, int n)
+{
+	return PointerGetDatum(
+		construct_array(elems, n, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+}
 
 static Datum
 text_array(Datum *elems, bool *nulls, int n)
@@ -75,6 +101,31 @@ text_array(Datum *elems, bool *nulls, int n)
 		construct_md_array(elems, nulls, 1, dims, lbs, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
+static TimestampTz
+time_of(const SsRowView *row, int column)
+{
+	return DatumGetTimestampTz(row->values[column]);
+}
+
+static bool
+is_tombstone(const SsRowView *row)
+{
+	return !row->nulls[SS_ROW_DEAD_UNTIL];
+}
+
+/* When is a row to be removed?  With what reads have noted. */
+static TimestampTz
+end_of(const SsRowView *row, SsKey *key)
+{
+	TimestampTz expires_at = time_of(row, SS_ROW_EXPIRES_AT);
+
+	if (is_tombstone(row))
+		return Max(time_of(row, SS_ROW_DEAD_UNTIL), expires_at);
+	if (ss_key_from_datums(key, row->values[SS_ROW_NAMESPACE], row->values[SS_ROW_SESSION_ID]))
+		return ss_touch_effective(key, expires_at);
+	return expires_at;
+}
+
 static bool
 audits(Datum ns)
 {
@@ -84,65 +135,28 @@ audits(Datum ns)
 	return ss_ns_find(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name), &policy) && policy.audit;
 }
 
-/* Judge one due row: remember it as dead, or raise its check_at. */
+/* A row is removed: remember what is to be told of it. */
 static void
-look_at(Batch *batch, HeapTuple tuple, TupleDesc desc, TimestampTz now)
+remember_event(Batch *batch, const SsRowView *row)
 {
-	bool null;
-	bool owner_null;
-	Datum ctid = SPI_getbinval(tuple, desc, 1, &null);
-	Datum ns = SPI_getbinval(tuple, desc, 2, &null);
-	Datum id = SPI_getbinval(tuple, desc, 3, &null);
-	Datum owner = SPI_getbinval(tuple, desc, 4, &owner_null);
-	TimestampTz expires_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &null));
-	Datum dead_datum = SPI_getbinval(tuple, desc, 6, &null);
-	bool tombstone = !null;
-	int64 ttl = ss_interval_usec(SPI_getbinval(tuple, desc, 8, &null));
-	TimestampTz end;
-	SsKey key;
+	int n = batch->nevents;
 
-	end = expires_at;
-	if (tombstone)
-		end = Max(DatumGetTimestampTz(dead_datum), expires_at);
-	else if (ss_key_from_datums(&key, ns, id))
-		end = ss_touch_effective(&key, expires_at);
-
-	if (end > now)
-	{
-		TimestampTz prolonged = tombstone ? expires_at : end;
-		Datum values[3] = {ctid, TimestampTzGetDatum(end), TimestampTzGetDatum(prolonged)};
-
-		ss_plan_run(&raise_plan, values, NULL, SS_PLAN_WRITE, 0);
-		if (prolonged != expires_at)
-			ss_pending_rebase(&key, expires_at, ttl, prolonged);
-		return;
-	}
-	batch->dead[batch->ndead++] = ctid;
 	/* the end of a tombstone is no event: its session's end was one */
-	if (!tombstone && audits(ns))
-	{
-		batch->event_ns[batch->nevents] = ns;
-		batch->event_id[batch->nevents] = id;
-		batch->event_owner[batch->nevents] = owner;
-		batch->event_owner_null[batch->nevents] = owner_null;
-		batch->nevents++;
-	}
+	if (is_tombstone(row) || !audits(row->values[SS_ROW_NAMESPACE]))
+		return;
+	batch->event_ns[n] = datumCopy(row->values[SS_ROW_NAMESPACE], false, -1);
+	batch->event_id[n] = datumCopy(row->values[SS_ROW_SESSION_ID], false, -1);
+	batch->event_owner_null[n] = row->nulls[SS_ROW_OWNER_ID];
+	if (!batch->event_owner_null[n])
+		batch->event_owner[n] = datumCopy(row->values[SS_ROW_OWNER_ID], false, -1);
+	batch->nevents++;
 }
 
 static void
-remove_dead(Batch *batch, Oid actor)
+tell_of_events(const Batch *batch, Oid actor)
 {
-	Datum values[1];
-	uint64 removed;
 	bool *no_nulls = palloc0(sizeof(bool) * Max(batch->nevents, 1));
 
-	values[0] = PointerGetDatum(construct_array(batch->dead, batch->ndead, TIDOID,
-												sizeof(ItemPointerData), false, TYPALIGN_SHORT));
-	ss_unfenced = true;
-	removed = ss_plan_run(&remove_plan, values, NULL, SS_PLAN_WRITE, 0);
-	ss_unfenced = false;
-	if (removed != batch->ndead)
-		elog(ERROR, "a locked session row was not removed");
 	if (batch->nevents > 0)
 		ss_events_expired(text_array(batch->event_ns, no_nulls, batch->nevents),
 						  text_array(batch->event_id, no_nulls, batch->nevents),
@@ -150,52 +164,143 @@ remove_dead(Batch *batch, Oid actor)
 						  batch->nevents, actor);
 }
 
+/* A living row, which is locked, is due again when its life ends. */
+static void
+raise_row(Datum ctid, const SsRowView *row, SsKey *key, TimestampTz end)
+{
+	TimestampTz expires_at = time_of(row, SS_ROW_EXPIRES_AT);
+	TimestampTz prolonged = is_tombstone(row) ? expires_at : end;
+	Datum values[3] = {ctid, TimestampTzGetDatum(end), TimestampTzGetDatum(prolonged)};
+
+	ss_plan_run(&raise_plan, values, NULL, SS_PLAN_WRITE, 0);
+	if (prolonged != expires_at)
+		ss_pending_rebase(key, expires_at, ss_interval_usec(row->values[SS_ROW_TTL]), prolonged);
+}
+
+/* Remove the dead by the way, as they are met, and remember the living. */
+static void
+remove_on_the_way(SsPurge *purge, Batch *batch, SsDue *due)
+{
+	SsKey key;
+
+	ss_unfenced = true;
+	while (purge->looked < purge->limit && purge->removed < purge->remove && ss_due_next(due))
+	{
+		if (end_of(&due->row, &key) > batch->now)
+			batch->rows[batch->nrows++] = datumCopy(PointerGetDatum(&due->slot->tts_tid), false,
+													sizeof(ItemPointerData));
+		else if (ss_due_remove(due))
+		{
+			purge->removed++;
+			remember_event(batch, &due->row);
+		}
+		else
+			continue; /* it is locked, or not what it was */
+		purge->looked++;
+		purge->up_to = time_of(&due->row, SS_ROW_CHECK_AT);
+	}
+	ss_unfenced = false;
+}
+
+static void
+open_row(SsRowView *row, HeapTuple tuple, TupleDesc desc)
+{
+	for (int i = 0; i < (int) lengthof(judged); i++)
+		row->values[judged[i]] = SPI_getbinval(tuple, desc, i + 2, &row->nulls[judged[i]]);
+}
+
+/* Remove or raise rows that a statement has locked. */
+static void
+settle_locked(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
+{
+	Datum values[1];
+	SsRowView row;
+	SsKey key;
+
+	batch->nrows = 0;
+	for (uint64 i = 0; i < n && purge->removed + batch->nrows < purge->remove; i++)
+	{
+		bool null;
+		Datum ctid = SPI_getbinval(locked->vals[i], locked->tupdesc, 1, &null);
+		TimestampTz end;
+
+		open_row(&row, locked->vals[i], locked->tupdesc);
+		end = end_of(&row, &key);
+		if (end > batch->now)
+		{
+			raise_row(ctid, &row, &key, end);
+			batch->raised++;
+		}
+		else
+		{
+			batch->rows[batch->nrows++] = ctid;
+			remember_event(batch, &row);
+		}
+		purge->looked++;
+		purge->up_to = Max(purge->up_to, time_of(&row, SS_ROW_CHECK_AT));
+	}
+	if (batch->nrows == 0)
+		return;
+	values[0] = tid_array(batch->rows, batch->nrows);
+	ss_unfenced = true;
+	if (ss_plan_run(&remove_plan, values, NULL, SS_PLAN_WRITE, 0) != (uint64) batch->nrows)
+		elog(ERROR, "a locked session row was not removed");
+	ss_unfenced = false;
+	purge->removed += batch->nrows;
+}
+
+/* The living that were met on the way. */
+static void
+settle_living(SsPurge *purge, Batch *batch)
+{
+	Datum values[2] = {tid_array(batch->rows, batch->nrows), TimestampTzGetDatum(batch->now)};
+	int64 looked = purge->looked;
+	uint64 n;
+
+	if (batch->nrows == 0)
+		return;
+	n = ss_plan_run(&living_plan, values, NULL, SS_PLAN_WRITE, 0);
+	settle_locked(purge, batch, SPI_tuptable, n);
+	purge->looked = looked; /* they were counted when they were met */
+}
+
 /* Look at the rows that are due, oldest first, up to a limit. */
 void
 ss_purge_batch(SsPurge *purge, Oid actor)
 {
-	Datum values[4];
-	char nulls[4] = {' ', ' ', ' ', purge->ns == (Datum) 0 ? 'n' : ' '};
-	TimestampTz now = GetCurrentTimestamp();
-	SPITupleTable *due;
-	Batch batch = {0};
-	uint64 n;
-	bool null;
+	Batch batch = {.now = GetCurrentTimestamp()};
+	SsDue due;
 
-	values[0] = TimestampTzGetDatum(purge->from);
-	values[1] = TimestampTzGetDatum(now);
-	values[2] = Int64GetDatum(purge->limit);
-	values[3] = purge->ns;
-	n = ss_plan_run(&due_plan, values, nulls, SS_PLAN_WRITE, 0);
-	due = SPI_tuptable;
-
-	purge->looked = n;
+	purge->looked = 0;
 	purge->removed = 0;
 	purge->up_to = purge->from;
-	if (n == 0)
-		return;
-	purge->up_to = DatumGetTimestampTz(SPI_getbinval(due->vals[n - 1], due->tupdesc, 7, &null));
+	batch.rows = palloc(sizeof(Datum) * purge->limit);
+	batch.event_ns = palloc(sizeof(Datum) * purge->limit);
+	batch.event_id = palloc(sizeof(Datum) * purge->limit);
+	batch.event_owner = palloc(sizeof(Datum) * purge->limit);
+	batch.event_owner_null = palloc(sizeof(bool) * purge->limit);
 
-	batch.dead = palloc(sizeof(Datum) * n);
-	batch.event_ns = palloc(sizeof(Datum) * n);
-	batch.event_id = palloc(sizeof(Datum) * n);
-	batch.event_owner = palloc(sizeof(Datum) * n);
-	batch.event_owner_null = palloc(sizeof(bool) * n);
-	now = GetCurrentTimestamp();
-	for (uint64 i = 0; i < n; i++)
+	/* what it has locked itself is locked to who does not wait */
+	if (purge->alone && purge->ns == (Datum) 0 && ss_due_open(&due, purge->from, batch.now))
 	{
-		if (batch.ndead == purge->remove)
-		{
-			purge->looked = i;
-			break;
-		}
-		look_at(&batch, due->vals[i], due->tupdesc, now);
+		remove_on_the_way(purge, &batch, &due);
+		ss_due_close(&due);
+		settle_living(purge, &batch);
 	}
-	if (batch.ndead > 0)
-		remove_dead(&batch, actor);
-	purge->removed = batch.ndead;
-	SPI_freetuptable(due);
-	ss_count(SS_PURGED, batch.ndead);
+	else
+	{
+		Datum values[4] = {TimestampTzGetDatum(purge->from), TimestampTzGetDatum(batch.now),
+						   Int64GetDatum(purge->limit), purge->ns};
+		char nulls[4] = {' ', ' ', ' ', purge->ns == (Datum) 0 ? 'n' : ' '};
+		uint64 n = ss_plan_run(&due_plan, values, nulls, SS_PLAN_WRITE, 0);
+
+		settle_locked(purge, &batch, SPI_tuptable, n);
+	}
+	/* if all are living, and locked, there is no use in meeting them again at once */
+	if (purge->removed + batch.raised == 0 && purge->up_to == purge->from)
+		purge->looked = 0;
+	tell_of_events(&batch, actor);
+	ss_count(SS_PURGED, purge->removed);
 }
 
 /* The check_at of the row that has waited longest; false when there is no row. */

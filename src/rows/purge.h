@@ -12,10 +12,11 @@ typedef struct SsPurge
 	/* in */
 	TimestampTz from; /* rows to be looked at before this were looked at already */
 	Datum ns;         /* one namespace, or 0 for all */
+	bool alone;       /* this transaction has locked no rows before its purge */
 	int64 limit;      /* rows to look at */
 	int64 remove;     /* and to remove, at most */
 	/* out */
-	int64 looked;      /* rows that were due; less than limit: no more are */
+	int64 looked;      /* rows that were due; less than limit: no more are, or are to be had */
 	int64 removed;     /* of them dead, and gone */
 	TimestampTz up_to; /* check_at of the last that was looked at */
 } SsPurge;

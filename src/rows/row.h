@@ -9,6 +9,7 @@
 #define SS_ROW_H
 
 #include "access/htup_details.h"
+#include "executor/tuptable.h"
 #include "utils/datum.h"
 
 enum
@@ -50,6 +51,17 @@ ss_row_open(SsRowView *row, HeapTuple tuple, TupleDesc desc)
 	row->replaced = 0;
 	for (int i = 1; i <= SS_ROW_ATTRS; i++)
 		row->values[i] = heap_getattr(tuple, i, desc, &row->nulls[i]);
+}
+
+/* The same of what is in a slot; good for as long as that is. */
+static inline void
+ss_row_open_slot(SsRowView *row, TupleTableSlot *slot)
+{
+	slot_getallattrs(slot);
+	row->desc = slot->tts_tupleDescriptor;
+	row->replaced = 0;
+	memcpy(&row->values[1], slot->tts_values, sizeof(Datum) * SS_ROW_ATTRS);
+	memcpy(&row->nulls[1], slot->tts_isnull, sizeof(bool) * SS_ROW_ATTRS);
 }
 
 static inline void

@@ -11,16 +11,20 @@
 
 #include "access/genam.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_opfamily.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/reltrigger.h"
+#include "utils/typcache.h"
 
 #include "compat.h"
 #include "rows/home.h"
@@ -31,6 +35,8 @@
 static Oid table = InvalidOid; /* of which all this is known */
 static Oid pkey = InvalidOid;  /* InvalidOid: go the long way */
 static bool writable = false;  /* false: go the long way to change a row */
+static Oid due = InvalidOid;   /* the index on check_at; InvalidOid: go the long way to delete */
+static bool young = false;     /* an index is too young yet: look again */
 static uint64 changes = 1;     /* counts what may have made it another */
 static uint64 looked = 0;      /* after so many changes we have looked */
 
@@ -40,14 +46,30 @@ forget(Oid relid)
 	changes++;
 }
 
+/* A btree that all our snapshots may use. */
+static bool
+is_usable(Relation index, int attributes)
+{
+	Form_pg_index form = index->rd_index;
+
+	/* as the planner asks; it will be old enough one day, of which nobody tells */
+	if (form->indcheckxmin &&
+		!TransactionIdPrecedes(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data),
+							   TransactionXmin))
+	{
+		young = true;
+		return false;
+	}
+	return index->rd_rel->relam == BTREE_AM_OID && form->indisvalid &&
+		   form->indnkeyatts == attributes;
+}
+
 static bool
 is_our_key(Relation index)
 {
 	Form_pg_index form = index->rd_index;
 
-	/* one that is too young for some snapshots is for the planner to judge */
-	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid || form->indcheckxmin ||
-		form->indnkeyatts != 2 || form->indkey.values[0] != SS_ROW_NAMESPACE ||
+	if (!is_usable(index, 2) || form->indkey.values[0] != SS_ROW_NAMESPACE ||
 		form->indkey.values[1] != SS_ROW_SESSION_ID)
 		return false;
 	for (int i = 0; i < 2; i++)
@@ -57,7 +79,17 @@ is_our_key(Relation index)
 	return true;
 }
 
-/* Is it one of the two that we know how to be asked? */
+/* Has it all rows in the order of check_at? */
+static bool
+is_of_due(Relation index)
+{
+	return is_usable(index, 1) && index->rd_index->indkey.values[0] == SS_ROW_CHECK_AT &&
+		   index->rd_opfamily[0] ==
+			   lookup_type_cache(TIMESTAMPTZOID, TYPECACHE_BTREE_OPFAMILY)->btree_opf &&
+		   index->rd_indoption[0] == 0 && RelationGetIndexPredicate(index) == NIL;
+}
+
+/* Is it one of those that we know how to be asked? */
 static bool
 is_our_trigger(const Trigger *trigger, const char *name, const char *function, Oid schema)
 {
@@ -73,7 +105,7 @@ is_our_trigger(const Trigger *trigger, const char *name, const char *function, O
 }
 
 static bool
-has_our_triggers_alone(Relation rel, Oid schema)
+has_our_triggers_alone(Relation rel, Oid schema, bool deletes)
 {
 	/* a copy: asking the catalogs may have the one in the cache made anew */
 	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
@@ -83,14 +115,16 @@ has_our_triggers_alone(Relation rel, Oid schema)
 	{
 		const Trigger *trigger = &triggers->triggers[i];
 
-		if (!TRIGGER_FOR_UPDATE(trigger->tgtype) || trigger->tgenabled == TRIGGER_DISABLED)
+		if (!(deletes ? TRIGGER_FOR_DELETE(trigger->tgtype)
+					  : TRIGGER_FOR_UPDATE(trigger->tgtype)) ||
+			trigger->tgenabled == TRIGGER_DISABLED)
 			continue;
 		if (!is_our_trigger(trigger, "session_row_guard", "session_row_guard", schema) &&
 			!is_our_trigger(trigger, "zz_session_change", "session_change_note", schema))
 			return false;
 		ours++;
 	}
-	return ours == 2;
+	return ours == (deletes ? 1 : 2);
 }
 
 /* Does anything but a trigger look at what is written?  These columns we sometimes write NULL. */
@@ -113,9 +147,31 @@ static bool
 is_writable(Relation rel, const SsHome *home)
 {
 	return rel->rd_rules == NULL && rel->rd_att->natts >= SS_ROW_ATTRS && !is_constrained(rel) &&
-		   has_our_triggers_alone(rel, home->schema) &&
+		   has_our_triggers_alone(rel, home->schema, false) &&
 		   pg_class_aclmask(RelationGetRelid(rel), home->owner, ACL_SELECT | ACL_UPDATE,
 							ACLMASK_ALL) == (ACL_SELECT | ACL_UPDATE);
+}
+
+/* The index to delete by, if all that a DELETE by the owner would do is what ss_due_remove does. */
+static Oid
+find_due(Relation rel, List *indexes, const SsHome *home)
+{
+	ListCell *cell;
+
+	if (rel->rd_rules != NULL || !has_our_triggers_alone(rel, home->schema, true) ||
+		pg_class_aclmask(RelationGetRelid(rel), home->owner, ACL_SELECT | ACL_DELETE,
+						 ACLMASK_ALL) != (ACL_SELECT | ACL_DELETE))
+		return InvalidOid;
+	foreach (cell, indexes)
+	{
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+		bool found = is_of_due(index);
+
+		index_close(index, AccessShareLock);
+		if (found)
+			return lfirst_oid(cell);
+	}
+	return InvalidOid;
 }
 
 /* Find the way, or that there is none. */
@@ -125,6 +181,7 @@ look(const SsHome *home)
 	static bool registered = false;
 	uint64 now;
 	Relation rel;
+	List *indexes = NIL;
 	Oid index = InvalidOid;
 
 	if (!registered)
@@ -133,13 +190,13 @@ look(const SsHome *home)
 		registered = true;
 	}
 	now = changes;
-	pkey = InvalidOid;
-	writable = false;
+	pkey = due = InvalidOid;
+	writable = young = false;
 	table = home->sessions;
 	rel = table_open(table, AccessShareLock);
 	if (rel->rd_rel->relkind == RELKIND_RELATION && !rel->rd_rel->relhassubclass)
 	{
-		list_free(RelationGetIndexList(rel));
+		indexes = RelationGetIndexList(rel);
 		index = rel->rd_pkindex;
 	}
 	if (OidIsValid(index))
@@ -151,14 +208,18 @@ look(const SsHome *home)
 		index_close(key, AccessShareLock);
 	}
 	if (OidIsValid(pkey))
+	{
 		writable = is_writable(rel, home);
+		due = find_due(rel, indexes, home);
+	}
+	list_free(indexes);
 	table_close(rel, AccessShareLock);
 	looked = now;
 }
 
-/* Open the table, if there is a way to its rows; to change them, if that is what is wanted. */
+/* Open the table, if there is a way to its rows for what is wanted. */
 Relation
-ss_way_open(LOCKMODE lockmode, bool to_write)
+ss_way_open(LOCKMODE lockmode, SsWay way)
 {
 	SsHome home;
 	Relation rel;
@@ -166,9 +227,10 @@ ss_way_open(LOCKMODE lockmode, bool to_write)
 	if (!ss_direct_rows)
 		return NULL;
 	ss_home_get(&home);
-	if (looked != changes || table != home.sessions)
+	if (looked != changes || table != home.sessions || young)
 		look(&home);
-	if (!OidIsValid(pkey) || (to_write && !writable))
+	if (!OidIsValid(pkey) || (way == SS_WAY_UPDATE && !writable) ||
+		(way == SS_WAY_DELETE_DUE && !OidIsValid(due)))
 		return NULL;
 	rel = table_open(table, lockmode);
 	/* with the lock held it stays as it is: is it as we know it? */
@@ -183,4 +245,11 @@ Oid
 ss_way_key(void)
 {
 	return pkey;
+}
+
+/* The index on check_at of the table that is open. */
+Oid
+ss_way_due(void)
+{
+	return due;
 }

@@ -8,7 +8,16 @@
 #include "utils/relcache.h"
 #include "storage/lockdefs.h"
 
-extern Relation ss_way_open(LOCKMODE lockmode, bool to_write);
+/* What is to be done there. */
+typedef enum SsWay
+{
+	SS_WAY_READ,
+	SS_WAY_UPDATE,
+	SS_WAY_DELETE_DUE /* by the index on check_at */
+} SsWay;
+
+extern Relation ss_way_open(LOCKMODE lockmode, SsWay way);
 extern Oid ss_way_key(void);
+extern Oid ss_way_due(void);
 
 #endif

@@ -59,7 +59,9 @@
  * What a batch logs is flushed by the next client that commits: many small
  * portions hold nobody up, a few large ones are what a p99 is made of.
  */
-#define BATCHES_A_SECOND 250
+#define BATCHES_A_SECOND 500
+/* The rate is kept over such a time. */
+#define CATCH_UP (INT64CONST(20) * 1000)
 
 /*
  * Below the low-water mark everything was looked at.  A sweep from the very start
@@ -213,6 +215,19 @@ at_the_rate(int64 rows)
 	return ss_purge_rate > 0 ? Min(rows, Max(ss_purge_rate / BATCHES_A_SECOND, 1)) : rows;
 }
 
+/*
+ * When is the next batch due, at the rate that is allowed?  Counted from when this one was, for a nap
+ * is always a little longer than it should be.
+ */
+static TimestampTz
+next_at_the_rate(TimestampTz *clock, TimestampTz began, int64 rows)
+{
+	if (ss_purge_rate == 0)
+		return began;
+	*clock = Max(*clock, began - CATCH_UP) + rows * USECS_PER_SEC / ss_purge_rate;
+	return *clock;
+}
+
 /* One batch of the purge; returns when the next is due. */
 static TimestampTz
 purge(TimestampTz now)
@@ -220,14 +235,15 @@ purge(TimestampTz now)
 	SsPurge work = {0};
 	SsActing acting;
 	bool sweep = now >= next_sweep;
+	static TimestampTz clock = 0;
 	TimestampTz done;
-	int64 pause = 0;
 
 	if (ss_purge_interval == 0)
 		return now + USECS_PER_SEC;
 	work.from = sweep ? DT_NOBEGIN : low_water;
 	work.limit = at_the_rate(batch_size);
 	work.remove = PG_INT64_MAX;
+	work.alone = true;
 	if (!begin(&acting))
 		return now + LOOK_AROUND;
 	ss_purge_batch(&work, GetUserId());
@@ -240,10 +256,8 @@ purge(TimestampTz now)
 	if (work.looked >= work.limit)
 	{
 		low_water = work.up_to;
-		/* more is due: go on, at the rate that is allowed */
-		if (ss_purge_rate > 0)
-			pause = work.looked * USECS_PER_SEC / ss_purge_rate - (done - now);
-		return done + Max(pause, 0);
+		/* more is due: go on */
+		return next_at_the_rate(&clock, now, work.looked);
 	}
 	low_water = now - LOW_MARGIN;
 	return done + ss_purge_interval * INT64CONST(1000);
@@ -254,10 +268,9 @@ static TimestampTz
 purge_history(TimestampTz now)
 {
 	SsActing acting;
+	static TimestampTz clock = 0;
 	int64 limit = at_the_rate(HISTORY_BATCH);
 	int64 removed;
-	TimestampTz done;
-	int64 pause = 0;
 	bool more;
 
 	if (ss_purge_interval == 0)
@@ -266,12 +279,9 @@ purge_history(TimestampTz now)
 		return now + LOOK_AROUND;
 	more = ss_history_purge((Datum) 0, limit, &removed);
 	finish(&acting);
-	done = GetCurrentTimestamp();
 	if (!more)
-		return done + ss_purge_interval * INT64CONST(1000);
-	if (ss_purge_rate > 0)
-		pause = limit * USECS_PER_SEC / ss_purge_rate - (done - now);
-	return done + Max(pause, 0);
+		return GetCurrentTimestamp() + ss_purge_interval * INT64CONST(1000);
+	return next_at_the_rate(&clock, now, limit);
 }
 
 /* Tell who listens what has happened. */

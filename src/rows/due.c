@@ -1,0 +1,88 @@
+/*
+ * due.c
+ *		The rows that the purge is to look at, and their removal without a statement.
+ *
+ * A statement would lock each row, and log that, before it deletes it: it has to know that the row
+ * stays as it was judged.  Here a row is deleted as it was seen or not at all, in one step: who
+ * has changed it since has made it another, and who has locked it is not waited for.  A row
+ * that is passed over so is met again by a later sweep.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "rows/due.h"
+#include "rows/way.h"
+
+SsDueHook ss_due_removed = NULL;
+
+/* Begin with the lowest check_at of from .. to.  False when this way does not lead there. */
+bool
+ss_due_open(SsDue *due, TimestampTz from, TimestampTz to)
+{
+	ScanKeyData keys[2];
+
+	/* the statement has the right words for who may not write, or not see what others wrote */
+	if (XactReadOnly || IsInParallelMode() || IsolationUsesXactSnapshot() ||
+		(due->rel = ss_way_open(RowExclusiveLock, SS_WAY_DELETE_DUE)) == NULL)
+		return false;
+	CheckCmdReplicaIdentity(due->rel, CMD_DELETE);
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	due->index = index_open(ss_way_due(), AccessShareLock);
+	due->slot = table_slot_create(due->rel, NULL);
+	ScanKeyEntryInitialize(&keys[0], 0, 1, BTGreaterEqualStrategyNumber, InvalidOid, InvalidOid,
+						   F_TIMESTAMPTZ_GE, TimestampTzGetDatum(from));
+	ScanKeyEntryInitialize(&keys[1], 0, 1, BTLessEqualStrategyNumber, InvalidOid, InvalidOid,
+						   F_TIMESTAMPTZ_LE, TimestampTzGetDatum(to));
+	due->scan = SsIndexBeginScan(due->rel, due->index, GetActiveSnapshot(), 2);
+	index_rescan(due->scan, keys, 2, NULL, 0);
+	return true;
+}
+
+/* Come by the next; false when there is none. */
+bool
+ss_due_next(SsDue *due)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (!index_getnext_slot(due->scan, ForwardScanDirection, due->slot))
+		return false;
+	ss_row_open_slot(&due->row, due->slot);
+	return true;
+}
+
+/* Remove it; false when it is somebody else's, or has been changed. */
+bool
+ss_due_remove(SsDue *due)
+{
+	TM_FailureData failure;
+
+	if (table_tuple_delete(due->rel, &due->slot->tts_tid, GetCurrentCommandId(true),
+						   GetActiveSnapshot(), InvalidSnapshot, false, &failure, false) != TM_Ok)
+		return false;
+	/* the slot still has it */
+	if (ss_due_removed != NULL)
+		ss_due_removed(&due->row);
+	return true;
+}
+
+/* The locks are kept, as a statement would. */
+void
+ss_due_close(SsDue *due)
+{
+	index_endscan(due->scan);
+	index_close(due->index, NoLock);
+	ExecDropSingleTupleTableSlot(due->slot);
+	PopActiveSnapshot();
+	table_close(due->rel, NoLock);
+	CommandCounterIncrement();
+}
