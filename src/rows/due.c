@@ -40,6 +40,9 @@ ss_due_open(SsDue *due, TimestampTz from, TimestampTz to)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	due->index = index_open(ss_way_due(), AccessShareLock);
 	due->slot = table_slot_create(due->rel, NULL);
+	due->locked = table_slot_create(due->rel, NULL);
+	/* one for the whole walk, as a statement has: what is changed on its way is not met again */
+	due->command = GetCurrentCommandId(true);
 	ScanKeyEntryInitialize(&keys[0], 0, 1, BTGreaterEqualStrategyNumber, InvalidOid, InvalidOid,
 						   F_TIMESTAMPTZ_GE, TimestampTzGetDatum(from));
 	ScanKeyEntryInitialize(&keys[1], 0, 1, BTLessEqualStrategyNumber, InvalidOid, InvalidOid,
@@ -66,13 +69,26 @@ ss_due_remove(SsDue *due)
 {
 	TM_FailureData failure;
 
-	if (table_tuple_delete(due->rel, &due->slot->tts_tid, GetCurrentCommandId(true),
-						   GetActiveSnapshot(), InvalidSnapshot, false, &failure, false) != TM_Ok)
+	if (table_tuple_delete(due->rel, &due->slot->tts_tid, due->command, GetActiveSnapshot(),
+						   InvalidSnapshot, false, &failure, false) != TM_Ok)
 		return false;
 	/* the slot still has it */
 	if (ss_due_removed != NULL)
 		ss_due_removed(&due->row);
 	return true;
+}
+
+/* Lock it as it was seen, to be raised; false as above. */
+bool
+ss_due_lock(SsDue *due)
+{
+	TM_FailureData failure;
+	ItemPointerData place = due->slot->tts_tid;
+	bool locked = table_tuple_lock(due->rel, &place, GetActiveSnapshot(), due->locked, due->command,
+								   LockTupleNoKeyExclusive, LockWaitSkip, 0, &failure) == TM_Ok;
+
+	ExecClearTuple(due->locked);
+	return locked;
 }
 
 /* The locks are kept, as a statement would. */
@@ -81,6 +97,7 @@ ss_due_close(SsDue *due)
 {
 	index_endscan(due->scan);
 	index_close(due->index, NoLock);
+	ExecDropSingleTupleTableSlot(due->locked);
 	ExecDropSingleTupleTableSlot(due->slot);
 	PopActiveSnapshot();
 	table_close(due->rel, NoLock);

@@ -18,12 +18,15 @@ typedef struct SsDue
 	Relation index;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
+	TupleTableSlot *locked;
+	CommandId command;
 	SsRowView row; /* the one that was come by */
 } SsDue;
 
 extern bool ss_due_open(SsDue *due, TimestampTz from, TimestampTz to);
 extern bool ss_due_next(SsDue *due);
 extern bool ss_due_remove(SsDue *due);
+extern bool ss_due_lock(SsDue *due);
 extern void ss_due_close(SsDue *due);
 
 /* What the trigger on deletes does: cache/change.c's, which is above us. */

@@ -13,8 +13,8 @@
  * So a living session costs one update each time its ttl passes, however often it
  * was used meanwhile.  Rows that somebody has locked are passed over.
  *
- * Where there is a way (due.c) the dead are removed as they are met, and statements lock and raise
- * the living alone; else one statement locks all rows that are due, and another removes the dead.
+ * Where there is a way (due.c) rows are removed or locked as they are met; else one statement locks
+ * all that are due, and another removes the dead.
  *
  * Nothing else raises check_at, and the row's trigger lowers it whenever the end
  * of a row falls below it.
@@ -53,11 +53,6 @@ static SsPlan due_plan = {"SELECT " COLUMNS
 						  4,
 						  {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID}};
 
-static SsPlan living_plan = {"SELECT " COLUMNS " FROM {sessions} WHERE ctid {=} ANY ($1)"
-							 " AND check_at {<=} $2 FOR UPDATE SKIP LOCKED",
-							 2,
-							 {TIDARRAYOID, TIMESTAMPTZOID}};
-
 static SsPlan remove_plan = {"DELETE FROM {sessions} WHERE ctid {=} ANY ($1)", 1, {TIDARRAYOID}};
 
 static SsPlan raise_plan = {
@@ -73,9 +68,8 @@ static SsPlan oldest_plan = {"SELECT check_at FROM {sessions} ORDER BY check_at 
 typedef struct Batch
 {
 	TimestampTz now; /* rows are judged by */
-	int64 raised;
 	int nrows;
-	Datum *rows; /* ctids: of the living when they were met, then of the dead that are locked */
+	Datum *rows; /* ctids of the dead, where they are locked */
 	/* to be told of in session_events */
 	int nevents;
 	Datum *event_ns;
@@ -83,13 +77,6 @@ typedef struct Batch
 	Datum *event_owner;
 	bool *event_owner_null;
 } Batch;
-
-static Datum
-tid_array(Datum *elems, int n)
-{
-	return PointerGetDatum(
-		construct_array(elems, n, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
-}
 
 static Datum
 text_array(Datum *elems, bool *nulls, int n)
@@ -177,29 +164,39 @@ raise_row(Datum ctid, const SsRowView *row, SsKey *key, TimestampTz end)
 		ss_pending_rebase(key, expires_at, ss_interval_usec(row->values[SS_ROW_TTL]), prolonged);
 }
 
-/* Remove the dead by the way, as they are met, and remember the living. */
+/* Remove or raise rows as they are met, each as it was seen or not at all. */
 static void
-remove_on_the_way(SsPurge *purge, Batch *batch, SsDue *due)
+settle_on_the_way(SsPurge *purge, Batch *batch, SsDue *due)
 {
 	SsKey key;
 
-	ss_unfenced = true;
 	while (purge->looked < purge->limit && purge->removed < purge->remove && ss_due_next(due))
 	{
-		if (end_of(&due->row, &key) > batch->now)
-			batch->rows[batch->nrows++] = datumCopy(PointerGetDatum(&due->slot->tts_tid), false,
-													sizeof(ItemPointerData));
-		else if (ss_due_remove(due))
+		TimestampTz end = end_of(&due->row, &key);
+		bool had;
+
+		if (end > batch->now)
 		{
-			purge->removed++;
-			remember_event(batch, &due->row);
+			had = ss_due_lock(due);
+			if (had)
+				raise_row(PointerGetDatum(&due->slot->tts_tid), &due->row, &key, end);
 		}
 		else
+		{
+			ss_unfenced = true;
+			had = ss_due_remove(due);
+			ss_unfenced = false;
+			if (had)
+			{
+				purge->removed++;
+				remember_event(batch, &due->row);
+			}
+		}
+		if (!had)
 			continue; /* it is locked, or not what it was */
 		purge->looked++;
 		purge->up_to = time_of(&due->row, SS_ROW_CHECK_AT);
 	}
-	ss_unfenced = false;
 }
 
 static void
@@ -217,7 +214,6 @@ settle_locked(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 	SsRowView row;
 	SsKey key;
 
-	batch->nrows = 0;
 	for (uint64 i = 0; i < n && purge->removed + batch->nrows < purge->remove; i++)
 	{
 		bool null;
@@ -227,41 +223,24 @@ settle_locked(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 		open_row(&row, locked->vals[i], locked->tupdesc);
 		end = end_of(&row, &key);
 		if (end > batch->now)
-		{
 			raise_row(ctid, &row, &key, end);
-			batch->raised++;
-		}
 		else
 		{
 			batch->rows[batch->nrows++] = ctid;
 			remember_event(batch, &row);
 		}
 		purge->looked++;
-		purge->up_to = Max(purge->up_to, time_of(&row, SS_ROW_CHECK_AT));
+		purge->up_to = time_of(&row, SS_ROW_CHECK_AT);
 	}
 	if (batch->nrows == 0)
 		return;
-	values[0] = tid_array(batch->rows, batch->nrows);
+	values[0] = PointerGetDatum(construct_array(batch->rows, batch->nrows, TIDOID,
+												sizeof(ItemPointerData), false, TYPALIGN_SHORT));
 	ss_unfenced = true;
 	if (ss_plan_run(&remove_plan, values, NULL, SS_PLAN_WRITE, 0) != (uint64) batch->nrows)
 		elog(ERROR, "a locked session row was not removed");
 	ss_unfenced = false;
 	purge->removed += batch->nrows;
-}
-
-/* The living that were met on the way. */
-static void
-settle_living(SsPurge *purge, Batch *batch)
-{
-	Datum values[2] = {tid_array(batch->rows, batch->nrows), TimestampTzGetDatum(batch->now)};
-	int64 looked = purge->looked;
-	uint64 n;
-
-	if (batch->nrows == 0)
-		return;
-	n = ss_plan_run(&living_plan, values, NULL, SS_PLAN_WRITE, 0);
-	settle_locked(purge, batch, SPI_tuptable, n);
-	purge->looked = looked; /* they were counted when they were met */
 }
 
 /* Look at the rows that are due, oldest first, up to a limit. */
@@ -283,9 +262,8 @@ ss_purge_batch(SsPurge *purge, Oid actor)
 	/* what it has locked itself is locked to who does not wait */
 	if (purge->alone && purge->ns == (Datum) 0 && ss_due_open(&due, purge->from, batch.now))
 	{
-		remove_on_the_way(purge, &batch, &due);
+		settle_on_the_way(purge, &batch, &due);
 		ss_due_close(&due);
-		settle_living(purge, &batch);
 	}
 	else
 	{
@@ -296,9 +274,6 @@ ss_purge_batch(SsPurge *purge, Oid actor)
 
 		settle_locked(purge, &batch, SPI_tuptable, n);
 	}
-	/* if all are living, and locked, there is no use in meeting them again at once */
-	if (purge->removed + batch.raised == 0 && purge->up_to == purge->from)
-		purge->looked = 0;
 	tell_of_events(&batch, actor);
 	ss_count(SS_PURGED, purge->removed);
 }

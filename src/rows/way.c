@@ -32,13 +32,20 @@
 #include "rows/way.h"
 #include "settings.h"
 
+/* An index, and how old a snapshot must be for it. */
+typedef struct WayIndex
+{
+	Oid oid; /* InvalidOid: there is none */
+	TransactionId after;
+} WayIndex;
+
 static Oid table = InvalidOid; /* of which all this is known */
-static Oid pkey = InvalidOid;  /* InvalidOid: go the long way */
+static WayIndex pkey;          /* none: go the long way */
 static bool writable = false;  /* false: go the long way to change a row */
-static Oid due = InvalidOid;   /* the index on check_at; InvalidOid: go the long way to delete */
-static bool young = false;     /* an index is too young yet: look again */
+static WayIndex due;           /* on check_at; none: go the long way to delete */
 static uint64 changes = 1;     /* counts what may have made it another */
 static uint64 looked = 0;      /* after so many changes we have looked */
+static uint64 looked_for_due = 0;
 
 static void
 forget(Oid relid)
@@ -46,22 +53,31 @@ forget(Oid relid)
 	changes++;
 }
 
-/* A btree that all our snapshots may use. */
 static bool
-is_usable(Relation index, int attributes)
+is_btree(Relation index, int attributes)
 {
 	Form_pg_index form = index->rd_index;
 
-	/* as the planner asks; it will be old enough one day, of which nobody tells */
-	if (form->indcheckxmin &&
-		!TransactionIdPrecedes(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data),
-							   TransactionXmin))
-	{
-		young = true;
-		return false;
-	}
 	return index->rd_rel->relam == BTREE_AM_OID && form->indisvalid &&
 		   form->indnkeyatts == attributes;
+}
+
+static WayIndex
+known_as(Relation index)
+{
+	WayIndex known = {RelationGetRelid(index), InvalidTransactionId};
+
+	if (index->rd_index->indcheckxmin)
+		known.after = HeapTupleHeaderGetXmin(index->rd_indextuple->t_data);
+	return known;
+}
+
+/* As the planner asks: is there one, and may all our snapshots use it? */
+static bool
+is_there(const WayIndex *index)
+{
+	return OidIsValid(index->oid) && (!TransactionIdIsValid(index->after) ||
+									  TransactionIdPrecedes(index->after, TransactionXmin));
 }
 
 static bool
@@ -69,7 +85,7 @@ is_our_key(Relation index)
 {
 	Form_pg_index form = index->rd_index;
 
-	if (!is_usable(index, 2) || form->indkey.values[0] != SS_ROW_NAMESPACE ||
+	if (!is_btree(index, 2) || form->indkey.values[0] != SS_ROW_NAMESPACE ||
 		form->indkey.values[1] != SS_ROW_SESSION_ID)
 		return false;
 	for (int i = 0; i < 2; i++)
@@ -83,7 +99,7 @@ is_our_key(Relation index)
 static bool
 is_of_due(Relation index)
 {
-	return is_usable(index, 1) && index->rd_index->indkey.values[0] == SS_ROW_CHECK_AT &&
+	return is_btree(index, 1) && index->rd_index->indkey.values[0] == SS_ROW_CHECK_AT &&
 		   index->rd_opfamily[0] ==
 			   lookup_type_cache(TIMESTAMPTZOID, TYPECACHE_BTREE_OPFAMILY)->btree_opf &&
 		   index->rd_indoption[0] == 0 && RelationGetIndexPredicate(index) == NIL;
@@ -152,28 +168,6 @@ is_writable(Relation rel, const SsHome *home)
 							ACLMASK_ALL) == (ACL_SELECT | ACL_UPDATE);
 }
 
-/* The index to delete by, if all that a DELETE by the owner would do is what ss_due_remove does. */
-static Oid
-find_due(Relation rel, List *indexes, const SsHome *home)
-{
-	ListCell *cell;
-
-	if (rel->rd_rules != NULL || !has_our_triggers_alone(rel, home->schema, true) ||
-		pg_class_aclmask(RelationGetRelid(rel), home->owner, ACL_SELECT | ACL_DELETE,
-						 ACLMASK_ALL) != (ACL_SELECT | ACL_DELETE))
-		return InvalidOid;
-	foreach (cell, indexes)
-	{
-		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
-		bool found = is_of_due(index);
-
-		index_close(index, AccessShareLock);
-		if (found)
-			return lfirst_oid(cell);
-	}
-	return InvalidOid;
-}
-
 /* Find the way, or that there is none. */
 static void
 look(const SsHome *home)
@@ -181,7 +175,6 @@ look(const SsHome *home)
 	static bool registered = false;
 	uint64 now;
 	Relation rel;
-	List *indexes = NIL;
 	Oid index = InvalidOid;
 
 	if (!registered)
@@ -190,13 +183,14 @@ look(const SsHome *home)
 		registered = true;
 	}
 	now = changes;
-	pkey = due = InvalidOid;
-	writable = young = false;
+	looked = 0; /* should this fail */
+	pkey.oid = InvalidOid;
+	writable = false;
 	table = home->sessions;
 	rel = table_open(table, AccessShareLock);
 	if (rel->rd_rel->relkind == RELKIND_RELATION && !rel->rd_rel->relhassubclass)
 	{
-		indexes = RelationGetIndexList(rel);
+		list_free(RelationGetIndexList(rel));
 		index = rel->rd_pkindex;
 	}
 	if (OidIsValid(index))
@@ -204,17 +198,43 @@ look(const SsHome *home)
 		Relation key = index_open(index, AccessShareLock);
 
 		if (is_our_key(key))
-			pkey = index;
+			pkey = known_as(key);
 		index_close(key, AccessShareLock);
 	}
-	if (OidIsValid(pkey))
-	{
+	if (OidIsValid(pkey.oid))
 		writable = is_writable(rel, home);
-		due = find_due(rel, indexes, home);
-	}
-	list_free(indexes);
 	table_close(rel, AccessShareLock);
 	looked = now;
+}
+
+/*
+ * Find the index to delete by, if all that a DELETE by the owner would do is what ss_due_remove does.
+ * Who only reads need not open that.
+ */
+static void
+look_for_due(const SsHome *home)
+{
+	uint64 now = changes;
+	Relation rel = table_open(home->sessions, AccessShareLock);
+	List *indexes = RelationGetIndexList(rel);
+	ListCell *cell;
+
+	looked_for_due = 0;
+	due.oid = InvalidOid;
+	if (rel->rd_rules == NULL && has_our_triggers_alone(rel, home->schema, true) &&
+		pg_class_aclmask(RelationGetRelid(rel), home->owner, ACL_SELECT | ACL_DELETE,
+						 ACLMASK_ALL) == (ACL_SELECT | ACL_DELETE))
+		foreach (cell, indexes)
+		{
+			Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+
+			if (is_of_due(index))
+				due = known_as(index);
+			index_close(index, AccessShareLock);
+		}
+	list_free(indexes);
+	table_close(rel, AccessShareLock);
+	looked_for_due = now;
 }
 
 /* Open the table, if there is a way to its rows for what is wanted. */
@@ -227,11 +247,20 @@ ss_way_open(LOCKMODE lockmode, SsWay way)
 	if (!ss_direct_rows)
 		return NULL;
 	ss_home_get(&home);
-	if (looked != changes || table != home.sessions || young)
+	if (looked != changes || table != home.sessions)
+	{
 		look(&home);
-	if (!OidIsValid(pkey) || (way == SS_WAY_UPDATE && !writable) ||
-		(way == SS_WAY_DELETE_DUE && !OidIsValid(due)))
+		looked_for_due = 0;
+	}
+	if (!is_there(&pkey) || (way == SS_WAY_UPDATE && !writable))
 		return NULL;
+	if (way == SS_WAY_DELETE_DUE)
+	{
+		if (looked_for_due != changes)
+			look_for_due(&home);
+		if (!is_there(&due) || looked_for_due != changes)
+			return NULL;
+	}
 	rel = table_open(table, lockmode);
 	/* with the lock held it stays as it is: is it as we know it? */
 	if (looked == changes)
@@ -244,12 +273,12 @@ ss_way_open(LOCKMODE lockmode, SsWay way)
 Oid
 ss_way_key(void)
 {
-	return pkey;
+	return pkey.oid;
 }
 
 /* The index on check_at of the table that is open. */
 Oid
 ss_way_due(void)
 {
-	return due;
+	return due.oid;
 }

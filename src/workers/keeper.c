@@ -224,6 +224,9 @@ next_at_the_rate(TimestampTz *clock, TimestampTz began, int64 rows)
 {
 	if (ss_purge_rate == 0)
 		return began;
+	/* no batch takes the allowance of more than a second: another clock went before */
+	if (*clock > began + USECS_PER_SEC)
+		*clock = began;
 	*clock = Max(*clock, began - CATCH_UP) + rows * USECS_PER_SEC / ss_purge_rate;
 	return *clock;
 }

@@ -174,7 +174,9 @@ value(q{SELECT put('held' || i, 60, check_in => -60) FROM generate_series(1, 150
 my $holder = $node->background_psql('postgres');
 $holder->query_safe(q{BEGIN; SELECT count(*) FROM (SELECT FROM conversation_sessions WHERE session_id LIKE 'held%' FOR UPDATE) held});
 within(10, 'living sessions that are locked and have one time, more than a batch', sub { value('SELECT session_purge()') });
+is(value(q{SELECT count(*) FROM conversation_sessions WHERE session_id LIKE 'due%'}), '0', '.. keep it from no dead one');
 $holder->query_safe('ROLLBACK');
+value(q{SELECT put('due' || i, -59) FROM generate_series(1, 1500) i});
 $holder->query_safe(q{BEGIN; SELECT count(*) FROM (SELECT FROM conversation_sessions WHERE session_id LIKE 'due%' AND session_id < 'due9' FOR UPDATE) held});
 value('SELECT session_purge()');
 is(value(q{SELECT count(*) FROM conversation_sessions WHERE session_id >= 'due9'}), '1500', 'dead ones that are locked keep it from none behind them');
