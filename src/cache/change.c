@@ -225,14 +225,12 @@ session_change_note(PG_FUNCTION_ARGS)
 	TriggerEvent event;
 	SsRowView old;
 	SsRowView new;
-	bool wanted;
 
 	check_call(fcinfo, "session_change_note", "conversation_sessions");
 	event = trigdata->tg_event;
-	wanted = ss_notes_wanted();
 	if (TRIGGER_FIRED_BY_TRUNCATE(event))
 	{
-		if (wanted)
+		if (ss_notes_wanted())
 			ss_note_all(ss_notes_cached());
 		ss_history_end_all();
 		return as_it_was(trigdata);
@@ -245,7 +243,7 @@ session_change_note(PG_FUNCTION_ARGS)
 	}
 	else if (TRIGGER_FIRED_BY_DELETE(event))
 		session_deleted(&old);
-	else if (wanted)
+	else if (ss_notes_wanted())
 		note_whole(&old, false);
 	return as_it_was(trigdata);
 }

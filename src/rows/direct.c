@@ -35,7 +35,7 @@
 #include "rows/row_guard.h"
 #include "rows/way.h"
 
-SsDirectUpdateHook ss_direct_updated = NULL;
+SsDirectHook ss_direct_updated = NULL;
 
 static int64
 number(TupleTableSlot *slot, int column, int64 if_null)

@@ -13,7 +13,7 @@ extern bool ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool
 extern bool ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns);
 
 /* What the second of our triggers does about an update: cache/change.c's, which is above us. */
-typedef void (*SsDirectUpdateHook)(const SsRowView *old, const SsRowView *new);
-extern SsDirectUpdateHook ss_direct_updated;
+typedef void (*SsDirectHook)(const SsRowView *old, const SsRowView *new);
+extern SsDirectHook ss_direct_updated;
 
 #endif

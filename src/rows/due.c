@@ -3,7 +3,7 @@
  *		The rows that the purge is to look at, and their removal without a statement.
  *
  * A statement would lock each row, and log that, before it deletes it: it has to know that the row
- * stays as it was judged.  Here a row is deleted as it was seen or not at all, in one step: who
+ * stays as it was judged.  Here a row is deleted (or locked) as it was seen or not at all, in one step: who
  * has changed it since has made it another, and who has locked it is not waited for.  A row
  * that is passed over so is met again by a later sweep.
  */

@@ -68,8 +68,6 @@ static SsPlan oldest_plan = {"SELECT check_at FROM {sessions} ORDER BY check_at 
 typedef struct Batch
 {
 	TimestampTz now; /* rows are judged by */
-	int nrows;
-	Datum *rows; /* ctids of the dead, where they are locked */
 	/* to be told of in session_events */
 	int nevents;
 	Datum *event_ns;
@@ -142,11 +140,9 @@ remember_event(Batch *batch, const SsRowView *row)
 static void
 tell_of_events(const Batch *batch, Oid actor)
 {
-	bool *no_nulls = palloc0(sizeof(bool) * Max(batch->nevents, 1));
-
 	if (batch->nevents > 0)
-		ss_events_expired(text_array(batch->event_ns, no_nulls, batch->nevents),
-						  text_array(batch->event_id, no_nulls, batch->nevents),
+		ss_events_expired(text_array(batch->event_ns, NULL, batch->nevents),
+						  text_array(batch->event_id, NULL, batch->nevents),
 						  text_array(batch->event_owner, batch->event_owner_null, batch->nevents),
 						  batch->nevents, actor);
 }
@@ -164,35 +160,37 @@ raise_row(Datum ctid, const SsRowView *row, SsKey *key, TimestampTz end)
 		ss_pending_rebase(key, expires_at, ss_interval_usec(row->values[SS_ROW_TTL]), prolonged);
 }
 
-/* Remove or raise rows as they are met, each as it was seen or not at all. */
+/* Remove or raise the row that was come by, as it was seen or not at all. */
+static bool
+settle(SsPurge *purge, Batch *batch, SsDue *due)
+{
+	SsKey key;
+	TimestampTz end = end_of(&due->row, &key);
+	bool removed;
+
+	if (end > batch->now)
+	{
+		if (!ss_due_lock(due))
+			return false;
+		raise_row(PointerGetDatum(&due->slot->tts_tid), &due->row, &key, end);
+		return true;
+	}
+	ss_unfenced = true;
+	removed = ss_due_remove(due);
+	ss_unfenced = false;
+	if (!removed)
+		return false;
+	purge->removed++;
+	remember_event(batch, &due->row);
+	return true;
+}
+
 static void
 settle_on_the_way(SsPurge *purge, Batch *batch, SsDue *due)
 {
-	SsKey key;
-
 	while (purge->looked < purge->limit && purge->removed < purge->remove && ss_due_next(due))
 	{
-		TimestampTz end = end_of(&due->row, &key);
-		bool had;
-
-		if (end > batch->now)
-		{
-			had = ss_due_lock(due);
-			if (had)
-				raise_row(PointerGetDatum(&due->slot->tts_tid), &due->row, &key, end);
-		}
-		else
-		{
-			ss_unfenced = true;
-			had = ss_due_remove(due);
-			ss_unfenced = false;
-			if (had)
-			{
-				purge->removed++;
-				remember_event(batch, &due->row);
-			}
-		}
-		if (!had)
+		if (!settle(purge, batch, due))
 			continue; /* it is locked, or not what it was */
 		purge->looked++;
 		purge->up_to = time_of(&due->row, SS_ROW_CHECK_AT);
@@ -210,11 +208,13 @@ open_row(SsRowView *row, HeapTuple tuple, TupleDesc desc)
 static void
 settle_locked(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 {
+	Datum *dead = palloc(sizeof(Datum) * n);
+	int ndead = 0;
 	Datum values[1];
 	SsRowView row;
 	SsKey key;
 
-	for (uint64 i = 0; i < n && purge->removed + batch->nrows < purge->remove; i++)
+	for (uint64 i = 0; i < n && purge->removed + ndead < purge->remove; i++)
 	{
 		bool null;
 		Datum ctid = SPI_getbinval(locked->vals[i], locked->tupdesc, 1, &null);
@@ -226,21 +226,21 @@ settle_locked(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 			raise_row(ctid, &row, &key, end);
 		else
 		{
-			batch->rows[batch->nrows++] = ctid;
+			dead[ndead++] = ctid;
 			remember_event(batch, &row);
 		}
 		purge->looked++;
 		purge->up_to = time_of(&row, SS_ROW_CHECK_AT);
 	}
-	if (batch->nrows == 0)
+	if (ndead == 0)
 		return;
-	values[0] = PointerGetDatum(construct_array(batch->rows, batch->nrows, TIDOID,
-												sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+	values[0] = PointerGetDatum(
+		construct_array(dead, ndead, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
 	ss_unfenced = true;
-	if (ss_plan_run(&remove_plan, values, NULL, SS_PLAN_WRITE, 0) != (uint64) batch->nrows)
+	if (ss_plan_run(&remove_plan, values, NULL, SS_PLAN_WRITE, 0) != (uint64) ndead)
 		elog(ERROR, "a locked session row was not removed");
 	ss_unfenced = false;
-	purge->removed += batch->nrows;
+	purge->removed += ndead;
 }
 
 /* Look at the rows that are due, oldest first, up to a limit. */
@@ -253,7 +253,6 @@ ss_purge_batch(SsPurge *purge, Oid actor)
 	purge->looked = 0;
 	purge->removed = 0;
 	purge->up_to = purge->from;
-	batch.rows = palloc(sizeof(Datum) * purge->limit);
 	batch.event_ns = palloc(sizeof(Datum) * purge->limit);
 	batch.event_id = palloc(sizeof(Datum) * purge->limit);
 	batch.event_owner = palloc(sizeof(Datum) * purge->limit);

@@ -22,8 +22,8 @@
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/reltrigger.h"
+#include "utils/snapmgr.h"
 #include "utils/typcache.h"
 
 #include "compat.h"
@@ -143,6 +143,16 @@ has_our_triggers_alone(Relation rel, Oid schema, bool deletes)
 	return ours == (deletes ? 1 : 2);
 }
 
+/* Is nobody else asked about an update, or a delete, by the owner, and may he do it? */
+static bool
+is_ours_alone(Relation rel, const SsHome *home, bool deletes)
+{
+	AclMode rights = ACL_SELECT | (deletes ? ACL_DELETE : ACL_UPDATE);
+
+	return rel->rd_rules == NULL && has_our_triggers_alone(rel, home->schema, deletes) &&
+		   pg_class_aclmask(RelationGetRelid(rel), home->owner, rights, ACLMASK_ALL) == rights;
+}
+
 /* Does anything but a trigger look at what is written?  These columns we sometimes write NULL. */
 static bool
 is_constrained(Relation rel)
@@ -162,10 +172,8 @@ is_constrained(Relation rel)
 static bool
 is_writable(Relation rel, const SsHome *home)
 {
-	return rel->rd_rules == NULL && rel->rd_att->natts >= SS_ROW_ATTRS && !is_constrained(rel) &&
-		   has_our_triggers_alone(rel, home->schema, false) &&
-		   pg_class_aclmask(RelationGetRelid(rel), home->owner, ACL_SELECT | ACL_UPDATE,
-							ACLMASK_ALL) == (ACL_SELECT | ACL_UPDATE);
+	return rel->rd_att->natts >= SS_ROW_ATTRS && !is_constrained(rel) &&
+		   is_ours_alone(rel, home, false);
 }
 
 /* Find the way, or that there is none. */
@@ -183,7 +191,7 @@ look(const SsHome *home)
 		registered = true;
 	}
 	now = changes;
-	looked = 0; /* should this fail */
+	looked = looked_for_due = 0; /* should this fail */
 	pkey.oid = InvalidOid;
 	writable = false;
 	table = home->sessions;
@@ -219,11 +227,8 @@ look_for_due(const SsHome *home)
 	List *indexes = RelationGetIndexList(rel);
 	ListCell *cell;
 
-	looked_for_due = 0;
 	due.oid = InvalidOid;
-	if (rel->rd_rules == NULL && has_our_triggers_alone(rel, home->schema, true) &&
-		pg_class_aclmask(RelationGetRelid(rel), home->owner, ACL_SELECT | ACL_DELETE,
-						 ACLMASK_ALL) == (ACL_SELECT | ACL_DELETE))
+	if (is_ours_alone(rel, home, true))
 		foreach (cell, indexes)
 		{
 			Relation index = index_open(lfirst_oid(cell), AccessShareLock);
@@ -248,10 +253,7 @@ ss_way_open(LOCKMODE lockmode, SsWay way)
 		return NULL;
 	ss_home_get(&home);
 	if (looked != changes || table != home.sessions)
-	{
 		look(&home);
-		looked_for_due = 0;
-	}
 	if (!is_there(&pkey) || (way == SS_WAY_UPDATE && !writable))
 		return NULL;
 	if (way == SS_WAY_DELETE_DUE)

@@ -78,6 +78,8 @@ static TimestampTz next_run[SS_TASKS];
 static TimestampTz started_at;
 static TimestampTz low_water = DT_NOBEGIN;
 static TimestampTz next_sweep = DT_NOBEGIN;
+static TimestampTz purge_clock = DT_NOBEGIN; /* see next_at_the_rate */
+static TimestampTz history_clock = DT_NOBEGIN;
 static int64 batch_size = BATCH_FIRST;
 
 /* Leave, and say in which state the database is left. */
@@ -224,9 +226,6 @@ next_at_the_rate(TimestampTz *clock, TimestampTz began, int64 rows)
 {
 	if (ss_purge_rate == 0)
 		return began;
-	/* no batch takes the allowance of more than a second: another clock went before */
-	if (*clock > began + USECS_PER_SEC)
-		*clock = began;
 	*clock = Max(*clock, began - CATCH_UP) + rows * USECS_PER_SEC / ss_purge_rate;
 	return *clock;
 }
@@ -238,7 +237,6 @@ purge(TimestampTz now)
 	SsPurge work = {0};
 	SsActing acting;
 	bool sweep = now >= next_sweep;
-	static TimestampTz clock = 0;
 	TimestampTz done;
 
 	if (ss_purge_interval == 0)
@@ -260,7 +258,7 @@ purge(TimestampTz now)
 	{
 		low_water = work.up_to;
 		/* more is due: go on */
-		return next_at_the_rate(&clock, now, work.looked);
+		return next_at_the_rate(&purge_clock, now, work.looked);
 	}
 	low_water = now - LOW_MARGIN;
 	return done + ss_purge_interval * INT64CONST(1000);
@@ -271,7 +269,6 @@ static TimestampTz
 purge_history(TimestampTz now)
 {
 	SsActing acting;
-	static TimestampTz clock = 0;
 	int64 limit = at_the_rate(HISTORY_BATCH);
 	int64 removed;
 	bool more;
@@ -284,7 +281,7 @@ purge_history(TimestampTz now)
 	finish(&acting);
 	if (!more)
 		return GetCurrentTimestamp() + ss_purge_interval * INT64CONST(1000);
-	return next_at_the_rate(&clock, now, limit);
+	return next_at_the_rate(&history_clock, now, limit);
 }
 
 /* Tell who listens what has happened. */
@@ -479,7 +476,7 @@ static void
 clock_was_set_back(void)
 {
 	memset(next_run, 0, sizeof(next_run));
-	next_sweep = low_water = DT_NOBEGIN;
+	next_sweep = low_water = purge_clock = history_clock = DT_NOBEGIN;
 	started_at = GetCurrentTimestamp();
 }
 

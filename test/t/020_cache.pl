@@ -263,7 +263,7 @@ $node->safe_psql('postgres', q{SELECT session_get('n', namespace => 'third')});
 usleep(300_000);
 is($redis->get('third:n'), undef, 'nor at the second');
 $node->safe_psql('postgres', q{SELECT session_get('n', namespace => 'third')});
-soon('but at the third', 4, sub { defined $redis->get('third:n') });
+soon('but at the third', 2, sub { defined $redis->get('third:n') });
 run(q{SELECT session_save('m', '{"n": 1}', namespace => 'third'); SELECT session_save('m', '{"n": 2}', namespace => 'third')});
 is($redis->get('third:m'), undef, 'two changes are two uses');
 run(q{SELECT session_save('m', '{"n": 3}', namespace => 'third')});
@@ -326,21 +326,21 @@ soon('a namespace that is gone leaves nothing', 5, sub { !$redis->keys('quota:*'
 
 run(q{SELECT session_save('short', '{}', ttl => '700 ms', namespace => 'whole')});
 ok(defined $redis->get('moved:short'), 'a short session is there');
-soon('.. and ends by itself', 4, sub { !defined $redis->get('moved:short') });
+soon('.. and ends by itself', 2, sub { !defined $redis->get('moved:short') });
 
 run(q{SELECT session_save('used', '{"n": 1}')});
 is($redis->get('session:used'), '{"n": 1}', 'a hot session');
 usleep(1_000_000);
 $redis->cmd('DEL', 'session:used');
 $node->safe_psql('postgres', q{SELECT session_get('used')});
-soon('deleted by hand, it is back after a read', 4, sub { ($redis->get('session:used') // '') eq '{"n": 1}' });
+soon('deleted by hand, it is back after a read', 1.5, sub { ($redis->get('session:used') // '') eq '{"n": 1}' });
 $redis->cmd('DEL', 'session:used');
 $node->safe_psql('postgres', q{SELECT session_get('used')});
-soon('.. and again at once', 4, sub { ($redis->get('session:used') // '') eq '{"n": 1}' });
+soon('.. and again at once', 1.5, sub { ($redis->get('session:used') // '') eq '{"n": 1}' });
 run(q{SELECT session_save('used2', '{"n": 1}', namespace => 'whole')});
 $redis->cmd('DEL', 'moved:used2');
 $node->safe_psql('postgres', q{SELECT session_fetch('used2', namespace => 'whole')});
-soon('.. by fetch, in a namespace that is cached as a whole', 4, sub { ($redis->get('moved:used2') // '') eq '{"n": 1}' });
+soon('.. by fetch, in a namespace that is cached as a whole', 1.5, sub { ($redis->get('moved:used2') // '') eq '{"n": 1}' });
 
 # a cold one falls out
 run(q{SELECT session_save('cold', '{}', ttl => '1 hour', namespace => 'brief')});
@@ -352,7 +352,7 @@ is($node->safe_psql('postgres', q{SELECT session_exists('cold', namespace => 'br
 run(q{SELECT session_save('glide', '{}', ttl => '8 s', namespace => 'slide')});
 soon('a sliding copy ends after the slack', 3, sub { !defined $redis->get('slide:glide') });
 $node->safe_psql('postgres', q{SELECT session_get('glide', namespace => 'slide')});
-soon('.. and the miss brings it back', 4, sub { defined $redis->get('slide:glide') });
+soon('.. and the miss brings it back', 1.5, sub { defined $redis->get('slide:glide') });
 
 # ---- verify, flush
 
@@ -364,8 +364,8 @@ $redis->cmd('SET', 'moved:nobody', '{"n": 0}', 'PX', 3_600_000);
 my ($checked, $stale, $missing, $orphaned) = one_row($node, 'SELECT * FROM session_cache_verify()');
 cmp_ok($checked, '>', 3, "verify looks at copies ($checked)");
 # the scrubber may have come by first
-soon('.. what is stale is put right', 15, sub { ($redis->get('moved:wrong1') // '{"n": 1}') eq '{"n": 1}' });
-soon('.. and what has no session goes', 15, sub { !defined $redis->get('moved:nobody') });
+soon('.. what is stale is put right', 5, sub { ($redis->get('moved:wrong1') // '{"n": 1}') eq '{"n": 1}' });
+soon('.. and what has no session goes', 5, sub { !defined $redis->get('moved:nobody') });
 ok($stale + $orphaned >= 1, "(stale $stale, missing $missing, orphaned $orphaned)");
 
 # documents that are too large to be read all at once are compared all the same
@@ -384,7 +384,7 @@ my $verify = $node->background_psql('postgres', on_error_stop => 0);
 my $began = time;
 $verify->query_until(qr/began/, "\\echo began\nSELECT checked > 0 FROM session_cache_verify(100000);\n\\echo :LAST_ERROR_SQLSTATE\n");
 $node->safe_psql('postgres', q{SELECT session_save('meanwhile', '{}', namespace => 'whole')});
-soon('a save is pushed while a large sample is verified', 3, sub { defined $redis->get('moved:meanwhile') });
+soon('a save is pushed while a large sample is verified', 1, sub { defined $redis->get('moved:meanwhile') });
 my $verified = $verify->query('SELECT 1');
 $verify->quit;
 like($verified, qr/^t\n00000\n1$/, 'verify of more than there is');

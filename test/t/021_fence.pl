@@ -226,7 +226,7 @@ $redis->pause;
 my ($took) = timed(1, q{SELECT session_delete('d0', namespace => 'whole')});
 cmp_ok($took, '<', 1.5, sprintf('Redis hangs: a delete takes at most one lease of 1 s (%.2f s)', $took));
 my @deletes = timed(50, q{SELECT session_delete('d%d', namespace => 'whole')});
-cmp_ok((sort { $b <=> $a } @deletes)[0], '<', 0.6, sprintf('later ones run free (%.1f ms at most)', 1000 * (sort { $b <=> $a } @deletes)[0]));
+cmp_ok((sort { $b <=> $a } @deletes)[0], '<', 0.2, sprintf('later ones run free (%.1f ms at most)', 1000 * (sort { $b <=> $a } @deletes)[0]));
 my $hung = median(timed(100, q{SELECT session_save('u%d', '{"n": 2}', namespace => 'whole')}));
 cmp_ok($hung, '<', 3 * $well + 0.01, sprintf('saves are as fast as before (%.1f ms, before %.1f ms)', 1000 * $hung, 1000 * $well));
 my $reads_hung = median(timed(100, q{SELECT session_get('d1%02d', namespace => 'whole')}));
@@ -262,7 +262,7 @@ $redis->kill9;
 ($took) = timed(1, q{SELECT session_delete('d51', namespace => 'whole')});
 cmp_ok($took, '<', 1.5, sprintf('Redis dead: a delete takes at most one lease (%.2f s)', $took));
 @deletes = timed(50, q{SELECT session_delete('d2%02d', namespace => 'whole')});
-cmp_ok((sort { $b <=> $a } @deletes)[0], '<', 0.6, sprintf('later ones run free (%.1f ms at most)', 1000 * (sort { $b <=> $a } @deletes)[0]));
+cmp_ok((sort { $b <=> $a } @deletes)[0], '<', 0.2, sprintf('later ones run free (%.1f ms at most)', 1000 * (sort { $b <=> $a } @deletes)[0]));
 my $dead = median(timed(100, q{SELECT session_save('u%d', '{"n": 5}', namespace => 'whole')}));
 cmp_ok($dead, '<', 3 * $well + 0.01, sprintf('saves are as fast as ever (%.1f ms)', 1000 * $dead));
 $redis->start;
@@ -312,7 +312,7 @@ for my $stop (sort keys %stop)
 		usleep(100_000);
 		is(value("SELECT count(*) FROM pg_stat_activity WHERE pid = $pid AND state = 'active'"), '1', "$call waits at the fence");
 		my $took = value("SELECT stopped('$stop', $pid)");
-		cmp_ok($took, '<', 1, sprintf('%s ends it at once (%.0f ms)', $stop, 1000 * $took));
+		cmp_ok($took, '<', 0.15, sprintf('%s ends it at once (%.0f ms)', $stop, 1000 * $took));
 		is(value("SELECT session_get('$id', namespace => 'whole')"), '{"n": 1}', '.. and takes it back');
 		if ($stop eq 'pg_cancel_backend')
 		{

@@ -190,7 +190,7 @@ is($redis->strong('whole:s2'), undef, 'so nobody trusts the old value');
 change_all(202);
 $start = time;
 value(q{SELECT session_delete('s3', namespace => 'whole')});
-cmp_ok(time - $start, '<', 0.8, 'deletes run free');
+cmp_ok(time - $start, '<', 0.3, 'deletes run free');
 kill 'CONT', $pid;
 ($wrong) = look_strongly(0.5, 202);
 is($wrong, '', 'the pusher goes on: strong readers see nothing old');

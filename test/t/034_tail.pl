@@ -375,7 +375,7 @@ is($redis->get('ht:' . sha256_hex('end3600000')), undef, '.. and gone with the s
 
 run(q{SELECT session_save('short', '{}', ttl => '700 ms', namespace => 'whole'); SELECT session_append('short', '{"n": 1}', namespace => 'whole')});
 ok(defined $redis->get('wt:short'), 'the tail of a short session is there');
-soon('.. and ends by itself', 4, sub { !defined $redis->get('wt:short') });
+soon('.. and ends by itself', 2, sub { !defined $redis->get('wt:short') });
 
 # expired: what comes after has no part of it
 for my $n (1, 2)
@@ -533,7 +533,7 @@ for my $read (q{session_history('used', last => 2, namespace => 'fixed')}, q{ses
 run(q{SELECT session_append('glide', '{"n": 1}', namespace => 'slide'); SELECT session_touch('glide', '8 s', namespace => 'slide')});
 soon('a sliding tail ends after the slack', 3, sub { !defined $redis->get('st:glide') });
 value(q{SELECT * FROM session_history('glide', namespace => 'slide')});
-soon('.. and the miss brings it back', 4, sub { defined $redis->get('st:glide') });
+soon('.. and the miss brings it back', 1.5, sub { defined $redis->get('st:glide') });
 
 # ---- namespaces
 
