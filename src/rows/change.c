@@ -214,6 +214,11 @@ ss_change_end(SsChange *change)
 		ss_relaxed_end(&target->policy);
 		return false;
 	}
+	/* a row that was not locked may have been waited for: had the session ended by then? */
+	if (row->placed && !row->held && GetCurrentTimestamp() >= row->ends_at)
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("the session expired while another transaction had it locked"),
+						errhint("Try again.")));
 	if (!change->fresh)
 		ss_pending_rebase(&target->key, change->base, row->ttl, row->expires_at);
 

@@ -262,10 +262,24 @@ insert_into_indexes(Relation rel, TupleTableSlot *slot, SsUpdateIndexes which)
 	FreeExecutorState(estate);
 }
 
+/* Has no transaction locked or changed this version of the row, as far as its header tells? */
+static bool
+is_unclaimed(TupleTableSlot *slot)
+{
+	bool null;
+
+	return !TransactionIdIsValid(
+		DatumGetTransactionId(slot_getsysattr(slot, MaxTransactionIdAttributeNumber, &null)));
+}
+
 /*
- * Write a row that ss_direct_hold has found.  False when that did not find it, or this way does
- * not lead there (any more), or the row has been written since; or when it is not held, and
- * somebody else has it now.
+ * Write a row that ss_direct_hold has found.  False when it found none, when rows cannot be
+ * accessed directly (any more), or when the row has been written since; for a row that is not
+ * locked also when another transaction has locked it.
+ *
+ * heap_update requires its wait flag to be true.  So a row that is not locked is given up as soon
+ * as its header shows another transaction; only one that comes in the instant after that test is
+ * waited for.
  */
 bool
 ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns)
@@ -287,11 +301,12 @@ ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns)
 	old = table_slot_create(rel, NULL);
 	new = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	/* what has been written since we found it is not there any more */
-	if (table_tuple_fetch_row_version(rel, &place, GetActiveSnapshot(), old) && is_of(old, target))
+	if (table_tuple_fetch_row_version(rel, &place, GetActiveSnapshot(), old) &&
+		is_of(old, target) && (row->held || is_unclaimed(old)))
 	{
 		make_version(old, row, columns, new);
 		written = table_tuple_update(rel, &place, new, GetCurrentCommandId(true),
-									 GetActiveSnapshot(), InvalidSnapshot, row->held, &failure,
+									 GetActiveSnapshot(), InvalidSnapshot, true, &failure,
 									 &lockmode, &indexes) == TM_Ok;
 	}
 	if (written && indexes != SS_NO_INDEXES)
