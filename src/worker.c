@@ -27,12 +27,18 @@ describe(BackgroundWorker *worker, const char *kind)
 	snprintf(worker->bgw_type, BGW_MAXLEN, "session_store %s", kind);
 }
 
-/* While the library is preloaded: a worker that the postmaster keeps running. */
+/*
+ * While the library is preloaded: a worker that the postmaster keeps running.  None in a binary
+ * upgrade: pg_upgrade reads the next transaction id of the old server and then copies its files,
+ * so a worker that assigns one in between leaves rows from the future in the new cluster.
+ */
 void
 ss_worker_register(const char *kind)
 {
 	BackgroundWorker worker;
 
+	if (IsBinaryUpgrade)
+		return;
 	describe(&worker, kind);
 	worker.bgw_restart_time = 2;
 	RegisterBackgroundWorker(&worker);
@@ -50,6 +56,8 @@ ss_worker_start(const char *kind, Oid database, BackgroundWorkerHandle **handle)
 	MemoryContext old;
 	bool started;
 
+	if (IsBinaryUpgrade)
+		return false;
 	describe(&worker, kind);
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	snprintf(worker.bgw_name, BGW_MAXLEN, "session_store %s of database %u", kind, database);
