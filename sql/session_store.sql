@@ -328,9 +328,9 @@ CREATE POLICY conversation_sessions_change ON @extschema@.conversation_sessions 
 	WITH CHECK (@extschema@.session_may(namespace, owner_id, history_id, 'editor'::pg_catalog.text));
 CREATE POLICY conversation_sessions_end ON @extschema@.conversation_sessions FOR DELETE
 	USING (@extschema@.session_may(namespace, owner_id, history_id, 'owner'::pg_catalog.text));
-CREATE POLICY session_events_access ON @extschema@.session_events
-	USING (@extschema@.session_may(namespace, owner_id, NULL::pg_catalog.uuid, 'viewer'::pg_catalog.text))
-	WITH CHECK (@extschema@.session_may(namespace, owner_id, NULL::pg_catalog.uuid, 'viewer'::pg_catalog.text));
+-- Events are written by the functions alone, and removed by the keeper: a grant reads them.
+CREATE POLICY session_events_read ON @extschema@.session_events FOR SELECT
+	USING (@extschema@.session_may(namespace, owner_id, NULL::pg_catalog.uuid, 'viewer'::pg_catalog.text));
 CREATE POLICY session_samples_read ON @extschema@.session_samples FOR SELECT
 	USING (@extschema@.session_may(namespace, NULL::pg_catalog.text, NULL::pg_catalog.uuid, 'viewer'::pg_catalog.text));
 -- Who may see a session may see its members; sharing is for the functions.
@@ -692,6 +692,10 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_events', '');
 -- schema (as some platforms set it for their web roles): all that was granted by
 -- default is taken back, and then granted what is meant.
 --
+-- Types as well: a column of one of our row types in somebody else's table would make
+-- DROP EXTENSION fail, and ADD COLUMN in an upgrade.  The row type of a table is no member
+-- of the extension before PostgreSQL 17, so types are found through their tables.
+--
 DO $$
 DECLARE
 	command pg_catalog.text;
@@ -700,21 +704,31 @@ BEGIN
 		SELECT pg_catalog.format('REVOKE ALL ON %s %s FROM %s', o.kind, o.name,
 								 CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC'
 								 ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)
-		FROM (SELECT 'FUNCTION' AS kind, p.oid, 'pg_catalog.pg_proc'::pg_catalog.regclass AS class,
-					 p.oid::pg_catalog.regprocedure::pg_catalog.text AS name, p.proowner AS owner,
-					 COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner)) AS acl
-			  FROM pg_catalog.pg_proc p
-			  UNION ALL
-			  SELECT 'TABLE', c.oid, 'pg_catalog.pg_class'::pg_catalog.regclass,
-					 c.oid::pg_catalog.regclass::pg_catalog.text, c.relowner,
-					 COALESCE(c.relacl, pg_catalog.acldefault('r', c.relowner))
-			  FROM pg_catalog.pg_class c WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v}'::"char"[])) o
-			JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) o.class
-				AND d.objid OPERATOR(pg_catalog.=) o.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'::"char"
+		FROM pg_catalog.pg_depend d
 			JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
-				AND e.extname OPERATOR(pg_catalog.=) 'session_store'::pg_catalog.name,
+				AND e.extname OPERATOR(pg_catalog.=) 'session_store'::pg_catalog.name
+			JOIN (SELECT 'FUNCTION' AS kind, 'pg_catalog.pg_proc'::pg_catalog.regclass AS class, p.oid AS member,
+						 p.oid::pg_catalog.regprocedure::pg_catalog.text AS name, p.proowner AS owner,
+						 COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner)) AS acl
+				  FROM pg_catalog.pg_proc p
+				  UNION ALL
+				  SELECT 'TABLE', 'pg_catalog.pg_class'::pg_catalog.regclass, c.oid,
+						 c.oid::pg_catalog.regclass::pg_catalog.text, c.relowner,
+						 COALESCE(c.relacl, pg_catalog.acldefault('r', c.relowner))
+				  FROM pg_catalog.pg_class c WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v}'::"char"[])
+				  UNION ALL
+				  SELECT 'TYPE',
+						 CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'c'::"char" THEN 'pg_catalog.pg_type'
+						 ELSE 'pg_catalog.pg_class' END::pg_catalog.regclass,
+						 CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'c'::"char" THEN t.oid ELSE c.oid END,
+						 t.oid::pg_catalog.regtype::pg_catalog.text, t.typowner,
+						 COALESCE(t.typacl, pg_catalog.acldefault('T', t.typowner))
+				  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) c.reltype
+				  WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v,c}'::"char"[])) o
+				ON o.class OPERATOR(pg_catalog.=) d.classid AND o.member OPERATOR(pg_catalog.=) d.objid,
 			LATERAL pg_catalog.aclexplode(o.acl) a
 		WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+			AND d.deptype OPERATOR(pg_catalog.=) 'e'::"char"
 			AND a.grantee OPERATOR(pg_catalog.<>) o.owner
 	LOOP
 		EXECUTE command;

@@ -11,8 +11,7 @@
  *	  greatest(new, old + 1), so that restored and replicated rows keep theirs
  *	- check_at is never later than the end of the row
  *	- last_seq never runs backwards
- *	- where owners are kept apart, who is not an owner changes neither whose session it is
- *	  nor which
+ *	- a role that was granted the table writes what row_access.c allows, no more
  *
  * What a statement leaves NULL in an INSERT is filled in from the policy.
  */
@@ -22,20 +21,17 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/datum.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "rows/access.h"
-#include "rows/errors.h"
 #include "rows/expiry.h"
 #include "rows/home.h"
 #include "rows/names.h"
 #include "rows/namespaces.h"
 #include "rows/row.h"
+#include "rows/row_access.h"
 #include "rows/row_guard.h"
 #include "rows/sessions.h"
 
@@ -191,73 +187,21 @@ check_counters(const SsRowView *old, SsRowView *new)
 		ss_row_replace(new, SS_ROW_LAST_SEQ, old->values[SS_ROW_LAST_SEQ]);
 }
 
-/* The policy that a version of a row is under, if owners are kept apart there for this role. */
-static bool
-is_isolated(const SsRowView *t, Oid role, SsTarget *target)
-{
-	text *ns = DatumGetTextPP(t->values[SS_ROW_NAMESPACE]);
-
-	memset(target, 0, sizeof(*target));
-	return ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target->policy) &&
-		   ss_isolates(&target->policy, role);
-}
-
-/* Is a row its owner's, who is the caller?  shared: or of one with whom it was shared as such. */
-static void
-check_owner(const SsRowView *t, const SsTarget *target, Oid role, bool shared)
-{
-	SsRow row = {0};
-
-	row.owner = t->values[SS_ROW_OWNER_ID];
-	row.owner_null = t->nulls[SS_ROW_OWNER_ID];
-	row.history = t->values[SS_ROW_HISTORY_ID];
-	row.history_null = !shared || t->nulls[SS_ROW_HISTORY_ID];
-	if (!ss_may(&target->policy, role, &row, SS_OWN, SS_PLAN_LATEST))
-		ss_error_not_owner(target);
-}
-
-/*
- * Policies say which rows a role may change, but not what in them: an editor could make a
- * session its own, and who knows the name of a conversation take it over.  The functions act as
- * the owner of the tables, and have checked already.  old is NULL for an INSERT.
- */
-static void
-check_hands_off(const SsRowView *old, const SsRowView *new, const SsHome *home)
-{
-	static const int owners_only[] = {SS_ROW_OWNER_ID, SS_ROW_NAMESPACE, SS_ROW_SESSION_ID,
-									  SS_ROW_HISTORY_ID, SS_ROW_DEAD_UNTIL};
-	Oid role = GetUserId();
-	SsTarget target;
-
-	if (role == home->owner || has_bypassrls_privilege(role) || new->nulls[SS_ROW_NAMESPACE])
-		return;
-	if (!new->nulls[SS_ROW_HISTORY_ID] &&
-		(old == NULL || ss_row_differs(old, new, SS_ROW_HISTORY_ID)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to give a session a conversation"),
-				 errdetail("history_id is set by the functions alone, or by the owner of the "
-						   "table.")));
-	if ((old == NULL || ss_row_differs(old, new, SS_ROW_NAMESPACE)) &&
-		is_isolated(new, role, &target))
-		check_owner(new, &target, role, false);
-	if (old == NULL || !is_isolated(old, role, &target))
-		return;
-	for (int i = 0; i < (int) lengthof(owners_only); i++)
-		if (ss_row_differs(old, new, owners_only[i]))
-			check_owner(old, &target, role, true);
-}
-
 /* What the trigger sees to in an update. */
 void
 ss_row_guard_update(const SsRowView *old, SsRowView *new, const SsHome *home)
 {
+	bool bound = ss_row_access_is_bound(home);
+
 	check_names(old, new);
-	check_hands_off(old, new, home);
+	if (bound)
+		ss_row_access_update(old, new);
 	if (!new->nulls[SS_ROW_TTL] && ss_row_differs(old, new, SS_ROW_TTL))
 		(void) check_ttl(new);
 	check_counters(old, new);
 	check_times(new);
+	if (bound)
+		ss_row_access_lifetime(old, new);
 }
 
 Datum
@@ -268,6 +212,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 	SsHome home;
 	SsRowView old;
 	SsRowView new;
+	bool bound;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
@@ -283,10 +228,14 @@ session_row_guard(PG_FUNCTION_ARGS)
 	{
 		ss_row_open(&new, trigdata->tg_trigtuple, desc);
 		check_names(NULL, &new);
-		check_hands_off(NULL, &new, &home);
+		bound = ss_row_access_is_bound(&home);
+		if (bound)
+			ss_row_access_insert(&new);
 		fill_in(&new);
 		(void) check_ttl(&new);
 		check_times(&new);
+		if (bound)
+			ss_row_access_lifetime(NULL, &new);
 		return PointerGetDatum(close_tuple(trigdata->tg_trigtuple, &new));
 	}
 	if (!TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))

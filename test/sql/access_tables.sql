@@ -42,6 +42,13 @@ WITH deleted AS (DELETE FROM conversation_sessions WHERE namespace = 'theirs' RE
 WITH deleted AS (DELETE FROM session_events WHERE namespace = 'theirs' RETURNING 1) SELECT count(*) AS deleted FROM deleted;
 WITH deleted AS (DELETE FROM conversation_sessions WHERE namespace = 'mine' AND session_id = 's2' RETURNING 1) SELECT count(*) AS own_deleted FROM deleted;
 
+-- Events are read: none can be forged, altered or removed, not even those of its own namespaces.
+SELECT pg_temp.err($$INSERT INTO session_events (namespace, session_id, event) VALUES ('mine', 's1', 'created')$$) AS forged,
+	pg_temp.err($$INSERT INTO session_events (namespace, session_id, event) VALUES ('default', 's1', 'created')$$) AS forged_elsewhere;
+WITH updated AS (UPDATE session_events SET actor = 'somebody', owner_id = 'somebody' RETURNING 1) SELECT count(*) AS altered FROM updated;
+WITH deleted AS (DELETE FROM session_events RETURNING 1) SELECT count(*) AS removed FROM deleted;
+SELECT count(*) AS events FROM session_events WHERE namespace = 'mine';
+
 -- A policy is not for those that it binds to change: not even their own.
 WITH updated AS (UPDATE session_namespaces SET allowed_roles = NULL RETURNING 1) SELECT count(*) AS updated FROM updated;
 WITH deleted AS (DELETE FROM session_namespaces RETURNING 1) SELECT count(*) AS deleted FROM deleted;

@@ -22,6 +22,37 @@ FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.
 WHERE a.grantee <> c.relowner AND c.relkind <> 'c' ORDER BY 1, 2, 3;
 SELECT count(*) AS columns FROM member m JOIN pg_attribute a ON m.classid = 'pg_class'::regclass AND a.attrelid = m.objid WHERE a.attacl IS NOT NULL;
 
+-- Types: the row types of tables and views, and those that calls return. Arrays follow their elements.
+SELECT t.typname, CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee, a.privilege_type
+FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid JOIN pg_type t ON t.oid = c.reltype,
+	aclexplode(coalesce(t.typacl, acldefault('T', t.typowner))) a WHERE a.grantee <> t.typowner
+UNION ALL
+SELECT t.typname, CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END, a.privilege_type
+FROM member m JOIN pg_type t ON m.classid = 'pg_type'::regclass AND t.oid = m.objid AND t.typelem = 0,
+	aclexplode(coalesce(t.typacl, acldefault('T', t.typowner))) a WHERE a.grantee <> t.typowner ORDER BY 1, 2;
+-- So nobody else's table can stand in the way of an upgrade, or of DROP EXTENSION; calls work all the same.
+CREATE ROLE regress_ss_typist;
+CREATE SCHEMA regress_ss_typist AUTHORIZATION regress_ss_typist;
+GRANT EXECUTE ON FUNCTION session_save, session_fetch, session_list TO regress_ss_typist;
+GRANT SELECT ON conversation_sessions, session_stats TO regress_ss_typist;
+SET ROLE regress_ss_typist;
+SELECT t AS type, pg_temp.err(format('CREATE TABLE regress_ss_typist.t (a %s)', t)) AS "column", pg_temp.err(format('CREATE TABLE regress_ss_typist.t (a %s[])', t)) AS "array",
+	pg_temp.err(format('CREATE DOMAIN regress_ss_typist.d AS %s', t)) AS domain, pg_temp.err(format('CREATE TYPE regress_ss_typist.c AS (a %s)', t)) AS member,
+	pg_temp.err(format($f$CREATE FUNCTION regress_ss_typist.f() RETURNS %s LANGUAGE sql AS 'SELECT NULL'$f$, t)) AS result
+FROM unnest(ARRAY['conversation_sessions', 'session_namespaces', 'conversation_history', 'conversation_history_ended', 'session_members', 'session_events', 'session_samples',
+	'session_stats', 'conversation_messages', 'session_record', 'session_summary']) t;
+SELECT pg_temp.err('CREATE VIEW regress_ss_typist.v AS SELECT s FROM public.conversation_sessions s') AS view,
+	pg_temp.err('CREATE TABLE regress_ss_typist.t AS SELECT s FROM public.conversation_sessions s') AS "table";
+SELECT session_save('typed', '{"a": 1}');
+SELECT session_id, session_data FROM session_fetch('typed') UNION ALL SELECT session_id, NULL FROM session_list();
+RESET ROLE;
+BEGIN;
+ALTER TABLE conversation_sessions ADD COLUMN regress_ss_new int DEFAULT 1;
+ROLLBACK;
+DELETE FROM conversation_sessions;
+DROP OWNED BY regress_ss_typist;
+DROP ROLE regress_ss_typist;
+
 -- Every table has row-level security, and a policy for what a grant would open.
 SELECT c.relname, c.relrowsecurity AS row_security, NOT c.relforcerowsecurity AS owner_is_free,
 	(SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid) > 0 AS policies

@@ -1,0 +1,142 @@
+/*
+ * row_access.c
+ *		What a role that was granted conversation_sessions may write in a row.
+ *
+ * Row-level policies say which rows a role may write, but not what in them.  Whoever passes the
+ * policies must not be able to do in plain SQL what the functions refuse: give a session to
+ * somebody else, make it look older or younger than it is, count it up to the end of its version,
+ * keep it alive for longer than its ttl and the policy allow, or make a tombstone.
+ *
+ * A bound role may set session_data, ttl and expires_at (at most ttl from now, and within
+ * max_lifetime), and owner_id: with owner isolation its own in an INSERT, never another in an
+ * UPDATE.  created_at (in an INSERT) and updated_at are the time of the statement, whatever it
+ * gives.  The other columns are refused.  docs/security.md has this as a table.
+ *
+ * Not bound are the tables' owner, as whom the functions act, roles with its privileges, and
+ * roles with BYPASSRLS: the same that no policy binds.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "rows/access.h"
+#include "rows/errors.h"
+#include "rows/expiry.h"
+#include "rows/row_access.h"
+
+/* Is the current role one that policies bind? */
+bool
+ss_row_access_is_bound(const SsHome *home)
+{
+	Oid role = GetUserId();
+
+	return role != home->owner && !has_privs_of_role(role, home->owner) &&
+		   !has_bypassrls_privilege(role);
+}
+
+static void
+refuse_column(const SsRowView *t, int column)
+{
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("permission denied to set column \"%s\" of a session",
+						   NameStr(TupleDescAttr(t->desc, column - 1)->attname)),
+					errdetail("A role that was granted the table may set session_data, ttl, "
+							  "expires_at and owner_id."),
+					errhint("Use the functions, or act as the owner of the table.")));
+}
+
+/* The policy of a row; false when its namespace has none. */
+static bool
+find_policy(const SsRowView *t, SsTarget *target)
+{
+	text *ns;
+
+	memset(target, 0, sizeof(*target));
+	if (t->nulls[SS_ROW_NAMESPACE])
+		return false;
+	ns = DatumGetTextPP(t->values[SS_ROW_NAMESPACE]);
+	return ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target->policy);
+}
+
+/* A new row begins a session as a function would, of the caller where owners are kept apart. */
+void
+ss_row_access_insert(SsRowView *new)
+{
+	static const int nulls[] = {SS_ROW_HISTORY_ID, SS_ROW_DEAD_UNTIL, SS_ROW_CHECK_AT};
+	static const struct
+	{
+		int column;
+		int64 value;
+	} numbers[] = {{SS_ROW_VERSION, 1}, {SS_ROW_LAST_SEQ, 0}, {SS_ROW_MESSAGE_COUNT, 0}};
+	TimestampTz now = GetCurrentTimestamp();
+	Oid role = GetUserId();
+	SsTarget target;
+
+	for (int i = 0; i < (int) lengthof(nulls); i++)
+		if (!new->nulls[nulls[i]])
+			refuse_column(new, nulls[i]);
+	for (int i = 0; i < (int) lengthof(numbers); i++)
+		if (!new->nulls[numbers[i].column] &&
+			DatumGetInt64(new->values[numbers[i].column]) != numbers[i].value)
+			refuse_column(new, numbers[i].column);
+	ss_row_replace(new, SS_ROW_CREATED_AT, TimestampTzGetDatum(now));
+	ss_row_replace(new, SS_ROW_UPDATED_AT, TimestampTzGetDatum(now));
+	if (find_policy(new, &target) && ss_isolates(&target.policy, role))
+	{
+		SsRow row = {0};
+
+		row.owner = new->values[SS_ROW_OWNER_ID];
+		row.owner_null = new->nulls[SS_ROW_OWNER_ID];
+		row.history_null = true;
+		if (!ss_may(&target.policy, role, &row, SS_OWN, SS_PLAN_LATEST))
+			ss_error_not_owner(&target);
+	}
+}
+
+void
+ss_row_access_update(const SsRowView *old, SsRowView *new)
+{
+	static const int fixed[] = {SS_ROW_NAMESPACE,  SS_ROW_SESSION_ID, SS_ROW_HISTORY_ID,
+								SS_ROW_DEAD_UNTIL, SS_ROW_VERSION,    SS_ROW_LAST_SEQ,
+								SS_ROW_CREATED_AT, SS_ROW_CHECK_AT,   SS_ROW_MESSAGE_COUNT};
+	SsTarget target;
+
+	for (int i = 0; i < (int) lengthof(fixed); i++)
+		if (ss_row_differs(old, new, fixed[i]))
+			refuse_column(new, fixed[i]);
+	if (ss_row_differs(old, new, SS_ROW_UPDATED_AT))
+		ss_row_replace(new, SS_ROW_UPDATED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+	if (ss_row_differs(old, new, SS_ROW_OWNER_ID) && find_policy(old, &target) &&
+		ss_isolates(&target.policy, GetUserId()))
+		ss_error_not_owner(&target);
+}
+
+/*
+ * A session ends at most its ttl from now, and within the policy's max_lifetime; whoever shortens
+ * its life may.  Called with ttl and times checked; old is NULL for an INSERT.
+ */
+void
+ss_row_access_lifetime(const SsRowView *old, const SsRowView *new)
+{
+	SsTarget target;
+	int64 max_lifetime = SS_NO_LIMIT;
+
+	if (new->nulls[SS_ROW_EXPIRES_AT] || new->nulls[SS_ROW_TTL] || new->nulls[SS_ROW_CREATED_AT] ||
+		(old != NULL && DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]) <=
+							DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT])))
+		return;
+	if (find_policy(new, &target))
+		max_lifetime = target.policy.max_lifetime;
+	if (DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]) >
+		ss_expiry(GetCurrentTimestamp(), ss_interval_usec(new->values[SS_ROW_TTL]),
+				  DatumGetTimestampTz(new->values[SS_ROW_CREATED_AT]), max_lifetime))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to keep a session for longer than its ttl"),
+				 errdetail("expires_at may be at most ttl from now, and within the max_lifetime of "
+						   "the namespace."),
+				 errhint("Set ttl as well, or leave expires_at out.")));
+}
