@@ -148,8 +148,6 @@ absorb_session(void *arg)
 	SsRow was;
 	int64 base;
 
-	if (ss_row_lock(target, &row) && row.state == SS_DEAD)
-		ss_error_dead(target);
 	call->found = ss_change_living(&change, target, SS_EDIT) &&
 				  ss_session_lock(source, &row, SS_OWN);
 	if (!call->found)
