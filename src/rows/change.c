@@ -241,13 +241,33 @@ ss_change_end(SsChange *change)
 }
 
 /*
+ * Lock the row of a session.  The row that is waited for may be deleted, or get another id, while
+ * there already is another one under this id: then that one is locked.  Above READ COMMITTED the
+ * server refuses such a row by itself.
+ */
+static bool
+lock_present_row(const SsTarget *target, SsRow *row)
+{
+	for (int tries = 0; tries < MAX_TRIES; tries++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (ss_row_lock(target, row))
+			return true;
+		if (IsolationUsesXactSnapshot() || !ss_row_read(target, SS_PLAN_LATEST, row))
+			break;
+	}
+	return false;
+}
+
+/*
  * Lock a living session for a call that does not begin one; false when there is none, as
  * far as the caller may see, an error when it may see it, but not do this with it.
  */
 bool
 ss_session_lock(SsTarget *target, SsRow *row, SsNeed need)
 {
-	return ss_row_lock(target, row) && row->state == SS_ALIVE && ss_may_change(target, row, need);
+	return lock_present_row(target, row) && row->state == SS_ALIVE &&
+		   ss_may_change(target, row, need);
 }
 
 /*

@@ -29,11 +29,17 @@
 #define QUOTA_LOCK_SPACE 0x5353
 #define DELETE_LOCK_SPACE 0x5354
 
-#define BURY                                                                                \
-	"UPDATE {sessions} SET session_data = '{}'::pg_catalog.jsonb, owner_id = NULL,"         \
-	" version = version {+} 1::pg_catalog.int8, updated_at = pg_catalog.clock_timestamp()," \
-	" expires_at = pg_catalog.clock_timestamp(), message_count = 0, history_id = NULL,"     \
-	" dead_until = pg_catalog.clock_timestamp() {+} $2"                                     \
+/* Maximum number of passes of ss_sessions_delete. */
+#define MAX_PASSES 100
+
+/* The version saturates, as in ss_final_version. */
+#define BURY                                                                            \
+	"UPDATE {sessions} SET session_data = '{}'::pg_catalog.jsonb, owner_id = NULL,"     \
+	" version = CASE WHEN version {<} 9223372036854775807::pg_catalog.int8"             \
+	" THEN version {+} 1::pg_catalog.int8 ELSE version END,"                            \
+	" updated_at = pg_catalog.clock_timestamp(),"                                       \
+	" expires_at = pg_catalog.clock_timestamp(), message_count = 0, history_id = NULL," \
+	" dead_until = pg_catalog.clock_timestamp() {+} $2"                                 \
 	" WHERE namespace {=} $1"
 
 /* Others of the owner, at most $4 of them: more need not be counted. */
@@ -185,42 +191,74 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 	ss_count(SS_EVICTED, found);
 }
 
-/* End all sessions of the selection; returns how many. */
+/* End the sessions of the selection that a new snapshot shows; returns how many. */
+static uint64
+delete_pass(const SsTarget *target, const SsSelection *which)
+{
+	Datum tombstone = IntervalPGetDatum(ss_make_interval(target->policy.tombstone));
+
+	if (which->owner != (Datum) 0)
+	{
+		Datum values[6] = {target->ns,       tombstone,      which->owner,
+						   which->except_id, which->id_like, ss_youngest_over(target)};
+		char nulls[6] = {' ', ' ', ' ', ss_null_if(which->except_id), ss_null_if(which->id_like),
+						 ' '};
+
+		return ss_plan_run(&delete_owner_plan, values, nulls, SS_PLAN_LATEST, 0);
+	}
+	else
+	{
+		Datum values[4] = {target->ns, tombstone, which->id_like, ss_youngest_over(target)};
+		char nulls[4] = {' ', ' ', ss_null_if(which->id_like), ' '};
+
+		return ss_plan_run(&delete_any_plan, values, nulls, SS_PLAN_LATEST, 0);
+	}
+}
+
+/*
+ * End all sessions of the selection; returns how many.
+ *
+ * A transaction that the statement waited for may have made other sessions, by a fork of one that
+ * is to end here, say.  The statement's snapshot does not show them, though they were made before
+ * the end.  So the statement is repeated with a new snapshot, at every isolation level, until it
+ * finds nothing.  Sessions that begin meanwhile are ended as well, as if they had begun before.
+ *
+ * Against clients that begin sessions all the time this would not end by itself, hence the
+ * maximum.  It takes nothing away from the promise: after so many passes all that existed when the
+ * call began has ended, and so has all that was forked from it, unless each fork was committed
+ * between the snapshot of one pass and the locks of the same pass, 100 times in a row.
+ */
 int64
 ss_sessions_delete(SsTarget *target, const SsSelection *selection)
 {
 	SsSelection which = *selection;
-	Datum tombstone = IntervalPGetDatum(ss_make_interval(target->policy.tombstone));
 	Turn turn;
+	List *passes = NIL;
+	ListCell *cell;
 	uint64 n;
+	int64 total = 0;
+	int tries = MAX_PASSES;
 
 	if (!ss_scope_of(target, &which).own)
 		return 0;
 	take_turn(&turn, target, which.owner);
-	if (which.owner != (Datum) 0)
+	do
 	{
-		Datum values[6] = {target->ns,      tombstone,     which.owner,
-						   which.except_id, which.id_like, ss_youngest_over(target)};
-		char nulls[6] = {' ', ' ', ' ', ss_null_if(which.except_id), ss_null_if(which.id_like),
-						 ' '};
-
-		n = ss_plan_run(&delete_owner_plan, values, nulls, SS_PLAN_WRITE, 0);
-	}
-	else
-	{
-		Datum values[4] = {target->ns, tombstone, which.id_like, ss_youngest_over(target)};
-		char nulls[4] = {' ', ' ', ss_null_if(which.id_like), ' '};
-
-		n = ss_plan_run(&delete_any_plan, values, nulls, SS_PLAN_WRITE, 0);
-	}
+		CHECK_FOR_INTERRUPTS();
+		n = delete_pass(target, &which);
+		total += (int64) n;
+		if (n > 0 && target->policy.audit)
+			passes = lappend(passes, DatumGetPointer(result_to_array(n)));
+		SPI_freetuptable(SPI_tuptable);
+	} while (n > 0 && --tries > 0);
 	end_turn(&turn);
-	if (n > 0)
+	if (total > 0)
 	{
-		if (target->policy.audit)
-			ss_events_of(target, result_to_array(n), which.owner, which.owner == (Datum) 0,
-						 "deleted");
-		ss_count(SS_DELETED, n);
+		foreach (cell, passes)
+			ss_events_of(target, PointerGetDatum(lfirst(cell)), which.owner,
+						 which.owner == (Datum) 0, "deleted");
+		ss_count(SS_DELETED, total);
 		ForceSyncCommit();
 	}
-	return (int64) n;
+	return total;
 }
