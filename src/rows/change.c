@@ -366,7 +366,7 @@ ss_session_regenerate(SsTarget *target)
 	grave.check_at = grave.dead_until;
 	/* the primary key was held by the row we have just renamed: nobody else has it */
 	if (!ss_row_insert(target, &grave))
-		elog(ERROR, "could not leave a tombstone at the old id of a session");
+		ss_error_rows_skipped("conversation_sessions");
 
 	ss_event(target, &row, "regenerated", NULL);
 	ss_count(SS_REGENERATED, 1);

@@ -70,7 +70,7 @@ ss_error_rows_skipped(const char *table)
 {
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("rows of %s were not written as they should be", table),
-					errhint("Look for a trigger on it that skips rows.")));
+					errhint("Look for a trigger or a rule on it that skips rows.")));
 }
 
 void

@@ -166,7 +166,7 @@ absorb_session(void *arg)
 		ss_history_name(&change.row);
 	}
 	if (!ss_change_end(&change))
-		elog(ERROR, "a locked session row was not updated");
+		ss_error_rows_skipped("conversation_sessions");
 	ss_session_bury(source, &row);
 	if (call->moved > 0)
 	{

@@ -335,7 +335,7 @@ write_count(SsChange *change, int64 removed)
 {
 	change->row.message_count = Max(change->row.message_count - removed, 0);
 	if (!ss_change_end(change))
-		elog(ERROR, "a locked session row was not updated");
+		ss_error_rows_skipped("conversation_sessions");
 	ss_count(SS_MESSAGES_REMOVED, removed);
 }
 

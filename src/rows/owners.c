@@ -186,7 +186,7 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 	evicted = ss_plan_run(&evict_plan, values, NULL, SS_PLAN_LATEST, 0);
 	ss_unfenced = false;
 	if (evicted != found)
-		elog(ERROR, "a locked session was not evicted");
+		ss_error_rows_skipped("conversation_sessions");
 	ss_events_of(target, ids, owner, false, "evicted");
 	ss_count(SS_EVICTED, found);
 }

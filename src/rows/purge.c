@@ -30,6 +30,7 @@
 
 #include "compat.h"
 #include "rows/due.h"
+#include "rows/errors.h"
 #include "rows/events.h"
 #include "rows/expiry.h"
 #include "rows/namespaces.h"
@@ -238,7 +239,7 @@ settle_locked(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 		construct_array(dead, ndead, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
 	ss_unfenced = true;
 	if (ss_plan_run(&remove_plan, values, NULL, SS_PLAN_WRITE, 0) != (uint64) ndead)
-		elog(ERROR, "a locked session row was not removed");
+		ss_error_rows_skipped("conversation_sessions");
 	ss_unfenced = false;
 	purge->removed += ndead;
 }

@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "rows/direct.h"
+#include "rows/errors.h"
 #include "rows/expiry.h"
 #include "rows/sessions.h"
 
@@ -300,7 +301,7 @@ ss_row_write(const SsTarget *target, const SsRow *row)
 		return false;
 	bind(target, row, values, nulls);
 	if (ss_plan_run(&write_plan, values, nulls, SS_PLAN_WRITE, 0) != 1)
-		elog(ERROR, "a locked session row was not updated");
+		ss_error_rows_skipped("conversation_sessions");
 	return true;
 }
 
@@ -320,7 +321,7 @@ ss_row_count(const SsTarget *target, const SsRow *row)
 	if (ss_direct_write(target, row, SS_HISTORY_COLUMNS))
 		return;
 	if (ss_plan_run(&count_plan, values, nulls, SS_PLAN_WRITE, 0) != 1)
-		elog(ERROR, "a locked session row was not updated");
+		ss_error_rows_skipped("conversation_sessions");
 }
 
 /* Write expires_at and ttl alone. */
@@ -333,7 +334,7 @@ ss_row_extend(const SsTarget *target, const SsRow *row)
 	if (ss_direct_write(target, row, SS_EXPIRY_COLUMNS))
 		return;
 	if (ss_plan_run(&extend_plan, values, NULL, SS_PLAN_WRITE, 0) != 1)
-		elog(ERROR, "a locked session row was not updated");
+		ss_error_rows_skipped("conversation_sessions");
 }
 
 /*
@@ -346,5 +347,5 @@ ss_row_rename(const SsTarget *target, Datum new_id, const SsRow *row)
 	Datum values[4] = {target->ns, target->id, new_id, TimestampTzGetDatum(row->expires_at)};
 
 	if (ss_plan_run(&rename_plan, values, NULL, SS_PLAN_WRITE, 0) != 1)
-		elog(ERROR, "a locked session row was not updated");
+		ss_error_rows_skipped("conversation_sessions");
 }
