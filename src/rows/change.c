@@ -283,7 +283,7 @@ ss_session_bury(SsTarget *target, SsRow *row)
 
 	row->data = ss_empty_document();
 	row->owner_null = true;
-	row->version = ss_next_version(row->version);
+	row->version = ss_final_version(row->version);
 	row->updated_at = now;
 	row->expires_at = now;
 	row->message_count = 0;
@@ -358,7 +358,7 @@ ss_session_regenerate(SsTarget *target)
 	grave = row;
 	grave.data = ss_empty_document();
 	grave.owner_null = true;
-	grave.version = ss_next_version(row.version);
+	grave.version = ss_final_version(row.version);
 	grave.created_at = grave.updated_at = grave.expires_at = now;
 	grave.message_count = 0;
 	grave.history_null = true;

@@ -162,7 +162,7 @@ absorb_session(void *arg)
 	if (call->moved > 0)
 	{
 		change.row.last_seq = ss_history_next(&change.row, call->moved);
-		change.row.message_count += call->moved;
+		change.row.message_count = ss_history_sum(change.row.message_count, call->moved);
 		ss_history_name(&change.row);
 	}
 	if (!ss_change_end(&change))

@@ -141,6 +141,13 @@ ss_history_next(const SsRow *row, int64 n)
 	return row->last_seq + n;
 }
 
+/* A count of messages and some more; what was written by hand may be at the end of the range. */
+int64
+ss_history_sum(int64 count, int64 more)
+{
+	return count > PG_INT64_MAX - more ? PG_INT64_MAX : count + more;
+}
+
 /* Whose conversation is it?  Whoever asks is a trigger, and acts as whoever fired it. */
 bool
 ss_history_session(const pg_uuid_t *history, SsKey *key)
@@ -255,7 +262,7 @@ ss_history_append(SsTarget *target, const SsMessages *messages)
 			return last;
 		}
 		change.row.last_seq = ss_history_next(&change.row, messages->count);
-		change.row.message_count += messages->count;
+		change.row.message_count = ss_history_sum(change.row.message_count, messages->count);
 		ss_history_name(&change.row);
 	} while (!ss_change_end(&change));
 	insert(&change, messages, hash);

@@ -35,6 +35,7 @@ extern bool ss_history_pop(SsTarget *target, int64 n, Datum *popped);
 extern bool ss_history_trim(SsTarget *target, int64 keep, int64 *removed);
 extern void ss_history_name(SsRow *row);
 extern int64 ss_history_next(const SsRow *row, int64 n);
+extern int64 ss_history_sum(int64 count, int64 more);
 extern int64 ss_history_count(const SsRow *row, int64 up_to);
 extern bool ss_history_session(const pg_uuid_t *history, SsKey *key);
 

@@ -175,7 +175,10 @@ check_counters(const SsRowView *old, SsRowView *new)
 	{
 		bool changed = ss_row_differs(old, new, SS_ROW_SESSION_DATA) ||
 					   ss_row_differs(old, new, SS_ROW_OWNER_ID);
-		int64 version = changed ? ss_next_version(before) : before;
+		bool ends = !new->nulls[SS_ROW_DEAD_UNTIL] && ss_row_differs(old, new, SS_ROW_DEAD_UNTIL);
+		int64 version = !changed ? before
+						: ends   ? ss_final_version(before)
+								 : ss_next_version(before);
 
 		if (DatumGetInt64(new->values[SS_ROW_VERSION]) != version)
 			ss_row_replace(new, SS_ROW_VERSION, Int64GetDatum(version));

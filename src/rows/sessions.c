@@ -86,6 +86,16 @@ ss_next_version(int64 version)
 	return version + 1;
 }
 
+/*
+ * The version of a session that ends.  No counter may make a logout fail, so the last one is kept
+ * where there is no next.
+ */
+int64
+ss_final_version(int64 version)
+{
+	return version == PG_INT64_MAX ? version : version + 1;
+}
+
 /* Elapsed time as an interval without days, so that no calendar can stretch it. */
 Interval *
 ss_make_interval(int64 usec)
