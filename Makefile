@@ -23,7 +23,7 @@ EXTRA_CLEAN = $(EXTENSION)--*.sql tmp_check output_iso results test/unit/run-*
 # hiredis_ssl is there.
 HIREDIS_TLS := $(shell $(CC) -E -include hiredis/hiredis_ssl.h -xc /dev/null >/dev/null 2>&1 && echo 1)
 ifdef HIREDIS_STATIC
-SHLIB_LINK += -Wl,-Bstatic $(if $(HIREDIS_TLS),-lhiredis_ssl) -lhiredis -Wl,-Bdynamic
+SHLIB_LINK += -Wl,--exclude-libs,ALL -Wl,-Bstatic $(if $(HIREDIS_TLS),-lhiredis_ssl) -lhiredis -Wl,-Bdynamic
 else
 SHLIB_LINK += $(if $(HIREDIS_TLS),-lhiredis_ssl) -lhiredis
 endif
@@ -39,6 +39,8 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-f
 ifneq (,$(findstring clang,$(CC)))
 PG_CFLAGS += -Wno-ignored-optimization-argument -Wno-unknown-warning-option -Wno-ignored-attributes
 endif
+# Servers load modules into one name space: ours exports what the server looks up, no more.
+PG_CFLAGS += -fvisibility=hidden
 ifdef WERROR
 PG_CFLAGS += -Werror
 endif

@@ -54,7 +54,7 @@ COMMENT ON TABLE @extschema@.session_namespaces IS
 
 CREATE FUNCTION @extschema@.session_namespaces_guard() RETURNS pg_catalog.trigger
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_namespaces_guard';
+	AS 'MODULE_PATHNAME', 'session_namespaces_guard_1_0';
 COMMENT ON FUNCTION @extschema@.session_namespaces_guard() IS
 	'session_store: checks a policy and tells every backend that it changed';
 
@@ -146,7 +146,7 @@ COMMENT ON COLUMN @extschema@.conversation_sessions.history_id IS
 
 CREATE FUNCTION @extschema@.session_row_guard() RETURNS pg_catalog.trigger
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_row_guard';
+	AS 'MODULE_PATHNAME', 'session_row_guard_1_0';
 COMMENT ON FUNCTION @extschema@.session_row_guard() IS
 	'session_store: keeps the invariants of a session row for calls, plain SQL, COPY and replication alike';
 
@@ -157,7 +157,7 @@ ALTER TABLE @extschema@.conversation_sessions ENABLE ALWAYS TRIGGER session_row_
 -- Triggers fire in the order of their names, and this one must see the row as it will be.
 CREATE FUNCTION @extschema@.session_change_note() RETURNS pg_catalog.trigger
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_change_note';
+	AS 'MODULE_PATHNAME', 'session_change_note_1_0';
 COMMENT ON FUNCTION @extschema@.session_change_note() IS
 	'session_store: notes which copies in Redis a transaction makes out of date';
 
@@ -242,7 +242,7 @@ $$;
 
 CREATE FUNCTION @extschema@.session_history_note() RETURNS pg_catalog.trigger
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_history_note';
+	AS 'MODULE_PATHNAME', 'session_history_note_1_0';
 COMMENT ON FUNCTION @extschema@.session_history_note() IS
 	'session_store: notes which tails in Redis a transaction makes out of date';
 
@@ -302,7 +302,7 @@ CREATE FUNCTION @extschema@.session_may(
 	namespace pg_catalog.text, owner pg_catalog.text = NULL, history_id pg_catalog.uuid = NULL,
 	role pg_catalog.text = 'viewer') RETURNS pg_catalog.bool
 	LANGUAGE C STABLE PARALLEL RESTRICTED COST 10
-	AS 'MODULE_PATHNAME', 'session_may';
+	AS 'MODULE_PATHNAME', 'session_may_1_0';
 COMMENT ON FUNCTION @extschema@.session_may(pg_catalog.text, pg_catalog.text, pg_catalog.uuid, pg_catalog.text) IS
 	'session_store: may the current role use sessions of this namespace (and owner, or shared so) as viewer, editor or owner?';
 
@@ -374,7 +374,7 @@ CREATE FUNCTION @extschema@.session_create(
 	data pg_catalog.jsonb = '{}', ttl pg_catalog.interval = NULL, owner pg_catalog.text = NULL,
 	namespace pg_catalog.text = NULL) RETURNS pg_catalog.text
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_create';
+	AS 'MODULE_PATHNAME', 'session_create_1_0';
 COMMENT ON FUNCTION @extschema@.session_create(pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.text) IS
 	'session_store: new session under a random id of 256 bits, which is returned';
 
@@ -383,14 +383,14 @@ CREATE FUNCTION @extschema@.session_save(
 	owner pg_catalog.text = NULL, if_version pg_catalog.int8 = NULL,
 	namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_save';
+	AS 'MODULE_PATHNAME', 'session_save_1_0';
 COMMENT ON FUNCTION @extschema@.session_save(pg_catalog.text, pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.int8, pg_catalog.text) IS
 	'session_store: store a document, creating the session if need be; returns its version';
 
 CREATE FUNCTION @extschema@.session_get(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.jsonb
 	LANGUAGE C STABLE PARALLEL RESTRICTED
-	AS 'MODULE_PATHNAME', 'session_get';
+	AS 'MODULE_PATHNAME', 'session_get_1_0';
 COMMENT ON FUNCTION @extschema@.session_get(pg_catalog.text, pg_catalog.text) IS
 	'session_store: the document of a living session, else NULL; never writes';
 
@@ -398,7 +398,7 @@ CREATE FUNCTION @extschema@.session_fetch(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL)
 	RETURNS SETOF @extschema@.session_record
 	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1
-	AS 'MODULE_PATHNAME', 'session_fetch';
+	AS 'MODULE_PATHNAME', 'session_fetch_1_0';
 COMMENT ON FUNCTION @extschema@.session_fetch(pg_catalog.text, pg_catalog.text) IS
 	'session_store: a living session with all that is known of it, or no row';
 
@@ -406,7 +406,7 @@ CREATE FUNCTION @extschema@.session_touch(
 	session_id pg_catalog.text, ttl pg_catalog.interval = NULL,
 	namespace pg_catalog.text = NULL) RETURNS pg_catalog.timestamptz
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_touch';
+	AS 'MODULE_PATHNAME', 'session_touch_1_0';
 COMMENT ON FUNCTION @extschema@.session_touch(pg_catalog.text, pg_catalog.interval, pg_catalog.text) IS
 	'session_store: start the lifetime anew (or give it another); returns the expiry that now holds';
 
@@ -414,7 +414,7 @@ CREATE FUNCTION @extschema@.session_merge(
 	session_id pg_catalog.text, patch pg_catalog.jsonb, if_version pg_catalog.int8 = NULL,
 	namespace pg_catalog.text = NULL) RETURNS pg_catalog.jsonb
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_merge';
+	AS 'MODULE_PATHNAME', 'session_merge_1_0';
 COMMENT ON FUNCTION @extschema@.session_merge(pg_catalog.text, pg_catalog.jsonb, pg_catalog.int8, pg_catalog.text) IS
 	'session_store: apply a JSON merge patch (RFC 7396) under the row lock; returns the new document';
 
@@ -422,35 +422,35 @@ CREATE FUNCTION @extschema@.session_incr(
 	session_id pg_catalog.text, path pg_catalog.text[], by pg_catalog.numeric = 1,
 	max pg_catalog.numeric = NULL, namespace pg_catalog.text = NULL) RETURNS pg_catalog.numeric
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_incr';
+	AS 'MODULE_PATHNAME', 'session_incr_1_0';
 COMMENT ON FUNCTION @extschema@.session_incr(pg_catalog.text, pg_catalog.text[], pg_catalog.numeric, pg_catalog.numeric, pg_catalog.text) IS
 	'session_store: add to a number in the document; NULL, and no change, if it would pass max';
 
 CREATE FUNCTION @extschema@.session_delete(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.bool
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_delete';
+	AS 'MODULE_PATHNAME', 'session_delete_1_0';
 COMMENT ON FUNCTION @extschema@.session_delete(pg_catalog.text, pg_catalog.text) IS
 	'session_store: end a session; its id stays dead for the tombstone of its namespace';
 
 CREATE FUNCTION @extschema@.session_regenerate(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.text
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_regenerate';
+	AS 'MODULE_PATHNAME', 'session_regenerate_1_0';
 COMMENT ON FUNCTION @extschema@.session_regenerate(pg_catalog.text, pg_catalog.text) IS
 	'session_store: give the session a new random id; the old one is dead';
 
 CREATE FUNCTION @extschema@.session_exists(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.bool
 	LANGUAGE C STABLE PARALLEL RESTRICTED
-	AS 'MODULE_PATHNAME', 'session_exists';
+	AS 'MODULE_PATHNAME', 'session_exists_1_0';
 COMMENT ON FUNCTION @extschema@.session_exists(pg_catalog.text, pg_catalog.text) IS
 	'session_store: is there a living session of this id? Does not slide it';
 
 CREATE FUNCTION @extschema@.session_ttl(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.interval
 	LANGUAGE C STABLE PARALLEL RESTRICTED
-	AS 'MODULE_PATHNAME', 'session_ttl';
+	AS 'MODULE_PATHNAME', 'session_ttl_1_0';
 COMMENT ON FUNCTION @extschema@.session_ttl(pg_catalog.text, pg_catalog.text) IS
 	'session_store: what is left of a session''s life, else NULL; does not slide it';
 
@@ -461,7 +461,7 @@ CREATE FUNCTION @extschema@.session_append(
 	session_id pg_catalog.text, messages pg_catalog.jsonb, operation_id pg_catalog.text = NULL,
 	namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_append';
+	AS 'MODULE_PATHNAME', 'session_append_1_0';
 COMMENT ON FUNCTION @extschema@.session_append(pg_catalog.text, pg_catalog.jsonb, pg_catalog.text, pg_catalog.text) IS
 	'session_store: append a message, or an array of them, to a session''s history; returns the seq of the last';
 
@@ -471,7 +471,7 @@ CREATE FUNCTION @extschema@.session_history(
 	OUT seq pg_catalog.int8, OUT message pg_catalog.jsonb, OUT created_at pg_catalog.timestamptz)
 	RETURNS SETOF record
 	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 20
-	AS 'MODULE_PATHNAME', 'session_history';
+	AS 'MODULE_PATHNAME', 'session_history_1_0';
 COMMENT ON FUNCTION @extschema@.session_history(pg_catalog.text, pg_catalog.int4, pg_catalog.int8, pg_catalog.text) IS
 	'session_store: the last messages of a session (NULL: all), or the last before a seq; oldest first';
 
@@ -479,7 +479,7 @@ CREATE FUNCTION @extschema@.session_pop(
 	session_id pg_catalog.text, n pg_catalog.int4 = 1, namespace pg_catalog.text = NULL)
 	RETURNS pg_catalog.jsonb
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_pop';
+	AS 'MODULE_PATHNAME', 'session_pop_1_0';
 COMMENT ON FUNCTION @extschema@.session_pop(pg_catalog.text, pg_catalog.int4, pg_catalog.text) IS
 	'session_store: take the last messages off a session''s history; returns them as an array, oldest first';
 
@@ -487,7 +487,7 @@ CREATE FUNCTION @extschema@.session_trim(
 	session_id pg_catalog.text, keep pg_catalog.int4, namespace pg_catalog.text = NULL)
 	RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_trim';
+	AS 'MODULE_PATHNAME', 'session_trim_1_0';
 COMMENT ON FUNCTION @extschema@.session_trim(pg_catalog.text, pg_catalog.int4, pg_catalog.text) IS
 	'session_store: remove all messages but the last ones; returns how many went';
 
@@ -495,7 +495,7 @@ CREATE FUNCTION @extschema@.session_fork(
 	session_id pg_catalog.text, new_session_id pg_catalog.text = NULL, up_to pg_catalog.int8 = NULL,
 	namespace pg_catalog.text = NULL) RETURNS pg_catalog.text
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_fork';
+	AS 'MODULE_PATHNAME', 'session_fork_1_0';
 COMMENT ON FUNCTION @extschema@.session_fork(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.text) IS
 	'session_store: a new session with the document and the messages (up to a seq) of another; returns its id';
 
@@ -503,7 +503,7 @@ CREATE FUNCTION @extschema@.session_absorb(
 	target pg_catalog.text, source pg_catalog.text, namespace pg_catalog.text = NULL)
 	RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_absorb';
+	AS 'MODULE_PATHNAME', 'session_absorb_1_0';
 COMMENT ON FUNCTION @extschema@.session_absorb(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
 	'session_store: merge the source into the target and end it; returns how many messages moved';
 
@@ -511,7 +511,7 @@ CREATE FUNCTION @extschema@.session_share(
 	session_id pg_catalog.text, member pg_catalog.text, role pg_catalog.text = 'viewer',
 	namespace pg_catalog.text = NULL) RETURNS pg_catalog.bool
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_share';
+	AS 'MODULE_PATHNAME', 'session_share_1_0';
 COMMENT ON FUNCTION @extschema@.session_share(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
 	'session_store: share a session with somebody as viewer, editor or owner';
 
@@ -519,7 +519,7 @@ CREATE FUNCTION @extschema@.session_unshare(
 	session_id pg_catalog.text, member pg_catalog.text, namespace pg_catalog.text = NULL)
 	RETURNS pg_catalog.bool
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_unshare';
+	AS 'MODULE_PATHNAME', 'session_unshare_1_0';
 COMMENT ON FUNCTION @extschema@.session_unshare(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
 	'session_store: share a session with somebody no more';
 
@@ -528,7 +528,7 @@ CREATE FUNCTION @extschema@.session_members(
 	OUT member pg_catalog.text, OUT role pg_catalog.text, OUT created_at pg_catalog.timestamptz)
 	RETURNS SETOF record
 	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10
-	AS 'MODULE_PATHNAME', 'session_members';
+	AS 'MODULE_PATHNAME', 'session_members_1_0';
 COMMENT ON FUNCTION @extschema@.session_members(pg_catalog.text, pg_catalog.text) IS
 	'session_store: with whom a session is shared, and in which role';
 
@@ -539,14 +539,14 @@ CREATE FUNCTION @extschema@.session_delete_all(
 	owner pg_catalog.text, except_session_id pg_catalog.text = NULL,
 	namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_delete_all';
+	AS 'MODULE_PATHNAME', 'session_delete_all_1_0';
 COMMENT ON FUNCTION @extschema@.session_delete_all(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
 	'session_store: log an owner out everywhere, save perhaps here; returns how many sessions ended';
 
 CREATE FUNCTION @extschema@.session_clear(
 	namespace pg_catalog.text, id_like pg_catalog.text = NULL) RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_clear';
+	AS 'MODULE_PATHNAME', 'session_clear_1_0';
 COMMENT ON FUNCTION @extschema@.session_clear(pg_catalog.text, pg_catalog.text) IS
 	'session_store: end every session of a namespace, or those whose id is LIKE the pattern';
 
@@ -554,7 +554,7 @@ CREATE FUNCTION @extschema@.session_count(
 	owner pg_catalog.text = NULL, id_like pg_catalog.text = NULL,
 	namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
 	LANGUAGE C STABLE PARALLEL RESTRICTED
-	AS 'MODULE_PATHNAME', 'session_count';
+	AS 'MODULE_PATHNAME', 'session_count_1_0';
 COMMENT ON FUNCTION @extschema@.session_count(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
 	'session_store: how many sessions live, exactly; costs the rows that it counts';
 
@@ -563,7 +563,7 @@ CREATE FUNCTION @extschema@.session_list(
 	after pg_catalog.text = NULL, page_size pg_catalog.int4 = 50, namespace pg_catalog.text = NULL)
 	RETURNS SETOF @extschema@.session_summary
 	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 50
-	AS 'MODULE_PATHNAME', 'session_list';
+	AS 'MODULE_PATHNAME', 'session_list_1_0';
 COMMENT ON FUNCTION @extschema@.session_list(pg_catalog.text, pg_catalog.text, pg_catalog.jsonb, pg_catalog.text, pg_catalog.int4, pg_catalog.text) IS
 	'session_store: a page of living sessions, newest first; hand a row''s page_cursor back as "after" for what follows it';
 
@@ -573,19 +573,19 @@ COMMENT ON FUNCTION @extschema@.session_list(pg_catalog.text, pg_catalog.text, p
 CREATE FUNCTION @extschema@.session_purge(
 	max_rows pg_catalog.int8 = NULL, namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_purge';
+	AS 'MODULE_PATHNAME', 'session_purge_1_0';
 COMMENT ON FUNCTION @extschema@.session_purge(pg_catalog.int8, pg_catalog.text) IS
 	'session_store: remove expired rows, one batch of 10,000 by default; call again while it returns that many';
 
 CREATE FUNCTION @extschema@.session_health() RETURNS pg_catalog.jsonb
 	LANGUAGE C STABLE PARALLEL RESTRICTED
-	AS 'MODULE_PATHNAME', 'session_health';
+	AS 'MODULE_PATHNAME', 'session_health_1_0';
 COMMENT ON FUNCTION @extschema@.session_health() IS
 	'session_store: is everything as it should be, and if not, what to do';
 
 CREATE FUNCTION @extschema@.session_metrics() RETURNS pg_catalog.text
 	LANGUAGE C STABLE PARALLEL RESTRICTED
-	AS 'MODULE_PATHNAME', 'session_metrics';
+	AS 'MODULE_PATHNAME', 'session_metrics_1_0';
 COMMENT ON FUNCTION @extschema@.session_metrics() IS
 	'session_store: counters and gauges in the Prometheus text format';
 
@@ -595,7 +595,7 @@ COMMENT ON FUNCTION @extschema@.session_metrics() IS
 CREATE FUNCTION @extschema@.session_cache_sync(timeout pg_catalog.interval = '5 seconds')
 	RETURNS pg_catalog.bool
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_cache_sync';
+	AS 'MODULE_PATHNAME', 'session_cache_sync_1_0';
 COMMENT ON FUNCTION @extschema@.session_cache_sync(pg_catalog.interval) IS
 	'session_store: wait until Redis has what anybody committed before this call; false after the timeout or without a cache';
 
@@ -603,20 +603,20 @@ CREATE FUNCTION @extschema@.session_cache_verify(
 	sample pg_catalog.int4 = 1000, OUT checked pg_catalog.int8, OUT stale pg_catalog.int8,
 	OUT missing pg_catalog.int8, OUT orphaned pg_catalog.int8) RETURNS record
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_cache_verify';
+	AS 'MODULE_PATHNAME', 'session_cache_verify_1_0';
 COMMENT ON FUNCTION @extschema@.session_cache_verify(pg_catalog.int4) IS
 	'session_store: compare a sample of Redis with the table; what is wrong is counted and put right';
 
 CREATE FUNCTION @extschema@.session_cache_flush(namespace pg_catalog.text = NULL)
 	RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_cache_flush';
+	AS 'MODULE_PATHNAME', 'session_cache_flush_1_0';
 COMMENT ON FUNCTION @extschema@.session_cache_flush(pg_catalog.text) IS
 	'session_store: delete the copies of a namespace in Redis, or of all; returns how many there were';
 
 CREATE FUNCTION @extschema@.session_cache_takeover() RETURNS pg_catalog.bool
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_cache_takeover';
+	AS 'MODULE_PATHNAME', 'session_cache_takeover_1_0';
 COMMENT ON FUNCTION @extschema@.session_cache_takeover() IS
 	'session_store: make this server the owner of its Redis, whoever was';
 
@@ -646,7 +646,7 @@ CREATE FUNCTION @extschema@.session_effective_expiry(
 	namespace pg_catalog.text, session_id pg_catalog.text, expires_at pg_catalog.timestamptz)
 	RETURNS pg_catalog.timestamptz
 	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 10
-	AS 'MODULE_PATHNAME', 'session_effective_expiry';
+	AS 'MODULE_PATHNAME', 'session_effective_expiry_1_0';
 COMMENT ON FUNCTION @extschema@.session_effective_expiry(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz) IS
 	'session_store: expires_at, or what reads have made of it since';
 
@@ -656,7 +656,7 @@ CREATE FUNCTION @extschema@.session_alive(
 	expires_at pg_catalog.timestamptz, dead_until pg_catalog.timestamptz)
 	RETURNS pg_catalog.bool
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10
-	AS 'MODULE_PATHNAME', 'session_alive';
+	AS 'MODULE_PATHNAME', 'session_alive_1_0';
 COMMENT ON FUNCTION @extschema@.session_alive(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz, pg_catalog.timestamptz) IS
 	'session_store: is a row that says so a living session?';
 
@@ -673,7 +673,7 @@ COMMENT ON VIEW @extschema@.conversation_messages IS
 -- Internal: tells the launcher, at commit, to look at this database.
 CREATE FUNCTION @extschema@.session_store_wake() RETURNS pg_catalog.void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'session_store_wake';
+	AS 'MODULE_PATHNAME', 'session_store_wake_1_0';
 COMMENT ON FUNCTION @extschema@.session_store_wake() IS
 	'session_store: ask the launcher to look at this database';
 

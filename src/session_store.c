@@ -3,6 +3,7 @@
  *		_PG_init and nothing else: the map of the house.
  *
  *	settings	every setting
+ *	function	how C functions are made callable by SQL, and checked
  *	shared		what lives in shared memory: databases, workers, counters
  *	worker		what workers have in common: how they are registered, and begin
  *	api/		the functions that SQL calls: arguments, access, datums
@@ -19,6 +20,7 @@
 
 #include "cache/change.h"
 #include "cache/notes.h"
+#include "function.h"
 #include "rows/events.h"
 #include "rows/relaxed.h"
 #include "rows/touch_pending.h"
@@ -26,9 +28,11 @@
 #include "shared.h"
 #include "worker.h"
 
+SS_EXPORT_BEGIN
 PG_MODULE_MAGIC;
+SS_EXPORT_END
 
-void _PG_init(void);
+SS_EXPORT void _PG_init(void);
 
 void
 _PG_init(void)

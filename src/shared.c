@@ -26,11 +26,12 @@
 
 #include "compat.h"
 #include "cache/hot.h"
+#include "function.h"
 #include "rows/touches.h"
 #include "settings.h"
 #include "shared.h"
 
-PG_FUNCTION_INFO_V1(session_store_wake);
+SS_FUNCTION(session_store_wake, 1_0, VOIDOID);
 
 SsShared *ss_shared = NULL;
 
@@ -328,7 +329,7 @@ ss_shared_init_backend(void)
 }
 
 /* Called by the install script: CREATE EXTENSION starts the keeper, at commit. */
-Datum
+static Datum
 session_store_wake(PG_FUNCTION_ARGS)
 {
 	if (ss_shared_my_db() != NULL)

@@ -14,6 +14,7 @@
 
 #include "compat.h"
 #include "api/args.h"
+#include "function.h"
 #include "rows/access.h"
 #include "rows/history.h"
 #include "rows/listing.h"
@@ -22,14 +23,18 @@
 #include "rows/purge.h"
 #include "shared.h"
 
-PG_FUNCTION_INFO_V1(session_delete_all);
-PG_FUNCTION_INFO_V1(session_clear);
-PG_FUNCTION_INFO_V1(session_count);
-PG_FUNCTION_INFO_V1(session_list);
-PG_FUNCTION_INFO_V1(session_purge);
-PG_FUNCTION_INFO_V1(session_may);
-PG_FUNCTION_INFO_V1(session_effective_expiry);
-PG_FUNCTION_INFO_V1(session_alive);
+SS_FUNCTION(session_delete_all, 1_0, INT8OID, TEXTOID, TEXTOID, TEXTOID);
+SS_FUNCTION(session_clear, 1_0, INT8OID, TEXTOID, TEXTOID);
+SS_FUNCTION(session_count, 1_0, INT8OID, TEXTOID, TEXTOID, TEXTOID);
+SS_ROWS_FUNCTION(session_list, 1_0, true,
+				 SS_COLUMNS(TEXTOID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+							TIMESTAMPTZOID, INT8OID, TEXTOID),
+				 TEXTOID, TEXTOID, JSONBOID, TEXTOID, INT4OID, TEXTOID);
+SS_FUNCTION(session_purge, 1_0, INT8OID, INT8OID, TEXTOID);
+SS_FUNCTION(session_may, 1_0, BOOLOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID);
+SS_FUNCTION(session_effective_expiry, 1_0, TIMESTAMPTZOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
+SS_FUNCTION(session_alive, 1_0, BOOLOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+			TIMESTAMPTZOID);
 
 #define PAGE_SIZE_MAX 10000
 #define PURGE_BATCH 10000
@@ -55,7 +60,7 @@ delete_selection(SsTarget *target, const SsSelection *which)
 	return n;
 }
 
-Datum
+static Datum
 session_delete_all(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -68,7 +73,7 @@ session_delete_all(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(delete_selection(&target, &which));
 }
 
-Datum
+static Datum
 session_clear(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -81,7 +86,7 @@ session_clear(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(delete_selection(&target, &which));
 }
 
-Datum
+static Datum
 session_count(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -143,7 +148,7 @@ put_summary(void *arg, HeapTuple row, TupleDesc desc)
 	tuplestore_putvalues(listing->rsinfo->setResult, listing->rsinfo->setDesc, values, nulls);
 }
 
-Datum
+static Datum
 session_list(PG_FUNCTION_ARGS)
 {
 	Listing listing = {(ReturnSetInfo *) fcinfo->resultinfo};
@@ -152,7 +157,6 @@ session_list(PG_FUNCTION_ARGS)
 	SsSelection which = {0};
 	SsPage page;
 
-	InitMaterializedSRF(fcinfo, 0);
 	which.owner = ss_arg_name(fcinfo, 0, "owner");
 	which.id_like = arg_or_zero(fcinfo, 1);
 	which.filter = arg_or_zero(fcinfo, 2);
@@ -175,7 +179,7 @@ session_list(PG_FUNCTION_ARGS)
 }
 
 /* Remove what is dead: up to max_rows rows, looking at as many as that takes. */
-Datum
+static Datum
 session_purge(PG_FUNCTION_ARGS)
 {
 	int64 max_rows = PG_ARGISNULL(0) ? PURGE_BATCH : PG_GETARG_INT64(0);
@@ -229,7 +233,7 @@ session_purge(PG_FUNCTION_ARGS)
  * For policies: may the current role use sessions of this namespace, owner and conversation,
  * in the role of a viewer, an editor or an owner?
  */
-Datum
+static Datum
 session_may(PG_FUNCTION_ARGS)
 {
 	Oid role = GetUserId();
@@ -260,7 +264,7 @@ session_may(PG_FUNCTION_ARGS)
 }
 
 /* Is a row a living session, by all that the calls go by? */
-Datum
+static Datum
 session_alive(PG_FUNCTION_ARGS)
 {
 	SsTarget target = {0};
@@ -282,11 +286,13 @@ session_alive(PG_FUNCTION_ARGS)
 }
 
 /* When a row really ends, given its expires_at: what reads noted counts. */
-Datum
+static Datum
 session_effective_expiry(PG_FUNCTION_ARGS)
 {
 	SsKey key;
 
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
+		PG_RETURN_NULL(); /* it is declared STRICT, but that can be altered */
 	/* such names are in no note */
 	if (!ss_key_from_datums(&key, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)))
 		PG_RETURN_DATUM(PG_GETARG_DATUM(2));

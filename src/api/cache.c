@@ -19,14 +19,16 @@
 
 #include "api/args.h"
 #include "compat.h"
+#include "function.h"
 #include "rows/expiry.h"
 #include "rows/namespaces.h"
 #include "shared.h"
 
-PG_FUNCTION_INFO_V1(session_cache_sync);
-PG_FUNCTION_INFO_V1(session_cache_verify);
-PG_FUNCTION_INFO_V1(session_cache_flush);
-PG_FUNCTION_INFO_V1(session_cache_takeover);
+SS_FUNCTION(session_cache_sync, 1_0, BOOLOID, INTERVALOID);
+SS_ROWS_FUNCTION(session_cache_verify, 1_0, false, SS_COLUMNS(INT8OID, INT8OID, INT8OID, INT8OID),
+				 INT4OID);
+SS_FUNCTION(session_cache_flush, 1_0, INT8OID, TEXTOID);
+SS_FUNCTION(session_cache_takeover, 1_0, BOOLOID);
 
 /* Redis may be away for a moment; for longer, the caller is told. */
 #define PATIENCE (15 * USECS_PER_SEC)
@@ -106,7 +108,7 @@ ask(SsDb *db, SsCacheRequest *question)
  * Wait until Redis has what anybody committed before this call; false after the timeout,
  * or without a cache.
  */
-Datum
+static Datum
 session_cache_sync(PG_FUNCTION_ARGS)
 {
 	SsDb *db = ss_shared_my_db();
@@ -143,7 +145,7 @@ session_cache_sync(PG_FUNCTION_ARGS)
 }
 
 /* Compare a sample of Redis with the table; what is wrong is put right. */
-Datum
+static Datum
 session_cache_verify(PG_FUNCTION_ARGS)
 {
 	SsDb *db = cache_of_this_database();
@@ -166,7 +168,7 @@ session_cache_verify(PG_FUNCTION_ARGS)
 }
 
 /* Delete the copies of a namespace, or all of ours; how many there were. */
-Datum
+static Datum
 session_cache_flush(PG_FUNCTION_ARGS)
 {
 	SsDb *db = cache_of_this_database();
@@ -184,7 +186,7 @@ session_cache_flush(PG_FUNCTION_ARGS)
 }
 
 /* Make this server the owner of its Redis, whoever was. */
-Datum
+static Datum
 session_cache_takeover(PG_FUNCTION_ARGS)
 {
 	SsDb *db = cache_of_this_database();

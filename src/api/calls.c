@@ -19,22 +19,26 @@
 
 #include "api/args.h"
 #include "cache/hot.h"
+#include "function.h"
 #include "rows/change.h"
 #include "rows/document.h"
 #include "rows/relaxed.h"
 #include "shared.h"
 
-PG_FUNCTION_INFO_V1(session_create);
-PG_FUNCTION_INFO_V1(session_save);
-PG_FUNCTION_INFO_V1(session_get);
-PG_FUNCTION_INFO_V1(session_fetch);
-PG_FUNCTION_INFO_V1(session_touch);
-PG_FUNCTION_INFO_V1(session_merge);
-PG_FUNCTION_INFO_V1(session_incr);
-PG_FUNCTION_INFO_V1(session_delete);
-PG_FUNCTION_INFO_V1(session_regenerate);
-PG_FUNCTION_INFO_V1(session_exists);
-PG_FUNCTION_INFO_V1(session_ttl);
+SS_FUNCTION(session_create, 1_0, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, TEXTOID);
+SS_FUNCTION(session_save, 1_0, INT8OID, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, INT8OID, TEXTOID);
+SS_FUNCTION(session_get, 1_0, JSONBOID, TEXTOID, TEXTOID);
+SS_ROWS_FUNCTION(session_fetch, 1_0, true,
+				 SS_COLUMNS(TEXTOID, TEXTOID, JSONBOID, TEXTOID, INT8OID, TIMESTAMPTZOID,
+							TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID),
+				 TEXTOID, TEXTOID);
+SS_FUNCTION(session_touch, 1_0, TIMESTAMPTZOID, TEXTOID, INTERVALOID, TEXTOID);
+SS_FUNCTION(session_merge, 1_0, JSONBOID, TEXTOID, JSONBOID, INT8OID, TEXTOID);
+SS_FUNCTION(session_incr, 1_0, NUMERICOID, TEXTOID, TEXTARRAYOID, NUMERICOID, NUMERICOID, TEXTOID);
+SS_FUNCTION(session_delete, 1_0, BOOLOID, TEXTOID, TEXTOID);
+SS_FUNCTION(session_regenerate, 1_0, TEXTOID, TEXTOID, TEXTOID);
+SS_FUNCTION(session_exists, 1_0, BOOLOID, TEXTOID, TEXTOID);
+SS_FUNCTION(session_ttl, 1_0, INTERVALOID, TEXTOID, TEXTOID);
 
 /* Save a document; shared by save and create. */
 static int64
@@ -57,7 +61,7 @@ save(SsTarget *target, Datum document, int64 ttl, Datum owner, int64 if_version)
 	return change.row.version;
 }
 
-Datum
+static Datum
 session_create(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -74,7 +78,7 @@ session_create(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(target.id);
 }
 
-Datum
+static Datum
 session_save(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -88,7 +92,7 @@ session_save(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(save(&target, PG_GETARG_DATUM(1), ttl, owner, if_version));
 }
 
-Datum
+static Datum
 session_get(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -102,14 +106,13 @@ session_get(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(row.data);
 }
 
-Datum
+static Datum
 session_fetch(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	SsTarget target;
 	SsRow row;
 
-	InitMaterializedSRF(fcinfo, 0);
 	ss_arg_target(fcinfo, 0, 1, &target);
 	if (ss_session_read(&target, true, &row))
 	{
@@ -143,7 +146,7 @@ look_at_session(FunctionCallInfo fcinfo, SsRow *row)
 	return ss_session_read(&target, false, row);
 }
 
-Datum
+static Datum
 session_exists(PG_FUNCTION_ARGS)
 {
 	SsRow row;
@@ -151,7 +154,7 @@ session_exists(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(look_at_session(fcinfo, &row));
 }
 
-Datum
+static Datum
 session_ttl(PG_FUNCTION_ARGS)
 {
 	SsRow row;
@@ -161,7 +164,7 @@ session_ttl(PG_FUNCTION_ARGS)
 	PG_RETURN_INTERVAL_P(ss_make_interval(Max(row.ends_at - GetCurrentTimestamp(), 0)));
 }
 
-Datum
+static Datum
 session_touch(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -184,7 +187,7 @@ session_touch(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(expires_at);
 }
 
-Datum
+static Datum
 session_merge(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -241,7 +244,7 @@ arg_path(FunctionCallInfo fcinfo, int arg, Datum **path, int *npath)
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("path must not hold a null")));
 }
 
-Datum
+static Datum
 session_incr(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -287,7 +290,7 @@ session_incr(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(result);
 }
 
-Datum
+static Datum
 session_delete(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -301,7 +304,7 @@ session_delete(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(deleted);
 }
 
-Datum
+static Datum
 session_regenerate(PG_FUNCTION_ARGS)
 {
 	SsTarget target;

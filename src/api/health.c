@@ -24,13 +24,15 @@
 #include "api/health.h"
 #include "api/report.h"
 #include "commands/trigger.h"
+#include "function.h"
 #include "rows/home.h"
 #include "rows/purge.h"
+#include "rows/shape.h"
 #include "rows/touches.h"
 #include "settings.h"
 #include "shared.h"
 
-PG_FUNCTION_INFO_V1(session_health);
+SS_FUNCTION(session_health, 1_0, JSONBOID);
 
 /* Expired rows that have waited this long for the keeper are worth a word. */
 #define BEHIND_WARNING 60.0
@@ -281,7 +283,7 @@ add_tables(SsReport *report)
 	check_triggers(report, home.namespaces, 3);
 }
 
-Datum
+static Datum
 session_health(PG_FUNCTION_ARGS)
 {
 	SsReport report = {.first = true};
@@ -306,7 +308,16 @@ session_health(PG_FUNCTION_ARGS)
 	if (damage != NULL)
 		ss_warn(&report, "%s", damage);
 	else
+	{
+		char *version = ss_shape_other_version();
+
+		if (version != NULL)
+			ss_warn(&report,
+					"the extension has version %s here and its library version %s: run ALTER "
+					"EXTENSION session_store UPDATE",
+					version, SESSION_STORE_VERSION);
 		add_tables(&report);
+	}
 
 	ss_add_key(&report, "warnings");
 	appendStringInfo(&report.json, "[%s]}", report.warnings.data);

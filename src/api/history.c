@@ -13,20 +13,23 @@
 
 #include "api/args.h"
 #include "cache/hot.h"
+#include "function.h"
 #include "rows/document.h"
 #include "rows/fork.h"
 #include "rows/history.h"
 #include "rows/members.h"
 
-PG_FUNCTION_INFO_V1(session_append);
-PG_FUNCTION_INFO_V1(session_history);
-PG_FUNCTION_INFO_V1(session_pop);
-PG_FUNCTION_INFO_V1(session_trim);
-PG_FUNCTION_INFO_V1(session_fork);
-PG_FUNCTION_INFO_V1(session_absorb);
-PG_FUNCTION_INFO_V1(session_share);
-PG_FUNCTION_INFO_V1(session_unshare);
-PG_FUNCTION_INFO_V1(session_members);
+SS_FUNCTION(session_append, 1_0, INT8OID, TEXTOID, JSONBOID, TEXTOID, TEXTOID);
+SS_ROWS_FUNCTION(session_history, 1_0, true, SS_COLUMNS(INT8OID, JSONBOID, TIMESTAMPTZOID), TEXTOID,
+				 INT4OID, INT8OID, TEXTOID);
+SS_FUNCTION(session_pop, 1_0, JSONBOID, TEXTOID, INT4OID, TEXTOID);
+SS_FUNCTION(session_trim, 1_0, INT8OID, TEXTOID, INT4OID, TEXTOID);
+SS_FUNCTION(session_fork, 1_0, TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID);
+SS_FUNCTION(session_absorb, 1_0, INT8OID, TEXTOID, TEXTOID, TEXTOID);
+SS_FUNCTION(session_share, 1_0, BOOLOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID);
+SS_FUNCTION(session_unshare, 1_0, BOOLOID, TEXTOID, TEXTOID, TEXTOID);
+SS_ROWS_FUNCTION(session_members, 1_0, true, SS_COLUMNS(TEXTOID, TEXTOID, TIMESTAMPTZOID), TEXTOID,
+				 TEXTOID);
 
 static void
 refuse_messages(const char *what)
@@ -76,7 +79,7 @@ arg_messages(FunctionCallInfo fcinfo, int arg, const SsPolicy *policy, SsMessage
 		ss_document_check(policy, messages->message[i], "message");
 }
 
-Datum
+static Datum
 session_append(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -117,7 +120,7 @@ put_message(void *arg, Datum seq, Datum message, Datum created_at)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
-Datum
+static Datum
 session_history(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -125,7 +128,6 @@ session_history(PG_FUNCTION_ARGS)
 	SsRow row;
 	SsWindow window = {-1, PG_INT64_MAX};
 
-	InitMaterializedSRF(fcinfo, 0);
 	if (!PG_ARGISNULL(1))
 		window.last = arg_at_least(fcinfo, 1, false, "last", 0);
 	if (!PG_ARGISNULL(2))
@@ -147,7 +149,7 @@ empty_array(void)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum("[]"));
 }
 
-Datum
+static Datum
 session_pop(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -166,7 +168,7 @@ session_pop(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(popped != (Datum) 0 ? popped : empty_array());
 }
 
-Datum
+static Datum
 session_trim(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -194,7 +196,7 @@ same_id(Datum a, Datum b)
 	return DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, a, b));
 }
 
-Datum
+static Datum
 session_fork(PG_FUNCTION_ARGS)
 {
 	SsTarget source;
@@ -222,7 +224,7 @@ session_fork(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(fork.id);
 }
 
-Datum
+static Datum
 session_absorb(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -251,7 +253,7 @@ session_absorb(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(moved);
 }
 
-Datum
+static Datum
 session_share(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -276,7 +278,7 @@ session_share(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(found);
 }
 
-Datum
+static Datum
 session_unshare(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
@@ -294,7 +296,7 @@ session_unshare(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(found);
 }
 
-Datum
+static Datum
 session_members(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -303,7 +305,6 @@ session_members(PG_FUNCTION_ARGS)
 	SsRow row;
 	uint64 n;
 
-	InitMaterializedSRF(fcinfo, 0);
 	ss_arg_target(fcinfo, 0, 1, &target);
 	if (!ss_session_read(&target, false, &row))
 		return (Datum) 0;

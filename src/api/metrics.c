@@ -10,12 +10,13 @@
 #include "utils/timestamp.h"
 
 #include "api/health.h"
+#include "function.h"
 #include "rows/home.h"
 #include "rows/touches.h"
 #include "settings.h"
 #include "shared.h"
 
-PG_FUNCTION_INFO_V1(session_metrics);
+SS_FUNCTION(session_metrics, 1_0, TEXTOID);
 
 /* The order of SsCounter. */
 static const struct
@@ -235,7 +236,7 @@ add_cache(StringInfo out)
 	count(out, "cache_divergence", "Copies that differed.", r.divergent);
 }
 
-Datum
+static Datum
 session_metrics(PG_FUNCTION_ARGS)
 {
 	StringInfoData out;

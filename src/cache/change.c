@@ -30,6 +30,7 @@
 #include "cache/notes.h"
 #include "cache/rules.h"
 #include "compat.h"
+#include "function.h"
 #include "rows/direct.h"
 #include "rows/due.h"
 #include "rows/history.h"
@@ -39,8 +40,8 @@
 #include "settings.h"
 #include "shared.h"
 
-PG_FUNCTION_INFO_V1(session_change_note);
-PG_FUNCTION_INFO_V1(session_history_note);
+SS_FUNCTION(session_change_note, 1_0, TRIGGEROID);
+SS_FUNCTION(session_history_note, 1_0, TRIGGEROID);
 
 /*
  * Does the end of a session of this namespace have to wait?  Not where nothing is
@@ -196,8 +197,11 @@ check_call(FunctionCallInfo fcinfo, const char *function, const char *table)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	SsHome home;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || (!TRIGGER_FIRED_BEFORE(trigdata->tg_event) &&
-									   !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event)))
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ==
+			TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event) ||
+		(!TRIGGER_FIRED_BEFORE(trigdata->tg_event) &&
+		 !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event)))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("%s() is a trigger of session_store's own making", function)));
 	ss_home_get(&home);
@@ -218,7 +222,7 @@ as_it_was(const TriggerData *trigdata)
 }
 
 /* The trigger on sessions. */
-Datum
+static Datum
 session_change_note(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
@@ -281,7 +285,7 @@ note_message(HeapTuple tuple, TupleDesc desc, bool goes)
 }
 
 /* The trigger on messages. */
-Datum
+static Datum
 session_history_note(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;

@@ -6,6 +6,7 @@
 #define SS_PUSHER_H
 
 #include "cache/wire.h"
+#include "function.h"
 #include "rows/cached.h"
 
 /* Everything that a pusher knows; there is one in a process. */
@@ -89,7 +90,7 @@ extern void ss_pusher_policies(SsPusher *pusher);
 extern const SsPolicy *ss_pusher_policy(const SsPusher *pusher, const SsKey *key);
 extern void ss_pusher_make_key(SsPusher *pusher, const SsKey *key, SsPayload *payload);
 
-extern PGDLLEXPORT void ss_pusher_main(Datum arg);
+extern SS_EXPORT void ss_pusher_main(Datum arg);
 
 extern bool ss_scrub(SsPusher *pusher, uint64 *cursor, int64 give_up, int64 counts[4]);
 

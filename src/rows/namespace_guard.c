@@ -27,6 +27,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "function.h"
 #include "rows/expiry.h"
 #include "rows/home.h"
 #include "rows/names.h"
@@ -37,7 +38,7 @@
 #define RESERVED_PREFIX "session_store:"
 #define PREFIX_MAX 100
 
-PG_FUNCTION_INFO_V1(session_namespaces_guard);
+SS_FUNCTION(session_namespaces_guard, 1_0, TRIGGEROID);
 
 static void
 refuse(const char *column, const char *what, const char *hint)
@@ -221,7 +222,7 @@ was_default(HeapTuple tuple, TupleDesc desc)
 	return !null && strcmp(TextDatumGetCString(name), SS_DEFAULT_NAMESPACE) == 0;
 }
 
-Datum
+static Datum
 session_namespaces_guard(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
@@ -237,10 +238,15 @@ session_namespaces_guard(PG_FUNCTION_ARGS)
 	desc = RelationGetDescr(rel);
 	ss_home_get(&home);
 	if (RelationGetRelid(rel) != home.namespaces ||
-		TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) == TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("session_namespaces_guard() works on session_namespaces only, on "
-							   "rows and TRUNCATE")));
+		TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ==
+			TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event) ||
+		(TRIGGER_FIRED_BEFORE(trigdata->tg_event) &&
+		 (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event) ||
+		  TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("session_namespaces_guard() works on session_namespaces only, "
+						"before or after INSERT and UPDATE, and after DELETE and TRUNCATE")));
 
 	tuple = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple
 														: trigdata->tg_trigtuple;

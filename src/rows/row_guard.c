@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "function.h"
 #include "rows/expiry.h"
 #include "rows/home.h"
 #include "rows/names.h"
@@ -35,7 +36,7 @@
 #include "rows/row_guard.h"
 #include "rows/sessions.h"
 
-PG_FUNCTION_INFO_V1(session_row_guard);
+SS_FUNCTION(session_row_guard, 1_0, TRIGGEROID);
 
 /* The tuple, with what was replaced in its view. */
 static HeapTuple
@@ -207,7 +208,7 @@ ss_row_guard_update(const SsRowView *old, SsRowView *new, const SsHome *home)
 		ss_row_access_lifetime(old, new);
 }
 
-Datum
+static Datum
 session_row_guard(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;

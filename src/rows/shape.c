@@ -8,11 +8,16 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/pg_attribute.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "rows/shape.h"
@@ -112,6 +117,52 @@ unsound(Oid relid, const char *table)
 	return NULL;
 }
 
+/*
+ * The version of the extension in this database if it is another than that of the library, else
+ * NULL.
+ */
+char *
+ss_shape_other_version(void)
+{
+	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple tuple;
+	char *version = NULL;
+	bool null;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("session_store"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Datum value = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel),
+								   &null);
+
+		if (!null && strcmp(TextDatumGetCString(value), SESSION_STORE_VERSION) != 0)
+			version = TextDatumGetCString(value);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return version;
+}
+
+/* Tables of another version look damaged: say which it is. */
+static void
+check_version(void)
+{
+	char *version = ss_shape_other_version();
+
+	if (version != NULL)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("session_store has version %s in this database, and its library "
+							   "version %s",
+							   version, SESSION_STORE_VERSION),
+						errhint("Run ALTER EXTENSION session_store UPDATE; where the server still "
+								"has an older library, restart it.")));
+}
+
 /* The oid of a table of ours, whose columns are as they should be; else an error. */
 Oid
 ss_shape_check(Oid schema, const char *table)
@@ -120,16 +171,22 @@ ss_shape_check(Oid schema, const char *table)
 	const Column *column;
 
 	if (!OidIsValid(relid))
+	{
+		check_version();
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("session_store is damaged: its table %s is missing", table)));
+	}
 	column = unsound(relid, table);
 	if (column != NULL)
+	{
+		check_version();
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("session_store is damaged: column %s of %s is not as it was made",
 						column->name, table),
 				 errhint("Give it back its name, its type %s%s.", format_type_be(column->type),
 						 column->not_null ? " and its NOT NULL" : "")));
+	}
 	return relid;
 }
 
@@ -138,6 +195,12 @@ char *
 ss_shape_damage(Oid schema)
 {
 	static const char *const tables[] = {SESSIONS, NAMESPACES, HISTORY, ENDED, MEMBERS};
+	char *version = ss_shape_other_version();
+	const char *because =
+		version != NULL ? psprintf("the extension has version %s here and its library version "
+								   "%s: run ALTER EXTENSION session_store UPDATE; ",
+								   version, SESSION_STORE_VERSION)
+						: "";
 
 	for (int i = 0; i < (int) lengthof(tables); i++)
 	{
@@ -145,13 +208,16 @@ ss_shape_damage(Oid schema)
 		const Column *column;
 
 		if (!OidIsValid(relid))
-			return psprintf("table %s is missing: nothing works", tables[i]);
+			return psprintf("%stable %s is missing: nothing works", because, tables[i]);
 		column = unsound(relid, tables[i]);
 		if (column != NULL)
-			return psprintf("column %s of %s is not as it was made, so nothing works: give it back "
-							"its name, its type %s%s",
-							column->name, tables[i], format_type_be(column->type),
-							column->not_null ? " and its NOT NULL" : "");
+			return psprintf("%scolumn %s of %s is not as it was made, so nothing works%s", because,
+							column->name, tables[i],
+							version != NULL
+								? ""
+								: psprintf(": give it back its name, its type %s%s",
+										   format_type_be(column->type),
+										   column->not_null ? " and its NOT NULL" : ""));
 	}
 	return NULL;
 }

@@ -5,7 +5,9 @@
 #ifndef SS_WORKERS_H
 #define SS_WORKERS_H
 
-extern PGDLLEXPORT void ss_launcher_main(Datum arg);
-extern PGDLLEXPORT void ss_keeper_main(Datum arg);
+#include "function.h"
+
+extern SS_EXPORT void ss_launcher_main(Datum arg);
+extern SS_EXPORT void ss_keeper_main(Datum arg);
 
 #endif
