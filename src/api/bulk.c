@@ -21,6 +21,7 @@
 #include "rows/names.h"
 #include "rows/owners.h"
 #include "rows/purge.h"
+#include "rows/subscription.h"
 #include "shared.h"
 
 SS_FUNCTION(session_delete_all, 1_0, INT8OID, TEXTOID, TEXTOID, TEXTOID);
@@ -178,6 +179,28 @@ session_list(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* Rows that arrive by a subscription are not purged here; true when these are the sessions. */
+static bool
+warn_of_publisher(void)
+{
+	static const SsTable tables[] = {SS_TABLE_SESSIONS, SS_TABLE_HISTORY};
+	bool subscribed[lengthof(tables)];
+
+	for (int i = 0; i < (int) lengthof(tables); i++)
+	{
+		subscribed[i] = ss_subscribed(tables[i]);
+		if (subscribed[i])
+			ereport(WARNING,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("\"%s\" is not purged: its rows arrive by a subscription",
+							ss_table_name(tables[i])),
+					 errdetail("What expires is removed by the publisher, and the removal arrives "
+							   "here."),
+					 errhint("To make this server the one that purges, drop the subscription.")));
+	}
+	return subscribed[0];
+}
+
 /* Remove what is dead: up to max_rows rows, looking at as many as that takes. */
 static Datum
 session_purge(PG_FUNCTION_ARGS)
@@ -187,6 +210,7 @@ session_purge(PG_FUNCTION_ARGS)
 	SsPurge purge = {0};
 	SsActing acting;
 	int64 removed = 0;
+	bool left; /* sessions are left to the publisher */
 
 	if (max_rows < 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid max_rows"),
@@ -202,7 +226,8 @@ session_purge(PG_FUNCTION_ARGS)
 		purge.ns = target.ns;
 	}
 
-	while (removed < max_rows)
+	left = warn_of_publisher();
+	while (removed < max_rows && !left)
 	{
 		CHECK_FOR_INTERRUPTS();
 		purge.limit = PURGE_STEP;

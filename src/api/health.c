@@ -28,6 +28,7 @@
 #include "rows/home.h"
 #include "rows/purge.h"
 #include "rows/shape.h"
+#include "rows/subscription.h"
 #include "rows/touches.h"
 #include "settings.h"
 #include "shared.h"
@@ -259,6 +260,27 @@ add_sizes(SsReport *report)
 	ss_add_number(report, "sessions_over_1mb", large);
 }
 
+/* The tables that are left to a publisher, as an array; true when sessions are among them. */
+static bool
+add_subscribed(SsReport *report)
+{
+	const char *separator = "";
+	bool sessions = false;
+
+	ss_add_key(report, "left_to_publisher");
+	appendStringInfoChar(&report->json, '[');
+	for (int i = 0; i < SS_TABLES; i++)
+		if (ss_subscribed(i))
+		{
+			appendStringInfoString(&report->json, separator);
+			escape_json(&report->json, ss_table_name(i));
+			separator = ",";
+			sessions = sessions || i == SS_TABLE_SESSIONS;
+		}
+	appendStringInfoChar(&report->json, ']');
+	return sessions;
+}
+
 /* What the tables tell: how far behind the purge is, and whether triggers fire. */
 static void
 add_tables(SsReport *report)
@@ -266,14 +288,22 @@ add_tables(SsReport *report)
 	SsHome home;
 	bool recovery = RecoveryInProgress();
 	double behind;
+	bool subscribed;
 
 	ss_home_get(&home);
 	behind = ss_health_purge_behind();
 	ss_open_group(report, "purge");
 	ss_add_bool(report, "automatic", ss_shared != NULL && ss_purge_interval > 0 && !recovery);
 	ss_add_number(report, "behind_seconds", (int64) behind);
+	subscribed = add_subscribed(report);
 	ss_close_group(report);
-	if (!recovery && behind > BEHIND_WARNING)
+	if (!recovery && behind > BEHIND_WARNING && subscribed)
+		ss_warn(report,
+				"the purge is %.0f seconds behind: sessions arrive by a subscription, and their "
+				"removal by the publisher has not arrived; if this server is to take over, drop "
+				"the subscription",
+				behind);
+	else if (!recovery && behind > BEHIND_WARNING)
 		ss_warn(report, "the purge is %.0f seconds behind%s", behind,
 				ss_purge_interval == 0 ? ": session_store.purge_interval is 0" : "");
 

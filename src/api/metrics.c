@@ -12,6 +12,7 @@
 #include "api/health.h"
 #include "function.h"
 #include "rows/home.h"
+#include "rows/subscription.h"
 #include "rows/touches.h"
 #include "settings.h"
 #include "shared.h"
@@ -236,6 +237,17 @@ add_cache(StringInfo out)
 	count(out, "cache_divergence", "Copies that differed.", r.divergent);
 }
 
+/* Tables whose rows arrive by a subscription. */
+static int
+count_subscribed(void)
+{
+	int subscribed = 0;
+
+	for (int i = 0; i < SS_TABLES; i++)
+		subscribed += ss_subscribed(i) ? 1 : 0;
+	return subscribed;
+}
+
 static Datum
 session_metrics(PG_FUNCTION_ARGS)
 {
@@ -245,6 +257,9 @@ session_metrics(PG_FUNCTION_ARGS)
 	gauge(&out, "preloaded", "1 when the library was preloaded.", ss_shared != NULL ? 1 : 0);
 	gauge(&out, "purge_behind_seconds", "How long the oldest due row has waited.",
 		  ss_health_purge_behind());
+	gauge(&out, "subscribed_tables",
+		  "Tables that arrive by a subscription, whose purge is left to the publisher.",
+		  count_subscribed());
 	if (ss_shared != NULL)
 		add_workers(&out);
 	add_counters(&out);

@@ -9,16 +9,23 @@
  *
  * from_seq remembers how far a long history has been removed: what was deleted just now
  * still lies at its beginning, and would be walked over again and again.
+ *
+ * On a subscriber the publisher removes what it published, table by table.  Where messages are
+ * subscribed and the queue is not, the entries that the trigger here made are removed once their
+ * messages are gone, and wait until then: should the subscription end first, the queue tells
+ * which messages are left to be removed here.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
 #include "rows/history.h"
 #include "rows/row.h"
+#include "rows/subscription.h"
 #include "shared.h"
 
 /* Histories that are looked at at once. */
@@ -74,7 +81,25 @@ static SsPlan so_far_plan = {"UPDATE {ended} SET from_seq = $2 WHERE entry_id {=
 
 static SsPlan has_ended_plan = {"SELECT 1 FROM {ended} WHERE history_id {=} $1", 1, {UUIDOID}};
 
+/* As queue_plan, and whether messages are left. */
+static SsPlan settle_plan = {
+	"SELECT e.entry_id, e.history_id, e.from_seq, EXISTS (SELECT FROM {sessions} s"
+	" WHERE s.history_id {=} e.history_id), EXISTS (SELECT FROM {history} h"
+	" WHERE h.history_id {=} e.history_id) FROM {ended} e"
+	" WHERE e.history_id {>} $1 AND ($2 IS NULL OR e.namespace {=} $2)"
+	" ORDER BY e.history_id LIMIT $3 FOR UPDATE OF e SKIP LOCKED",
+	3,
+	{UUIDOID, TEXTOID, INT8OID}};
+
 static SsPlan forget_all_plan = {"DELETE FROM {ended}", 0, {InvalidOid}};
+
+/* Does the publisher's own entry arrive for what logical replication applies just now? */
+static bool
+arrives_by_itself(void)
+{
+	return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA &&
+		   ss_subscribed(SS_TABLE_ENDED);
+}
 
 /*
  * A session's row changes, or goes (new is NULL): does it lose its history?  Called by the
@@ -87,7 +112,7 @@ ss_history_mind(const SsRowView *old, const SsRowView *new)
 	SsActing acting;
 
 	if (old->nulls[SS_ROW_HISTORY_ID] ||
-		(new != NULL && !ss_row_differs(old, new, SS_ROW_HISTORY_ID)))
+		(new != NULL && !ss_row_differs(old, new, SS_ROW_HISTORY_ID)) || arrives_by_itself())
 		return;
 	ss_home_enter(&acting);
 	ss_plan_run(&end_plan, values, NULL, SS_PLAN_WRITE, 0);
@@ -100,6 +125,8 @@ ss_history_end_all(void)
 {
 	SsActing acting;
 
+	if (arrives_by_itself())
+		return;
 	ss_home_enter(&acting);
 	/* what others have committed is truncated as well, also what our snapshot does not show */
 	ss_plan_run(&end_all_plan, NULL, NULL, SS_PLAN_LATEST, 0);
@@ -223,7 +250,7 @@ remove_from(SPITupleTable *queue, uint64 n, Progress *progress)
 		gone[ngone++] = ended.history;
 	}
 	values[0] = PointerGetDatum(construct_array(gone, ngone, UUIDOID, 16, false, TYPALIGN_CHAR));
-	if (ngone > 0)
+	if (ngone > 0 && !ss_subscribed(SS_TABLE_MEMBERS))
 		ss_plan_run(&leave_members_plan, values, NULL, SS_PLAN_WRITE, 0);
 }
 
@@ -244,6 +271,42 @@ remove_unnoted(SPITupleTable *queue, uint64 n, Progress *progress)
 }
 
 /*
+ * Messages are left to the publisher: remove the entries whose messages are gone, and the
+ * members with them.  A walk over the queue goes on where the last one stopped, so that entries
+ * whose messages stay for long keep none from being looked at.
+ */
+static void
+settle_queue(Datum ns, int64 limit)
+{
+	static pg_uuid_t from = {{0}};
+	Datum values[3] = {UUIDPGetDatum(&from), ns, Int64GetDatum(limit)};
+	char nulls[3] = {' ', ns == (Datum) 0 ? 'n' : ' ', ' '};
+	bool members = !ss_subscribed(SS_TABLE_MEMBERS);
+	uint64 n = ss_plan_run(&settle_plan, values, nulls, SS_PLAN_WRITE, 0);
+	SPITupleTable *queue = SPI_tuptable;
+	Progress progress = {0};
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		Ended ended = ended_at(queue, i);
+		bool null;
+		bool left = DatumGetBool(SPI_getbinval(queue->vals[i], queue->tupdesc, 5, &null));
+		Datum gone[1];
+
+		from = *DatumGetUUIDP(ended.history);
+		if (left && !ended.in_use)
+			continue;
+		finish(&ended, &progress);
+		gone[0] = PointerGetDatum(
+			construct_array(&ended.history, 1, UUIDOID, 16, false, TYPALIGN_CHAR));
+		if (members && !ended.in_use)
+			ss_plan_run(&leave_members_plan, gone, NULL, SS_PLAN_WRITE, 0);
+	}
+	if (n < (uint64) limit)
+		memset(&from, 0, sizeof(from));
+}
+
+/*
  * Remove messages that no session has any more, until so much is done.  False when nothing is
  * left to do, or nothing that is not locked.  ns is 0 for all namespaces.
  */
@@ -257,6 +320,14 @@ ss_history_purge(Datum ns, int64 limit, int64 *removed)
 	uint64 n;
 	uint64 asked;
 
+	*removed = 0;
+	if (ss_subscribed(SS_TABLE_ENDED))
+		return false;
+	if (ss_subscribed(SS_TABLE_HISTORY))
+	{
+		settle_queue(ns, limit);
+		return false;
+	}
 	do
 	{
 		SPITupleTable *queue;

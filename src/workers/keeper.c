@@ -11,6 +11,8 @@
  * they wait for others to leave; so twice a second the keeper tries for a lock that
  * conflicts, without waiting, and leaves when it is refused.  It does not wait for
  * our tables either, when somebody holds them exclusively.
+ *
+ * What arrives by a subscription (rows/subscription.c) is purged by the publisher alone.
  */
 #include "postgres.h"
 
@@ -31,6 +33,7 @@
 #include "rows/home.h"
 #include "rows/purge.h"
 #include "rows/sample.h"
+#include "rows/subscription.h"
 #include "rows/touch_writer.h"
 #include "settings.h"
 #include "shared.h"
@@ -237,6 +240,7 @@ purge(TimestampTz now)
 	SsPurge work = {0};
 	SsActing acting;
 	bool sweep = now >= next_sweep;
+	bool left; /* to the publisher */
 	TimestampTz done;
 
 	if (ss_purge_interval == 0)
@@ -247,9 +251,17 @@ purge(TimestampTz now)
 	work.alone = true;
 	if (!begin(&acting))
 		return now + LOOK_AROUND;
-	ss_purge_batch(&work, GetUserId());
+	left = ss_subscribed(SS_TABLE_SESSIONS);
+	if (!left)
+		ss_purge_batch(&work, GetUserId());
 	finish(&acting);
 	done = GetCurrentTimestamp();
+	if (left)
+	{
+		/* what has become due meanwhile is found once the subscription is gone */
+		low_water = DT_NOBEGIN;
+		return done + ss_purge_interval * INT64CONST(1000);
+	}
 
 	adapt(work.looked, done - now);
 	if (sweep)
@@ -305,11 +317,12 @@ static TimestampTz
 purge_events(TimestampTz now)
 {
 	SsActing acting;
-	uint64 removed;
+	uint64 removed = 0;
 
 	if (!begin(&acting))
 		return now + LOOK_AROUND;
-	removed = ss_events_purge(1000);
+	if (!ss_subscribed(SS_TABLE_EVENTS))
+		removed = ss_events_purge(1000);
 	finish(&acting);
 	return removed >= 1000 ? now + USECS_PER_SEC : now + EVENTS_EVERY;
 }
@@ -321,7 +334,8 @@ take_sample(TimestampTz now)
 
 	if (!begin(&acting))
 		return now + LOOK_AROUND;
-	ss_sample_take();
+	if (!ss_subscribed(SS_TABLE_SAMPLES))
+		ss_sample_take();
 	finish(&acting);
 	return now + SAMPLE_EVERY;
 }

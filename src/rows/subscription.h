@@ -1,0 +1,24 @@
+/*
+ * subscription.h
+ *		Which of our tables are filled by logical replication.
+ */
+#ifndef SS_SUBSCRIPTION_H
+#define SS_SUBSCRIPTION_H
+
+#include "rows/home.h"
+
+typedef enum SsTable
+{
+	SS_TABLE_SESSIONS,
+	SS_TABLE_HISTORY,
+	SS_TABLE_MEMBERS,
+	SS_TABLE_ENDED,
+	SS_TABLE_EVENTS,
+	SS_TABLE_SAMPLES,
+	SS_TABLES
+} SsTable;
+
+extern const char *ss_table_name(SsTable table);
+extern bool ss_subscribed(SsTable table);
+
+#endif
