@@ -22,6 +22,7 @@
 #include "cache/notes.h"
 #include "function.h"
 #include "rows/events.h"
+#include "rows/foreign_code.h"
 #include "rows/relaxed.h"
 #include "rows/touch_pending.h"
 #include "settings.h"
@@ -46,6 +47,7 @@ _PG_init(void)
 	ss_change_init();
 	ss_events_init_backend();
 	ss_relaxed_init_backend();
+	ss_foreign_code_init();
 	if (preloading)
 	{
 		ss_shared_install_hooks();

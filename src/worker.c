@@ -12,6 +12,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "rows/home.h"
 #include "worker.h"
 
 static void
@@ -88,7 +89,7 @@ own_settings(void)
 											  {"statement_timeout", "0"},
 											  {"idle_in_transaction_session_timeout", "0"},
 											  SS_TRANSACTION_TIMEOUT{"jit", "off"},
-											  {"search_path", "pg_catalog"}};
+											  {"search_path", SS_SEARCH_PATH}};
 
 	for (int i = 0; i < (int) lengthof(settings); i++)
 		ss_worker_set(settings[i][0], settings[i][1]);

@@ -281,6 +281,20 @@ add_subscribed(SsReport *report)
 	return sessions;
 }
 
+/* Functions of the owner's and foreign keys that calls refuse or ignore. */
+static void
+add_foreign_code(SsReport *report)
+{
+	SsForeignCode found;
+
+	ss_health_foreign(report, &found);
+	ss_open_group(report, "foreign_code");
+	ss_add_number(report, "functions_refused", found.refused);
+	ss_add_number(report, "functions_without_search_path", found.no_search_path);
+	ss_add_number(report, "foreign_keys_ignored", found.ignored_keys);
+	ss_close_group(report);
+}
+
 /* What the tables tell: how far behind the purge is, and whether triggers fire. */
 static void
 add_tables(SsReport *report)
@@ -308,6 +322,7 @@ add_tables(SsReport *report)
 				ss_purge_interval == 0 ? ": session_store.purge_interval is 0" : "");
 
 	add_sizes(report);
+	add_foreign_code(report);
 	check_triggers(report, home.sessions, 3);
 	check_triggers(report, home.history, 2);
 	check_triggers(report, home.namespaces, 3);

@@ -156,6 +156,20 @@ add_samples(StringInfo out)
 }
 
 static void
+add_foreign_code(StringInfo out)
+{
+	SsForeignCode found;
+
+	ss_health_foreign(NULL, &found);
+	gauge(out, "functions_refused", "Functions on the tables whose owner may not have them run.",
+		  found.refused);
+	gauge(out, "functions_without_search_path", "Functions on the tables that set no search_path.",
+		  found.no_search_path);
+	gauge(out, "foreign_keys_ignored", "Foreign keys to the tables that are not enforced.",
+		  found.ignored_keys);
+}
+
+static void
 add_workers(StringInfo out)
 {
 	SsDb *db = ss_shared_my_db();
@@ -260,6 +274,7 @@ session_metrics(PG_FUNCTION_ARGS)
 	gauge(&out, "subscribed_tables",
 		  "Tables that arrive by a subscription, whose purge is left to the publisher.",
 		  count_subscribed());
+	add_foreign_code(&out);
 	if (ss_shared != NULL)
 		add_workers(&out);
 	add_counters(&out);

@@ -251,6 +251,8 @@ make_version(TupleTableSlot *old, const SsRow *row, SsColumns columns, TupleTabl
 static void
 insert_into_indexes(Relation rel, TupleTableSlot *slot, SsUpdateIndexes which)
 {
+	/* the owner's indexes may be on functions */
+	int path_nest = ss_home_set_path();
 	EState *estate = CreateExecutorState();
 	ResultRelInfo *info = makeNode(ResultRelInfo);
 
@@ -260,6 +262,7 @@ insert_into_indexes(Relation rel, TupleTableSlot *slot, SsUpdateIndexes which)
 	ExecCloseIndices(info);
 	pfree(info);
 	FreeExecutorState(estate);
+	ss_home_reset_path(path_nest);
 }
 
 /* Has no transaction locked or changed this version of the row, as far as its header tells? */

@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "utils/builtins.h"
 
 #include "rows/change.h"
@@ -87,4 +89,71 @@ ss_error_quota(const SsTarget *target, bool busy)
 			 busy ? errhint("Retry.")
 				  : errhint("End another session of this owner first, or raise "
 							"max_sessions_per_owner.")));
+}
+
+/*
+ * Classes of errors whose messages name objects and not values: constraints, privileges, objects that are
+ * missing, locks, limits, the server's own troubles, and ours.
+ */
+static bool
+names_no_values(int code)
+{
+	static const char *const classes[] = {"0A", "23", "25", "40", "42", "53",
+										  "54", "55", "57", "58", "SS", "XX"};
+	const char *state = unpack_sql_state(code);
+
+	for (int i = 0; i < (int) lengthof(classes); i++)
+		if (strncmp(state, classes[i], 2) == 0)
+			return true;
+	return false;
+}
+
+/* Leave in an error what the caller may know; the rest is for the server log. */
+static void
+hide_values(ErrorData *error)
+{
+	error->detail_log = psprintf("%s%s%s%s%s", error->message ? error->message : "",
+								 error->detail ? "; " : "", error->detail ? error->detail : "",
+								 error->context ? "; " : "", error->context ? error->context : "");
+	if (!names_no_values(error->sqlerrcode))
+	{
+		error->message = pstrdup(_("a session that is not the caller's could not be changed"));
+		error->hint = pstrdup(_("The server log has the error, which may tell of that session."));
+	}
+	else if (error->constraint_name != NULL)
+		error->hint = NULL;
+	error->detail = NULL;
+	error->context = NULL;
+	error->internalquery = NULL;
+	error->internalpos = error->cursorpos = 0;
+}
+
+/*
+ * As ss_plan_run, for rows that are not the caller's: an error that such a row raises does not
+ * show what is in it.  In a worker there is nobody to show it to.
+ */
+uint64
+ss_plan_run_on_others(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode)
+{
+	MemoryContext context = CurrentMemoryContext;
+	uint64 result = 0;
+
+	if (MyBgworkerEntry != NULL)
+		return ss_plan_run(plan, values, nulls, mode, 0);
+	PG_TRY();
+	{
+		result = ss_plan_run(plan, values, nulls, mode, 0);
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		hide_values(error);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	return result;
 }

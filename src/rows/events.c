@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "rows/access.h"
+#include "rows/errors.h"
 #include "rows/events.h"
 #include "shared.h"
 
@@ -205,7 +206,8 @@ static void
 run(SsPlan *plan, Datum *values, const char *nulls, uint64 n)
 {
 	TimestampTz since = GetCurrentTimestamp();
-	uint64 rows = ss_plan_run(plan, values, nulls, SS_PLAN_WRITE, 0);
+	uint64 rows = plan == &one_plan ? ss_plan_run(plan, values, nulls, SS_PLAN_WRITE, 0)
+									: ss_plan_run_on_others(plan, values, nulls, SS_PLAN_WRITE);
 
 	note_written(n == 0 ? rows : Min(n, rows), since);
 }

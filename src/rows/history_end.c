@@ -23,6 +23,7 @@
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
+#include "rows/errors.h"
 #include "rows/history.h"
 #include "rows/row.h"
 #include "rows/subscription.h"
@@ -208,7 +209,7 @@ remove_some(const Ended *ended, Progress *progress)
 	int64 removed;
 	bool null;
 
-	ss_plan_run(&remove_plan, values, NULL, SS_PLAN_WRITE, 0);
+	ss_plan_run_on_others(&remove_plan, values, NULL, SS_PLAN_WRITE);
 	removed = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
 	entry[1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null);
 	SPI_freetuptable(SPI_tuptable);
@@ -251,7 +252,7 @@ remove_from(SPITupleTable *queue, uint64 n, Progress *progress)
 	}
 	values[0] = PointerGetDatum(construct_array(gone, ngone, UUIDOID, 16, false, TYPALIGN_CHAR));
 	if (ngone > 0 && !ss_subscribed(SS_TABLE_MEMBERS))
-		ss_plan_run(&leave_members_plan, values, NULL, SS_PLAN_WRITE, 0);
+		ss_plan_run_on_others(&leave_members_plan, values, NULL, SS_PLAN_WRITE);
 }
 
 /* The same, while the trigger on messages knows that Redis holds none of them. */
@@ -300,7 +301,7 @@ settle_queue(Datum ns, int64 limit)
 		gone[0] = PointerGetDatum(
 			construct_array(&ended.history, 1, UUIDOID, 16, false, TYPALIGN_CHAR));
 		if (members && !ended.in_use)
-			ss_plan_run(&leave_members_plan, gone, NULL, SS_PLAN_WRITE, 0);
+			ss_plan_run_on_others(&leave_members_plan, gone, NULL, SS_PLAN_WRITE);
 	}
 	if (n < (uint64) limit)
 		memset(&from, 0, sizeof(from));

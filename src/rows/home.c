@@ -9,8 +9,12 @@
  * All SQL on our tables runs between ss_home_enter and ss_home_leave: as the
  * owner of the tables, in a security-restricted context, past row-level
  * policies.  The caller was checked before (api/args.c).  There is no PG_TRY:
- * on ERROR the (sub)transaction's abort puts user and context back, and SPI
- * ends with it.
+ * on ERROR the (sub)transaction's abort puts user, context and search_path back,
+ * and SPI ends with it.
+ *
+ * Every plan is made and run under SS_SEARCH_PATH, and so is whatever a plan reaches: the
+ * caller's search_path names nothing while a call acts as the owner.  What else is
+ * needed for that is in rows/foreign_code.c.
  */
 #include "postgres.h"
 
@@ -23,6 +27,7 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -33,11 +38,14 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "rows/foreign_code.h"
 #include "rows/home.h"
 #include "rows/shape.h"
 
 bool ss_unfenced =
 	false; /* an error leaves it to cache/notes.c, at the end of the (sub)transaction */
+
+bool ss_home_rows_are_direct = false;
 
 static SsHome current;
 static bool current_valid = false;
@@ -146,6 +154,7 @@ ss_home_find(SsHome *home)
 	found.members = ss_shape_check(found.schema, "session_members");
 	found.ended = ss_shape_check(found.schema, "conversation_history_ended");
 	found.events = get_relname_relid("session_events", found.schema);
+	found.samples = get_relname_relid("session_samples", found.schema);
 	found.namespaces_pkey = get_relname_relid("session_namespaces_pkey", found.schema);
 	found.owner = relation_owner(found.sessions);
 	name = get_namespace_name(found.schema);
@@ -209,6 +218,62 @@ ss_home_get(SsHome *home)
 						errhint("Run CREATE EXTENSION session_store.")));
 }
 
+/* The marks that ss_home_enter leaves on the security context. */
+#define ACTING_CONTEXT (SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS)
+
+/* Does a role have all rights of the tables' owner?  Superusers do. */
+bool
+ss_home_trusts(Oid role)
+{
+	return has_privs_of_role(role, current.owner);
+}
+
+/*
+ * Does the code that runs now run with the rights of the tables' owner because a call of ours
+ * lent it these?  (Or with those of another role that has them: foreign keys are checked as the
+ * owner of the table that they are about.)
+ */
+bool
+ss_home_acting(void)
+{
+	Oid user;
+	int sec_context;
+
+	GetUserIdAndSecContext(&user, &sec_context);
+	return (sec_context & ACTING_CONTEXT) == ACTING_CONTEXT &&
+		   (user == current.owner || ss_home_trusts(user));
+}
+
+/* Is it one of our tables? */
+bool
+ss_home_has(Oid relid)
+{
+	return relid == current.sessions || relid == current.history || relid == current.events ||
+		   relid == current.ended || relid == current.members || relid == current.namespaces ||
+		   relid == current.samples;
+}
+
+/* Put SS_SEARCH_PATH in force; returns what to reset, or 0 when it is in force already. */
+int
+ss_home_set_path(void)
+{
+	int guc_nest;
+
+	if (strcmp(namespace_search_path, SS_SEARCH_PATH) == 0)
+		return 0;
+	guc_nest = NewGUCNestLevel();
+	(void) set_config_option("search_path", SS_SEARCH_PATH, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return guc_nest;
+}
+
+void
+ss_home_reset_path(int guc_nest)
+{
+	if (guc_nest > 0)
+		AtEOXact_GUC(true, guc_nest);
+}
+
 /* Become the owner of the tables, and connect to SPI. */
 void
 ss_home_enter(SsActing *acting)
@@ -218,8 +283,9 @@ ss_home_enter(SsActing *acting)
 	ss_home_get(&home);
 	acting->outer = CurrentMemoryContext;
 	GetUserIdAndSecContext(&acting->user, &acting->sec_context);
-	SetUserIdAndSecContext(home.owner, acting->sec_context | SECURITY_LOCAL_USERID_CHANGE |
-										   SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+	SetUserIdAndSecContext(home.owner,
+						   acting->sec_context | SECURITY_LOCAL_USERID_CHANGE | ACTING_CONTEXT);
+	acting->guc_nest = ss_home_rows_are_direct ? 0 : ss_home_set_path();
 	SPI_connect();
 }
 
@@ -228,6 +294,7 @@ void
 ss_home_leave(SsActing *acting)
 {
 	SPI_finish();
+	ss_home_reset_path(acting->guc_nest);
 	SetUserIdAndSecContext(acting->user, acting->sec_context);
 	MemoryContextSwitchTo(acting->outer);
 }
@@ -303,20 +370,20 @@ prepare(SsPlan *plan)
 }
 
 /*
- * A plan is made anew when the search_path is another than that it was made under,
- * though ours mean the same under any: count it as an invalidation.
+ * The path is always the same, but the first temporary object of a session makes another of it,
+ * and plans are made again: count it as an invalidation.
  */
 static void
-note_search_path(void)
+note_temp_schema(void)
 {
-	static char *last = NULL;
+	static Oid last = InvalidOid;
+	Oid schema;
+	Oid toast;
 
-	if (last != NULL && strcmp(last, namespace_search_path) == 0)
+	GetTempNamespaceState(&schema, &toast);
+	if (schema == last)
 		return;
-	if (last != NULL)
-		pfree(last);
-	last = NULL;
-	last = MemoryContextStrdup(TopMemoryContext, namespace_search_path);
+	last = schema;
 	invalidations++;
 }
 
@@ -332,12 +399,15 @@ note_search_path(void)
 uint64
 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, long limit)
 {
+	int path_nest = ss_home_set_path();
+	ErrorContextCallback context;
 	uint64 seen;
 	int nest = -1;
 	int rc;
 
-	note_search_path();
+	note_temp_schema();
 	seen = invalidations;
+	ss_foreign_code_watch(&context);
 
 	if (plan->plan == NULL || plan->home_identity != identity)
 		prepare(plan);
@@ -363,6 +433,8 @@ ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, lon
 		AtEOXact_GUC(true, nest);
 		plan->settled = seen;
 	}
+	error_context_stack = context.previous;
+	ss_home_reset_path(path_nest);
 	if (rc < 0)
 		elog(ERROR, "could not run \"%s\": %s", plan->sql, SPI_result_code_string(rc));
 	return SPI_processed;

@@ -17,6 +17,7 @@ typedef struct SsHome
 	Oid members;         /* session_members */
 	Oid events;          /* session_events */
 	Oid ended;           /* conversation_history_ended */
+	Oid samples;         /* session_samples */
 	Oid namespaces_pkey; /* its index on name */
 	Oid owner;           /* of conversation_sessions: whom the functions act as */
 	char *schema_name;   /* quoted, ready for SQL */
@@ -28,7 +29,14 @@ typedef struct SsActing
 	Oid user;
 	int sec_context;
 	MemoryContext outer; /* the caller's context: results go there */
+	int guc_nest;        /* where its search_path is kept; 0 when it was left in force */
 } SsActing;
+
+/*
+ * The search_path of all our plans.  No role writes it in this spelling, so that it can be told
+ * from the path of a function that sets one.
+ */
+#define SS_SEARCH_PATH "\"pg_catalog\", pg_temp"
 
 /*
  * A statement on our tables, prepared once per backend.  In the text {sessions}
@@ -60,9 +68,20 @@ extern void ss_home_get(SsHome *home);
 extern char *ss_home_damage(void);
 extern void ss_home_enter(SsActing *acting);
 extern void ss_home_leave(SsActing *acting);
+extern bool ss_home_acting(void);
+extern bool ss_home_trusts(Oid role);
+extern bool ss_home_has(Oid relid);
+extern int ss_home_set_path(void);
+extern void ss_home_reset_path(int guc_nest);
 extern Datum ss_hand_out(const SsActing *acting, Datum value, bool byval, int len);
 extern uint64 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode,
 						  long limit);
+
+/*
+ * A hint from rows/way.c: the last change of a row ran no plan.  Then ss_home_enter leaves the
+ * search_path alone, and the first plan sets it.
+ */
+extern bool ss_home_rows_are_direct;
 
 /* True while rows end that no commit needs to wait for: by the purge, or by a quota. */
 extern bool ss_unfenced;

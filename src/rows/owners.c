@@ -183,7 +183,7 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 	values[1] = IntervalPGetDatum(ss_make_interval(target->policy.tombstone));
 	values[2] = ids;
 	ss_unfenced = true;
-	evicted = ss_plan_run(&evict_plan, values, NULL, SS_PLAN_LATEST, 0);
+	evicted = ss_plan_run_on_others(&evict_plan, values, NULL, SS_PLAN_LATEST);
 	ss_unfenced = false;
 	if (evicted != found)
 		ss_error_rows_skipped("conversation_sessions");
@@ -204,14 +204,14 @@ delete_pass(const SsTarget *target, const SsSelection *which)
 		char nulls[6] = {' ', ' ', ' ', ss_null_if(which->except_id), ss_null_if(which->id_like),
 						 ' '};
 
-		return ss_plan_run(&delete_owner_plan, values, nulls, SS_PLAN_LATEST, 0);
+		return ss_plan_run_on_others(&delete_owner_plan, values, nulls, SS_PLAN_LATEST);
 	}
 	else
 	{
 		Datum values[4] = {target->ns, tombstone, which->id_like, ss_youngest_over(target)};
 		char nulls[4] = {' ', ' ', ss_null_if(which->id_like), ' '};
 
-		return ss_plan_run(&delete_any_plan, values, nulls, SS_PLAN_LATEST, 0);
+		return ss_plan_run_on_others(&delete_any_plan, values, nulls, SS_PLAN_LATEST);
 	}
 }
 

@@ -242,9 +242,8 @@ look_for_due(const SsHome *home)
 	looked_for_due = now;
 }
 
-/* Open the table, if there is a way to its rows for what is wanted. */
-Relation
-ss_way_open(LOCKMODE lockmode, SsWay way)
+static Relation
+open_way(LOCKMODE lockmode, SsWay way)
 {
 	SsHome home;
 	Relation rel;
@@ -269,6 +268,17 @@ ss_way_open(LOCKMODE lockmode, SsWay way)
 		return rel;
 	table_close(rel, lockmode);
 	return NULL;
+}
+
+/* Open the table, if there is a way to its rows for what is wanted. */
+Relation
+ss_way_open(LOCKMODE lockmode, SsWay way)
+{
+	Relation rel = open_way(lockmode, way);
+
+	if (way == SS_WAY_UPDATE)
+		ss_home_rows_are_direct = rel != NULL;
+	return rel;
 }
 
 /* The primary key of the table that is open. */

@@ -76,12 +76,12 @@ CALL pg_temp.compare('as it was made');
 -- ---- what somebody hangs on the table is asked
 
 CREATE TABLE seen (what text, id text, data jsonb);
-CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
 	INSERT INTO seen VALUES (TG_NAME, NEW.session_id, NEW.session_data);
 	RETURN NEW;
 END $$;
-CREATE FUNCTION see_all() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION see_all() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
 	INSERT INTO seen SELECT TG_NAME, session_id, session_data FROM new_rows;
 	RETURN NULL;
@@ -190,7 +190,7 @@ SELECT session_merge('a', '{"m": 3}', namespace => 'direct');
 COMMIT;
 -- what a trigger on another table does to the row between its lock and its update stays
 ALTER TABLE conversation_sessions ADD COLUMN members int DEFAULT 0;
-CREATE FUNCTION count_members() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION count_members() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
 	UPDATE conversation_sessions SET members = members + CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END WHERE history_id = (coalesce(NEW, OLD)).history_id;
 	RETURN NULL;

@@ -93,12 +93,12 @@ check('strict', 'a row lock before', "BEGIN; SELECT * FROM conversation_sessions
 check('strict', 'plain SQL', q{UPDATE conversation_sessions SET session_data = '{}' WHERE namespace = 'fast'});
 check('strict', 'DDL', "BEGIN; $save; CREATE TABLE more (n int); COMMIT");
 check('strict', 'a deferred trigger of somebody', <<"EOS");
-CREATE FUNCTION too() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO more VALUES (1); RETURN NULL; END';
+CREATE FUNCTION too() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS 'BEGIN INSERT INTO more VALUES (1); RETURN NULL; END';
 CREATE CONSTRAINT TRIGGER too AFTER INSERT ON other DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION too();
 BEGIN; $save; $there; COMMIT
 EOS
 check('strict', 'while a trigger of the owner hangs on our table', <<"EOS");
-CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO more VALUES (1); RETURN NULL; END';
+CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS 'BEGIN INSERT INTO more VALUES (1); RETURN NULL; END';
 CREATE TRIGGER mine AFTER UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION mine();
 $save
 EOS

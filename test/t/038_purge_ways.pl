@@ -24,12 +24,12 @@ sub value
 value(<<'EOS');
 INSERT INTO session_namespaces (name, cache, key_prefix, sliding, audit) VALUES ('ways', 'off', 'ways:', false, true);
 CREATE TABLE seen (what text, id text);
-CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
 	INSERT INTO seen VALUES (TG_NAME, OLD.session_id);
 	RETURN OLD;
 END $$;
-CREATE FUNCTION see_all() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION see_all() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
 	INSERT INTO seen SELECT TG_NAME, session_id FROM old_rows;
 	RETURN NULL;

@@ -1,0 +1,170 @@
+/*
+ * health_foreign.c
+ *		What session_health() says of functions and foreign keys of other people.
+ *
+ * It names every function attached to our tables that may be refused (rows/foreign_code.c)
+ * before a caller meets the error, and the foreign keys that are not enforced.  What a function calls
+ * in turn is not known before it runs.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+
+#include "api/health.h"
+#include "rows/foreign_code.h"
+#include "rows/home.h"
+
+#define OURS "{=} ANY ($1)"
+
+/*
+ * Functions that our tables depend on by something that runs when rows change, or by the operators in it.
+ * pg_depend does not list what belongs to the server itself.
+ */
+static SsPlan functions_plan = {
+	"WITH RECURSIVE types AS ("
+	" SELECT t.oid, t.typbasetype, t.typelem FROM pg_catalog.pg_attribute a"
+	"  JOIN pg_catalog.pg_type t ON t.oid {=} a.atttypid WHERE a.attrelid " OURS
+	"  AND NOT a.attisdropped"
+	" UNION SELECT b.oid, b.typbasetype, b.typelem FROM types t"
+	"  JOIN pg_catalog.pg_type b ON b.oid {=} t.typbasetype OR b.oid {=} t.typelem),"
+	" parts (class, oid) AS ("
+	" SELECT 'pg_catalog.pg_trigger'::pg_catalog.regclass, oid FROM pg_catalog.pg_trigger"
+	"  WHERE tgrelid " OURS " AND NOT tgisinternal AND tgenabled {<>} 'D'::\"char\""
+	" UNION ALL SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass, oid"
+	"  FROM pg_catalog.pg_constraint WHERE conrelid " OURS
+	"  OR contypid {=} ANY (ARRAY(SELECT oid FROM types))"
+	" UNION ALL SELECT 'pg_catalog.pg_attrdef'::pg_catalog.regclass, oid"
+	"  FROM pg_catalog.pg_attrdef WHERE adrelid " OURS
+	" UNION ALL SELECT 'pg_catalog.pg_rewrite'::pg_catalog.regclass, oid"
+	"  FROM pg_catalog.pg_rewrite WHERE ev_class " OURS
+	" UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, indexrelid"
+	"  FROM pg_catalog.pg_index WHERE indrelid " OURS ")"
+	" SELECT DISTINCT p.oid FROM parts"
+	" JOIN pg_catalog.pg_depend d ON d.classid {=} parts.class::pg_catalog.oid"
+	"  AND d.objid {=} parts.oid"
+	" LEFT JOIN pg_catalog.pg_operator o"
+	"  ON d.refclassid {=} 'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid"
+	"  AND o.oid {=} d.refobjid"
+	" JOIN pg_catalog.pg_proc p ON p.oid {=} o.oprcode::pg_catalog.oid OR"
+	"  (d.refclassid {=} 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid"
+	"   AND p.oid {=} d.refobjid)"
+	" WHERE p.prolang {<>} 13::pg_catalog.oid ORDER BY p.oid",
+	1,
+	{OIDARRAYOID}};
+
+static SsPlan keys_plan = {
+	"SELECT c.conname, c.conrelid, c.confrelid, r.relowner FROM pg_catalog.pg_constraint c"
+	" JOIN pg_catalog.pg_class r ON r.oid {=} c.conrelid"
+	" WHERE c.contype {=} 'f'::\"char\" AND c.conparentid {=} 0::pg_catalog.oid"
+	" AND c.confrelid " OURS " ORDER BY c.oid",
+	1,
+	{OIDARRAYOID}};
+
+static Datum
+our_tables(void)
+{
+	SsHome home;
+	Datum tables[7];
+	int n = 0;
+
+	ss_home_get(&home);
+	tables[n++] = ObjectIdGetDatum(home.sessions);
+	tables[n++] = ObjectIdGetDatum(home.namespaces);
+	tables[n++] = ObjectIdGetDatum(home.history);
+	tables[n++] = ObjectIdGetDatum(home.ended);
+	tables[n++] = ObjectIdGetDatum(home.members);
+	tables[n++] = ObjectIdGetDatum(home.events);
+	tables[n++] = ObjectIdGetDatum(home.samples);
+	return PointerGetDatum(construct_array(tables, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
+static Oid
+oid_at(SPITupleTable *rows, uint64 i, int column)
+{
+	bool null;
+
+	return DatumGetObjectId(SPI_getbinval(rows->vals[i], rows->tupdesc, column, &null));
+}
+
+static char *
+table_name(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  get_rel_name(relid));
+}
+
+static void
+warn_of_function(SsReport *report, Oid function, SsForeignCode *found)
+{
+	switch (ss_foreign_code_fault(function))
+	{
+		case SS_CODE_SOUND:
+			return;
+		case SS_CODE_NOT_TRUSTED:
+			found->refused++;
+			if (report != NULL)
+				ss_warn(report,
+						"function %s is attached to the session tables, but its owner does not "
+						"have the privileges of theirs: calls that reach it fail; give it another "
+						"owner, or drop what calls it",
+						format_procedure_qualified(function));
+			return;
+		case SS_CODE_NO_SEARCH_PATH:
+			found->no_search_path++;
+			if (report != NULL)
+				ss_warn(report,
+						"function %s is attached to the session tables and sets no search_path: "
+						"calls that reach it fail in sessions with temporary objects of other "
+						"roles; run %s",
+						format_procedure_qualified(function), ss_foreign_code_remedy(function));
+			return;
+	}
+}
+
+/* Count what there is, and warn of it if there is a report. */
+void
+ss_health_foreign(SsReport *report, SsForeignCode *found)
+{
+	SsActing acting;
+	Datum values[1];
+	SPITupleTable *rows;
+	uint64 n;
+
+	memset(found, 0, sizeof(*found));
+	ss_home_enter(&acting);
+	values[0] = our_tables();
+	n = ss_plan_run(&functions_plan, values, NULL, SS_PLAN_READ, 0);
+	rows = SPI_tuptable;
+	for (uint64 i = 0; i < n; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(acting.outer);
+
+		warn_of_function(report, oid_at(rows, i, 1), found);
+		MemoryContextSwitchTo(old);
+	}
+	n = ss_plan_run(&keys_plan, values, NULL, SS_PLAN_READ, 0);
+	rows = SPI_tuptable;
+	for (uint64 i = 0; i < n; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(acting.outer);
+
+		if (ss_foreign_key_is_ignored(oid_at(rows, i, 2)))
+		{
+			found->ignored_keys++;
+			if (report != NULL)
+				ss_warn(report,
+						"foreign key %s of %s, which belongs to role \"%s\", is ignored when calls "
+						"and workers change or remove rows of %s",
+						quote_identifier(SPI_getvalue(rows->vals[i], rows->tupdesc, 1)),
+						table_name(oid_at(rows, i, 2)), GetUserNameFromId(oid_at(rows, i, 4), true),
+						table_name(oid_at(rows, i, 3)));
+		}
+		MemoryContextSwitchTo(old);
+	}
+	ss_home_leave(&acting);
+}

@@ -1,0 +1,25 @@
+/*
+ * foreign_code.h
+ *		Functions and foreign keys of other people that our statements reach.
+ */
+#ifndef SS_FOREIGN_CODE_H
+#define SS_FOREIGN_CODE_H
+
+#include "utils/elog.h"
+
+/* What is wrong with a function that would run with the rights of the tables' owner. */
+typedef enum SsCodeFault
+{
+	SS_CODE_SOUND,
+	SS_CODE_NOT_TRUSTED,   /* its owner has not these rights */
+	SS_CODE_NO_SEARCH_PATH /* it sets no search_path, so it may find temporary objects */
+} SsCodeFault;
+
+extern void ss_foreign_code_init(void);
+extern void ss_foreign_code_watch(ErrorContextCallback *context);
+extern void ss_foreign_code_note_statement(void);
+extern SsCodeFault ss_foreign_code_fault(Oid function);
+extern char *ss_foreign_code_remedy(Oid function);
+extern bool ss_foreign_key_is_ignored(Oid table);
+
+#endif

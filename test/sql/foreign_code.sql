@@ -1,0 +1,413 @@
+--
+-- Code of other people that a call reaches while it acts as the owner of the tables: triggers, functions in
+-- constraints, domains, indexes, defaults and rules, foreign keys. None of it may be led by the caller's
+-- search_path or temporary objects, and nothing that belongs to another role may run as the owner.
+--
+\getenv test_dir PG_ABS_SRCDIR
+\set helpers :test_dir '/helpers.sql'
+\i :helpers
+CREATE ROLE regress_ss_attacker;
+CREATE SCHEMA regress_ss_evil AUTHORIZATION regress_ss_attacker;
+CREATE SCHEMA regress_ss_audit;
+INSERT INTO session_namespaces (name, audit, sliding) VALUES ('foreign', true, false);
+GRANT EXECUTE ON FUNCTION session_save, session_get, session_delete, session_delete_all, session_clear, session_regenerate, session_purge,
+	session_append, session_touch, session_create TO regress_ss_attacker;
+SET session_store.namespace = 'foreign';
+-- What the attacker wants, and how he would know.
+SET ROLE regress_ss_attacker;
+CREATE SEQUENCE regress_ss_evil.called;
+GRANT USAGE ON SEQUENCE regress_ss_evil.called TO PUBLIC;
+GRANT USAGE ON SCHEMA regress_ss_evil TO PUBLIC;
+CREATE FUNCTION regress_ss_evil.take() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_catalog.nextval('regress_ss_evil.called');
+	EXECUTE 'ALTER ROLE regress_ss_attacker SUPERUSER';
+EXCEPTION WHEN insufficient_privilege THEN
+	NULL;
+END $$;
+CREATE FUNCTION regress_ss_evil.pwn() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM regress_ss_evil.take(); RETURN COALESCE(NEW, OLD); END$$;
+CREATE FUNCTION regress_ss_evil.lower(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN PERFORM regress_ss_evil.take(); RETURN $1; END$$;
+RESET ROLE;
+-- Since the last look: was the attacker's code called, and to what effect?
+CREATE FUNCTION attacked() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	result text;
+BEGIN
+	SELECT CASE WHEN rolsuper THEN 'superuser' WHEN (SELECT is_called FROM regress_ss_evil.called) THEN 'code was called' ELSE 'no' END INTO result
+	FROM pg_roles WHERE rolname = 'regress_ss_attacker';
+	ALTER ROLE regress_ss_attacker NOSUPERUSER;
+	PERFORM setval('regress_ss_evil.called', 1, false);
+	RETURN result;
+END $$;
+-- A call as the attacker: "ok", or the error and its hint.
+CREATE FUNCTION said(command text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	hint text;
+BEGIN
+	EXECUTE command;
+	RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+	RETURN sqlstate || ': ' || sqlerrm || CASE WHEN hint <> '' THEN ' HINT: ' || hint ELSE '' END;
+END $$;
+
+CREATE FUNCTION pg_temp.path_in_context(command text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	context text;
+BEGIN
+	EXECUTE command;
+	RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT;
+	RETURN (regexp_match(context, 'function \S+, which[^\n]*'))[1];
+END $$;
+
+--
+-- Triggers of the owner.
+--
+CREATE TABLE regress_ss_audit.audit_log (id text);
+CREATE FUNCTION regress_ss_audit.log() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO audit_log VALUES (lower(NEW.session_id)); RETURN NULL; END$$;
+CREATE TRIGGER regress_ss_log AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_audit.log();
+
+-- Without a search_path of its own it runs under pg_catalog, whatever the caller's is, and the error says so.
+SET search_path = regress_ss_audit, public;
+SELECT said($$SELECT session_save('a', '{}')$$);
+SELECT pg_temp.path_in_context($$SELECT session_save('a', '{}')$$);
+RESET search_path;
+-- Health names it.
+SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%regress_ss_audit%' ORDER BY w;
+-- With names that are qualified it works.
+CREATE OR REPLACE FUNCTION regress_ss_audit.log() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO regress_ss_audit.audit_log VALUES (lower(NEW.session_id)); RETURN NULL; END$$;
+SELECT said($$SELECT session_save('A', '{}')$$), (SELECT string_agg(id, ' ') FROM regress_ss_audit.audit_log) AS log;
+SET ROLE regress_ss_attacker;
+SET search_path = regress_ss_evil, pg_catalog;
+SELECT public.said($$SELECT public.session_save('B', '{}')$$);
+-- The caller's path is his again, after an error as well.
+SHOW search_path;
+SELECT public.session_save('', '{}');
+SHOW search_path;
+RESET search_path;
+RESET ROLE;
+SELECT attacked(), (SELECT string_agg(id, ' ') FROM regress_ss_audit.audit_log) AS log;
+
+-- A temporary table of the name, with a trigger.
+CREATE OR REPLACE FUNCTION regress_ss_audit.log() RETURNS trigger LANGUAGE plpgsql AS $$DECLARE v text := NEW.session_id; BEGIN INSERT INTO audit_log VALUES (v); RETURN NULL; END$$;
+SET ROLE regress_ss_attacker;
+CREATE TEMP TABLE audit_log (id text);
+CREATE TRIGGER pwn BEFORE INSERT ON audit_log FOR EACH ROW EXECUTE FUNCTION regress_ss_evil.pwn();
+CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (regress_ss_evil.lower(VALUE) IS NOT NULL);
+SELECT said($$SELECT session_save('c', '{}')$$);
+SELECT said($$SELECT session_create('{}')$$);
+RESET ROLE;
+SELECT attacked();
+-- A search_path of its own, with and without pg_temp: where it is not named it would be searched first.
+ALTER FUNCTION regress_ss_audit.log() SET search_path = regress_ss_audit;
+SET ROLE regress_ss_attacker;
+SELECT said($$SELECT session_save('d', '{}')$$);
+RESET ROLE;
+SELECT attacked(), (SELECT string_agg(id, ' ') FROM regress_ss_audit.audit_log) AS log;
+ALTER FUNCTION regress_ss_audit.log() SET search_path = regress_ss_audit, pg_temp;
+SET ROLE regress_ss_attacker;
+SELECT said($$SELECT session_save('e', '{}')$$);
+RESET ROLE;
+SELECT attacked(), (SELECT string_agg(id, ' ') FROM regress_ss_audit.audit_log) AS log;
+ALTER FUNCTION regress_ss_audit.log() SET search_path = pg_temp, regress_ss_audit;
+SET ROLE regress_ss_attacker;
+SELECT said($$SELECT session_save('f', '{}')$$);
+RESET ROLE;
+SELECT attacked(), (SELECT string_agg(id, ' ') FROM regress_ss_audit.audit_log) AS log;
+-- An empty one.
+CREATE OR REPLACE FUNCTION regress_ss_audit.log() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$DECLARE v text := NEW.session_id; BEGIN INSERT INTO regress_ss_audit.audit_log VALUES (v); RETURN NULL; END$$;
+SET ROLE regress_ss_attacker;
+SELECT said($$SELECT session_save('g', '{}')$$);
+RESET ROLE;
+SELECT attacked(), (SELECT string_agg(id, ' ') FROM regress_ss_audit.audit_log) AS log;
+SELECT count(*) AS warnings FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%regress_ss_audit%';
+-- What it calls runs under its path; it calls the store itself, and errors are caught.
+SET ROLE regress_ss_attacker;
+DROP DOMAIN pg_temp.text;
+RESET ROLE;
+CREATE FUNCTION regress_ss_audit.helper(id text) RETURNS void LANGUAGE plpgsql AS $$BEGIN INSERT INTO audit_log VALUES (upper(id)); END$$;
+CREATE OR REPLACE FUNCTION regress_ss_audit.log() RETURNS trigger LANGUAGE plpgsql SET search_path = regress_ss_audit, pg_temp AS $$
+BEGIN
+	BEGIN
+		PERFORM public.session_save('', '{}');
+	EXCEPTION WHEN OTHERS THEN
+		PERFORM helper(NEW.session_id || ' ' || sqlstate);
+	END;
+	IF NEW.session_id NOT LIKE 'nested%' THEN
+		PERFORM public.session_save('nested ' || NEW.session_id, '{}', namespace => NEW.namespace);
+	END IF;
+	PERFORM helper(NEW.session_id);
+	RETURN NULL;
+END $$;
+DELETE FROM regress_ss_audit.audit_log;
+SET ROLE regress_ss_attacker;
+SELECT said($$SELECT session_save('h', '{}')$$);
+RESET ROLE;
+SELECT attacked(), (SELECT string_agg(id, ', ' ORDER BY id) FROM regress_ss_audit.audit_log) AS log;
+DROP TRIGGER regress_ss_log ON conversation_sessions;
+
+-- Without temporary objects of its own a caller may call; those of the superuser, whose session it is, do no harm.
+SET ROLE regress_ss_attacker;
+DROP TABLE audit_log;
+RESET ROLE;
+CREATE FUNCTION regress_ss_audit.own() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM lower(NEW.session_id); RETURN NULL; END$$;
+CREATE TRIGGER regress_ss_own AFTER INSERT OR UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_audit.own();
+SET ROLE regress_ss_attacker;
+SET search_path = regress_ss_evil, pg_catalog;
+SELECT public.said($$SELECT public.session_save('i', '{}')$$), public.said($$SELECT public.session_save('i', '{"x": 1}')$$),
+	public.said($$SELECT public.session_regenerate('i')$$), public.said($$SELECT public.session_delete_all('nobody')$$),
+	public.said($$SELECT public.session_clear('foreign')$$), public.said($$SELECT public.session_purge()$$);
+RESET search_path;
+RESET ROLE;
+SELECT attacked();
+DROP TRIGGER regress_ss_own ON conversation_sessions;
+
+-- A function that plain SQL has had compiled under the caller's path is not taken as it is.
+CREATE FUNCTION regress_ss_audit.typed() RETURNS trigger LANGUAGE plpgsql AS $$DECLARE v text := NEW.session_id; BEGIN RETURN NULL; END$$;
+CREATE TRIGGER regress_ss_typed AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_audit.typed();
+GRANT SELECT, INSERT, UPDATE ON conversation_sessions TO regress_ss_attacker;
+SET ROLE regress_ss_attacker;
+CREATE DOMAIN regress_ss_evil.text AS pg_catalog.text CHECK (pg_catalog.nextval('regress_ss_evil.called') > 0);
+SET search_path = regress_ss_evil, pg_catalog;
+INSERT INTO public.conversation_sessions (namespace, session_id, session_data) VALUES ('foreign', 'plain', '{}');
+RESET search_path;
+RESET ROLE;
+SELECT attacked() AS by_plain_sql;
+SET ROLE regress_ss_attacker;
+SELECT said($$SELECT session_save('j', '{}')$$);
+RESET ROLE;
+SELECT attacked();
+-- With a path of its own it was compiled under that.
+ALTER FUNCTION regress_ss_audit.typed() SET search_path = pg_catalog, pg_temp;
+SET ROLE regress_ss_attacker;
+SELECT said($$SELECT session_save('j', '{}')$$);
+RESET ROLE;
+SELECT attacked();
+DROP DOMAIN regress_ss_evil.text;
+DROP TRIGGER regress_ss_typed ON conversation_sessions;
+REVOKE ALL ON conversation_sessions FROM regress_ss_attacker;
+\c -
+\i :helpers
+SET session_store.namespace = 'foreign';
+
+--
+-- Functions elsewhere on the table: a constraint, a domain, an index, a default, a generated column, a rule.
+--
+CREATE FUNCTION regress_ss_audit.folded(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN lower(t); END$$;
+CREATE FUNCTION regress_ss_audit.folded_sql(t text) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT lower(t)$$;
+CREATE FUNCTION regress_ss_audit.parsed(t text) RETURNS text LANGUAGE sql IMMUTABLE RETURN lower(t);
+CREATE FUNCTION try(step text) RETURNS TABLE (what text, rows text, path text, temp text) LANGUAGE plpgsql AS $$
+DECLARE
+	direct text;
+BEGIN
+	FOREACH direct IN ARRAY ARRAY['on', 'off'] LOOP
+		PERFORM set_config('session_store.direct_rows', direct, true);
+		what := step; rows := 'direct_rows ' || direct;
+		SET LOCAL ROLE regress_ss_attacker;
+		PERFORM set_config('search_path', 'regress_ss_evil, pg_catalog', true);
+		path := public.said($q$SELECT public.session_save(pg_catalog.gen_random_uuid()::pg_catalog.text, '{}'), public.session_save('k', '{}'), public.session_save('k', '{"x": 1}', '3 hours'), public.session_delete('k'), public.session_clear('foreign')$q$);
+		CREATE TEMP TABLE t (x int);
+		temp := public.said($q$SELECT public.session_save('l', '{}')$q$);
+		DROP TABLE pg_temp.t;
+		PERFORM set_config('search_path', 'public', true);
+		RESET ROLE;
+		path := path || '; attacked ' || attacked();
+		DELETE FROM conversation_sessions;
+		RETURN NEXT;
+	END LOOP;
+END $$;
+CREATE DOMAIN regress_ss_audit.dom AS text;
+ALTER TABLE conversation_sessions ADD CONSTRAINT regress_ss_c CHECK (regress_ss_audit.folded(session_id) IS NOT NULL);
+SELECT * FROM try('check');
+SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%folded%';
+ALTER TABLE conversation_sessions DROP CONSTRAINT regress_ss_c, ADD CONSTRAINT regress_ss_c CHECK (regress_ss_audit.folded_sql(session_id) IS NOT NULL);
+SELECT * FROM try('check in SQL');
+ALTER TABLE conversation_sessions DROP CONSTRAINT regress_ss_c, ADD CONSTRAINT regress_ss_c CHECK (regress_ss_audit.parsed(session_id) IS NOT NULL);
+SELECT * FROM try('check in SQL that was parsed');
+ALTER TABLE conversation_sessions DROP CONSTRAINT regress_ss_c;
+ALTER TABLE conversation_sessions ADD COLUMN folded text DEFAULT regress_ss_audit.folded('X');
+SELECT * FROM try('default');
+ALTER TABLE conversation_sessions ALTER COLUMN folded SET DEFAULT regress_ss_audit.folded(pg_catalog.clock_timestamp()::text);
+SELECT * FROM try('volatile default');
+ALTER TABLE conversation_sessions DROP COLUMN folded;
+ALTER TABLE conversation_sessions ADD COLUMN folded text GENERATED ALWAYS AS (regress_ss_audit.folded(session_id)) STORED;
+SELECT * FROM try('generated');
+ALTER TABLE conversation_sessions DROP COLUMN folded;
+ALTER DOMAIN regress_ss_audit.dom ADD CHECK (regress_ss_audit.folded(VALUE) IS NOT NULL);
+ALTER TABLE conversation_sessions ADD COLUMN folded regress_ss_audit.dom DEFAULT 'X';
+SELECT * FROM try('domain');
+SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%folded%';
+ALTER TABLE conversation_sessions DROP COLUMN folded;
+CREATE INDEX regress_ss_x ON conversation_sessions (regress_ss_audit.folded(session_data::text));
+SELECT * FROM try('index');
+DROP INDEX regress_ss_x;
+CREATE INDEX regress_ss_x ON conversation_sessions (version) WHERE regress_ss_audit.folded(session_data::text) IS NOT NULL;
+SELECT * FROM try('predicate');
+DROP INDEX regress_ss_x;
+CREATE RULE regress_ss_r AS ON INSERT TO session_events DO ALSO SELECT regress_ss_audit.folded(NEW.session_id);
+SELECT * FROM try('rule');
+SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%folded%';
+DROP RULE regress_ss_r ON session_events;
+SELECT count(*) AS warnings FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%regress_ss%';
+
+-- A deferred trigger, and a deferred foreign key of the owner's, act at the end of the statement in a call.
+CREATE TABLE regress_ss_audit.audit_log2 (id text, at text);
+CREATE FUNCTION regress_ss_audit.deferred() RETURNS trigger LANGUAGE plpgsql SET search_path = regress_ss_audit, pg_temp AS $$
+BEGIN
+	INSERT INTO audit_log2 VALUES (NEW.session_id, current_user);
+	RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER regress_ss_deferred AFTER INSERT OR UPDATE ON conversation_sessions DEFERRABLE INITIALLY DEFERRED
+	FOR EACH ROW EXECUTE FUNCTION regress_ss_audit.deferred();
+CREATE TABLE regress_ss_audit.profile (namespace text COLLATE "C", session_id text COLLATE "C",
+	FOREIGN KEY (namespace, session_id) REFERENCES conversation_sessions ON UPDATE CASCADE DEFERRABLE INITIALLY DEFERRED);
+SET ROLE regress_ss_attacker;
+BEGIN;
+SELECT said($$SELECT session_save('t', '{}')$$);
+RESET ROLE;
+SELECT * FROM regress_ss_audit.audit_log2;
+INSERT INTO regress_ss_audit.profile VALUES ('foreign', 't');
+COMMIT;
+SELECT said($$SELECT session_regenerate('t')$$);
+SELECT session_id <> 't' AS followed FROM regress_ss_audit.profile;
+DROP TABLE regress_ss_audit.profile;
+DROP TRIGGER regress_ss_deferred ON conversation_sessions;
+
+--
+-- TRIGGER was granted: what another role attaches does not run as the owner.
+--
+GRANT TRIGGER ON conversation_sessions TO regress_ss_attacker;
+SET ROLE regress_ss_attacker;
+CREATE TRIGGER regress_ss_pwn AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_evil.pwn();
+SELECT said($$SELECT session_save('m', '{}')$$);
+RESET ROLE;
+SELECT attacked();
+SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%regress_ss_evil%';
+DROP TRIGGER regress_ss_pwn ON conversation_sessions;
+-- Run by its own owner's rights it may do what it likes.
+SET ROLE regress_ss_attacker;
+ALTER FUNCTION regress_ss_evil.pwn() SECURITY DEFINER;
+CREATE TRIGGER regress_ss_pwn AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_evil.pwn();
+SELECT said($$SELECT session_save('n', '{}')$$);
+ALTER FUNCTION regress_ss_evil.pwn() SECURITY INVOKER;
+RESET ROLE;
+SELECT attacked();
+DROP TRIGGER regress_ss_pwn ON conversation_sessions;
+REVOKE TRIGGER ON conversation_sessions FROM regress_ss_attacker;
+
+--
+-- Foreign keys of another role: they neither act as the owner nor stop anything.
+--
+DELETE FROM conversation_sessions;
+GRANT REFERENCES, SELECT ON conversation_sessions, conversation_history, session_members TO regress_ss_attacker;
+SET ROLE regress_ss_attacker;
+CREATE TABLE regress_ss_evil.cascades (namespace text COLLATE "C", session_id text COLLATE "C",
+	FOREIGN KEY (namespace, session_id) REFERENCES public.conversation_sessions ON UPDATE CASCADE ON DELETE CASCADE);
+CREATE TRIGGER pwn AFTER UPDATE OR DELETE ON regress_ss_evil.cascades FOR EACH ROW EXECUTE FUNCTION regress_ss_evil.pwn();
+CREATE TABLE regress_ss_evil.holds (namespace text COLLATE "C", session_id text COLLATE "C",
+	FOREIGN KEY (namespace, session_id) REFERENCES public.conversation_sessions);
+CREATE TABLE regress_ss_evil.later (namespace text COLLATE "C", session_id text COLLATE "C",
+	FOREIGN KEY (namespace, session_id) REFERENCES public.conversation_sessions DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE regress_ss_evil.parts (namespace text COLLATE "C", session_id text COLLATE "C" DEFAULT 'x',
+	FOREIGN KEY (namespace, session_id) REFERENCES public.conversation_sessions ON UPDATE SET DEFAULT ON DELETE SET DEFAULT) PARTITION BY LIST (namespace);
+CREATE TABLE regress_ss_evil.part PARTITION OF regress_ss_evil.parts DEFAULT;
+CREATE TABLE regress_ss_evil.messages (history_id uuid, seq bigint, FOREIGN KEY (history_id, seq) REFERENCES public.conversation_history ON DELETE CASCADE);
+CREATE TRIGGER pwn AFTER UPDATE OR DELETE ON regress_ss_evil.messages FOR EACH ROW EXECUTE FUNCTION regress_ss_evil.pwn();
+RESET ROLE;
+REVOKE ALL ON SCHEMA regress_ss_evil FROM PUBLIC;
+-- A row in each for a session that exists; with the rest as it is for what the calls do to it.
+CREATE FUNCTION hold(id text, OUT held bigint) LANGUAGE plpgsql AS $$
+DECLARE
+	t text;
+BEGIN
+	PERFORM session_append(id, '{"role": "user"}');
+	FOREACH t IN ARRAY ARRAY['cascades', 'holds', 'later', 'parts'] LOOP
+		EXECUTE format('TRUNCATE regress_ss_evil.%I', t);
+		EXECUTE format('INSERT INTO regress_ss_evil.%I VALUES (''foreign'', %L)', t, id);
+	END LOOP;
+	TRUNCATE regress_ss_evil.messages;
+	INSERT INTO regress_ss_evil.messages SELECT history_id, seq FROM conversation_history;
+	SELECT count(*) INTO held FROM regress_ss_evil.messages;
+END $$;
+CREATE FUNCTION expire() RETURNS void LANGUAGE sql AS $$UPDATE public.conversation_sessions SET expires_at = pg_catalog.now() - interval '1 hour', dead_until = pg_catalog.now() - interval '1 hour' WHERE namespace = 'foreign'$$;
+SELECT hold('o');
+SELECT said($$SELECT session_regenerate('o')$$), attacked();
+SELECT hold('p');
+SELECT said($$SELECT session_delete('p')$$), said($$SELECT session_clear('foreign')$$), said($$SELECT session_delete_all('x')$$), attacked();
+SELECT expire();
+SELECT session_purge() > 0 AS purged, attacked();
+SELECT (SELECT count(*) FROM conversation_sessions) AS sessions, (SELECT count(*) FROM conversation_history) AS messages;
+SET session_store.direct_rows = off;
+SELECT hold('q');
+SELECT said($$SELECT session_save('q', '{}', owner => 'me')$$), said($$SELECT session_regenerate('q')$$), attacked();
+SELECT expire();
+SELECT session_purge() > 0 AS purged, attacked();
+SELECT (SELECT count(*) FROM conversation_sessions) AS sessions, (SELECT count(*) FROM conversation_history) AS messages;
+RESET session_store.direct_rows;
+-- By the functions nothing of theirs was touched; health says that they are ignored.
+SELECT (SELECT count(*) FROM regress_ss_evil.cascades) AS cascades, (SELECT count(*) FROM regress_ss_evil.holds) AS holds,
+	(SELECT count(*) FROM regress_ss_evil.later) AS later, (SELECT count(*) FROM regress_ss_evil.parts) AS parts, (SELECT count(*) FROM regress_ss_evil.messages) AS messages;
+SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%regress_ss_evil%' ORDER BY w;
+-- A foreign key of the owner's own does what it says; a trigger of another role on his table does not run as the owner.
+CREATE TABLE regress_ss_audit.profile (namespace text COLLATE "C", session_id text COLLATE "C", x int,
+	FOREIGN KEY (namespace, session_id) REFERENCES conversation_sessions ON DELETE CASCADE ON UPDATE CASCADE);
+SELECT hold('r');
+INSERT INTO regress_ss_audit.profile VALUES ('foreign', 'r', 1);
+SELECT session_regenerate('r') AS new \gset
+SELECT session_id = :'new' AS followed FROM regress_ss_audit.profile;
+GRANT TRIGGER ON regress_ss_audit.profile TO regress_ss_attacker;
+GRANT USAGE ON SCHEMA regress_ss_audit TO regress_ss_attacker;
+SET ROLE regress_ss_attacker;
+CREATE TRIGGER pwn AFTER DELETE ON regress_ss_audit.profile FOR EACH ROW EXECUTE FUNCTION regress_ss_evil.pwn();
+RESET ROLE;
+SELECT expire();
+SELECT said($$SELECT session_purge()$$), attacked();
+DROP TRIGGER pwn ON regress_ss_audit.profile;
+SELECT session_purge() > 0 AS purged;
+SELECT count(*) AS profiles FROM regress_ss_audit.profile;
+DROP TABLE regress_ss_audit.profile;
+
+--
+-- Errors about a row that is not the caller's tell nothing of it.
+--
+UPDATE session_namespaces SET max_sessions_per_owner = 1 WHERE name = 'foreign';
+SELECT session_save('secret id', '{}', owner => 'ada');
+ALTER TABLE conversation_sessions ADD CONSTRAINT regress_ss_c CHECK (dead_until IS NULL) NOT VALID;
+-- What an error says, and whether the other session can be found anywhere in it.
+CREATE FUNCTION reveals(command text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	detail text; context text; hint text; violated text;
+BEGIN
+	EXECUTE command;
+	RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, context = PG_EXCEPTION_CONTEXT, hint = PG_EXCEPTION_HINT, violated = CONSTRAINT_NAME;
+	RETURN concat_ws('; ', sqlstate || ': ' || sqlerrm, nullif(violated, ''), nullif(hint, ''),
+		CASE WHEN concat(sqlerrm, detail, context, hint) LIKE '%secret id%' THEN 'REVEALED' END);
+END $$;
+SELECT reveals($$SELECT session_save('s', '{}', owner => 'ada')$$);
+SELECT reveals($$SELECT session_clear('foreign')$$);
+SELECT reveals($$SELECT session_delete_all('ada')$$);
+ALTER TABLE conversation_sessions DROP CONSTRAINT regress_ss_c;
+CREATE FUNCTION regress_ss_audit.talks() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not % of %', OLD.session_id, OLD.namespace USING DETAIL = OLD.session_id, HINT = OLD.session_id; END$$;
+CREATE TRIGGER regress_ss_talks AFTER UPDATE OR DELETE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_audit.talks();
+SELECT reveals($$SELECT session_save('s', '{}', owner => 'ada')$$);
+SELECT reveals($$SELECT session_clear('foreign')$$);
+SELECT reveals($$SELECT session_delete_all('ada')$$);
+ALTER TABLE conversation_sessions DISABLE TRIGGER regress_ss_talks;
+SELECT session_save('secret id 2', '{}', owner => 'eve') > 0 AS saved, expire();
+ALTER TABLE conversation_sessions ENABLE TRIGGER regress_ss_talks;
+SELECT reveals($$SELECT session_purge()$$);
+DROP TRIGGER regress_ss_talks ON conversation_sessions;
+
+DELETE FROM conversation_sessions;
+DELETE FROM session_events;
+DELETE FROM session_namespaces;
+DROP FUNCTION attacked(), said(text), reveals(text), try(text), hold(text), expire();
+SET client_min_messages = error;
+DROP SCHEMA regress_ss_evil CASCADE;
+DROP SCHEMA regress_ss_audit CASCADE;
+DROP OWNED BY regress_ss_attacker;
+DROP ROLE regress_ss_attacker;
