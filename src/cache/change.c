@@ -23,6 +23,7 @@
 #include "fmgr.h"
 #include "utils/datum.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "cache/change.h"
@@ -45,14 +46,23 @@ SS_FUNCTION(session_change_note, 1_0, TRIGGEROID);
 SS_FUNCTION(session_history_note, 1_0, TRIGGEROID);
 
 /*
- * Does the end of a session of this namespace have to wait?  Not where nothing is
- * cached; but that this was changed a moment ago the pusher may not know yet.
+ * Does the policy of a namespace allow copies?  That it was switched off a moment ago the pusher
+ * may not know yet.  (That it is switched on afterwards notes.c finds out.)
  */
 static bool
-may_be_cached(bool known, const SsPolicy *policy)
+is_cacheable(bool known, const SsPolicy *policy)
 {
 	return !known || policy->cache != SS_CACHE_OFF ||
 		   ss_monotonic() - policy->read_at < SS_LEASE_LONGEST;
+}
+
+/* What to note of the fence about a change, or about an end. */
+static int
+fence_of(bool end)
+{
+	if (ss_unfenced)
+		return 0;
+	return SS_NOTE_IF_ALL | (end || ss_fence == SS_FENCE_ALL ? SS_CHANGED_FENCED : 0);
 }
 
 /* What a statement did to a session, for each of its keys; flags SS_CHANGED_, or 0. */
@@ -60,7 +70,8 @@ typedef struct Effect
 {
 	int document;
 	int tail;
-	bool end; /* it ceases to be a session under this id */
+	bool end;      /* it ceases to be a session under this id */
+	bool tail_end; /* it loses its messages */
 } Effect;
 
 static bool
@@ -82,9 +93,9 @@ note_part(SsKey *key, uint8 part, int what, int fence)
 static void
 note_session(const SsRowView *row, Effect effect)
 {
-	bool fence = (effect.end || ss_fence == SS_FENCE_ALL) && !ss_unfenced && ss_notes_cached();
 	SsPolicy policy;
 	bool known;
+	int cacheable;
 	SsKey key;
 
 	if (effect.document == 0 && effect.tail == 0)
@@ -94,7 +105,7 @@ note_session(const SsRowView *row, Effect effect)
 	if (!ss_key_from_datums(&key, row->values[SS_ROW_NAMESPACE], row->values[SS_ROW_SESSION_ID]))
 	{
 		/* a row that the trigger before us would not have let in: it has no copy */
-		ss_note_all(false);
+		ss_note_all(0);
 		return;
 	}
 	known = ss_ns_find(key.bytes, key.nslen, &policy);
@@ -102,9 +113,9 @@ note_session(const SsRowView *row, Effect effect)
 		return;
 	if (known && ((effect.document | effect.tail) & SS_CHANGED_DOCUMENT) && !effect.end)
 		ss_hot_use(&key, &policy);
-	fence = fence && may_be_cached(known, &policy);
-	note_part(&key, SS_PART_DOCUMENT, effect.document, fence ? SS_CHANGED_FENCED : 0);
-	note_part(&key, SS_PART_TAIL, effect.tail, fence ? SS_CHANGED_FENCED : 0);
+	cacheable = is_cacheable(known, &policy) ? SS_NOTE_CACHEABLE : 0;
+	note_part(&key, SS_PART_DOCUMENT, effect.document, cacheable | fence_of(effect.end));
+	note_part(&key, SS_PART_TAIL, effect.tail, cacheable | fence_of(effect.end || effect.tail_end));
 }
 
 /*
@@ -112,17 +123,31 @@ note_session(const SsRowView *row, Effect effect)
  * so one that is being inserted, and may yet turn out to be there already.
  */
 static void
-remember_history(const SsRowView *row)
+remember_history(const SsRowView *row, bool end)
 {
 	if (has(row, SS_ROW_HISTORY_ID))
-		ss_notes_add_history(DatumGetUUIDP(row->values[SS_ROW_HISTORY_ID]));
+		ss_notes_add_history(DatumGetUUIDP(row->values[SS_ROW_HISTORY_ID]),
+							 fence_of(end) | SS_NOTE_CACHEABLE);
+}
+
+/*
+ * Is a session left without the messages that it had?  Not one that begins over an expired row: the
+ * copies of that are gone.
+ */
+static bool
+loses_history(const SsRowView *old, const SsRowView *new)
+{
+	if (!has(old, SS_ROW_HISTORY_ID) || !ss_row_differs(old, new, SS_ROW_HISTORY_ID))
+		return false;
+	return !ss_row_differs(old, new, SS_ROW_CREATED_AT) || !has(old, SS_ROW_EXPIRES_AT) ||
+		   DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT]) > GetCurrentTimestamp();
 }
 
 /* A row comes or goes. */
 static void
 note_whole(const SsRowView *row, bool end)
 {
-	Effect effect = {SS_CHANGED_DOCUMENT, 0, end};
+	Effect effect = {SS_CHANGED_DOCUMENT, 0, end, end};
 
 	if (has(row, SS_ROW_HISTORY_ID))
 		effect.tail = SS_CHANGED_DOCUMENT;
@@ -134,7 +159,7 @@ note_update(const SsRowView *old, const SsRowView *new)
 {
 	bool expiry = ss_row_differs(old, new, SS_ROW_EXPIRES_AT) ||
 				  ss_row_differs(old, new, SS_ROW_CREATED_AT);
-	Effect effect = {expiry ? SS_CHANGED_EXPIRY : 0, 0, false};
+	Effect effect = {expiry ? SS_CHANGED_EXPIRY : 0, 0, false, loses_history(old, new)};
 	bool tail;
 
 	if (ss_row_differs(old, new, SS_ROW_NAMESPACE) || ss_row_differs(old, new, SS_ROW_SESSION_ID))
@@ -161,8 +186,8 @@ note_update(const SsRowView *old, const SsRowView *new)
 	note_session(new, effect);
 	if (effect.tail & SS_CHANGED_DOCUMENT)
 	{
-		remember_history(old);
-		remember_history(new);
+		remember_history(old, effect.end || effect.tail_end);
+		remember_history(new, effect.end);
 	}
 }
 
@@ -237,7 +262,7 @@ session_change_note(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_TRUNCATE(event))
 	{
 		if (ss_notes_wanted())
-			ss_note_all(ss_notes_cached());
+			ss_note_all(SS_NOTE_END);
 		ss_history_end_all();
 		return as_it_was(trigdata);
 	}
@@ -254,15 +279,17 @@ session_change_note(PG_FUNCTION_ARGS)
 	return as_it_was(trigdata);
 }
 
-/* Note the tail of the session that has this conversation. */
+/*
+ * Note the tail of the session that has this conversation.  A message that is removed or altered is
+ * as good as a session that ends, to whoever does that by hand.
+ */
 static void
 note_history(const pg_uuid_t *history, bool goes)
 {
-	/* a message that goes is as good as a session that goes, to who takes it away by hand */
-	bool fence = (ss_fence == SS_FENCE_ALL || goes) && ss_notes_cached();
+	int fence = fence_of(goes) | SS_NOTE_CACHEABLE;
 	SsKey key;
 
-	if (ss_notes_have_history(history))
+	if (ss_notes_have_history(history, fence))
 		return;
 	if (ss_notes_full() || !ss_history_session(history, &key))
 	{
@@ -272,8 +299,8 @@ note_history(const pg_uuid_t *history, bool goes)
 		return;
 	}
 	key.part = SS_PART_TAIL;
-	ss_note(&key, SS_CHANGED_DOCUMENT | (fence ? SS_CHANGED_FENCED : 0));
-	ss_notes_add_history(history);
+	ss_note(&key, SS_CHANGED_DOCUMENT | fence);
+	ss_notes_add_history(history, fence);
 }
 
 static void
@@ -299,14 +326,14 @@ session_history_note(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
 	{
 		if (wanted)
-			ss_note_all(ss_notes_cached());
+			ss_note_all(SS_NOTE_END);
 		ss_history_forget_all();
 		return as_it_was(trigdata);
 	}
 	if (!wanted || ss_history_purging)
 		return as_it_was(trigdata);
 	desc = RelationGetDescr(trigdata->tg_relation);
-	note_message(trigdata->tg_trigtuple, desc, TRIGGER_FIRED_BY_DELETE(trigdata->tg_event));
+	note_message(trigdata->tg_trigtuple, desc, !TRIGGER_FIRED_BY_INSERT(trigdata->tg_event));
 	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
 		note_message(trigdata->tg_newtuple, desc, false);
 	return as_it_was(trigdata);

@@ -5,6 +5,10 @@
  * Triggers (change.c) note the key of each row that changes, in the memory of the
  * backend.  A savepoint that is rolled back leaves notes behind, which does no harm.
  *
+ * A note says what was done, and whether that would have to wait at the fence.  Whether it really
+ * has to is decided at PRE_COMMIT: until then a cache may be configured, a namespace's policy
+ * changed, and a copy made of what is about to end.
+ *
  * At PRE_COMMIT, where an error still aborts, the keys enter the ledger as in doubt (R7)
  * and a fenced transaction waits (R1).  At COMMIT and ABORT they are settled:
  * memory writes under a lock, for an error there would be a PANIC.  What is noted after
@@ -29,6 +33,7 @@
 #include "cache/notes.h"
 #include "cache/rules.h"
 #include "rows/home.h"
+#include "rows/namespaces.h"
 #include "settings.h"
 #include "shared.h"
 
@@ -40,7 +45,8 @@
 typedef struct Note
 {
 	uint32 hash;
-	uint8 what;   /* SS_CHANGED_ */
+	uint8 what;   /* SS_CHANGED_ and SS_NOTE_ */
+	uint8 told;   /* what the ledger was told of it */
 	bool entered; /* is in the ledger */
 	SsKey key;
 } Note;
@@ -50,16 +56,28 @@ static int nnotes = 0;
 static int room = 0;
 static int32 *places = NULL; /* of notes, by hash: open addressing, twice the room */
 static bool overflow = false;
-static bool fenced = false;
-static bool unlisted = false; /* we have said so */
-static bool entering = false; /* PRE_COMMIT is over */
-static pg_uuid_t histories[4];
+static int fence_cacheable = 0;       /* what all notes of cacheable namespaces say of the fence, */
+static int fence_others = 0;          /* .. and those of others */
+static uint64 others_generation = 0;  /* of the policies, when the first of these was noted */
+static bool policies_changed = false; /* since then; known from PRE_COMMIT on */
+static bool unlisted = false;         /* we have said so */
+static bool entering = false;         /* PRE_COMMIT is over */
+
+/* Histories whose tail was noted, and what that note says of the fence. */
+static struct
+{
+	pg_uuid_t id;
+	int fence;
+} histories[4];
 static int nhistories = 0;
 static SsDb *db = NULL;
 
-/* Is there a Redis that could hold copies of our sessions, or was there a moment ago? */
-bool
-ss_notes_cached(void)
+/*
+ * Is there a Redis that could hold copies of our sessions, or was there a moment ago?  Asked when the
+ * transaction ends, never when a row changes: it may become true in between.
+ */
+static bool
+may_have_copies(void)
 {
 	return ss_redis_url[0] != '\0' || db->cache.control.attached ||
 		   (db->cache.token != 0 && db->cache.control.lease_until > ss_monotonic());
@@ -88,7 +106,8 @@ forget(void)
 {
 	nnotes = 0;
 	nhistories = 0;
-	overflow = fenced = unlisted = entering = false;
+	fence_cacheable = fence_others = 0;
+	overflow = unlisted = entering = policies_changed = false;
 	ss_unfenced = false;
 	if (room > ROOM_KEPT)
 	{
@@ -151,12 +170,50 @@ find_note(const SsKey *key, uint32 hash)
 	return NULL;
 }
 
+/* Remember what a note says of the fence, for the transaction as a whole. */
+static void
+note_fence(int what)
+{
+	int fence = what & (SS_CHANGED_FENCED | SS_NOTE_IF_ALL);
+
+	if (what & SS_NOTE_CACHEABLE)
+		fence_cacheable |= fence;
+	else if (fence != 0)
+	{
+		if (fence_others == 0)
+			others_generation = ss_ns_generation();
+		fence_others |= fence;
+	}
+}
+
+/*
+ * Does what a note says have to wait at the fence?  The policies of namespaces without copies may
+ * have been changed since they were read; then there may be copies by now.
+ */
+static bool
+has_to_wait(int fence, bool cacheable)
+{
+	if (!cacheable && !policies_changed)
+		return false;
+	return (fence & SS_CHANGED_FENCED) || ((fence & SS_NOTE_IF_ALL) && ss_fence == SS_FENCE_ALL);
+}
+
+/* What the ledger is told of a note. */
+static uint8
+told_of(int what)
+{
+	bool fenced = has_to_wait(what, (what & SS_NOTE_CACHEABLE) != 0);
+
+	return (what & (SS_CHANGED_EXPIRY | SS_CHANGED_DOCUMENT)) | (fenced ? SS_CHANGED_FENCED : 0);
+}
+
 /* Enter one note; without room the transaction is unlisted (R11). */
 static void
 enter(Note *note)
 {
+	note->told = told_of(note->what);
 	note->entered = ss_ledger_enter(ss_ledger, &db->cache.control, &note->key, note->hash,
-									note->what, ss_monotonic());
+									note->told, ss_monotonic());
 	if (!note->entered)
 		overflow = true;
 }
@@ -171,25 +228,27 @@ be_unlisted(void)
 	unlisted = true;
 }
 
-/* Everything may have changed: a TRUNCATE, or more than the ledger shall hold. */
+/*
+ * Everything may have changed: a TRUNCATE, or more than the ledger shall hold.  fence: 0, or flags
+ * as for a note.
+ */
 void
-ss_note_all(bool fence)
+ss_note_all(int fence)
 {
 	overflow = true;
-	fenced = fenced || fence;
+	note_fence(fence);
 	if (entering)
 		be_unlisted();
 }
 
-/* What this transaction does to a key; flags SS_CHANGED_. */
+/* What this transaction does to a key; flags SS_CHANGED_ and SS_NOTE_. */
 void
 ss_note(const SsKey *key, int what)
 {
 	uint32 hash = ss_key_hash(key);
 	Note *n;
 
-	if (what & SS_CHANGED_FENCED)
-		fenced = true;
+	note_fence(what);
 	if (overflow)
 		return;
 	n = find_note(key, hash);
@@ -197,14 +256,14 @@ ss_note(const SsKey *key, int what)
 	{
 		if (nnotes >= ss_ledger_room(ss_ledger) / 4)
 		{
-			ss_note_all(false);
+			ss_note_all(0);
 			return;
 		}
 		if (nnotes == room)
 			grow();
 		n = &notes[nnotes];
 		n->hash = hash;
-		n->what = 0;
+		n->what = n->told = 0;
 		n->entered = false;
 		ss_key_copy(&n->key, key);
 		index_note(nnotes++);
@@ -215,8 +274,8 @@ ss_note(const SsKey *key, int what)
 			enter(n);
 		}
 	}
-	else if (entering && (n->what | what) != n->what)
-		ss_note_all(false); /* what the ledger has is too little */
+	else if (entering && (n->told | told_of(n->what | what)) != n->told)
+		ss_note_all(0); /* what the ledger has is too little */
 	n->what |= what;
 }
 
@@ -244,22 +303,34 @@ clear_places(void)
 
 /*
  * Conversations whose tail this transaction has noted.  Their messages come in numbers, and
- * each would ask again whose it is; the last few are remembered.
+ * each would ask again whose it is; the last few are remembered.  A tail that was noted for less
+ * than `fence` says counts as not noted: after an append, a DELETE by hand has to wait.
  */
 bool
-ss_notes_have_history(const pg_uuid_t *history)
+ss_notes_have_history(const pg_uuid_t *history, int fence)
 {
 	for (int i = 0; i < Min(nhistories, (int) lengthof(histories)); i++)
-		if (memcmp(&histories[i], history, sizeof(*history)) == 0)
-			return true;
+		if (memcmp(&histories[i].id, history, sizeof(*history)) == 0)
+			return (fence & ~histories[i].fence) == 0;
 	return false;
 }
 
 void
-ss_notes_add_history(const pg_uuid_t *history)
+ss_notes_add_history(const pg_uuid_t *history, int fence)
 {
-	if (!ss_notes_have_history(history))
-		histories[nhistories++ % lengthof(histories)] = *history;
+	int at = 0;
+
+	while (at < Min(nhistories, (int) lengthof(histories)) &&
+		   memcmp(&histories[at].id, history, sizeof(*history)) != 0)
+		at++;
+	if (at < Min(nhistories, (int) lengthof(histories)))
+	{
+		histories[at].fence |= fence;
+		return;
+	}
+	at = nhistories++ % lengthof(histories);
+	histories[at].id = *history;
+	histories[at].fence = fence;
 }
 
 /* Is everything noted already? */
@@ -315,6 +386,7 @@ enter_all(void)
 
 	if (!SS_RULE(7))
 		return;
+	policies_changed = fence_others != 0 && ss_ns_generation() != others_generation;
 	entering = true;
 	if (overflow)
 		be_unlisted();
@@ -326,7 +398,9 @@ enter_all(void)
 	}
 	mind_promotion();
 	ticket = ss_ledger_ticket(control, &lease_until);
-	if (fenced)
+	/* only now: a cache that comes after the keys were entered finds them in doubt */
+	if ((has_to_wait(fence_cacheable, true) || has_to_wait(fence_others, false)) &&
+		may_have_copies())
 		wait_at_fence(ticket, lease_until);
 }
 
@@ -364,7 +438,7 @@ xact_callback(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 			/* COMMIT PREPARED tells nobody */
-			if (ss_notes_cached())
+			if (may_have_copies())
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot prepare a transaction that has changed sessions"),

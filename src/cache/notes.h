@@ -9,13 +9,22 @@
 
 #include "cache/ledger.h"
 
+/*
+ * What a note says beside the flags SS_CHANGED_ (ledger.h).  SS_CHANGED_FENCED means here that the
+ * transaction waits at the fence if there may be a copy; whether there may be is asked at PRE_COMMIT.
+ */
+#define SS_NOTE_IF_ALL 8     /* the same, if session_store.fence is `all` at PRE_COMMIT */
+#define SS_NOTE_CACHEABLE 16 /* the namespace's policy allows copies, or did a moment ago */
+
+/* Everything that a note can say about the fence. */
+#define SS_NOTE_END (SS_CHANGED_FENCED | SS_NOTE_IF_ALL | SS_NOTE_CACHEABLE)
+
 extern void ss_notes_init_backend(void);
 extern bool ss_notes_wanted(void);
-extern bool ss_notes_cached(void);
 extern bool ss_notes_full(void);
 extern void ss_note(const SsKey *key, int what);
-extern void ss_note_all(bool fence);
-extern bool ss_notes_have_history(const pg_uuid_t *history);
-extern void ss_notes_add_history(const pg_uuid_t *history);
+extern void ss_note_all(int fence);
+extern bool ss_notes_have_history(const pg_uuid_t *history, int fence);
+extern void ss_notes_add_history(const pg_uuid_t *history, int fence);
 
 #endif

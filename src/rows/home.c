@@ -282,6 +282,8 @@ ss_home_enter(SsActing *acting)
 
 	ss_home_get(&home);
 	acting->outer = CurrentMemoryContext;
+	acting->unfenced = ss_unfenced;
+	ss_unfenced = false;
 	GetUserIdAndSecContext(&acting->user, &acting->sec_context);
 	SetUserIdAndSecContext(home.owner,
 						   acting->sec_context | SECURITY_LOCAL_USERID_CHANGE | ACTING_CONTEXT);
@@ -297,6 +299,7 @@ ss_home_leave(SsActing *acting)
 	ss_home_reset_path(acting->guc_nest);
 	SetUserIdAndSecContext(acting->user, acting->sec_context);
 	MemoryContextSwitchTo(acting->outer);
+	ss_unfenced = acting->unfenced;
 }
 
 /* Copy a value out of SPI's memory into the caller's. */

@@ -30,6 +30,7 @@ typedef struct SsActing
 	int sec_context;
 	MemoryContext outer; /* the caller's context: results go there */
 	int guc_nest;        /* where its search_path is kept; 0 when it was left in force */
+	bool unfenced;       /* ss_unfenced of an outer call, whose trigger may have made this one */
 } SsActing;
 
 /*
@@ -83,7 +84,10 @@ extern uint64 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlan
  */
 extern bool ss_home_rows_are_direct;
 
-/* True while rows end that no commit needs to wait for: by the purge, or by a quota. */
+/*
+ * True while rows end, or messages go, that no commit needs to wait for: by the purge, a quota or a
+ * pop.  A call made by somebody's trigger on these is a call like any other: see ss_home_enter.
+ */
 extern bool ss_unfenced;
 
 /* Called with the oid of a table of ours (or 0 for all) whose cache entry fell. */

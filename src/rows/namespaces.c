@@ -252,6 +252,17 @@ ss_ns_find(const char *name, int len, SsPolicy *policy)
 }
 
 /*
+ * A number that is another once a policy may have been changed, by whatever transaction.  It reads
+ * no table and cannot fail, so that it may be asked while a transaction commits.
+ */
+uint64
+ss_ns_generation(void)
+{
+	AcceptInvalidationMessages();
+	return policies_generation;
+}
+
+/*
  * May this role use the namespace?  The roles that are named, those that have
  * their privileges, and whoever has those of the tables' owner.
  */

@@ -1,0 +1,169 @@
+# Whether a transaction waits at the fence is decided when it commits, not when it changed
+# something: until then a cache may be configured, a policy be changed, a setting be set, and a
+# message may be removed by hand from a history that the transaction had changed before.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SessionRedis;
+use SessionStore;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+my $redis = new_redis();
+my $node = new_cached_store('late_fence', $redis, conf => <<'EOC');
+session_store.lease = 10s
+# what it does to our tables has policies read again
+autovacuum = off
+EOC
+
+sub value
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# A client in a transaction, that has carried out some statements.
+sub client
+{
+	my ($sql) = @_;
+	my $psql = $node->background_psql('postgres');
+	my $pid = $psql->query_safe('SELECT pg_backend_pid()');
+
+	$psql->query_safe("BEGIN; $sql");
+	return { psql => $psql, pid => $pid };
+}
+
+# Commit with a Redis that does not answer.  Does the client wait at the fence, or is it done?
+sub waits_at_commit
+{
+	my ($client) = @_;
+	my ($psql, $pid) = @$client{qw(psql pid)};
+
+	$redis->pause;
+	$psql->query_until(qr/committing/, "\\echo committing\nCOMMIT;\n");
+	wait_for($node, "SELECT state = 'idle' OR wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $pid",
+		'the COMMIT waits or is done', quiet => 1);
+	my $state = value("SELECT state FROM pg_stat_activity WHERE pid = $pid");
+	$redis->resume;
+	$psql->query_safe('SELECT 1');
+	$psql->quit;
+	return $state eq 'active';
+}
+
+# One case: what is there before, a transaction, and what happens before it commits.
+sub case_of
+{
+	my ($what, %case) = @_;
+
+	value($case{before}) if defined $case{before};
+	my $client = client($case{change});
+	$case{meanwhile}->($client) if defined $case{meanwhile};
+	wait_for_cache($node, $redis);
+	# a lease that has just been granted lasts long enough
+	my $waits = waits_at_commit($client);
+	is($waits ? 'waits' : 'does not wait', $case{waits} ? 'waits' : 'does not wait', $what);
+	for my $key (@{ $case{gone} // [] })
+	{
+		is($redis->strong($key), undef, ".. and no strong reader finds $key");
+	}
+	wait_for_cache($node, $redis);
+	return;
+}
+
+# Until Redis has a copy.
+sub copied
+{
+	my ($id, $ns, $key) = @_;
+	my $give_up = time + 30;
+
+	until (defined $redis->get($key))
+	{
+		return fail("a copy of $key") if time > $give_up;
+		value("SELECT session_get('$id', '$ns')");
+		usleep(20_000);
+	}
+	return pass("there is a copy of $key");
+}
+
+value(q{INSERT INTO session_namespaces (name, key_prefix, sliding, cache, tombstone, tail_prefix) VALUES ('n', 'n:', false, 'all', '0', 'tail:'), ('off', 'off:', false, 'off', '0', NULL), ('never', 'never:', false, 'off', '0', NULL)});
+value(q{SELECT session_save('a', '{"n": 1}', namespace => 'off'), session_save('b', '{"n": 1}', namespace => 'off'), session_save('c', '{"n": 1}', namespace => 'never')});
+
+# a trigger that logs somebody out, when it is told to
+value(q{CREATE FUNCTION log_out() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$ BEGIN PERFORM session_delete('z', 'n'); RETURN NULL; END $$;
+	CREATE TRIGGER log_out AFTER DELETE ON conversation_history FOR EACH ROW WHEN (current_setting('test.log_out', true) = 'on') EXECUTE FUNCTION log_out()});
+
+# Those of namespaces without copies read the policy long before they need it: what was read within
+# the longest lease may have been another a moment before.
+my $old = client(q{SELECT session_get('a', 'off'), session_get('c', 'never')});
+my $old2 = client(q{SELECT session_get('a', 'off'), session_get('c', 'never')});
+my $old_since = value('SELECT clock_timestamp()');
+
+# ---- what always waited, and what never did
+
+my $one = q{SELECT session_append('x', '[{"m": 1}, {"m": 2}, {"m": 3}]', namespace => 'n'), session_save('x', '{"n": 1}', namespace => 'n')};
+my $history = q{(SELECT history_id FROM conversation_sessions WHERE namespace = 'n' AND session_id = 'x')};
+
+case_of('a delete', before => $one, change => q{SELECT session_delete('x', 'n')}, waits => 1, gone => [ 'n:x', 'tail:x' ]);
+case_of('a save', before => $one, change => q{SELECT session_save('x', '{"n": 2}', namespace => 'n')}, waits => 0);
+case_of('an append and a pop', before => $one, change => q{SELECT session_append('x', '{"m": 4}', namespace => 'n'); SELECT session_pop('x', 2, 'n')}, waits => 0);
+case_of('a session that begins over an expired one', before => q{SELECT session_append('y', '{"m": 1}', namespace => 'n'); UPDATE conversation_sessions SET expires_at = clock_timestamp() WHERE session_id = 'y'},
+	change => q{SELECT session_save('y', '{}', namespace => 'n')}, waits => 0);
+
+# ---- the setting
+
+case_of('a save, and then fence = all', before => $one, change => q{SELECT session_save('x', '{"n": 2}', namespace => 'n'); SET LOCAL session_store.fence = 'all'}, waits => 1);
+case_of('a save with fence = all, and then not', before => $one, change => q{SET LOCAL session_store.fence = 'all'; SELECT session_save('x', '{"n": 3}', namespace => 'n'); SET LOCAL session_store.fence = 'delete'}, waits => 1);
+case_of('an append, and then one with fence = all', before => $one,
+	change => q{SELECT session_append('x', '{"m": 4}', namespace => 'n'); SET LOCAL session_store.fence = 'all'; SELECT session_append('x', '{"m": 5}', namespace => 'n'); SET LOCAL session_store.fence = 'delete'}, waits => 1);
+
+# ---- messages by hand, in a history that the transaction has changed before
+
+my $append = q{SELECT session_append('x', '{"m": 4}', namespace => 'n')};
+
+case_of('a message that is deleted by hand', before => $one, change => qq{DELETE FROM conversation_history WHERE history_id = $history AND message = '{"m": 1}'}, waits => 1);
+case_of('.. after an append', before => $one, change => qq{$append; DELETE FROM conversation_history WHERE history_id = $history AND message = '{"m": 2}'}, waits => 1);
+case_of('.. after an append and a savepoint that is rolled back', before => $one,
+	change => qq{$append; SAVEPOINT s; $append; ROLLBACK TO s; DELETE FROM conversation_history WHERE history_id = $history AND message = '{"m": 3}'}, waits => 1);
+case_of('.. within a savepoint, after one that was released', before => $one,
+	change => qq{SAVEPOINT s; $append; RELEASE s; SAVEPOINT t; DELETE FROM conversation_history WHERE history_id = $history AND message = '{"m": 1}'; RELEASE t}, waits => 1);
+case_of('a message that is altered by hand, after an append', before => $one, change => qq{$append; UPDATE conversation_history SET message = '{"m": 0}' WHERE history_id = $history AND message = '{"m": 2}'}, waits => 1);
+case_of('messages that are trimmed, after an append', before => $one, change => qq{$append; SELECT session_trim('x', 1, 'n')}, waits => 1);
+case_of('a history that is taken away by hand', before => $one, change => q{UPDATE conversation_sessions SET history_id = NULL WHERE namespace = 'n' AND session_id = 'x'}, waits => 1, gone => ['tail:x']);
+case_of('.. before a delete', before => $one, change => q{UPDATE conversation_sessions SET history_id = NULL WHERE namespace = 'n' AND session_id = 'x'; SELECT session_delete('x', 'n')}, waits => 1, gone => [ 'n:x', 'tail:x' ]);
+case_of('.. whose savepoint is released', before => $one, change => q{SAVEPOINT s; UPDATE conversation_sessions SET history_id = NULL WHERE namespace = 'n' AND session_id = 'x'; RELEASE s}, waits => 1, gone => ['tail:x']);
+case_of('a pop whose trigger logs another session out', before => "$one; SELECT session_save('z', '{}', namespace => 'n')",
+	change => q{SET LOCAL test.log_out = 'on'; SELECT session_pop('x', 1, 'n')}, waits => 1, gone => ['n:z']);
+
+# ---- a cache that is configured while the transaction is under way
+
+set_conf($node, redis_url => '');
+wait_for($node, q{SELECT NOT (session_health() -> 'cache' ->> 'configured')::bool}, 'the cache is off');
+value($one);
+my $client = client(q{SELECT session_delete('x', 'n')});
+set_conf($node, redis_url => undef);
+wait_for_cache($node, $redis, what => 'the cache is back');
+copied('x', 'n', 'n:x');
+wait_for_cache($node, $redis);
+ok(waits_at_commit($client), 'a cache that is configured before the COMMIT: it waits');
+is($redis->strong('n:x'), undef, '.. and no strong reader finds the session');
+
+# ---- a policy that is changed while the transaction is under way
+
+wait_for($node, "SELECT clock_timestamp() > '$old_since'::timestamptz + interval '10.5 s'", 'policies that were read long ago');
+# a namespace without copies does not wait, and neither does one that others are changed beside
+$old2->{psql}->query_safe(q{SELECT session_delete('c', 'never')});
+ok(!waits_at_commit($old2), 'a namespace without copies: no wait');
+wait_for_cache($node, $redis);
+$old->{psql}->query_safe(q{SELECT session_delete('a', 'off')});
+value(q{UPDATE session_namespaces SET cache = 'all' WHERE name = 'off'});
+copied('a', 'off', 'off:a');
+wait_for_cache($node, $redis);
+ok(waits_at_commit($old), 'a namespace that is switched on before the COMMIT: it waits');
+is($redis->strong('off:a'), undef, '.. and no strong reader finds the session');
+
+wait_for_cache($node, $redis);
+compare_all($node, $redis, 'all is well');
+leave_no_key($node, $redis);
+done_testing();
