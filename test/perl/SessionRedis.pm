@@ -86,8 +86,13 @@ sub start
 	my @how = ('--dir', $self->{dir}, '--save', '', '--appendonly', 'no', '--daemonize', 'no',
 		'--logfile', "$self->{dir}/log");
 
-	push @how, '--requirepass', $self->{params}{password} if defined $self->{params}{password};
 	push @how, @{ $self->{params}{conf} // [] };
+	# in a file, for servers differ in how they read quotes on the command line
+	my $file = "$self->{dir}/redis.conf";
+	open my $conf, '>', $file or die "$file: $!";
+	printf {$conf} "requirepass \"%s\"\n", $self->{params}{password} =~ s/(.)/sprintf '\\x%02x', ord $1/gers
+	  if defined $self->{params}{password};
+	close $conf;
 	unlink $self->{socket} if $self->{socket};
 	unlink "$self->{dir}/dump.rdb" unless $self->{params}{save};
 
@@ -98,7 +103,7 @@ sub start
 		open STDOUT, '>>', "$self->{dir}/out";
 		open STDERR, '>>', "$self->{dir}/out";
 		no warnings 'exec';	# what follows is reached when there is no such program
-		exec { $program } $program, @where, @how;
+		exec { $program } $program, $file, @where, @how;
 		POSIX::_exit(127);
 	}
 	@$self{qw(pid owner)} = ($pid, $$);
@@ -264,9 +269,15 @@ sub send
 sub _fill
 {
 	my ($self, $give_up) = @_;
-	my $left = $give_up - Time::HiRes::time();
+	my $select = IO::Select->new($self->{socket});
+	my $left;
 
-	die "redis: no answer\n" unless $left > 0 && IO::Select->new($self->{socket})->can_read($left);
+	# can_read also returns when a signal came, such as that of a child that ended
+	do
+	{
+		$left = $give_up - Time::HiRes::time();
+		die "redis: no answer\n" unless $left > 0;
+	} until $select->can_read($left);
 	my $n = sysread $self->{socket}, $self->{in}, 65536, length $self->{in};
 	die "redis: the connection is closed\n" unless $n;
 	return;

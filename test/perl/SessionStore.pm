@@ -4,6 +4,11 @@
 # Words
 #	store	a server of the test's own, usually with the library preloaded
 #	within	what must be so before a time has passed; how long it took is printed
+#	soon	what must become so before a time has passed
+#
+# Limits of time are those of a machine that does nothing else.  Before one counts as
+# exceeded, the time that this process gets is measured, and the limit is stretched by
+# it (see limit_of): a test that passes alone must pass on a busy machine.
 #
 # Every test ends with leave_nothing(): it stops the server fast and looks for
 # workers that outlived it, core files, and crashes in its log.
@@ -21,7 +26,7 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   new_store store_conf create_extension
-  wait_for within health keeper_pid launcher_pid wait_for_keeper
+  wait_for within soon in_time health keeper_pid launcher_pid wait_for_keeper
   sqlstate one_row buffers pgbench_run count_log note_seed
   leave_nothing
 );
@@ -73,12 +78,58 @@ sub create_extension
 	return;
 }
 
+# By how much everything takes longer here than on an idle machine: the time that a
+# little computing takes by the clock, against the processor time that it used.  The
+# greatest of what was measured counts, for load comes and goes; on a machine that is
+# busy at all the estimate is doubled, for what is waited for is work of several processes.
+my $slowness = 1;
+
+sub slowness
+{
+	my $start = time;
+	my $used = sum_times();
+	my $n = 0;
+
+	while (sum_times() - $used < 0.05)
+	{
+		$n += $_ for 1 .. 1000;
+	}
+	my $measured = (time - $start) / (sum_times() - $used);
+	$measured = $measured < 1.3 ? 1 : 2 * $measured;
+	$slowness = $measured if $measured > $slowness;
+	return $slowness;
+}
+
+sub sum_times
+{
+	my ($user, $system) = times;
+
+	return $user + $system;
+}
+
+# A limit in seconds, on this machine.
+sub limit_of
+{
+	my ($seconds, $took) = @_;
+
+	return $took <= $seconds ? $seconds : $seconds * slowness();
+}
+
+# How long something took is a test of its own.
+sub in_time
+{
+	my ($took, $seconds, $what) = @_;
+	my $limit = limit_of($seconds, $took);
+
+	return ok($took <= $limit, sprintf('%s (%.3f s of %.1f)', $what, $took, $limit));
+}
+
 # Wait until a query says t. The answer is a test of its own unless quiet => 1; a
 # caller that cannot go on without it passes must => 1.
 sub wait_for
 {
 	my ($node, $query, $what, %params) = @_;
-	my $timeout = $params{timeout} // 30;
+	my $timeout = $params{timeout} // 120;
 	my $dbname = $params{db} // 'postgres';
 	my $start = time;
 	my ($rc, $out, $err);
@@ -93,8 +144,9 @@ sub wait_for
 			return time - $start;
 		}
 		usleep(50_000);
-	} while (time - $start < $timeout);
+	} while (time - $start < limit_of($timeout, time - $start));
 
+	$timeout = limit_of($timeout, time - $start);
 	$what .= ": not within $timeout s; last answer '" . ($out // '') . "' " . ($err // '');
 	BAIL_OUT($what) if $params{bail};
 	die $what if $params{must} || $params{quiet};
@@ -112,8 +164,22 @@ sub within
 	my $error = $@;
 	my $took = time - $start;
 
+	my $limit = limit_of($seconds, $took);
+
 	diag($error) unless $done;
-	return ok($done && $took <= $seconds, sprintf('%s (%.1f s of %d)', $what, $took, $seconds));
+	return ok($done && $took <= $limit, sprintf('%s (%.1f s of %d)', $what, $took, $limit));
+}
+
+# Wait until code returns true: a test of its own.
+sub soon
+{
+	my ($what, $seconds, $code) = @_;
+	my $start = time;
+	my $good;
+
+	usleep(10_000)
+	  until ($good = $code->()) || time - $start > limit_of($seconds, time - $start);
+	return ok($good, sprintf('%s (%.2f s)', $what, time - $start));
 }
 
 # health($node, 'keeper,running'): one value out of session_health().

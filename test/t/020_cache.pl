@@ -34,16 +34,6 @@ sub text_of
 }
 
 # Wait until a key is as code says.
-sub soon
-{
-	my ($what, $seconds, $code) = @_;
-	my $start = time;
-	my $good;
-
-	usleep(10_000) until ($good = $code->()) || time - $start > $seconds;
-	return ok($good, sprintf('%s (%.2f s)', $what, time - $start));
-}
-
 $node->safe_psql('postgres', <<'EOS');
 INSERT INTO session_namespaces (name, key_prefix, ttl, sliding, cache) VALUES
 	('whole', 'whole:', '1 hour', false, 'all'),
@@ -139,9 +129,9 @@ my $id = run(q{SELECT session_create('{"new": 1}', namespace => 'whole')});
 is($redis->get("whole:$id"), '{"new": 1}', 'create');
 
 run(q{SELECT session_save('o' || i, '{}', owner => 'u', namespace => 'whole') FROM generate_series(1, 5) i});
-is(scalar $redis->keys('whole:o*'), 5, 'five sessions of an owner');
+is(scalar $redis->keys('whole:o[1-5]'), 5, 'five sessions of an owner');
 run(q{SELECT session_delete_all('u', except_session_id => 'o3', namespace => 'whole')});
-is(join(' ', $redis->keys('whole:o*')), 'whole:o3', 'delete_all');
+is(join(' ', $redis->keys('whole:o[1-5]')), 'whole:o3', 'delete_all');
 run(q{SELECT session_save('p' || i, '{}', namespace => 'whole') FROM generate_series(1, 5) i; SELECT session_clear('whole', 'p%')});
 is(scalar $redis->keys('whole:p*'), 0, 'clear of what matches');
 run(q{SELECT session_clear('whole')});
@@ -388,7 +378,7 @@ soon('a save is pushed while a large sample is verified', 1, sub { defined $redi
 my $verified = $verify->query('SELECT 1');
 $verify->quit;
 like($verified, qr/^t\n00000\n1$/, 'verify of more than there is');
-cmp_ok(time - $began, '<', 5, sprintf('.. ends (%.1f s)', time - $began));
+in_time(time - $began, 5, '.. ends');
 wait_for_cache($node, $redis, what => '.. and strong readers may trust Redis');
 
 run(q{SELECT session_save('w', '{}', namespace => 'whole'); SELECT session_save('w', '{}')});

@@ -211,7 +211,7 @@ until ((cache_health($standby, 'state') // '') eq 'running' || time - $start > 3
 }
 my $took = time - $start;
 cmp_ok($took, '>', 5, sprintf('silent: it waits until the old owner has surely gone (%.1f s)', $took));
-cmp_ok($took, '<', 16, '.. and not for ever');
+in_time($took, 16, '.. and not for ever');
 wait_for_cache($standby, $redis2, what => 'it has taken over');
 save($standby, 51);
 compare_all($standby, $redis2, 'its copies are right');
@@ -223,10 +223,10 @@ refused($primary, 'superseded', 'the old primary refuses to write, and says why'
 save($primary, 4);
 my $began = time;
 $primary->safe_psql('postgres', q{SELECT session_delete('s1', namespace => 'whole') FROM pg_sleep(0)});
-cmp_ok(time - $began, '<', 11, sprintf('its deletes wait for a lease that may live, at most (%.1f s)', time - $began));
+in_time(time - $began, 11, 'its deletes wait for a lease that may live, at most');
 $began = time;
 $primary->safe_psql('postgres', q{SELECT session_delete('s2', namespace => 'whole')});
-cmp_ok(time - $began, '<', 11, sprintf('.. and then no more (%.1f s)', time - $began));
+in_time(time - $began, 11, '.. and then no more');
 save($standby, 52);
 compare_all($standby, $redis2, 'the new one is not disturbed');
 copies_are($redis2, 'pair', 52, '.. by it');
@@ -240,7 +240,7 @@ my $redis3 = new_redis();
 $standby->promote;
 $start = time;
 wait_for_cache($standby, $redis3, what => 'takeover = promoted: the new primary takes over at once', timeout => 20);
-cmp_ok(time - $start, '<', 5, sprintf('.. from a living one (%.1f s)', time - $start));
+in_time(time - $start, 5, '.. from a living one');
 refused($primary, 'superseded', 'the old primary knows that it is superseded');
 save($standby, 51);
 save($primary, 4);

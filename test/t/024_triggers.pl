@@ -33,16 +33,6 @@ sub save
 	return;
 }
 
-sub soon
-{
-	my ($what, $seconds, $code) = @_;
-	my $start = time;
-	my $good;
-
-	usleep(10_000) until ($good = $code->()) || time - $start > $seconds;
-	return ok($good, sprintf('%s (%.2f s)', $what, time - $start));
-}
-
 # Nothing is in Redis, and nobody trusts it.
 sub empty_soon
 {

@@ -176,7 +176,7 @@ for my $liar (@liars)
 	}
 	$psql->quit;
 	is($wrong, 0, "a server that $what: sessions work ($rounds rounds)");
-	cmp_ok($slowest, '<', 1.5, sprintf('.. promptly (%.0f ms at most)', 1000 * $slowest));
+	in_time($slowest, 1.5, '.. promptly');
 	my $error = cache_health($node, 'last_error');
 	like($error, $says, '.. and health says why there is no cache') if defined $says;
 	note("last_error: $error");

@@ -41,16 +41,6 @@ sub says
 		AND session_health() ->> 'warnings' ~* '$pattern'", $what, timeout => 15, show => 1);
 }
 
-sub soon
-{
-	my ($what, $seconds, $code) = @_;
-	my $start = time;
-	my $good;
-
-	usleep(10_000) until ($good = $code->()) || time - $start > $seconds;
-	return ok($good, sprintf('%s (%.2f s)', $what, time - $start));
-}
-
 value(q{INSERT INTO session_namespaces (name, key_prefix, sliding, cache, tombstone) VALUES ('whole', 'whole:', false, 'all', '0')});
 is(cache_health($node, 'configured'), 'false', 'without a URL: not configured');
 is(health($node, 'warnings'), '[]', '.. and nothing to complain of');
@@ -155,8 +145,10 @@ $redis->resume;
 value('CREATE DATABASE second');
 value('ALTER DATABASE second SET session_store.redis_db = 5');
 create_extension($node, 'second');
-$node->safe_psql('second', q{SELECT session_save('only', '{"second": 1}')});
 wait_for_cache($node, $open, db => 'second', redis_db => 5, what => 'redis_db by ALTER DATABASE SET');
+# what is saved before the cache is up is not copied before it is used again
+$node->safe_psql('second', q{SELECT session_save('only', '{"second": 1}')});
+sync_cache($node, db => 'second');
 is($open->client(db => 5)->get('session:only'), '{"second": 1}', '.. is where its sessions are');
 is($open->get('session:only'), undef, '.. and nowhere else');
 value('ALTER DATABASE second SET session_store.redis_db = 6');
@@ -232,7 +224,7 @@ for my $host ('192.0.2.1', 'no-such-host.invalid')
 	within(6, '.. DROP DATABASE is not held up', sub { value('DROP DATABASE victim') });
 	my $began = time;
 	value(q{SELECT session_save('s', '{}', namespace => 'whole'); SELECT session_delete('s', namespace => 'whole')});
-	cmp_ok(time - $began, '<', 2, '.. nor are sessions');
+	in_time(time - $began, 2, '.. nor are sessions');
 }
 
 # a name server that never answers: in a network and a mount of our own, where that

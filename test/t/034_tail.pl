@@ -37,16 +37,6 @@ sub run
 }
 
 # Wait until something is as code says.
-sub soon
-{
-	my ($what, $seconds, $code) = @_;
-	my $start = time;
-	my $good;
-
-	usleep(10_000) until ($good = $code->()) || time - $start > $seconds;
-	return ok($good, sprintf('%s (%.2f s)', $what, time - $start));
-}
-
 sub same_json
 {
 	my ($one, $other) = @_;
@@ -323,7 +313,7 @@ for my $end (sort keys %fenced)
 	my $took = time - $start;
 	my $strong = $redis->strong('wt:hang');
 	ok(($strong // '') !~ /secret/, sprintf('the pusher hangs: %s, and no strong reader sees the message (%.2f s)', $end, $took));
-	cmp_ok($took, '<', 1.8, '.. after one lease at most');
+	in_time($took, 1.8, '.. after one lease at most');
 	kill 'CONT', $hung;
 	wait_for_cache($node, $redis);
 	run(q{SELECT session_delete('hang', namespace => 'whole')});

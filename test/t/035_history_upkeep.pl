@@ -238,7 +238,7 @@ my $total = 0;
 $total += $_ for values %removed;
 cmp_ok($total, '>=', $large + 20_000, '(the log has them)');
 cmp_ok(most(%removed), '<=', 2000, '.. no transaction more than a batch of 2000 (of ' . keys(%removed) . ': ' . most(%removed) . ' at most)');
-cmp_ok($slowest, '<', 1, sprintf('.. while others append: %d times, %.0f ms at most', scalar @appends, 1000 * $slowest));
+in_time($slowest, 1, sprintf('.. while others append: %d times', scalar @appends));
 ok(defined $plain_gone && $plain_gone < 3, sprintf('.. and sessions without messages are purged meanwhile (%.1f s)', $plain_gone // 999));
 wait_for($node, 'SELECT count(*) = 0 FROM conversation_history_ended', 'the queue is empty', timeout => 5);
 is(value(q{SELECT count(*) FROM session_members m WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = m.history_id)}), '0', '.. and no member is left');
