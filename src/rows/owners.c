@@ -11,36 +11,24 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
-#include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "rows/clear.h"
 #include "rows/errors.h"
 #include "rows/events.h"
+#include "rows/owner_lock.h"
 #include "rows/owners.h"
 #include "rows/selection.h"
 #include "shared.h"
 
-/* The fourth field of an advisory lock tag; SQL's own use 1 and 2. */
-#define QUOTA_LOCK_SPACE 0x5353
-#define DELETE_LOCK_SPACE 0x5354
-
 /* Maximum number of passes of ss_sessions_delete. */
 #define MAX_PASSES 100
 
-/* The version saturates, as in ss_final_version. */
-#define BURY                                                                            \
-	"UPDATE {sessions} SET session_data = '{}'::pg_catalog.jsonb, owner_id = NULL,"     \
-	" version = CASE WHEN version {<} 9223372036854775807::pg_catalog.int8"             \
-	" THEN version {+} 1::pg_catalog.int8 ELSE version END,"                            \
-	" updated_at = pg_catalog.clock_timestamp(),"                                       \
-	" expires_at = pg_catalog.clock_timestamp(), message_count = 0, history_id = NULL," \
-	" dead_until = pg_catalog.clock_timestamp() {+} $2"                                 \
-	" WHERE namespace {=} $1"
+#define BURY "UPDATE {sessions} SET " SS_SQL_END("$2") " WHERE namespace {=} $1"
 
 /* Others of the owner, at most $4 of them: more need not be counted. */
 static SsPlan others_plan = {
@@ -67,63 +55,6 @@ static SsPlan delete_owner_plan = {
 																		   " RETURNING session_id",
 	6,
 	{TEXTOID, INTERVALOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
-
-static SsPlan delete_any_plan = {BURY " AND ($3 IS NULL OR session_id {~~} $3) AND " SS_SQL_YOUNG(
-									 "$4") " AND " SS_SQL_ALIVE " RETURNING session_id",
-								 4,
-								 {TEXTOID, INTERVALOID, TEXTOID, TIMESTAMPTZOID}};
-
-/* Name an owner (0: all of them) of a namespace in one of our spaces of advisory locks. */
-static void
-name_lock(LOCKTAG *tag, const SsTarget *target, Datum owner, uint16 space)
-{
-	uint64 hash = hash_bytes_extended((const unsigned char *) target->policy.name,
-									  strlen(target->policy.name), 0);
-
-	if (owner != (Datum) 0)
-	{
-		text *name = DatumGetTextPP(owner);
-
-		hash = hash_bytes_extended((unsigned char *) VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name),
-								   hash);
-	}
-	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash, space);
-}
-
-/*
- * Statements that lock many rows do not all meet them in the same order: a session that
- * began anew meanwhile stands elsewhere in the index.  So two that could have rows in
- * common run one after the other; once its statement is over, neither waits for anything more, and
- * the turn is the next one's.  (A session that changes its owner while such a statement waits
- * for it may still bring two of them to wait for each other: one is then refused as a deadlock.)
- */
-typedef struct Turn
-{
-	LOCKTAG all;
-	LOCKTAG owner;
-	bool of_owner;
-} Turn;
-
-static void
-take_turn(Turn *turn, const SsTarget *target, Datum owner)
-{
-	turn->of_owner = owner != (Datum) 0;
-	name_lock(&turn->all, target, (Datum) 0, DELETE_LOCK_SPACE);
-	(void) LockAcquire(&turn->all, turn->of_owner ? ShareLock : ExclusiveLock, false, false);
-	if (!turn->of_owner)
-		return;
-	name_lock(&turn->owner, target, owner, DELETE_LOCK_SPACE);
-	(void) LockAcquire(&turn->owner, ExclusiveLock, false, false);
-}
-
-/* (On ERROR it ends with the transaction.) */
-static void
-end_turn(Turn *turn)
-{
-	if (turn->of_owner)
-		(void) LockRelease(&turn->owner, ExclusiveLock, false);
-	(void) LockRelease(&turn->all, turn->of_owner ? ShareLock : ExclusiveLock, false);
-}
 
 /* SPI's result, one text column, as an array. */
 static Datum
@@ -158,7 +89,7 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 
 	if (limit == 0)
 		return;
-	name_lock(&tag, target, owner, QUOTA_LOCK_SPACE);
+	ss_owner_lock_tag(&tag, target, owner, SS_LOCK_QUOTA);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 
 	values[0] = target->ns;
@@ -191,32 +122,24 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 	ss_count(SS_EVICTED, found);
 }
 
-/* End the sessions of the selection that a new snapshot shows; returns how many. */
+/* End the owner's sessions that a new snapshot shows; returns how many. */
 static uint64
 delete_pass(const SsTarget *target, const SsSelection *which)
 {
-	Datum tombstone = IntervalPGetDatum(ss_make_interval(target->policy.tombstone));
+	Datum values[6] = {target->ns,
+					   IntervalPGetDatum(ss_make_interval(target->policy.tombstone)),
+					   which->owner,
+					   which->except_id,
+					   which->id_like,
+					   ss_youngest_over(target)};
+	char nulls[6] = {' ', ' ', ' ', ss_null_if(which->except_id), ss_null_if(which->id_like), ' '};
 
-	if (which->owner != (Datum) 0)
-	{
-		Datum values[6] = {target->ns,       tombstone,      which->owner,
-						   which->except_id, which->id_like, ss_youngest_over(target)};
-		char nulls[6] = {' ', ' ', ' ', ss_null_if(which->except_id), ss_null_if(which->id_like),
-						 ' '};
-
-		return ss_plan_run_on_others(&delete_owner_plan, values, nulls, SS_PLAN_LATEST);
-	}
-	else
-	{
-		Datum values[4] = {target->ns, tombstone, which->id_like, ss_youngest_over(target)};
-		char nulls[4] = {' ', ' ', ss_null_if(which->id_like), ' '};
-
-		return ss_plan_run_on_others(&delete_any_plan, values, nulls, SS_PLAN_LATEST);
-	}
+	return ss_plan_run_on_others(&delete_owner_plan, values, nulls, SS_PLAN_LATEST);
 }
 
 /*
- * End all sessions of the selection; returns how many.
+ * End all sessions of the selection that are the owner's; returns how many, and lists arrays of
+ * their ids if the namespace audits.
  *
  * A transaction that the statement waited for may have made other sessions, by a fork of one that
  * is to end here, say.  The statement's snapshot does not show them, though they were made before
@@ -227,34 +150,52 @@ delete_pass(const SsTarget *target, const SsSelection *which)
  * maximum.  It takes nothing away from the promise: after so many passes all that existed when the
  * call began has ended, and so has all that was forked from it, unless each fork was committed
  * between the snapshot of one pass and the locks of the same pass, 100 times in a row.
+ *
+ * Statements that lock many rows do not all meet them in the same order: a session that began anew
+ * meanwhile stands elsewhere in the index.  So those for the same owner run one after the other;
+ * session_clear waits for no row of an owner while another ends its sessions (clear.c).  (A session
+ * that changes its owner while such a statement waits for it may still bring two of them to wait for
+ * each other: one is then refused as a deadlock.)  On ERROR the lock ends with the transaction.
  */
-int64
-ss_sessions_delete(SsTarget *target, const SsSelection *selection)
+static int64
+delete_of_owner(const SsTarget *target, const SsSelection *which, List **ids)
 {
-	SsSelection which = *selection;
-	Turn turn;
-	List *passes = NIL;
-	ListCell *cell;
+	LOCKTAG turn;
 	uint64 n;
 	int64 total = 0;
 	int tries = MAX_PASSES;
 
-	if (!ss_scope_of(target, &which).own)
-		return 0;
-	take_turn(&turn, target, which.owner);
+	ss_owner_lock_tag(&turn, target, which->owner, SS_LOCK_DELETE);
+	(void) LockAcquire(&turn, ExclusiveLock, false, false);
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		n = delete_pass(target, &which);
+		n = delete_pass(target, which);
 		total += (int64) n;
 		if (n > 0 && target->policy.audit)
-			passes = lappend(passes, DatumGetPointer(result_to_array(n)));
+			*ids = lappend(*ids, DatumGetPointer(result_to_array(n)));
 		SPI_freetuptable(SPI_tuptable);
 	} while (n > 0 && --tries > 0);
-	end_turn(&turn);
+	(void) LockRelease(&turn, ExclusiveLock, false);
+	return total;
+}
+
+/* End all sessions of the selection; returns how many. */
+int64
+ss_sessions_delete(SsTarget *target, const SsSelection *selection)
+{
+	SsSelection which = *selection;
+	List *ids = NIL;
+	ListCell *cell;
+	int64 total;
+
+	if (!ss_scope_of(target, &which).own)
+		return 0;
+	total = which.owner != (Datum) 0 ? delete_of_owner(target, &which, &ids)
+									 : ss_clear(target, &which, &ids);
 	if (total > 0)
 	{
-		foreach (cell, passes)
+		foreach (cell, ids)
 			ss_events_of(target, PointerGetDatum(lfirst(cell)), which.owner,
 						 which.owner == (Datum) 0, "deleted");
 		ss_count(SS_DELETED, total);

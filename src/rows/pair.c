@@ -16,11 +16,10 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
-#include "utils/resowner.h"
 
 #include "rows/pair.h"
+#include "rows/subxact.h"
 
 /* Give way at most so often: whoever took the other row was there first, each time. */
 #define MAX_TRIES 1000
@@ -38,56 +37,34 @@ take(const SsTarget *target, bool wait)
 		   !ss_row_read(target, SS_PLAN_LATEST, &row);
 }
 
+typedef struct Pair
+{
+	const SsTarget *first;
+	const SsTarget *second;
+	SsPairWork work;
+	void *arg;
+} Pair;
+
 /* Both rows, waiting for the first alone, and the work. */
 static bool
-lock_and_work(const SsTarget *first, const SsTarget *second, SsPairWork work, void *arg)
+lock_and_work(void *arg)
 {
-	return take(first, true) && take(second, false) && work(arg);
-}
+	Pair *pair = arg;
 
-/* The same in a subtransaction, that is undone with its locks when it comes to nothing. */
-static bool
-try(const SsTarget *first, const SsTarget *second, SsPairWork work, void *arg)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
-	volatile bool done = false;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		done = lock_and_work(first, second, work, arg);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	if (done)
-		ReleaseCurrentSubTransaction();
-	else
-		RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	/* whoever catches it expects the subtransaction that he was in himself */
-	if (error != NULL)
-		ReThrowError(error);
-	return done;
+	return take(pair->first, true) && take(pair->second, false) && pair->work(pair->arg);
 }
 
 void
 ss_pair_run(const SsTarget *a, const SsTarget *b, SsPairWork work, void *arg)
 {
-	for (int tries = 0; !try(a, b, work, arg); tries++)
-	{
-		const SsTarget *swap = a;
+	Pair pair = {a, b, work, arg};
 
-		a = b;
-		b = swap;
+	for (int tries = 0; !ss_subxact_run(lock_and_work, &pair, NULL); tries++)
+	{
+		const SsTarget *swap = pair.first;
+
+		pair.first = pair.second;
+		pair.second = swap;
 		CHECK_FOR_INTERRUPTS();
 		if (tries >= MAX_TRIES)
 			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),

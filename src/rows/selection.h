@@ -36,6 +36,15 @@ typedef struct SsScope
 /* Beyond max_lifetime a row is over as well, whatever its expires_at says. */
 #define SS_SQL_YOUNG(param) "created_at {>} " param
 
+/* What the row of a session becomes when it ends.  The version saturates, as in ss_final_version. */
+#define SS_SQL_END(tombstone)                                                           \
+	"session_data = '{}'::pg_catalog.jsonb, owner_id = NULL,"                           \
+	" version = CASE WHEN version {<} 9223372036854775807::pg_catalog.int8"             \
+	" THEN version {+} 1::pg_catalog.int8 ELSE version END,"                            \
+	" updated_at = pg_catalog.clock_timestamp(),"                                       \
+	" expires_at = pg_catalog.clock_timestamp(), message_count = 0, history_id = NULL," \
+	" dead_until = pg_catalog.clock_timestamp() {+} " tombstone
+
 extern SsScope ss_scope_of(const SsTarget *target, SsSelection *which);
 extern Datum ss_youngest_over(const SsTarget *target);
 

@@ -1,0 +1,12 @@
+/*
+ * clear.h
+ *		Ending all sessions of a namespace.
+ */
+#ifndef SS_CLEAR_H
+#define SS_CLEAR_H
+
+#include "rows/selection.h"
+
+extern int64 ss_clear(const SsTarget *target, const SsSelection *which, List **ids);
+
+#endif
