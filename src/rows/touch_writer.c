@@ -35,17 +35,16 @@ struct SsTouchBatch
 	Outcome outcomes[BATCH];
 };
 
-/* Notes that are due, from *partition on; NULL when there are none (any more). */
+/* Notes that are due (or all), from *partition on; NULL when there are none (any more). */
 SsTouchBatch *
-ss_touches_take(int *partition)
+ss_touches_take(TimestampTz now, bool all, int *partition)
 {
 	SsTouchBatch *batch;
 
 	if (!ss_touch_usable() || *partition >= ss_touch_partitions())
 		return NULL;
 	batch = palloc(sizeof(SsTouchBatch));
-	batch->count = ss_touch_due(MyDatabaseId, GetCurrentTimestamp(), partition, batch->touches,
-								BATCH);
+	batch->count = ss_touch_due(MyDatabaseId, now, all, partition, batch->touches, BATCH);
 	if (batch->count == 0)
 	{
 		pfree(batch);

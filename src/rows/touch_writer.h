@@ -9,7 +9,7 @@
 
 typedef struct SsTouchBatch SsTouchBatch;
 
-extern SsTouchBatch *ss_touches_take(int *partition);
+extern SsTouchBatch *ss_touches_take(TimestampTz now, bool all, int *partition);
 extern int ss_touches_write(SsTouchBatch *batch);
 extern void ss_touches_settle(SsTouchBatch *batch);
 

@@ -153,23 +153,25 @@ ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force
  * slack: long before, so that a subscriber hears of it in time.
  */
 static bool
-is_due(const SsSlot *slot, int64 now, bool pressed)
+is_due(const SsSlot *slot, int64 now, bool all, bool pressed)
 {
 	int64 slack = ss_slack(slot->ttl);
 	int64 expires = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->expires));
 
-	if (slot->look_at > now)
+	/* before a stop also those that were postponed until now, but no others twice in a pass */
+	if (slot->look_at > (all ? now + POSTPONE : now))
 		return false;
-	return pressed || expires - slot->base >= slack || slot->base - now < slack / 2;
+	return all || pressed || expires - slot->base >= slack || slot->base - now < slack / 2;
 }
 
 /*
  * Copy out notes of a database that are due, starting at *partition and leaving
  * there where to go on (SS_SLOT_PARTITIONS at the end).  A partition that has more than there is
- * room for is gone on with the next time: what was written is not due any more then.
+ * room for is gone on with the next time: what was written is not due any more then.  `all` is
+ * for the last time before the server stops: every note is due, as of the start of that pass.
  */
 int
-ss_touch_due(Oid database, int64 now, int *partition, SsTouch *out, int max)
+ss_touch_due(Oid database, int64 now, bool all, int *partition, SsTouch *out, int max)
 {
 	int count = 0;
 
@@ -191,7 +193,7 @@ ss_touch_due(Oid database, int64 now, int *partition, SsTouch *out, int max)
 			if (!slot->used)
 				continue;
 			left--;
-			if (slot->key.database != database || !is_due(slot, now, pressed))
+			if (slot->key.database != database || !is_due(slot, now, all, pressed))
 				continue;
 			ss_key_copy(&out[count].key, &slot->key);
 			out[count].base = slot->base;

@@ -44,7 +44,7 @@ extern bool ss_touch_usable(void);
 extern int64 ss_touch_effective(const SsKey *key, int64 expires_at);
 extern SsNoted ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force);
 extern void ss_touch_rebase(const SsKey *key, int64 base, int64 written, int64 ttl);
-extern int ss_touch_due(Oid database, int64 now, int *partition, SsTouch *out, int max);
+extern int ss_touch_due(Oid database, int64 now, bool all, int *partition, SsTouch *out, int max);
 extern void ss_touch_written(const SsTouch *touch);
 extern void ss_touch_postpone(const SsTouch *touch, int64 now, bool locked);
 extern void ss_touch_forget_database(Oid database);

@@ -13,6 +13,10 @@
  * our tables either, when somebody holds them exclusively.
  *
  * What arrives by a subscription (rows/subscription.c) is purged by the publisher alone.
+ *
+ * Asked to stop, the keeper writes the pending touches first (workers/stop.c).  At a fast or smart
+ * stop of the server that comes before the shutdown checkpoint, so that standbys and subscribers
+ * get them.
  */
 #include "postgres.h"
 
@@ -38,6 +42,7 @@
 #include "settings.h"
 #include "shared.h"
 #include "worker.h"
+#include "workers/stop.h"
 #include "workers/workers.h"
 
 #define LOOK_AROUND (INT64CONST(500) * 1000) /* is somebody waiting for the database? */
@@ -48,6 +53,8 @@
 #define NOTIFY_GAP (INT64CONST(100) * 1000)  /* so that what happens together is told together */
 #define EVENTS_EVERY (INT64CONST(60) * USECS_PER_SEC)
 #define SAMPLE_EVERY (INT64CONST(30) * USECS_PER_SEC)
+#define STOP_TIME (USECS_PER_SEC) /* for pending touches, before a stop */
+#define STOP_NAP_MS 10            /* until it is tried again */
 #define RETRY_MAX (INT64CONST(300) * USECS_PER_SEC)
 
 /* A batch of the purge should take about this long; it adapts. */
@@ -185,7 +192,7 @@ write_touches(TimestampTz now)
 	SsTouchBatch *batch;
 	SsActing acting;
 
-	while ((batch = ss_touches_take(&partition)) != NULL)
+	while ((batch = ss_touches_take(GetCurrentTimestamp(), false, &partition)) != NULL)
 	{
 		if (!begin(&acting))
 			return now + LOOK_AROUND;
@@ -367,10 +374,11 @@ failed(SsTask task, TimestampTz now)
 
 	MemoryContextSwitchTo(turn_context);
 	error = CopyErrorData();
-	locked = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	locked = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || ss_stop_asked();
 	if (!locked)
 		EmitErrorReport();
 	AbortCurrentTransaction();
+	ss_stop_defer();
 	FlushErrorState();
 	MemoryContextSwitchTo(turn_context);
 	if (locked)
@@ -399,6 +407,7 @@ run_task(SsTask task)
 	if (next_run[task] > now)
 		return;
 	pgstat_report_activity(STATE_RUNNING, tasks[task].name);
+	ss_stop_watch(0);
 	PG_TRY();
 	{
 		TimestampTz next = tasks[task].run(now);
@@ -417,6 +426,83 @@ run_task(SsTask task)
 		failed(task, now);
 	}
 	PG_END_TRY();
+	ss_stop_unwatch();
+}
+
+/* Write the notes of all touches once; false when there were none. */
+static bool
+flush_touches(TimestampTz deadline)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	SsTouchBatch *batch;
+	SsActing acting;
+	int partition = 0;
+	bool any = false;
+
+	while (GetCurrentTimestamp() < deadline &&
+		   (batch = ss_touches_take(now, true, &partition)) != NULL)
+	{
+		any = true;
+		if (!begin(&acting))
+			break;
+		(void) ss_touches_write(batch);
+		finish(&acting);
+		ss_touches_settle(batch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return any;
+}
+
+/*
+ * Write the pending touches, for a time: what a client holds locked is free once that client has
+ * ended, as it has been asked to.  True when none is left.
+ */
+static bool
+flush_touches_until(TimestampTz deadline)
+{
+	while (flush_touches(deadline))
+	{
+		if (GetCurrentTimestamp() >= deadline)
+			return false;
+		(void) WaitLatch(NULL, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, STOP_NAP_MS, PG_WAIT_EXTENSION);
+	}
+	return true;
+}
+
+/* SIGTERM was received: write what is pending, and end. */
+static void
+stop(void)
+{
+	TimestampTz deadline = GetCurrentTimestamp() + STOP_TIME;
+	volatile bool done = false;
+
+	/* not to be acted upon before that */
+	ProcDiePending = false;
+	QueryCancelPending = false;
+	pgstat_report_activity(STATE_RUNNING, "writing noted reads before the end");
+	ss_stop_watch(deadline);
+	PG_TRY();
+	{
+		done = flush_touches_until(deadline);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_QUERY_CANCELED)
+			EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	ss_stop_unwatch();
+	if (!done)
+		ereport(LOG, (errcode(ERRCODE_QUERY_CANCELED),
+					  errmsg("session_store stopped before all noted reads were written"),
+					  errdetail("A session whose last reads are lost so ends early by at most the "
+								"slack of its ttl.")));
+	QueryCancelPending = false;
+	ProcDiePending = true;
+	InterruptPending = true;
+	CHECK_FOR_INTERRUPTS();
 }
 
 /*
@@ -474,6 +560,7 @@ nap(void)
 	for (int i = 0; i < SS_TASKS; i++)
 		until = Min(until, next_run[i]);
 	ms = TimestampDifferenceMilliseconds(now, until);
+	ss_stop_allow();
 	/* even when there is no time to sleep, the postmaster may have died */
 	if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, PG_WAIT_EXTENSION) &
 		WL_LATCH_SET)
@@ -483,6 +570,7 @@ nap(void)
 		hurry(SS_TASK_TOUCH, TOUCH_GAP);
 		hurry(SS_TASK_NOTIFY, NOTIFY_GAP);
 	}
+	ss_stop_defer();
 }
 
 /* What was planned by a clock that was ahead would not come for as long as it was. */
@@ -508,8 +596,11 @@ ss_keeper_main(Datum arg)
 	started_at = GetCurrentTimestamp();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "session_store keeper turn",
 										 ALLOCSET_DEFAULT_SIZES);
+	ss_stop_begin();
 	for (;;)
 	{
+		if (ProcDiePending)
+			stop();
 		CHECK_FOR_INTERRUPTS();
 		(void) ss_worker_reload();
 		MemoryContextReset(turn_context);
@@ -526,7 +617,7 @@ ss_keeper_main(Datum arg)
 			yield_turn(now);
 			look_after_pusher(now);
 		}
-		for (int i = 0; i < SS_TASKS; i++)
+		for (int i = 0; i < SS_TASKS && !ss_stop_asked(); i++)
 			run_task(i);
 		nap();
 	}

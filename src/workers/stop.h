@@ -1,0 +1,17 @@
+/*
+ * stop.h
+ *		When a keeper that is asked to stop does so.
+ */
+#ifndef SS_STOP_H
+#define SS_STOP_H
+
+#include "datatype/timestamp.h"
+
+extern void ss_stop_begin(void);
+extern void ss_stop_defer(void);
+extern void ss_stop_allow(void);
+extern bool ss_stop_asked(void);
+extern void ss_stop_watch(TimestampTz deadline);
+extern void ss_stop_unwatch(void);
+
+#endif
