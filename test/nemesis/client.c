@@ -19,29 +19,26 @@
 
 #define FOCUS_FOR (300 * MS)
 
-enum
-{
-	DO_SAVE,
-	DO_UPDATE,
-	DO_DELETE,
-	DO_REGENERATE,
-	DO_TOUCH,
-	DO_MANY,
-	DO_BEGIN_ANEW
-};
+const char *const op_names[OP_NAMES] = {"save",        "update",      "delete",       "regenerate",
+										"touch",       "transaction", "create again", "bulk save",
+										"bulk delete", "switch",      "read by SQL",  "zombie",
+										"dark switch", "append",      "tail by hand", "end of tail",
+										"truncate",    "fork etc.",   "log out"};
+uint64_t ops_by_kind[OP_NAMES];
 
-const char *const op_names[16] = {"save",        "update",      "delete",      "regenerate",
-								  "touch",       "transaction", "begin anew",  "bulk save",
-								  "bulk delete", "switch",      "read by SQL", "zombie"};
-uint64_t ops_by_kind[16];
-
-/* The key that everybody is after at present. */
+/* Which of so many everybody is after at present. */
 int
-focus_key(int64_t now)
+focus_of(int64_t now, int count)
 {
 	uint64_t slot = (uint64_t) ((now - run.started) / FOCUS_FOR);
 
-	return (int) ((slot * 7 + run.seed) % KEYS_CLIENTS);
+	return (int) ((slot * 7 + run.seed) % (uint64_t) count);
+}
+
+static int
+focus_key(const Client *c)
+{
+	return dbs[c->db].first + focus_of(now_us(), 2 * dbs[c->db].half);
 }
 
 void
@@ -61,20 +58,22 @@ no_notice(void *arg, const char *message)
 	(void) message;
 }
 
-/* Connect to the client's node, if it is not; false when it cannot be reached. */
+/* Connect to the client's database on its node, if it is not; false when it cannot be reached. */
 bool
 client_connect(Client *c)
 {
 	char info[400];
 
-	if (c->pg != NULL && PQstatus(c->pg) == CONNECTION_OK && c->connected_to == c->node)
+	if (c->pg != NULL && PQstatus(c->pg) == CONNECTION_OK && c->connected_to == c->node &&
+		c->connected_db == c->db)
 		return true;
 	client_close(c);
 	c->connected_to = c->node;
+	c->connected_db = c->db;
 	snprintf(info, sizeof(info),
-			 "host='%s' port=%d user=postgres dbname=nemesis connect_timeout=5 "
+			 "host='%s' port=%d user=postgres dbname=%s connect_timeout=5 "
 			 "application_name=nemesis",
-			 run.work, nodes[c->node].port);
+			 run.work, nodes[c->node].port, dbs[c->db].name);
 	c->pg = PQconnectdb(info);
 	if (PQstatus(c->pg) != CONNECTION_OK)
 	{
@@ -134,14 +133,14 @@ client_run(Client *c, const char *format, ...)
 	return PQstatus(c->pg) == CONNECTION_OK ? outcome : OUTCOME_PENDING;
 }
 
-static int64_t
+int64_t
 number(const Client *c, int value)
 {
 	return value < c->nvalues ? atoll(c->values[value]) : 0;
 }
 
 /* Whoever logs out looks at once, and most sharply, whether it shows. */
-static void
+void
 look_again(Client *c, int key)
 {
 	int hits;
@@ -162,7 +161,7 @@ save(Client *c, int key, bool anew)
 	op_end(op, outcome, outcome == OUTCOME_DONE ? number(c, 0) : 0);
 	if (outcome == OUTCOME_FAILED && strcmp(c->state, "SST10") == 0 && chance(&c->random, 60))
 	{
-		ops_by_kind[DO_BEGIN_ANEW]++;
+		ops_by_kind[DO_CREATE_AGAIN]++;
 		save(c, key, true);
 	}
 	else if (c->fence_all && outcome == OUTCOME_DONE)
@@ -205,13 +204,13 @@ static void delete (Client *c, int key)
 }
 
 /* Does the lease vouch for a copy under this id?  It must not any more. */
-static void
+void
 check_gone(Client *c, const char *prefix, const char *id)
 {
 	redisReply *reply;
 
 	if (c->redis == NULL)
-		c->redis = redis_open(400 * MS);
+		c->redis = redis_open(c->db, 400 * MS);
 	if (c->redis == NULL)
 		return;
 	reply = redisCommand(c->redis, "MGET session_store:lease %s%s", prefix, id);
@@ -253,7 +252,7 @@ regenerate(Client *c, int key)
 		return;
 	if (client_run(c, "SELECT session_delete('%s', '%s')", id, k->ns) == OUTCOME_DONE &&
 		c->values[0][0] == 't')
-		check_gone(c, k->buried ? "nb:" : "nr:", id);
+		check_gone(c, k->prefix, id);
 }
 
 static void
@@ -269,7 +268,8 @@ touch(Client *c, int key)
 static void
 many(Client *c)
 {
-	int at = focus_key(now_us());
+	int first = dbs[c->db].first;
+	int at = focus_key(c);
 	int op[KEYS_CLIENTS];
 	int which[KEYS_CLIENTS];
 	int64_t version[KEYS_CLIENTS];
@@ -278,11 +278,11 @@ many(Client *c)
 	bool keep = chance(&c->random, 70);
 	Outcome outcome = client_run(c, "BEGIN");
 
-	for (int key = 0; key < KEYS_CLIENTS && outcome == OUTCOME_DONE; key++)
+	for (int key = first; key < first + 2 * dbs[c->db].half && outcome == OUTCOME_DONE; key++)
 	{
 		const Key *k = &keys[key];
 
-		if (key != at && !chance(&c->random, key < 2 ? 50 : 4))
+		if (key != at && !chance(&c->random, key < first + 2 ? 50 : 4))
 			continue;
 		which[n] = key;
 		undone[n] = chance(&c->random, 25);
@@ -318,9 +318,9 @@ static void
 change(Client *c)
 {
 	static const int shares[] = {45, 5, 22, 5, 8, 15};
-	int key = chance(&c->random, 75)
-				  ? focus_key(now_us())
-				  : (int) between(&c->random, 0, 1) + (chance(&c->random, 50) ? KEYS_REUSED : 0);
+	int key = chance(&c->random, 75) ? focus_key(c)
+									 : dbs[c->db].first + (int) between(&c->random, 0, 1) +
+										   (chance(&c->random, 50) ? dbs[c->db].half : 0);
 	int64_t die = between(&c->random, 0, 99);
 	int what = 0;
 
@@ -350,32 +350,46 @@ change(Client *c)
 	}
 }
 
+/* Be where clients go now; false, after a moment, while they wait. */
+bool
+client_follow(Client *c)
+{
+	if (run.switching || c->node != run.node)
+	{
+		client_close(c);
+		c->node = run.node;
+	}
+	if (!run.switching && client_connect(c))
+		return true;
+	pause_us(50 * MS);
+	return false;
+}
+
+/* It is over. */
+void
+client_end(Client *c)
+{
+	client_close(c);
+	if (c->redis != NULL)
+		redisFree(c->redis);
+	c->redis = NULL;
+}
+
 /* Changes sessions until the run ends; follows the primary. */
 void *
 writer(void *arg)
 {
-	Client c = {.random = (uint64_t) (uintptr_t) arg};
+	const Task *task = arg;
+	Client c = {.random = task->seed, .db = task->db};
 
 	c.fence_all = chance(&c.random, 25);
 	while (!run.stopping)
 	{
-		if (run.switching || c.node != run.node)
-		{
-			client_close(&c);
-			c.node = run.node;
-			pause_us(20 * MS);
+		if (!client_follow(&c))
 			continue;
-		}
-		if (!client_connect(&c))
-		{
-			pause_us(50 * MS);
-			continue;
-		}
 		change(&c);
 		pause_us(between(&c.random, 0, 4 * MS));
 	}
-	client_close(&c);
-	if (c.redis != NULL)
-		redisFree(c.redis);
+	client_end(&c);
 	return NULL;
 }

@@ -18,16 +18,20 @@
 #define QUIET_EVERY (20 * SEC)
 
 static uint64_t random_processes, random_network;
-static volatile int active = 0;
-static volatile int64_t last_end = 0;
+int strike_db = 0;
 
+/* Of one database, or (the last) of all. */
+static volatile int active[DBS + 1];
+static volatile int64_t last_end[DBS + 1];
+
+/* Is there a fault that this database may notice, and when did the last end? */
 bool
-faults_active(int64_t *end)
+faults_active(int db, int64_t *end)
 {
-	bool any = active > 0;
+	bool any = active[db] > 0 || active[DBS] > 0;
 
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	*end = last_end;
+	*end = last_end[db] > last_end[DBS] ? last_end[db] : last_end[DBS];
 	return any;
 }
 
@@ -95,43 +99,58 @@ net_cut(uint64_t *r)
 	}
 }
 
+/* Whom a fault concerns. */
+typedef enum Scope
+{
+	OF_ALL,
+	OF_ONE,  /* one database */
+	OF_FIRST /* the first database: in the second, nobody changes policies */
+} Scope;
+
 typedef struct Fault
 {
 	const char *name;
-	bool network;
-	int weight;
 	void (*strike)(uint64_t *random);
+	int weight;
+	int once; /* strikes for sure after so many percent of the run; 0: by chance alone */
+	Scope scope;
+	bool network;
+	bool open; /* finds a defect that is still open: "all" leaves it out */
+	/* changes */
 	bool chosen;
 	int struck;
 } Fault;
 
-static Fault faults[] = {{"redis-stop", false, 12, strike_redis_stop, false, 0},
-						 {"redis-empty", false, 7, strike_redis_empty, false, 0},
-						 {"redis-old", false, 8, strike_redis_old, false, 0},
-						 {"redis-rollback", false, 8, strike_redis_rollback, false, 0},
-						 {"redis-flush", false, 6, strike_redis_flush, false, 0},
-						 {"redis-pause", false, 6, strike_redis_pause, false, 0},
-						 {"redis-guard", false, 6, strike_redis_guard, false, 0},
-						 {"redis-clock", false, 5, strike_redis_clock, false, 0},
-						 {"pusher-stop", false, 15, strike_pusher_stop, false, 0},
-						 {"pusher-end", false, 6, strike_pusher_end, false, 0},
-						 {"pusher-kill", false, 3, strike_pusher_kill, false, 0},
-						 {"backend-stop", false, 10, strike_backend_stop, false, 0},
-						 {"server-kill", false, 3, strike_server_kill, false, 0},
-						 {"cache-flush", false, 5, strike_cache_flush, false, 0},
-						 {"redis-full", false, 5, strike_redis_full, false, 0},
-						 {"backend-cancel", false, 5, strike_backend_cancel, false, 0},
-						 {"table-lock", false, 5, strike_table_lock, false, 0},
-						 {"cache-off", false, 4, strike_cache_off, false, 0},
-						 {"cache-lease", false, 4, strike_cache_lease, false, 0},
-						 {"cache-namespace", false, 5, strike_cache_namespace, false, 0},
-						 {"net-delay", true, 10, net_delay, false, 0},
-						 {"net-swallow", true, 10, net_swallow, false, 0},
-						 {"net-drop", true, 10, net_drop, false, 0},
-						 {"net-hold", true, 15, net_hold, false, 0},
-						 {"net-refuse", true, 10, net_refuse, false, 0},
-						 {"net-dribble", true, 6, net_dribble, false, 0},
-						 {"net-cut", true, 10, net_cut, false, 0}};
+static Fault faults[] = {
+	{"redis-stop", strike_redis_stop, 12, 0, OF_ALL, false, false, false, 0},
+	{"redis-empty", strike_redis_empty, 7, 0, OF_ALL, false, false, false, 0},
+	{"redis-old", strike_redis_old, 8, 0, OF_ALL, false, false, false, 0},
+	{"redis-rollback", strike_redis_rollback, 8, 0, OF_ALL, false, false, false, 0},
+	{"redis-flush", strike_redis_flush, 6, 0, OF_ALL, false, false, false, 0},
+	{"redis-pause", strike_redis_pause, 6, 0, OF_ALL, false, false, false, 0},
+	{"redis-guard", strike_redis_guard, 6, 0, OF_ONE, false, false, false, 0},
+	{"redis-clock", strike_redis_clock, 5, 0, OF_ALL, false, false, false, 0},
+	{"pusher-stop", strike_pusher_stop, 15, 0, OF_ALL, false, false, false, 0},
+	{"pusher-end", strike_pusher_end, 6, 0, OF_ONE, false, false, false, 0},
+	{"pusher-kill", strike_pusher_kill, 3, 0, OF_ALL, false, false, false, 0},
+	{"backend-stop", strike_backend_stop, 10, 0, OF_ALL, false, false, false, 0},
+	{"server-kill", strike_server_kill, 3, 0, OF_ALL, false, false, false, 0},
+	{"cache-flush", strike_cache_flush, 5, 0, OF_ONE, false, false, false, 0},
+	{"redis-full", strike_redis_full, 5, 0, OF_ALL, false, false, false, 0},
+	{"backend-cancel", strike_backend_cancel, 5, 0, OF_ONE, false, false, false, 0},
+	{"table-lock", strike_table_lock, 5, 0, OF_ONE, false, false, false, 0},
+	{"cache-off", strike_cache_off, 4, 0, OF_ALL, false, false, false, 0},
+	{"cache-lease", strike_cache_lease, 4, 0, OF_ALL, false, false, false, 0},
+	{"cache-namespace", strike_cache_namespace, 5, 0, OF_FIRST, false, false, false, 0},
+	{"cache-late", strike_cache_late, 1, 60, OF_ALL, false, true, false, 0},
+	{"server-url", strike_server_url, 1, 25, OF_ALL, false, true, false, 0},
+	{"net-delay", net_delay, 10, 0, OF_ALL, true, false, false, 0},
+	{"net-swallow", net_swallow, 10, 0, OF_ALL, true, false, false, 0},
+	{"net-drop", net_drop, 10, 0, OF_ALL, true, false, false, 0},
+	{"net-hold", net_hold, 15, 0, OF_ALL, true, false, false, 0},
+	{"net-refuse", net_refuse, 10, 0, OF_ALL, true, false, false, 0},
+	{"net-dribble", net_dribble, 6, 0, OF_ALL, true, false, false, 0},
+	{"net-cut", net_cut, 10, 0, OF_ALL, true, false, false, 0}};
 
 #define FAULTS ((int) (sizeof(faults) / sizeof(faults[0])))
 
@@ -139,7 +158,7 @@ static Fault faults[] = {{"redis-stop", false, 12, strike_redis_stop, false, 0},
 void
 faults_choose(const char *list)
 {
-	char copy[400];
+	char copy[1000];
 	char *rest;
 
 	snprintf(copy, sizeof(copy), "%s", list);
@@ -150,7 +169,7 @@ faults_choose(const char *list)
 		bool found = strcmp(word, "none") == 0;
 
 		for (int i = 0; i < FAULTS; i++)
-			if (strcmp(word, "all") == 0 || strcmp(word, faults[i].name) == 0)
+			if ((strcmp(word, "all") == 0 && !faults[i].open) || strcmp(word, faults[i].name) == 0)
 				found = faults[i].chosen = true;
 		if (found)
 			continue;
@@ -183,12 +202,17 @@ quiet(void)
 static Fault *
 choose(uint64_t *random, bool network)
 {
+	int64_t percent = (now_us() - run.started) * 100 / (run.seconds * SEC);
 	int total = 0;
 	int64_t die;
 
 	for (int i = 0; i < FAULTS; i++)
 		if (faults[i].chosen && faults[i].network == network)
+		{
+			if (faults[i].once != 0 && faults[i].struck == 0 && percent >= faults[i].once)
+				return &faults[i];
 			total += faults[i].weight;
+		}
 	if (total == 0)
 		return NULL;
 	die = between(random, 0, total - 1);
@@ -204,12 +228,30 @@ choose(uint64_t *random, bool network)
 }
 
 static void
-wait_for_lease(int64_t most)
+wait_for_lease(int db, int64_t most)
 {
 	int64_t from = now_us();
 
-	while (run.leased_at < from && now_us() < from + most && !run.calm)
+	while (dbs[db].leased_at < from && now_us() < from + most && !run.calm)
 		pause_us(10 * MS);
+}
+
+static void
+strike_with(Fault *fault, uint64_t *random)
+{
+	int whose = DBS;
+
+	if (!fault->network)
+	{
+		strike_db = fault->scope != OF_FIRST && HAS_SCENE(SCENE_SECOND) && chance(random, 30);
+		if (fault->scope != OF_ALL)
+			whose = strike_db;
+	}
+	__atomic_add_fetch(&active[whose], 1, __ATOMIC_SEQ_CST);
+	fault->strike(random);
+	fault->struck++;
+	last_end[whose] = now_us();
+	__atomic_sub_fetch(&active[whose], 1, __ATOMIC_SEQ_CST);
 }
 
 static void
@@ -219,7 +261,7 @@ strike_on(uint64_t *random, bool network)
 
 	while (!run.calm)
 	{
-		Fault *fault = choose(random, network);
+		Fault *fault;
 
 		if (!network && now_us() > save_next)
 		{
@@ -227,19 +269,16 @@ strike_on(uint64_t *random, bool network)
 			(void) redis_save();
 			save_next = now_us() + between(random, SEC, 4 * SEC);
 		}
-		if (fault == NULL || quiet() || run.switching)
+		fault = quiet() || run.switching ? NULL : choose(random, network);
+		if (fault == NULL)
 		{
 			pause_us(20 * MS);
 			continue;
 		}
-		__atomic_add_fetch(&active, 1, __ATOMIC_SEQ_CST);
-		fault->strike(random);
-		fault->struck++;
-		last_end = now_us();
-		__atomic_sub_fetch(&active, 1, __ATOMIC_SEQ_CST);
+		strike_with(fault, random);
 		/* what cannot see a fault cannot fail: mostly wait until the pusher is back */
 		if (chance(random, network ? 30 : 70))
-			wait_for_lease(4 * SEC);
+			wait_for_lease(network ? 0 : strike_db, 4 * SEC);
 		last(between(random, 0, chance(random, 50) ? 200 * MS : 1500 * MS));
 	}
 }

@@ -1,10 +1,8 @@
 /*
  * history.c
- *		What was done and seen, and whether that may be.
+ *		What was done, and whether what was seen (seen.c) may be.
  *
- * Readers leave with each op when it was last seen, and no more: for a value that
- * was overwritten, the later a read began, the worse.  So all judging can wait until the end,
- * when it is known of every op how it came out.
+ * All judging waits until the end, when it is known of every op how it came out.
  *
  * What is judged, key by key, with the ops in the order of their ranks:
  *
@@ -13,6 +11,8 @@
  *					longer than HEALTHY_LAG
  *	strong			not at all after a fenced op succeeded; not longer than the lease and
  *					STRONG_LAG after any op did
+ *	tails			the same, by the op of the last message; and no message in front of it of
+ *					an op after which another removed all messages
  *
  * Left out, since it cannot be told: ops whose fate or version is unknown (the connection
  * died), but for being seen in spite of a failure.
@@ -34,8 +34,8 @@
 #define HEALTHY_LAG SEC
 #define STRONG_LAG (500 * MS)
 #define ALLOWANCE (300 * MS) /* for timers that fire late */
-#define LONGEST_LEASE (10 * SEC)
-#define COMPLAINTS 12
+#define COMPLAINTS 4         /* of one kind */
+#define KINDS 24
 
 /* An op on its way through the judgement of its key. */
 typedef struct Ranked
@@ -72,18 +72,46 @@ history_init(void)
 		die("no memory for the history");
 }
 
+/* How often each kind was found: a text up to its colon. */
+static struct
+{
+	char kind[60];
+	int found;
+} kinds[KINDS];
+
+static bool
+is_worth_saying(const char *text)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	int len = (int) strcspn(text, ":");
+	bool say_it = false;
+	char kind[60];
+
+	snprintf(kind, sizeof(kind), "%.*s", len < 59 ? len : 59, text);
+	pthread_mutex_lock(&lock);
+	for (int i = 0; i < KINDS; i++)
+		if (kinds[i].found == 0 || strcmp(kinds[i].kind, kind) == 0)
+		{
+			memcpy(kinds[i].kind, kind, sizeof(kind));
+			say_it = ++kinds[i].found <= COMPLAINTS;
+			break;
+		}
+	pthread_mutex_unlock(&lock);
+	return say_it;
+}
+
 void
 violation(const char *format, ...)
 {
 	va_list arguments;
 	char text[400];
 
-	if (__atomic_add_fetch(&violations, 1, __ATOMIC_SEQ_CST) > COMPLAINTS)
-		return;
+	__atomic_add_fetch(&violations, 1, __ATOMIC_SEQ_CST);
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
-	say("VIOLATION: %s", text);
+	if (is_worth_saying(text))
+		say("VIOLATION: %s", text);
 }
 
 /* Ops on `count` keys from `key` on, about to be sent; the number of the first. */
@@ -102,6 +130,8 @@ op_begin(int key, OpKind kind, int node, bool fenced, int count)
 		op->kind = (uint8_t) kind;
 		op->node = (uint8_t) node;
 		op->fenced = fenced;
+		op->what = kind == OP_SAVE ? "save" : "end";
+		op->clears = kind == OP_DELETE;
 		op->outcome = OUTCOME_PENDING;
 		op->invoked = now_us();
 	}
@@ -118,44 +148,18 @@ op_end(int n, Outcome outcome, int64_t version)
 	__atomic_store_n(&op->outcome, (uint8_t) outcome, __ATOMIC_SEQ_CST);
 }
 
-static void
-raise_to(int64_t *at, int64_t value)
+/* An op by its number; NULL where there is none. */
+Op *
+op_at(int n)
 {
-	int64_t old = __atomic_load_n(at, __ATOMIC_RELAXED);
-
-	while (old < value &&
-		   !__atomic_compare_exchange_n(at, &old, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-		;
+	return n > 0 && n < nops ? &ops[n] : NULL;
 }
 
-/* A reader, who began at `start`, has found this under a key. */
+/* Give it a name, for people. */
 void
-note_read(int key, const char *text, bool strong, int64_t start, int64_t healthy_since)
+op_call(int n, const char *what)
 {
-	int of = -1;
-	int n = -1;
-	Op *op;
-
-	if (sscanf(text, "{\"k\": %d, \"v\": %d}", &of, &n) != 2 || n <= 0 || n >= nops)
-	{
-		violation("%s: key %s shows what nobody wrote: %.60s", strong ? "strong" : "plain",
-				  keys[key].name, text);
-		return;
-	}
-	op = &ops[n];
-	if (of != key || op->key != key || op->kind != OP_SAVE)
-	{
-		violation("%s: key %s shows op %d, of another key", strong ? "strong" : "plain",
-				  keys[key].name, n);
-		return;
-	}
-	raise_to(strong ? &op->seen_strong : &op->seen_plain, start);
-	if (healthy_since != 0)
-	{
-		/* the two may come from different reads at a change of phase: then it is too lenient */
-		raise_to(&op->seen_healthy, start);
-		raise_to(&op->healthy_since, healthy_since);
-	}
+	ops[n].what = what;
 }
 
 /* The rows of the new primary, before anybody changed them. */
@@ -216,10 +220,17 @@ describe(int n, char *out, size_t size)
 {
 	const Op *op = &ops[n];
 
-	snprintf(out, size, "op %d (%s, node %d, version %lld, from %.3f to %.3f s)", n,
-			 op->kind == OP_SAVE ? "save" : "end", op->node, (long long) op->version,
-			 seconds(op->invoked - run.started), seconds(op->completed - run.started));
+	snprintf(out, size, "op %d (%s, node %d, version %lld, from %.3f to %.3f s)", n, op->what,
+			 op->node, (long long) op->version, seconds(op->invoked - run.started),
+			 seconds(op->completed - run.started));
 	return out;
+}
+
+/* When the new primary was first seen to own the Redis of the op's database; 0: never. */
+static int64_t
+taken_over_at(const Op *op)
+{
+	return dbs[keys[op->key].db].taken_over_at;
 }
 
 /*
@@ -235,18 +246,18 @@ judge_strong(const Ranked *r, int fence, int64_t any, bool lost)
 	char b[120];
 
 	if (fence != 0 && op->seen_strong > ops[fence].completed)
-		violation("strong: key %s shows %s, %.3f s after the fenced %s", keys[op->key].name,
-				  describe(r->op, a, sizeof(a)), seconds(op->seen_strong - ops[fence].completed),
-				  describe(fence, b, sizeof(b)));
-	if (lost && run.taken_over_at != 0 && op->seen_strong > run.taken_over_at)
+		violation("strong, %s: key %s shows %s, %.3f s after the fenced %s", ops[fence].what,
+				  keys[op->key].name, describe(r->op, a, sizeof(a)),
+				  seconds(op->seen_strong - ops[fence].completed), describe(fence, b, sizeof(b)));
+	if (lost && taken_over_at(op) != 0 && op->seen_strong > taken_over_at(op))
 		violation("strong: key %s shows op %d, which the new primary never had, %.3f s after it "
 				  "took Redis over",
-				  keys[op->key].name, r->op, seconds(op->seen_strong - run.taken_over_at));
+				  keys[op->key].name, r->op, seconds(op->seen_strong - taken_over_at(op)));
 	if (any == INT64_MAX || lost)
 		return;
 	/* until then he has read what the old primary wrote */
 	if (r->node == 1 && op->node == 0)
-		any = run.taken_over_at == 0 ? INT64_MAX : later(any, run.taken_over_at);
+		any = taken_over_at(op) == 0 ? INT64_MAX : later(any, taken_over_at(op));
 	if (any >= op->seen_strong)
 		return;
 	stale = op->seen_strong - any;
@@ -266,7 +277,7 @@ judge_plain(const Ranked *r, int64_t any, bool lost)
 	if (any == INT64_MAX)
 		return;
 	if (lost || (r->node == 1 && op->node == 0))
-		any = run.taken_over_at == 0 ? INT64_MAX : later(any, run.taken_over_at);
+		any = taken_over_at(op) == 0 ? INT64_MAX : later(any, taken_over_at(op));
 	if (op->seen_plain > any)
 	{
 		stale = op->seen_plain - any;
@@ -294,8 +305,8 @@ fence_counts(const Op *fence)
 		return fence->fenced;
 	if (fence->node == 0) /* a zombie's fences, nobody has promised */
 		return fence->fenced && fence->completed < run.promoted_at;
-	return fence->fenced && run.taken_over_at != 0 &&
-		   run.taken_over_at - run.promoted_at < LONGEST_LEASE - SEC;
+	return fence->fenced && taken_over_at(fence) != 0 &&
+		   taken_over_at(fence) - run.promoted_at < LONGEST_LEASE - SEC;
 }
 
 static void
@@ -335,13 +346,43 @@ judge_key(Ranked *list, int n)
 	}
 }
 
+/* The ops of a tail in their order: is there a message that was removed before its last one came? */
+static void
+judge_messages(const Ranked *list, int n)
+{
+	int cleared = -1; /* the place of the last op that removed all */
+	int *place = malloc(sizeof(int) * (size_t) (n + 1));
+	char a[120];
+	char b[120];
+
+	for (int i = 0; i < n; i++)
+	{
+		const Op *op = &ops[list[i].op];
+		int at = i;
+
+		place[i] = list[i].op;
+		if (op->clears && op->outcome == OUTCOME_DONE)
+			cleared = i;
+		if (op->oldest == 0)
+			continue;
+		while (at >= 0 && at > i - 1000 && place[at] != op->oldest)
+			at--;
+		/* not found: its rank is unknown, or it is not worth the search */
+		if (at >= 0 && place[at] == op->oldest && at < cleared)
+			violation("tail: %s begins with %s, which %s removed", keys[op->key].name,
+					  describe(op->oldest, a, sizeof(a)), describe(list[cleared].op, b, sizeof(b)));
+	}
+	free(place);
+}
+
 static void
 judge_failed(int n)
 {
 	const Op *op = &ops[n];
 
 	if (op->outcome == OUTCOME_FAILED && (op->seen_plain != 0 || op->seen_strong != 0))
-		violation("key %s shows op %d, which was never committed", keys[op->key].name, n);
+		violation("rolled back: key %s shows op %d, which was never committed", keys[op->key].name,
+				  n);
 }
 
 /* Everything is over.  The number of violations. */
@@ -377,7 +418,12 @@ history_judge(void)
 		list[first[op->key] + fill[op->key]++] = r;
 	}
 	for (int k = 0; k < KEYS; k++)
+	{
 		judge_key(list + first[k], fill[k]);
+		/* the order in which the ops of two primaries met is not known */
+		if (keys[k].tail && run.promoted_at == 0)
+			judge_messages(list + first[k], fill[k]);
+	}
 	free(list);
 	free(first);
 	free(fill);
@@ -393,9 +439,11 @@ history_judge(void)
 		"%.3f s were left of it)",
 		seconds(worst_plain.stale), seconds(ALLOWANCE),
 		least_slack == INT64_MAX ? 0 : seconds(least_slack));
-	say("greatest staleness, plain, in the %.1f s in health: %.3f s (bound %.3f s, allowance %.3f "
-		"+ 4 times our own worst stall of %.3f s)",
-		seconds(run.healthy_for), seconds(worst_healthy.stale), seconds(HEALTHY_LAG),
-		seconds(ALLOWANCE), seconds(run.worst_stall));
+	say("greatest staleness, plain, in the %.1f and %.1f s in health: %.3f s (bound %.3f s, allowance "
+		"%.3f + 4 times our own worst stall of %.3f s)",
+		seconds(dbs[0].healthy_for), seconds(dbs[1].healthy_for), seconds(worst_healthy.stale),
+		seconds(HEALTHY_LAG), seconds(ALLOWANCE), seconds(run.worst_stall));
+	for (int i = 0; i < KINDS && kinds[i].found > 0; i++)
+		say("violations, %s: %d", kinds[i].kind, kinds[i].found);
 	return violations;
 }

@@ -3,7 +3,7 @@
  *		The nemesis: a run from its seed to its verdict.
  *
  *	nemesis --work FOLDER --bindir FOLDER --data FOLDER [--standby FOLDER] [--redis PROGRAM]
- *			[--seconds N] [--seed N] [--faults LIST] [--lease MS]
+ *			[--seconds N] [--seed N] [--faults LIST] [--scenes LIST] [--lease MS]
  *
  * run.sh makes the folders and calls this.  Phases: set up; clients and faults; faults end;
  * clients end; what is left must be in order; judgement.  Exit status 0: nothing found, 1:
@@ -21,13 +21,10 @@
 
 #include "nemesis.h"
 
-#define WRITERS 8
 #define RECOVER_WITHIN (45 * SEC)
 
 Run run;
-Key keys[KEYS];
 Node nodes[NODES];
-
 int64_t
 now_us(void)
 {
@@ -97,46 +94,20 @@ chance(uint64_t *random, int percent)
 }
 
 static void
-name_keys(void)
-{
-	static const struct
-	{
-		const char *ns;
-		const char *prefix;
-		char letter;
-		int count;
-		int64_t life;
-	} stretches[] = {{"reused", "nr:", 'r', KEYS_REUSED, 5 * SEC},
-					 /* a touch may give a ttl of 81 s: an eighth */
-					 {"buried", "nb:", 'd', KEYS_BURIED, 10125 * MS},
-					 {"bulk", "nk:", 'b', KEYS_BULK, 5 * SEC},
-					 {"switch", "ns:", 's', KEYS_SWITCH, 5 * SEC}};
-	int k = 0;
-
-	for (int s = 0; s < 4; s++)
-		for (int i = 0; i < stretches[s].count; i++, k++)
-		{
-			keys[k].ns = stretches[s].ns;
-			snprintf(keys[k].id, sizeof(keys[k].id), "%c%d", stretches[s].letter, i);
-			snprintf(keys[k].name, sizeof(keys[k].name), "%s%s", stretches[s].prefix, keys[k].id);
-			keys[k].life = stretches[s].life;
-			keys[k].buried = s == 1;
-		}
-}
-
-static void
 parse(int argc, char **argv, const char **data, const char **standby)
 {
 	static const struct option options[] = {{"work", 1, NULL, 'w'},  {"bindir", 1, NULL, 'b'},
 											{"data", 1, NULL, 'd'},  {"standby", 1, NULL, 's'},
 											{"redis", 1, NULL, 'r'}, {"seconds", 1, NULL, 't'},
 											{"seed", 1, NULL, 'n'},  {"faults", 1, NULL, 'f'},
-											{"lease", 1, NULL, 'l'}, {NULL, 0, NULL, 0}};
+											{"lease", 1, NULL, 'l'}, {"scenes", 1, NULL, 'c'},
+											{NULL, 0, NULL, 0}};
 	int c;
 
 	run.redis_server = "redis-server";
 	run.seconds = 60;
 	run.faults = "all";
+	plan_scenes("all");
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		switch (c)
 		{
@@ -164,6 +135,9 @@ parse(int argc, char **argv, const char **data, const char **standby)
 			case 'f':
 				run.faults = optarg;
 				break;
+			case 'c':
+				plan_scenes(optarg);
+				break;
 			case 'l':
 				run.lease = atoll(optarg) * MS;
 				break;
@@ -173,87 +147,6 @@ parse(int argc, char **argv, const char **data, const char **standby)
 	if (run.work == NULL || run.bindir == NULL || *data == NULL || run.seconds < 1)
 		die("see the head of main.c for what is needed; run.sh knows");
 	run.failover = *standby != NULL;
-}
-
-/* What the seed decides before anything begins. */
-static void
-draw_plan(void)
-{
-	static const int64_t leases[] = {500 * MS, 1000 * MS, 2000 * MS};
-	static const int64_t offsets[] = {0, 37 * SEC, -41 * SEC};
-	uint64_t random = run.seed;
-
-	if (run.lease == 0)
-		run.lease = leases[between(&random, 0, 2)];
-	else
-		(void) draw(&random);
-	run.clock_offset = offsets[between(&random, 0, 2)];
-	say("seed %llu: lease %.3f s, Redis' clock is off by %lld s, faults: %s",
-		(unsigned long long) run.seed, (double) run.lease / 1e6,
-		(long long) (run.clock_offset / SEC), run.faults);
-}
-
-/* The rows of the new primary, before any client is let in. */
-static void
-read_base(Client *c)
-{
-	base_begin();
-	for (int k = 0; k < KEYS; k++)
-	{
-		if (client_run(c,
-					   "SELECT coalesce((session_data ->> 'v')::int, 0) FROM conversation_sessions "
-					   "WHERE namespace = '%s' AND session_id = '%s'; SELECT version FROM "
-					   "conversation_sessions WHERE namespace = '%s' AND session_id = '%s'",
-					   keys[k].ns, keys[k].id, keys[k].ns, keys[k].id) != OUTCOME_DONE)
-			die("the new primary cannot be read");
-		if (c->values[1][0] != '\0')
-			base_row(k, atoi(c->values[0]), atoll(c->values[1]));
-	}
-}
-
-/*
- * The standby becomes the primary while the old one lives, and has clients that have not
- * heard; after a while it is shot.
- */
-static void
-fail_over(void)
-{
-	static pthread_t zombie;
-	Client c = {.node = 1, .connected_to = 1};
-	int64_t until = now_us() + 30 * SEC;
-	int64_t switched;
-
-	run.switching = true;
-	run.promoted_at = now_us();
-	/* for a while the new one does not get through to Redis, where the old one goes on */
-	proxy_set(PROXY_SHUT, 0);
-	/* what is replayed may cost the connection: until it is done */
-	while (!client_connect(&c) || client_run(&c, "SELECT pg_is_in_recovery()") != OUTCOME_DONE ||
-		   c.values[0][0] != 'f')
-	{
-		if (now_us() > until)
-			die("the standby was not promoted");
-		if (c.pg != NULL && c.nvalues > 0)
-			(void) client_run(&c, "SELECT pg_promote(false)");
-		pause_us(10 * MS);
-	}
-	read_base(&c);
-	client_close(&c);
-	run.node = 1;
-	run.switching = false;
-	switched = now_us();
-	if (pthread_create(&zombie, NULL, zombie_writer, (void *) (uintptr_t) run.seed) != 0)
-		die("no thread");
-	while (now_us() < run.promoted_at + (int64_t) (run.seed % 4) * SEC)
-		pause_us(20 * MS);
-	proxy_set(PROXY_PASS, 0);
-	(void) pthread_join(zombie, NULL);
-	node_kill(0);
-	say("promoted; clients went there after %.3f s, it took Redis over after %.3f s, and the old "
-		"primary was shot after %.3f s",
-		(double) (switched - run.promoted_at) / 1e6,
-		run.taken_over_at == 0 ? -1.0 : (double) (run.taken_over_at - run.promoted_at) / 1e6,
-		(double) (now_us() - run.promoted_at) / 1e6);
 }
 
 static void
@@ -272,9 +165,9 @@ wait_for_end(void)
 
 /* With the faults over, it must come to rest: everything committed is in Redis, and right. */
 static void
-settle(void)
+settle(int db)
 {
-	Client c = {.node = run.node};
+	Client c = {.node = run.node, .db = db};
 	int64_t start = now_us();
 	bool synced = false;
 	int copies;
@@ -290,42 +183,43 @@ settle(void)
 			pause_us(20 * MS);
 		}
 	if (!synced)
-		violation("at the end: not in sync %.0f s after the last fault",
+		violation("at the end: %s is not in sync %.0f s after the last fault", dbs[db].name,
 				  (double) (now_us() - start) / 1e6);
-	copies = compare_with_table();
+	copies = compare_with_table(db);
 	if (client_run(&c, "SELECT stale + orphaned FROM session_cache_verify(2000)") != OUTCOME_DONE)
-		violation("at the end: session_cache_verify fails: %s", c.state);
+		violation("at the end: session_cache_verify fails in %s: %s", dbs[db].name, c.state);
 	else if (atoi(c.values[0]) != 0)
-		violation("at the end: session_cache_verify finds %s copies that differ", c.values[0]);
-	say("at the end: in sync after %.3f s; %d copies of %d sessions equal their rows",
-		(double) (now_us() - start) / 1e6, copies, KEYS);
+		violation("at the end: session_cache_verify finds %s copies that differ in %s", c.values[0],
+				  dbs[db].name);
+	say("at the end: %s in sync after %.3f s; %d copies equal their rows", dbs[db].name,
+		(double) (now_us() - start) / 1e6, copies);
 	client_close(&c);
 }
 
-static void
-start_thread(pthread_t *thread, void *(*body)(void *), uint64_t seed)
+void
+start_thread(pthread_t *thread, void *(*body)(void *), Task *task)
 {
-	if (pthread_create(thread, NULL, body, (void *) (uintptr_t) seed) != 0)
+	if (pthread_create(thread, NULL, body, task) != 0)
 		die("no thread");
 }
 
 static void
 run_clients(void)
 {
-	static void *(*const others[])(void *) = {reader_plain,  reader_plain, reader_strong,
-											  reader_strong, monitor,      bulk_writer,
-											  switcher,      filler};
-	pthread_t threads[WRITERS + 8];
+	static Task tasks[THREADS];
+	pthread_t threads[THREADS];
 	pthread_t troubles[2];
 	uint64_t random = run.seed ^ 0x5eed;
+	int n = plan_cast(tasks);
 
 	run.started = now_us();
-	for (int i = 0; i < WRITERS; i++)
-		start_thread(&threads[i], writer, draw(&random) >> 1);
-	for (int i = 0; i < 8; i++)
-		start_thread(&threads[WRITERS + i], others[i], draw(&random) >> 1);
-	start_thread(&troubles[0], fault_processes, 0);
-	start_thread(&troubles[1], fault_network, 0);
+	for (int i = 0; i < n; i++)
+	{
+		tasks[i].seed = draw(&random) >> 1;
+		start_thread(&threads[i], tasks[i].body, &tasks[i]);
+	}
+	start_thread(&troubles[0], fault_processes, NULL);
+	start_thread(&troubles[1], fault_network, NULL);
 	wait_for_end();
 	run.calm = true;
 	for (int i = 0; i < 2; i++)
@@ -333,7 +227,7 @@ run_clients(void)
 	proxy_set(PROXY_PASS, 0);
 	redis_signal(SIGCONT);
 	run.stopping = true;
-	for (int i = 0; i < WRITERS + 8; i++)
+	for (int i = 0; i < n; i++)
 		(void) pthread_join(threads[i], NULL);
 }
 
@@ -343,7 +237,7 @@ report_ops(void)
 	char line[600] = "ops:";
 	size_t len = strlen(line);
 
-	for (int i = 0; i < 16; i++)
+	for (int i = 0; i < OP_NAMES; i++)
 		if (op_names[i] != NULL && ops_by_kind[i] > 0)
 			len += (size_t) snprintf(line + len, sizeof(line) - len, " %s %llu,", op_names[i],
 									 (unsigned long long) ops_by_kind[i]);
@@ -362,8 +256,8 @@ main(int argc, char **argv)
 	parse(argc, argv, &data, &standby);
 	(void) signal(SIGPIPE, SIG_IGN);
 	faults_choose(run.faults);
-	draw_plan();
-	name_keys();
+	plan_draw();
+	plan_keys();
 	history_init();
 	servers_init(data, standby);
 	redis_start();
@@ -371,8 +265,10 @@ main(int argc, char **argv)
 	snprintf(run.url, sizeof(run.url), "redis://127.0.0.1:%d", proxy_start());
 	node_configure(&admin);
 	client_close(&admin);
-	if (!wait_for_first_lease(30 * SEC))
-		die("no lease 30 s after redis_url was set and reloaded: is there a pusher?");
+	for (int db = 0; db < DBS; db++)
+		if (!wait_for_first_lease(db, 30 * SEC))
+			die("no lease in %s 30 s after redis_url was set and reloaded: is there a pusher?",
+				dbs[db].name);
 	if (run.failover)
 	{
 		standby_make();
@@ -381,7 +277,8 @@ main(int argc, char **argv)
 	/* whatever hangs, the run has an end: run.sh sees to the servers */
 	(void) alarm((unsigned) (run.seconds + 180));
 	run_clients();
-	settle();
+	for (int db = 0; db < DBS; db++)
+		settle(db);
 	report_ops();
 	faults_report();
 	found = history_judge();

@@ -4,13 +4,18 @@
  *
  * Words
  *		node		a Postgres: 0 is the first, 1 the standby that may be promoted
- *		key			a session that is watched, and its copy in Redis
+ *		database	one of two in that Postgres, each with a database of Redis of its own and
+ *					with clients, readers and health of its own; ids and keys in Redis are
+ *					the same in both, so that a copy in the wrong one shows
+ *		key			a copy in Redis that is watched: of a session's document, or of its tail
  *		op			one change of one key by one client, with the times at which it was sent and
  *					answered; the document holds the op's number, so that whoever reads it
  *					knows which op he sees
  *		rank		where an op stands in the order of its key: node, then version, which
- *					Postgres counts under the row lock
- *		healthy		no fault for a while, and the lease has been there all the time
+ *					Postgres counts under the row lock; for tails, a sequence that is drawn
+ *					from under that lock
+ *		healthy		no fault of the database or of all for a while, and its lease has been
+ *					there all the time
  *
  * Rules
  *		Times are microseconds of the monotonic clock.  An op counts as overwritten from the
@@ -21,6 +26,7 @@
 #ifndef NEMESIS_H
 #define NEMESIS_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -29,32 +35,48 @@
 #define MS INT64_C(1000)
 #define SEC INT64_C(1000000)
 
-/* A stretch of keys in each namespace. */
+/* A stretch of keys in each namespace; the last three are of the second database. */
 #define KEYS_REUSED 12 /* no tombstones: an id may be used again at once */
-#define KEYS_BURIED 12 /* deleted ids stay dead until begun anew */
+#define KEYS_BURIED 12 /* deleted ids stay dead until they are created again */
 #define KEYS_BULK 600  /* for transactions that the ledger has no room for */
 #define KEYS_SWITCH 8  /* of a namespace that is switched off and on */
+#define KEYS_TAIL 6    /* tails of histories */
+#define KEYS_LATE 2    /* for changes of redis_url */
+#define KEYS_SECOND 6  /* as the first two, in the second database */
+#define KEYS_TAIL2 4   /* tails there */
+#define KEYS_DARK 6    /* of a namespace there that has no cache for long */
 #define KEYS_CLIENTS (KEYS_REUSED + KEYS_BURIED)
 #define FIRST_BULK KEYS_CLIENTS
 #define FIRST_SWITCH (FIRST_BULK + KEYS_BULK)
-#define KEYS (FIRST_SWITCH + KEYS_SWITCH)
+#define FIRST_TAIL (FIRST_SWITCH + KEYS_SWITCH)
+#define FIRST_LATE (FIRST_TAIL + KEYS_TAIL)
+#define FIRST_SECOND (FIRST_LATE + KEYS_LATE)
+#define FIRST_TAIL2 (FIRST_SECOND + 2 * KEYS_SECOND)
+#define FIRST_DARK (FIRST_TAIL2 + KEYS_TAIL2)
+#define KEYS (FIRST_DARK + KEYS_DARK)
 
+#define LONGEST_LEASE (10 * SEC) /* that any server grants */
 #define OPS_MOST 4000000
 #define NODES 2
+#define DBS 2
+#define TAIL_SIZE 4 /* messages in a copy */
 
 typedef struct Key
 {
 	const char *ns;
+	const char *prefix; /* of a document in Redis */
 	char id[16];
 	char name[24]; /* in Redis */
 	int64_t life;  /* the longest that a copy may live */
+	int db;
 	bool buried;
+	bool tail;
 } Key;
 
 typedef enum OpKind
 {
-	OP_SAVE,
-	OP_DELETE /* or the old id of a regenerated session */
+	OP_SAVE,  /* of a tail: its last message is this op's */
+	OP_DELETE /* or the old id of a regenerated session; a history without messages */
 } OpKind;
 
 typedef enum Outcome
@@ -66,11 +88,15 @@ typedef enum Outcome
 
 typedef struct Op
 {
+	const char *what; /* for people */
 	int32_t key;
 	uint8_t kind;
 	uint8_t outcome;
 	uint8_t node;
 	bool fenced;
+	bool clears;     /* no message of an earlier op is left */
+	uint32_t text;   /* of a tail: a hash of all that was seen with this op as the last; 0: none */
+	int32_t oldest;  /* the op of the first message in it */
 	int64_t version; /* 0: unknown */
 	int64_t invoked;
 	int64_t completed;
@@ -81,6 +107,22 @@ typedef struct Op
 	int64_t seen_healthy;
 	int64_t healthy_since;
 } Op;
+
+/* A database, and what its readers go by. */
+typedef struct Database
+{
+	const char *name;
+	int redis; /* its number there */
+	int first; /* its keys that clients change: so many of each of two namespaces, */
+	int half;
+	int first_tail; /* and its tails */
+	int tails;
+	/* changes */
+	volatile int64_t healthy_since; /* 0: not healthy */
+	volatile int64_t leased_at;     /* when its lease was last seen */
+	volatile int64_t taken_over_at; /* the new primary was first seen to own its Redis */
+	int64_t healthy_for;
+} Database;
 
 typedef struct Node
 {
@@ -96,6 +138,7 @@ typedef struct Run
 	const char *bindir;
 	const char *redis_server;
 	const char *faults;
+	unsigned scenes;  /* bits by SCENE_ */
 	char socket[200]; /* of Redis */
 	char url[60];     /* by way of the proxy */
 	uint64_t seed;
@@ -110,20 +153,41 @@ typedef struct Run
 	volatile int node;       /* where clients go */
 	volatile bool switching; /* they wait for the next node */
 	int64_t promoted_at;
-	volatile int64_t taken_over_at; /* the new primary was first seen to own Redis */
-	volatile int64_t healthy_since; /* 0: not healthy */
-	volatile int64_t worst_stall;   /* of a thread of ours that slept too long */
-	volatile int64_t leased_at;     /* when the lease was last seen */
-	int64_t healthy_for;
+	volatile int64_t worst_stall; /* of a thread of ours that slept too long */
 	uint64_t reads_plain;
 	uint64_t reads_strong;
 	uint64_t hits_plain;
 	uint64_t hits_strong;
 } Run;
 
+/* What clients do besides changing documents; each can be left out (--scenes). */
+typedef enum Scene
+{
+	SCENE_BULK,   /* transactions that the ledger has no room for */
+	SCENE_SWITCH, /* a namespace gets a cache while a transaction is open */
+	SCENE_DARK,   /* the same after it had none for long, and the transaction deletes */
+	SCENE_TAILS,  /* appends, pops, trims, ends */
+	SCENE_HAND,   /* histories that the tables' owner changes by hand (needs tails) */
+	SCENE_FORKS,  /* forks and the like against log-outs */
+	SCENE_SECOND, /* clients in the second database */
+	SCENES
+} Scene;
+
+#define HAS_SCENE(scene) ((run.scenes & 1U << (scene)) != 0)
+
 extern Run run;
 extern Key keys[KEYS];
 extern Node nodes[NODES];
+extern Database dbs[DBS];
+
+/* A thread of the run, in one of the databases. */
+typedef struct Task
+{
+	void *(*body)(void *); /* of this Task */
+	int db;
+	int scene; /* SCENES: always */
+	uint64_t seed;
+} Task;
 
 /* main.c */
 extern int64_t now_us(void);
@@ -134,33 +198,52 @@ extern uint64_t draw(uint64_t *random);
 extern int64_t between(uint64_t *random, int64_t least, int64_t most);
 extern bool chance(uint64_t *random, int percent);
 
+extern void start_thread(pthread_t *thread, void *(*body)(void *), Task *task);
+
+/* plan.c */
+#define THREADS 40
+
+extern void plan_scenes(const char *list);
+extern void plan_keys(void);
+extern void plan_draw(void);
+extern int plan_cast(Task *tasks);
+
+/* failover.c */
+extern void fail_over(void);
+
 /* history.c */
 extern void history_init(void);
 extern int op_begin(int key, OpKind kind, int node, bool fenced, int count);
 extern void op_end(int op, Outcome outcome, int64_t version);
-extern void note_read(int key, const char *text, bool strong, int64_t start, int64_t healthy_since);
+extern Op *op_at(int op);
+extern void op_call(int op, const char *what);
 extern void base_begin(void);
 extern void base_row(int key, int value, int64_t version);
 extern void violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
 extern int history_judge(void);
 
+/* seen.c */
+extern void note_read(int key, const char *text, bool strong, int64_t start, int64_t healthy_since);
+
 /* reader.c */
 typedef struct redisContext Redis; /* of hiredis */
-extern Redis *redis_open(int64_t timeout);
+extern Redis *redis_open(int db, int64_t timeout);
 extern bool read_keys(Redis **redis, const int *which, int n, bool strong, int *hits);
 extern void *reader_plain(void *arg);
 extern void *reader_strong(void *arg);
 extern void *monitor(void *arg);
-extern bool wait_for_first_lease(int64_t most);
-extern int compare_with_table(void);
-extern bool redis_simple(const char *command, int64_t timeout);
+extern bool wait_for_first_lease(int db, int64_t most);
+extern int compare_with_table(int db);
+extern bool redis_simple(int db, const char *command, int64_t timeout);
 
 /* client.c */
 typedef struct Client
 {
 	void *pg; /* PGconn */
 	int node; /* where to go */
+	int db;
 	int connected_to;
+	int connected_db;
 	uint64_t random;
 	Redis *redis;
 	bool fence_all;
@@ -171,15 +254,55 @@ typedef struct Client
 	char state[6];
 } Client;
 
-extern uint64_t ops_by_kind[16];
-extern const char *const op_names[16];
+/* What was done how often. */
+enum
+{
+	DO_SAVE,
+	DO_UPDATE,
+	DO_DELETE,
+	DO_REGENERATE,
+	DO_TOUCH,
+	DO_MANY,
+	DO_CREATE_AGAIN,
+	DO_BULK_SAVE,
+	DO_BULK_DELETE,
+	DO_SWITCH,
+	DO_FILL,
+	DO_ZOMBIE,
+	DO_DARK,
+	DO_APPEND,
+	DO_TAIL_HAND,
+	DO_TAIL_END,
+	DO_TRUNCATE,
+	DO_FORK,
+	DO_LOG_OUT,
+	OP_NAMES
+};
+
+extern uint64_t ops_by_kind[OP_NAMES];
+extern const char *const op_names[OP_NAMES];
 extern bool client_connect(Client *c);
 extern void client_close(Client *c);
 extern Outcome client_run(Client *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
-extern int focus_key(int64_t now);
+extern int64_t number(const Client *c, int value);
+extern int focus_of(int64_t now, int count);
+extern void look_again(Client *c, int key);
+extern void check_gone(Client *c, const char *prefix, const char *id);
+extern bool client_follow(Client *c);
+extern void client_end(Client *c);
 extern void *writer(void *arg);
 
+/* tail.c */
+extern void *tail_writer(void *arg);
+
+/* fork.c */
+extern void *forker(void *arg);
+extern void *leaver(void *arg);
+
 /* special.c */
+extern bool have_copy(Client *c, int key);
+extern void save_one(Client *c, int key);
+extern void *dark_switcher(void *arg);
 extern void *bulk_writer(void *arg);
 extern void *switcher(void *arg);
 extern void *filler(void *arg);
@@ -213,6 +336,7 @@ extern int64_t redis_saved_at(void);
 extern void redis_shift_clock(int64_t by);
 extern void node_start(int node);
 extern void node_kill(int node);
+extern void node_stop(int node, int signal);
 extern void standby_make(void);
 extern bool node_has(pid_t pid);
 extern pid_t pusher_pid(Client *admin);
@@ -223,6 +347,6 @@ extern void *fault_processes(void *arg);
 extern void *fault_network(void *arg);
 extern void faults_choose(const char *list);
 extern void faults_report(void);
-extern bool faults_active(int64_t *last_end);
+extern bool faults_active(int db, int64_t *last_end);
 
 #endif

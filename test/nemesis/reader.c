@@ -26,17 +26,27 @@ timeval_of(int64_t us)
 	return t;
 }
 
-/* A connection to Redis, or NULL. */
+/* A connection to the Redis of a database, or NULL. */
 Redis *
-redis_open(int64_t timeout)
+redis_open(int db, int64_t timeout)
 {
 	redisContext *c = redisConnectUnixWithTimeout(run.socket, timeval_of(timeout));
+	redisReply *reply;
 
 	if (c != NULL && c->err == 0 && redisSetTimeout(c, timeval_of(timeout)) == REDIS_OK)
 	{
 		/* hiredis 0.14 would lend it to the servers that we start */
 		(void) fcntl(c->fd, F_SETFD, FD_CLOEXEC);
-		return c;
+		if (dbs[db].redis == 0)
+			return c;
+		reply = redisCommand(c, "SELECT %d", dbs[db].redis);
+		if (reply != NULL && reply->type == REDIS_REPLY_STATUS)
+		{
+			freeReplyObject(reply);
+			return c;
+		}
+		if (reply != NULL)
+			freeReplyObject(reply);
 	}
 	if (c != NULL)
 		redisFree(c);
@@ -45,9 +55,9 @@ redis_open(int64_t timeout)
 
 /* One command on a connection of its own; did it answer without an error? */
 bool
-redis_simple(const char *command, int64_t timeout)
+redis_simple(int db, const char *command, int64_t timeout)
 {
-	Redis *c = redis_open(timeout);
+	Redis *c = redis_open(db, timeout);
 	redisReply *reply;
 	bool fine;
 
@@ -63,17 +73,18 @@ redis_simple(const char *command, int64_t timeout)
 
 /* Since when is all well?  A fault ends that before anybody has noticed it. */
 static int64_t
-healthy_since(void)
+healthy_since(int db)
 {
 	int64_t end;
 
-	if (faults_active(&end) || end + 2 * run.lease + SEC > run.healthy_since)
+	if (faults_active(db, &end) || end + 2 * run.lease + SEC > dbs[db].healthy_since)
 		return 0;
-	return run.healthy_since;
+	return dbs[db].healthy_since;
 }
 
 /*
- * Read some keys at once, strong with the lease beside them, and note what they show.
+ * Read some keys of one database at once, strong with the lease beside them, and note what
+ * they show.
  * False when Redis did not answer; the connection is then gone, and made anew at the next
  * call.
  */
@@ -81,7 +92,8 @@ bool
 read_keys(Redis **redis, const int *which, int n, bool strong, int *hits)
 {
 	const char *argv[AT_ONCE + 2] = {"MGET", "session_store:lease"};
-	int64_t healthy = healthy_since();
+	int db = keys[which[0]].db;
+	int64_t healthy = healthy_since(db);
 	int64_t start;
 	redisReply *reply;
 	int lead = strong ? 2 : 1;
@@ -89,7 +101,7 @@ read_keys(Redis **redis, const int *which, int n, bool strong, int *hits)
 
 	*hits = 0;
 	if (*redis == NULL)
-		*redis = redis_open(PATIENCE);
+		*redis = redis_open(db, PATIENCE);
 	if (*redis == NULL)
 		return false;
 	for (int i = 0; i < n; i++)
@@ -104,7 +116,7 @@ read_keys(Redis **redis, const int *which, int n, bool strong, int *hits)
 		*redis = NULL;
 		return false;
 	}
-	if (healthy != healthy_since())
+	if (healthy != healthy_since(db))
 		healthy = 0;
 	leased = !strong || reply->element[0]->type == REDIS_REPLY_STRING;
 	for (int i = 0; i < n && leased; i++)
@@ -120,26 +132,50 @@ read_keys(Redis **redis, const int *which, int n, bool strong, int *hits)
 	return true;
 }
 
-/* The keys to look at next: what is being fought over, then some others. */
+/* Add the keys of a stretch, as far as there is room. */
 static int
-choose(uint64_t *random, int *which, int most)
+add_keys(int *which, int n, int most, int first, int count)
 {
-	int n = 0;
-	int bulk = FIRST_BULK + (int) between(random, 0, KEYS_BULK - most);
-
-	for (int k = 0; k < KEYS_CLIENTS && n < most; k++)
+	for (int k = first; k < first + count && n < most; k++)
 		which[n++] = k;
-	for (int k = FIRST_SWITCH; k < KEYS && n < most; k++)
-		which[n++] = k;
-	while (n < most)
-		which[n++] = bulk++;
 	return n;
 }
 
-static void
-read_on(bool strong, uint64_t seed)
+/* The keys to look at next: what is being fought over, then perhaps others. */
+static int
+choose(int db, uint64_t *random, int *which, bool all)
 {
-	uint64_t random = seed;
+	const Database *d = &dbs[db];
+	int n = add_keys(which, 0, AT_ONCE, d->first, 2 * d->half);
+
+	n = add_keys(which, n, AT_ONCE, d->first_tail, d->tails);
+	if (!all)
+		return n;
+	if (db == 1)
+		return add_keys(which, n, AT_ONCE, FIRST_DARK, KEYS_DARK);
+	n = add_keys(which, n, AT_ONCE, FIRST_SWITCH, KEYS_SWITCH);
+	n = add_keys(which, n, AT_ONCE, FIRST_LATE, KEYS_LATE);
+	return add_keys(which, n, AT_ONCE,
+					FIRST_BULK + (int) between(random, 0, KEYS_BULK - (AT_ONCE - n)), AT_ONCE);
+}
+
+/* One key that is being fought over, or was a moment ago. */
+static int
+choose_one(int db, uint64_t *random)
+{
+	const Database *d = &dbs[db];
+	bool tail = chance(random, 20);
+	int first = tail ? d->first_tail : d->first;
+	int count = tail ? d->tails : 2 * d->half;
+
+	return first +
+		   (chance(random, 50) ? focus_of(now_us(), count) : (int) between(random, 0, count - 1));
+}
+
+static void
+read_on(bool strong, const Task *task)
+{
+	uint64_t random = task->seed;
 	Redis *redis = NULL;
 	uint64_t reads = 0;
 	uint64_t hit = 0;
@@ -151,10 +187,9 @@ read_on(bool strong, uint64_t seed)
 		int hits;
 
 		if (!strong && chance(&random, 70))
-			which[0] = chance(&random, 50) ? focus_key(now_us())
-										   : (int) between(&random, 0, KEYS_CLIENTS - 1);
+			which[0] = choose_one(task->db, &random);
 		else
-			n = choose(&random, which, strong && chance(&random, 50) ? KEYS_CLIENTS : AT_ONCE);
+			n = choose(task->db, &random, which, !strong || chance(&random, 50));
 		if (read_keys(&redis, which, n, strong, &hits))
 		{
 			reads += (uint64_t) n;
@@ -171,26 +206,26 @@ read_on(bool strong, uint64_t seed)
 void *
 reader_plain(void *arg)
 {
-	read_on(false, (uint64_t) (uintptr_t) arg);
+	read_on(false, arg);
 	return NULL;
 }
 
 void *
 reader_strong(void *arg)
 {
-	read_on(true, (uint64_t) (uintptr_t) arg);
+	read_on(true, arg);
 	return NULL;
 }
 
 /* Is the lease there, and who owns Redis? */
 static bool
-look(Redis **redis, int *timeline)
+look(int db, Redis **redis, int *timeline)
 {
 	redisReply *reply;
 	bool leased = false;
 
 	if (*redis == NULL)
-		*redis = redis_open(PATIENCE);
+		*redis = redis_open(db, PATIENCE);
 	if (*redis == NULL)
 		return false;
 	reply = redisCommand(*redis, "MGET session_store:lease");
@@ -211,56 +246,74 @@ look(Redis **redis, int *timeline)
 	return leased;
 }
 
+/* What the monitor knows of a database. */
+typedef struct Watch
+{
+	Redis *redis;
+	int64_t leased_since;
+	int64_t leased_last;
+} Watch;
+
+static void
+watch(Watch *w, int db, int64_t before)
+{
+	int timeline = 0;
+	int64_t fault;
+	int64_t since;
+
+	if (look(db, &w->redis, &timeline))
+		dbs[db].leased_at = w->leased_last = now_us();
+	else if (now_us() - w->leased_last > LEASE_GAP)
+		w->leased_since = now_us();
+	if (timeline > 1 && dbs[db].taken_over_at == 0)
+		dbs[db].taken_over_at = now_us();
+	since = w->leased_since;
+	if (faults_active(db, &fault) || run.switching)
+		since = INT64_MAX;
+	else if (fault > since)
+		since = fault;
+	if (since == INT64_MAX || now_us() - since < 2 * run.lease + SEC)
+		dbs[db].healthy_since = 0;
+	else
+		dbs[db].healthy_since = since + 2 * run.lease + SEC;
+	if (dbs[db].healthy_since != 0)
+		dbs[db].healthy_for += now_us() - before;
+}
+
 /*
- * Keeps run.healthy_since, taken_over_at and worst_stall.  Healthy is who has had no fault
- * and always a lease for two leases and a second: then the pusher has surely found back.
+ * Keeps what changes in Database, and run.worst_stall.  Healthy is who
+ * has had no fault and always a lease for two leases and a second: then the pusher has surely
+ * found back.
  */
 void *
 monitor(void *arg)
 {
-	Redis *redis = NULL;
-	int64_t leased_since = now_us();
-	int64_t leased_last = leased_since;
-	int timeline = 0;
+	Watch watches[DBS] = {{NULL, 0, 0}};
 
 	(void) arg;
+	for (int db = 0; db < DBS; db++)
+		watches[db].leased_since = watches[db].leased_last = now_us();
 	while (!run.stopping)
 	{
 		int64_t before = now_us();
-		int64_t fault;
-		int64_t since;
 		int64_t stall;
 
 		pause_us(LOOK_EVERY);
 		stall = now_us() - before - LOOK_EVERY;
 		if (stall > run.worst_stall)
 			run.worst_stall = stall;
-		if (look(&redis, &timeline))
-			run.leased_at = leased_last = now_us();
-		else if (now_us() - leased_last > LEASE_GAP)
-			leased_since = now_us();
-		if (timeline > 1 && run.taken_over_at == 0)
-			run.taken_over_at = now_us();
-		since = leased_since;
-		if (faults_active(&fault) || run.switching)
-			since = INT64_MAX;
-		else if (fault > since)
-			since = fault;
-		if (since == INT64_MAX || now_us() - since < 2 * run.lease + SEC)
-			run.healthy_since = 0;
-		else
-			run.healthy_since = since + 2 * run.lease + SEC;
-		if (run.healthy_since != 0)
-			run.healthy_for += now_us() - before;
+		for (int db = 0; db < DBS; db++)
+			watch(&watches[db], db, before);
 	}
-	if (redis != NULL)
-		redisFree(redis);
+	for (int db = 0; db < DBS; db++)
+		if (watches[db].redis != NULL)
+			redisFree(watches[db].redis);
 	return NULL;
 }
 
 /* Wait until the pusher has found Redis and granted a lease. */
 bool
-wait_for_first_lease(int64_t most)
+wait_for_first_lease(int db, int64_t most)
 {
 	int64_t until = now_us() + most;
 	Redis *redis = NULL;
@@ -269,7 +322,7 @@ wait_for_first_lease(int64_t most)
 
 	while (!leased && now_us() < until)
 	{
-		leased = look(&redis, &timeline);
+		leased = look(db, &redis, &timeline);
 		pause_us(20 * MS);
 	}
 	if (redis != NULL)
@@ -283,13 +336,14 @@ fill_copies(Client *c, Redis *redis)
 {
 	int64_t until = now_us() + 3 * SEC;
 	long long copies = 0;
+	long long enough = c->db == 0 ? KEYS_BULK / 4 : KEYS_SECOND;
 
-	while (copies < KEYS_BULK / 4 && now_us() < until)
+	while (copies < enough && now_us() < until)
 	{
 		redisReply *reply;
 
 		(void) client_run(c, "SELECT count(session_get(session_id, namespace)) FROM "
-							 "conversation_sessions");
+							 "conversation_sessions WHERE namespace <> 'forks'");
 		(void) client_run(c, "SELECT session_cache_sync('1 s')");
 		reply = redisCommand(redis, "DBSIZE");
 		if (reply != NULL)
@@ -301,25 +355,34 @@ fill_copies(Client *c, Redis *redis)
 
 /* With nobody changing anything any more: does every copy equal its row?  How many there are. */
 int
-compare_with_table(void)
+compare_with_table(int db)
 {
-	Client c = {.node = run.node};
+	Client c = {.node = run.node, .db = db};
 	Redis *redis = NULL;
 	PGresult *rows;
 	int copies = 0;
 
 	if (!client_connect(&c))
 		die("no connection for the last comparison");
-	redis = redis_open(5 * SEC);
+	redis = redis_open(db, 5 * SEC);
 	if (redis != NULL)
 		fill_copies(&c, redis);
 	for (int k = 0; k < KEYS && redis != NULL; k++)
 	{
-		char sql[200];
+		char sql[250];
 		redisReply *reply;
 		const char *row;
 
-		snprintf(sql, sizeof(sql), "SELECT session_get('%s', '%s')::text", keys[k].id, keys[k].ns);
+		if (keys[k].db != db)
+			continue;
+		if (keys[k].tail)
+			snprintf(sql, sizeof(sql),
+					 "SELECT coalesce(jsonb_agg(message ORDER BY seq), '[]')::text FROM "
+					 "session_history('%s', %d, namespace => '%s')",
+					 keys[k].id, TAIL_SIZE, keys[k].ns);
+		else
+			snprintf(sql, sizeof(sql), "SELECT session_get('%s', '%s')::text", keys[k].id,
+					 keys[k].ns);
 		reply = redisCommand(redis, "GET %s", keys[k].name);
 		rows = PQexec(c.pg, sql);
 		if (PQresultStatus(rows) != PGRES_TUPLES_OK || reply == NULL)
@@ -328,8 +391,8 @@ compare_with_table(void)
 		if (reply->type == REDIS_REPLY_STRING)
 			copies++;
 		if (reply->type == REDIS_REPLY_STRING && strcmp(reply->str, row) != 0)
-			violation("at the end: key %s shows %.60s, the table has %.60s", keys[k].name,
-					  reply->str, row);
+			violation("at the end: key %s of %s shows %.60s, the table has %.60s", keys[k].name,
+					  dbs[db].name, reply->str, row);
 		freeReplyObject(reply);
 		PQclear(rows);
 	}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #
-# test/nemesis/run.sh [--seconds 60] [--seed N] [--faults LIST] [--failover]
-#		[--build] [--knock-out N] [--lease MS] [--ledger N] [--keep]
+# test/nemesis/run.sh [--seconds 60] [--seed N] [--faults LIST] [--scenes LIST]
+#		[--failover] [--build] [--source FOLDER] [--knock-out N] [--lease MS] [--ledger N] [--keep]
 #	A real Postgres and a real Redis, clients, faults from a seed, and a checker of what
 #	readers of Redis were promised. Ends with status 0 when nothing was found.
 #
@@ -11,10 +11,12 @@
 # from where its program lies, so a folder of links with a copy of the programs in it is an
 # installation of its own, and nothing outside of it is touched.
 #
+#	--source FOLDER	build another checkout than this: to see that a defect is found where it still is
 #	--knock-out N	build without rule N of src/cache/rules.h, with faults that suit it; then
 #			status 0 means that a violation was found
 #	--failover	a standby is promoted half way, with the old primary alive
 #	--faults LIST	names with commas between, all or none; a wrong name shows the list
+#	--scenes LIST	the same for what clients do besides changing documents
 #	--keep		leave the work folder behind
 #
 # Servers listen in the work folder alone, but for the proxy between pusher and Redis, which has
@@ -24,7 +26,7 @@ set -euo pipefail
 here=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd -P)
 repo=${here%/test/nemesis}
 extension=session_store
-seconds=60 seed='' faults='' build='' knock_out='' lease='' ledger='' keep='' failover=''
+seconds=60 seed='' faults='' scenes='' build='' knock_out='' lease='' ledger='' keep='' failover=''
 work='' child='' user='' as_user=()
 
 die() {
@@ -39,10 +41,13 @@ usage() {
 
 while [ $# -gt 0 ]; do
 	case $1 in
-		--seconds | --seed | --faults | --lease | --ledger) [ $# -gt 1 ] || usage 2 ;;&
+		--seconds | --seed | --faults | --scenes | --lease | --ledger | --source)
+			[ $# -gt 1 ] || usage 2 ;;&
 		--seconds) seconds=$2; shift ;;
 		--seed) seed=$2; shift ;;
 		--faults) faults=$2; shift ;;
+		--scenes) scenes=$2; shift ;;
+		--source) repo=$(cd -- "$2" && pwd -P) build=yes; shift ;;
 		--lease) lease=$2; shift ;;
 		--ledger) ledger=$2; shift ;;
 		--knock-out) [ $# -gt 1 ] || usage 2; knock_out=$2 build=yes; shift ;;
@@ -226,7 +231,8 @@ prepare() {
 		die "the extension is not installed for $bindir; --build tests this checkout"
 	fi
 	gcc -std=gnu11 -O2 -g -Wall -Wextra -I"$("$pg_config" --includedir)" -o "$work/nemesis" \
-		"$here"/{main,history,client,special,reader,proxy,server,fault,strike_redis,strike_sql}.c \
+		"$here"/{main,plan,failover,history,seen,client,tail,fork,special,reader,proxy,server}.c \
+		"$here"/{fault,strike_redis,strike_sql,strike_url}.c \
 		-L"$("$pg_config" --libdir)" -lpq -lhiredis -lpthread || die "the test does not build"
 	gcc -std=gnu11 -O2 -Wall -Wextra -shared -fPIC -o "$work/clock.so" "$here/clock.c"
 	[ "${#as_user[@]}" -eq 0 ] || chown -R --no-dereference "$user" "$work"
@@ -276,7 +282,7 @@ main() {
 	make_cluster
 	run_as_user "$work/nemesis" --work "$work" --bindir "$bindir" --data "$work/node0" \
 		${failover:+--standby "$work/node1"} --redis "$redis" --seconds "$seconds" --seed "$seed" \
-		--faults "${faults:-all}" ${lease:+--lease "$lease"} || rc=$?
+		--faults "${faults:-all}" ${scenes:+--scenes "$scenes"} ${lease:+--lease "$lease"} || rc=$?
 	if grep -hnE 'PANIC: |TRAP: |terminated by signal (6|11)' "$work"/log/node*.log; then
 		echo "nemesis: a server crashed by itself"
 		rc=1

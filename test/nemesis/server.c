@@ -127,7 +127,7 @@ redis_start(void)
 		fprintf(file, "%d\n", (int) redis_pid);
 		fclose(file);
 	}
-	while (!redis_simple("PING", SEC))
+	while (!redis_simple(0, "PING", SEC))
 	{
 		if (now_us() > until || waitpid(redis_pid, NULL, WNOHANG) != 0)
 			die("Redis does not start: see log/redis.log");
@@ -164,7 +164,7 @@ redis_forget(void)
 bool
 redis_save(void)
 {
-	if (!redis_simple("SAVE", 2 * SEC))
+	if (!redis_simple(0, "SAVE", 2 * SEC))
 		return false;
 	saved_at = now_us();
 	return true;
@@ -237,6 +237,24 @@ node_kill(int node)
 	nodes[node].pid = 0;
 }
 
+/* Stop it as pg_ctl does: SIGINT is a fast stop, SIGQUIT an immediate one; not longer than START_WITHIN. */
+void
+node_stop(int node, int signal)
+{
+	int64_t until = now_us() + START_WITHIN;
+
+	if (nodes[node].pid == 0)
+		return;
+	(void) kill(nodes[node].pid, signal);
+	while (waitpid(nodes[node].pid, NULL, WNOHANG) == 0)
+	{
+		if (now_us() > until)
+			die("Postgres does not stop: see log/node%d.log", node);
+		pause_us(10 * MS);
+	}
+	nodes[node].pid = 0;
+}
+
 /* Is this a process of the present node?  No other is to be stopped or killed. */
 bool
 node_has(pid_t pid)
@@ -253,19 +271,44 @@ node_has(pid_t pid)
 	return strcmp(folder, nodes[run.node].data) == 0;
 }
 
-/* The process id of the present node's pusher, or 0. */
+/* The process id of the pusher of the client's database on the present node, or 0. */
 pid_t
 pusher_pid(Client *admin)
 {
 	admin->node = run.node;
 	if (!client_connect(admin) ||
-		client_run(admin, "SELECT pid FROM pg_stat_activity WHERE backend_type = "
-						  "'session_store pusher'") != OUTCOME_DONE)
+		client_run(admin,
+				   "SELECT pid FROM pg_stat_activity WHERE backend_type = "
+				   "'session_store pusher' AND datname = current_database()") != OUTCOME_DONE)
 		return 0;
 	return (pid_t) atoi(admin->values[0]);
 }
 
-/* The extension, its settings and namespaces. */
+static void
+namespaces_make(Client *admin)
+{
+	if (!client_connect(admin) ||
+		client_run(admin, "CREATE EXTENSION IF NOT EXISTS session_store") != OUTCOME_DONE ||
+		client_run(admin, "CREATE SEQUENCE rank") != OUTCOME_DONE ||
+		client_run(admin, "INSERT INTO session_namespaces"
+						  " (name, key_prefix, ttl, sliding, cache, cache_ttl, tombstone) VALUES"
+						  " ('reused', 'nr:', '1 hour', false, 'hot', '5 s', '0'),"
+						  " ('buried', 'nb:', '80 s', true, 'all', '5 minutes', '5 minutes'),"
+						  " ('bulk', 'nk:', '1 hour', false, 'hot', '5 s', '0'),"
+						  " ('switch', 'ns:', '1 hour', false, 'off', '5 s', '0'),"
+						  " ('dark', 'nd:', '1 hour', false, 'off', '5 s', '0'),"
+						  " ('forks', 'nf:', '1 hour', false, 'hot', '5 s', '5 minutes')") !=
+			OUTCOME_DONE ||
+		client_run(admin,
+				   "INSERT INTO session_namespaces (name, key_prefix, ttl, sliding, cache,"
+				   " cache_ttl, tombstone, tail_prefix, tail_size) VALUES"
+				   " ('talk', 'nh:', '1 hour', false, 'hot', '5 s', '0', 'nt:', %d)",
+				   TAIL_SIZE) != OUTCOME_DONE)
+		die("the extension cannot be set up in %s: %s", dbs[admin->db].name, admin->state);
+	client_close(admin);
+}
+
+/* The databases with the extension, settings and namespaces. */
 void
 node_configure(Client *admin)
 {
@@ -275,20 +318,27 @@ node_configure(Client *admin)
 	snprintf(info, sizeof(info), "host='%s' port=%d user=postgres dbname=postgres", run.work,
 			 nodes[0].port);
 	c = PQconnectdb(info);
-	PQclear(PQexec(c, "CREATE DATABASE nemesis"));
+	for (int db = 0; db < DBS; db++)
+	{
+		char sql[120];
+
+		snprintf(sql, sizeof(sql), "CREATE DATABASE %s", dbs[db].name);
+		PQclear(PQexec(c, sql));
+		if (dbs[db].redis == 0)
+			continue; /* redis_url tells it */
+		snprintf(sql, sizeof(sql), "ALTER DATABASE %s SET session_store.redis_db = %d",
+				 dbs[db].name, dbs[db].redis);
+		PQclear(PQexec(c, sql));
+	}
 	PQfinish(c);
+	for (admin->db = 0; admin->db < DBS; admin->db++)
+		namespaces_make(admin);
+	admin->db = 0;
 	if (!client_connect(admin) ||
-		client_run(admin, "CREATE EXTENSION IF NOT EXISTS session_store") != OUTCOME_DONE ||
 		client_run(admin, "ALTER SYSTEM SET session_store.lease = %d", (int) (run.lease / MS)) !=
 			OUTCOME_DONE ||
 		client_run(admin, "ALTER SYSTEM SET session_store.redis_url = '%s'", run.url) !=
 			OUTCOME_DONE ||
-		client_run(admin, "SELECT pg_reload_conf()") != OUTCOME_DONE ||
-		client_run(admin, "INSERT INTO session_namespaces"
-						  " (name, key_prefix, ttl, sliding, cache, cache_ttl, tombstone) VALUES"
-						  " ('reused', 'nr:', '1 hour', false, 'hot', '5 s', '0'),"
-						  " ('buried', 'nb:', '80 s', true, 'all', '5 minutes', '5 minutes'),"
-						  " ('bulk', 'nk:', '1 hour', false, 'hot', '5 s', '0'),"
-						  " ('switch', 'ns:', '1 hour', false, 'off', '5 s', '0')") != OUTCOME_DONE)
-		die("the extension cannot be set up: %s", admin->state);
+		client_run(admin, "SELECT pg_reload_conf()") != OUTCOME_DONE)
+		die("the cache cannot be set up: %s", admin->state);
 }

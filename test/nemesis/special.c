@@ -12,21 +12,6 @@
 
 #include "nemesis.h"
 
-/* Where clients go now; false while they wait. */
-static bool
-follow(Client *c)
-{
-	if (run.switching || c->node != run.node)
-	{
-		client_close(c);
-		c->node = run.node;
-	}
-	if (!run.switching && client_connect(c))
-		return true;
-	pause_us(50 * MS);
-	return false;
-}
-
 /*
  * For ten seconds there are transactions after which all is flushed, for ten there are not:
  * a flush puts right what was wrong.
@@ -65,7 +50,7 @@ save_stretch(Client *c, int from, int count)
 	int first = op_begin(FIRST_BULK + from, OP_SAVE, c->node, false, count);
 	Outcome outcome;
 
-	ops_by_kind[7]++;
+	ops_by_kind[DO_BULK_SAVE]++;
 	outcome = client_run(
 		c,
 		"SELECT string_agg(v::text, ',' ORDER BY i) FROM (SELECT i, session_save('b' || i,"
@@ -93,7 +78,7 @@ delete_stretch(Client *c, int from, int count)
 	int first = op_begin(FIRST_BULK + from, OP_DELETE, c->node, true, count);
 	Outcome outcome;
 
-	ops_by_kind[8]++;
+	ops_by_kind[DO_BULK_DELETE]++;
 	outcome = client_run(c,
 						 "SELECT count(d) FILTER (WHERE d) FROM (SELECT session_delete('b' || i,"
 						 " 'bulk') d FROM generate_series(%d, %d) i OFFSET 0) x; "
@@ -115,20 +100,21 @@ delete_stretch(Client *c, int from, int count)
 void *
 bulk_writer(void *arg)
 {
-	Client c = {.random = (uint64_t) (uintptr_t) arg};
+	const Task *task = arg;
+	Client c = {.random = task->seed, .db = task->db};
 	int step = KEYS_BULK / 3;
 
 	while (!run.stopping)
 	{
 		if (!is_noisy())
 			pause_us(50 * MS);
-		if (!is_noisy() || !follow(&c))
+		if (!is_noisy() || !client_follow(&c))
 			continue;
 		for (int from = 0; from < KEYS_BULK && c.pg != NULL; from += step)
 			if (PQstatus(c.pg) == CONNECTION_OK)
 				save_stretch(&c, from, step);
 		pause_us(between(&c.random, 20 * MS, run.lease + 1500 * MS));
-		if (!follow(&c))
+		if (!client_follow(&c))
 			continue;
 		if (chance(&c.random, 60))
 			delete_stretch(&c, 100, 400);
@@ -138,14 +124,12 @@ bulk_writer(void *arg)
 			save_stretch(&c, 0, KEYS_BULK);
 		pause_us(between(&c.random, 20 * MS, 700 * MS));
 	}
-	client_close(&c);
-	if (c.redis != NULL)
-		redisFree(c.redis);
+	client_end(&c);
 	return NULL;
 }
 
-/* A read by SQL of a session that ought to have a copy asks for one; wait until it is there. */
-static void
+/* A read by SQL of a session that ought to have a copy asks for one; wait until it is there, if it comes. */
+bool
 have_copy(Client *c, int key)
 {
 	int64_t until = now_us() + 1500 * MS;
@@ -155,21 +139,22 @@ have_copy(Client *c, int key)
 	{
 		(void) client_run(c, "SELECT session_get('%s', '%s')", keys[key].id, keys[key].ns);
 		if (read_keys(&c->redis, &key, 1, true, &hits) && hits > 0)
-			return;
+			return true;
 		pause_us(20 * MS);
 	}
+	return false;
 }
 
-static int
+/* An ordinary change of a key. */
+void
 save_one(Client *c, int key)
 {
 	int op = op_begin(key, OP_SAVE, c->node, false, 1);
 	Outcome outcome =
-		client_run(c, "SELECT session_save('%s', '{\"k\": %d, \"v\": %d}', namespace => 'switch')",
-				   keys[key].id, key, op);
+		client_run(c, "SELECT session_save('%s', '{\"k\": %d, \"v\": %d}', namespace => '%s')",
+				   keys[key].id, key, op, keys[key].ns);
 
 	op_end(op, outcome, outcome == OUTCOME_DONE ? atoll(c->values[0]) : 0);
-	return op;
 }
 
 /*
@@ -184,7 +169,7 @@ switch_once(Client *inside, Client *outside, int key)
 	int64_t until;
 	int op;
 
-	(void) save_one(outside, key);
+	save_one(outside, key);
 	if (client_run(inside, "BEGIN") != OUTCOME_DONE)
 		return;
 	op = op_begin(key, OP_SAVE, inside->node, false, 1);
@@ -195,7 +180,7 @@ switch_once(Client *inside, Client *outside, int key)
 	if (outcome == OUTCOME_DONE &&
 		client_run(outside, "UPDATE session_namespaces SET cache = 'hot' WHERE name = 'switch'") ==
 			OUTCOME_DONE)
-		have_copy(outside, key);
+		(void) have_copy(outside, key);
 	if (outcome == OUTCOME_DONE)
 		outcome = client_run(inside, "COMMIT");
 	else if (outcome == OUTCOME_FAILED)
@@ -210,23 +195,98 @@ switch_once(Client *inside, Client *outside, int key)
 void *
 switcher(void *arg)
 {
-	Client inside = {.random = (uint64_t) (uintptr_t) arg};
-	Client outside = {.random = (uint64_t) (uintptr_t) arg};
+	const Task *task = arg;
+	Client inside = {.random = task->seed, .db = task->db};
+	Client outside = {.random = task->seed, .db = task->db};
 	int turn = 0;
 
 	while (!run.stopping)
 	{
 		if (!is_noisy())
 			pause_us(50 * MS);
-		if (!is_noisy() || !follow(&inside) || !follow(&outside))
+		if (!is_noisy() || !client_follow(&inside) || !client_follow(&outside))
 			continue;
-		ops_by_kind[9]++;
+		ops_by_kind[DO_SWITCH]++;
 		switch_once(&inside, &outside, FIRST_SWITCH + turn++ % KEYS_SWITCH);
 	}
-	client_close(&inside);
-	client_close(&outside);
-	if (outside.redis != NULL)
-		redisFree(outside.redis);
+	client_end(&inside);
+	client_end(&outside);
+	return NULL;
+}
+
+/*
+ * A transaction deletes sessions of a namespace that has had no cache for longer than any lease
+ * lives; before it ends, the namespace has one, and the sessions copies.  So COMMIT
+ * must wait at the fence, though nothing was cached when the rows were changed.
+ */
+static void
+dark_once(Client *inside, Client *outside)
+{
+	int op[KEYS_DARK];
+	int64_t version[KEYS_DARK];
+	int n = 0;
+	Outcome outcome = client_run(inside, "BEGIN");
+
+	for (; n < KEYS_DARK && outcome == OUTCOME_DONE; n++)
+	{
+		const Key *k = &keys[FIRST_DARK + n];
+
+		op[n] = op_begin(FIRST_DARK + n, OP_DELETE, inside->node, true, 1);
+		op_call(op[n], "delete while the namespace gets a cache");
+		outcome = client_run(inside,
+							 "SELECT session_delete('%s', '%s'); SELECT version FROM "
+							 "conversation_sessions WHERE namespace = '%s' AND session_id = '%s'",
+							 k->id, k->ns, k->ns, k->id);
+		version[n] = outcome == OUTCOME_DONE ? number(inside, 1) : 0;
+		if (outcome == OUTCOME_DONE && inside->values[0][0] != 't')
+			outcome = OUTCOME_FAILED;
+	}
+	if (outcome == OUTCOME_DONE &&
+		client_run(outside, "UPDATE session_namespaces SET cache = 'hot' WHERE name = 'dark'") ==
+			OUTCOME_DONE)
+		for (int key = FIRST_DARK; key < FIRST_DARK + KEYS_DARK; key++)
+			(void) have_copy(outside, key);
+	if (outcome == OUTCOME_DONE)
+		outcome = client_run(inside, "COMMIT");
+	else
+		(void) client_run(inside, "ROLLBACK");
+	for (int i = 0; i < n; i++)
+		op_end(op[i], outcome, version[i]);
+	for (int key = FIRST_DARK; key < FIRST_DARK + n && outcome == OUTCOME_DONE; key++)
+		look_again(outside, key);
+}
+
+/* Nobody else may change a policy in this database, for that makes all be read again. */
+void *
+dark_switcher(void *arg)
+{
+	const Task *task = arg;
+	Client inside = {.random = task->seed, .db = task->db};
+	Client outside = {.random = task->seed, .db = task->db};
+
+	while (!run.stopping)
+	{
+		int64_t until = now_us() + LONGEST_LEASE + 200 * MS;
+
+		if (!client_follow(&inside) || !client_follow(&outside) ||
+			client_run(&outside, "UPDATE session_namespaces SET cache = 'off' WHERE name = "
+								 "'dark'") != OUTCOME_DONE)
+			continue;
+		for (int key = FIRST_DARK; key < FIRST_DARK + KEYS_DARK; key++)
+			if (client_connect(&outside))
+				save_one(&outside, key);
+		/* it knows the policy from now on */
+		(void) client_run(&inside, "SELECT session_get('x0', 'dark')");
+		while (now_us() < until && !run.stopping)
+			pause_us(50 * MS);
+		if (run.stopping || !client_follow(&inside) || !client_follow(&outside))
+			continue;
+		ops_by_kind[DO_DARK]++;
+		dark_once(&inside, &outside);
+		pause_us(between(&outside.random, 100 * MS, run.lease));
+	}
+	client_end(&inside);
+	client_end(&outside);
 	return NULL;
 }
 
@@ -234,16 +294,19 @@ switcher(void *arg)
 void *
 filler(void *arg)
 {
-	Client c = {.random = (uint64_t) (uintptr_t) arg};
+	const Task *task = arg;
+	Client c = {.random = task->seed, .db = task->db};
 
 	while (!run.stopping)
 	{
-		int key = chance(&c.random, 70) ? (int) between(&c.random, 0, KEYS_CLIENTS - 1)
-										: FIRST_BULK + (int) between(&c.random, 0, KEYS_BULK - 1);
+		const Database *db = &dbs[c.db];
+		int key = c.db == 0 && chance(&c.random, 30)
+					  ? FIRST_BULK + (int) between(&c.random, 0, KEYS_BULK - 1)
+					  : db->first + (int) between(&c.random, 0, 2 * db->half - 1);
 
-		if (!follow(&c))
+		if (!client_follow(&c))
 			continue;
-		ops_by_kind[10]++;
+		ops_by_kind[DO_FILL]++;
 		(void) client_run(&c, "SELECT session_get('%s', '%s')", keys[key].id, keys[key].ns);
 		pause_us(between(&c.random, 0, 6 * MS));
 	}
@@ -255,7 +318,8 @@ filler(void *arg)
 void *
 zombie_writer(void *arg)
 {
-	Client c = {.random = (uint64_t) (uintptr_t) arg};
+	const Task *task = arg;
+	Client c = {.random = task->seed, .db = task->db};
 	int64_t until = now_us() + 5 * SEC;
 
 	while (!run.stopping && now_us() < until && client_connect(&c))
@@ -264,7 +328,7 @@ zombie_writer(void *arg)
 		int op = op_begin(key, OP_SAVE, 0, false, 1);
 		Outcome outcome;
 
-		ops_by_kind[11]++;
+		ops_by_kind[DO_ZOMBIE]++;
 		outcome =
 			client_run(&c, "SELECT session_save('%s', '{\"k\": %d, \"v\": %d}', namespace => '%s')",
 					   keys[key].id, key, op, keys[key].ns);

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 /* fault.c */
+extern int strike_db; /* the database that the faults of processes are for at present */
 extern void last(int64_t us);
 
 /* strike_redis.c */
@@ -23,6 +24,7 @@ extern void strike_redis_full(uint64_t *r);
 
 /* strike_sql.c */
 extern void strikes_end(void);
+extern void set_for_sure(const char *name, const char *value);
 extern void strike_pusher_stop(uint64_t *r);
 extern void strike_pusher_end(uint64_t *r);
 extern void strike_pusher_kill(uint64_t *r);
@@ -34,5 +36,9 @@ extern void strike_table_lock(uint64_t *r);
 extern void strike_cache_off(uint64_t *r);
 extern void strike_cache_lease(uint64_t *r);
 extern void strike_cache_namespace(uint64_t *r);
+
+/* strike_url.c */
+extern void strike_cache_late(uint64_t *r);
+extern void strike_server_url(uint64_t *r);
 
 #endif

@@ -45,7 +45,7 @@ strike_redis_rollback(uint64_t *r)
 	if (redis_saved_at() == 0 && !redis_save())
 		return;
 	last(redis_saved_at() + run.lease + 200 * MS - now_us());
-	if (run.calm || !redis_simple("DEBUG RELOAD NOSAVE", 3 * SEC))
+	if (run.calm || !redis_simple(0, "DEBUG RELOAD NOSAVE", 3 * SEC))
 		return;
 	(void) r;
 }
@@ -53,7 +53,7 @@ strike_redis_rollback(uint64_t *r)
 void
 strike_redis_flush(uint64_t *r)
 {
-	(void) redis_simple(chance(r, 50) ? "FLUSHALL" : "FLUSHDB ASYNC", SEC);
+	(void) redis_simple(strike_db, chance(r, 50) ? "FLUSHALL" : "FLUSHDB ASYNC", SEC);
 }
 
 void
@@ -64,14 +64,15 @@ strike_redis_pause(uint64_t *r)
 
 	snprintf(command, sizeof(command), "CLIENT PAUSE %d %s", (int) (time / MS),
 			 chance(r, 50) ? "ALL" : "WRITE");
-	if (redis_simple(command, SEC))
+	if (redis_simple(0, command, SEC))
 		last(time);
 }
 
 void
 strike_redis_guard(uint64_t *r)
 {
-	(void) redis_simple(chance(r, 70) ? "DEL session_store:guard" : "DEL session_store:lease", SEC);
+	(void) redis_simple(strike_db,
+						chance(r, 70) ? "DEL session_store:guard" : "DEL session_store:lease", SEC);
 }
 
 /* A step forward can be met at any time; backward only by a pusher that sees it (R12). */
@@ -90,8 +91,8 @@ strike_redis_full(uint64_t *r)
 
 	snprintf(command, sizeof(command), "CONFIG SET maxmemory-policy %s maxmemory 1mb",
 			 policies[between(r, 0, 2)]);
-	(void) redis_simple(command, SEC);
+	(void) redis_simple(0, command, SEC);
 	last(between(r, 100 * MS, 2 * SEC));
-	while (!redis_simple("CONFIG SET maxmemory 0", SEC))
+	while (!redis_simple(0, "CONFIG SET maxmemory 0", SEC))
 		pause_us(20 * MS);
 }

@@ -1,6 +1,9 @@
 /*
  * strike_sql.c
  *		Faults of Postgres, of its processes, and of those who administer it.
+ *
+ * Where a fault can be of one database, it is of strike_db's, and the other's clients and
+ * readers must notice nothing.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -21,7 +24,15 @@ static bool
 connected(void)
 {
 	admin.node = run.node;
+	admin.db = strike_db;
 	return client_connect(&admin);
+}
+
+/* The pusher of the database that is struck, or 0. */
+static pid_t
+its_pusher(void)
+{
+	return connected() ? pusher_pid(&admin) : 0;
 }
 
 void
@@ -29,7 +40,7 @@ strike_pusher_stop(uint64_t *r)
 {
 	for (int times = (int) between(r, 1, 12); times > 0 && !run.calm; times--)
 	{
-		pid_t pid = pusher_pid(&admin);
+		pid_t pid = its_pusher();
 		bool longer = chance(r, 15);
 
 		if (!node_has(pid))
@@ -45,16 +56,17 @@ void
 strike_pusher_end(uint64_t *r)
 {
 	(void) r;
-	if (pusher_pid(&admin) > 0)
+	if (its_pusher() > 0)
 		(void) client_run(&admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
-								  "backend_type = 'session_store pusher'");
+								  "backend_type = 'session_store pusher' AND datname = "
+								  "current_database()");
 }
 
 /* The server takes all its processes with it, and starts anew by itself. */
 void
 strike_pusher_kill(uint64_t *r)
 {
-	pid_t pid = pusher_pid(&admin);
+	pid_t pid = its_pusher();
 
 	(void) r;
 	if (node_has(pid))
@@ -106,7 +118,7 @@ strike_backend_cancel(uint64_t *r)
 	{
 		(void) client_run(&admin, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE "
 								  "application_name = 'nemesis' AND pid <> pg_backend_pid() AND "
-								  "state = 'active'");
+								  "state = 'active' AND datname = current_database()");
 		last(between(r, MS, 50 * MS));
 	}
 }
@@ -130,7 +142,7 @@ strike_table_lock(uint64_t *r)
 }
 
 /* Until it is done: a setting must not stay as the fault has left it. */
-static void
+void
 set_for_sure(const char *name, const char *value)
 {
 	int64_t until = now_us() + 60 * SEC;

@@ -1,0 +1,127 @@
+/*
+ * seen.c
+ *		What readers saw.
+ *
+ * They leave with each op when it was last seen, and no more: for a value that was
+ * overwritten, the later a read began, the worse.
+ *
+ * A tail is known by its last message: every change of a history leaves a message of its
+ * own as the last, or none at all.  So all that is ever read with the same last message must be
+ * the same text, and of two texts one was never committed.
+ *
+ * Readers call this from many threads; fields of an op are written by atomic operations.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "nemesis.h"
+
+static void
+raise_to(int64_t *at, int64_t value)
+{
+	int64_t old = __atomic_load_n(at, __ATOMIC_RELAXED);
+
+	while (old < value &&
+		   !__atomic_compare_exchange_n(at, &old, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+/* The op whose value begins at `text`, and where it ends; NULL, with a complaint, if it is none. */
+static Op *
+parse(int key, const char *text, const char **end, int *number, bool strong)
+{
+	int of = -1;
+	int length = 0;
+	Op *op = NULL;
+
+	*number = -1;
+	if (sscanf(text, "{\"k\": %d, \"v\": %d}%n", &of, number, &length) == 2 && length > 0)
+		op = op_at(*number);
+	if (op == NULL)
+	{
+		violation("%s: key %s shows what nobody wrote: %.60s", strong ? "strong" : "plain",
+				  keys[key].name, text);
+		return NULL;
+	}
+	if (of != key || op->key != key || op->kind != OP_SAVE)
+	{
+		violation("%s: key %s shows op %d, of another key", strong ? "strong" : "plain",
+				  keys[key].name, *number);
+		return NULL;
+	}
+	*end = text + length;
+	return op;
+}
+
+/* FNV-1a; never 0 */
+static uint32_t
+hash_of(const char *text)
+{
+	uint32_t hash = 2166136261U;
+
+	for (; *text != '\0'; text++)
+		hash = (hash ^ (uint8_t) *text) * 16777619U;
+	return hash == 0 ? 1 : hash;
+}
+
+static Op *
+parse_tail(int key, const char *text, bool strong)
+{
+	const char *at = text;
+	int oldest = 0;
+	int messages = 0;
+	uint32_t none = 0;
+	uint32_t hash = hash_of(text);
+	Op *op = NULL;
+
+	if (strcmp(text, "[]") == 0)
+		return NULL;
+	do
+	{
+		int n;
+
+		at += at == text ? 1 : 2; /* "[", or ", " */
+		op = parse(key, at, &at, &n, strong);
+		if (op == NULL)
+			return NULL;
+		if (messages++ == 0)
+			oldest = n;
+		/* a message that was rolled back must not be anywhere in it */
+		raise_to(strong ? &op->seen_strong : &op->seen_plain, 1);
+	} while (at[0] == ',' && at[1] == ' ');
+	if (text[0] != '[' || strcmp(at, "]") != 0 || messages > TAIL_SIZE)
+	{
+		violation("%s: tail %s is no tail: %.150s", strong ? "strong" : "plain", keys[key].name,
+				  text);
+		return NULL;
+	}
+	if (__atomic_compare_exchange_n(&op->text, &none, hash, false, __ATOMIC_SEQ_CST,
+									__ATOMIC_SEQ_CST))
+		op->oldest = oldest;
+	else if (none != hash)
+	{
+		violation("%s: tail %s had another text with the same last message: %.150s",
+				  strong ? "strong" : "plain", keys[key].name, text);
+		return NULL;
+	}
+	return op;
+}
+
+/* A reader, who began at `start`, has found this under a key. */
+void
+note_read(int key, const char *text, bool strong, int64_t start, int64_t healthy_since)
+{
+	const char *end;
+	int n;
+	Op *op = keys[key].tail ? parse_tail(key, text, strong) : parse(key, text, &end, &n, strong);
+
+	if (op == NULL)
+		return;
+	raise_to(strong ? &op->seen_strong : &op->seen_plain, start);
+	if (healthy_since != 0)
+	{
+		/* the two may come from different reads at a change of phase: then it is too lenient */
+		raise_to(&op->seen_healthy, start);
+		raise_to(&op->healthy_since, healthy_since);
+	}
+}

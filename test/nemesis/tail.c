@@ -1,0 +1,256 @@
+/*
+ * tail.c
+ *		Applications that append messages, and an administrator who changes histories by hand.
+ *
+ * Every change leaves a message with its own op as the last of the history, or no message at
+ * all: so a tail that is read tells which change it shows (seen.c).  Each is one implicit
+ * transaction of several statements, sent at once.  The last of them draws the op's rank from
+ * a sequence, while the transaction has the row lock of the session, or the table.
+ *
+ * Fenced: what ends the session, and messages that are removed or altered by hand.  Not
+ * fenced: append, pop, trim.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nemesis.h"
+
+#define RANK "SELECT nextval('rank')"
+#define SESSION "namespace = 'talk' AND session_id = '%s'"
+#define ITS_HISTORY \
+	"h.history_id = (SELECT history_id FROM conversation_sessions WHERE " SESSION ")"
+#define APPEND "SELECT session_append('%s', '{\"k\": %d, \"v\": %d}', namespace => 'talk'); "
+#define LOCK "SELECT version FROM conversation_sessions WHERE " SESSION " FOR UPDATE; "
+#define ALTER                                                                                 \
+	"UPDATE conversation_history h SET message = '{\"k\": %d, \"v\": %d}' WHERE " ITS_HISTORY \
+	" AND h.seq = (SELECT max(i.seq) FROM conversation_history i WHERE i.history_id = "       \
+	"h.history_id AND (i.message ->> 'v')::int <> %d) RETURNING h.seq; "
+
+#define TRUNCATE_EVERY (15 * SEC)
+
+static volatile int64_t truncate_last[DBS];
+
+/* An op is over whose statements returned its rank last. */
+static bool
+finish(Client *c, int key, int op, Outcome outcome, bool changed)
+{
+	if (outcome == OUTCOME_DONE && !changed)
+		outcome = OUTCOME_FAILED;
+	op_end(op, outcome, outcome == OUTCOME_DONE ? number(c, c->nvalues - 1) : 0);
+	if (outcome == OUTCOME_DONE && op_at(op)->fenced)
+		look_again(c, key);
+	return outcome == OUTCOME_DONE;
+}
+
+static void
+append(Client *c, int key)
+{
+	const char *id = keys[key].id;
+	int op = op_begin(key, OP_SAVE, c->node, c->fence_all, 1);
+	Outcome outcome;
+
+	ops_by_kind[DO_APPEND]++;
+	switch (between(&c->random, 0, 9))
+	{
+		case 0: /* a pop, and it does not show that one message is gone */
+			outcome = client_run(c, "SELECT session_pop('%s', 1, 'talk'); " APPEND RANK, id, id,
+								 key, op);
+			break;
+		case 1:
+			outcome = client_run(c, APPEND "SELECT session_trim('%s', 2, 'talk'); " RANK, id, key,
+								 op, id);
+			break;
+		case 2: /* beside what a savepoint undoes */
+			(void) client_run(c,
+							  "BEGIN; " APPEND "SAVEPOINT s; SELECT session_pop('%s', 2, 'talk')",
+							  id, key, op, id);
+			(void) client_run(c, "ROLLBACK TO s");
+			outcome = client_run(c, RANK "; COMMIT");
+			if (outcome == OUTCOME_FAILED)
+				(void) client_run(c, "ROLLBACK");
+			break;
+		default:
+			outcome = client_run(c, APPEND RANK, id, key, op);
+			break;
+	}
+	(void) finish(c, key, op, outcome, true);
+}
+
+/* An append of which nothing may ever be seen. */
+static void
+append_in_vain(Client *c, int key)
+{
+	int op = op_begin(key, OP_SAVE, c->node, false, 1);
+
+	ops_by_kind[DO_APPEND]++;
+	(void) client_run(c, "BEGIN; " APPEND, keys[key].id, key, op);
+	(void) client_run(c, "ROLLBACK");
+	op_end(op, OUTCOME_FAILED, 0);
+}
+
+/* Messages are removed by hand in a transaction that also appends one, before or afterwards. */
+static void
+append_and_remove(Client *c, int key)
+{
+	const char *id = keys[key].id;
+	int op = op_begin(key, OP_SAVE, c->node, true, 1);
+	Outcome outcome;
+
+	op_at(op)->clears = true;
+	op_call(op, "append and DELETE of messages by hand");
+	if (chance(&c->random, 70))
+		outcome = client_run(c,
+							 APPEND "DELETE FROM conversation_history h WHERE " ITS_HISTORY
+									" AND (h.message ->> 'v')::int <> %d; " RANK,
+							 id, key, op, id, op);
+	else
+	{
+		outcome = client_run(c,
+							 LOCK "DELETE FROM conversation_history h WHERE " ITS_HISTORY
+								  "; " APPEND RANK,
+							 id, id, id, key, op);
+		/* a session that another client created in between was not locked */
+		if (c->values[0][0] == '\0')
+			op_at(op)->clears = op_at(op)->fenced = false;
+	}
+	(void) finish(c, key, op, outcome, true);
+}
+
+/*
+ * The last message is altered; or the one before the last, in a transaction that appends
+ * the last: then both are the op's.
+ */
+static void
+alter(Client *c, int key)
+{
+	const char *id = keys[key].id;
+	int op = op_begin(key, OP_SAVE, c->node, true, 1);
+	Outcome outcome;
+
+	if (chance(&c->random, 50))
+	{
+		op_call(op, "UPDATE of a message by hand");
+		outcome = client_run(c, LOCK ALTER RANK, id, key, op, id, 0);
+		(void) finish(c, key, op, outcome, c->nvalues > 1 && c->values[1][0] != '\0');
+		return;
+	}
+	op_call(op, "append and UPDATE of a message by hand");
+	outcome = client_run(c, APPEND ALTER RANK, id, key, op, key, op, id, op);
+	op_at(op)->fenced = c->nvalues > 1 && c->values[1][0] != '\0';
+	(void) finish(c, key, op, outcome, true);
+}
+
+/* All messages are removed; the session lives on. */
+static void
+empty(Client *c, int key)
+{
+	const char *id = keys[key].id;
+	int op = op_begin(key, OP_DELETE, c->node, true, 1);
+	Outcome outcome = client_run(c,
+								 LOCK "DELETE FROM conversation_history h WHERE " ITS_HISTORY
+									  " RETURNING h.seq; " RANK,
+								 id, id);
+
+	(void) finish(c, key, op, outcome, c->nvalues > 1 && c->values[1][0] != '\0');
+}
+
+static void
+by_hand(Client *c, int key)
+{
+	ops_by_kind[DO_TAIL_HAND]++;
+	if (chance(&c->random, 60))
+		append_and_remove(c, key);
+	else if (chance(&c->random, 70))
+		alter(c, key);
+	else
+		empty(c, key);
+}
+
+/* The session ends; perhaps it was parted from its history first, in the same transaction. */
+static void
+end_session(Client *c, int key)
+{
+	const char *id = keys[key].id;
+	bool part = HAS_SCENE(SCENE_HAND) && chance(&c->random, 50);
+	int op = op_begin(key, OP_DELETE, c->node, true, 1);
+	Outcome outcome;
+
+	ops_by_kind[DO_TAIL_END]++;
+	op_call(op, part ? "delete after history_id = NULL by hand" : "delete");
+	if (part)
+		outcome = client_run(c,
+							 "UPDATE conversation_sessions SET history_id = NULL WHERE " SESSION
+							 " AND dead_until IS NULL RETURNING version; "
+							 "SELECT session_delete('%s', 'talk'); " RANK,
+							 id, id);
+	else
+		outcome = client_run(c, "SELECT 1; SELECT session_delete('%s', 'talk'); " RANK, id);
+	(void) finish(c, key, op, outcome, c->nvalues > 1 && c->values[1][0] == 't');
+}
+
+/* The histories of the whole database. */
+static void
+truncate_all(Client *c)
+{
+	const Database *db = &dbs[c->db];
+	int op = op_begin(db->first_tail, OP_DELETE, c->node, true, db->tails);
+	Outcome outcome;
+
+	ops_by_kind[DO_TRUNCATE]++;
+	for (int i = 0; i < db->tails; i++)
+		op_call(op + i, "TRUNCATE of histories");
+	outcome = client_run(c, "SET lock_timeout = '1s'; TRUNCATE conversation_history; " RANK);
+	for (int i = 0; i < db->tails; i++)
+		op_end(op + i, outcome, outcome == OUTCOME_DONE ? number(c, 0) : 0);
+	for (int i = 0; i < db->tails && outcome == OUTCOME_DONE; i++)
+		look_again(c, db->first_tail + i);
+	(void) client_run(c, "RESET lock_timeout");
+}
+
+/* After a truncation all copies are flushed, which puts right what was wrong: not often. */
+static bool
+is_time_to_truncate(int db)
+{
+	int64_t last = truncate_last[db];
+	int64_t now = now_us();
+
+	return HAS_SCENE(SCENE_HAND) && now > (last == 0 ? run.started : last) + TRUNCATE_EVERY &&
+		   __atomic_compare_exchange_n(&truncate_last[db], &last, now, false, __ATOMIC_SEQ_CST,
+									   __ATOMIC_SEQ_CST);
+}
+
+/* Changes histories until the run ends; follows the primary. */
+void *
+tail_writer(void *arg)
+{
+	const Task *task = arg;
+	Client c = {.random = task->seed, .db = task->db};
+	const Database *db = &dbs[c.db];
+
+	c.fence_all = chance(&c.random, 25);
+	while (!run.stopping)
+	{
+		int64_t die = between(&c.random, 0, 99);
+		int key = db->first_tail + (chance(&c.random, 80)
+										? focus_of(now_us(), db->tails)
+										: (int) between(&c.random, 0, db->tails - 1));
+
+		if (!client_follow(&c))
+			continue;
+		if (is_time_to_truncate(c.db))
+			truncate_all(&c);
+		else if (die < 10)
+			end_session(&c, key);
+		else if (die < 16)
+			append_in_vain(&c, key);
+		else if (die < 50 && HAS_SCENE(SCENE_HAND))
+			by_hand(&c, key);
+		else
+			append(&c, key);
+		/* a tail that was left behind wrong rests for some time before the next change */
+		pause_us(between(&c.random, 0, 12 * MS));
+	}
+	client_end(&c);
+	return NULL;
+}
