@@ -71,6 +71,13 @@ typedef bool SsUpdateIndexes;
 #define SsHasGeneratedVirtual(constr) false
 #endif
 
+/* From 18 on a column may be NOT NULL for what is still to be written alone (NOT VALID). */
+#if PG_VERSION_NUM >= 180000
+#define SsHasNoNulls(desc, i) (TupleDescCompactAttr(desc, i)->attnullability == ATTNULLABLE_VALID)
+#else
+#define SsHasNoNulls(desc, i) (TupleDescAttr(desc, i)->attnotnull)
+#endif
+
 /* What hiredis counts elements with, where that is included. */
 #if defined(HIREDIS_MAJOR) && HIREDIS_MAJOR >= 1
 typedef size_t SsHiredisCount;

@@ -39,7 +39,10 @@ SS_FUNCTION(session_health, 1_0, JSONBOID);
 #define BEHIND_WARNING 60.0
 
 static SsPlan sizes_plan = {
-	"SELECT namespace, sessions, over_1mb FROM {samples} ORDER BY namespace", 0, {InvalidOid}};
+	"SELECT namespace::pg_catalog.text, sessions::pg_catalog.int8, over_1mb::pg_catalog.int8"
+	" FROM {samples} ORDER BY namespace",
+	0,
+	{InvalidOid}};
 
 const char *
 ss_task_name(int task)

@@ -49,17 +49,24 @@ bool ss_home_rows_are_direct = false;
 
 static SsHome current;
 static bool current_valid = false;
+static SsHome sought;            /* what ss_home_find has found so far */
 static uint64 identity = 1;      /* changes when the tables become others */
 static uint64 invalidations = 1; /* counts what may have made a plan stale */
 static SsHomeHook hooks[8];
 static int nhooks = 0;
 
+static bool
+is_of(const SsHome *home, Oid relid)
+{
+	return relid == home->sessions || relid == home->history || relid == home->events ||
+		   relid == home->ended || relid == home->members || relid == home->namespaces ||
+		   relid == home->samples;
+}
+
 static void
 relcache_callback(Datum arg, Oid relid)
 {
-	if (relid != InvalidOid && relid != current.sessions && relid != current.namespaces &&
-		relid != current.history && relid != current.members && relid != current.events &&
-		relid != current.ended)
+	if (relid != InvalidOid && !is_of(&current, relid) && !is_of(&sought, relid))
 		return;
 	current_valid = false;
 	invalidations++;
@@ -130,8 +137,9 @@ bool
 ss_home_find(SsHome *home)
 {
 	static bool registered = false;
-	SsHome found = {0};
+	SsHome found;
 	char *name;
+	uint64 seen;
 
 	if (!registered)
 	{
@@ -146,22 +154,25 @@ ss_home_find(SsHome *home)
 		return true;
 	}
 
-	if (!find_extension(&found))
+	seen = invalidations;
+	memset(&sought, 0, sizeof(sought));
+	if (!find_extension(&sought))
 		return false;
-	found.sessions = ss_shape_check(found.schema, "conversation_sessions");
-	found.namespaces = ss_shape_check(found.schema, "session_namespaces");
-	found.history = ss_shape_check(found.schema, "conversation_history");
-	found.members = ss_shape_check(found.schema, "session_members");
-	found.ended = ss_shape_check(found.schema, "conversation_history_ended");
-	found.events = get_relname_relid("session_events", found.schema);
-	found.samples = get_relname_relid("session_samples", found.schema);
-	found.namespaces_pkey = get_relname_relid("session_namespaces_pkey", found.schema);
-	found.owner = relation_owner(found.sessions);
-	name = get_namespace_name(found.schema);
-	if (!OidIsValid(found.namespaces_pkey) || !OidIsValid(found.owner) || name == NULL)
+	sought.sessions = ss_shape_check(sought.schema, "conversation_sessions");
+	sought.namespaces = ss_shape_check(sought.schema, "session_namespaces");
+	sought.history = ss_shape_check(sought.schema, "conversation_history");
+	sought.members = ss_shape_check(sought.schema, "session_members");
+	sought.ended = ss_shape_check(sought.schema, "conversation_history_ended");
+	sought.events = get_relname_relid("session_events", sought.schema);
+	sought.samples = get_relname_relid("session_samples", sought.schema);
+	sought.namespaces_pkey = get_relname_relid("session_namespaces_pkey", sought.schema);
+	sought.owner = relation_owner(sought.sessions);
+	name = get_namespace_name(sought.schema);
+	if (!OidIsValid(sought.namespaces_pkey) || !OidIsValid(sought.owner) || name == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("session_store is damaged: the primary key of session_namespaces is "
 							   "missing")));
+	found = sought;
 	found.schema_name = MemoryContextStrdup(TopMemoryContext, quote_identifier(name));
 
 	/*
@@ -179,7 +190,8 @@ ss_home_find(SsHome *home)
 		found.owner != current.owner || found.schema_name != current.schema_name)
 		identity++;
 	current = found;
-	current_valid = true;
+	/* what was invalidated while we looked is looked at again the next time */
+	current_valid = seen == invalidations;
 	*home = current;
 	return true;
 }
@@ -248,9 +260,7 @@ ss_home_acting(void)
 bool
 ss_home_has(Oid relid)
 {
-	return relid == current.sessions || relid == current.history || relid == current.events ||
-		   relid == current.ended || relid == current.members || relid == current.namespaces ||
-		   relid == current.samples;
+	return is_of(&current, relid);
 }
 
 /* Put SS_SEARCH_PATH in force; returns what to reset, or 0 when it is in force already. */
@@ -390,6 +400,13 @@ note_temp_schema(void)
 	invalidations++;
 }
 
+/* Was none of our tables altered since their columns were looked at? */
+bool
+ss_home_is_known(void)
+{
+	return current_valid;
+}
+
 /*
  * Run a prepared statement; SPI_tuptable and the count of rows tell the result.
  *
@@ -404,6 +421,7 @@ ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, lon
 {
 	int path_nest = ss_home_set_path();
 	ErrorContextCallback context;
+	SsHome home;
 	uint64 seen;
 	int nest = -1;
 	int rc;
@@ -440,5 +458,8 @@ ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, lon
 	ss_home_reset_path(path_nest);
 	if (rc < 0)
 		elog(ERROR, "could not run \"%s\": %s", plan->sql, SPI_result_code_string(rc));
+	/* that it waited for a lock, and found a table altered, must be known before the result is read */
+	if (!current_valid)
+		ss_home_get(&home);
 	return SPI_processed;
 }

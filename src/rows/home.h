@@ -67,6 +67,7 @@ extern bool ss_home_find(SsHome *home);
 extern bool ss_home_hold(const SsHome *home);
 extern void ss_home_get(SsHome *home);
 extern char *ss_home_damage(void);
+extern bool ss_home_is_known(void);
 extern void ss_home_enter(SsActing *acting);
 extern void ss_home_leave(SsActing *acting);
 extern bool ss_home_acting(void);

@@ -23,6 +23,7 @@
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -213,6 +214,8 @@ lookup(const char *name, int len)
 
 		/* without a snapshot of its own, a system scan takes a new one */
 		rel = table_open(home.namespaces, AccessShareLock);
+		/* it may have been altered while we waited for the lock */
+		ss_home_get(&home);
 		ScanKeyInit(&skey, 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(key));
 		scan = systable_beginscan(rel, home.namespaces_pkey, true, NULL, 1, &skey);
 		tuple = systable_getnext(scan);

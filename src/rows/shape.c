@@ -18,8 +18,9 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
+#include "utils/relcache.h"
 
+#include "compat.h"
 #include "rows/shape.h"
 
 typedef struct Column
@@ -36,6 +37,8 @@ typedef struct Column
 #define HISTORY "conversation_history"
 #define ENDED "conversation_history_ended"
 #define MEMBERS "session_members"
+#define EVENTS "session_events"
+#define SAMPLES "session_samples"
 
 static const Column columns[] = {
 	{SESSIONS, 1, "created_at", TIMESTAMPTZOID, true},
@@ -88,33 +91,56 @@ static const Column columns[] = {
 	{MEMBERS, 2, "member", TEXTOID, true},
 	{MEMBERS, 3, "role", TEXTOID, true},
 	{MEMBERS, 4, "created_at", TIMESTAMPTZOID, true},
+	{EVENTS, 1, "created_at", TIMESTAMPTZOID, true},
+	{EVENTS, 3, "namespace", TEXTOID, true},
+	{EVENTS, 4, "session_id", TEXTOID, true},
+	{EVENTS, 5, "owner_id", TEXTOID, false},
+	{EVENTS, 6, "event", TEXTOID, true},
+	{EVENTS, 7, "actor", NAMEOID, true},
+	{EVENTS, 8, "detail", JSONBOID, false},
+	{SAMPLES, 1, "namespace", TEXTOID, true},
+	{SAMPLES, 2, "sampled_at", TIMESTAMPTZOID, true},
+	{SAMPLES, 3, "estimated", BOOLOID, true},
+	{SAMPLES, 4, "sessions", INT8OID, true},
+	{SAMPLES, 5, "expired", INT8OID, true},
+	{SAMPLES, 6, "tombstones", INT8OID, true},
+	{SAMPLES, 7, "owned", INT8OID, true},
+	{SAMPLES, 8, "messages", INT8OID, true},
+	{SAMPLES, 9, "total_bytes", INT8OID, true},
+	{SAMPLES, 10, "max_bytes", INT8OID, true},
+	{SAMPLES, 11, "over_1mb", INT8OID, true},
 };
 
 static bool
-is_sound(Oid relid, const Column *expected)
+is_sound(TupleDesc desc, const Column *expected)
 {
-	HeapTuple tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid),
-									  Int16GetDatum(expected->number));
 	Form_pg_attribute column;
-	bool sound;
 
-	if (!HeapTupleIsValid(tuple))
+	if (desc->natts < expected->number)
 		return false;
-	column = (Form_pg_attribute) GETSTRUCT(tuple);
-	sound = !column->attisdropped && strcmp(NameStr(column->attname), expected->name) == 0 &&
-			column->atttypid == expected->type && (column->attnotnull || !expected->not_null);
-	ReleaseSysCache(tuple);
-	return sound;
+	column = TupleDescAttr(desc, expected->number - 1);
+	return !column->attisdropped && strcmp(NameStr(column->attname), expected->name) == 0 &&
+		   column->atttypid == expected->type &&
+		   (!expected->not_null || SsHasNoNulls(desc, expected->number - 1));
 }
 
-/* The first column of a table that is not as it was made, or NULL. */
+/*
+ * The first column of a table that is not as it was made, or NULL.  No lock is needed: who reads
+ * rows asks again when it has one and the table was invalidated (home.c).
+ */
 static const Column *
 unsound(Oid relid, const char *table)
 {
-	for (int i = 0; i < (int) lengthof(columns); i++)
-		if (strcmp(columns[i].table, table) == 0 && !is_sound(relid, &columns[i]))
-			return &columns[i];
-	return NULL;
+	Relation rel = RelationIdGetRelation(relid);
+	const Column *found = NULL;
+
+	for (int i = 0; i < (int) lengthof(columns) && found == NULL; i++)
+		if (strcmp(columns[i].table, table) == 0 &&
+			(!RelationIsValid(rel) || !is_sound(RelationGetDescr(rel), &columns[i])))
+			found = &columns[i];
+	if (RelationIsValid(rel))
+		RelationClose(rel);
+	return found;
 }
 
 /*
@@ -190,34 +216,52 @@ ss_shape_check(Oid schema, const char *table)
 	return relid;
 }
 
+/* What is wrong with a table, and what does not work for it, as a sentence; NULL when all is well. */
+static char *
+damage_of(Oid schema, const char *table, const char *fails)
+{
+	Oid relid = get_relname_relid(table, schema);
+	const Column *column = OidIsValid(relid) ? unsound(relid, table) : NULL;
+	char *version;
+
+	if (OidIsValid(relid) && column == NULL)
+		return NULL;
+	version = ss_shape_other_version();
+	if (version != NULL)
+		return psprintf("%s: the extension has version %s here and its library version %s: run "
+						"ALTER EXTENSION session_store UPDATE",
+						fails, version, SESSION_STORE_VERSION);
+	if (!OidIsValid(relid))
+		return psprintf("%s: table %s is missing", fails, table);
+	return psprintf("%s: column %s of %s is not as it was made: give it back its name, its type "
+					"%s%s",
+					fails, column->name, table, format_type_be(column->type),
+					column->not_null ? " and its NOT NULL" : "");
+}
+
 /* The same as a sentence for those who ask; NULL when all is well. */
 char *
 ss_shape_damage(Oid schema)
 {
 	static const char *const tables[] = {SESSIONS, NAMESPACES, HISTORY, ENDED, MEMBERS};
-	char *version = ss_shape_other_version();
-	const char *because =
-		version != NULL ? psprintf("the extension has version %s here and its library version "
-								   "%s: run ALTER EXTENSION session_store UPDATE; ",
-								   version, SESSION_STORE_VERSION)
-						: "";
+	char *damage = NULL;
 
-	for (int i = 0; i < (int) lengthof(tables); i++)
-	{
-		Oid relid = get_relname_relid(tables[i], schema);
-		const Column *column;
+	for (int i = 0; i < (int) lengthof(tables) && damage == NULL; i++)
+		damage = damage_of(schema, tables[i], "nothing works");
+	return damage;
+}
 
-		if (!OidIsValid(relid))
-			return psprintf("%stable %s is missing: nothing works", because, tables[i]);
-		column = unsound(relid, tables[i]);
-		if (column != NULL)
-			return psprintf("%scolumn %s of %s is not as it was made, so nothing works%s", because,
-							column->name, tables[i],
-							version != NULL
-								? ""
-								: psprintf(": give it back its name, its type %s%s",
-										   format_type_be(column->type),
-										   column->not_null ? " and its NOT NULL" : ""));
-	}
-	return NULL;
+/*
+ * And of the tables that C code writes and reads by statements alone: these fail or convert.
+ */
+char *
+ss_shape_events_damage(Oid schema)
+{
+	return damage_of(schema, EVENTS, "no events are written, and calls fail that would write one");
+}
+
+char *
+ss_shape_samples_damage(Oid schema)
+{
+	return damage_of(schema, SAMPLES, "session_stats is not kept up to date");
 }

@@ -264,7 +264,7 @@ open_way(LOCKMODE lockmode, SsWay way)
 	}
 	rel = table_open(table, lockmode);
 	/* with the lock held it stays as it is: is it as we know it? */
-	if (looked == changes)
+	if (looked == changes && ss_home_is_known())
 		return rel;
 	table_close(rel, lockmode);
 	return NULL;
