@@ -34,14 +34,14 @@
 #include "varatt.h"
 #endif
 
-/* A lexer over a text, that unescapes. */
+/* A lexer over a text, that leaves escapes as they are. */
 #if PG_VERSION_NUM >= 170000
 #define SsJsonLexer(text) \
-	makeJsonLexContextCstringLen(NULL, text, strlen(text), GetDatabaseEncoding(), true)
+	makeJsonLexContextCstringLen(NULL, text, strlen(text), GetDatabaseEncoding(), false)
 #else
 #define SsJsonLexer(text)                                                                       \
 	makeJsonLexContextCstringLen(unconstify(char *, text), strlen(text), GetDatabaseEncoding(), \
-								 true)
+								 false)
 #endif
 
 /* An index scan can be instrumented from 18 on. */

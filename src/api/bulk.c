@@ -264,6 +264,7 @@ session_may(PG_FUNCTION_ARGS)
 	Oid role = GetUserId();
 	SsRow row = {0};
 	SsPolicy policy;
+	SsPlanMode mode;
 	SsNeed need;
 	text *ns;
 
@@ -283,9 +284,12 @@ session_may(PG_FUNCTION_ARGS)
 	row.owner = arg_or_zero(fcinfo, 1);
 	row.history_null = PG_ARGISNULL(2);
 	row.history = arg_or_zero(fcinfo, 2);
-	/* whoever waited for a row must not change it by a membership that has ended meanwhile */
-	PG_RETURN_BOOL(
-		ss_may(&policy, role, &row, need, need == SS_VIEW ? SS_PLAN_READ : SS_PLAN_READ_LATEST));
+	/*
+	 * A statement that waited for a row must not change it by a membership that has ended meanwhile.
+	 * In a parallel plan no new snapshot can be taken, and nothing waits for rows.
+	 */
+	mode = need == SS_VIEW || IsInParallelMode() ? SS_PLAN_READ : SS_PLAN_READ_LATEST;
+	PG_RETURN_BOOL(ss_may(&policy, role, &row, need, mode));
 }
 
 /* Is a row a living session, by all that the calls go by? */
@@ -299,8 +303,9 @@ session_alive(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3))
 		PG_RETURN_BOOL(false);
 	ns = PG_GETARG_TEXT_PP(0);
-	/* sessions of a namespace that is gone are nobody's to reach */
+	/* a namespace that is gone, and one that the caller may not use, look the same */
 	if (!ss_key_from_datums(&target.key, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)) ||
+		!ss_ns_allows(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), GetUserId()) ||
 		!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target.policy))
 		PG_RETURN_BOOL(false);
 	row.created_at = PG_GETARG_TIMESTAMPTZ(2);

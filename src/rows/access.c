@@ -3,8 +3,7 @@
  *		Whose session is it, and what may the caller do with it?
  *
  * In a namespace with owner_isolation a session is its owner's, and of those with whom it
- * was shared, each in a role.  Who calls is told by the JWT claims that PostgREST and
- * Supabase set.  Elsewhere, and for roles with BYPASSRLS, whoever may use the namespace
+ * was shared, each in a role.  Who calls is told by the JWT claims (claims.c).  Elsewhere, and for roles with BYPASSRLS, whoever may use the namespace
  * may do everything; this is asked first, for it is nearly always so.
  *
  * Sharing locks the row of the session, and changes look for a membership after
@@ -13,83 +12,18 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/jsonapi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/guc.h"
-#include "utils/jsonb.h"
-#include "utils/memutils.h"
 
 #include "compat.h"
 #include "rows/access.h"
+#include "rows/claims.h"
 #include "rows/errors.h"
 
 static SsPlan member_plan = {"SELECT role FROM {members} WHERE history_id {=} $1 AND member {=} $2",
 							 2,
 							 {UUIDOID, TEXTOID}};
-
-static bool
-ss_json_is_valid(const char *text)
-{
-	JsonLexContext *lex = SsJsonLexer(text);
-
-	return pg_parse_json(lex, &nullSemAction) == JSON_SUCCESS;
-}
-
-/* The "sub" of the claims, as text; NULL when there is none. */
-static char *
-subject_of(const char *claims)
-{
-	Jsonb *parsed = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(claims)));
-	JsonbValue value;
-
-	if (!JB_ROOT_IS_OBJECT(parsed) ||
-		getKeyJsonValueFromContainer(&parsed->root, "sub", 3, &value) == NULL ||
-		value.type == jbvNull)
-		return NULL;
-	return TextDatumGetCString(DirectFunctionCall2(jsonb_object_field_text, JsonbPGetDatum(parsed),
-												   CStringGetTextDatum("sub")));
-}
-
-/*
- * Who the caller is to a namespace with owner_isolation, or NULL.  The claims stay the same
- * for all calls of a request: what they say is remembered.
- */
-char *
-ss_caller_subject(void)
-{
-	static MemoryContext memo = NULL;
-	static char *memo_claims = NULL;
-	static char *memo_subject = NULL;
-	const char *claims = GetConfigOption("request.jwt.claims", true, false);
-	char *subject;
-
-	if (claims == NULL || claims[0] == '\0')
-		return NULL;
-	if (memo_claims != NULL && strcmp(claims, memo_claims) == 0)
-		return memo_subject;
-	subject = subject_of(claims);
-	if (memo == NULL)
-		memo = AllocSetContextCreate(TopMemoryContext, "session_store claims",
-									 ALLOCSET_SMALL_SIZES);
-	memo_claims = NULL;
-	MemoryContextReset(memo);
-	memo_subject = subject == NULL ? NULL : MemoryContextStrdup(memo, subject);
-	memo_claims = MemoryContextStrdup(memo, claims);
-	return memo_subject;
-}
-
-/* The same for those who only want to write it down: claims that are no JSON name nobody. */
-char *
-ss_caller_subject_if_told(void)
-{
-	const char *claims = GetConfigOption("request.jwt.claims", true, false);
-
-	return claims == NULL || !ss_json_is_valid(claims) ? NULL : ss_caller_subject();
-}
 
 /* Are owners kept apart, as far as this role is concerned? */
 bool

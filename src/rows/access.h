@@ -15,8 +15,6 @@ typedef enum SsNeed
 	SS_OWN
 } SsNeed;
 
-extern char *ss_caller_subject(void);
-extern char *ss_caller_subject_if_told(void);
 extern bool ss_isolates(const SsPolicy *policy, Oid role);
 extern bool ss_may(const SsPolicy *policy, Oid role, const SsRow *row, SsNeed need,
 				   SsPlanMode mode);

@@ -36,6 +36,7 @@
 
 #include "rows/access.h"
 #include "rows/change.h"
+#include "rows/claims.h"
 #include "rows/errors.h"
 #include "rows/events.h"
 #include "rows/expiry.h"

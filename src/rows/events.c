@@ -19,7 +19,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "rows/access.h"
+#include "rows/claims.h"
 #include "rows/errors.h"
 #include "rows/events.h"
 #include "shared.h"
@@ -252,7 +252,7 @@ ss_detail_number(StringInfo detail, const char *key, int64 value)
 static Datum
 detail_of(const StringInfoData *detail)
 {
-	char *subject = ss_caller_subject_if_told();
+	char *subject = ss_caller_subject();
 	StringInfoData all;
 
 	if (detail == NULL && subject == NULL)

@@ -14,6 +14,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
+#include "rows/claims.h"
 #include "rows/events.h"
 #include "rows/history.h"
 #include "rows/members.h"

@@ -10,6 +10,7 @@
 #include "utils/timestamp.h"
 
 #include "rows/access.h"
+#include "rows/claims.h"
 #include "rows/expiry.h"
 #include "rows/selection.h"
 

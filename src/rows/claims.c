@@ -1,0 +1,223 @@
+/*
+ * claims.c
+ *		Who the caller is, by the JWT claims that PostgREST and Supabase set.
+ *
+ * The subject is the member "sub" of the object in request.jwt.claims, if it is a JSON string and not
+ * empty.  Everything else names nobody: no claims, claims that are no JSON object or nested more
+ * than CLAIMS_DEPTH_MAX deep, a number as sub, a sub that the encoding of the database cannot hold.
+ *
+ * None of it is an error.  An error would tell apart calls that look at the claims from those that
+ * found no session to ask them about, and it would stop a log-out in a namespace that only writes
+ * the subject down.  That is why the claims are not converted to jsonb, which refuses what JSON
+ * allows (1e999999, \u0000).
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "common/jsonapi.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "rows/claims.h"
+
+/* The claims of a real token are a few levels deep; the parser recurses. */
+#define CLAIMS_DEPTH_MAX 100
+
+/* Append a character, given as UTF-8; false when the encoding of the database has none. */
+static bool
+append_utf8(StringInfo out, unsigned char *utf8)
+{
+	unsigned char converted[MAX_CONVERSION_GROWTH * 4 + 1];
+	int len = pg_utf_mblen(utf8);
+	Oid proc;
+
+	if (len == 1 || GetDatabaseEncoding() == PG_UTF8)
+	{
+		appendBinaryStringInfo(out, (char *) utf8, len);
+		return true;
+	}
+	proc = FindDefaultConversionProc(PG_UTF8, GetDatabaseEncoding());
+	if (!OidIsValid(proc) ||
+		pg_do_encoding_conversion_buf(proc, PG_UTF8, GetDatabaseEncoding(), utf8, len, converted,
+									  sizeof(converted), true) != len)
+		return false;
+	appendStringInfoString(out, (char *) converted);
+	return true;
+}
+
+/* Four hexadecimal digits, which the lexer has checked. */
+static pg_wchar
+hex4(const char *digits)
+{
+	char copy[5] = {digits[0], digits[1], digits[2], digits[3], '\0'};
+
+	return (pg_wchar) strtoul(copy, NULL, 16);
+}
+
+/*
+ * Decode an escape that the lexer has checked, at p behind the backslash; returns where it ends, NULL
+ * when it cannot be part of a text.
+ */
+static const char *
+decode_escape(StringInfo out, const char *p, const char *end)
+{
+	static const char letters[] = "bfnrt";
+	static const char meanings[] = "\b\f\n\r\t";
+	unsigned char utf8[5] = {0};
+	pg_wchar c;
+
+	if (*p != 'u')
+	{
+		const char *letter = strchr(letters, *p);
+
+		appendStringInfoChar(out, letter != NULL ? meanings[letter - letters] : *p);
+		return p + 1;
+	}
+	c = hex4(p + 1);
+	p += 5;
+	if (is_utf16_surrogate_first(c))
+	{
+		if (end - p < 6 || p[0] != '\\' || p[1] != 'u' || !is_utf16_surrogate_second(hex4(p + 2)))
+			return NULL;
+		c = surrogate_pair_to_codepoint(c, hex4(p + 2));
+		p += 6;
+	}
+	else if (is_utf16_surrogate_second(c))
+		return NULL;
+	if (c == 0)
+		return NULL;
+	unicode_to_utf8(c, utf8);
+	return append_utf8(out, utf8) ? p : NULL;
+}
+
+/* The text of a string token, NULL when it is no text. */
+static char *
+decode_string(const char *token, const char *end)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	/* without the quotes */
+	for (const char *p = token + 1; p < end - 1;)
+	{
+		if (*p != '\\')
+			appendStringInfoChar(&out, *p++);
+		else if ((p = decode_escape(&out, p + 1, end - 1)) == NULL)
+			return NULL;
+	}
+	return out.data;
+}
+
+/* What a look through the claims has found. */
+typedef struct Search
+{
+	int depth;
+	int max_depth;
+	bool in_object; /* the outermost value is an object */
+	bool key_next;  /* what comes is the name of a member of it */
+	bool in_sub;    /* what comes is the value of "sub" */
+	char *subject;
+} Search;
+
+/* Take note of a token. */
+static void
+visit(Search *search, const JsonLexContext *lex)
+{
+	switch (lex->token_type)
+	{
+		case JSON_TOKEN_OBJECT_START:
+		case JSON_TOKEN_ARRAY_START:
+			if (search->depth == 0)
+				search->in_object = search->key_next = lex->token_type == JSON_TOKEN_OBJECT_START;
+			else if (search->in_sub)
+			{
+				search->subject = NULL;
+				search->in_sub = false;
+			}
+			search->depth++;
+			search->max_depth = Max(search->max_depth, search->depth);
+			break;
+		case JSON_TOKEN_OBJECT_END:
+		case JSON_TOKEN_ARRAY_END:
+			search->depth--;
+			break;
+		case JSON_TOKEN_COMMA:
+			if (search->depth == 1)
+				search->key_next = search->in_object;
+			break;
+		case JSON_TOKEN_COLON:
+			break;
+		default:
+			if (search->depth != 1 || !search->in_object)
+				break;
+			if (search->key_next)
+			{
+				char *name = decode_string(lex->token_start, lex->token_terminator);
+
+				search->in_sub = name != NULL && strcmp(name, "sub") == 0;
+				search->key_next = false;
+			}
+			else if (search->in_sub)
+			{
+				/* of several the last counts, as in jsonb */
+				search->subject = lex->token_type == JSON_TOKEN_STRING
+									  ? decode_string(lex->token_start, lex->token_terminator)
+									  : NULL;
+				search->in_sub = false;
+			}
+	}
+}
+
+/* Who the claims name, NULL for nobody. */
+static char *
+subject_of(const char *claims)
+{
+	JsonLexContext *lex = SsJsonLexer(claims);
+	Search search = {0};
+
+	do
+	{
+		if (json_lex(lex) != JSON_SUCCESS)
+			return NULL;
+		visit(&search, lex);
+	} while (lex->token_type != JSON_TOKEN_END);
+	if (search.subject == NULL || search.subject[0] == '\0' || search.max_depth > CLAIMS_DEPTH_MAX)
+		return NULL;
+	/* the tokens are right; are they JSON? */
+	return pg_parse_json(SsJsonLexer(claims), &nullSemAction) == JSON_SUCCESS ? search.subject
+																			  : NULL;
+}
+
+/*
+ * Who the caller is to a namespace with owner_isolation, NULL for nobody.  The claims stay the same
+ * for all calls of a request: what they say is remembered.
+ */
+char *
+ss_caller_subject(void)
+{
+	static MemoryContext memo = NULL;
+	static char *memo_claims = NULL;
+	static char *memo_subject = NULL;
+	const char *claims = GetConfigOption("request.jwt.claims", true, false);
+	MemoryContext old;
+	char *subject;
+
+	if (claims == NULL || claims[0] == '\0')
+		return NULL;
+	if (memo_claims != NULL && strcmp(claims, memo_claims) == 0)
+		return memo_subject;
+	if (memo == NULL)
+		memo = AllocSetContextCreate(TopMemoryContext, "session_store claims",
+									 ALLOCSET_SMALL_SIZES);
+	memo_claims = NULL;
+	MemoryContextReset(memo);
+	old = MemoryContextSwitchTo(memo);
+	subject = subject_of(claims);
+	memo_subject = subject;
+	memo_claims = pstrdup(claims);
+	MemoryContextSwitchTo(old);
+	return memo_subject;
+}

@@ -1,0 +1,10 @@
+/*
+ * claims.h
+ *		Who the caller is, by the JWT claims that PostgREST and Supabase set.
+ */
+#ifndef SS_CLAIMS_H
+#define SS_CLAIMS_H
+
+extern char *ss_caller_subject(void);
+
+#endif
