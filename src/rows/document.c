@@ -140,6 +140,32 @@ ss_document_merge(Jsonb *target, Jsonb *patch)
 		merge_into(&state, JB_ROOT_IS_OBJECT(target) ? &target->root : NULL, &patch->root));
 }
 
+/* Does a document say nothing: {}, [] or null? */
+static bool
+is_empty(Jsonb *document)
+{
+	JsonbValue root;
+
+	if (!JB_ROOT_IS_SCALAR(document))
+		return JB_ROOT_COUNT(document) == 0;
+	return JsonbExtractScalar(&document->root, &root) && root.type == jbvNull;
+}
+
+/*
+ * The document of two sessions that become one: the merge patch of the source's.  As a patch a
+ * source that is no object would replace all there is; so it counts only where the target says
+ * nothing, and a source that says nothing never does.
+ */
+Jsonb *
+ss_document_absorb(Jsonb *target, Jsonb *source)
+{
+	if (is_empty(source))
+		return target;
+	if (!JB_ROOT_IS_OBJECT(source))
+		return is_empty(target) ? source : target;
+	return ss_document_merge(target, source);
+}
+
 /* An addition under way: where it is in the path, and what came of it. */
 typedef struct Increment
 {

@@ -11,6 +11,7 @@
 #include "rows/namespaces.h"
 
 extern Jsonb *ss_document_merge(Jsonb *target, Jsonb *patch);
+extern Jsonb *ss_document_absorb(Jsonb *target, Jsonb *source);
 extern Jsonb *ss_document_incr(Jsonb *target, Datum *path, int npath, Numeric by, Numeric max,
 							   Numeric *result);
 extern void ss_document_check(const SsPolicy *policy, Datum document, const char *what);

@@ -30,12 +30,22 @@ static SsPlan copy_plan = {"INSERT INTO {history} (history_id, seq, created_at, 
 						   3,
 						   {UUIDOID, UUIDOID, INT8OID}};
 
-/* An operation was one of the source, which is dead. */
+/*
+ * Operations go along, so that an append that is repeated after the absorption is not carried out
+ * twice: operation_last gets the new seq of the same message (of one before it, where that was
+ * popped).  Where the target has had an operation of the same id, that one stands.
+ */
 static SsPlan move_plan = {
-	"UPDATE {history} h SET history_id = $1, seq = $2 {+} n.place, operation_id = NULL,"
-	" operation_hash = NULL, operation_last = NULL"
-	" FROM (SELECT seq, pg_catalog.row_number() OVER (ORDER BY seq) AS place FROM {history}"
-	" WHERE history_id {=} $3) n WHERE h.history_id {=} $3 AND h.seq {=} n.seq",
+	"UPDATE {history} h SET history_id = $1, seq = $2 {+} n.place,"
+	" operation_id = CASE WHEN n.known THEN NULL ELSE h.operation_id END,"
+	" operation_hash = CASE WHEN n.known THEN NULL ELSE h.operation_hash END,"
+	" operation_last = CASE WHEN n.known OR h.operation_last IS NULL THEN NULL ELSE $2 {+} n.place {+}"
+	" (SELECT pg_catalog.count(*) FROM {history} p WHERE p.history_id {=} $3"
+	" AND p.seq {>} h.seq AND p.seq {<=} h.operation_last) END"
+	" FROM (SELECT m.seq, pg_catalog.row_number() OVER (ORDER BY m.seq) AS place,"
+	" t.operation_id IS NOT NULL AS known FROM {history} m LEFT JOIN {history} t"
+	" ON t.history_id {=} $1 AND t.operation_id {=} m.operation_id"
+	" WHERE m.history_id {=} $3) n WHERE h.history_id {=} $3 AND h.seq {=} n.seq",
 	3,
 	{UUIDOID, INT8OID, UUIDOID}};
 
@@ -157,7 +167,7 @@ absorb_session(void *arg)
 	base = change.row.last_seq;
 	call->moved = ss_history_count(&row, PG_INT64_MAX);
 	change.row.data = JsonbPGetDatum(
-		ss_document_merge(DatumGetJsonbP(change.row.data), DatumGetJsonbP(row.data)));
+		ss_document_absorb(DatumGetJsonbP(change.row.data), DatumGetJsonbP(row.data)));
 	ss_document_check(&target->policy, change.row.data, "session document");
 	if (call->moved > 0)
 	{

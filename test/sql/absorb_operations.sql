@@ -1,0 +1,38 @@
+-- What an absorption keeps: the source's operations, so that an append that is repeated is not
+-- carried out twice; and the target's document, where the source's says nothing or is no object.
+\set VERBOSITY terse
+CREATE VIEW operations AS SELECT s.session_id, h.seq, h.message, h.operation_id, h.operation_last, h.operation_hash IS NOT NULL AS hash
+  FROM conversation_sessions s JOIN conversation_history h USING (history_id) ORDER BY s.session_id COLLATE "C", h.seq;
+
+SELECT session_append('target', '{"t": 1}', 'first'), session_append('target', '[{"t": 2}, {"t": 3}]', 'both'), session_append('target', '{"t": 4}');
+SELECT session_append('source', '[{"s": 1}, {"s": 2}, {"s": 3}]', 'one'), session_append('source', '{"s": 4}'), session_append('source', '{"s": 5}', 'both'),
+  session_append('source', '[{"s": 6}, {"s": 7}]', 'two');
+-- the last message of an operation is gone, and others came since
+SELECT session_pop('source'), session_append('source', '[{"s": 8}, {"s": 9}]', 'three');
+SELECT session_absorb('target', 'source');
+SELECT * FROM operations;
+-- repeated appends do nothing and return what is there
+SELECT session_append('target', '[{"s": 1}, {"s": 2}, {"s": 3}]', 'one') AS one, session_append('target', '[{"s": 6}, {"s": 7}]', 'two') AS two,
+  session_append('target', '[{"s": 8}, {"s": 9}]', 'three') AS three, session_append('target', '[{"t": 2}, {"t": 3}]', 'both') AS both, session_append('target', '{"t": 1}', 'first') AS first;
+SELECT count(*) FROM operations;
+-- the source's was another append
+SELECT session_append('target', '{"s": 5}', 'both');
+-- once more, into one without a history
+SELECT session_save('empty', '{}'), session_absorb('empty', 'target');
+SELECT * FROM operations;
+SELECT session_append('empty', '[{"s": 8}, {"s": 9}]', 'three') AS three, session_append('empty', '{"t": 1}', 'first') AS first;
+SELECT message_count, last_seq, (SELECT count(*) FROM operations) FROM conversation_sessions WHERE session_id = 'empty';
+
+-- documents
+CREATE FUNCTION absorbed(target jsonb, source jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+  DELETE FROM conversation_sessions;
+  PERFORM session_save('t', target), session_save('s', source), session_absorb('t', 's');
+  RETURN session_get('t');
+END $$;
+SELECT t AS target, s AS source, absorbed(t, s) FROM unnest(ARRAY['{}', '{"a": 1, "b": {"c": 1}}', '[]', '[1]', 'null', '0', '""', 'false']::jsonb[]) t,
+  unnest(ARRAY['{}', '{"b": {"d": 2}, "a": null}', '[]', '[2]', 'null', '7', '"text"', 'true']::jsonb[]) s;
+
+DROP FUNCTION absorbed(jsonb, jsonb);
+DROP VIEW operations;
+DELETE FROM conversation_sessions;
