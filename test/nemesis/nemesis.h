@@ -168,6 +168,7 @@ typedef enum Scene
 	SCENE_DARK,   /* the same after it had none for long, and the transaction deletes */
 	SCENE_TAILS,  /* appends, pops, trims, ends */
 	SCENE_HAND,   /* histories that the tables' owner changes by hand (needs tails) */
+	SCENE_BURY,   /* dead_until that he sets (needs both) */
 	SCENE_FORKS,  /* forks and the like against log-outs */
 	SCENE_SECOND, /* clients in the second database */
 	SCENES

@@ -6,12 +6,15 @@
  * look whether it still shows.  Clients and readers go on meanwhile, and readers always
  * read the Redis that was there first, as applications do that have not heard.
  */
+#include <hiredis/hiredis.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "nemesis.h"
 #include "strike.h"
+
+#define ELSEWHERE 7 /* a database of Redis that is nobody's otherwise */
 
 static Client inside;
 static Client outside;
@@ -93,38 +96,87 @@ strike_cache_late(uint64_t *r)
 	close_both();
 }
 
+/* Another Redis that a server may come back with; what is said of it. */
+static const char *
+draw_url(uint64_t *r, char *url, size_t size, int *redis_db)
+{
+	*redis_db = -1;
+	switch (between(r, 0, 2))
+	{
+		case 0:
+			url[0] = '\0';
+			return "no Redis";
+		case 1:
+			*redis_db = ELSEWHERE;
+			snprintf(url, size, "%s/%d", run.url, ELSEWHERE);
+			return "another database of Redis";
+		default:
+			snprintf(url, size, "redis://127.0.0.1:1");
+			return "a Redis that is not there";
+	}
+}
+
+static int
+draw_stop(uint64_t *r)
+{
+	static const int stops[] = {SIGINT, SIGINT, SIGQUIT, SIGKILL};
+
+	return stops[between(r, 0, 3)];
+}
+
 /*
- * The server is stopped, and comes back without the Redis that it had: with none, another
- * database in it, or one that is not there.  Strong readers have not heard, and a lease
- * may still be good.
+ * Stay there for a while, and look: at the key that was ended, in the Redis that is no longer
+ * written to, and as a strong reader of the new one, if there is one.
+ */
+static void
+look_around(int ended, int redis_db, int64_t time)
+{
+	const Database *d = &dbs[0];
+	Redis *elsewhere = redis_db < 0 ? NULL : redis_open(0, SEC);
+	redisReply *reply;
+	int which[KEYS_CLIENTS];
+	int hits;
+
+	for (int i = 0; i < 2 * d->half; i++)
+		which[i] = d->first + i;
+	if (elsewhere != NULL)
+	{
+		reply = redisCommand(elsewhere, "SELECT %d", redis_db);
+		freeReplyObject(reply);
+	}
+	for (int64_t until = now_us() + time; now_us() < until; pause_us(10 * MS))
+	{
+		if (ended >= 0)
+			look_again(&outside, ended);
+		if (elsewhere != NULL)
+			(void) read_keys(&elsewhere, which, 2 * d->half, true, &hits);
+	}
+	if (elsewhere != NULL)
+		redisFree(elsewhere);
+}
+
+/*
+ * The server is stopped, and comes back without the Redis that it had.  Strong readers have not
+ * heard, and a lease may still be good.
  */
 void
 strike_server_url(uint64_t *r)
 {
-	static const int stops[] = {SIGINT, SIGINT, SIGQUIT, SIGKILL};
 	int key = FIRST_LATE + 1;
 	int node = run.node;
-	int how = stops[between(r, 0, 3)];
+	int how = draw_stop(r);
 	int64_t version = 0;
+	int64_t started;
+	int redis_db;
 	char url[100];
+	const char *other;
 	Outcome outcome;
 	int op;
 
 	/* while a standby is still to be promoted, the first node is not to be restarted */
 	if (run.failover && run.promoted_at == 0)
 		return;
-	switch (between(r, 0, 2))
-	{
-		case 0:
-			url[0] = '\0';
-			break;
-		case 1:
-			snprintf(url, sizeof(url), "%s/7", run.url);
-			break;
-		default:
-			snprintf(url, sizeof(url), "redis://127.0.0.1:1");
-			break;
-	}
+	other = draw_url(r, url, sizeof(url), &redis_db);
 	if (!both())
 		return;
 	save_one(&outside, key);
@@ -132,8 +184,7 @@ strike_server_url(uint64_t *r)
 	if (client_run(&outside, "ALTER SYSTEM SET session_store.redis_url = '%s'", url) !=
 		OUTCOME_DONE)
 		return;
-	say("%.3f s: stop by signal %d, start with redis_url = '%s'",
-		(double) (now_us() - run.started) / 1e6, how, url);
+	started = now_us();
 	node_stop(node, how);
 	client_close(&inside);
 	client_close(&outside);
@@ -144,18 +195,19 @@ strike_server_url(uint64_t *r)
 	op_call(op, "delete after a start with another redis_url");
 	outcome = delete_it(&outside, key, &version);
 	op_end(op, outcome, version);
-	say("%.3f s: the log-out %s", (double) (now_us() - run.started) / 1e6,
+	say("%.3f s: stopped by signal %d, started with %s; %.3f s later a log-out %s",
+		(double) (started - run.started) / 1e6, how, other, (double) (now_us() - started) / 1e6,
 		outcome == OUTCOME_DONE ? "has returned" : "has failed");
-	for (int64_t until = now_us() + run.lease; outcome == OUTCOME_DONE && now_us() < until;)
+	look_around(outcome == OUTCOME_DONE ? key : -1, redis_db,
+				between(r, run.lease / 2, 2 * run.lease));
+	/* back: by a reload, by a restart, or by both */
+	if (chance(r, 60) && both() &&
+		client_run(&outside, "ALTER SYSTEM SET session_store.redis_url = '%s'", run.url) ==
+			OUTCOME_DONE)
 	{
-		look_again(&outside, key);
-		pause_us(10 * MS);
-	}
-	set_for_sure("redis_url", run.url);
-	if (chance(r, 50))
-	{
-		node_stop(node, stops[between(r, 0, 3)]);
+		node_stop(node, draw_stop(r));
 		node_start(node);
 	}
+	set_for_sure("redis_url", run.url);
 	close_both();
 }

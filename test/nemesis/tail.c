@@ -167,25 +167,39 @@ by_hand(Client *c, int key)
 		empty(c, key);
 }
 
-/* The session ends; perhaps it was parted from its history first, in the same transaction. */
+/*
+ * How a session ends: each returns a row for what it changed, then whether it ended, then the
+ * rank.
+ */
+static const struct
+{
+	const char *what;
+	const char *sql; /* of the id, up to twice */
+} ends[] = {{"delete", "SELECT 1; SELECT session_delete('%s', 'talk'); " RANK},
+			{"delete after history_id = NULL by hand",
+			 "UPDATE conversation_sessions SET history_id = NULL WHERE " SESSION
+			 " AND dead_until IS NULL RETURNING version; "
+			 "SELECT session_delete('%s', 'talk'); " RANK},
+			{"DELETE of the session by hand",
+			 "SELECT 1; DELETE FROM conversation_sessions WHERE " SESSION
+			 " AND dead_until IS NULL RETURNING true; " RANK},
+			{"dead_until set by hand",
+			 "SELECT 1; UPDATE conversation_sessions SET dead_until = clock_timestamp() + '100 ms' "
+			 "WHERE " SESSION " AND dead_until IS NULL RETURNING true; " RANK}};
+
 static void
 end_session(Client *c, int key)
 {
 	const char *id = keys[key].id;
-	bool part = HAS_SCENE(SCENE_HAND) && chance(&c->random, 50);
+	int ways = HAS_SCENE(SCENE_BURY) ? 3 : 2;
+	int how = HAS_SCENE(SCENE_HAND) && chance(&c->random, 60) ? (int) between(&c->random, 1, ways)
+															  : 0;
 	int op = op_begin(key, OP_DELETE, c->node, true, 1);
 	Outcome outcome;
 
 	ops_by_kind[DO_TAIL_END]++;
-	op_call(op, part ? "delete after history_id = NULL by hand" : "delete");
-	if (part)
-		outcome = client_run(c,
-							 "UPDATE conversation_sessions SET history_id = NULL WHERE " SESSION
-							 " AND dead_until IS NULL RETURNING version; "
-							 "SELECT session_delete('%s', 'talk'); " RANK,
-							 id, id);
-	else
-		outcome = client_run(c, "SELECT 1; SELECT session_delete('%s', 'talk'); " RANK, id);
+	op_call(op, ends[how].what);
+	outcome = client_run(c, ends[how].sql, id, id);
 	(void) finish(c, key, op, outcome, c->nvalues > 1 && c->values[1][0] == 't');
 }
 
