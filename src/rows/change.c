@@ -51,6 +51,29 @@
 /* Begin again at most so often: creators of one id take turns, they do not go round. */
 #define MAX_TRIES 1000
 
+/* Does an old row belong to somebody else than the caller, where owners are kept apart? */
+static bool
+is_of_another(const SsChange *change)
+{
+	const SsTarget *target = change->target;
+
+	return ss_isolates(&target->policy, target->role) &&
+		   !ss_may(&target->policy, target->role, &change->row, SS_OWN, SS_PLAN_LATEST);
+}
+
+/* Let a counter go on by 2^20 to 2^31, so that it does not tell where it was. */
+static int64
+skip_ahead(int64 counter)
+{
+	uint32 by;
+
+	if (!pg_strong_random(&by, sizeof(by)))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("could not generate a random version of a session")));
+	by = by % ((UINT32_C(1) << 31) - (UINT32_C(1) << 20)) + (UINT32_C(1) << 20);
+	return counter > PG_INT64_MAX / 2 ? counter : counter + by;
+}
+
 /* A new session in change->row, over whatever was there. */
 static void
 start_anew(SsChange *change)
@@ -62,7 +85,12 @@ start_anew(SsChange *change)
 		memset(row, 0, sizeof(*row));
 		row->version = 0;
 	}
-	/* version and last_seq go on counting over an old row */
+	/* version and last_seq go on counting over an old row: over another's, from somewhere else */
+	else if (is_of_another(change))
+	{
+		row->version = skip_ahead(row->version);
+		row->last_seq = skip_ahead(row->last_seq);
+	}
 	row->data = ss_empty_document();
 	row->owner = (Datum) 0;
 	row->owner_null = true;
@@ -147,7 +175,8 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
 	change->now = GetCurrentTimestamp();
 	change->row.state = change->have_row ? change->row.state : SS_ABSENT;
 
-	if (change->row.state == SS_DEAD && if_version != SS_MUST_NOT_EXIST)
+	/* a dead id can be used anew on purpose: where owners are kept apart, by whose it was */
+	if (change->row.state == SS_DEAD && (if_version != SS_MUST_NOT_EXIST || is_of_another(change)))
 		ss_error_dead(target);
 	if (change->row.state != SS_ALIVE)
 	{
@@ -283,7 +312,8 @@ ss_session_bury(SsTarget *target, SsRow *row)
 	TimestampTz now = GetCurrentTimestamp();
 
 	row->data = ss_empty_document();
-	row->owner_null = true;
+	/* where owners are kept apart, the owner alone may use the id again */
+	row->owner_null = row->owner_null || !target->policy.owner_isolation;
 	row->version = ss_final_version(row->version);
 	row->updated_at = now;
 	row->expires_at = now;
@@ -358,7 +388,7 @@ ss_session_regenerate(SsTarget *target)
 
 	grave = row;
 	grave.data = ss_empty_document();
-	grave.owner_null = true;
+	grave.owner_null = row.owner_null || !target->policy.owner_isolation;
 	grave.version = ss_final_version(row.version);
 	grave.created_at = grave.updated_at = grave.expires_at = now;
 	grave.message_count = 0;

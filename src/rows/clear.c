@@ -46,10 +46,10 @@
 		"$3") " AND created_at {<=} $4 AND " SS_SQL_ALIVE
 
 static SsPlan end_plan = {"UPDATE {sessions} SET " SS_SQL_END(
-							  "$5") " WHERE ctid {=} ANY (ARRAY(SELECT ctid" SELECTED
-									" FOR NO KEY UPDATE SKIP LOCKED)) RETURNING session_id",
-						  5,
-						  {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID}};
+							  "$5", "$6") " WHERE ctid {=} ANY (ARRAY(SELECT ctid" SELECTED
+										  " FOR NO KEY UPDATE SKIP LOCKED)) RETURNING session_id",
+						  6,
+						  {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, BOOLOID}};
 
 static SsPlan left_plan = {"SELECT session_id, owner_id" SELECTED " LIMIT 1",
 						   4,
@@ -80,7 +80,8 @@ bind(const Clear *call, Datum *values, char *nulls)
 	values[2] = ss_youngest_over(call->target);
 	values[3] = TimestampTzGetDatum(call->until);
 	values[4] = IntervalPGetDatum(ss_make_interval(call->target->policy.tombstone));
-	memset(nulls, ' ', 5);
+	values[5] = BoolGetDatum(call->target->policy.owner_isolation);
+	memset(nulls, ' ', 6);
 	nulls[1] = ss_null_if(call->which->id_like);
 }
 
@@ -88,8 +89,8 @@ bind(const Clear *call, Datum *values, char *nulls)
 static uint64
 end_free(Clear *call)
 {
-	Datum values[5];
-	char nulls[5];
+	Datum values[6];
+	char nulls[6];
 	uint64 n;
 
 	bind(call, values, nulls);
@@ -112,8 +113,8 @@ end_free(Clear *call)
 static bool
 find_left(Clear *call, Datum *owner, bool *owner_null)
 {
-	Datum values[5];
-	char nulls[5];
+	Datum values[6];
+	char nulls[6];
 	MemoryContext old;
 	bool null;
 

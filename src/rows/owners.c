@@ -28,7 +28,7 @@
 /* Maximum number of passes of ss_sessions_delete. */
 #define MAX_PASSES 100
 
-#define BURY "UPDATE {sessions} SET " SS_SQL_END("$2") " WHERE namespace {=} $1"
+#define BURY "UPDATE {sessions} SET " SS_SQL_END("$2", "$3") " WHERE namespace {=} $1"
 
 /* Others of the owner, at most $4 of them: more need not be counted. */
 static SsPlan others_plan = {
@@ -45,16 +45,16 @@ static SsPlan victims_plan = {
 	6,
 	{TEXTOID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID}};
 
-static SsPlan evict_plan = {BURY " AND session_id {=} ANY ($3)",
-							3,
-							{TEXTOID, INTERVALOID, TEXTARRAYOID}};
+static SsPlan evict_plan = {BURY " AND session_id {=} ANY ($4)",
+							4,
+							{TEXTOID, INTERVALOID, BOOLOID, TEXTARRAYOID}};
 
 static SsPlan delete_owner_plan = {
-	BURY " AND owner_id {=} $3 AND ($4 IS NULL OR session_id {<>} $4)"
-		 " AND ($5 IS NULL OR session_id {~~} $5) AND " SS_SQL_YOUNG("$6") " AND " SS_SQL_ALIVE
+	BURY " AND owner_id {=} $4 AND ($5 IS NULL OR session_id {<>} $5)"
+		 " AND ($6 IS NULL OR session_id {~~} $6) AND " SS_SQL_YOUNG("$7") " AND " SS_SQL_ALIVE
 																		   " RETURNING session_id",
-	6,
-	{TEXTOID, INTERVALOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
+	7,
+	{TEXTOID, INTERVALOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
 
 /* SPI's result, one text column, as an array. */
 static Datum
@@ -112,7 +112,8 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 
 	ids = result_to_array(found);
 	values[1] = IntervalPGetDatum(ss_make_interval(target->policy.tombstone));
-	values[2] = ids;
+	values[2] = BoolGetDatum(target->policy.owner_isolation);
+	values[3] = ids;
 	ss_unfenced = true;
 	evicted = ss_plan_run_on_others(&evict_plan, values, NULL, SS_PLAN_LATEST);
 	ss_unfenced = false;
@@ -126,13 +127,15 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 static uint64
 delete_pass(const SsTarget *target, const SsSelection *which)
 {
-	Datum values[6] = {target->ns,
+	Datum values[7] = {target->ns,
 					   IntervalPGetDatum(ss_make_interval(target->policy.tombstone)),
+					   BoolGetDatum(target->policy.owner_isolation),
 					   which->owner,
 					   which->except_id,
 					   which->id_like,
 					   ss_youngest_over(target)};
-	char nulls[6] = {' ', ' ', ' ', ss_null_if(which->except_id), ss_null_if(which->id_like), ' '};
+	char nulls[7] = {' ', ' ', ' ', ' ', ss_null_if(which->except_id), ss_null_if(which->id_like),
+					 ' '};
 
 	return ss_plan_run_on_others(&delete_owner_plan, values, nulls, SS_PLAN_LATEST);
 }

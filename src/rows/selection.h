@@ -36,9 +36,14 @@ typedef struct SsScope
 /* Beyond max_lifetime a row is over as well, whatever its expires_at says. */
 #define SS_SQL_YOUNG(param) "created_at {>} " param
 
-/* What the row of a session becomes when it ends.  The version saturates, as in ss_final_version. */
-#define SS_SQL_END(tombstone)                                                           \
-	"session_data = '{}'::pg_catalog.jsonb, owner_id = NULL,"                           \
+/*
+ * What the row of a session becomes when it ends.  Where owners are kept apart its owner stays, who
+ * alone may then use the id again (isolated: the owner_isolation of the namespace).  The version
+ * saturates, as in ss_final_version.
+ */
+#define SS_SQL_END(tombstone, isolated)                                                 \
+	"session_data = '{}'::pg_catalog.jsonb,"                                            \
+	" owner_id = CASE WHEN " isolated " THEN owner_id END,"                             \
 	" version = CASE WHEN version {<} 9223372036854775807::pg_catalog.int8"             \
 	" THEN version {+} 1::pg_catalog.int8 ELSE version END,"                            \
 	" updated_at = pg_catalog.clock_timestamp(),"                                       \
