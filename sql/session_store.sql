@@ -295,6 +295,47 @@ COMMENT ON TABLE @extschema@.session_samples IS
 	'session_store: the numbers behind session_stats, written by the keeper';
 
 --
+-- Which database last claimed which Redis.  The pusher writes a row before it claims one,
+-- and that replaces all others.  It is copied with the database and dumped, so that a copy
+-- finds that it is one, and waits for session_cache_takeover().
+--
+-- There is no key: rows of another database, from a data-only restore, must not collide with
+-- our own.  For publications of all tables the whole row is the replica identity.
+--
+CREATE TABLE @extschema@.session_cache_claims (
+	system_identifier pg_catalog.int8 NOT NULL,
+	database_oid pg_catalog.oid NOT NULL,
+	data_directory pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	timeline pg_catalog.int8 NOT NULL,
+	redis pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	moved pg_catalog.bool NOT NULL,
+	tokens pg_catalog.int8[] NOT NULL,
+	epochs pg_catalog.int8[] NOT NULL,
+	claimed_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+ALTER TABLE @extschema@.session_cache_claims REPLICA IDENTITY FULL;
+COMMENT ON TABLE @extschema@.session_cache_claims IS
+	'session_store: the last claim of a Redis, written by the pusher of the database that made it';
+COMMENT ON COLUMN @extschema@.session_cache_claims.data_directory IS
+	'inode and birth time of global/pg_control: another one in every copy of the data directory';
+COMMENT ON COLUMN @extschema@.session_cache_claims.moved IS
+	'a Redis claimed before this one may still hold a lease';
+COMMENT ON COLUMN @extschema@.session_cache_claims.tokens IS
+	'of this claim and those before, newest first: what the guard in Redis may show';
+COMMENT ON COLUMN @extschema@.session_cache_claims.epochs IS
+	'the epoch of each token';
+
+CREATE FUNCTION @extschema@.session_cache_claims_guard() RETURNS pg_catalog.trigger
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_cache_claims_guard_1_0';
+COMMENT ON FUNCTION @extschema@.session_cache_claims_guard() IS
+	'session_store: keeps the claims of a publisher out of its subscribers, which are no copies of it';
+
+CREATE TRIGGER session_cache_claims_guard BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.session_cache_claims
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.session_cache_claims_guard();
+ALTER TABLE @extschema@.session_cache_claims ENABLE ALWAYS TRIGGER session_cache_claims_guard;
+
+--
 -- Access.  The functions check their caller in C and then act as the owner of the
 -- tables; whoever was granted a table all the same meets the same rule as a policy.
 --
@@ -314,6 +355,7 @@ ALTER TABLE @extschema@.session_samples ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.conversation_history ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.conversation_history_ended ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_members ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.session_cache_claims ENABLE ROW LEVEL SECURITY;
 
 -- A policy is not for those that it binds to change.
 CREATE POLICY session_namespaces_read ON @extschema@.session_namespaces FOR SELECT
@@ -686,6 +728,7 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.conversation_history', '
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.conversation_history_ended', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_members', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_events', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_cache_claims', '');
 
 --
 -- Nothing here is for everybody, nor for whom ALTER DEFAULT PRIVILEGES favours in this

@@ -26,6 +26,7 @@
 
 #include "compat.h"
 #include "cache/hot.h"
+#include "cache/identity.h"
 #include "function.h"
 #include "rows/touches.h"
 #include "settings.h"
@@ -86,6 +87,7 @@ startup(void)
 		ss_shared->started = ss_monotonic();
 		ss_shared->began_in_recovery = access(STANDBY_SIGNAL_FILE, F_OK) == 0 ||
 									   access(RECOVERY_SIGNAL_FILE, F_OK) == 0;
+		ss_identity_at_start();
 		for (int i = 0; i < SS_MAX_DATABASES; i++)
 		{
 			SsDb *db = &ss_shared->databases[i];

@@ -94,6 +94,7 @@ typedef struct SsCacheReport
 	char where[SS_MESSAGE_LEN]; /* the URL, without its password */
 	char state[32];
 	char trouble[2 * SS_MESSAGE_LEN]; /* why it does not run, and what to do */
+	char refused[32];                 /* why this Redis is not ours: one word, or empty */
 	char last_error[SS_MESSAGE_LEN];
 	TimestampTz last_error_at;
 	bool password_in_url;
@@ -151,6 +152,7 @@ typedef struct SsCache
 	int pusher_pid;
 	int pusher_proc;
 	uint64 token; /* of the last claim, for the next pusher */
+	bool copied;  /* likewise: a copy of this server was seen to write to our Redis */
 	bool no_slot; /* for a pusher */
 	TimestampTz retry_at;
 	SsCacheReport report;

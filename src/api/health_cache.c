@@ -34,6 +34,7 @@ add_connection(SsReport *report, const SsCacheReport *r, int64 now)
 	else
 		appendStringInfoString(&report->json, "null");
 	ss_add_text(report, "trouble", r->trouble[0] ? r->trouble : NULL);
+	ss_add_text(report, "refused", r->refused[0] ? r->refused : NULL);
 	ss_add_text(report, "last_error", r->last_error[0] ? r->last_error : NULL);
 	ss_add_time(report, "last_error_at", r->last_error_at);
 	ss_add_number(report, "reconnects", r->connects > 0 ? r->connects - 1 : 0);

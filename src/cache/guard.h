@@ -15,5 +15,6 @@ extern SsStage ss_guard_decide(SsProto *p, const SsGuard *guard, int64_t now);
 extern void ss_guard_claim(SsProto *p, uint64_t token);
 extern void ss_guard_claimed(SsProto *p);
 extern SsStage ss_guard_outrun(SsProto *p, int64_t now);
+extern SsStage ss_guard_unrecorded(SsProto *p, int64_t now);
 
 #endif

@@ -207,30 +207,81 @@ tell(SsLedger *ledger, const SsControl *control, int32_t slot)
 	partition->last_changed = slot;
 }
 
+/* Leases that this process did not grant may last until then, or longer as known before. */
+static void
+raise_foreign(SsControl *control, int64_t until)
+{
+	int64_t old = __atomic_load_n(&control->foreign_until, __ATOMIC_SEQ_CST);
+
+	while (SS_RULE(9) && old < until &&
+		   !__atomic_compare_exchange_n(&control->foreign_until, &old, until, false,
+										__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		;
+}
+
 /*
- * Before anybody can be attached.  Whoever wrote to Redis before this server started
- * may have left a lease there, and it may be as long as any (R9).
+ * Before anybody can be attached.  An earlier life of this server may have left a lease in
+ * some Redis, not necessarily the one configured now, and it may be as long as any (R9).
  */
 void
 ss_control_init(SsControl *control, int64_t now)
 {
 	memset(control, 0, sizeof(*control));
-	control->lease_until = SS_RULE(9) ? now + SS_LEASE_LONGEST : 0;
+	raise_foreign(control, now + SS_LEASE_LONGEST);
+	control->first_until = control->foreign_until;
 }
 
 /*
  * The server began as a standby, and became a primary at this time: for leases of the old
- * primary that counts as its start.  Each transaction may call it anew.
+ * primary that counts as its start.  May be called more than once; what
+ * ss_control_end_foreign has ended stays ended.
  */
 void
 ss_control_promoted(SsControl *control, int64_t when)
 {
-	int64_t old = __atomic_load_n(&control->lease_until, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&control->promotion, __ATOMIC_SEQ_CST) != 0)
+		return;
+	/* in this order: who finds it set must find the time raised */
+	raise_foreign(control, when + SS_LEASE_LONGEST);
+	__atomic_store_n(&control->promotion, 1, __ATOMIC_SEQ_CST);
+}
 
-	while (SS_RULE(9) && old < when + SS_LEASE_LONGEST &&
-		   !__atomic_compare_exchange_n(&control->lease_until, &old, when + SS_LEASE_LONGEST, false,
-										__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-		;
+/* This database never claimed a Redis: no earlier life of it left a lease. */
+void
+ss_control_never_leased(SsControl *control)
+{
+	int64_t first = control->first_until;
+
+	/* unless it was raised since */
+	(void) __atomic_compare_exchange_n(&control->foreign_until, &first, 0, false, __ATOMIC_SEQ_CST,
+									   __ATOMIC_SEQ_CST);
+}
+
+/*
+ * A pusher begins.  The lease of its predecessor may be in another Redis: a claim of the one
+ * configured now does not end it by itself.
+ */
+void
+ss_control_keep_lease(SsControl *control)
+{
+	raise_foreign(control, __atomic_load_n(&control->lease_until, __ATOMIC_SEQ_CST));
+	__atomic_store_n(&control->lease_until, 0, __ATOMIC_SEQ_CST);
+}
+
+/* The only Redis that may have held a lease was claimed, and the lease removed. */
+void
+ss_control_end_foreign(SsControl *control)
+{
+	__atomic_store_n(&control->foreign_until, 0, __ATOMIC_SEQ_CST);
+}
+
+/* May a lease be in some Redis, or be granted soon? */
+bool
+ss_control_may_be_leased(const SsControl *control, int64_t now)
+{
+	return __atomic_load_n(&control->attached, __ATOMIC_SEQ_CST) ||
+		   __atomic_load_n(&control->lease_until, __ATOMIC_SEQ_CST) > now ||
+		   __atomic_load_n(&control->foreign_until, __ATOMIC_SEQ_CST) > now;
 }
 
 /*
@@ -286,24 +337,32 @@ uint64_t
 ss_ledger_ticket(SsControl *control, int64_t *lease_until)
 {
 	uint64_t ticket = __atomic_add_fetch(&control->tickets, 1, __ATOMIC_SEQ_CST);
+	int64_t foreign;
 
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	/* in this order: a lease goes from the first to the second (ss_control_keep_lease) */
 	*lease_until = __atomic_load_n(&control->lease_until, __ATOMIC_SEQ_CST);
+	foreign = __atomic_load_n(&control->foreign_until, __ATOMIC_SEQ_CST);
+	if (foreign > *lease_until)
+		*lease_until = foreign;
 	return ticket;
 }
 
 /*
  * May a fenced transaction commit?  When its copies are deleted, or no lease can be
  * there (R1).  A lease that is granted later has seen its keys, so the bound that
- * it read once stands; the pusher may lower it.
+ * it read once stands; the pusher may lower it.  That copies are deleted is said of the
+ * present Redis only: a lease that may be in another one is waited for in any case.
  */
 bool
 ss_ledger_passes(const SsControl *control, uint64_t ticket, int64_t lease_until, int64_t now)
 {
 	if (!SS_RULE(1))
 		return true;
-	return __atomic_load_n(&control->passed, __ATOMIC_SEQ_CST) >= ticket || now >= lease_until ||
-		   now >= __atomic_load_n(&control->lease_until, __ATOMIC_SEQ_CST);
+	return now >= lease_until ||
+		   ((__atomic_load_n(&control->passed, __ATOMIC_SEQ_CST) >= ticket ||
+			 now >= __atomic_load_n(&control->lease_until, __ATOMIC_SEQ_CST)) &&
+			now >= __atomic_load_n(&control->foreign_until, __ATOMIC_SEQ_CST));
 }
 
 /*

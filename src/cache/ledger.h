@@ -111,10 +111,13 @@ typedef struct SsLedger
  */
 typedef struct SsControl
 {
-	int64_t lease_until;     /* by then any lease in Redis has surely ended */
-	uint64_t tickets;        /* given out */
-	uint64_t passed;         /* every ticket up to this one may pass the fence */
-	uint64_t synced;         /* of every ticket up to this one, Redis has what was committed */
+	int64_t lease_until;   /* by then any lease that the present pusher granted has surely ended */
+	int64_t foreign_until; /* likewise for leases granted before, perhaps in another Redis (R9) */
+	int64_t first_until;   /* what foreign_until was at the server's start */
+	uint32_t promotion;    /* 1: foreign_until covers the promotion of this server */
+	uint64_t tickets;      /* given out */
+	uint64_t passed;       /* every ticket up to this one may pass the fence */
+	uint64_t synced;       /* of every ticket up to this one, Redis has what was committed */
 	uint64_t unlisted_begun; /* transactions that began to be unlisted, */
 	uint64_t unlisted_ended; /* and that ended since */
 	uint32_t attached;
@@ -146,6 +149,10 @@ extern SsLedgerSlot *ss_ledger_slot(SsLedger *ledger, int32_t slot);
 /* for transactions */
 extern void ss_control_init(SsControl *control, int64_t now);
 extern void ss_control_promoted(SsControl *control, int64_t when);
+extern void ss_control_never_leased(SsControl *control);
+extern void ss_control_keep_lease(SsControl *control);
+extern void ss_control_end_foreign(SsControl *control);
+extern bool ss_control_may_be_leased(const SsControl *control, int64_t now);
 extern bool ss_ledger_enter(SsLedger *ledger, const SsControl *control, const SsKey *key,
 							uint32_t hash, int what, int64_t now);
 extern void ss_ledger_unlisted_begin(SsControl *control);

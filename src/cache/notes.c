@@ -73,22 +73,11 @@ static int nhistories = 0;
 static SsDb *db = NULL;
 
 /*
- * Is there a Redis that could hold copies of our sessions, or was there a moment ago?  Asked when the
- * transaction ends, never when a row changes: it may become true in between.
- */
-static bool
-may_have_copies(void)
-{
-	return ss_redis_url[0] != '\0' || db->cache.control.attached ||
-		   (db->cache.token != 0 && db->cache.control.lease_until > ss_monotonic());
-}
-
-/*
  * On a promoted standby the old primary's lease may be as young as the promotion, of which
- * the first change that is committed here is a sign.
+ * the first change that is committed here is a sign, and so is the pusher's start.
  */
-static void
-mind_promotion(void)
+void
+ss_notes_promoted(SsDb *of)
 {
 	static bool minded = false;
 	int64 none = 0;
@@ -97,8 +86,27 @@ mind_promotion(void)
 		return;
 	(void) __atomic_compare_exchange_n(&ss_shared->promoted, &none, ss_monotonic(), false,
 									   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-	ss_control_promoted(&db->cache.control, ss_shared->promoted);
+	ss_control_promoted(&of->cache.control, ss_shared->promoted);
 	minded = true;
+}
+
+/* Does a pusher write to a Redis, or will one? */
+static bool
+is_configured(void)
+{
+	return ss_redis_url[0] != '\0' || db->cache.control.attached;
+}
+
+/*
+ * May a strong reader trust some Redis?  Asked when the transaction ends, never when a row
+ * changes: it may become true in between.  Also after a start without a URL: an earlier life of
+ * this server may have left a lease, in this database's Redis or in one configured before.
+ */
+static bool
+may_be_trusted(void)
+{
+	ss_notes_promoted(db);
+	return is_configured() || ss_control_may_be_leased(&db->cache.control, ss_monotonic());
 }
 
 static void
@@ -377,6 +385,27 @@ wait_at_fence(uint64 ticket, int64 lease_until)
 		ss_count(SS_FENCE_EXPIRED, 1);
 }
 
+/* Does this transaction have to wait at the fence, where there is a Redis that anybody trusts? */
+static bool
+is_fenced(void)
+{
+	return (has_to_wait(fence_cacheable, true) || has_to_wait(fence_others, false)) &&
+		   may_be_trusted();
+}
+
+/* Without a cache: a lease from before may be alive, whose readers nobody will tell of this. */
+static void
+wait_for_old_leases(void)
+{
+	int64_t lease_until;
+	uint64 ticket;
+
+	ss_notes_promoted(db);
+	ticket = ss_ledger_ticket(&db->cache.control, &lease_until);
+	if (is_fenced())
+		wait_at_fence(ticket, lease_until);
+}
+
 static void
 enter_all(void)
 {
@@ -396,11 +425,10 @@ enter_all(void)
 		if (overflow)
 			be_unlisted();
 	}
-	mind_promotion();
+	ss_notes_promoted(db);
 	ticket = ss_ledger_ticket(control, &lease_until);
 	/* only now: a cache that comes after the keys were entered finds them in doubt */
-	if ((has_to_wait(fence_cacheable, true) || has_to_wait(fence_others, false)) &&
-		may_have_copies())
+	if (is_fenced())
 		wait_at_fence(ticket, lease_until);
 }
 
@@ -438,13 +466,14 @@ xact_callback(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 			/* COMMIT PREPARED tells nobody */
-			if (may_have_copies())
+			if (is_configured())
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot prepare a transaction that has changed sessions"),
 						 errdetail("The cache in Redis would not learn of its commit."),
 						 errhint("Set session_store.redis_url to an empty string, or commit in one "
 								 "phase.")));
+			wait_for_old_leases();
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:

@@ -8,6 +8,7 @@
 #include "utils/uuid.h"
 
 #include "cache/ledger.h"
+#include "shared.h"
 
 /*
  * What a note says beside the flags SS_CHANGED_ (ledger.h).  SS_CHANGED_FENCED means here that the
@@ -22,6 +23,7 @@
 extern void ss_notes_init_backend(void);
 extern bool ss_notes_wanted(void);
 extern bool ss_notes_full(void);
+extern void ss_notes_promoted(SsDb *of);
 extern void ss_note(const SsKey *key, int what);
 extern void ss_note_all(int fence);
 extern bool ss_notes_have_history(const pg_uuid_t *history, int fence);

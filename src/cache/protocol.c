@@ -6,7 +6,10 @@
  *
  *		PROBE --> RUN				the guard's last batch is in our chain: go on
  *		PROBE --> CLAIM --> FLUSH --> RUN	it lost something, or never was ours (R5, R6)
- *		PROBE --> REFUSED --> PROBE		it is another's, who is alive
+ *		PROBE --> REFUSED --> PROBE		it is another's, or this database is a copy
+ *
+ * A claim is recorded in this database before it is sent (R15): a claim that was carried out
+ * and is not recorded would look like that of a copy after a crash.
  *
  * One request is under way at a time.  When its fate is unknown (no answer, broken
  * connection), what it was about is done again.
@@ -86,6 +89,7 @@ ss_proto_init(SsProto *p, SsLedger *ledger, SsControl *control, uint32_t databas
 	/* of an earlier pusher's lease only its published end is known */
 	p->lease_end = now;
 	ss_work_init(p);
+	ss_control_keep_lease(control);
 	ss_ledger_attach(ledger, control, database);
 	/* whatever was unlisted before us: we begin with a flush */
 	p->flush_wanted = true;
@@ -329,6 +333,9 @@ act(SsProto *p, int64_t now)
 			return send(p, SS_REQUEST_PROBE, now);
 		case SS_STAGE_CLAIM:
 			ss_guard_claim(p, draw(p));
+			if (SS_RULE(15) &&
+				(p->record.marks[0].epoch != p->epoch || p->record.marks[0].token != p->token))
+				return SS_DO_RECORD;
 			if (SS_RULE(6))
 				p->flush_wanted = true;
 			return send(p, SS_REQUEST_CLAIM, now);
@@ -382,9 +389,9 @@ void
 ss_proto_connected(SsProto *p, int64_t now)
 {
 	p->connected = true;
-	p->counts.connects++;
+	if (p->counts.connects++ == 0)
+		p->connected_at = now;
 	to_stage(p, SS_STAGE_PROBE);
-	(void) now;
 }
 
 /* A flush was cut short. */
@@ -436,9 +443,13 @@ probed(SsProto *p, const SsGuard *guard, int64_t now)
 static void
 claimed(SsProto *p)
 {
+	bool ends_foreign = p->ends_foreign || !SS_RULE(18);
+
 	ss_guard_claimed(p);
-	/* with the guard, the claim has taken away whatever lease there was */
+	/* with the guard, the claim has taken away whatever lease there was in this Redis */
 	ss_work_publish(p, 0);
+	if (ends_foreign)
+		ss_control_end_foreign(p->control);
 	if (p->flush_wanted)
 		begin_flush(p);
 	else
@@ -630,6 +641,75 @@ void
 ss_proto_leave(SsProto *p)
 {
 	p->leaving = true;
+}
+
+/* What the database's own records say; before the first probe, and when they were read again. */
+void
+ss_proto_learn(SsProto *p, const SsRecord *record)
+{
+	p->record = *record;
+	p->base_epoch = record->marks[0].epoch;
+}
+
+/* Once the claim at hand is recorded, may another Redis still hold a lease of ours? */
+bool
+ss_proto_moved(const SsProto *p, int64_t now)
+{
+	return (p->record.moved || p->record.elsewhere) &&
+		   now < __atomic_load_n(&p->control->foreign_until, __ATOMIC_SEQ_CST);
+}
+
+/* The claim at hand is recorded, and may be sent; moved as ss_proto_moved said. */
+void
+ss_proto_recorded(SsProto *p, bool moved)
+{
+	ss_record_add(&p->record, p->token, p->epoch);
+	p->record.moved = moved;
+	p->record.elsewhere = false;
+}
+
+/* It could not be: no claim, and another attempt later. */
+void
+ss_proto_not_recorded(SsProto *p, int64_t now)
+{
+	to_stage(p, ss_guard_unrecorded(p, now));
+}
+
+/*
+ * The pusher's process is about to end while Redis stays ours: fill in p->request with a batch
+ * that drops the lease and leaves everything else.  It is for a new connection: a request
+ * under way on the old one is either carried out before it, or never.  False when there is
+ * nothing to drop, or the lease is not ours to drop.
+ */
+bool
+ss_proto_stop(SsProto *p, int64_t now, int64_t give_up)
+{
+	if (!p->claimed || p->pending || p->superseded || p->refusal != SS_REFUSED_NOT ||
+		p->stage >= SS_STAGE_REMOVE || p->control->lease_until <= now)
+		return false;
+	if (p->busy)
+		ss_guard_unanswered(p);
+	if (p->nchain == 0)
+		return false; /* it would be carried out whoever owns this Redis by now */
+	p->nops = 0;
+	p->deleting = false;
+	ss_work_close_round(p);
+	p->request.lease = SS_LEASE_DROP;
+	(void) send(p, SS_REQUEST_BATCH, now);
+	p->request.give_up = give_up;
+	p->request.deadline = give_up + p->clock_low;
+	return true;
+}
+
+/* The answer to that: if it was carried out there is no lease, and who waits may go on. */
+void
+ss_proto_stopped(SsProto *p, const SsReply *reply)
+{
+	p->busy = false;
+	if (reply->answer != SS_ANSWER_OK)
+		return;
+	p->lease_end = 0;
+	ss_work_publish(p, 0);
 }
 
 /* Since when the key that has waited longest waits; 0 when none does. */

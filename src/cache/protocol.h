@@ -11,6 +11,8 @@
  *						which it is never used again)
  *		SS_DO_READ		read the rows of p->ops in one new snapshot, fill in what was found,
  *						end the transaction; then ss_proto_rows, or ss_proto_unreadable
+ *		SS_DO_RECORD	write p->epoch and p->token durably into this database, before they are
+ *						claimed; then ss_proto_recorded, or ss_proto_not_recorded
  *		SS_DO_WAIT		sleep until p->wait_until, or until somebody wakes us
  *		SS_DO_LEAVE		the end, after ss_proto_leave
  *
@@ -21,6 +23,7 @@
 #define SS_PROTOCOL_H
 
 #include "cache/ledger.h"
+#include "cache/standing.h"
 
 #define SS_BATCH_MAX 256
 #define SS_CHAIN_MAX 8
@@ -136,6 +139,7 @@ typedef enum SsDo
 	SS_DO_WAIT,
 	SS_DO_CONNECT,
 	SS_DO_SEND,
+	SS_DO_RECORD,
 	SS_DO_READ,
 	SS_DO_LEAVE
 } SsDo;
@@ -155,10 +159,13 @@ typedef enum SsStage
 typedef enum SsRefusal
 {
 	SS_REFUSED_NOT,
-	SS_REFUSED_OTHER, /* another server or database owns it */
-	SS_REFUSED_NEWER, /* a later timeline of ours does: this server was superseded */
-	SS_REFUSED_OLDER, /* an earlier timeline does, and is alive */
-	SS_REFUSED_TWIN   /* a server that says it is this one does, and is alive */
+	SS_REFUSED_OTHER,     /* another server or database owns it */
+	SS_REFUSED_NEWER,     /* a later timeline of ours does: this server was superseded */
+	SS_REFUSED_OLDER,     /* an earlier timeline does, and is alive */
+	SS_REFUSED_TWIN,      /* a server that says it is this one does, and is alive */
+	SS_REFUSED_RIVAL,     /* a server that says it is this one has claimed it since */
+	SS_REFUSED_COPY,      /* this database is a copy of the one that had a Redis: see record */
+	SS_REFUSED_UNRECORDED /* a claim could not be recorded in this database */
 } SsRefusal;
 
 typedef struct SsProtoCounts
@@ -199,7 +206,8 @@ typedef struct SsProto
 	bool takeover;       /* take over from anybody, once */
 	bool suspended;      /* the tables cannot be trusted: no copies, no lease */
 	int64_t own_clock;   /* our wall clock less the monotonic one, for the mutant of R12 only */
-	uint64_t remembered; /* the token of an earlier pusher of this server */
+	uint64_t remembered; /* the token last confirmed, by this pusher or the one before it */
+	bool copied;         /* a copy of this server was seen to write: claim nothing by ourselves */
 
 	/* what it may read */
 	int64_t wait_until;
@@ -208,7 +216,8 @@ typedef struct SsProto
 	int nops;
 	SsStage stage;
 	SsRefusal refusal;
-	SsGuard guard; /* as last seen */
+	SsGuard guard;   /* as last seen */
+	SsRecord record; /* as last read from this database, or written to it */
 	uint64_t token;
 	int64_t lease_end;
 	int64_t retry_at;
@@ -227,6 +236,9 @@ typedef struct SsProto
 	bool partial_wanted; /* a flush of some prefix */
 	bool partial;        /* which is under way */
 	bool claimed;        /* at least once */
+	bool pending;        /* the claim of this token was not confirmed yet */
+	bool ends_foreign;   /* that claim finds the guard of our last lease */
+	uint64_t base_epoch; /* what a claim must exceed */
 	bool superseded;     /* a later timeline was seen: never claim by ourselves again */
 	bool yielded;        /* refused, and not claimed since */
 	bool was_suspended;
@@ -243,6 +255,7 @@ typedef struct SsProto
 	SsBatchId watched; /* the last of a foreign guard, */
 	int64_t watched_since;
 	bool watching;
+	int64_t connected_at; /* for the first time */
 	/* Redis' clock less ours is between these */
 	bool clock_known;
 	int64_t clock_low;
@@ -291,6 +304,12 @@ extern void ss_proto_flush_partly(SsProto *p);
 extern void ss_proto_takeover(SsProto *p, int64_t now);
 extern void ss_proto_reconnect(SsProto *p, int64_t now);
 extern void ss_proto_leave(SsProto *p);
+extern void ss_proto_learn(SsProto *p, const SsRecord *record);
+extern bool ss_proto_moved(const SsProto *p, int64_t now);
+extern void ss_proto_recorded(SsProto *p, bool moved);
+extern void ss_proto_not_recorded(SsProto *p, int64_t now);
+extern bool ss_proto_stop(SsProto *p, int64_t now, int64_t give_up);
+extern void ss_proto_stopped(SsProto *p, const SsReply *reply);
 extern bool ss_proto_flushing(const SsProto *p);
 extern int64_t ss_proto_oldest(const SsProto *p);
 

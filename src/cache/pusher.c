@@ -25,6 +25,7 @@
 #include "utils/wait_event.h"
 
 #include "cache/login.h"
+#include "cache/notes.h"
 #include "cache/pusher.h"
 #include "compat.h"
 #include "rows/home.h"
@@ -207,6 +208,7 @@ odd_jobs(int64 now)
 	if (now - ss_pusher.informed >= INFO_EVERY)
 	{
 		ss_pusher.informed = now;
+		ss_pusher_record_settled(&ss_pusher, now);
 		if (!ss_wire_info(&ss_pusher.wire, give_up, &ss_pusher.info))
 			ss_pusher_failed(ss_pusher.wire.error);
 	}
@@ -275,6 +277,9 @@ step(int64 now)
 		case SS_DO_SEND:
 			ss_pusher_send();
 			break;
+		case SS_DO_RECORD:
+			ss_pusher_record(&ss_pusher);
+			break;
 		case SS_DO_READ:
 			ss_pusher_read();
 			break;
@@ -302,25 +307,33 @@ step(int64 now)
 static void
 begin_work(void)
 {
-	SsOwner me = {GetSystemIdentifier(), MyDatabaseId, GetWALInsertionTimeLine()};
+	SsOwner me;
 	SsCache *cache = &ss_pusher.db->cache;
 	uint64 seed;
 
 	if (!pg_strong_random(&seed, sizeof(seed)))
 		seed = GetCurrentTimestamp() ^ MyProcPid;
+	ss_login_choose(&ss_pusher.login);
+	ss_pusher_identify(&ss_pusher);
+	me.system = ss_pusher.me.system;
+	me.database = ss_pusher.me.database;
+	me.timeline = ss_pusher.me.timeline;
+	/* before a claim can end what this begins */
+	ss_notes_promoted(ss_pusher.db);
 	ss_proto_init(&ss_pusher.proto, ss_ledger, &cache->control, MyDatabaseId, &me, seed,
 				  ss_monotonic());
 	ss_pusher.proto.remembered = cache->token;
+	ss_pusher.proto.copied = cache->copied;
 	apply_settings();
 	ss_pusher.tables_stale = ss_pusher.policies_stale = true;
 	ss_pusher.proto.suspended = true; /* until the tables were looked at */
-	ss_login_choose(&ss_pusher.login);
 	ss_shared_lock(true);
 	memset(&cache->report, 0, sizeof(cache->report));
 	ss_url_show(&ss_pusher.login.url, cache->report.where, sizeof(cache->report.where));
 	cache->report.password_in_url = ss_pusher.login.url.password[0] != '\0';
 	ss_shared_unlock();
 	ss_home_on_invalidation(ss_pusher_relation_changed);
+	before_shmem_exit(ss_pusher_drop_lease, (Datum) 0);
 }
 
 /* Whatever was thrown: nothing stays open, and Redis is asked anew. */
@@ -339,6 +352,8 @@ ss_pusher_main(Datum arg)
 	ss_worker_begin(DatumGetObjectId(arg));
 	report_for_duty();
 	ss_worker_set("default_transaction_read_only", "on");
+	/* a claim must be on this disk; whether it is on a standby's changes nothing */
+	ss_worker_set("synchronous_commit", "local");
 	ss_worker_set("lock_timeout", "50ms");
 	ss_worker_set("enable_hashjoin", "off");
 	ss_worker_set("enable_mergejoin", "off");

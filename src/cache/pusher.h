@@ -16,6 +16,8 @@ typedef struct SsPusher
 	SsProto proto;
 	SsWire wire;
 	SsWireLogin login;
+	SsClaim me;           /* who we are, and where Redis is */
+	char unrecorded[240]; /* why a claim could not be recorded */
 
 	/* the policies, as last read; keys of Redis are made of these */
 	MemoryContext policies_context;
@@ -81,6 +83,13 @@ extern void ss_pusher_send(void);
 /* pusher_look.c */
 extern void ss_pusher_leave(int64 now, int64 within);
 extern void ss_pusher_look_around(int64 now);
+
+/* pusher_claim.c */
+extern void ss_pusher_identify(SsPusher *pusher);
+extern void ss_pusher_learn_claims(SsPusher *pusher);
+extern void ss_pusher_record(SsPusher *pusher);
+extern void ss_pusher_record_settled(SsPusher *pusher, int64 now);
+extern void ss_pusher_drop_lease(int code, Datum arg);
 
 /* pusher_report.c */
 extern void ss_pusher_report(int64 now);

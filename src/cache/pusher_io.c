@@ -114,6 +114,7 @@ ss_pusher_send(void)
 	ss_proto_reply(proto, &reply, ss_monotonic());
 	cache->report.latency = ss_monotonic() - sent;
 	cache->token = proto->token;
+	cache->copied = proto->copied;
 	if (proto->request.kind == SS_REQUEST_BATCH && may_linger())
 		ss_pusher.linger_until = ss_monotonic() + LINGER;
 	if (proto->stage == SS_STAGE_RUN && ss_pusher.shown[0] != '\0')

@@ -56,6 +56,7 @@ look_at_tables(int64 now)
 		ss_proto_flush(&ss_pusher.proto);
 	ss_pusher.mark = mark;
 	ss_pusher.marked = true;
+	ss_pusher_learn_claims(&ss_pusher);
 	unsure = max_prepared_xacts > 0 && ss_cached_prepared();
 	if (state == SS_TABLES_FINE && unsure)
 		strlcpy(trouble,

@@ -28,9 +28,78 @@ stage_name(const SsProto *proto)
 	}
 }
 
-static void
-describe_refusal(const SsProto *proto, char *out, size_t size)
+/* The case, in a word for programs; as in the reference. */
+static const char *
+refusal_name(const SsProto *proto)
 {
+	switch (proto->refusal)
+	{
+		case SS_REFUSED_NOT:
+			break;
+		case SS_REFUSED_OTHER:
+			return "other_owner";
+		case SS_REFUSED_NEWER:
+			return "superseded";
+		case SS_REFUSED_OLDER:
+			return "old_primary";
+		case SS_REFUSED_TWIN:
+			return "same_identity";
+		case SS_REFUSED_RIVAL:
+			return "claimed_by_copy";
+		case SS_REFUSED_UNRECORDED:
+			return "not_recorded";
+		case SS_REFUSED_COPY:
+			switch (proto->record.standing)
+			{
+				case SS_STANDING_COPY_DATABASE:
+					return "copied_database";
+				case SS_STANDING_COPY_SERVER:
+					return "other_server";
+				case SS_STANDING_RESTORED:
+					return "restored";
+				default:
+					return "copied_directory";
+			}
+	}
+	return "";
+}
+
+/* Why a copy waits. */
+static void
+describe_copy(const SsProto *proto, const char *cure, char *out, size_t size)
+{
+	switch (proto->record.standing)
+	{
+		case SS_STANDING_COPY_DATABASE:
+			snprintf(out, size,
+					 "this database is a copy of database %u, which has a cache of its own: give "
+					 "this one its own Redis database (session_store.redis_db); then %s",
+					 proto->record.database, cure);
+			break;
+		case SS_STANDING_COPY_SERVER:
+			snprintf(out, size,
+					 "this database was restored or upgraded from another server (another system "
+					 "identifier), which may still use this Redis: if it does not, %s",
+					 cure);
+			break;
+		case SS_STANDING_RESTORED:
+			snprintf(out, size,
+					 "this server was restored to a point in time (timeline %u), and a restored "
+					 "copy for tests looks the same: %s",
+					 proto->me.timeline, cure);
+			break;
+		default:
+			snprintf(out, size,
+					 "this data directory is a copy or a restored backup of the one that used "
+					 "Redis, which may still use it: if it does not, %s",
+					 cure);
+	}
+}
+
+static void
+describe_refusal(const SsPusher *pusher, char *out, size_t size)
+{
+	const SsProto *proto = &pusher->proto;
 	const SsOwner *owner = &proto->guard.owner;
 	const char *cure = "SELECT session_cache_takeover() takes it over, if that is meant";
 
@@ -64,6 +133,25 @@ describe_refusal(const SsProto *proto, char *out, size_t size)
 				"a copy of this one must not be given its redis_url; %s",
 				cure);
 			break;
+		case SS_REFUSED_RIVAL:
+			snprintf(
+				out, size,
+				"a server with the same identity has claimed this Redis: this server is a copy "
+				"of it, or it is a copy of this one; stop one of them; %s",
+				cure);
+			break;
+		case SS_REFUSED_COPY:
+			describe_copy(proto, "SELECT session_cache_takeover()", out, size);
+			break;
+		case SS_REFUSED_UNRECORDED:
+			if (pusher->unrecorded[0] != '\0')
+				snprintf(out, size,
+						 "the claim of this Redis could not be recorded in session_cache_claims, "
+						 "and is not made before it is: %s",
+						 pusher->unrecorded);
+			else
+				snprintf(out, size, "session_cache_claims has not been read yet");
+			break;
 	}
 }
 
@@ -75,7 +163,7 @@ ss_pusher_report(int64 now)
 	SsCacheReport *r = &ss_pusher.db->cache.report;
 	char trouble[480];
 
-	describe_refusal(proto, trouble, sizeof(trouble));
+	describe_refusal(&ss_pusher, trouble, sizeof(trouble));
 	if (ss_pusher.trouble[0])
 		strlcpy(trouble, ss_pusher.trouble, sizeof(trouble));
 	ss_pusher.reported = now;
@@ -84,6 +172,7 @@ ss_pusher_report(int64 now)
 	r->running = proto->connected && proto->stage == SS_STAGE_RUN && !proto->suspended;
 	strlcpy(r->state, stage_name(proto), sizeof(r->state));
 	strlcpy(r->trouble, trouble, sizeof(r->trouble));
+	strlcpy(r->refused, refusal_name(proto), sizeof(r->refused));
 	r->failures = proto->failures;
 	r->lease_end = proto->lease_end;
 	r->oldest = ss_proto_oldest(proto);

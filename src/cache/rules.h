@@ -1,6 +1,6 @@
 /*
  * rules.h
- *		The rules R1 to R13 that keep the cache from lying.
+ *		The rules R1 to R20 that keep the cache from lying.
  *
  * Each place that keeps a rule asks SS_RULE(n), which is always true: a mutant, built
  * with SS_KNOCK_OUT=n, leaves that rule out, and the simulator (test/sim) must find

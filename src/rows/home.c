@@ -334,7 +334,8 @@ expand(const char *sql)
 	} names[] = {{"sessions", "conversation_sessions"}, {"namespaces", "session_namespaces"},
 				 {"history", "conversation_history"},   {"ended", "conversation_history_ended"},
 				 {"members", "session_members"},        {"events", "session_events"},
-				 {"samples", "session_samples"},        {"effective", "session_effective_expiry"}};
+				 {"samples", "session_samples"},        {"effective", "session_effective_expiry"},
+				 {"claims", "session_cache_claims"}};
 	StringInfoData out;
 
 	initStringInfo(&out);

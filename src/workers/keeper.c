@@ -25,13 +25,16 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/condition_variable.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "cache/identity.h"
 #include "compat.h"
+#include "rows/claim_table.h"
 #include "rows/events.h"
 #include "rows/history.h"
 #include "rows/home.h"
@@ -528,6 +531,43 @@ look_after_pusher(TimestampTz now)
 	ss_shared_unlock();
 }
 
+/*
+ * Did this database ever claim a Redis?  If not, logouts need not wait for a lease of an earlier
+ * life of the server, which they otherwise do for its first seconds.
+ */
+static void
+learn_claims(void)
+{
+	SsControl *control = &entry->cache.control;
+	SsClaim claims[SS_CLAIMS_MAX];
+	SsClaim me;
+	SsActing acting;
+
+	if (ss_shared->began_in_recovery || !ss_control_may_be_leased(control, ss_monotonic()))
+		return;
+	PG_TRY();
+	{
+		ss_identity_me(&me);
+		if (begin(&acting))
+		{
+			if (ss_claims_read(claims, &me) == 0)
+				ss_control_never_leased(control);
+			finish(&acting);
+			ConditionVariableBroadcast(&entry->cache.changed);
+		}
+	}
+	PG_CATCH();
+	{
+		/* then the wait ends by itself */
+		MemoryContextSwitchTo(turn_context);
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		MemoryContextSwitchTo(turn_context);
+	}
+	PG_END_TRY();
+}
+
 /* Others have waited for a worker slot while we had ours: make room. */
 static void
 yield_turn(TimestampTz now)
@@ -606,6 +646,8 @@ ss_keeper_main(Datum arg)
 		MemoryContextReset(turn_context);
 		MemoryContextSwitchTo(turn_context);
 
+		if (now == 0)
+			learn_claims();
 		if (GetCurrentTimestamp() < now)
 			clock_was_set_back();
 		now = GetCurrentTimestamp();

@@ -32,6 +32,13 @@ new_value(void)
 	return w.values;
 }
 
+/* Of servers that claim the same Redis, each is another writer. */
+uint32_t
+writer_of(const Node *node)
+{
+	return node->owner.timeline + (node->copy == COPY_NONE ? 0 : 1000);
+}
+
 void
 add_version(Node *node, int key, int64_t value, int64_t ends, bool fenced)
 {
@@ -389,6 +396,9 @@ node_start(Node *node)
 	node->ledger = malloc(size);
 	ss_ledger_init(node->ledger, w.config.ledger_keys);
 	ss_control_init(&node->control, w.now);
+	/* as the keeper does */
+	if (!node->has_claim && !node->was_standby)
+		ss_control_never_leased(&node->control);
 	node->table_locker = -1;
 	memset(node->backend, 0, sizeof(node->backend));
 	for (int key = 0; key < KEYS_MOST; key++)
@@ -401,6 +411,7 @@ node_start(Node *node)
 	}
 	node->pusher.serial = ++w.serials;
 	node->pusher.remembered = 0;
+	node->pusher.copied = false;
 	post(w.now + spread(MS, 300 * MS), EVENT_START_WORKER, (int) (node - w.node), node->life, 0,
 		 NULL);
 }

@@ -95,16 +95,16 @@ most(int64_t *record, int64_t value)
 }
 
 static void
-check_plain(int key, int64_t value)
+check_plain(const RedisData *data, int key, int64_t value)
 {
 	const Row *row = &judged()->row[key];
 	int version = find_version(row, value);
-	bool ours = w.redis.data.writer == judged()->owner.timeline;
+	bool ours = data->writer == writer_of(judged());
 	int64_t stale;
 
 	if (value > w.values || !w.committed[value])
 		violation("plain: key %d shows %d, which was never committed", key, (int) value);
-	else if (version < 0 && w.now > w.foreign_until)
+	else if (version < 0 && w.now > w.foreign_until && data == &w.redis.data)
 		violation("plain: key %d shows %d, which was lost", key, (int) value);
 	if (version < 0 || !ours || w.now <= w.foreign_until)
 		return;
@@ -120,16 +120,16 @@ check_plain(int key, int64_t value)
 }
 
 static void
-check_strong(int key, int64_t value)
+check_strong(const RedisData *data, int key, int64_t value)
 {
 	const Node *node = judged();
 	const Row *row = &node->row[key];
 	int version = find_version(row, value);
-	bool ours = w.redis.data.writer == node->owner.timeline;
+	bool ours = data->writer == writer_of(node);
 	int64_t stale;
 
 	totals.strong_hits++;
-	if (!ours && w.now >= node->promoted_at + SS_LEASE_LONGEST)
+	if (!ours && (w.now >= node->promoted_at + SS_LEASE_LONGEST || w.stolen))
 		return;
 	if (fenced_after(row, version, ours ? INT64_MIN : node->promoted_at))
 		violation("strong: key %d shows %d after a fenced change", key, (int) value);
@@ -153,22 +153,30 @@ check_strong(int key, int64_t value)
 }
 
 /* A reader of each kind reads a key. */
+static void
+check_key_in(const RedisData *data, int key)
+{
+	int64_t value = data_get(data, key, judged()->prefix[namespace_of(key)]);
+
+	totals.reads++;
+	if (value == 0)
+		return;
+	check_plain(data, key, value);
+	if (data_leased(data))
+		check_strong(data, key, value);
+}
+
 void
 check_key(int key)
 {
-	int64_t value;
-
-	if (!w.redis.up || w.redis.hung || w.violated)
+	if (w.violated)
 		return;
-	if (w.foreign_until == NEVER && w.redis.data.writer == judged()->owner.timeline)
+	check_key_in(&w.elsewhere, key);
+	if (!w.redis.up || w.redis.hung)
+		return;
+	if (w.foreign_until == NEVER && w.redis.data.writer == writer_of(judged()))
 		w.foreign_until = w.now + w.config.life + PLAIN_MARGIN;
-	totals.reads++;
-	value = redis_get(key, judged()->prefix[namespace_of(key)]);
-	if (value == 0)
-		return;
-	check_plain(key, value);
-	if (redis_leased())
-		check_strong(key, value);
+	check_key_in(&w.redis.data, key);
 }
 
 void
@@ -184,17 +192,46 @@ check_all(void)
  * that knows that it was superseded.
  */
 void
-check_lease(const Node *node)
+check_lease(const Node *node, const RedisData *data)
 {
-	int64_t until = w.redis.data.lease - w.redis.offset;
+	int64_t until = data->lease - w.redis.offset;
+	int64_t published = node->control.lease_until > node->control.foreign_until
+							? node->control.lease_until
+							: node->control.foreign_until;
 
 	if (SS_KNOCK_OUT != 0 || !node->up || w.holding)
 		return;
-	if (until > node->control.lease_until)
+	if (until > published)
 		violation("lease: it lasts for %.3f s longer than was published",
-				  (double) (until - node->control.lease_until) / 1e6);
+				  (double) (until - published) / 1e6);
 	if (node->proto.superseded)
 		violation("lease: granted by a server that was superseded");
+}
+
+/*
+ * A claim is about to be carried out, by itself or because somebody has told the node to.  A copy
+ * that can know that it is one never claims by itself.  Of a server and a copy of its block
+ * device the one that claims first is the owner; the other one must find out.
+ */
+void
+check_claim(const Node *node, bool takeover)
+{
+	int number = (int) (node - w.node);
+
+	if (!node->up)
+		return; /* it was under way */
+	if (!takeover && (node->copy == COPY_DATABASE || node->copy == COPY_FILES))
+		violation("claimed by a copy of kind %d", node->copy);
+	if (!takeover && node->copy == COPY_BLOCKS && node->witnessed)
+		violation("claimed by a copy that has seen the original at work");
+	if (!w.pair || node->owner.timeline != w.pair_timeline)
+		return;
+	if (!takeover && w.pair_claimant >= 0 && w.pair_claimant != number)
+		violation("claimed by both of two originals");
+	w.pair_claimant = number;
+	w.stolen = node->copy == COPY_BLOCKS;
+	if (w.stolen)
+		w.foreign_until = NEVER;
 }
 
 /* What was committed before a session_cache_sync that says so is in Redis. */
@@ -221,7 +258,7 @@ check_sync(void)
 	w.syncing = false;
 	/* of what Redis has lost the pusher may not know yet */
 	if (SS_KNOCK_OUT != 0 || w.now - w.forgot_at < 12 * SEC || !w.redis.up || w.redis.hung ||
-		w.redis.data.writer != node->owner.timeline)
+		w.redis.data.writer != writer_of(node) || node->place != 0)
 		return;
 	totals.happened[HAPPENED_SYNC]++;
 	for (int key = 0; key < w.config.keys; key++)
@@ -247,9 +284,11 @@ check_reader(void)
 		w.last_fault = w.now; /* or what is left of one */
 	check_all();
 	check_sync();
+	if (chance(20000))
+		operate();
 	/* a miss falls back to Postgres, which may want a copy */
 	if (node->up && !w.quiet && node->on[namespace_of(key)] && row_now(node, key) != NULL &&
-		redis_get(key, node->prefix[namespace_of(key)]) == 0 &&
+		node->place == 0 && redis_get(key, node->prefix[namespace_of(key)]) == 0 &&
 		ss_ledger_want(node->ledger, &node->control, &w.key[key], w.hash[key], w.now))
 		pusher_wake(node);
 	if (w.holding && ((p->counts.steps > w.hold_steps && p->stage == SS_STAGE_RUN &&
@@ -268,8 +307,8 @@ check_recovered(bool filled)
 {
 	const Node *node = judged();
 
-	if (!node->up || node->pusher.state == PUSHER_NONE || node->proto.stage != SS_STAGE_RUN ||
-		!redis_leased() || ss_ledger_used(node->ledger) != 0 ||
+	if (!node->up || node->place != 0 || node->pusher.state == PUSHER_NONE ||
+		node->proto.stage != SS_STAGE_RUN || !redis_leased() || ss_ledger_used(node->ledger) != 0 ||
 		node->control.unlisted_begun != node->control.unlisted_ended ||
 		node->control.synced < node->control.tickets)
 		return false;

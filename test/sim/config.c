@@ -24,10 +24,11 @@ typedef enum Theme
 	THEME_PREEMPTION,
 	THEME_SETTINGS,
 	THEME_STALLS,
+	THEME_OWNERS,
 	THEME_NOTHING,
 	THEMES,
 	/* what needs more seeds, because it takes a rare meeting of events, comes again */
-	TURNS = THEMES + 3
+	TURNS = THEMES + 4
 } Theme;
 
 static void
@@ -126,6 +127,17 @@ draw_theme(Config *c)
 			c->backend_stall_least = SEC;
 			c->fenced_delete = 0;
 			break;
+		case THEME_OWNERS:
+			/* who claims Redis after a start, and which leases outlive a server */
+			weigh(FAULT_ELSEWHERE, FAULT_COPY, 15);
+			weigh(FAULT_SERVER_CRASH, FAULT_FAILOVER, 10);
+			weigh(FAULT_KILL_EMPTY, FAULT_LOSE_GUARD, 4);
+			weigh(FAULT_WORKER_CRASH, FAULT_WORKER_CRASH, 5);
+			c->lease = spread(SEC, 10 * SEC);
+			c->life = between(10 * SEC, 20 * SEC);
+			c->fault_pause = between(500 * MS, 3 * SEC);
+			c->duration = 60 * SEC;
+			break;
 		case THEME_SETTINGS:
 			weigh(FAULT_LEASE_CHANGE, FAULT_PARTIAL_FLUSH, 20);
 			c->lease = spread(200 * MS, 2 * SEC);
@@ -140,7 +152,7 @@ draw_theme(Config *c)
 void
 config_draw(uint64_t seed)
 {
-	static const Theme again[] = {THEME_REDIS, THEME_NAMESPACES, THEME_PREEMPTION};
+	static const Theme again[] = {THEME_REDIS, THEME_NAMESPACES, THEME_PREEMPTION, THEME_OWNERS};
 	Config *c = &w.config;
 
 	memset(c, 0, sizeof(*c));

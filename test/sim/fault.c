@@ -10,7 +10,10 @@
  *	- Redis forgets (FLUSHALL, an old snapshot, ..) that it was taken over, or is left by
  *	  its owner, while an old primary is alive that has never heard of the new one.
  *	- Redis comes back without writes that it acknowledged before a lease could end.
+ *	- Redis forgets while a copy of the block device runs that has not seen the original at
+ *		work, or after such a copy has claimed it: nothing is left that tells the two apart.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,13 +31,30 @@ restore_later(Fault what, uint64_t life, int64_t pause)
 	post(w.now + pause, EVENT_RESTORE, w.judged, what, life, NULL);
 }
 
+/* May the other node write to Redis, if that forgets what the node has not seen? */
+static bool
+other_may_seize(void)
+{
+	const Node *other = &w.node[1 - w.judged];
+
+	if (!other->up)
+		return false;
+	switch (other->copy)
+	{
+		case COPY_NONE:
+			return !other->proto.superseded;
+		case COPY_BLOCKS:
+			return !other->proto.copied;
+		default:
+			return false;
+	}
+}
+
 /* Is everybody who may write to Redis one who would find out that it forgot? */
 static bool
 may_forget(void)
 {
-	const Node *other = &w.node[1 - w.judged];
-
-	return w.redis.up && !w.redis.hung && (!other->up || other->proto.superseded);
+	return w.redis.up && !w.redis.hung && !w.stolen && !other_may_seize();
 }
 
 static void
@@ -53,8 +73,9 @@ may_step_back(void)
 	const Node *node = judged();
 	const Pusher *pusher = &node->pusher;
 
-	return w.redis.up && !w.redis.hung && redis_leased() && w.now < node->proto.lease_end &&
-		   node->up && !w.node[1 - w.judged].up && pusher->open && !pusher->deaf &&
+	return w.redis.up && !w.redis.hung && redis_leased() && !data_leased(&w.elsewhere) &&
+		   node->place == 0 && node->place_next == 0 && w.now < node->proto.lease_end && node->up &&
+		   !w.node[1 - w.judged].up && pusher->open && !pusher->deaf &&
 		   pusher->stalled_until <= w.now && !node->cut_next && node->proto.stage == SS_STAGE_RUN &&
 		   node->proto.clock_known && w.now >= node->partition_until &&
 		   w.now >= node->swallow_until &&
@@ -68,11 +89,34 @@ step_back(void)
 	if (!may_step_back())
 		return false;
 	redis_expire();
+	memset(w.elsewhere.entry, 0, sizeof(w.elsewhere.entry));
 	w.redis.offset -= spread(300 * MS, 3600 * SEC);
 	w.holding = true;
 	w.hold_until = w.now + 5 * SEC;
 	w.hold_steps = judged()->proto.counts.steps;
 	return true;
+}
+
+/* The rows of a node as they were at a time. */
+static void
+copy_rows(Node *to, const Node *from, int64_t at)
+{
+	memcpy(to->on, from->on, sizeof(to->on));
+	memcpy(to->prefix, from->prefix, sizeof(to->prefix));
+	for (int key = 0; key < w.config.keys; key++)
+	{
+		const Row *old = &from->row[key];
+		Row *new = &to->row[key];
+
+		while (new->count < old->count && old->versions[new->count].at <= at)
+			new->count++;
+		new->room = new->count;
+		new->versions = malloc(sizeof(Version) * (new->room + 1));
+		if (new->count > 0)
+			memcpy(new->versions, old->versions, sizeof(Version) * new->count);
+	}
+	to->has_claim = from->claim_at <= at ? from->has_claim : from->had_claim;
+	to->claim = from->claim_at <= at ? from->claim : from->claim_before;
 }
 
 /* Another server is promoted, without the last that this one committed. */
@@ -86,27 +130,17 @@ fail_over(void)
 	uint32_t timeline = old->owner.timeline + 1;
 	bool zombie = old->up && chance(600000);
 
-	if (new->up)
+	if (new->up || old->place != 0 || old->place_next != 0 || w.stolen)
 		return false;
 	node_free(new);
 	new->owner = old->owner;
 	new->owner.timeline = timeline;
 	new->promoted = zombie || chance(500000);
 	new->promoted_at = w.now + pause;
-	memcpy(new->on, old->on, sizeof(new->on));
-	memcpy(new->prefix, old->prefix, sizeof(new->prefix));
-	for (int key = 0; key < w.config.keys; key++)
-	{
-		Row *from = &old->row[key];
-		Row *to = &new->row[key];
-
-		while (to->count < from->count && from->versions[to->count].at <= cut)
-			to->count++;
-		to->room = to->count;
-		to->versions = malloc(sizeof(Version) * (to->room + 1));
-		if (to->count > 0)
-			memcpy(to->versions, from->versions, sizeof(Version) * to->count);
-	}
+	new->me = old->me;
+	(void) snprintf(new->me.directory, sizeof(new->me.directory), "%u", timeline);
+	new->was_standby = true;
+	copy_rows(new, old, cut);
 	new->life = ++w.serials;
 	post(w.now + pause, EVENT_START_SERVER, 1 - w.judged, new->life, 0, NULL);
 	if (zombie)
@@ -120,6 +154,71 @@ fail_over(void)
 	w.foreign_until = NEVER;
 	w.syncing = false;
 	return true;
+}
+
+/* The server or its database is copied, and the copy started with the same redis_url. */
+static bool
+copy_server(void)
+{
+	const Node *old = judged();
+	Node *new = &w.node[1 - w.judged];
+	int64_t pause = spread(10 * MS, SEC);
+
+	/* one that was copied before it ever had a Redis is no copy in this sense */
+	if (new->up || w.stolen || old->place != 0 || old->place_next != 0 || !old->has_claim)
+		return false;
+	node_free(new);
+	new->copy = (Copy) between(COPY_DATABASE, COPY_BLOCKS);
+	new->owner = old->owner;
+	new->me = old->me;
+	if (new->copy == COPY_DATABASE)
+		new->owner.database = new->me.database = DATABASE + 1;
+	else if (new->copy == COPY_FILES)
+		(void) snprintf(new->me.directory, sizeof(new->me.directory), "copy %d", (int) ++w.serials);
+	new->was_standby = old->was_standby &&new->copy != COPY_FILES;
+	copy_rows(new, old, w.now);
+	if (new->copy == COPY_BLOCKS)
+	{
+		w.pair = true;
+		w.pair_claimant = -1;
+		w.pair_timeline = old->owner.timeline;
+	}
+	new->life = ++w.serials;
+	say("copy of kind %d", new->copy);
+	post(w.now + pause, EVENT_START_SERVER, 1 - w.judged, new->life, 0, NULL);
+	post(w.now + pause + between(2 * SEC, 15 * SEC), EVENT_STOP_ZOMBIE, 1 - w.judged, 0, 0, NULL);
+	return true;
+}
+
+/* The judged server is stopped, and started with another Redis, or none. */
+static void
+restart_at(int place)
+{
+	Node *node = judged();
+
+	if (node->up)
+		node_stop(node);
+	node->place = node->place_next = place;
+	w.syncing = false;
+	post(w.now + spread(20 * MS, SEC), EVENT_START_SERVER, w.judged, node->life, 0, NULL);
+}
+
+/*
+ * What an operator does after a copy of the block device was the first to claim Redis: stop the
+ * copy, and have the original take over.
+ */
+void
+operate(void)
+{
+	Node *node = judged();
+
+	if (!w.stolen || !node->up || w.nested || node->proto.stage != SS_STAGE_REFUSED ||
+		node->proto.refusal != SS_REFUSED_RIVAL)
+		return;
+	zombie_stop();
+	say("the operator has node %d take over", w.judged);
+	ss_proto_takeover(&node->proto, w.now);
+	pusher_wake(node);
 }
 
 void
@@ -247,6 +346,23 @@ strike_node(Fault fault)
 			ss_proto_flush_partly(&judged()->proto);
 			pusher_wake(judged());
 			return true;
+		case FAULT_ELSEWHERE:
+			if (!judged()->up || judged()->place != 0)
+				return false;
+			restart_at(chance(500000) ? 1 : -1);
+			restore_later(fault, 0, spread(500 * MS, 12 * SEC));
+			return true;
+		case FAULT_MOVE:
+			if (judged()->pusher.state == PUSHER_NONE || judged()->place < 0 || !may_forget())
+				return false;
+			judged()->place_next = 1 - judged()->place;
+			ss_proto_leave(&judged()->proto);
+			pusher_wake(judged());
+			if (judged()->place_next == 1)
+				restore_later(FAULT_ELSEWHERE, 0, spread(500 * MS, 12 * SEC));
+			return true;
+		case FAULT_COPY:
+			return copy_server();
 		default:
 			if (judged()->proto.suspended)
 				return false;
@@ -299,7 +415,10 @@ fault_strike(void)
 											"prefix changed",
 											"lease changed",
 											"suspended",
-											"partial flush"};
+											"partial flush",
+											"starts elsewhere",
+											"moves",
+											"copied"};
 
 		note_fault(fault);
 		say("fault: %s", names[fault]);
@@ -321,16 +440,18 @@ fault_restore(const Event *event)
 		case FAULT_OLD_SNAPSHOT:
 			if (w.redis.up || w.redis.life != event->b)
 				break;
-			if (w.node[1 - w.judged].up && !w.node[1 - w.judged].proto.superseded)
+			if (w.stolen || other_may_seize())
 			{
-				/* an old primary again that has heard of nothing: see above */
+				/* a copy, or an old primary again, that has heard of nothing: see above */
 				restore_later(FAULT_OLD_SNAPSHOT, event->b, 100 * MS);
 				break;
 			}
-			w.redis.data = w.node[1 - w.judged].up && chance(500000) ? w.redis.before_takeover
-																	 : w.redis.saved;
+			w.redis.data = w.node[1 - w.judged].up && w.node[1 - w.judged].copy == COPY_NONE &&
+								   chance(500000)
+							   ? w.redis.before_takeover
+							   : w.redis.saved;
 			w.forgot_at = w.now;
-			if (w.redis.data.writer != judged()->owner.timeline)
+			if (w.redis.data.writer != writer_of(judged()))
 				w.foreign_until = NEVER;
 			redis_start();
 			break;
@@ -341,6 +462,12 @@ fault_restore(const Event *event)
 		case FAULT_CACHE_SWITCH:
 			judged()->on[event->b] = true;
 			pusher_wake(judged());
+			break;
+		case FAULT_ELSEWHERE:
+			if (w.nested)
+				post(w.now + MS, EVENT_RESTORE, event->node, event->a, event->b, NULL);
+			else if (judged()->place != 0)
+				restart_at(0);
 			break;
 		default:
 			/* its process does not change its own settings while it is at work */
@@ -359,6 +486,8 @@ fault_end_all(void)
 	w.quiet = true;
 	w.holding = false;
 	zombie_stop();
+	if (judged()->place != 0 || judged()->place_next != 0)
+		restart_at(0);
 	if (w.redis.hung)
 		redis_resume();
 	if (!w.redis.up)

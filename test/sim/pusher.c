@@ -3,6 +3,7 @@
  *		The process around SsProto: it connects, sends, reads rows and waits, as
  *		protocol.h says, and it may be stopped for a while between any two of these.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,6 +68,7 @@ void
 pusher_start(Node *node)
 {
 	Pusher *pusher = &node->pusher;
+	SsRecord record;
 
 	enter_protocol(node);
 	ss_proto_init(&node->proto, node->ledger, &node->control, DATABASE, &node->owner, draw(),
@@ -76,6 +78,13 @@ pusher_start(Node *node)
 	node->proto.batch_keys = w.config.batch_keys;
 	node->proto.promoted = node->promoted;
 	node->proto.remembered = pusher->remembered;
+	node->proto.copied = pusher->copied;
+	node->me.timeline = node->owner.timeline;
+	(void) snprintf(node->me.redis, sizeof(node->me.redis), "%d", node->place);
+	ss_standing_judge(&node->claim, node->has_claim ? 1 : 0, &node->me, node->was_standby, &record);
+	if (record.standing == SS_STANDING_NEW)
+		ss_control_never_leased(&node->control);
+	ss_proto_learn(&node->proto, &record);
 	pusher->open = false;
 	pusher->woken = false;
 	pusher->unreadable = false;
@@ -93,6 +102,9 @@ come_back(Node *node, int64_t pause)
 	node->pusher.serial = ++w.serials;
 	if (node->proto.token != 0)
 		node->pusher.remembered = node->proto.token;
+	node->pusher.copied = node->proto.copied;
+	if (node->place_next != node->place)
+		node->place = node->place_next;
 	enter_protocol(node);
 	ss_ledger_detach(node->ledger, &node->control, DATABASE);
 	w.running = -1;
@@ -166,6 +178,8 @@ turn(Node *node)
 
 	pusher->state = PUSHER_RUNNING;
 	pusher->woken = false;
+	if (p->record.moved && p->stage == SS_STAGE_RUN && !ss_proto_moved(p, w.now))
+		p->record.moved = node->claim.moved = false;
 	(void) notice(node);
 	enter_protocol(node);
 	what = ss_proto_next(p, w.now);
@@ -191,6 +205,9 @@ turn(Node *node)
 			pusher->lock_patience = w.now + 50 * MS;
 			expect(node, PUSHER_READING, EVENT_SNAPSHOT, w.now + between(50, 500));
 			break;
+		case SS_DO_RECORD:
+			expect(node, PUSHER_RECORDING, EVENT_RECORDED, w.now + spread(200, 20 * MS));
+			break;
 		case SS_DO_LEAVE:
 			say("node %d: the worker leaves", number_of(node));
 			come_back(node, spread(10 * MS, 4 * SEC));
@@ -203,7 +220,7 @@ connected(Node *node)
 {
 	Pusher *pusher = &node->pusher;
 
-	if (!w.redis.up || w.now < node->partition_until ||
+	if ((node->place == 0 && !w.redis.up) || w.now < node->partition_until ||
 		(!w.quiet && chance(w.config.connect_fails)))
 	{
 		totals.happened[HAPPENED_CONNECT_FAILED]++;
@@ -229,6 +246,9 @@ make_packet(Node *node)
 	packet->serial = node->pusher.serial;
 	packet->connection = node->pusher.connection;
 	packet->redis_life = w.redis.life;
+	packet->place = node->place;
+	packet->writer = writer_of(node);
+	packet->takeover = p->takeover;
 	packet->owner = p->me;
 	packet->request = p->request;
 	packet->nops = p->request.kind == SS_REQUEST_BATCH ? p->nops : 0;
@@ -304,8 +324,17 @@ replied(Node *node, const Packet *packet)
 {
 	SsProto *p = &node->proto;
 
+	const SsBatchId *last = &packet->reply.guard.last;
+
 	for (int i = 0; i < packet->nops; i++)
 		p->ops[i].missing = packet->missing[i];
+	if (node->copy != COPY_NONE && p->request.kind == SS_REQUEST_PROBE)
+	{
+		if (p->watching && last->token == node->witness.token &&
+			last->number > node->witness.number && w.now > p->connected_at + 4 * SEC)
+			node->witnessed = true;
+		node->witness = *last;
+	}
 	enter_protocol(node);
 	ss_proto_reply(p, &packet->reply, w.now);
 	leave_protocol(node);
@@ -365,6 +394,31 @@ rows(Node *node)
 	turn(node);
 }
 
+/* The claim at hand is on disk; or it could not be written. */
+static void
+recorded(Node *node)
+{
+	SsProto *p = &node->proto;
+	SsClaim claim = node->me;
+
+	if (!w.quiet && chance(20000))
+	{
+		totals.happened[HAPPENED_UNRECORDED]++;
+		ss_proto_not_recorded(p, w.now);
+		turn(node);
+		return;
+	}
+	claim.moved = ss_proto_moved(p, w.now);
+	ss_proto_recorded(p, claim.moved);
+	memcpy(claim.marks, p->record.marks, sizeof(claim.marks));
+	node->claim_before = node->claim;
+	node->had_claim = node->has_claim;
+	node->claim = claim;
+	node->has_claim = true;
+	node->claim_at = w.now;
+	turn(node);
+}
+
 /* The worker is stopped now and then, and what happens to it waits. */
 static bool
 stalled(Node *node, const Event *event)
@@ -393,7 +447,7 @@ pusher_event(const Event *event)
 
 	if (event->kind == EVENT_START_WORKER)
 	{
-		if (node->up && node->life == event->a && pusher->state == PUSHER_NONE)
+		if (node->up && node->life == event->a && pusher->state == PUSHER_NONE && node->place >= 0)
 			pusher_start(node);
 		return;
 	}
@@ -434,6 +488,9 @@ pusher_event(const Event *event)
 			break;
 		case EVENT_SNAPSHOT:
 			take_snapshot(node);
+			break;
+		case EVENT_RECORDED:
+			recorded(node);
 			break;
 		default:
 			rows(node);

@@ -49,13 +49,26 @@ redis_stop(void)
 	w.redis.life++;
 	redis_drop_queue();
 	for (int i = 0; i < 2; i++)
-		pusher_broken(&w.node[i]);
+		if (w.node[i].place == 0)
+			pusher_broken(&w.node[i]);
+}
+
+static RedisData *
+data_at(int place)
+{
+	return place == 0 ? &w.redis.data : &w.elsewhere;
+}
+
+bool
+data_leased(const RedisData *data)
+{
+	return data->lease > redis_now();
 }
 
 bool
 redis_leased(void)
 {
-	return w.redis.data.lease > redis_now();
+	return data_leased(&w.redis.data);
 }
 
 /* Redis removes what has expired, without being asked. */
@@ -69,11 +82,17 @@ redis_expire(void)
 		w.redis.data.lease = 0;
 }
 
-/* What GET returns; 0: nothing. */
 int64_t
 redis_get(int key, int prefix)
 {
-	const Entry *entry = &w.redis.data.entry[key * PREFIXES + prefix];
+	return data_get(&w.redis.data, key, prefix);
+}
+
+/* What GET returns; 0: nothing. */
+int64_t
+data_get(const RedisData *data, int key, int prefix)
+{
+	const Entry *entry = &data->entry[key * PREFIXES + prefix];
 
 	return entry->value != 0 && entry->expires > redis_now() ? entry->value : 0;
 }
@@ -94,7 +113,7 @@ same_id(const SsBatchId *a, const SsBatchId *b)
 static bool
 fits(const Packet *packet)
 {
-	const SsGuard *guard = &w.redis.data.guard;
+	const SsGuard *guard = &data_at(packet->place)->guard;
 	const SsRequest *r = &packet->request;
 
 	if (!guard->present || !same_owner(&guard->owner, &packet->owner) || guard->epoch != r->epoch)
@@ -108,7 +127,8 @@ fits(const Packet *packet)
 static SsAnswer
 claim(const Packet *packet)
 {
-	SsGuard *guard = &w.redis.data.guard;
+	RedisData *data = data_at(packet->place);
+	SsGuard *guard = &data->guard;
 	const SsGuard *expected = &packet->request.expected;
 
 	if (guard->present != expected->present)
@@ -117,28 +137,31 @@ claim(const Packet *packet)
 		(!same_owner(&guard->owner, &expected->owner) || guard->epoch != expected->epoch ||
 		 !same_id(&guard->last, &expected->last)))
 		return SS_ANSWER_LOST;
-	if (w.redis.data.writer != packet->owner.timeline)
+	if (packet->place == 0)
+		check_claim(&w.node[packet->node], packet->takeover);
+	if (packet->place == 0 && data->writer != packet->writer)
 	{
-		w.redis.before_takeover = w.redis.data;
+		w.redis.before_takeover = *data;
 		w.redis.before_takeover.lease = 0;
 	}
 	guard->present = true;
 	guard->owner = packet->owner;
 	guard->epoch = packet->request.epoch;
 	guard->last = packet->request.id;
-	w.redis.data.lease = 0;
-	if (w.redis.data.writer != packet->owner.timeline)
-		w.redis.data.claimed_at = w.now;
-	w.redis.data.writer = packet->owner.timeline;
+	data->lease = 0;
+	if (data->writer != packet->writer)
+		data->claimed_at = w.now;
+	data->writer = packet->writer;
 	totals.happened[HAPPENED_CLAIM]++;
-	say("redis: claimed by timeline %u", packet->owner.timeline);
+	say("redis %d: claimed by node %d, %u, epoch %d", packet->place, packet->node, packet->writer,
+		(int) guard->epoch);
 	return SS_ANSWER_OK;
 }
 
 static void
 batch(Packet *packet)
 {
-	RedisData *data = &w.redis.data;
+	RedisData *data = data_at(packet->place);
 	const SsRequest *r = &packet->request;
 
 	for (int i = 0; i < packet->nops; i++)
@@ -155,7 +178,7 @@ batch(Packet *packet)
 		}
 		else if (op->kind == SS_OP_EXPIRE)
 		{
-			packet->missing[i] = redis_get(op->key, op->prefix) == 0;
+			packet->missing[i] = data_get(data, op->key, op->prefix) == 0;
 			if (!packet->missing[i])
 				entry->expires = op->expires;
 		}
@@ -168,7 +191,7 @@ batch(Packet *packet)
 	{
 		data->lease = r->lease_for > 0 ? redis_now() + r->lease_for : r->lease_until;
 		totals.happened[HAPPENED_LEASE]++;
-		check_lease(&w.node[packet->node]);
+		check_lease(&w.node[packet->node], data);
 		say("redis: batch %d, lease for %.3f ms", (int) r->id.number,
 			(double) (data->lease - redis_now()) / 1e3);
 	}
@@ -179,16 +202,17 @@ batch(Packet *packet)
 static void
 flush_some(Packet *packet)
 {
+	RedisData *data = data_at(packet->place);
 	uint64_t at = packet->request.cursor;
 	uint64_t all = (uint64_t) w.config.keys * PREFIXES;
 
 	for (int64_t n = between(3, 12); n > 0 && at < all; n--, at++)
 	{
-		packet->reply.removed += w.redis.data.entry[at].value != 0;
-		w.redis.data.entry[at].value = 0;
+		packet->reply.removed += data->entry[at].value != 0;
+		data->entry[at].value = 0;
 	}
 	packet->reply.cursor = at < all ? at : 0;
-	w.redis.data.guard.last = packet->request.id;
+	data->guard.last = packet->request.id;
 	say("redis: flush to %d", (int) packet->reply.cursor);
 }
 
@@ -197,13 +221,14 @@ carry_out(Packet *packet)
 {
 	const SsRequest *r = &packet->request;
 	SsReply *reply = &packet->reply;
+	RedisData *data = data_at(packet->place);
 
 	memset(reply, 0, sizeof(*reply));
 	reply->time = redis_now();
 	if (r->kind == SS_REQUEST_PROBE)
 	{
-		reply->guard = w.redis.data.guard;
-		reply->guard.leased = redis_leased();
+		reply->guard = data->guard;
+		reply->guard.leased = data_leased(data);
 	}
 	else if (redis_now() > r->deadline)
 		reply->answer = SS_ANSWER_LATE;
@@ -217,8 +242,8 @@ carry_out(Packet *packet)
 		flush_some(packet);
 	else
 	{
-		w.redis.data.guard.present = false;
-		w.redis.data.lease = 0;
+		data->guard.present = false;
+		data->lease = 0;
 	}
 	if (reply->answer != SS_ANSWER_OK)
 	{
@@ -256,12 +281,12 @@ answer(Packet *packet)
 void
 redis_arrive(Packet *packet)
 {
-	if (packet->redis_life != w.redis.life)
+	if (packet->place == 0 && packet->redis_life != w.redis.life)
 	{
 		free(packet);
 		return;
 	}
-	if (w.redis.hung)
+	if (packet->place == 0 && w.redis.hung)
 	{
 		if (w.redis.queued == w.redis.room)
 		{

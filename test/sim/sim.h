@@ -13,6 +13,10 @@
  *	theme		what kind of fault a seed has more of than of others
  *	calm		a time without faults, which some faults need to be fair
  *	quiet		the end of a run, when everything must come right again
+ *	elsewhere	a second Redis, which nothing ever happens to, and that readers read, too
+ *	copy		a second server made from the judged one; one of its block device is equal to
+ *				it in all that it can know, and may be the first to claim Redis
+ *	stolen		Redis was claimed by such a copy, and the judged one waits for an operator
  *
  * Times are microseconds of the clock that all nodes share, unless they are said to be
  * in Redis' clock.  Everything happens in events; a pusher may besides be preempted
@@ -64,6 +68,9 @@ typedef enum Fault
 	FAULT_LEASE_CHANGE,
 	FAULT_SUSPEND,
 	FAULT_PARTIAL_FLUSH, /* none, but somebody asks for it */
+	FAULT_ELSEWHERE,     /* the server starts with another Redis, or none, and goes back later */
+	FAULT_MOVE,          /* the same by reload */
+	FAULT_COPY,          /* a copy of the server, or of its database, is started */
 	FAULT_KINDS,
 
 	/* counted, but not from the list that fault.c draws from */
@@ -81,6 +88,7 @@ typedef enum Fault
 	HAPPENED_CLAIM,
 	HAPPENED_LEASE,
 	HAPPENED_SYNC,
+	HAPPENED_UNRECORDED,
 	HAPPENED_KINDS
 } Fault;
 
@@ -103,6 +111,7 @@ typedef enum EventKind
 	EVENT_BROKEN,
 	EVENT_SNAPSHOT,
 	EVENT_ROWS,
+	EVENT_RECORDED,
 	EVENT_START_WORKER
 } EventKind;
 
@@ -217,7 +226,8 @@ typedef enum PusherState
 	PUSHER_CONNECTING,
 	PUSHER_SENDING,
 	PUSHER_AWAITING,
-	PUSHER_READING
+	PUSHER_READING,
+	PUSHER_RECORDING
 } PusherState;
 
 typedef struct Pusher
@@ -225,6 +235,7 @@ typedef struct Pusher
 	PusherState state;
 	uint64_t serial;     /* of what it expects */
 	uint64_t remembered; /* in shared memory: the token of the last claim */
+	bool copied;         /* likewise: a copy of this server was seen */
 	bool woken;
 	int64_t stalled_until;
 	bool unreadable;
@@ -241,6 +252,14 @@ typedef struct Pusher
 	int64_t last_reply;
 } Pusher;
 
+typedef enum Copy
+{
+	COPY_NONE,
+	COPY_DATABASE, /* CREATE DATABASE .. TEMPLATE */
+	COPY_FILES,    /* of the data directory */
+	COPY_BLOCKS    /* of the block device */
+} Copy;
+
 typedef struct Node
 {
 	bool up;
@@ -248,6 +267,19 @@ typedef struct Node
 	SsOwner owner;
 	bool promoted;
 	int64_t promoted_at;
+	Copy copy;
+	bool witnessed;    /* it has seen the original at work */
+	SsBatchId witness; /* as it last saw the guard */
+	int place;         /* of its Redis: 0, 1 elsewhere, -1 none */
+	int place_next;
+	/* on its disk */
+	SsClaim me; /* who it is */
+	bool was_standby;
+	SsClaim claim; /* session_cache_claims: the row, if there is one */
+	bool has_claim;
+	int64_t claim_at;
+	SsClaim claim_before; /* the row before that, for a standby that has not replayed the last */
+	bool had_claim;
 	SsLedger *ledger;
 	SsControl control;
 	SsProto proto;
@@ -279,6 +311,9 @@ typedef struct Packet
 	uint64_t connection;
 	uint64_t redis_life;
 	bool delayed;
+	int place;
+	uint32_t writer;
+	bool takeover; /* somebody has told it to */
 	SsOwner owner;
 	SsRequest request;
 	int nops;
@@ -299,7 +334,7 @@ typedef struct RedisData
 	Entry entry[KEYS_MOST * PREFIXES];
 	SsGuard guard;
 	int64_t lease;   /* its end in Redis' clock, 0: none */
-	uint32_t writer; /* the timeline that last claimed it */
+	uint32_t writer; /* who last claimed it: see writer_of */
 	int64_t claimed_at;
 } RedisData;
 
@@ -347,6 +382,11 @@ typedef struct World
 	Node node[2];
 	int judged;
 	Redis redis;
+	RedisData elsewhere;
+	bool pair;         /* there is, or was, a copy of the block device of the judged node */
+	int pair_claimant; /* which of the two claimed since; -1: none */
+	uint32_t pair_timeline;
+	bool stolen;
 	SsKey key[KEYS_MOST];
 	uint32_t hash[KEYS_MOST];
 	int running; /* the node whose pusher runs, or -1 */
@@ -387,8 +427,10 @@ extern bool calm(void);
 extern void redis_start(void);
 extern int64_t redis_now(void);
 extern bool redis_leased(void);
+extern bool data_leased(const RedisData *data);
 extern void redis_expire(void);
 extern int64_t redis_get(int key, int prefix);
+extern int64_t data_get(const RedisData *data, int key, int prefix);
 extern void redis_arrive(Packet *packet);
 extern void redis_resume(void);
 extern void redis_stop(void);
@@ -403,6 +445,7 @@ extern void backend_step(Node *node, int number);
 extern bool backend_save_all(Node *node);
 extern const Version *row_now(const Node *node, int key);
 extern int namespace_of(int key);
+extern uint32_t writer_of(const Node *node);
 extern void add_version(Node *node, int key, int64_t value, int64_t ends, bool fenced);
 
 /* pusher.c */
@@ -420,12 +463,14 @@ extern void fault_strike(void);
 extern void fault_restore(const Event *event);
 extern void fault_end_all(void);
 extern void zombie_stop(void);
+extern void operate(void);
 
 /* check.c */
 extern void violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
 extern void check_key(int key);
 extern void check_all(void);
-extern void check_lease(const Node *node);
+extern void check_lease(const Node *node, const RedisData *data);
+extern void check_claim(const Node *node, bool takeover);
 extern void check_reader(void);
 extern bool check_recovered(bool filled);
 

@@ -148,7 +148,9 @@ happen(const Event *event)
 			redis_arrive(event->p);
 			break;
 		case EVENT_STOP_ZOMBIE:
-			if (w.node[event->node].life == event->a && event->node != w.judged)
+			if ((w.node[event->node].life == event->a ||
+				 (event->a == 0 && w.node[event->node].copy != COPY_NONE)) &&
+				event->node != w.judged)
 				zombie_stop();
 			break;
 		case EVENT_START_SERVER:

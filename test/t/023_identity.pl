@@ -124,7 +124,8 @@ compare_all($node, $redis, '.. and nothing stale is left');
 $node->safe_psql('postgres', 'DROP DATABASE other');
 within(10, 'CREATE DATABASE .. TEMPLATE of a cached one',
 	sub { $node->safe_psql('template1', 'CREATE DATABASE copy TEMPLATE postgres') });
-refused($node, 'another server or database', 'the copy is refused', db => 'copy');
+refused($node, 'copy of database', 'the copy is refused', db => 'copy');
+is(cache_health($node, 'refused', 'copy'), 'copied_database', '.. and health says which case it is');
 save($node, 200, 'copy');
 wait_for_cache($node, $redis, what => 'the original has its cache');
 save($node, 7);
@@ -145,24 +146,41 @@ wait_for_cache($node, $redis, what => 'the original starts again', timeout => 25
 my $clone = PostgreSQL::Test::Cluster->new('clone');
 $clone->init_from_backup($node, 'cold');
 $clone->start;
-refused($clone, 'same identity', 'a clone is refused while the original lives');
+refused($clone, 'copy or a restored backup', 'a clone is refused while the original lives');
+is(cache_health($clone, 'refused'), 'copied_directory', '.. and health says which case it is');
 save($clone, 300);
 $clone->safe_psql('postgres', q{SELECT session_delete('s10', namespace => 'whole')});
 save($node, 9);
 compare_all($node, $redis, 'the original goes on');
 copies_are($redis, 'first', 9, '.. with its own copies');
-usleep(3_000_000);
-is(cache_health($clone, 'state'), 'refused', 'and later, too');
-is(cache_health($node, 'state'), 'running', '.. while the original runs');
 
+# the original restarts, with its Redis emptied meanwhile: the clone sees a Redis without owner
 $node->stop('fast');
-wait_for_cache($clone, $redis, what => 'when the original has gone, the clone takes over', timeout => 40);
+$redis->flushall;
+$clone->restart;
+refused($clone, 'copy or a restored backup', 'when the original has stopped, the clone is refused still');
+is($redis->cmd('EXISTS', 'session_store:guard'), 0, '.. and has not claimed an empty Redis');
+$node->start;
+wait_for_cache($node, $redis, what => 'the original takes its Redis again', timeout => 25);
+save($node, 10);
+$node->safe_psql('postgres', q{SELECT session_delete('s1', namespace => 'whole')});
+is($redis->strong('first:s1'), undef, 'a logout in the original is one in Redis');
+is(cache_health($clone, 'state'), 'refused', '.. and the clone is refused');
+
+# told to, the clone takes over; the original sees that somebody who looks like it did so
+is($clone->safe_psql('postgres', 'SELECT session_cache_takeover()'), 't', 'session_cache_takeover() in the clone');
+wait_for_cache($clone, $redis, what => '.. makes it the owner');
 save($clone, 301);
 compare_all($clone, $redis, '.. and its copies are right');
-$node->start;
-refused($node, 'same identity', 'and now the original is the one that is refused');
+refused($node, 'same identity has claimed', 'and now the original is the one that is refused');
+is(cache_health($node, 'refused'), 'claimed_by_copy', '.. and health says which case it is');
 save($node, 10);
-copies_are($redis, 'first', 301, 'it writes nothing');
+$node->restart;
+refused($node, 'same identity has claimed', '.. and after a restart, too');
+$clone->restart;
+wait_for_cache($clone, $redis, what => 'the clone is the owner after a restart', timeout => 25);
+save($clone, 302);
+copies_are($redis, 'first', 302, '.. and alone');
 leave_nothing($node);
 leave_no_redis($clone, $redis);
 

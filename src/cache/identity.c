@@ -1,0 +1,128 @@
+/*
+ * identity.c
+ *		Which data directory this is, and whether it was that of a standby.
+ *
+ * A data directory is known by the inode and the birth time of global/pg_control.  The server
+ * writes that file in place, and so do crash recovery, pg_rewind and pg_resetwal; every copy
+ * (cp, rsync, pg_basebackup) has another.  Device numbers change with a reboot, so they are
+ * not looked at.  A copy of the block device keeps both: standing.c says what then happens.
+ *
+ * Whether a server was promoted or restored cannot be seen later, because the end of recovery
+ * removes the signal file.  So the postmaster notes at its start, in the file session_store.standby of
+ * the data directory, that it found standby.signal.  The file holds the identity of the
+ * directory, so that a copy of the file means nothing elsewhere.  recovery.signal alone
+ * (point-in-time recovery) removes it.  It is written and removed by the postmaster, before
+ * any other process exists, and read by pushers.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+
+#include "cache/identity.h"
+
+#define CONTROL_FILE "global/pg_control"
+#define STANDBY_FILE "session_store.standby"
+#define STANDBY_FILE_NEW STANDBY_FILE ".tmp"
+
+/* Inode and birth time; where the system does not tell the latter, it is 0. */
+static void
+directory_identity(char *out, size_t size)
+{
+	unsigned long long inode = 0;
+	unsigned long long born = 0;
+#if defined(__linux__) && defined(STATX_BTIME)
+	struct statx st;
+
+	if (statx(AT_FDCWD, CONTROL_FILE, 0, STATX_INO | STATX_BTIME, &st) == 0)
+	{
+		inode = st.stx_ino;
+		if (st.stx_mask & STATX_BTIME)
+			born = st.stx_btime.tv_sec * UINT64CONST(1000000000) + st.stx_btime.tv_nsec;
+	}
+#else
+	struct stat st;
+
+	if (stat(CONTROL_FILE, &st) == 0)
+	{
+		inode = st.st_ino;
+#ifdef __APPLE__
+		born = st.st_birthtimespec.tv_sec * UINT64CONST(1000000000) + st.st_birthtimespec.tv_nsec;
+#elif defined(__FreeBSD__)
+		born = st.st_birthtim.tv_sec * UINT64CONST(1000000000) + st.st_birthtim.tv_nsec;
+#endif
+	}
+#endif
+	snprintf(out, size, "%llu/%llu", inode, born);
+}
+
+/* Note durably that this data directory is a standby's.  Failure is logged: the server starts. */
+static void
+write_standby_file(void)
+{
+	char identity[SS_DIRECTORY_LEN];
+	int fd;
+	bool written;
+
+	directory_identity(identity, sizeof(identity));
+	fd = OpenTransientFile(STANDBY_FILE_NEW, O_CREAT | O_WRONLY | O_TRUNC | PG_BINARY);
+	written = fd >= 0 && write(fd, identity, strlen(identity)) == (ssize_t) strlen(identity) &&
+			  pg_fsync(fd) == 0;
+	if (fd >= 0 && CloseTransientFile(fd) != 0)
+		written = false;
+	if (!written)
+		ereport(LOG, (errcode_for_file_access(),
+					  errmsg("session_store: could not write file \"%s\": %m", STANDBY_FILE_NEW),
+					  errdetail("Once promoted, this server waits for session_cache_takeover().")));
+	else
+		(void) durable_rename(STANDBY_FILE_NEW, STANDBY_FILE, LOG);
+}
+
+/* In the postmaster: as what does this server start? */
+void
+ss_identity_at_start(void)
+{
+	struct stat st;
+
+	if (stat(STANDBY_SIGNAL_FILE, &st) == 0)
+	{
+		if (!ss_identity_was_standby())
+			write_standby_file();
+	}
+	else if (stat(RECOVERY_SIGNAL_FILE, &st) == 0 && stat(STANDBY_FILE, &st) == 0)
+		(void) durable_unlink(STANDBY_FILE, LOG);
+}
+
+/* Was this data directory that of a standby, after it was last restored? */
+bool
+ss_identity_was_standby(void)
+{
+	char identity[SS_DIRECTORY_LEN];
+	char noted[SS_DIRECTORY_LEN];
+	ssize_t n;
+	int fd = OpenTransientFile(STANDBY_FILE, O_RDONLY | PG_BINARY);
+
+	if (fd < 0)
+		return false;
+	n = read(fd, noted, sizeof(noted) - 1);
+	CloseTransientFile(fd);
+	noted[Max(n, 0)] = '\0';
+	directory_identity(identity, sizeof(identity));
+	return strcmp(noted, identity) == 0;
+}
+
+/* Who we are, in a worker of a database; not where Redis is. */
+void
+ss_identity_me(SsClaim *me)
+{
+	memset(me, 0, sizeof(*me));
+	me->system = GetSystemIdentifier();
+	me->database = MyDatabaseId;
+	me->timeline = GetWALInsertionTimeLine();
+	directory_identity(me->directory, sizeof(me->directory));
+}

@@ -1,0 +1,43 @@
+/*
+ * standing.h
+ *		May this database claim a Redis by itself?  What its own records say.
+ *
+ * Pure C, for the simulator.
+ */
+#ifndef SS_STANDING_H
+#define SS_STANDING_H
+
+#include "rows/claim.h"
+
+/* What this database is to whoever wrote the claims that are in it. */
+typedef enum SsStanding
+{
+	SS_STANDING_UNKNOWN,  /* the claims have not been read yet */
+	SS_STANDING_NEW,      /* there are none: it never had a Redis */
+	SS_STANDING_OWNER,    /* it wrote the last one itself */
+	SS_STANDING_PROMOTED, /* it was a standby of the one that did */
+	/* all from here on are copies, which wait for session_cache_takeover() */
+	SS_STANDING_RESTORED,       /* the same data directory at a later timeline, never a standby */
+	SS_STANDING_COPY_DIRECTORY, /* the same database in another data directory */
+	SS_STANDING_COPY_DATABASE,  /* another database of the same server */
+	SS_STANDING_COPY_SERVER     /* a database of another server */
+} SsStanding;
+
+/* What the claims say, in short. */
+typedef struct SsRecord
+{
+	SsStanding standing;
+	uint32_t database;                 /* of the claim that decided */
+	SsClaimMark marks[SS_CLAIM_MARKS]; /* newest first */
+	bool moved;     /* a Redis claimed before the last one may still hold a lease of ours */
+	bool elsewhere; /* so may the last one, which is not the one configured now */
+} SsRecord;
+
+extern void ss_standing_judge(const SsClaim *claims, int n, const SsClaim *me, bool was_standby,
+							  SsRecord *record);
+extern bool ss_standing_is_copy(SsStanding standing);
+extern bool ss_record_has(const SsRecord *record, uint64_t token);
+extern bool ss_record_excludes(const SsRecord *record, uint64_t token, uint64_t epoch);
+extern void ss_record_add(SsRecord *record, uint64_t token, uint64_t epoch);
+
+#endif

@@ -1,0 +1,165 @@
+/*
+ * claim_table.c
+ *		The table session_cache_claims: which database last claimed which Redis.
+ *
+ * Read and written in short transactions of the pusher, and read by the keeper at its start.
+ * What the rows mean is in cache/standing.c.  They are selected with their types spelled out,
+ * so that a column whose type somebody changed is an error and not a crash.
+ *
+ * On a subscriber of logical replication the publisher's rows are skipped as they arrive: a
+ * subscriber has a Redis of its own and is no copy.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "replication/logicalworker.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "function.h"
+#include "rows/claim_table.h"
+#include "rows/home.h"
+
+SS_FUNCTION(session_cache_claims_guard, 1_0, TRIGGEROID);
+
+/* Our own rows first, for there is a limit. */
+static SsPlan read_plan = {
+	"SELECT system_identifier::pg_catalog.int8, database_oid::pg_catalog.oid,"
+	" data_directory::pg_catalog.text, timeline::pg_catalog.int8, redis::pg_catalog.text,"
+	" moved::pg_catalog.bool, tokens::pg_catalog.int8[], epochs::pg_catalog.int8[]"
+	" FROM {claims} ORDER BY system_identifier {=} $1 DESC, database_oid {=} $2 DESC,"
+	" epochs[1] DESC NULLS LAST LIMIT $3",
+	3,
+	{INT8OID, OIDOID, INT8OID}};
+
+static SsPlan delete_plan = {"DELETE FROM {claims}", 0, {InvalidOid}};
+
+static SsPlan insert_plan = {
+	"INSERT INTO {claims} (system_identifier, database_oid, data_directory, timeline, redis, moved,"
+	" tokens, epochs, claimed_at)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, pg_catalog.clock_timestamp())",
+	8,
+	{INT8OID, OIDOID, TEXTOID, INT8OID, TEXTOID, BOOLOID, INT8ARRAYOID, INT8ARRAYOID}};
+
+/* The elements of an int8[]; what is missing or null is 0. */
+static void
+read_numbers(Datum array, uint64 numbers[SS_CLAIM_MARKS])
+{
+	Datum *values;
+	bool *nulls;
+	int n;
+
+	memset(numbers, 0, sizeof(uint64) * SS_CLAIM_MARKS);
+	deconstruct_array(DatumGetArrayTypeP(array), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &values, &nulls, &n);
+	for (int i = 0; i < Min(n, SS_CLAIM_MARKS); i++)
+		if (!nulls[i])
+			numbers[i] = (uint64) DatumGetInt64(values[i]);
+}
+
+static Datum
+number_array(Datum numbers[SS_CLAIM_MARKS], int n)
+{
+	return PointerGetDatum(
+		construct_array(numbers, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+static void
+read_row(HeapTuple tuple, TupleDesc desc, SsClaim *claim)
+{
+	uint64 tokens[SS_CLAIM_MARKS];
+	uint64 epochs[SS_CLAIM_MARKS];
+	Datum values[8];
+	bool null;
+
+	memset(claim, 0, sizeof(*claim));
+	for (int i = 0; i < 8; i++)
+	{
+		values[i] = SPI_getbinval(tuple, desc, i + 1, &null);
+		if (null)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("session_store is damaged: session_cache_claims has a null in it")));
+	}
+	claim->system = (uint64) DatumGetInt64(values[0]);
+	claim->database = DatumGetObjectId(values[1]);
+	strlcpy(claim->directory, TextDatumGetCString(values[2]), sizeof(claim->directory));
+	claim->timeline = (uint32) DatumGetInt64(values[3]);
+	strlcpy(claim->redis, TextDatumGetCString(values[4]), sizeof(claim->redis));
+	claim->moved = DatumGetBool(values[5]);
+	read_numbers(values[6], tokens);
+	read_numbers(values[7], epochs);
+	for (int i = 0; i < SS_CLAIM_MARKS; i++)
+	{
+		claim->marks[i].token = tokens[i];
+		claim->marks[i].epoch = epochs[i];
+	}
+}
+
+/* In a transaction with a snapshot: the claims in this database; how many. */
+int
+ss_claims_read(SsClaim claims[SS_CLAIMS_MAX], const SsClaim *me)
+{
+	Datum values[3] = {Int64GetDatum((int64) me->system), ObjectIdGetDatum(me->database),
+					   Int64GetDatum(SS_CLAIMS_MAX)};
+	SsActing acting;
+	int n;
+
+	ss_home_enter(&acting);
+	n = (int) ss_plan_run(&read_plan, values, NULL, SS_PLAN_READ, SS_CLAIMS_MAX);
+	for (int i = 0; i < n; i++)
+		read_row(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, &claims[i]);
+	ss_home_leave(&acting);
+	return n;
+}
+
+/* In a transaction that may write: this claim, and no other. */
+void
+ss_claims_write(const SsClaim *claim)
+{
+	Datum tokens[SS_CLAIM_MARKS];
+	Datum epochs[SS_CLAIM_MARKS];
+	Datum values[8];
+	SsActing acting;
+	int n = 0;
+
+	for (; n < SS_CLAIM_MARKS && claim->marks[n].token != 0; n++)
+	{
+		tokens[n] = Int64GetDatum((int64) claim->marks[n].token);
+		epochs[n] = Int64GetDatum((int64) claim->marks[n].epoch);
+	}
+	ss_home_enter(&acting);
+	values[0] = Int64GetDatum((int64) claim->system);
+	values[1] = ObjectIdGetDatum(claim->database);
+	values[2] = CStringGetTextDatum(claim->directory);
+	values[3] = Int64GetDatum(claim->timeline);
+	values[4] = CStringGetTextDatum(claim->redis);
+	values[5] = BoolGetDatum(claim->moved);
+	values[6] = number_array(tokens, n);
+	values[7] = number_array(epochs, n);
+	(void) ss_plan_run(&delete_plan, NULL, NULL, SS_PLAN_WRITE, 0);
+	if (ss_plan_run(&insert_plan, values, NULL, SS_PLAN_WRITE, 0) != 1)
+		ereport(ERROR, (errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+						errmsg("a row of session_cache_claims was not inserted"),
+						errhint("Remove the trigger or rule that prevents it.")));
+	ss_home_leave(&acting);
+}
+
+/* What a publisher claims is not ours: skipped where logical replication applies it. */
+static Datum
+session_cache_claims_guard(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("session_cache_claims_guard() was not called as a trigger of its "
+							   "table")));
+	if (IsLogicalWorker())
+		return PointerGetDatum(NULL);
+	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple
+																   : data->tg_trigtuple);
+}
