@@ -94,7 +94,8 @@ add_warnings(SsReport *report, const SsCache *cache, const SsCacheReport *r, boo
 		ss_warn(report, "nothing is cached: %s", r->trouble);
 	if (r->password_in_url)
 		ss_warn(report, "the password for Redis is in session_store.redis_url, which superusers "
-						"and members of pg_read_all_settings can read: put it into "
+						"and members of pg_read_all_settings can read, and which the server log "
+						"shows after a reload that changes it: put it into "
 						"session_store.redis_password_file");
 	if (r->divergent > 0)
 		ss_warn(report,
