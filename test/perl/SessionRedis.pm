@@ -248,6 +248,7 @@ sub strong
 
 package SessionRedis::Client;
 
+use Errno ();
 use Time::HiRes ();
 
 sub send
@@ -259,6 +260,7 @@ sub send
 	while (length $out)
 	{
 		my $n = syswrite $self->{socket}, $out;
+		next if !defined $n && $!{EINTR};
 		die "redis: cannot write: $!\n" unless defined $n;
 		substr $out, 0, $n, '';
 	}
@@ -279,6 +281,7 @@ sub _fill
 		die "redis: no answer\n" unless $left > 0;
 	} until $select->can_read($left);
 	my $n = sysread $self->{socket}, $self->{in}, 65536, length $self->{in};
+	return if !defined $n && $!{EINTR};	# nor here does it mean anything
 	die "redis: the connection is closed\n" unless $n;
 	return;
 }

@@ -50,7 +50,8 @@ $psql->query_safe(q{SELECT session_save('a', '{}', namespace => 'gone')});
 value('DROP EXTENSION session_store');
 wait_for($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'session_store keeper'}, 'dropped: no keeper', timeout => 5);
 my ($out) = $psql->query('EXECUTE get');
-unlike($out // '', qr/n/, 'what is dropped answers no more');
+# not every version of BackgroundPsql returns nothing for nothing: what it says has no document
+unlike($out // '', qr/\{"n"/, 'what is dropped answers no more');
 $psql->{stderr} = '';
 
 my $second = $schema eq 'second' ? $odd : 'second';
