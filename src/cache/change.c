@@ -34,7 +34,6 @@
 #include "function.h"
 #include "rows/direct.h"
 #include "rows/due.h"
-#include "rows/foreign_code.h"
 #include "rows/history.h"
 #include "rows/home.h"
 #include "rows/namespaces.h"
@@ -235,7 +234,6 @@ check_call(FunctionCallInfo fcinfo, const char *function, const char *table)
 		(strcmp(table, "conversation_sessions") == 0 ? home.sessions : home.history))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("%s() works on %s only", function, table)));
-	ss_foreign_code_note_statement();
 }
 
 /* What a BEFORE trigger returns that lets all be. */

@@ -13,9 +13,8 @@
  *	- A function that sets none runs under SS_SEARCH_PATH.  A table or type named without a
  *	  schema is then found in pg_temp or not at all.  So it does not run while the session has temporary
  *	  tables or types of a role that is not trusted.
- *	- A function that does not name pg_temp itself does not run either after a role that is
- *	  not trusted has changed our tables by SQL of its own under a path that does not begin with
- *	  pg_catalog: PL/pgSQL keeps the types of a function's variables as they were found first.
+ *	- A function of PL/pgSQL does not run with variables of types of a role that is not trusted
+ *	  (rows/plpgsql_types.c).
  *	- Foreign keys from tables whose owner is not trusted are not enforced on rows of our
  *	  tables: their actions would fire that table's triggers with the owner's rights, and
  *	  their checks would stop the purge.
@@ -27,8 +26,10 @@
  *
  * Functions are met through fmgr_hook, which the server asks about each function when an
  * executor node, a trigger or an expression is set up, so nested calls are met as
- * well.  The hooks do nothing unless a call acts as the owner, and hold no state but the name
- * of the function that runs, which the end of its call restores.
+ * well.  (Not a call in an expression of a PL/pgSQL function that was evaluated earlier in the
+ * transaction under the same path: that means what it meant to the function's owner,
+ * unless others can create functions in a schema of that path.)  The hooks do nothing
+ * unless a call acts as the owner, and what they change the end of the function's call restores.
  */
 #include "postgres.h"
 
@@ -63,6 +64,7 @@
 #include "compat.h"
 #include "rows/foreign_code.h"
 #include "rows/home.h"
+#include "rows/plpgsql_types.h"
 
 /* What matters of a function. */
 typedef struct Code
@@ -76,6 +78,7 @@ typedef struct Code
 typedef struct Running
 {
 	Oid around;
+	bool guarded; /* it runs with the owner's rights */
 	Datum next;
 } Running;
 
@@ -85,9 +88,6 @@ static ExecutorStart_hook_type next_executor_start = NULL;
 
 /* The innermost function, if it runs under SS_SEARCH_PATH for want of a path of its own. */
 static Oid running = InvalidOid;
-
-/* Has a role that is not trusted had functions on our tables compiled under a path of its own? */
-static bool compiled_elsewhere = false;
 
 /* The search_path among the settings of a function, or NULL. */
 static char *
@@ -156,15 +156,6 @@ without_temp(const char *path, bool *last)
 	}
 	*last = *last && temps == 1;
 	return out.data;
-}
-
-static bool
-names_temp_last(const char *path)
-{
-	bool last;
-
-	pfree(without_temp(path, &last));
-	return last;
 }
 
 /* Put pg_temp at the end of the path in force, until the function ends that has set it. */
@@ -311,11 +302,6 @@ check_code(Oid function)
 		error_not_trusted(function, code.owner);
 	if (code.resolved)
 		return false;
-	if (compiled_elsewhere && (code.path == NULL || !names_temp_last(code.path)))
-		error_no_path(function,
-					  _("It does not set a search_path that ends with pg_temp, and this "
-						"session has changed the tables under a search_path that does not begin "
-						"with pg_catalog."));
 	if (code.path != NULL)
 	{
 		put_temp_last();
@@ -355,10 +341,9 @@ on_fmgr(FmgrHookEventType event, FmgrInfo *function, Datum *arg)
 
 	if (event == FHET_START)
 	{
-		Oid inside = InvalidOid;
+		bool acting = ss_home_acting();
+		Oid inside = acting && check_code(function->fn_oid) ? function->fn_oid : InvalidOid;
 
-		if (ss_home_acting() && check_code(function->fn_oid))
-			inside = function->fn_oid;
 		if (call == NULL)
 		{
 			call = MemoryContextAllocZero(function->fn_mcxt, sizeof(Running));
@@ -367,10 +352,15 @@ on_fmgr(FmgrHookEventType event, FmgrInfo *function, Datum *arg)
 		if (next_fmgr_hook != NULL)
 			next_fmgr_hook(event, function, &call->next);
 		call->around = running;
+		call->guarded = acting;
 		running = inside;
+		if (acting)
+			ss_plpgsql_types_enter();
 		return;
 	}
 	running = call->around;
+	if (call->guarded)
+		ss_plpgsql_types_leave();
 	if (next_fmgr_hook != NULL)
 		next_fmgr_hook(event, function, &call->next);
 }
@@ -398,22 +388,6 @@ ss_foreign_code_watch(ErrorContextCallback *context)
 	context->arg = (void *) (uintptr_t) running;
 	context->previous = error_context_stack;
 	error_context_stack = context;
-}
-
-/*
- * One of our triggers fires: if it is for SQL of a role that is not trusted, functions may be compiled
- * under a path that this role has chosen.
- */
-void
-ss_foreign_code_note_statement(void)
-{
-	List *path;
-
-	if (compiled_elsewhere || ss_home_acting() || ss_home_trusts(GetUserId()))
-		return;
-	path = fetch_search_path(true);
-	compiled_elsewhere = path == NIL || linitial_oid(path) != PG_CATALOG_NAMESPACE;
-	list_free(path);
 }
 
 /* Are foreign keys from this table to ours ignored, because its owner is not trusted? */

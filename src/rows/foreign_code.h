@@ -17,7 +17,6 @@ typedef enum SsCodeFault
 
 extern void ss_foreign_code_init(void);
 extern void ss_foreign_code_watch(ErrorContextCallback *context);
-extern void ss_foreign_code_note_statement(void);
 extern SsCodeFault ss_foreign_code_fault(Oid function);
 extern char *ss_foreign_code_remedy(Oid function);
 extern bool ss_foreign_key_is_ignored(Oid table);

@@ -28,7 +28,6 @@
 #include "utils/timestamp.h"
 
 #include "function.h"
-#include "rows/foreign_code.h"
 #include "rows/expiry.h"
 #include "rows/home.h"
 #include "rows/names.h"
@@ -248,7 +247,6 @@ session_namespaces_guard(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("session_namespaces_guard() works on session_namespaces only, "
 						"before or after INSERT and UPDATE, and after DELETE and TRUNCATE")));
-	ss_foreign_code_note_statement();
 
 	tuple = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple
 														: trigdata->tg_trigtuple;

@@ -42,7 +42,7 @@ END $$;
 -- A call as the attacker: "ok", or the error and its hint.
 CREATE FUNCTION said(command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
-	hint text;
+	hint pg_catalog.text;
 BEGIN
 	EXECUTE command;
 	RETURN 'ok';
@@ -169,7 +169,7 @@ CREATE FUNCTION regress_ss_audit.typed() RETURNS trigger LANGUAGE plpgsql AS $$D
 CREATE TRIGGER regress_ss_typed AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_audit.typed();
 GRANT SELECT, INSERT, UPDATE ON conversation_sessions TO regress_ss_attacker;
 SET ROLE regress_ss_attacker;
-CREATE DOMAIN regress_ss_evil.text AS pg_catalog.text CHECK (pg_catalog.nextval('regress_ss_evil.called') > 0);
+CREATE DOMAIN regress_ss_evil.text AS pg_catalog.text CHECK (pg_catalog.nextval('regress_ss_evil.called') > 0 AND regress_ss_evil.lower(VALUE) IS NOT NULL);
 SET search_path = regress_ss_evil, pg_catalog;
 INSERT INTO public.conversation_sessions (namespace, session_id, session_data) VALUES ('foreign', 'plain', '{}');
 RESET search_path;
@@ -185,8 +185,45 @@ SET ROLE regress_ss_attacker;
 SELECT said($$SELECT session_save('j', '{}')$$);
 RESET ROLE;
 SELECT attacked();
-DROP DOMAIN regress_ss_evil.text;
 DROP TRIGGER regress_ss_typed ON conversation_sessions;
+REVOKE INSERT, UPDATE ON conversation_sessions FROM regress_ss_attacker;
+-- The same for a function that anybody may call: in a constraint, and one that a function with a path of its own calls.
+-- (Compiled for each collation of its arguments.)
+CREATE FUNCTION regress_ss_audit.checks(t pg_catalog.text) RETURNS bool LANGUAGE plpgsql AS $$DECLARE v text := t; BEGIN RETURN v IS NOT NULL; END$$;
+CREATE FUNCTION regress_ss_audit.calls() RETURNS trigger LANGUAGE plpgsql SET search_path = regress_ss_audit, pg_temp AS $$BEGIN PERFORM checks(NEW.session_id); RETURN NULL; END$$;
+GRANT USAGE ON SCHEMA regress_ss_audit TO regress_ss_attacker;
+\c -
+\i :helpers
+SET session_store.namespace = 'foreign';
+ALTER TABLE conversation_sessions ADD CONSTRAINT regress_ss_c CHECK (regress_ss_audit.checks(session_id));
+\c -
+SET session_store.namespace = 'foreign';
+SET ROLE regress_ss_attacker;
+BEGIN;
+SET search_path = regress_ss_evil, pg_catalog;
+SELECT regress_ss_audit.checks('x' COLLATE "C"), nextval('regress_ss_evil.called') AS calls;
+SELECT public.said($$SELECT public.session_save('u', '{}')$$), nextval('regress_ss_evil.called') AS calls;
+COMMIT;
+SELECT public.said($$SELECT public.session_save('u', '{}')$$), nextval('regress_ss_evil.called') AS calls;
+RESET search_path;
+RESET ROLE;
+ALTER TABLE conversation_sessions DROP CONSTRAINT regress_ss_c;
+CREATE TRIGGER regress_ss_calls AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_audit.calls();
+\c -
+SET session_store.namespace = 'foreign';
+SET ROLE regress_ss_attacker;
+BEGIN;
+SET search_path = regress_ss_evil, pg_catalog;
+SELECT regress_ss_audit.checks('x' COLLATE "C"), nextval('regress_ss_evil.called') AS calls;
+SELECT public.said($$SELECT public.session_save('u2', '{}')$$), nextval('regress_ss_evil.called') AS calls;
+COMMIT;
+RESET search_path;
+SELECT public.said($$SELECT public.session_save('u2', '{}')$$), nextval('regress_ss_evil.called') AS calls;
+RESET ROLE;
+DROP TRIGGER regress_ss_calls ON conversation_sessions;
+SELECT attacked() <> 'superuser' AS no_superuser;
+DROP DOMAIN regress_ss_evil.text;
+REVOKE USAGE ON SCHEMA regress_ss_audit FROM regress_ss_attacker;
 REVOKE ALL ON conversation_sessions FROM regress_ss_attacker;
 \c -
 \i :helpers
@@ -242,6 +279,9 @@ SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w 
 ALTER TABLE conversation_sessions DROP COLUMN folded;
 CREATE INDEX regress_ss_x ON conversation_sessions (regress_ss_audit.folded(session_data::text));
 SELECT * FROM try('index');
+DROP INDEX regress_ss_x;
+CREATE INDEX regress_ss_x ON conversation_sessions (regress_ss_audit.folded_sql(session_data::text));
+SELECT * FROM try('index in SQL');
 DROP INDEX regress_ss_x;
 CREATE INDEX regress_ss_x ON conversation_sessions (version) WHERE regress_ss_audit.folded(session_data::text) IS NOT NULL;
 SELECT * FROM try('predicate');

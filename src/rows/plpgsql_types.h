@@ -1,0 +1,11 @@
+/*
+ * plpgsql_types.h
+ *		The types of the variables of PL/pgSQL functions that run with the owner's rights.
+ */
+#ifndef SS_PLPGSQL_TYPES_H
+#define SS_PLPGSQL_TYPES_H
+
+extern void ss_plpgsql_types_enter(void);
+extern void ss_plpgsql_types_leave(void);
+
+#endif

@@ -1,0 +1,156 @@
+# Triggers and foreign keys of other roles that the keeper meets: none of them runs with the rights of the tables'
+# owner, and what is only a foreign key does not stop the keeper.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SessionStore;
+use Test::More;
+
+my $node = new_store('foreign', conf => "session_store.purge_interval = 100\n");
+
+sub value
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# Nobody else is a superuser, and the attacker's code was not called.
+sub safe
+{
+	my ($what) = @_;
+	return is(value(q{SELECT concat((SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolsuper AND rolname <> current_user), (SELECT CASE WHEN is_called THEN ' called' END FROM evil.called))}),
+		'', $what);
+}
+
+sub purged
+{
+	my ($what) = @_;
+	return wait_for($node, 'SELECT count(*) = 0 FROM conversation_sessions', $what, timeout => 60);
+}
+
+value(<<'EOS');
+INSERT INTO session_namespaces (name, sliding, tombstone, audit) VALUES ('foreign', false, '0', true);
+CREATE ROLE attacker;
+CREATE SCHEMA evil AUTHORIZATION attacker;
+GRANT REFERENCES, TRIGGER, SELECT ON conversation_sessions, conversation_history, session_events, session_samples TO attacker;
+SET ROLE attacker;
+CREATE SEQUENCE evil.called;
+GRANT USAGE ON SCHEMA evil TO PUBLIC;
+GRANT USAGE ON SEQUENCE evil.called TO PUBLIC;
+CREATE FUNCTION evil.pwn() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM nextval('evil.called');
+	EXECUTE 'ALTER ROLE attacker SUPERUSER';
+	RETURN COALESCE(NEW, OLD);
+EXCEPTION WHEN insufficient_privilege THEN
+	RETURN COALESCE(NEW, OLD);
+END $$;
+EOS
+
+# ---- foreign keys
+
+value(<<'EOS');
+SET ROLE attacker;
+CREATE TABLE evil.cascades (namespace text COLLATE "C", session_id text COLLATE "C",
+	FOREIGN KEY (namespace, session_id) REFERENCES conversation_sessions ON UPDATE CASCADE ON DELETE CASCADE);
+CREATE TRIGGER pwn AFTER UPDATE OR DELETE ON evil.cascades FOR EACH ROW EXECUTE FUNCTION evil.pwn();
+CREATE TABLE evil.holds (namespace text COLLATE "C", session_id text COLLATE "C", FOREIGN KEY (namespace, session_id) REFERENCES conversation_sessions);
+CREATE TABLE evil.empty (namespace text COLLATE "C", session_id text COLLATE "C",
+	FOREIGN KEY (namespace, session_id) REFERENCES conversation_sessions DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE evil.messages (history_id uuid, seq bigint, FOREIGN KEY (history_id, seq) REFERENCES conversation_history ON DELETE CASCADE);
+CREATE TRIGGER pwn AFTER DELETE ON evil.messages FOR EACH ROW EXECUTE FUNCTION evil.pwn();
+RESET ROLE;
+BEGIN;
+SELECT session_append(id, '{"role": "user"}', namespace => 'foreign') FROM unnest(ARRAY['a', 'b', 'c']) id;
+INSERT INTO evil.cascades VALUES ('foreign', 'a');
+INSERT INTO evil.holds VALUES ('foreign', 'b');
+INSERT INTO evil.messages SELECT history_id, seq FROM conversation_history;
+UPDATE conversation_sessions SET expires_at = now() - interval '1 hour';
+COMMIT;
+EOS
+purged('foreign keys of another role do not stop the keeper');
+wait_for($node, 'SELECT count(*) = 0 FROM conversation_history', '.. nor its purge of messages', timeout => 60);
+safe('.. and do not act as the owner');
+is(value('SELECT count(*) FROM evil.cascades'), '1', '.. or at all');
+is(health($node, 'keeper,tasks,purge,failures'), '0', '.. and nothing failed');
+is(health($node, 'foreign_code,foreign_keys_ignored'), '4', 'health counts them');
+like(value('SELECT session_metrics()'), qr/^session_store_foreign_keys_ignored 4$/m, '.. metrics, too');
+value('DROP TABLE evil.cascades, evil.holds, evil.empty, evil.messages');
+
+# ---- triggers that were granted
+
+value('SET ROLE attacker; CREATE TRIGGER pwn AFTER DELETE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION evil.pwn()');
+value(q{SELECT session_save('d', '{}', ttl => '1 ms', namespace => 'foreign')});
+wait_for($node, q{SELECT session_health() #>> '{keeper,tasks,purge,last_error}' LIKE 'function evil.pwn() does not run%'},
+	'a trigger of another role is refused in the keeper, and health says so', timeout => 60);
+safe('.. and did not run');
+is(health($node, 'foreign_code,functions_refused'), '1', '.. health counts the function');
+like(value(q{SELECT session_health() ->> 'warnings'}), qr/function evil\.pwn\(\) is attached to the session tables/, '.. and names it');
+value('DROP TRIGGER pwn ON conversation_sessions');
+purged('.. without it the keeper goes on');
+
+value('SET ROLE attacker; CREATE TRIGGER pwn AFTER INSERT OR UPDATE ON session_samples FOR EACH ROW EXECUTE FUNCTION evil.pwn()');
+value('SELECT pg_terminate_backend(' . keeper_pid($node, 'postgres') . ')');
+wait_for($node, q{SELECT session_health() #>> '{keeper,tasks,sample,last_error}' LIKE 'function evil.pwn() does not run%'}, '.. one on session_samples likewise', timeout => 60);
+safe('.. which did not run');
+value('DROP TRIGGER pwn ON session_samples');
+
+value(<<'EOS');
+SET ROLE attacker;
+CREATE CONSTRAINT TRIGGER pwn AFTER INSERT ON session_events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.event = 'expired') EXECUTE FUNCTION evil.pwn();
+EOS
+value(q{SELECT session_save('e', '{}', ttl => '1 ms', namespace => 'foreign')});
+wait_for($node, q{SELECT session_health() #>> '{keeper,tasks,purge,last_error}' LIKE 'function evil.pwn() does not run%'}, '.. and a deferred one on session_events', timeout => 60);
+safe('.. which did not run, nor at the commit');
+value('DROP TRIGGER pwn ON session_events');
+purged('.. and on it goes');
+
+# ---- the owner's own, where the owner is no superuser
+
+value(<<'EOS');
+CREATE ROLE keeps;
+DO $$
+DECLARE
+	t regclass;
+BEGIN
+	FOR t IN SELECT c.oid::regclass FROM pg_class c JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+		JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'session_store' WHERE c.relkind IN ('r', 'v')
+	LOOP
+		EXECUTE format('ALTER TABLE %s OWNER TO keeps', t);
+	END LOOP;
+END $$;
+CREATE SCHEMA own AUTHORIZATION keeps;
+SET ROLE keeps;
+CREATE TABLE own.log (id text, who text);
+CREATE FUNCTION own.log() RETURNS trigger LANGUAGE plpgsql SET search_path = own, pg_temp AS $$
+BEGIN
+	INSERT INTO log VALUES (OLD.session_id, current_user);
+	RETURN NULL;
+END $$;
+CREATE FUNCTION own.plain() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO own.log VALUES (lower('PLAIN'), current_user);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER log AFTER DELETE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION own.log();
+CREATE TRIGGER plain AFTER DELETE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION own.plain();
+CREATE TABLE own.profile (namespace text COLLATE "C", session_id text COLLATE "C", FOREIGN KEY (namespace, session_id) REFERENCES conversation_sessions ON DELETE CASCADE);
+RESET ROLE;
+BEGIN;
+SELECT session_save('f', '{}', namespace => 'foreign');
+INSERT INTO own.profile VALUES ('foreign', 'f');
+UPDATE conversation_sessions SET expires_at = now() - interval '1 hour';
+COMMIT;
+EOS
+purged('an owner who is no superuser: the keeper purges');
+is(value(q{SELECT string_agg(id || ' ' || who, ', ' ORDER BY id) FROM own.log}), 'f keeps, plain keeps', '.. his triggers run as he');
+is(value('SELECT count(*) FROM own.profile'), '0', '.. his foreign key cascades');
+is(health($node, 'foreign_code'), '{"functions_refused": 0, "foreign_keys_ignored": 0, "functions_without_search_path": 1}', '.. health knows which of them sets no search_path');
+value(q{ALTER FUNCTION own.log() OWNER TO postgres});
+value(q{SELECT session_save('g', '{}', ttl => '1 ms', namespace => 'foreign')});
+purged('a function of a superuser runs as well');
+
+leave_nothing($node);
+done_testing();
