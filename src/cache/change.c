@@ -142,6 +142,19 @@ loses_history(const SsRowView *old, const SsRowView *new)
 		   DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT]) > GetCurrentTimestamp();
 }
 
+/* Does a statement move the expiry into the past?  That ends the session as a delete does. */
+static bool
+expires_by_hand(const SsRowView *old, const SsRowView *new)
+{
+	TimestampTz expires_at;
+
+	if (!has(old, SS_ROW_EXPIRES_AT) || !has(new, SS_ROW_EXPIRES_AT))
+		return false;
+	expires_at = DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]);
+	return expires_at < DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT]) &&
+		   expires_at <= GetCurrentTimestamp();
+}
+
 /* A row comes or goes. */
 static void
 note_whole(const SsRowView *row, bool end)
@@ -179,6 +192,12 @@ note_update(const SsRowView *old, const SsRowView *new)
 		effect.document = SS_CHANGED_DOCUMENT;
 		effect.tail = tail ? SS_CHANGED_DOCUMENT : 0;
 		effect.end = has(new, SS_ROW_DEAD_UNTIL);
+	}
+	else if (expires_by_hand(old, new))
+	{
+		effect.document = SS_CHANGED_DOCUMENT;
+		effect.tail = tail ? SS_CHANGED_DOCUMENT : 0;
+		effect.end = true;
 	}
 	else if (ss_row_differs(old, new, SS_ROW_SESSION_DATA))
 		effect.document = SS_CHANGED_DOCUMENT;

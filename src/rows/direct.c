@@ -231,7 +231,7 @@ make_version(TupleTableSlot *old, const SsRow *row, SsColumns columns, TupleTabl
 	ss_row_open_slot(&was, old);
 	is = was;
 	set_columns(&is, row, columns);
-	ss_row_guard_update(&was, &is, &home);
+	ss_row_guard_update(&was, &is, &home, false, NULL);
 	if (ss_direct_updated != NULL)
 		ss_direct_updated(&was, &is);
 

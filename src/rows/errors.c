@@ -29,6 +29,21 @@ ss_error_dead(const SsTarget *target)
 			 "Begin anew under a new id; session_save() with if_version => 0 uses this one again.")));
 }
 
+/* The same, for a statement of plain SQL. */
+void
+ss_error_dead_row(Datum ns)
+{
+	ss_count(SS_ERROR_DEAD, 1);
+	ereport(ERROR,
+			(errcode(ERRCODE_SS_DEAD_ID), errmsg("session has ended"),
+			 errdetail("Its id was deleted, regenerated or absorbed, and stays dead for a while in "
+					   "namespace \"%s\".",
+					   TextDatumGetCString(ns)),
+			 errhint(
+				 "Begin a session under a new id; a statement that sets dead_until to NULL as well "
+				 "uses this one again.")));
+}
+
 void
 ss_error_conflict(int64 wanted, int64 found)
 {

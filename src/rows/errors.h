@@ -12,6 +12,7 @@
 #define ERRCODE_SS_OPERATION_REUSED MAKE_SQLSTATE('S', 'S', 'T', '1', '1')
 
 pg_noreturn extern void ss_error_dead(const SsTarget *target) ss_noreturn;
+pg_noreturn extern void ss_error_dead_row(Datum ns) ss_noreturn;
 pg_noreturn extern void ss_error_conflict(int64 wanted, int64 found) ss_noreturn;
 pg_noreturn extern void ss_error_not_owner(const SsTarget *target) ss_noreturn;
 pg_noreturn extern void ss_error_operation_reused(void) ss_noreturn;

@@ -11,6 +11,7 @@
  *	  greatest(new, old + 1), so that restored and replicated rows keep theirs
  *	- check_at is never later than the end of the row
  *	- last_seq never runs backwards
+ *	- a session that has ended stays so: row_end.c
  *	- a role that was granted the table writes what row_access.c allows, no more
  *
  * What a statement leaves NULL in an INSERT is filled in from the policy.
@@ -33,6 +34,7 @@
 #include "rows/namespaces.h"
 #include "rows/row.h"
 #include "rows/row_access.h"
+#include "rows/row_end.h"
 #include "rows/row_guard.h"
 #include "rows/sessions.h"
 
@@ -191,15 +193,21 @@ check_counters(const SsRowView *old, SsRowView *new)
 		ss_row_replace(new, SS_ROW_LAST_SEQ, old->values[SS_ROW_LAST_SEQ]);
 }
 
-/* What the trigger sees to in an update. */
+/*
+ * What the trigger sees to in an update, by a statement or by the functions without one; written:
+ * the columns that the statement sets.
+ */
 void
-ss_row_guard_update(const SsRowView *old, SsRowView *new, const SsHome *home)
+ss_row_guard_update(const SsRowView *old, SsRowView *new, const SsHome *home, bool statement,
+					const Bitmapset *written)
 {
 	bool bound = ss_row_access_is_bound(home);
 
 	check_names(old, new);
 	if (bound)
 		ss_row_access_update(old, new);
+	if (statement)
+		ss_row_end_update(old, new, written);
 	if (!new->nulls[SS_ROW_TTL] && ss_row_differs(old, new, SS_ROW_TTL))
 		(void) check_ttl(new);
 	check_counters(old, new);
@@ -237,6 +245,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 			ss_row_access_insert(&new);
 		fill_in(&new);
 		(void) check_ttl(&new);
+		ss_row_end_insert(&new);
 		check_times(&new);
 		if (bound)
 			ss_row_access_lifetime(NULL, &new);
@@ -247,6 +256,6 @@ session_row_guard(PG_FUNCTION_ARGS)
 
 	ss_row_open(&old, trigdata->tg_trigtuple, desc);
 	ss_row_open(&new, trigdata->tg_newtuple, desc);
-	ss_row_guard_update(&old, &new, &home);
+	ss_row_guard_update(&old, &new, &home, true, trigdata->tg_updatedcols);
 	return PointerGetDatum(close_tuple(trigdata->tg_newtuple, &new));
 }

@@ -112,7 +112,7 @@ SELECT count(*) AS broken FROM broken;
 -- A tombstone is no session, whatever is done to its expiry: every call agrees on that.
 SELECT session_save('dead', '1', owner => 'dead');
 SELECT session_delete('dead');
-UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 hour' WHERE session_id = 'dead';
+SELECT pg_temp.err($$UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 hour' WHERE session_id = 'dead'$$);
 INSERT INTO conversation_sessions (namespace, session_id, session_data, owner_id, dead_until)
 VALUES ('direct', 'born dead', '1', 'dead', clock_timestamp() + interval '1 hour');
 SELECT session_id, session_get(session_id) AS get, session_exists(session_id) AS exists, session_ttl(session_id) AS ttl, pg_temp.err(format('SELECT session_save(%L, ''2'')', session_id)) AS save

@@ -111,6 +111,11 @@ case_of('an append and a pop', before => $one, change => q{SELECT session_append
 case_of('a session that begins over an expired one', before => q{SELECT session_append('y', '{"m": 1}', namespace => 'n'); UPDATE conversation_sessions SET expires_at = clock_timestamp() WHERE session_id = 'y'},
 	change => q{SELECT session_save('y', '{}', namespace => 'n')}, waits => 0);
 
+# ---- plain SQL that ends a session
+
+case_of('dead_until by hand', before => $one, change => q{UPDATE conversation_sessions SET dead_until = clock_timestamp() WHERE namespace = 'n' AND session_id = 'x'}, waits => 1, gone => [ 'n:x', 'tail:x' ]);
+case_of('an expiry in the past', before => $one, change => q{UPDATE conversation_sessions SET expires_at = clock_timestamp() - interval '1 s' WHERE namespace = 'n' AND session_id = 'x'}, waits => 1, gone => [ 'n:x', 'tail:x' ]);
+
 # ---- the setting
 
 case_of('a save, and then fence = all', before => $one, change => q{SELECT session_save('x', '{"n": 2}', namespace => 'n'); SET LOCAL session_store.fence = 'all'}, waits => 1);

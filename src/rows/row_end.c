@@ -1,0 +1,150 @@
+/*
+ * row_end.c
+ *		What a statement of plain SQL makes of a session that has ended, or that it ends.
+ *
+ * A logout has to stick, whoever writes the row.  So for an INSERT .. ON CONFLICT, an UPDATE or a
+ * MERGE:
+ *
+ *	dead_until is set					the session ends as by session_delete: no document, owner or
+ *										history, expired now, and the commit waits for the disk
+ *	over a tombstone, document, owner,	SST10, unless dead_until is set to NULL
+ *	history or a future expires_at
+ *	over a row that has ended, with		a new session: what the statement does not give it does not
+ *	a future expires_at					have, but for its version and last_seq, which go on counting
+ *
+ * A row has ended when it is or was a tombstone, or when it has expired and the statement gives it
+ * a document.  To set nothing but the expires_at of an expired row is its owner's way of taking the
+ * expiry back, and leaves the session as it was.
+ *
+ * Rows that are replicated or restored are taken as they are: a subscriber (and everybody else with
+ * session_replication_role = replica) is not asked, and an INSERT may bring a tombstone along.
+ * Nor are the functions, which have decided all this under the row's lock, by the clock that they
+ * read then.
+ */
+#include "postgres.h"
+
+#include "access/sysattr.h"
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "rows/errors.h"
+#include "rows/home.h"
+#include "rows/row_end.h"
+#include "rows/sessions.h"
+
+static bool
+is_exempt(void)
+{
+	return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA || ss_home_acting();
+}
+
+static bool
+is_later(const SsRowView *row, int column, TimestampTz than)
+{
+	return !row->nulls[column] && DatumGetTimestampTz(row->values[column]) > than;
+}
+
+static void
+set_null(SsRowView *row, int column)
+{
+	ss_row_replace(row, column, (Datum) 0);
+	row->nulls[column] = true;
+}
+
+/* An INSERT may bring a tombstone along, but none that is a session when its time is over. */
+void
+ss_row_end_insert(SsRowView *new)
+{
+	if (new->nulls[SS_ROW_DEAD_UNTIL] || is_exempt() ||
+		!is_later(new, SS_ROW_DEAD_UNTIL, GetCurrentTimestamp()) ||
+		!is_later(new, SS_ROW_EXPIRES_AT, DatumGetTimestampTz(new->values[SS_ROW_DEAD_UNTIL])))
+		return;
+	ss_row_replace(new, SS_ROW_EXPIRES_AT, new->values[SS_ROW_DEAD_UNTIL]);
+}
+
+/* Does the statement give the row something that only a session has? */
+static bool
+gives_content(const SsRowView *old, const SsRowView *new, TimestampTz now)
+{
+	return ss_row_differs(old, new, SS_ROW_SESSION_DATA) ||
+		   ss_row_differs(old, new, SS_ROW_OWNER_ID) ||
+		   ss_row_differs(old, new, SS_ROW_HISTORY_ID) || is_later(new, SS_ROW_EXPIRES_AT, now);
+}
+
+static void
+end_session(SsRowView *new, TimestampTz now)
+{
+	ss_row_replace(new, SS_ROW_SESSION_DATA, ss_empty_document());
+	set_null(new, SS_ROW_OWNER_ID);
+	set_null(new, SS_ROW_HISTORY_ID);
+	ss_row_replace(new, SS_ROW_MESSAGE_COUNT, Int64GetDatum(0));
+	if (is_later(new, SS_ROW_EXPIRES_AT, now))
+		ss_row_replace(new, SS_ROW_EXPIRES_AT, TimestampTzGetDatum(now));
+	ForceSyncCommit();
+}
+
+/* Has the session expired, with what reads have made of its expiry? */
+static bool
+has_expired(const SsRowView *old, TimestampTz now)
+{
+	SsKey key;
+
+	if (old->nulls[SS_ROW_EXPIRES_AT] || is_later(old, SS_ROW_EXPIRES_AT, now))
+		return false;
+	return !ss_key_from_datums(&key, old->values[SS_ROW_NAMESPACE],
+							   old->values[SS_ROW_SESSION_ID]) ||
+		   ss_touch_effective(&key, DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT])) <= now;
+}
+
+/* Has the statement written a column, or a trigger before ours changed it? */
+static bool
+is_written(const SsRowView *old, const SsRowView *new, const Bitmapset *written, int column)
+{
+	return ss_row_differs(old, new, column) ||
+		   bms_is_member(column - FirstLowInvalidHeapAttributeNumber, written);
+}
+
+static void
+begin_session(const SsRowView *old, SsRowView *new, const Bitmapset *written, TimestampTz now)
+{
+	static const int times[] = {SS_ROW_CREATED_AT, SS_ROW_UPDATED_AT};
+	static const int nullable[] = {SS_ROW_OWNER_ID, SS_ROW_HISTORY_ID};
+
+	for (int i = 0; i < (int) lengthof(times); i++)
+		if (!is_written(old, new, written, times[i]))
+			ss_row_replace(new, times[i], TimestampTzGetDatum(now));
+	for (int i = 0; i < (int) lengthof(nullable); i++)
+		if (!is_written(old, new, written, nullable[i]))
+			set_null(new, nullable[i]);
+	if (!is_written(old, new, written, SS_ROW_SESSION_DATA))
+		ss_row_replace(new, SS_ROW_SESSION_DATA, ss_empty_document());
+	if (!is_written(old, new, written, SS_ROW_MESSAGE_COUNT))
+		ss_row_replace(new, SS_ROW_MESSAGE_COUNT, Int64GetDatum(0));
+	set_null(new, SS_ROW_DEAD_UNTIL);
+}
+
+/* written: the columns that the statement sets, as in TriggerData. */
+void
+ss_row_end_update(const SsRowView *old, SsRowView *new, const Bitmapset *written)
+{
+	bool was_dead = !old->nulls[SS_ROW_DEAD_UNTIL];
+	bool dead = !new->nulls[SS_ROW_DEAD_UNTIL];
+	bool dies = dead && ss_row_differs(old, new, SS_ROW_DEAD_UNTIL);
+	TimestampTz now;
+
+	/* most updates are of living sessions, and leave them so */
+	if ((!was_dead && !dead && !ss_row_differs(old, new, SS_ROW_EXPIRES_AT)) || is_exempt())
+		return;
+	now = GetCurrentTimestamp();
+	if (dead && is_later(old, SS_ROW_DEAD_UNTIL, now) && gives_content(old, new, now))
+		ss_error_dead_row(old->values[SS_ROW_NAMESPACE]);
+	if (dies)
+		end_session(new, now);
+	else if (is_later(new, SS_ROW_EXPIRES_AT, now) &&
+			 (was_dead ||
+			  (is_written(old, new, written, SS_ROW_SESSION_DATA) && has_expired(old, now))))
+		begin_session(old, new, written, now);
+}

@@ -1,0 +1,15 @@
+/*
+ * row_end.h
+ *		What a statement of plain SQL makes of a session that has ended, or that it ends.
+ */
+#ifndef SS_ROW_END_H
+#define SS_ROW_END_H
+
+#include "nodes/bitmapset.h"
+
+#include "rows/row.h"
+
+extern void ss_row_end_insert(SsRowView *new);
+extern void ss_row_end_update(const SsRowView *old, SsRowView *new, const Bitmapset *written);
+
+#endif
