@@ -143,7 +143,7 @@ static Fault faults[] = {
 	{"cache-lease", strike_cache_lease, 4, 0, OF_ALL, false, false, false, 0},
 	{"cache-namespace", strike_cache_namespace, 5, 0, OF_FIRST, false, false, false, 0},
 	{"cache-late", strike_cache_late, 1, 60, OF_ALL, false, false, false, 0},
-	{"server-url", strike_server_url, 1, 25, OF_ALL, false, true, false, 0},
+	{"server-url", strike_server_url, 1, 25, OF_ALL, false, false, false, 0},
 	{"net-delay", net_delay, 10, 0, OF_ALL, true, false, false, 0},
 	{"net-swallow", net_swallow, 10, 0, OF_ALL, true, false, false, 0},
 	{"net-drop", net_drop, 10, 0, OF_ALL, true, false, false, 0},

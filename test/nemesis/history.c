@@ -247,12 +247,12 @@ judge_strong(const Ranked *r, int fence, int64_t any, bool lost)
 
 	if (fence != 0 && op->seen_strong > ops[fence].completed)
 		violation("strong, %s: key %s shows %s, %.3f s after the fenced %s", ops[fence].what,
-				  keys[op->key].name, describe(r->op, a, sizeof(a)),
+				  keys[op->key].shown, describe(r->op, a, sizeof(a)),
 				  seconds(op->seen_strong - ops[fence].completed), describe(fence, b, sizeof(b)));
 	if (lost && taken_over_at(op) != 0 && op->seen_strong > taken_over_at(op))
 		violation("strong: key %s shows op %d, which the new primary never had, %.3f s after it "
 				  "took Redis over",
-				  keys[op->key].name, r->op, seconds(op->seen_strong - taken_over_at(op)));
+				  keys[op->key].shown, r->op, seconds(op->seen_strong - taken_over_at(op)));
 	if (any == INT64_MAX || lost)
 		return;
 	/* until then he has read what the old primary wrote */
@@ -264,7 +264,7 @@ judge_strong(const Ranked *r, int fence, int64_t any, bool lost)
 	worse(&worst_strong, stale, r->op);
 	if (stale > run.lease + STRONG_LAG + ALLOWANCE)
 		violation("strong: key %s shows op %d, overwritten %.3f s ago; lease %.3f s",
-				  keys[op->key].name, r->op, seconds(stale), seconds(run.lease));
+				  keys[op->key].shown, r->op, seconds(stale), seconds(run.lease));
 }
 
 static void
@@ -286,14 +286,14 @@ judge_plain(const Ranked *r, int64_t any, bool lost)
 			least_slack = life - stale;
 		if (stale > life + ALLOWANCE)
 			violation("plain: key %s shows op %d, overwritten %.3f s ago; a copy lives %.3f s",
-					  keys[op->key].name, r->op, seconds(stale), seconds(life));
+					  keys[op->key].shown, r->op, seconds(stale), seconds(life));
 	}
 	stale = op->seen_healthy - later(any, op->healthy_since);
 	if (op->seen_healthy == 0 || any == INT64_MAX || stale <= 0)
 		return;
 	worse(&worst_healthy, stale, r->op);
 	if (stale > HEALTHY_LAG + ALLOWANCE + 4 * run.worst_stall)
-		violation("in health: key %s shows op %d, overwritten %.3f s ago", keys[op->key].name,
+		violation("in health: key %s shows op %d, overwritten %.3f s ago", keys[op->key].shown,
 				  r->op, seconds(stale));
 }
 
@@ -326,7 +326,7 @@ judge_key(Ranked *list, int n)
 			ops[list[i + 1].op].outcome == OUTCOME_DONE && list[i].op != base_op[op->key] &&
 			list[i + 1].op != base_op[op->key])
 			violation("table: ops %d and %d of key %s both made version %lld", list[i].op,
-					  list[i + 1].op, keys[op->key].name, (long long) list[i].version);
+					  list[i + 1].op, keys[op->key].shown, (long long) list[i].version);
 		judge_strong(&list[i], fence, any, lost);
 		if (lost && ops[base_op[op->key]].completed < any)
 			judge_plain(&list[i], ops[base_op[op->key]].completed, lost);
@@ -369,7 +369,7 @@ judge_messages(const Ranked *list, int n)
 			at--;
 		/* not found: its rank is unknown, or it is not worth the search */
 		if (at >= 0 && place[at] == op->oldest && at < cleared)
-			violation("tail: %s begins with %s, which %s removed", keys[op->key].name,
+			violation("tail: %s begins with %s, which %s removed", keys[op->key].shown,
 					  describe(op->oldest, a, sizeof(a)), describe(list[cleared].op, b, sizeof(b)));
 	}
 	free(place);
@@ -381,7 +381,7 @@ judge_failed(int n)
 	const Op *op = &ops[n];
 
 	if (op->outcome == OUTCOME_FAILED && (op->seen_plain != 0 || op->seen_strong != 0))
-		violation("rolled back: key %s shows op %d, which was never committed", keys[op->key].name,
+		violation("rolled back: key %s shows op %d, which was never committed", keys[op->key].shown,
 				  n);
 }
 

@@ -66,8 +66,9 @@ typedef struct Key
 	const char *ns;
 	const char *prefix; /* of a document in Redis */
 	char id[16];
-	char name[24]; /* in Redis */
-	int64_t life;  /* the longest that a copy may live */
+	char name[24];  /* in Redis */
+	char shown[40]; /* for people */
+	int64_t life;   /* the longest that a copy may live */
 	int db;
 	bool buried;
 	bool tail;

@@ -59,8 +59,11 @@ plan_keys(void)
 			keys[k].prefix = stretches[s].prefix;
 			snprintf(keys[k].id, sizeof(keys[k].id), "%s%d", stretches[s].id, i);
 			keys[k].tail = stretches[s].tail != NULL;
-			snprintf(keys[k].name, sizeof(keys[k].name), "%s%s",
-					 keys[k].tail ? stretches[s].tail : stretches[s].prefix, keys[k].id);
+			snprintf(keys[k].name, sizeof(keys[k].name), "%s%s%d",
+					 keys[k].tail ? stretches[s].tail : stretches[s].prefix, stretches[s].id, i);
+			snprintf(keys[k].shown, sizeof(keys[k].shown), "%s%s%d%s",
+					 keys[k].tail ? stretches[s].tail : stretches[s].prefix, stretches[s].id, i,
+					 stretches[s].db == 0 ? "" : " of the second database");
 			keys[k].life = stretches[s].life;
 			keys[k].db = stretches[s].db;
 			keys[k].buried = strcmp(keys[k].ns, "buried") == 0;

@@ -391,8 +391,8 @@ compare_with_table(int db)
 		if (reply->type == REDIS_REPLY_STRING)
 			copies++;
 		if (reply->type == REDIS_REPLY_STRING && strcmp(reply->str, row) != 0)
-			violation("at the end: key %s of %s shows %.60s, the table has %.60s", keys[k].name,
-					  dbs[db].name, reply->str, row);
+			violation("at the end: key %s shows %.60s, the table has %.60s", keys[k].shown,
+					  reply->str, row);
 		freeReplyObject(reply);
 		PQclear(rows);
 	}

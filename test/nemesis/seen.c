@@ -40,13 +40,13 @@ parse(int key, const char *text, const char **end, int *number, bool strong)
 	if (op == NULL)
 	{
 		violation("%s: key %s shows what nobody wrote: %.60s", strong ? "strong" : "plain",
-				  keys[key].name, text);
+				  keys[key].shown, text);
 		return NULL;
 	}
 	if (of != key || op->key != key || op->kind != OP_SAVE)
 	{
 		violation("%s: key %s shows op %d, of another key", strong ? "strong" : "plain",
-				  keys[key].name, *number);
+				  keys[key].shown, *number);
 		return NULL;
 	}
 	*end = text + length;
@@ -91,7 +91,7 @@ parse_tail(int key, const char *text, bool strong)
 	} while (at[0] == ',' && at[1] == ' ');
 	if (text[0] != '[' || strcmp(at, "]") != 0 || messages > TAIL_SIZE)
 	{
-		violation("%s: tail %s is no tail: %.150s", strong ? "strong" : "plain", keys[key].name,
+		violation("%s: tail %s is no tail: %.150s", strong ? "strong" : "plain", keys[key].shown,
 				  text);
 		return NULL;
 	}
@@ -101,7 +101,7 @@ parse_tail(int key, const char *text, bool strong)
 	else if (none != hash)
 	{
 		violation("%s: tail %s had another text with the same last message: %.150s",
-				  strong ? "strong" : "plain", keys[key].name, text);
+				  strong ? "strong" : "plain", keys[key].shown, text);
 		return NULL;
 	}
 	return op;
