@@ -5,8 +5,9 @@
  * A logout has to stick, whoever writes the row.  So for an INSERT .. ON CONFLICT, an UPDATE or a
  * MERGE:
  *
- *	dead_until is set					the session ends as by session_delete: no document, owner or
- *										history, expired now, and the commit waits for the disk
+ *	dead_until is set					the session ends as by session_delete: no document, history or
+ *										(without owner isolation) owner, expired now, and the commit
+ *										waits for the disk
  *	over a tombstone, document, owner,	SST10, unless dead_until is set to NULL
  *	history or a future expires_at
  *	over a row that has ended, with		a new session: what the statement does not give it does not
@@ -74,11 +75,24 @@ gives_content(const SsRowView *old, const SsRowView *new, TimestampTz now)
 		   ss_row_differs(old, new, SS_ROW_HISTORY_ID) || is_later(new, SS_ROW_EXPIRES_AT, now);
 }
 
+/* Where owners are kept apart a tombstone keeps its owner, who alone may use the id again. */
+static bool
+keeps_owner(const SsRowView *row)
+{
+	text *ns = DatumGetTextPP(row->values[SS_ROW_NAMESPACE]);
+	SsPolicy policy;
+
+	return ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &policy) && policy.owner_isolation;
+}
+
 static void
-end_session(SsRowView *new, TimestampTz now)
+end_session(const SsRowView *old, SsRowView *new, TimestampTz now)
 {
 	ss_row_replace(new, SS_ROW_SESSION_DATA, ss_empty_document());
-	set_null(new, SS_ROW_OWNER_ID);
+	if (old->nulls[SS_ROW_OWNER_ID] || !keeps_owner(old))
+		set_null(new, SS_ROW_OWNER_ID);
+	else
+		ss_row_replace(new, SS_ROW_OWNER_ID, old->values[SS_ROW_OWNER_ID]);
 	set_null(new, SS_ROW_HISTORY_ID);
 	ss_row_replace(new, SS_ROW_MESSAGE_COUNT, Int64GetDatum(0));
 	if (is_later(new, SS_ROW_EXPIRES_AT, now))
@@ -142,7 +156,7 @@ ss_row_end_update(const SsRowView *old, SsRowView *new, const Bitmapset *written
 	if (dead && is_later(old, SS_ROW_DEAD_UNTIL, now) && gives_content(old, new, now))
 		ss_error_dead_row(old->values[SS_ROW_NAMESPACE]);
 	if (dies)
-		end_session(new, now);
+		end_session(old, new, now);
 	else if (is_later(new, SS_ROW_EXPIRES_AT, now) &&
 			 (was_dead ||
 			  (is_written(old, new, written, SS_ROW_SESSION_DATA) && has_expired(old, now))))

@@ -80,6 +80,12 @@ SELECT session_get('u'), session_get('w');
 
 COMMIT;
 
+-- Where owners are kept apart the tombstone keeps its owner, as that of a call.
+INSERT INTO session_namespaces (name, owner_isolation, cache) VALUES ('apart', true, 'off');
+SELECT session_save('by call', '{}', owner => 'u', namespace => 'apart'), session_save('by hand', '{}', owner => 'u', namespace => 'apart'), session_delete('by call', 'apart');
+UPDATE conversation_sessions SET dead_until = clock_timestamp() + interval '1 hour', owner_id = 'v' WHERE session_id = 'by hand';
+SELECT * FROM rows WHERE id LIKE 'by%';
+
 -- An expired row: a document begins a session without the old one's owner and history.
 DELETE FROM conversation_sessions;
 BEGIN;
