@@ -662,6 +662,7 @@ CREATE FUNCTION @extschema@.session_cache_takeover() RETURNS pg_catalog.bool
 COMMENT ON FUNCTION @extschema@.session_cache_takeover() IS
 	'session_store: make this server the owner of its Redis, whoever was';
 
+-- (With OFFSET it cannot be updated, which would write to session_samples as its owner.)
 CREATE VIEW @extschema@.session_stats WITH (security_barrier) AS
 	SELECT s.namespace,
 		   s.sessions,
@@ -679,7 +680,8 @@ CREATE VIEW @extschema@.session_stats WITH (security_barrier) AS
 		   pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.sampled_at AS age
 	FROM @extschema@.session_samples s
 	WHERE @extschema@.session_may(s.namespace, NULL::pg_catalog.text, NULL::pg_catalog.uuid, 'viewer'::pg_catalog.text)
-	   OR pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'USAGE'::pg_catalog.text);
+	   OR pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'USAGE'::pg_catalog.text)
+	OFFSET 0;
 COMMENT ON VIEW @extschema@.session_stats IS
 	'session_store: a row per namespace, as the keeper last saw it, and how long ago that was';
 
