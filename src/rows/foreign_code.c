@@ -404,8 +404,9 @@ ss_foreign_key_is_ignored(Oid table)
 	return ignored;
 }
 
-static bool
-is_ignored_key(const Trigger *trigger)
+/* Is it a trigger of such a foreign key, on the table that is referred to? */
+bool
+ss_foreign_key_trigger_is_ignored(const Trigger *trigger)
 {
 	return trigger->tgisinternal && OidIsValid(trigger->tgconstrrelid) &&
 		   RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_PK &&
@@ -421,7 +422,7 @@ adapt_triggers(TriggerDesc *triggers, bool ours)
 		Trigger *trigger = &triggers->triggers[i];
 
 		trigger->tgdeferrable = trigger->tginitdeferred = false;
-		if (ours && is_ignored_key(trigger))
+		if (ours && ss_foreign_key_trigger_is_ignored(trigger))
 			trigger->tgenabled = TRIGGER_DISABLED;
 	}
 }

@@ -6,6 +6,7 @@
 #define SS_FOREIGN_CODE_H
 
 #include "utils/elog.h"
+#include "utils/reltrigger.h"
 
 /* What is wrong with a function that would run with the rights of the tables' owner. */
 typedef enum SsCodeFault
@@ -20,5 +21,6 @@ extern void ss_foreign_code_watch(ErrorContextCallback *context);
 extern SsCodeFault ss_foreign_code_fault(Oid function);
 extern char *ss_foreign_code_remedy(Oid function);
 extern bool ss_foreign_key_is_ignored(Oid table);
+extern bool ss_foreign_key_trigger_is_ignored(const Trigger *trigger);
 
 #endif

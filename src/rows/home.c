@@ -54,6 +54,12 @@ static uint64 identity = 1;      /* changes when the tables become others */
 static uint64 invalidations = 1; /* counts what may have made a plan stale */
 static SsHomeHook hooks[8];
 static int nhooks = 0;
+static struct
+{
+	Oid relid;
+	SsHomeHook hook;
+} watched[32]; /* relations that are not ours */
+static int nwatched = 0;
 
 static bool
 is_of(const SsHome *home, Oid relid)
@@ -63,9 +69,38 @@ is_of(const SsHome *home, Oid relid)
 		   relid == home->samples;
 }
 
+bool
+ss_home_watch(Oid relid, SsHomeHook hook)
+{
+	for (int i = 0; i < nwatched; i++)
+		if (watched[i].relid == relid)
+			return true;
+	if (nwatched == (int) lengthof(watched))
+		return false;
+	watched[nwatched].relid = relid;
+	watched[nwatched++].hook = hook;
+	return true;
+}
+
+/* It is called once: it watches again if it still wants to know. */
+static void
+tell_watcher(Oid relid)
+{
+	for (int i = 0; i < nwatched; i++)
+		if (watched[i].relid == relid)
+		{
+			SsHomeHook hook = watched[i].hook;
+
+			watched[i] = watched[--nwatched];
+			hook(relid);
+			return;
+		}
+}
+
 static void
 relcache_callback(Datum arg, Oid relid)
 {
+	tell_watcher(relid);
 	if (relid != InvalidOid && !is_of(&current, relid) && !is_of(&sought, relid))
 		return;
 	current_valid = false;

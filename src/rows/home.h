@@ -94,5 +94,7 @@ extern bool ss_unfenced;
 /* Called with the oid of a table of ours (or 0 for all) whose cache entry fell. */
 typedef void (*SsHomeHook)(Oid relid);
 extern void ss_home_on_invalidation(SsHomeHook hook);
+/* The same, once, for a relation that is not ours; false when no more can be watched. */
+extern bool ss_home_watch(Oid relid, SsHomeHook hook);
 
 #endif

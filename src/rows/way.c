@@ -20,13 +20,16 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "utils/acl.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #include "compat.h"
+#include "rows/foreign_code.h"
 #include "rows/home.h"
 #include "rows/row.h"
 #include "rows/way.h"
@@ -49,6 +52,13 @@ static uint64 looked_for_due = 0;
 
 static void
 forget(Oid relid)
+{
+	changes++;
+}
+
+/* Whose foreign keys are ignored may be another matter now. */
+static void
+roles_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
 	changes++;
 }
@@ -135,6 +145,11 @@ has_our_triggers_alone(Relation rel, Oid schema, bool deletes)
 					  : TRIGGER_FOR_UPDATE(trigger->tgtype)) ||
 			trigger->tgenabled == TRIGGER_DISABLED)
 			continue;
+		/* whether a foreign key is ignored holds until its table, or a role, changes */
+		if (trigger->tgisinternal && OidIsValid(trigger->tgconstrrelid) &&
+			ss_home_watch(trigger->tgconstrrelid, forget) &&
+			ss_foreign_key_trigger_is_ignored(trigger))
+			continue;
 		if (!is_our_trigger(trigger, "session_row_guard", "session_row_guard", schema) &&
 			!is_our_trigger(trigger, "zz_session_change", "session_change_note", schema))
 			return false;
@@ -188,6 +203,8 @@ look(const SsHome *home)
 	if (!registered)
 	{
 		ss_home_on_invalidation(forget);
+		CacheRegisterSyscacheCallback(AUTHOID, roles_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, roles_changed, (Datum) 0);
 		registered = true;
 	}
 	now = changes;

@@ -307,7 +307,7 @@ SET ROLE regress_ss_attacker;
 BEGIN;
 SELECT said($$SELECT session_save('t', '{}')$$);
 RESET ROLE;
-SELECT * FROM regress_ss_audit.audit_log2;
+SELECT id, at = current_user AS as_owner FROM regress_ss_audit.audit_log2;
 INSERT INTO regress_ss_audit.profile VALUES ('foreign', 't');
 COMMIT;
 SELECT said($$SELECT session_regenerate('t')$$);
@@ -373,6 +373,22 @@ BEGIN
 END $$;
 CREATE FUNCTION expire() RETURNS void LANGUAGE sql AS $$UPDATE public.conversation_sessions SET expires_at = pg_catalog.now() - interval '1 hour', dead_until = pg_catalog.now() - interval '1 hour' WHERE namespace = 'foreign'$$;
 SELECT hold('o');
+-- Changes of rows need no statement for them. (A statement that locks a row takes this lock on the table.)
+CREATE FUNCTION by_statement(call text) RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE call;
+	RETURN (SELECT count(*) > 0 FROM pg_locks WHERE relation = 'conversation_sessions'::regclass AND mode = 'RowShareLock' AND pid = pg_backend_pid());
+END $$;
+SELECT by_statement($$SELECT session_touch('o', '3 hours')$$);
+-- Unless they become the owner's.
+DO $$BEGIN EXECUTE format('GRANT %I TO regress_ss_attacker', current_user); END$$;
+SELECT by_statement($$SELECT session_touch('o', '4 hours')$$);
+DO $$BEGIN EXECUTE format('REVOKE %I FROM regress_ss_attacker', current_user); END$$;
+SELECT by_statement($$SELECT session_touch('o', '5 hours')$$);
+ALTER TABLE regress_ss_evil.parts OWNER TO CURRENT_USER;
+SELECT by_statement($$SELECT session_touch('o', '6 hours')$$);
+ALTER TABLE regress_ss_evil.parts OWNER TO regress_ss_attacker;
+SELECT by_statement($$SELECT session_touch('o', '7 hours')$$);
 SELECT said($$SELECT session_regenerate('o')$$), attacked();
 SELECT hold('p');
 SELECT said($$SELECT session_delete('p')$$), said($$SELECT session_clear('foreign')$$), said($$SELECT session_delete_all('x')$$), attacked();
@@ -445,7 +461,7 @@ DROP TRIGGER regress_ss_talks ON conversation_sessions;
 DELETE FROM conversation_sessions;
 DELETE FROM session_events;
 DELETE FROM session_namespaces;
-DROP FUNCTION attacked(), said(text), reveals(text), try(text), hold(text), expire();
+DROP FUNCTION attacked(), said(text), reveals(text), try(text), by_statement(text), hold(text), expire();
 SET client_min_messages = error;
 DROP SCHEMA regress_ss_evil CASCADE;
 DROP SCHEMA regress_ss_audit CASCADE;
