@@ -778,6 +778,16 @@ BEGIN
 	LOOP
 		EXECUTE command;
 	END LOOP;
+	-- pg_dump never dumps privileges on the row type of a table, and warns of each that an
+	-- extension is on record to have changed
+	DELETE FROM pg_catalog.pg_init_privs i
+	WHERE i.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+		AND EXISTS (SELECT FROM pg_catalog.pg_class c
+						JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+							AND d.objid OPERATOR(pg_catalog.=) c.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'::"char"
+						JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+							AND e.extname OPERATOR(pg_catalog.=) 'session_store'::pg_catalog.name
+					WHERE c.reltype OPERATOR(pg_catalog.=) i.objoid AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v}'::"char"[]));
 END
 $$;
 

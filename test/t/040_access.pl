@@ -354,6 +354,11 @@ for my $type (lines("SELECT t.typname FROM $members JOIN pg_class c ON d.classid
 }
 cells_are('types');
 
+# what was taken away there is none of pg_dump's business
+my ($dumped, $complaints);
+ok(IPC::Run::run([ $node->installed_command('pg_dump'), '-d', $node->connstr('postgres'), '-f', PostgreSQL::Test::Utils::tempdir() . '/dump' ], '>', \$dumped, '2>', \$complaints), 'pg_dump');
+is($complaints, '', '.. complains of nothing');
+
 # ---- settings
 
 my %settings = map { $_->{setting} => $_ } table_under('Settings');
