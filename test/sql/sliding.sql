@@ -21,8 +21,12 @@ SELECT session_get('get', 'slide'), session_get('get', 'still');
 SELECT pg_temp.minutes('get', 'slide') AS slid, pg_temp.minutes('get', 'still') AS still;
 SELECT session_id FROM session_fetch('fetch', 'slide') UNION ALL SELECT session_id FROM session_fetch('fetch', 'still');
 SELECT pg_temp.minutes('fetch', 'slide') AS slid, pg_temp.minutes('fetch', 'still') AS still;
+-- The keeper writes no row that is locked: it must not do so between a snapshot of the list and its answer.
+BEGIN;
+SELECT count(*) FROM (SELECT FROM conversation_sessions WHERE namespace = 'slide' FOR UPDATE) locked;
 SELECT session_id, round(extract(epoch FROM expires_at - clock_timestamp()) / 60) AS minutes
 FROM session_list(owner => 'alice', namespace => 'slide') ORDER BY session_id COLLATE "C";
+COMMIT;
 -- In READ ONLY transactions too; and what was rolled back was read all the same.
 BEGIN READ ONLY;
 SELECT session_get('ro', 'slide');
