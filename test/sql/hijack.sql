@@ -85,7 +85,7 @@ GRANT ALL ON SCHEMA regress_ss_evil TO regress_ss_hijacked;
 GRANT SELECT, INSERT, UPDATE, DELETE ON public.conversation_sessions, public.session_events TO regress_ss_hijacked;
 SET ROLE regress_ss_hijacked;
 UPDATE public.conversation_sessions SET session_data = '{"x": 2}' WHERE dead_until IS NULL;
-SELECT DISTINCT session_data FROM public.conversation_sessions;
+SELECT DISTINCT session_data FROM public.conversation_sessions ORDER BY 1;
 RESET ROLE;
 DELETE FROM public.session_namespaces;
 RESET search_path;
