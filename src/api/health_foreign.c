@@ -31,13 +31,14 @@ static SsPlan functions_plan = {
 	"  JOIN pg_catalog.pg_type t ON t.oid {=} a.atttypid WHERE a.attrelid " OURS
 	"  AND NOT a.attisdropped"
 	" UNION SELECT b.oid, b.typbasetype, b.typelem FROM types t"
-	"  JOIN pg_catalog.pg_type b ON b.oid {=} t.typbasetype OR b.oid {=} t.typelem),"
+	"  JOIN pg_catalog.pg_type b ON b.oid {=} ANY (ARRAY[t.typbasetype, t.typelem])),"
 	" parts (class, oid) AS ("
 	" SELECT 'pg_catalog.pg_trigger'::pg_catalog.regclass, oid FROM pg_catalog.pg_trigger"
 	"  WHERE tgrelid " OURS " AND NOT tgisinternal AND tgenabled {<>} 'D'::\"char\""
 	" UNION ALL SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass, oid"
 	"  FROM pg_catalog.pg_constraint WHERE conrelid " OURS
-	"  OR contypid {=} ANY (ARRAY(SELECT oid FROM types))"
+	" UNION ALL SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass, c.oid"
+	"  FROM types t JOIN pg_catalog.pg_constraint c ON c.contypid {=} t.oid"
 	" UNION ALL SELECT 'pg_catalog.pg_attrdef'::pg_catalog.regclass, oid"
 	"  FROM pg_catalog.pg_attrdef WHERE adrelid " OURS
 	" UNION ALL SELECT 'pg_catalog.pg_rewrite'::pg_catalog.regclass, oid"
@@ -47,12 +48,11 @@ static SsPlan functions_plan = {
 	" SELECT DISTINCT p.oid FROM parts"
 	" JOIN pg_catalog.pg_depend d ON d.classid {=} parts.class::pg_catalog.oid"
 	"  AND d.objid {=} parts.oid"
-	" LEFT JOIN pg_catalog.pg_operator o"
-	"  ON d.refclassid {=} 'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid"
-	"  AND o.oid {=} d.refobjid"
-	" JOIN pg_catalog.pg_proc p ON p.oid {=} o.oprcode::pg_catalog.oid OR"
-	"  (d.refclassid {=} 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid"
-	"   AND p.oid {=} d.refobjid)"
+	"  AND d.refclassid {=} ANY (ARRAY['pg_catalog.pg_proc'::pg_catalog.regclass,"
+	"   'pg_catalog.pg_operator'::pg_catalog.regclass]::pg_catalog.oid[])"
+	" LEFT JOIN pg_catalog.pg_operator o ON o.oid {=} CASE WHEN d.refclassid {=}"
+	"  'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid THEN d.refobjid END"
+	" JOIN pg_catalog.pg_proc p ON p.oid {=} COALESCE(o.oprcode::pg_catalog.oid, d.refobjid)"
 	" WHERE p.prolang {<>} 13::pg_catalog.oid ORDER BY p.oid",
 	1,
 	{OIDARRAYOID}};

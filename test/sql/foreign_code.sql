@@ -292,6 +292,31 @@ SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w 
 DROP RULE regress_ss_r ON session_events;
 SELECT count(*) AS warnings FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%regress_ss%';
 
+-- What a trigger sets outlives the call as a function's SET does; the caller's search_path is back, after an error and a savepoint too.
+CREATE FUNCTION regress_ss_audit.sets() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('regress.seen', current_setting('search_path'), true);
+	IF NEW.session_data = '"fail"' THEN
+		RAISE 'failed';
+	END IF;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER regress_ss_sets AFTER INSERT OR UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_audit.sets();
+BEGIN;
+SET LOCAL search_path = public, regress_ss_audit;
+SELECT session_save('v', '{}') > 0 AS saved, current_setting('regress.seen') AS seen, current_setting('search_path') AS path;
+SAVEPOINT s;
+\set SHOW_CONTEXT never
+SELECT session_save('v', '"fail"');
+\set SHOW_CONTEXT errors
+ROLLBACK TO s;
+SHOW search_path;
+SELECT said($$SELECT session_save('v', '"fail"')$$) AS said, current_setting('search_path') AS path;
+SELECT session_merge('v', '{"x": 1}'), current_setting('search_path') AS path;
+COMMIT;
+SHOW search_path;
+DROP TRIGGER regress_ss_sets ON conversation_sessions;
+
 -- A deferred trigger, and a deferred foreign key of the owner's, act at the end of the statement in a call.
 CREATE TABLE regress_ss_audit.audit_log2 (id text, at text);
 CREATE FUNCTION regress_ss_audit.deferred() RETURNS trigger LANGUAGE plpgsql SET search_path = regress_ss_audit, pg_temp AS $$
