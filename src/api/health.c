@@ -326,6 +326,7 @@ add_tables(SsReport *report)
 
 	add_sizes(report);
 	add_foreign_code(report);
+	ss_health_access(report);
 	check_triggers(report, home.sessions, 3);
 	check_triggers(report, home.history, 2);
 	check_triggers(report, home.namespaces, 3);

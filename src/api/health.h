@@ -19,6 +19,7 @@ typedef struct SsForeignCode
 
 extern double ss_health_purge_behind(void);
 extern void ss_health_foreign(SsReport *report, SsForeignCode *found);
+extern void ss_health_access(SsReport *report);
 extern void ss_health_cache(SsReport *report);
 extern const char *ss_task_name(int task);
 

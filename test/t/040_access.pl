@@ -354,6 +354,13 @@ for my $type (lines("SELECT t.typname FROM $members JOIN pg_class c ON d.classid
 }
 cells_are('types');
 
+# pg_upgrade gives it back, and health says what to do
+$node->safe_psql('postgres', q{UPDATE pg_type SET typacl = NULL WHERE typname IN ('conversation_sessions', 'session_stats')});
+my ($remedy) = $node->safe_psql('postgres', q{SELECT session_health() ->> 'warnings'}) =~ /run (REVOKE USAGE ON TYPE public.conversation_sessions, public.session_stats FROM PUBLIC)/;
+ok(defined $remedy, 'health knows of types that are open');
+$node->safe_psql('postgres', $remedy // '');
+unlike($node->safe_psql('postgres', q{SELECT session_health() ->> 'warnings'}), qr/USAGE/, '.. and is content when they are closed');
+
 # what was taken away there is none of pg_dump's business
 my ($dumped, $complaints);
 ok(IPC::Run::run([ $node->installed_command('pg_dump'), '-d', $node->connstr('postgres'), '-f', PostgreSQL::Test::Utils::tempdir() . '/dump' ], '>', \$dumped, '2>', \$complaints), 'pg_dump');
