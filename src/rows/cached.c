@@ -42,14 +42,16 @@ static SsPlan tail_plan = {
 
 static SsPlan policies_plan = {"SELECT name FROM {namespaces}", 0, {InvalidOid}};
 
+/*
+ * A lock without a process is a prepared transaction's.  (Its virtual transaction id is that of the
+ * session that prepared it, and only after a restart one made of its transaction id.)
+ */
 static SsPlan prepared_plan = {
-	"SELECT 1 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_prepared_xacts x"
-	" ON l.virtualtransaction {=} ('-1/' {||} x.transaction::pg_catalog.text)"
-	" WHERE l.locktype {=} 'relation' AND (l.relation {=} $1 OR l.relation {=} $2)"
-	" AND l.mode {<>} ALL (ARRAY['AccessShareLock', 'RowShareLock', 'ShareLock'])"
-	" AND x.database {=} pg_catalog.current_database() LIMIT 1",
-	2,
-	{OIDOID, OIDOID}};
+	"SELECT 1 FROM pg_catalog.pg_locks WHERE locktype {=} 'relation' AND pid IS NULL"
+	" AND (relation {=} $1 OR relation {=} $2) AND database {=} $3"
+	" AND mode {<>} ALL (ARRAY['AccessShareLock', 'RowShareLock', 'ShareLock']) LIMIT 1",
+	3,
+	{OIDOID, OIDOID, OIDOID}};
 
 static SsPlan settings_plan = {
 	"SELECT setconfig::pg_catalog.text FROM pg_catalog.pg_db_role_setting"
@@ -281,12 +283,13 @@ ss_cached_prepared(void)
 {
 	SsActing acting;
 	SsHome home;
-	Datum values[2];
+	Datum values[3];
 	bool found;
 
 	ss_home_get(&home);
 	values[0] = ObjectIdGetDatum(home.sessions);
 	values[1] = ObjectIdGetDatum(home.history);
+	values[2] = ObjectIdGetDatum(MyDatabaseId);
 	ss_home_enter(&acting);
 	found = ss_plan_run(&prepared_plan, values, NULL, SS_PLAN_READ, 1) > 0;
 	ss_home_leave(&acting);

@@ -15,6 +15,7 @@ use Time::HiRes qw(time usleep);
 my $redis = new_redis();
 my $node = new_cached_store('late_fence', $redis, conf => <<'EOC');
 session_store.lease = 10s
+max_prepared_transactions = 10
 # what it does to our tables has policies read again
 autovacuum = off
 EOC
@@ -152,6 +153,26 @@ wait_for_cache($node, $redis, what => 'the cache is back');
 copied('x', 'n', 'n:x');
 wait_for_cache($node, $redis);
 ok(waits_at_commit($client), 'a cache that is configured before the COMMIT: it waits');
+is($redis->strong('n:x'), undef, '.. and no strong reader finds the session');
+
+# ---- a logout that was prepared before there was a cache: nobody hears of its commit
+
+value($one);
+set_conf($node, redis_url => '');
+wait_for($node, q{SELECT NOT (session_health() -> 'cache' ->> 'configured')::bool}, 'the cache is off');
+# refused for as long as a lease may be left
+my $give_up = time + 60;
+until (sqlstate($node, q{BEGIN; SELECT session_delete('x', 'n'); PREPARE TRANSACTION 'logout'}) eq '00000')
+{
+	last if time > $give_up;
+	usleep(100_000);
+}
+is(value('SELECT count(*) FROM pg_prepared_xacts'), '1', 'a logout is prepared');
+set_conf($node, redis_url => undef);
+wait_for($node, q{SELECT session_health() -> 'cache' ->> 'trouble' LIKE 'a prepared transaction may have changed sessions%'}, 'nothing is cached while a logout is prepared', timeout => 30);
+is($redis->strong('n:x'), undef, '.. and no strong reader finds anything');
+value(q{COMMIT PREPARED 'logout'});
+wait_for_cache($node, $redis, what => 'the cache is back when that is committed');
 is($redis->strong('n:x'), undef, '.. and no strong reader finds the session');
 
 # ---- a policy that is changed while the transaction is under way
