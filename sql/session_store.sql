@@ -230,6 +230,15 @@ CREATE INDEX conversation_history_ended_history ON @extschema@.conversation_hist
 COMMENT ON TABLE @extschema@.conversation_history_ended IS
 	'session_store: conversations whose session is gone, for the purge';
 
+-- Not in dumps: where a dump is restored, the time begins again.
+CREATE TABLE @extschema@.session_orphans (
+	history_id pg_catalog.uuid NOT NULL,
+	seen_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	CONSTRAINT session_orphans_pkey PRIMARY KEY (history_id)
+);
+COMMENT ON TABLE @extschema@.session_orphans IS
+	'session_store: conversations that have messages or members but no session, and since when the keeper knows';
+
 -- lz4 saves large documents several times faster than pglz; not every server has it.
 DO $$
 BEGIN
@@ -356,6 +365,7 @@ ALTER TABLE @extschema@.conversation_history ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.conversation_history_ended ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_members ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_cache_claims ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.session_orphans ENABLE ROW LEVEL SECURITY;
 
 -- A policy is not for those that it binds to change.
 CREATE POLICY session_namespaces_read ON @extschema@.session_namespaces FOR SELECT

@@ -18,6 +18,7 @@ int ss_purge_interval;
 int ss_purge_batch_max;
 int ss_purge_rate;
 int ss_touch_slots;
+int ss_orphan_keep;
 int ss_fence = SS_FENCE_DELETE;
 char *ss_redis_url;
 char *ss_redis_password_file;
@@ -140,6 +141,11 @@ ss_settings_define(bool preloading)
 	DefineCustomIntVariable("session_store.purge_rate",
 							"The most rows a second that the keeper purges.", "0 means no limit.",
 							&ss_purge_rate, 75000, 0, 10000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("session_store.orphan_keep",
+							"How long messages and members without a session are kept.",
+							"Counted from when the keeper first saw them; 0 keeps them for ever.",
+							&ss_orphan_keep, 24 * 60 * 60, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL,
+							NULL, NULL);
 	/* sizes shared memory, so it exists only where there is some to size */
 	if (preloading)
 		DefineCustomIntVariable("session_store.touch_slots",

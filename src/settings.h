@@ -10,6 +10,7 @@ extern int ss_purge_interval;  /* ms */
 extern int ss_purge_batch_max; /* rows */
 extern int ss_purge_rate;      /* rows a second, 0 for no limit */
 extern int ss_touch_slots;
+extern int ss_orphan_keep; /* s, 0 for ever */
 
 typedef enum SsFence
 {

@@ -74,6 +74,7 @@ typedef enum SsTask
 	SS_TASK_NOTIFY,
 	SS_TASK_EVENTS,
 	SS_TASK_SAMPLE,
+	SS_TASK_ORPHANS,
 	SS_TASKS
 } SsTask;
 

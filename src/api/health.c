@@ -26,6 +26,7 @@
 #include "commands/trigger.h"
 #include "function.h"
 #include "rows/home.h"
+#include "rows/orphans.h"
 #include "rows/purge.h"
 #include "rows/shape.h"
 #include "rows/subscription.h"
@@ -47,8 +48,8 @@ static SsPlan sizes_plan = {
 const char *
 ss_task_name(int task)
 {
-	static const char *const names[SS_TASKS] = {"touch",  "purge",  "history",
-												"notify", "events", "sample"};
+	static const char *const names[SS_TASKS] = {"touch",  "purge",  "history", "notify",
+												"events", "sample", "orphans"};
 
 	return names[task];
 }
@@ -263,6 +264,37 @@ add_sizes(SsReport *report)
 	ss_add_number(report, "sessions_over_1mb", large);
 }
 
+/* Conversations without a session: after a restore, say. */
+static void
+add_orphans(SsReport *report)
+{
+	SsActing acting;
+	TimestampTz oldest;
+	int64 count;
+
+	ss_home_enter(&acting);
+	count = ss_orphans_count(&oldest);
+	ss_home_leave(&acting);
+	ss_open_group(report, "orphans");
+	ss_add_number(report, "conversations", count);
+	ss_add_time(report, "since", oldest);
+	ss_close_group(report);
+	if (count == 0)
+		return;
+	if (ss_orphan_keep == 0)
+		ss_warn(report,
+				INT64_FORMAT " conversations have messages or members but no session, and stay "
+							 "while session_store.orphan_keep is 0: restore their sessions, or "
+							 "raise it",
+				count);
+	else
+		ss_warn(report,
+				INT64_FORMAT " conversations have messages or members but no session: restore "
+							 "their sessions, or they are removed, the first at %s "
+							 "(session_store.orphan_keep)",
+				count, timestamptz_to_str(oldest + ss_orphan_keep * USECS_PER_SEC));
+}
+
 /* The tables that are left to a publisher, as an array; true when sessions are among them. */
 static bool
 add_subscribed(SsReport *report)
@@ -324,6 +356,7 @@ add_tables(SsReport *report)
 		ss_warn(report, "the purge is %.0f seconds behind%s", behind,
 				ss_purge_interval == 0 ? ": session_store.purge_interval is 0" : "");
 
+	add_orphans(report);
 	add_sizes(report);
 	add_foreign_code(report);
 	ss_health_access(report);

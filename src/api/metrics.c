@@ -12,6 +12,7 @@
 #include "api/health.h"
 #include "function.h"
 #include "rows/home.h"
+#include "rows/orphans.h"
 #include "rows/subscription.h"
 #include "rows/touches.h"
 #include "settings.h"
@@ -251,6 +252,20 @@ add_cache(StringInfo out)
 	count(out, "cache_divergence", "Copies that differed.", r.divergent);
 }
 
+/* Conversations without a session, as the keeper has recorded them. */
+static int64
+count_orphans(void)
+{
+	SsActing acting;
+	TimestampTz oldest;
+	int64 orphans;
+
+	ss_home_enter(&acting);
+	orphans = ss_orphans_count(&oldest);
+	ss_home_leave(&acting);
+	return orphans;
+}
+
 /* Tables whose rows arrive by a subscription. */
 static int
 count_subscribed(void)
@@ -271,6 +286,8 @@ session_metrics(PG_FUNCTION_ARGS)
 	gauge(&out, "preloaded", "1 when the library was preloaded.", ss_shared != NULL ? 1 : 0);
 	gauge(&out, "purge_behind_seconds", "How long the oldest due row has waited.",
 		  ss_health_purge_behind());
+	gauge(&out, "orphans", "Conversations that have messages or members but no session.",
+		  count_orphans());
 	gauge(&out, "subscribed_tables",
 		  "Tables that arrive by a subscription, whose purge is left to the publisher.",
 		  count_subscribed());

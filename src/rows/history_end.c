@@ -272,6 +272,37 @@ remove_unnoted(SPITupleTable *queue, uint64 n, Progress *progress)
 }
 
 /*
+ * Remove messages of a conversation that has no session, and once none is left its members.
+ * False when some are left: more than the limit, or locked by somebody.
+ */
+bool
+ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
+{
+	Datum id = UUIDPGetDatum(history);
+	Datum values[3] = {id, Int64GetDatum(PG_INT64_MIN), Int64GetDatum(limit)};
+	Datum gone[1];
+	bool null;
+
+	ss_history_purging = true;
+	PG_TRY();
+	{
+		ss_plan_run_on_others(&remove_plan, values, NULL, SS_PLAN_WRITE);
+	}
+	PG_FINALLY();
+	{
+		ss_history_purging = false;
+	}
+	PG_END_TRY();
+	*removed = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+	ss_count(SS_MESSAGES_PURGED, *removed);
+	if (ss_plan_run(&rest_plan, values, NULL, SS_PLAN_LATEST, 1) > 0)
+		return false;
+	gone[0] = PointerGetDatum(construct_array(&id, 1, UUIDOID, 16, false, TYPALIGN_CHAR));
+	ss_plan_run_on_others(&leave_members_plan, gone, NULL, SS_PLAN_WRITE);
+	return true;
+}
+
+/*
  * Messages are left to the publisher: remove the entries whose messages are gone, and the
  * members with them.  A walk over the queue goes on where the last one stopped, so that entries
  * whose messages stay for long keep none from being looked at.

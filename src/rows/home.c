@@ -366,10 +366,15 @@ expand(const char *sql)
 	{
 		const char *word;
 		const char *name;
-	} names[] = {{"sessions", "conversation_sessions"}, {"namespaces", "session_namespaces"},
-				 {"history", "conversation_history"},   {"ended", "conversation_history_ended"},
-				 {"members", "session_members"},        {"events", "session_events"},
-				 {"samples", "session_samples"},        {"effective", "session_effective_expiry"},
+	} names[] = {{"sessions", "conversation_sessions"},
+				 {"namespaces", "session_namespaces"},
+				 {"history", "conversation_history"},
+				 {"ended", "conversation_history_ended"},
+				 {"members", "session_members"},
+				 {"events", "session_events"},
+				 {"samples", "session_samples"},
+				 {"orphans", "session_orphans"},
+				 {"effective", "session_effective_expiry"},
 				 {"claims", "session_cache_claims"}};
 	StringInfoData out;
 

@@ -38,6 +38,7 @@
 #include "rows/events.h"
 #include "rows/history.h"
 #include "rows/home.h"
+#include "rows/orphans.h"
 #include "rows/purge.h"
 #include "rows/sample.h"
 #include "rows/subscription.h"
@@ -56,8 +57,14 @@
 #define NOTIFY_GAP (INT64CONST(100) * 1000)  /* so that what happens together is told together */
 #define EVENTS_EVERY (INT64CONST(60) * USECS_PER_SEC)
 #define SAMPLE_EVERY (INT64CONST(30) * USECS_PER_SEC)
+#define LOCK_TIMEOUT "300ms"      /* less than deadlock_timeout; see failed() */
 #define STOP_TIME (USECS_PER_SEC) /* for pending touches, before a stop */
 #define STOP_NAP_MS 10            /* until it is tried again */
+#define ORPHANS_STEP (USECS_PER_SEC)
+#define ORPHANS_BATCH 500
+#define ORPHANS_PAUSE_MAX (INT64CONST(3600) * USECS_PER_SEC)
+#define ORPHANS_BUSY (INT64CONST(10) * USECS_PER_SEC) /* until the lock is tried again */
+#define ORPHANS_PATIENCE 6 /* after so many times it is waited for, shortly */
 #define RETRY_MAX (INT64CONST(300) * USECS_PER_SEC)
 
 /* A batch of the purge should take about this long; it adapts. */
@@ -350,6 +357,66 @@ take_sample(TimestampTz now)
 	return now + SAMPLE_EVERY;
 }
 
+/*
+ * From one pass over the conversations to the next.  A removal is late by no more than that, and
+ * by the time that a pass takes.
+ */
+static TimestampTz
+orphans_pause(void)
+{
+	int64 pause = ss_orphan_keep * USECS_PER_SEC / 24;
+
+	return pause == 0 ? ORPHANS_PAUSE_MAX : Min(Max(pause, ORPHANS_STEP), ORPHANS_PAUSE_MAX);
+}
+
+/* One step of looking for messages and members without a session. */
+static TimestampTz
+remove_orphans(TimestampTz now)
+{
+	static SsOrphanPass pass;
+	static bool recorded = true; /* there may be some of an earlier keeper */
+	static int refused = 0;
+	SsActing acting;
+	TimestampTz oldest;
+	bool begins = pass.stage == SS_ORPHANS_RECORDED && !pass.begun;
+
+	if (ss_purge_interval == 0)
+		return now + USECS_PER_SEC;
+	if (begins)
+	{
+		bool changed = ss_orphans_changed();
+
+		if (!changed && !recorded)
+			return now + orphans_pause();
+		pass.only_old = !changed;
+	}
+	/* whoever writes sessions queues up behind us meanwhile */
+	pass.wait = refused >= ORPHANS_PATIENCE;
+	if (pass.wait)
+	{
+		refused = 0;
+		ss_worker_set("lock_timeout", "50ms");
+	}
+	else
+		ss_worker_set("lock_timeout", LOCK_TIMEOUT);
+	if (!begin(&acting))
+		return now + LOOK_AROUND;
+	pass.begun = true;
+	ss_orphans_step(&pass, ORPHANS_BATCH);
+	recorded = pass.stage == SS_ORPHANS_DONE && ss_orphans_count(&oldest) > 0;
+	finish(&acting);
+	if (pass.refused)
+	{
+		refused++;
+		return now + ORPHANS_BUSY;
+	}
+	refused = 0;
+	if (pass.stage != SS_ORPHANS_DONE)
+		return now + (pass.locked ? ORPHANS_STEP / 5 : ORPHANS_STEP);
+	memset(&pass, 0, sizeof(pass));
+	return now + orphans_pause();
+}
+
 static const struct
 {
 	const char *name;
@@ -361,6 +428,7 @@ static const struct
 	[SS_TASK_NOTIFY] = {"notifying of events", notify},
 	[SS_TASK_EVENTS] = {"purging old events", purge_events},
 	[SS_TASK_SAMPLE] = {"sampling sessions", take_sample},
+	[SS_TASK_ORPHANS] = {"looking for messages without a session", remove_orphans},
 };
 
 /*
@@ -632,7 +700,7 @@ ss_keeper_main(Datum arg)
 	report_for_duty();
 	ss_worker_set("synchronous_commit", "off");
 	ss_worker_set("default_transaction_read_only", "off");
-	ss_worker_set("lock_timeout", "300ms");
+	ss_worker_set("lock_timeout", LOCK_TIMEOUT);
 	started_at = GetCurrentTimestamp();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "session_store keeper turn",
 										 ALLOCSET_DEFAULT_SIZES);
@@ -642,7 +710,8 @@ ss_keeper_main(Datum arg)
 		if (ProcDiePending)
 			stop();
 		CHECK_FOR_INTERRUPTS();
-		(void) ss_worker_reload();
+		if (ss_worker_reload())
+			next_run[SS_TASK_ORPHANS] = 0; /* how long they are kept decides when to look */
 		MemoryContextReset(turn_context);
 		MemoryContextSwitchTo(turn_context);
 

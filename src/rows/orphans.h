@@ -1,0 +1,35 @@
+/*
+ * orphans.h
+ *		Messages and members that belong to no session.
+ */
+#ifndef SS_ORPHANS_H
+#define SS_ORPHANS_H
+
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+typedef enum SsOrphanStage
+{
+	SS_ORPHANS_RECORDED, /* those that are recorded: are they still? */
+	SS_ORPHANS_HISTORY,  /* messages */
+	SS_ORPHANS_MEMBERS,
+	SS_ORPHANS_DONE
+} SsOrphanStage;
+
+/* A pass over all conversations, in steps; all zero before the first. */
+typedef struct SsOrphanPass
+{
+	SsOrphanStage stage;
+	bool begun;
+	pg_uuid_t at;  /* conversations up to this one were visited in this stage */
+	bool only_old; /* nothing was added since the last pass: visit the recorded alone */
+	bool wait;     /* for the lock that a removal needs, as long as lock_timeout allows */
+	bool locked;   /* out: the step has locked conversation_sessions, to remove some */
+	bool refused;  /* out: somebody else holds that lock */
+} SsOrphanPass;
+
+extern bool ss_orphans_changed(void);
+extern void ss_orphans_step(SsOrphanPass *pass, int limit);
+extern int64 ss_orphans_count(TimestampTz *oldest);
+
+#endif
