@@ -246,13 +246,16 @@ ss_control_promoted(SsControl *control, int64_t when)
 	__atomic_store_n(&control->promotion, 1, __ATOMIC_SEQ_CST);
 }
 
-/* This database never claimed a Redis: no earlier life of it left a lease. */
+/*
+ * This database never claimed a Redis: no earlier life of it left a lease, and its primary did
+ * not, if it was promoted (0: it was not).
+ */
 void
-ss_control_never_leased(SsControl *control)
+ss_control_never_leased(SsControl *control, int64_t promoted)
 {
-	int64_t first = control->first_until;
+	int64_t first = promoted != 0 ? promoted + SS_LEASE_LONGEST : control->first_until;
 
-	/* unless it was raised since */
+	/* unless it was raised for another reason since */
 	(void) __atomic_compare_exchange_n(&control->foreign_until, &first, 0, false, __ATOMIC_SEQ_CST,
 									   __ATOMIC_SEQ_CST);
 }

@@ -149,7 +149,7 @@ extern SsLedgerSlot *ss_ledger_slot(SsLedger *ledger, int32_t slot);
 /* for transactions */
 extern void ss_control_init(SsControl *control, int64_t now);
 extern void ss_control_promoted(SsControl *control, int64_t when);
-extern void ss_control_never_leased(SsControl *control);
+extern void ss_control_never_leased(SsControl *control, int64_t promoted);
 extern void ss_control_keep_lease(SsControl *control);
 extern void ss_control_end_foreign(SsControl *control);
 extern bool ss_control_may_be_leased(const SsControl *control, int64_t now);

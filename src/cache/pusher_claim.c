@@ -63,7 +63,7 @@ ss_pusher_learn_claims(SsPusher *pusher)
 	n = ss_claims_read(claims, &pusher->me);
 	ss_standing_judge(claims, n, &pusher->me, ss_identity_was_standby(), &record);
 	if (n == 0 && !ss_shared->began_in_recovery)
-		ss_control_never_leased(control);
+		ss_control_never_leased(control, 0);
 	ss_proto_learn(&pusher->proto, &record);
 }
 

@@ -33,6 +33,7 @@
 #include "utils/snapmgr.h"
 
 #include "cache/identity.h"
+#include "cache/notes.h"
 #include "compat.h"
 #include "rows/claim_table.h"
 #include "rows/events.h"
@@ -601,7 +602,8 @@ look_after_pusher(TimestampTz now)
 
 /*
  * Did this database ever claim a Redis?  If not, logouts need not wait for a lease of an earlier
- * life of the server, which they otherwise do for its first seconds.
+ * life of the server, which they otherwise do for its first seconds.  On a promoted standby the
+ * row may be missing that its primary wrote last: there the lack of a redis_url must say the same.
  */
 static void
 learn_claims(void)
@@ -611,7 +613,9 @@ learn_claims(void)
 	SsClaim me;
 	SsActing acting;
 
-	if (ss_shared->began_in_recovery || !ss_control_may_be_leased(control, ss_monotonic()))
+	ss_notes_promoted(entry);
+	if ((ss_shared->began_in_recovery && ss_redis_url[0] != '\0') ||
+		!ss_control_may_be_leased(control, ss_monotonic()))
 		return;
 	PG_TRY();
 	{
@@ -619,7 +623,7 @@ learn_claims(void)
 		if (begin(&acting))
 		{
 			if (ss_claims_read(claims, &me) == 0)
-				ss_control_never_leased(control);
+				ss_control_never_leased(control, ss_shared->promoted);
 			finish(&acting);
 			ConditionVariableBroadcast(&entry->cache.changed);
 		}

@@ -36,7 +36,7 @@ new_value(void)
 uint32_t
 writer_of(const Node *node)
 {
-	return node->owner.timeline + (node->copy == COPY_NONE ? 0 : 1000);
+	return node->owner.timeline + (node->copy == COPY_NONE ? 0 : WRITER_COPY);
 }
 
 void
@@ -398,7 +398,7 @@ node_start(Node *node)
 	ss_control_init(&node->control, w.now);
 	/* as the keeper does */
 	if (!node->has_claim && !node->was_standby)
-		ss_control_never_leased(&node->control);
+		ss_control_never_leased(&node->control, 0);
 	node->table_locker = -1;
 	memset(node->backend, 0, sizeof(node->backend));
 	for (int key = 0; key < KEYS_MOST; key++)

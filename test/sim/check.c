@@ -218,18 +218,17 @@ check_claim(const Node *node, bool takeover)
 {
 	int number = (int) (node - w.node);
 
-	if (!node->up)
-		return; /* it was under way */
+	takeover = takeover || !node->up; /* it was under way when its server died */
 	if (!takeover && (node->copy == COPY_DATABASE || node->copy == COPY_FILES))
 		violation("claimed by a copy of kind %d", node->copy);
 	if (!takeover && node->copy == COPY_BLOCKS && node->witnessed)
 		violation("claimed by a copy that has seen the original at work");
+	w.stolen = node->copy == COPY_BLOCKS;
 	if (!w.pair || node->owner.timeline != w.pair_timeline)
 		return;
 	if (!takeover && w.pair_claimant >= 0 && w.pair_claimant != number)
 		violation("claimed by both of two originals");
 	w.pair_claimant = number;
-	w.stolen = node->copy == COPY_BLOCKS;
 	if (w.stolen)
 		w.foreign_until = NEVER;
 }

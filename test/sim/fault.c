@@ -37,7 +37,8 @@ other_may_seize(void)
 {
 	const Node *other = &w.node[1 - w.judged];
 
-	if (!other->up)
+	/* a copy may be about to start; one that was stopped is none any more */
+	if (!other->up && other->copy != COPY_BLOCKS)
 		return false;
 	switch (other->copy)
 	{
@@ -168,7 +169,7 @@ copy_server(void)
 	if (new->up || w.stolen || old->place != 0 || old->place_next != 0 || !old->has_claim)
 		return false;
 	node_free(new);
-	new->copy = (Copy) between(COPY_DATABASE, COPY_BLOCKS);
+	new->copy = chance(500000) ? COPY_BLOCKS : chance(500000) ? COPY_FILES : COPY_DATABASE;
 	new->owner = old->owner;
 	new->me = old->me;
 	if (new->copy == COPY_DATABASE)
@@ -224,8 +225,12 @@ operate(void)
 void
 zombie_stop(void)
 {
-	if (w.node[1 - w.judged].up)
-		node_stop(&w.node[1 - w.judged]);
+	Node *other = &w.node[1 - w.judged];
+
+	if (other->up)
+		node_stop(other);
+	other->copy = COPY_NONE;
+	other->life = ++w.serials; /* nor does it start any more */
 }
 
 /* What happens to Redis itself. */
@@ -453,6 +458,8 @@ fault_restore(const Event *event)
 			w.forgot_at = w.now;
 			if (w.redis.data.writer != writer_of(judged()))
 				w.foreign_until = NEVER;
+			/* what a copy had claimed is the copy's again, until an operator sees to it */
+			w.stolen = w.redis.data.writer >= WRITER_COPY;
 			redis_start();
 			break;
 		case FAULT_KILL_EMPTY:

@@ -83,7 +83,7 @@ pusher_start(Node *node)
 	(void) snprintf(node->me.redis, sizeof(node->me.redis), "%d", node->place);
 	ss_standing_judge(&node->claim, node->has_claim ? 1 : 0, &node->me, node->was_standby, &record);
 	if (record.standing == SS_STANDING_NEW)
-		ss_control_never_leased(&node->control);
+		ss_control_never_leased(&node->control, 0);
 	ss_proto_learn(&node->proto, &record);
 	pusher->open = false;
 	pusher->woken = false;

@@ -445,6 +445,7 @@ extern void backend_step(Node *node, int number);
 extern bool backend_save_all(Node *node);
 extern const Version *row_now(const Node *node, int key);
 extern int namespace_of(int key);
+#define WRITER_COPY 1000 /* from here on: copies */
 extern uint32_t writer_of(const Node *node);
 extern void add_version(Node *node, int key, int64_t value, int64_t ends, bool fenced);
 

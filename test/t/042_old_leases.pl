@@ -84,6 +84,16 @@ for my $case ([ 'no URL', redis_url => '' ], [ 'another URL', redis_url => $else
 	$node->restart;
 	wait_for_cache($node, $redis, timeout => 40);
 }
+# the same by reload, while the old Redis hangs and so keeps its lease
+wait_for($node, q{SELECT (session_health() #>> '{cache,lease_left_ms}')::int > 8000}, 'reload: there is a lease', timeout => 30, show => 1);
+$redis->pause;
+set_conf($node, redis_url => $elsewhere->url);
+wait_for_cache($node, $elsewhere, what => 'reload: another Redis is in use', timeout => 30);
+log_out($node, 's4');
+$redis->resume;
+ok(!defined $redis->strong('whole:s4'), '.. and after a logout nobody trusts the copy in the old one');
+set_conf($node, redis_url => $redis->url);
+wait_for_cache($node, $redis, timeout => 40);
 leave_no_redis($node, $redis);
 $elsewhere->stop;
 
