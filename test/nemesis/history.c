@@ -393,6 +393,7 @@ history_judge(void)
 	Ranked *list = malloc(sizeof(Ranked) * (size_t) count);
 	int *first = calloc(KEYS + 1, sizeof(int));
 	int *fill = calloc(KEYS, sizeof(int));
+	char text[120];
 
 	for (int n = 1; n < count; n++)
 	{
@@ -443,6 +444,10 @@ history_judge(void)
 		"%.3f + 4 times our own worst stall of %.3f s)",
 		seconds(dbs[0].healthy_for), seconds(dbs[1].healthy_for), seconds(worst_healthy.stale),
 		seconds(HEALTHY_LAG), seconds(ALLOWANCE), seconds(run.worst_stall));
+	if (worst_healthy.stale > HEALTHY_LAG / 2)
+		say("  key %s, %s, seen at %.3f s", keys[ops[worst_healthy.op].key].shown,
+			describe(worst_healthy.op, text, sizeof(text)),
+			seconds(ops[worst_healthy.op].seen_healthy - run.started));
 	for (int i = 0; i < KINDS && kinds[i].found > 0; i++)
 		say("violations, %s: %d", kinds[i].kind, kinds[i].found);
 	return violations;

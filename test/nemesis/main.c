@@ -169,6 +169,7 @@ settle(int db)
 {
 	Client c = {.node = run.node, .db = db};
 	int64_t start = now_us();
+	int64_t tell_at = start + SEC;
 	bool synced = false;
 	int copies;
 
@@ -181,6 +182,16 @@ settle(int db)
 					 c.values[0][0] == 't';
 			/* it says no at once where there is no pusher yet */
 			pause_us(20 * MS);
+			if (!synced && now_us() > tell_at &&
+				client_run(&c, "SELECT concat_ws(', ', h ->> 'state', h ->> 'trouble', 'dirty ' || "
+							   "(h ->> 'dirty'), 'in doubt ' || (h ->> 'in_doubt'), h ->> "
+							   "'last_error') FROM (SELECT session_health() -> 'cache' h) x") ==
+					OUTCOME_DONE)
+			{
+				say("at the end: %s is not yet in sync: %s", dbs[db].name,
+					c.long_value == NULL ? "" : c.long_value);
+				tell_at = now_us() + 3 * SEC;
+			}
 		}
 	if (!synced)
 		violation("at the end: %s is not in sync %.0f s after the last fault", dbs[db].name,

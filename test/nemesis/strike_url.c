@@ -96,23 +96,44 @@ strike_cache_late(uint64_t *r)
 	close_both();
 }
 
-/* Another Redis that a server may come back with; what is said of it. */
-static const char *
-draw_url(uint64_t *r, char *url, size_t size, int *redis_db)
+/* What a server may come back with. */
+typedef struct Other
 {
-	*redis_db = -1;
-	switch (between(r, 0, 2))
+	const char *what;
+	const char *setting;
+	const char *back; /* its value before and afterwards */
+	char value[100];
+	int redis_db; /* a database of our Redis, or -1 */
+} Other;
+
+static void
+draw_other(uint64_t *r, Other *other)
+{
+	other->setting = "redis_url";
+	other->back = run.url;
+	other->redis_db = -1;
+	other->value[0] = '\0';
+	switch (between(r, 0, 3))
 	{
 		case 0:
-			url[0] = '\0';
-			return "no Redis";
+			other->what = "no Redis";
+			break;
 		case 1:
-			*redis_db = ELSEWHERE;
-			snprintf(url, size, "%s/%d", run.url, ELSEWHERE);
-			return "another database of Redis";
+			other->what = "another database of Redis in redis_url";
+			other->redis_db = ELSEWHERE;
+			snprintf(other->value, sizeof(other->value), "%s/%d", run.url, ELSEWHERE);
+			break;
+		case 2:
+			other->what = "another redis_db";
+			other->setting = "redis_db";
+			other->back = "-1";
+			other->redis_db = ELSEWHERE;
+			snprintf(other->value, sizeof(other->value), "%d", ELSEWHERE);
+			break;
 		default:
-			snprintf(url, size, "redis://127.0.0.1:1");
-			return "a Redis that is not there";
+			other->what = "a Redis that is not there";
+			snprintf(other->value, sizeof(other->value), "redis://127.0.0.1:1");
+			break;
 	}
 }
 
@@ -167,22 +188,20 @@ strike_server_url(uint64_t *r)
 	int how = draw_stop(r);
 	int64_t version = 0;
 	int64_t started;
-	int redis_db;
-	char url[100];
-	const char *other;
+	Other other;
 	Outcome outcome;
 	int op;
 
 	/* while a standby is still to be promoted, the first node is not to be restarted */
 	if (run.failover && run.promoted_at == 0)
 		return;
-	other = draw_url(r, url, sizeof(url), &redis_db);
+	draw_other(r, &other);
 	if (!both())
 		return;
 	save_one(&outside, key);
 	(void) have_copy(&outside, key);
-	if (client_run(&outside, "ALTER SYSTEM SET session_store.redis_url = '%s'", url) !=
-		OUTCOME_DONE)
+	if (client_run(&outside, "ALTER SYSTEM SET session_store.%s = '%s'", other.setting,
+				   other.value) != OUTCOME_DONE)
 		return;
 	started = now_us();
 	node_stop(node, how);
@@ -196,18 +215,19 @@ strike_server_url(uint64_t *r)
 	outcome = delete_it(&outside, key, &version);
 	op_end(op, outcome, version);
 	say("%.3f s: stopped by signal %d, started with %s; %.3f s later a log-out %s",
-		(double) (started - run.started) / 1e6, how, other, (double) (now_us() - started) / 1e6,
+		(double) (started - run.started) / 1e6, how, other.what,
+		(double) (now_us() - started) / 1e6,
 		outcome == OUTCOME_DONE ? "has returned" : "has failed");
-	look_around(outcome == OUTCOME_DONE ? key : -1, redis_db,
+	look_around(outcome == OUTCOME_DONE ? key : -1, other.redis_db,
 				between(r, run.lease / 2, 2 * run.lease));
 	/* back: by a reload, by a restart, or by both */
 	if (chance(r, 60) && both() &&
-		client_run(&outside, "ALTER SYSTEM SET session_store.redis_url = '%s'", run.url) ==
-			OUTCOME_DONE)
+		client_run(&outside, "ALTER SYSTEM SET session_store.%s = '%s'", other.setting,
+				   other.back) == OUTCOME_DONE)
 	{
 		node_stop(node, draw_stop(r));
 		node_start(node);
 	}
-	set_for_sure("redis_url", run.url);
+	set_for_sure(other.setting, other.back);
 	close_both();
 }

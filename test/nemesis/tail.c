@@ -5,7 +5,8 @@
  * Every change leaves a message with its own op as the last of the history, or no message at
  * all: so a tail that is read tells which change it shows (seen.c).  Each is one implicit
  * transaction of several statements, sent at once.  The last of them draws the op's rank from
- * a sequence, while the transaction has the row lock of the session, or the table.
+ * a sequence, while the transaction has the row lock of the session, or the table.  So
+ * messages are changed only under that lock, and by hand only where there is a row to lock.
  *
  * Fenced: what ends the session, and messages that are removed or altered by hand.  Not
  * fenced: append, pop, trim.
@@ -21,7 +22,9 @@
 #define ITS_HISTORY \
 	"h.history_id = (SELECT history_id FROM conversation_sessions WHERE " SESSION ")"
 #define APPEND "SELECT session_append('%s', '{\"k\": %d, \"v\": %d}', namespace => 'talk'); "
-#define LOCK "SELECT version FROM conversation_sessions WHERE " SESSION " FOR UPDATE; "
+/* An error where there is no row to lock. */
+#define LOCK \
+	"SELECT 1 / count(*) FROM (SELECT FROM conversation_sessions WHERE " SESSION " FOR UPDATE) s; "
 #define ALTER                                                                                 \
 	"UPDATE conversation_history h SET message = '{\"k\": %d, \"v\": %d}' WHERE " ITS_HISTORY \
 	" AND h.seq = (SELECT max(i.seq) FROM conversation_history i WHERE i.history_id = "       \
@@ -105,15 +108,10 @@ append_and_remove(Client *c, int key)
 									" AND (h.message ->> 'v')::int <> %d; " RANK,
 							 id, key, op, id, op);
 	else
-	{
 		outcome = client_run(c,
 							 LOCK "DELETE FROM conversation_history h WHERE " ITS_HISTORY
 								  "; " APPEND RANK,
 							 id, id, id, key, op);
-		/* a session that another client created in between was not locked */
-		if (c->values[0][0] == '\0')
-			op_at(op)->clears = op_at(op)->fenced = false;
-	}
 	(void) finish(c, key, op, outcome, true);
 }
 
