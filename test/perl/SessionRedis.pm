@@ -397,7 +397,7 @@ sub wait_for_cache
 	my $start = time;
 	my $up = 0;
 
-	while (!$up && time - $start < $timeout)
+	while (!$up && time - $start < SessionStore::limit_of($timeout, time - $start))
 	{
 		$up = defined $client->get($lease)
 		  && $node->safe_psql($dbname, q{SELECT session_cache_sync('1 s')}) eq 't';
@@ -414,8 +414,13 @@ sub sync_cache
 {
 	my ($node, %params) = @_;
 	my $timeout = $params{timeout} // 10;
-	my $synced = $node->safe_psql($params{db} // 'postgres', "SELECT session_cache_sync('$timeout s')");
+	my $start = time;
+	my $synced = 'f';
 
+	while ($synced ne 't' && time - $start < SessionStore::limit_of($timeout, time - $start))
+	{
+		$synced = $node->safe_psql($params{db} // 'postgres', q{SELECT session_cache_sync('1 s')});
+	}
 	fail("session_cache_sync within $timeout s") if $synced ne 't';
 	return;
 }
