@@ -217,6 +217,18 @@ ss_change_living(SsChange *change, SsTarget *target, SsNeed need)
 }
 
 /*
+ * A row that was not locked was written, and its session has ended since it was read: perhaps the
+ * row was waited for.  A session must not live again, so the row, which is now locked, gets
+ * its end back, and the caller begins a new session over it.
+ */
+static void
+end_again(SsChange *change)
+{
+	change->row.expires_at = change->row.ends_at;
+	ss_row_extend(change->target, &change->row);
+}
+
+/*
  * Write what the caller made of change->row: counts the version (unless it was but the
  * history that changed), starts the lifetime anew, keeps to the owner's quota.  False when another transaction
  * created the session meanwhile, or was quicker to change it: then nothing was written, and the
@@ -244,11 +256,12 @@ ss_change_end(SsChange *change)
 		ss_relaxed_end(&target->policy);
 		return false;
 	}
-	/* a row that was not locked may have been waited for: had the session ended by then? */
 	if (row->placed && !row->held && GetCurrentTimestamp() >= row->ends_at)
-		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-						errmsg("the session expired while another transaction had it locked"),
-						errhint("Try again.")));
+	{
+		end_again(change);
+		ss_relaxed_end(&target->policy);
+		return false;
+	}
 	if (!change->fresh)
 		ss_pending_rebase(&target->key, change->base, row->ttl, row->expires_at);
 
