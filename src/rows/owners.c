@@ -49,12 +49,21 @@ static SsPlan evict_plan = {BURY " AND session_id {=} ANY ($4)",
 							4,
 							{TEXTOID, INTERVALOID, BOOLOID, TEXTARRAYOID}};
 
-static SsPlan delete_owner_plan = {
-	BURY " AND owner_id {=} $4 AND ($5 IS NULL OR session_id {<>} $5)"
-		 " AND ($6 IS NULL OR session_id {~~} $6) AND " SS_SQL_YOUNG("$7") " AND " SS_SQL_ALIVE
-																		   " RETURNING session_id",
-	7,
-	{TEXTOID, INTERVALOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
+/* The living sessions of an owner; the same parameters in both statements. */
+#define OF_OWNER                                              \
+	" owner_id {=} $4 AND ($5 IS NULL OR session_id {<>} $5)" \
+	" AND ($6 IS NULL OR session_id {~~} $6) AND " SS_SQL_YOUNG("$7") " AND " SS_SQL_ALIVE
+
+static SsPlan delete_owner_plan = {BURY " AND" OF_OWNER " RETURNING session_id",
+								   7,
+								   {TEXTOID, INTERVALOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID,
+									TIMESTAMPTZOID}};
+
+static SsPlan left_of_owner_plan = {"SELECT 1 FROM {sessions} WHERE namespace {=} $1 AND" OF_OWNER
+									" LIMIT 1",
+									7,
+									{TEXTOID, INTERVALOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID,
+									 TIMESTAMPTZOID}};
 
 /* SPI's result, one text column, as an array. */
 static Datum
@@ -123,9 +132,9 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 	ss_count(SS_EVICTED, found);
 }
 
-/* End the owner's sessions that a new snapshot shows; returns how many. */
+/* Run one of the two statements on the owner's sessions that a new snapshot shows; how many rows. */
 static uint64
-delete_pass(const SsTarget *target, const SsSelection *which)
+run_on_owner(SsPlan *plan, const SsTarget *target, const SsSelection *which)
 {
 	Datum values[7] = {target->ns,
 					   IntervalPGetDatum(ss_make_interval(target->policy.tombstone)),
@@ -137,7 +146,7 @@ delete_pass(const SsTarget *target, const SsSelection *which)
 	char nulls[7] = {' ', ' ', ' ', ' ', ss_null_if(which->except_id), ss_null_if(which->id_like),
 					 ' '};
 
-	return ss_plan_run_on_others(&delete_owner_plan, values, nulls, SS_PLAN_LATEST);
+	return ss_plan_run_on_others(plan, values, nulls, SS_PLAN_LATEST);
 }
 
 /*
@@ -146,8 +155,10 @@ delete_pass(const SsTarget *target, const SsSelection *which)
  *
  * A transaction that the statement waited for may have made other sessions, by a fork of one that
  * is to end here, say.  The statement's snapshot does not show them, though they were made before
- * the end.  So the statement is repeated with a new snapshot, at every isolation level, until it
- * finds nothing.  Sessions that begin meanwhile are ended as well, as if they had begun before.
+ * the end.  So the statement is repeated, at every isolation level, until a new snapshot shows no
+ * session that is left.  That the statement found nothing does not tell: it may have waited for a
+ * session that was then ended or given away by the transaction that had forked it.  Sessions
+ * that begin meanwhile are ended as well, as if they had begun before.
  *
  * Against clients that begin sessions all the time this would not end by itself, hence the
  * maximum.  It takes nothing away from the promise: after so many passes all that existed when the
@@ -166,19 +177,23 @@ delete_of_owner(const SsTarget *target, const SsSelection *which, List **ids)
 	LOCKTAG turn;
 	uint64 n;
 	int64 total = 0;
-	int tries = MAX_PASSES;
+	int passes = 0;
+	bool left;
 
 	ss_owner_lock_tag(&turn, target, which->owner, SS_LOCK_DELETE);
 	(void) LockAcquire(&turn, ExclusiveLock, false, false);
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		n = delete_pass(target, which);
+		n = run_on_owner(&delete_owner_plan, target, which);
 		total += (int64) n;
 		if (n > 0 && target->policy.audit)
 			*ids = lappend(*ids, DatumGetPointer(result_to_array(n)));
 		SPI_freetuptable(SPI_tuptable);
-	} while (n > 0 && --tries > 0);
+		left = run_on_owner(&left_of_owner_plan, target, which) > 0;
+	} while (left && ++passes < MAX_PASSES);
+	if (left && n == 0)
+		ss_error_rows_skipped("conversation_sessions"); /* a trigger keeps them */
 	(void) LockRelease(&turn, ExclusiveLock, false);
 	return total;
 }

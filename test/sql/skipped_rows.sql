@@ -22,6 +22,7 @@ CREATE VIEW all_calls AS SELECT call, says(call) FROM unnest(ARRAY[
   $$session_touch('a', '2 hours')$$, $$session_append('a', '{"m": 2}')$$, $$session_pop('a')$$,
   $$session_trim('a', 0)$$, $$session_share('a', 'v')$$, $$session_regenerate('a')$$,
   $$session_absorb('a', 'b')$$, $$session_delete('a')$$,
+  $$session_delete_all('u', namespace => 'one')$$, $$session_clear('one')$$,
   $$session_save('c', '{}', owner => 'u', namespace => 'one')$$]) call;
 CREATE VIEW as_before AS SELECT session_id, session_data, version, message_count, dead_until FROM conversation_sessions ORDER BY session_id COLLATE "C";
 
