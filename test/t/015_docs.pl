@@ -61,6 +61,7 @@ foreach my $setting (lines(q{SELECT name || ' ' || boot_val || ' ' || coalesce(u
 	my ($name, $default, $unit) = split / /, $setting;
 
 	$default = $default / 1000 . 's' if ($unit // '') eq 'ms';
+	$default = $default / 86400 . 'd' if ($unit // '') eq 's';
 	$default = $default / 1024 / 1024 . 'MB' if ($unit // '') eq 'B';
 	$default = 'empty' if $default eq '';
 	like($readme, qr/^\| `\Q$name\E` \| `?\Q$default\E`? \|/m, "$name is in README, with its default $default");

@@ -180,6 +180,7 @@ refused($node, 'same identity has claimed', '.. and after a restart, too');
 $clone->restart;
 wait_for_cache($clone, $redis, what => 'the clone is the owner after a restart', timeout => 25);
 save($clone, 302);
+sync_cache($clone);
 copies_are($redis, 'first', 302, '.. and alone');
 leave_nothing($node);
 leave_no_redis($clone, $redis);
