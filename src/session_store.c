@@ -24,6 +24,7 @@
 #include "rows/events.h"
 #include "rows/foreign_code.h"
 #include "rows/relaxed.h"
+#include "rows/row_end.h"
 #include "rows/touch_pending.h"
 #include "settings.h"
 #include "shared.h"
@@ -48,6 +49,7 @@ _PG_init(void)
 	ss_events_init_backend();
 	ss_relaxed_init_backend();
 	ss_foreign_code_init();
+	ss_row_end_init();
 	if (preloading)
 	{
 		ss_shared_install_hooks();

@@ -35,6 +35,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -441,6 +442,16 @@ note_temp_schema(void)
 	invalidations++;
 }
 
+/* The text of the plan that ss_plan_run runs; a kept plan is never freed, so its text is its alone. */
+static const char *own_text = NULL;
+
+/* Is it a statement of ss_plan_run, and not of code that such a statement calls? */
+bool
+ss_plan_is_ours(const QueryDesc *query)
+{
+	return own_text != NULL && query->sourceText == own_text;
+}
+
 /* Was none of our tables altered since their columns were looked at? */
 bool
 ss_home_is_known(void)
@@ -461,6 +472,8 @@ uint64
 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, long limit)
 {
 	int path_nest = ss_home_set_path();
+	const char *outer_text = own_text;
+	CachedPlanSource *source;
 	ErrorContextCallback context;
 	SsHome home;
 	uint64 seen;
@@ -484,11 +497,14 @@ ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, lon
 								 GUC_ACTION_SAVE, true, 0, false);
 	}
 
+	source = linitial(SPI_plan_get_plan_sources(plan->plan));
+	own_text = source->query_string;
 	if (mode == SS_PLAN_LATEST || mode == SS_PLAN_READ_LATEST)
 		rc = SPI_execute_snapshot(plan->plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot,
 								  mode == SS_PLAN_READ_LATEST, true, limit);
 	else
 		rc = SPI_execute_plan(plan->plan, values, nulls, mode == SS_PLAN_READ, limit);
+	own_text = outer_text;
 
 	if (nest >= 0)
 	{

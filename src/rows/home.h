@@ -78,6 +78,7 @@ extern void ss_home_reset_path(int guc_nest);
 extern Datum ss_hand_out(const SsActing *acting, Datum value, bool byval, int len);
 extern uint64 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode,
 						  long limit);
+extern bool ss_plan_is_ours(const QueryDesc *query);
 
 /*
  * A hint from rows/way.c: the last change of a row ran no plan.  Then ss_home_enter leaves the

@@ -19,14 +19,16 @@
  *
  * Rows that are replicated or restored are taken as they are: a subscriber (and everybody else with
  * session_replication_role = replica) is not asked, and an INSERT may bring a tombstone along.
- * Nor are the functions, which have decided all this under the row's lock, by the clock that they
- * read then.
+ * Nor are the statements of the functions, which have decided all this under the row's lock, by the
+ * clock that they read then.  A statement of a trigger that such a statement fires is asked.
  */
 #include "postgres.h"
 
 #include "access/sysattr.h"
 #include "access/xact.h"
+#include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
+#include "executor/executor.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -36,10 +38,46 @@
 #include "rows/row_end.h"
 #include "rows/sessions.h"
 
-static bool
-is_exempt(void)
+static ExecutorStart_hook_type next_executor_start = NULL;
+
+/*
+ * A statement of ours is told from one of a trigger that it fires by a mark on the executor's own
+ * copy of our trigger.  In the catalogs tginitdeferred is never set for a trigger BEFORE a row.
+ */
+static void
+on_executor_start(QueryDesc *query, int eflags)
 {
-	return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA || ss_home_acting();
+	ListCell *cell;
+
+	if (next_executor_start != NULL)
+		next_executor_start(query, eflags);
+	else
+		standard_ExecutorStart(query, eflags);
+	if (query->estate->es_opened_result_relations == NIL || !ss_plan_is_ours(query))
+		return;
+	foreach (cell, query->estate->es_opened_result_relations)
+	{
+		TriggerDesc *triggers = ((ResultRelInfo *) lfirst(cell))->ri_TrigDesc;
+
+		for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+			if (TRIGGER_FOR_BEFORE(triggers->triggers[i].tgtype))
+				triggers->triggers[i].tginitdeferred = true;
+	}
+}
+
+/* Once, from _PG_init, after ss_foreign_code_init, whose hook clears tginitdeferred. */
+void
+ss_row_end_init(void)
+{
+	next_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = on_executor_start;
+}
+
+/* Does all this hold for the statement that fires our trigger? */
+bool
+ss_row_end_applies(const Trigger *trigger)
+{
+	return SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA && !trigger->tginitdeferred;
 }
 
 static bool
@@ -59,8 +97,7 @@ set_null(SsRowView *row, int column)
 void
 ss_row_end_insert(SsRowView *new)
 {
-	if (new->nulls[SS_ROW_DEAD_UNTIL] || is_exempt() ||
-		!is_later(new, SS_ROW_DEAD_UNTIL, GetCurrentTimestamp()) ||
+	if (new->nulls[SS_ROW_DEAD_UNTIL] || !is_later(new, SS_ROW_DEAD_UNTIL, GetCurrentTimestamp()) ||
 		!is_later(new, SS_ROW_EXPIRES_AT, DatumGetTimestampTz(new->values[SS_ROW_DEAD_UNTIL])))
 		return;
 	ss_row_replace(new, SS_ROW_EXPIRES_AT, new->values[SS_ROW_DEAD_UNTIL]);
@@ -150,7 +187,7 @@ ss_row_end_update(const SsRowView *old, SsRowView *new, const Bitmapset *written
 	TimestampTz now;
 
 	/* most updates are of living sessions, and leave them so */
-	if ((!was_dead && !dead && !ss_row_differs(old, new, SS_ROW_EXPIRES_AT)) || is_exempt())
+	if (!was_dead && !dead && !ss_row_differs(old, new, SS_ROW_EXPIRES_AT))
 		return;
 	now = GetCurrentTimestamp();
 	if (dead && is_later(old, SS_ROW_DEAD_UNTIL, now) && gives_content(old, new, now))

@@ -6,9 +6,12 @@
 #define SS_ROW_END_H
 
 #include "nodes/bitmapset.h"
+#include "utils/reltrigger.h"
 
 #include "rows/row.h"
 
+extern void ss_row_end_init(void);
+extern bool ss_row_end_applies(const Trigger *trigger);
 extern void ss_row_end_insert(SsRowView *new);
 extern void ss_row_end_update(const SsRowView *old, SsRowView *new, const Bitmapset *written);
 

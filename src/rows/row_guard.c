@@ -194,11 +194,11 @@ check_counters(const SsRowView *old, SsRowView *new)
 }
 
 /*
- * What the trigger sees to in an update, by a statement or by the functions without one; written:
- * the columns that the statement sets.
+ * What the trigger sees to in an update, by a statement or by the functions without one; judged:
+ * row_end.c applies; written: the columns that the statement sets.
  */
 void
-ss_row_guard_update(const SsRowView *old, SsRowView *new, const SsHome *home, bool statement,
+ss_row_guard_update(const SsRowView *old, SsRowView *new, const SsHome *home, bool judged,
 					const Bitmapset *written)
 {
 	bool bound = ss_row_access_is_bound(home);
@@ -206,7 +206,7 @@ ss_row_guard_update(const SsRowView *old, SsRowView *new, const SsHome *home, bo
 	check_names(old, new);
 	if (bound)
 		ss_row_access_update(old, new);
-	if (statement)
+	if (judged)
 		ss_row_end_update(old, new, written);
 	if (!new->nulls[SS_ROW_TTL] && ss_row_differs(old, new, SS_ROW_TTL))
 		(void) check_ttl(new);
@@ -245,7 +245,8 @@ session_row_guard(PG_FUNCTION_ARGS)
 			ss_row_access_insert(&new);
 		fill_in(&new);
 		(void) check_ttl(&new);
-		ss_row_end_insert(&new);
+		if (ss_row_end_applies(trigdata->tg_trigger))
+			ss_row_end_insert(&new);
 		check_times(&new);
 		if (bound)
 			ss_row_access_lifetime(NULL, &new);
@@ -256,6 +257,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 
 	ss_row_open(&old, trigdata->tg_trigtuple, desc);
 	ss_row_open(&new, trigdata->tg_newtuple, desc);
-	ss_row_guard_update(&old, &new, &home, true, trigdata->tg_updatedcols);
+	ss_row_guard_update(&old, &new, &home, ss_row_end_applies(trigdata->tg_trigger),
+						trigdata->tg_updatedcols);
 	return PointerGetDatum(close_tuple(trigdata->tg_newtuple, &new));
 }

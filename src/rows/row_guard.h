@@ -11,6 +11,6 @@
 #include "rows/row.h"
 
 extern void ss_row_guard_update(const SsRowView *old, SsRowView *new, const SsHome *home,
-								bool statement, const Bitmapset *written);
+								bool judged, const Bitmapset *written);
 
 #endif

@@ -136,6 +136,26 @@ INSERT INTO conversation_sessions (namespace, session_id, session_data, expires_
   ('hand', 'j', '{"n": 1}', clock_timestamp() + interval '2 hours', clock_timestamp() + interval '1 hour');
 SELECT *, (SELECT expires_at <= dead_until FROM conversation_sessions WHERE session_id = id) AS no_return FROM rows WHERE id IN ('i', 'j');
 
+-- Nor does a trigger bring a session back that a call fires, though its statements run with the owner's rights.
+DELETE FROM conversation_sessions;
+CREATE FUNCTION regress_ss_renew() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.session_id = 'by a call' THEN
+    UPDATE public.conversation_sessions SET session_data = '{"note": 1}', expires_at = clock_timestamp() + interval '10 minutes' WHERE session_id = 'gone';
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER regress_ss_renew AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_renew();
+SELECT make('gone'), session_delete('gone');
+SELECT pg_temp.err($$SELECT session_save('by a call', '{}')$$);
+BEGIN;
+SELECT let_it_pass('gone');
+SELECT session_save('by a call', '{}');
+SELECT * FROM rows;
+COMMIT;
+DROP TRIGGER regress_ss_renew ON conversation_sessions;
+DROP FUNCTION regress_ss_renew();
+
 DROP VIEW rows;
 DROP FUNCTION make(text, text), let_it_pass(text);
 DELETE FROM conversation_sessions;
