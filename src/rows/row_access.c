@@ -5,7 +5,7 @@
  * Row-level policies say which rows a role may write, but not what in them.  Whoever passes the
  * policies must not be able to do in plain SQL what the functions refuse: give a session to
  * somebody else, make it look older or younger than it is, count it up to the end of its version,
- * keep it alive for longer than its ttl and the policy allow, or make a tombstone.
+ * keep it alive for longer than its ttl and the policy allow, bring it back, or make a tombstone.
  *
  * A bound role may set session_data, ttl and expires_at (at most ttl from now, and within
  * max_lifetime), and owner_id: with owner isolation its own in an INSERT, never another in an
@@ -112,6 +112,15 @@ ss_row_access_update(const SsRowView *old, SsRowView *new)
 	if (ss_row_differs(old, new, SS_ROW_OWNER_ID) && find_policy(old, &target) &&
 		ss_isolates(&target.policy, GetUserId()))
 		ss_error_not_owner(&target);
+}
+
+/* To take an expiry back is for the tables' owner. */
+void
+ss_row_access_refuse_return(void)
+{
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("permission denied to bring back a session that has expired"),
+					errhint("Set session_data as well, which begins a new session.")));
 }
 
 /*

@@ -11,6 +11,7 @@
 extern bool ss_row_access_is_bound(const SsHome *home);
 extern void ss_row_access_insert(SsRowView *new);
 extern void ss_row_access_update(const SsRowView *old, SsRowView *new);
+extern void ss_row_access_refuse_return(void);
 extern void ss_row_access_lifetime(const SsRowView *old, const SsRowView *new);
 
 #endif

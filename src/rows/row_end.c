@@ -14,8 +14,8 @@
  *	a future expires_at					have, but for its version and last_seq, which go on counting
  *
  * A row has ended when it is or was a tombstone, or when it has expired and the statement gives it
- * a document.  To set nothing but the expires_at of an expired row is its owner's way of taking the
- * expiry back, and leaves the session as it was.
+ * a document.  To set nothing but the expires_at of an expired row is the tables' owner's way of
+ * taking the expiry back, and leaves the session as it was; row_access.c refuses it to others.
  *
  * Rows that are replicated or restored are taken as they are: a subscriber (and everybody else with
  * session_replication_role = replica) is not asked, and an INSERT may bring a tombstone along.
@@ -35,6 +35,7 @@
 #include "compat.h"
 #include "rows/errors.h"
 #include "rows/home.h"
+#include "rows/row_access.h"
 #include "rows/row_end.h"
 #include "rows/sessions.h"
 
@@ -177,9 +178,9 @@ begin_session(const SsRowView *old, SsRowView *new, const Bitmapset *written, Ti
 	set_null(new, SS_ROW_DEAD_UNTIL);
 }
 
-/* written: the columns that the statement sets, as in TriggerData. */
+/* written: the columns that the statement sets, as in TriggerData; bound: see row_access.c. */
 void
-ss_row_end_update(const SsRowView *old, SsRowView *new, const Bitmapset *written)
+ss_row_end_update(const SsRowView *old, SsRowView *new, const Bitmapset *written, bool bound)
 {
 	bool was_dead = !old->nulls[SS_ROW_DEAD_UNTIL];
 	bool dead = !new->nulls[SS_ROW_DEAD_UNTIL];
@@ -194,8 +195,10 @@ ss_row_end_update(const SsRowView *old, SsRowView *new, const Bitmapset *written
 		ss_error_dead_row(old->values[SS_ROW_NAMESPACE]);
 	if (dies)
 		end_session(old, new, now);
-	else if (is_later(new, SS_ROW_EXPIRES_AT, now) &&
-			 (was_dead ||
-			  (is_written(old, new, written, SS_ROW_SESSION_DATA) && has_expired(old, now))))
+	else if (!is_later(new, SS_ROW_EXPIRES_AT, now) || (!was_dead && !has_expired(old, now)))
+		return;
+	else if (was_dead || is_written(old, new, written, SS_ROW_SESSION_DATA))
 		begin_session(old, new, written, now);
+	else if (bound)
+		ss_row_access_refuse_return();
 }

@@ -13,6 +13,7 @@
 extern void ss_row_end_init(void);
 extern bool ss_row_end_applies(const Trigger *trigger);
 extern void ss_row_end_insert(SsRowView *new);
-extern void ss_row_end_update(const SsRowView *old, SsRowView *new, const Bitmapset *written);
+extern void ss_row_end_update(const SsRowView *old, SsRowView *new, const Bitmapset *written,
+							  bool bound);
 
 #endif

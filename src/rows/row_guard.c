@@ -207,7 +207,7 @@ ss_row_guard_update(const SsRowView *old, SsRowView *new, const SsHome *home, bo
 	if (bound)
 		ss_row_access_update(old, new);
 	if (judged)
-		ss_row_end_update(old, new, written);
+		ss_row_end_update(old, new, written, bound);
 	if (!new->nulls[SS_ROW_TTL] && ss_row_differs(old, new, SS_ROW_TTL))
 		(void) check_ttl(new);
 	check_counters(old, new);
