@@ -145,6 +145,7 @@ put_summary(void *arg, HeapTuple row, TupleDesc desc)
 	values[0] = listing->ns;
 	for (int column = 1; column <= 7; column++)
 		values[column] = SPI_getbinval(row, desc, column, &nulls[column]);
+	values[1] = ss_value(row, desc, 1, "conversation_sessions");
 	values[8] = CStringGetTextDatum(make_cursor(DatumGetTimestampTz(values[4]), values[1]));
 	tuplestore_putvalues(listing->rsinfo->setResult, listing->rsinfo->setDesc, values, nulls);
 }

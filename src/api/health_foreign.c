@@ -94,8 +94,11 @@ oid_at(SPITupleTable *rows, uint64 i, int column)
 static char *
 table_name(Oid relid)
 {
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-									  get_rel_name(relid));
+	char *name = get_rel_name(relid);
+
+	if (name == NULL)
+		return "a table that was dropped meanwhile";
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
 }
 
 static void

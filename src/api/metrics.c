@@ -148,6 +148,9 @@ add_samples(StringInfo out)
 			char *ns = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
 			char *value = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, g + 2);
 
+			/* in a table that inherits from ours */
+			if (ns == NULL || value == NULL)
+				continue;
 			appendStringInfo(out, "session_store_%s{namespace=\"%s\"} %s\n", gauges[g].name,
 							 escape_label(ns), value);
 		}

@@ -58,7 +58,10 @@ shared_as(Datum history, const char *subject, SsPlanMode mode, SsNeed *role)
 
 	ss_home_enter(&acting);
 	found = ss_plan_run(&member_plan, values, NULL, mode, 1) > 0 &&
-			ss_need_of_role(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), role);
+			ss_need_of_role(TextDatumGetCString(ss_value(SPI_tuptable->vals[0],
+														 SPI_tuptable->tupdesc, 1,
+														 "session_members")),
+							role);
 	ss_home_leave(&acting);
 	return found;
 }

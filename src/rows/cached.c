@@ -144,10 +144,10 @@ add_tail(SsCachedRow *out, Datum history, int64 most, StringInfo text)
 	uint64 n = ss_plan_run(&tail_plan, values, NULL, SS_PLAN_READ, 0);
 	SPITupleTable *messages = SPI_tuptable;
 	int64 least = 0;
-	bool null;
 
 	for (uint64 i = 0; i < n; i++)
-		least += least_length(SPI_getbinval(messages->vals[i], messages->tupdesc, 1, &null));
+		least += least_length(
+			ss_value(messages->vals[i], messages->tupdesc, 1, "conversation_history"));
 	if (least > most)
 		out->large = true;
 	else
@@ -156,7 +156,8 @@ add_tail(SsCachedRow *out, Datum history, int64 most, StringInfo text)
 		appendStringInfoChar(text, '[');
 		for (uint64 i = n; i-- > 0;)
 		{
-			add_json(SPI_getbinval(messages->vals[i], messages->tupdesc, 1, &null), text);
+			add_json(ss_value(messages->vals[i], messages->tupdesc, 1, "conversation_history"),
+					 text);
 			if (i > 0)
 				appendStringInfoString(text, ", ");
 		}
@@ -214,14 +215,15 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 
 		out = &rows[which[DatumGetInt64(SPI_getbinval(tuple, desc, 1, &null)) - 1]];
 		document = SPI_getbinval(tuple, desc, 2, &no_document);
-		row.expires_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &null));
-		row.created_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &null));
-		row.ttl = ss_interval_usec(SPI_getbinval(tuple, desc, 5, &null));
+		row.expires_at = DatumGetTimestampTz(ss_value(tuple, desc, 3, "conversation_sessions"));
+		row.created_at = DatumGetTimestampTz(ss_value(tuple, desc, 4, "conversation_sessions"));
+		row.ttl = ss_interval_usec(ss_value(tuple, desc, 5, "conversation_sessions"));
 		row.dead_until = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 6, &null));
 		if (null)
 			row.dead_until = SS_NEVER;
 		history = SPI_getbinval(tuple, desc, 7, &no_history);
-		no_history = no_history || DatumGetInt64(SPI_getbinval(tuple, desc, 8, &null)) == 0;
+		no_history = no_history ||
+					 DatumGetInt64(ss_value(tuple, desc, 8, "conversation_sessions")) == 0;
 		target.key = *out->key;
 		target.policy.max_lifetime = out->policy->max_lifetime;
 		now = GetCurrentTimestamp();
@@ -261,7 +263,8 @@ ss_cached_policies(int *count)
 	*count = 0;
 	for (uint64 i = 0; i < n; i++)
 	{
-		char *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		char *name = TextDatumGetCString(
+			ss_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, "session_namespaces"));
 
 		if (ss_ns_find(name, strlen(name), &policies[*count]))
 			(*count)++;
@@ -325,8 +328,8 @@ ss_cached_sample(const char *ns, const char *from, int n, SsKey *keys)
 	found = ss_plan_run(&sample_plan, values, NULL, SS_PLAN_READ, n);
 	for (uint64 i = 0; i < found; i++)
 	{
-		bool null;
-		Datum id = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null);
+		Datum id = ss_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
+							"conversation_sessions");
 
 		if (ss_key_from_datums(&keys[count], values[0], id))
 			count++;

@@ -72,17 +72,10 @@ read_row(HeapTuple tuple, TupleDesc desc, SsClaim *claim)
 	uint64 tokens[SS_CLAIM_MARKS];
 	uint64 epochs[SS_CLAIM_MARKS];
 	Datum values[8];
-	bool null;
 
 	memset(claim, 0, sizeof(*claim));
 	for (int i = 0; i < 8; i++)
-	{
-		values[i] = SPI_getbinval(tuple, desc, i + 1, &null);
-		if (null)
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("session_store is damaged: session_cache_claims has a null in it")));
-	}
+		values[i] = ss_value(tuple, desc, i + 1, "session_cache_claims");
 	claim->system = (uint64) DatumGetInt64(values[0]);
 	claim->database = DatumGetObjectId(values[1]);
 	strlcpy(claim->directory, TextDatumGetCString(values[2]), sizeof(claim->directory));

@@ -96,14 +96,10 @@ end_free(Clear *call)
 	bind(call, values, nulls);
 	n = ss_plan_run_on_others(&end_plan, values, nulls, SS_PLAN_LATEST);
 	for (uint64 i = 0; call->target->policy.audit && i < n; i++)
-	{
-		bool null;
-
 		call->ids = accumArrayResult(call->ids,
-									 SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
-												   &null),
+									 ss_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
+											  "conversation_sessions"),
 									 false, TEXTOID, call->context);
-	}
 	SPI_freetuptable(SPI_tuptable);
 	call->ended += (int64) n;
 	return n;
@@ -116,14 +112,14 @@ find_left(Clear *call, Datum *owner, bool *owner_null)
 	Datum values[6];
 	char nulls[6];
 	MemoryContext old;
-	bool null;
 
 	bind(call, values, nulls);
 	call->busy = (Datum) 0;
 	if (ss_plan_run(&left_plan, values, nulls, SS_PLAN_LATEST, 1) == 0)
 		return false;
 	old = MemoryContextSwitchTo(call->context);
-	call->busy = datumCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null),
+	call->busy = datumCopy(ss_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+									"conversation_sessions"),
 						   false, -1);
 	MemoryContextSwitchTo(old);
 	*owner = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, owner_null);

@@ -106,6 +106,13 @@ result(int column, bool *null)
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, null);
 }
 
+/* The same of a column that has no nulls. */
+static Datum
+value_of(int column, const char *table)
+{
+	return ss_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, table);
+}
+
 /*
  * Name the conversation of a session that has none yet.  The name begins with the time
  * (UUID version 7), so that new conversations lie side by side in the index.
@@ -155,11 +162,11 @@ ss_history_session(const pg_uuid_t *history, SsKey *key)
 	Datum values[1] = {UUIDPGetDatum(history)};
 	SsActing acting;
 	bool found;
-	bool null;
 
 	ss_home_enter(&acting);
 	found = ss_plan_run(&session_plan, values, NULL, SS_PLAN_LATEST, 1) > 0 &&
-			ss_key_from_datums(key, result(1, &null), result(2, &null));
+			ss_key_from_datums(key, value_of(1, "conversation_sessions"),
+							   value_of(2, "conversation_sessions"));
 	ss_home_leave(&acting);
 	return found;
 }
@@ -280,11 +287,10 @@ hand_over(uint64 n, bool backwards, SsMessageSink sink, void *arg)
 	for (uint64 i = 0; i < n; i++)
 	{
 		HeapTuple tuple = rows->vals[backwards ? n - 1 - i : i];
-		bool null;
 
-		sink(arg, SPI_getbinval(tuple, rows->tupdesc, 1, &null),
-			 SPI_getbinval(tuple, rows->tupdesc, 2, &null),
-			 SPI_getbinval(tuple, rows->tupdesc, 3, &null));
+		sink(arg, ss_value(tuple, rows->tupdesc, 1, "conversation_history"),
+			 ss_value(tuple, rows->tupdesc, 2, "conversation_history"),
+			 ss_value(tuple, rows->tupdesc, 3, "conversation_history"));
 	}
 	SPI_freetuptable(rows);
 }
@@ -396,7 +402,6 @@ ss_history_trim(SsTarget *target, int64 keep, int64 *removed)
 {
 	SsChange change;
 	Datum values[2];
-	bool null;
 
 	*removed = 0;
 	if (!begin_removal(&change, target))
@@ -407,7 +412,7 @@ ss_history_trim(SsTarget *target, int64 keep, int64 *removed)
 	values[1] = Int64GetDatum(keep);
 	if (ss_plan_run(&boundary_plan, values, NULL, SS_PLAN_WRITE, 0) == 0)
 		return true;
-	values[1] = result(1, &null);
+	values[1] = value_of(1, "conversation_history");
 	*removed = ss_history_count(&change.row, DatumGetInt64(values[1]));
 	write_count(&change, *removed);
 	if (ss_plan_run(&trim_plan, values, NULL, SS_PLAN_WRITE, 0) != *removed)

@@ -174,9 +174,10 @@ ended_at(SPITupleTable *queue, uint64 i)
 	Ended ended;
 	bool null;
 
-	ended.entry = SPI_getbinval(queue->vals[i], queue->tupdesc, 1, &null);
-	ended.history = SPI_getbinval(queue->vals[i], queue->tupdesc, 2, &null);
-	ended.from = DatumGetInt64(SPI_getbinval(queue->vals[i], queue->tupdesc, 3, &null));
+	ended.entry = ss_value(queue->vals[i], queue->tupdesc, 1, "conversation_history_ended");
+	ended.history = ss_value(queue->vals[i], queue->tupdesc, 2, "conversation_history_ended");
+	ended.from = DatumGetInt64(
+		ss_value(queue->vals[i], queue->tupdesc, 3, "conversation_history_ended"));
 	ended.in_use = DatumGetBool(SPI_getbinval(queue->vals[i], queue->tupdesc, 4, &null));
 	return ended;
 }
@@ -223,7 +224,8 @@ remove_some(const Ended *ended, Progress *progress)
 			finish(ended, progress);
 			return;
 		}
-		entry[1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null);
+		entry[1] = ss_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+							"conversation_history");
 	}
 	if (DatumGetInt64(entry[1]) != ended->from)
 		ss_plan_run(&so_far_plan, entry, NULL, SS_PLAN_WRITE, 0);

@@ -51,6 +51,7 @@ bool ss_home_rows_are_direct = false;
 static SsHome current;
 static bool current_valid = false;
 static SsHome sought;            /* what ss_home_find has found so far */
+static List *children = NIL;     /* tables that inherit from ours */
 static uint64 identity = 1;      /* changes when the tables become others */
 static uint64 invalidations = 1; /* counts what may have made a plan stale */
 static SsHomeHook hooks[8];
@@ -101,11 +102,15 @@ tell_watcher(Oid relid)
 static void
 relcache_callback(Datum arg, Oid relid)
 {
+	bool ours = relid == InvalidOid || is_of(&current, relid) || is_of(&sought, relid);
+
 	tell_watcher(relid);
-	if (relid != InvalidOid && !is_of(&current, relid) && !is_of(&sought, relid))
+	if (!ours && !list_member_oid(children, relid))
 		return;
 	current_valid = false;
 	invalidations++;
+	if (!ours)
+		return;
 	for (int i = 0; i < nhooks; i++)
 		hooks[i](relid);
 }
@@ -192,13 +197,15 @@ ss_home_find(SsHome *home)
 
 	seen = invalidations;
 	memset(&sought, 0, sizeof(sought));
+	list_free(children);
+	children = NIL;
 	if (!find_extension(&sought))
 		return false;
-	sought.sessions = ss_shape_check(sought.schema, "conversation_sessions");
-	sought.namespaces = ss_shape_check(sought.schema, "session_namespaces");
-	sought.history = ss_shape_check(sought.schema, "conversation_history");
-	sought.members = ss_shape_check(sought.schema, "session_members");
-	sought.ended = ss_shape_check(sought.schema, "conversation_history_ended");
+	sought.sessions = ss_shape_check(sought.schema, "conversation_sessions", &children);
+	sought.namespaces = ss_shape_check(sought.schema, "session_namespaces", &children);
+	sought.history = ss_shape_check(sought.schema, "conversation_history", &children);
+	sought.members = ss_shape_check(sought.schema, "session_members", &children);
+	sought.ended = ss_shape_check(sought.schema, "conversation_history_ended", &children);
 	sought.events = get_relname_relid("session_events", sought.schema);
 	sought.samples = get_relname_relid("session_samples", sought.schema);
 	sought.namespaces_pkey = get_relname_relid("session_namespaces_pkey", sought.schema);
@@ -346,6 +353,23 @@ ss_home_leave(SsActing *acting)
 	SetUserIdAndSecContext(acting->user, acting->sec_context);
 	MemoryContextSwitchTo(acting->outer);
 	ss_unfenced = acting->unfenced;
+}
+
+/*
+ * A value of a column of ours that is NOT NULL.  The shape of the tables was checked (shape.c), so a
+ * null is an error here only for what that cannot know; who dereferenced it would crash.
+ */
+Datum
+ss_value(HeapTuple tuple, TupleDesc desc, int column, const char *table)
+{
+	bool null;
+	Datum value = SPI_getbinval(tuple, desc, column, &null);
+
+	if (null)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("session_store is damaged: column %s of %s has a null in it",
+							   SPI_fname(desc, column), table)));
+	return value;
 }
 
 /* Copy a value out of SPI's memory into the caller's. */

@@ -75,6 +75,7 @@ extern bool ss_home_trusts(Oid role);
 extern bool ss_home_has(Oid relid);
 extern int ss_home_set_path(void);
 extern void ss_home_reset_path(int guc_nest);
+extern Datum ss_value(HeapTuple tuple, TupleDesc desc, int column, const char *table);
 extern Datum ss_hand_out(const SsActing *acting, Datum value, bool byval, int len);
 extern uint64 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode,
 						  long limit);

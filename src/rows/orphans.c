@@ -115,6 +115,13 @@ is_true(uint64 row, int number)
 	return !null && DatumGetBool(value);
 }
 
+/* Its first column. */
+static pg_uuid_t *
+history_of(uint64 row, const char *table)
+{
+	return DatumGetUUIDP(ss_value(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, table));
+}
+
 static SsHome tables;               /* of the last step */
 static PgStat_Counter counted = -1; /* rows, when the last pass began; -1: begin another */
 
@@ -200,10 +207,7 @@ visit_recorded(SsOrphanPass *pass, int limit)
 
 	for (int i = 0; i < n; i++)
 	{
-		bool null;
-		Datum history = column(i, 1, &null);
-
-		found[i] = (Conversation){*DatumGetUUIDP(history), is_true(i, 2), is_true(i, 3),
+		found[i] = (Conversation){*history_of(i, "session_orphans"), is_true(i, 2), is_true(i, 3),
 								  is_true(i, 4)};
 	}
 	for (int i = 0; i < n; i++)
@@ -245,7 +249,6 @@ visit_table(SsOrphanPass *pass, int limit)
 	{
 		Datum values[1] = {UUIDPGetDatum(&pass->at)};
 		Conversation c;
-		bool null;
 
 		CHECK_FOR_INTERRUPTS();
 		if (ss_plan_run(&next_plan[pass->stage], values, NULL, SS_PLAN_WRITE, 1) == 0)
@@ -254,7 +257,8 @@ visit_table(SsOrphanPass *pass, int limit)
 			memset(&pass->at, 0, sizeof(pass->at));
 			return;
 		}
-		c.history = *DatumGetUUIDP(column(0, 1, &null));
+		c.history = *history_of(0, pass->stage == SS_ORPHANS_HISTORY ? "conversation_history"
+																	 : "session_members");
 		c.owned = is_true(0, 2);
 		SPI_freetuptable(SPI_tuptable);
 		if (!c.owned)

@@ -202,7 +202,16 @@ static void
 open_row(SsRowView *row, HeapTuple tuple, TupleDesc desc)
 {
 	for (int i = 0; i < (int) lengthof(judged); i++)
-		row->values[judged[i]] = SPI_getbinval(tuple, desc, i + 2, &row->nulls[judged[i]]);
+	{
+		Datum *value = &row->values[judged[i]];
+		bool *null = &row->nulls[judged[i]];
+
+		*null = false;
+		if (judged[i] == SS_ROW_OWNER_ID || judged[i] == SS_ROW_DEAD_UNTIL)
+			*value = SPI_getbinval(tuple, desc, i + 2, null);
+		else
+			*value = ss_value(tuple, desc, i + 2, "conversation_sessions");
+	}
 }
 
 /* Remove or raise rows that a statement has locked. */
@@ -282,11 +291,9 @@ ss_purge_batch(SsPurge *purge, Oid actor)
 bool
 ss_purge_oldest(TimestampTz *check_at)
 {
-	bool null;
-
 	if (ss_plan_run(&oldest_plan, NULL, NULL, SS_PLAN_READ, 1) == 0)
 		return false;
 	*check_at = DatumGetTimestampTz(
-		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+		ss_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, "conversation_sessions"));
 	return true;
 }

@@ -99,9 +99,9 @@ add_row(HTAB *samples, HeapTuple tuple, TupleDesc desc, TimestampTz now)
 {
 	bool null;
 	bool living;
-	text *ns = DatumGetTextPP(SPI_getbinval(tuple, desc, 1, &null));
-	Datum id = SPI_getbinval(tuple, desc, 2, &null);
-	TimestampTz expires_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &null));
+	text *ns = DatumGetTextPP(ss_value(tuple, desc, 1, "conversation_sessions"));
+	Datum id = ss_value(tuple, desc, 2, "conversation_sessions");
+	TimestampTz expires_at = DatumGetTimestampTz(ss_value(tuple, desc, 3, "conversation_sessions"));
 	Datum dead_until = SPI_getbinval(tuple, desc, 4, &null);
 	Sample *sample = sample_of(samples, VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns));
 	SsKey key;
@@ -120,10 +120,10 @@ add_row(HTAB *samples, HeapTuple tuple, TupleDesc desc, TimestampTz now)
 		sample->expired++;
 		return;
 	}
-	bytes = toast_raw_datum_size(SPI_getbinval(tuple, desc, 7, &null)) - VARHDRSZ;
+	bytes = toast_raw_datum_size(ss_value(tuple, desc, 7, "conversation_sessions")) - VARHDRSZ;
 	sample->sessions++;
 	sample->owned += DatumGetBool(SPI_getbinval(tuple, desc, 5, &null)) ? 1 : 0;
-	sample->messages += DatumGetInt64(SPI_getbinval(tuple, desc, 6, &null));
+	sample->messages += DatumGetInt64(ss_value(tuple, desc, 6, "conversation_sessions"));
 	sample->bytes += bytes;
 	sample->over_1mb += bytes > ONE_MB ? 1 : 0;
 	sample->max_bytes = Max(sample->max_bytes, bytes);
@@ -138,7 +138,8 @@ add_names(HTAB *samples)
 	(void) sample_of(samples, SS_DEFAULT_NAMESPACE, strlen(SS_DEFAULT_NAMESPACE));
 	for (uint64 i = 0; i < n; i++)
 	{
-		char *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		char *name = TextDatumGetCString(
+			ss_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, "session_namespaces"));
 
 		(void) sample_of(samples, name, strlen(name));
 	}

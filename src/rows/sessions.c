@@ -136,13 +136,13 @@ from_result(SsRow *row)
 	TupleDesc desc = SPI_tuptable->tupdesc;
 	bool null;
 
-	row->data = SPI_getbinval(tuple, desc, 1, &null);
+	row->data = ss_value(tuple, desc, 1, "conversation_sessions");
 	row->owner = SPI_getbinval(tuple, desc, 2, &row->owner_null);
 	row->version = get_int64(tuple, desc, 3, 0);
 	row->created_at = get_int64(tuple, desc, 4, 0);
 	row->updated_at = get_int64(tuple, desc, 5, 0);
 	row->expires_at = get_int64(tuple, desc, 6, 0);
-	row->ttl = ss_interval_usec(SPI_getbinval(tuple, desc, 7, &null));
+	row->ttl = ss_interval_usec(ss_value(tuple, desc, 7, "conversation_sessions"));
 	row->last_seq = get_int64(tuple, desc, 8, 0);
 	row->message_count = get_int64(tuple, desc, 9, 0);
 	row->check_at = get_int64(tuple, desc, 10, 0);

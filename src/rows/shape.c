@@ -5,6 +5,9 @@
  * They are their owner's to change, who may add columns, constraints, indexes and
  * triggers.  But C code reads our columns by position: what it takes for a bigint must be
  * one, and what it takes for not null must be not null, or a backend would crash.
+ *
+ * Statements read the rows of tables that inherit from ours as well, and these may allow nulls where
+ * ours do not (up to PostgreSQL 17), so they are looked at too.
  */
 #include "postgres.h"
 
@@ -12,11 +15,14 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_attribute.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
@@ -124,23 +130,112 @@ is_sound(TupleDesc desc, const Column *expected)
 		   (!expected->not_null || SsHasNoNulls(desc, expected->number - 1));
 }
 
+/* Does a table that inherits from ours allow nulls in a column where ours does not? */
+static bool
+allows_nulls(TupleDesc desc, const Column *expected)
+{
+	for (int i = 0; i < desc->natts && expected->not_null; i++)
+		if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), expected->name) == 0)
+			return !SsHasNoNulls(desc, i);
+	return false; /* it is about to be something else */
+}
+
+/* What is wrong with a table. */
+typedef struct Fault
+{
+	const char *relation;
+	const Column *column; /* NULL: it is of the wrong kind */
+} Fault;
+
+/* A foreign table does not enforce its NOT NULL; policies are read without a statement. */
+static bool
+is_right_kind(char kind, const char *table)
+{
+	return kind == RELKIND_RELATION ||
+		   (kind == RELKIND_PARTITIONED_TABLE && strcmp(table, NAMESPACES) != 0);
+}
+
+/* Look at one of our tables, or at one that inherits from it. */
+static bool
+relation_is_sound(Relation rel, const char *table, bool inherits, Fault *fault)
+{
+	fault->relation = pstrdup(RelationGetRelationName(rel));
+	fault->column = NULL;
+	if (!is_right_kind(rel->rd_rel->relkind, table))
+		return false;
+	for (int i = 0; i < (int) lengthof(columns); i++)
+	{
+		if (strcmp(columns[i].table, table) != 0)
+			continue;
+		fault->column = &columns[i];
+		if (inherits ? allows_nulls(RelationGetDescr(rel), &columns[i])
+					 : !is_sound(RelationGetDescr(rel), &columns[i]))
+			return false;
+	}
+	return true;
+}
+
 /*
- * The first column of a table that is not as it was made, or NULL.  No lock is needed: who reads
- * rows asks again when it has one and the table was invalidated (home.c).
+ * Is a table as it was made?  No lock is needed: who reads rows asks again when it has one and a
+ * table was invalidated (home.c).  The tables that inherit from it are added to a list, unless that
+ * is NULL.
  */
-static const Column *
-unsound(Oid relid, const char *table)
+static bool
+table_is_sound(Oid relid, const char *table, List **children, Fault *fault)
 {
 	Relation rel = RelationIdGetRelation(relid);
-	const Column *found = NULL;
+	List *all = NIL;
+	ListCell *cell;
+	bool sound;
 
-	for (int i = 0; i < (int) lengthof(columns) && found == NULL; i++)
-		if (strcmp(columns[i].table, table) == 0 &&
-			(!RelationIsValid(rel) || !is_sound(RelationGetDescr(rel), &columns[i])))
-			found = &columns[i];
-	if (RelationIsValid(rel))
+	fault->relation = table;
+	fault->column = NULL;
+	if (!RelationIsValid(rel))
+		return false;
+	sound = relation_is_sound(rel, table, false, fault);
+	if (rel->rd_rel->relhassubclass)
+		all = find_all_inheritors(relid, NoLock, NULL);
+	RelationClose(rel);
+	foreach (cell, all)
+	{
+		Oid child = lfirst_oid(cell);
+
+		if (child == relid)
+			continue;
+		if (children != NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+			/* first, so that an invalidation of it from now on counts */
+			*children = lappend_oid(*children, child);
+			MemoryContextSwitchTo(old);
+		}
+		/* one that was dropped meanwhile has no rows */
+		if (!sound || !RelationIsValid(rel = RelationIdGetRelation(child)))
+			continue;
+		sound = relation_is_sound(rel, table, true, fault);
 		RelationClose(rel);
-	return found;
+	}
+	list_free(all);
+	return sound;
+}
+
+/* The fault as the words of a sentence, with what to do about it. */
+static char *
+words_of(const Fault *fault)
+{
+	if (fault->column == NULL)
+		return psprintf("%s is not an ordinary table", fault->relation);
+	return psprintf("column %s of %s is not as it was made", fault->column->name, fault->relation);
+}
+
+static char *
+remedy_of(const Fault *fault)
+{
+	if (fault->column == NULL)
+		return pstrdup("detach it, or put an ordinary table in its place");
+	return psprintf("give it back its name, its type %s%s", format_type_be(fault->column->type),
+					fault->column->not_null ? " and its NOT NULL" : "");
 }
 
 /*
@@ -189,12 +284,15 @@ check_version(void)
 								"has an older library, restart it.")));
 }
 
-/* The oid of a table of ours, whose columns are as they should be; else an error. */
+/*
+ * The oid of a table of ours, whose columns are as they should be; else an error.  What inherits
+ * from it is added to a list, which outlives an error.
+ */
 Oid
-ss_shape_check(Oid schema, const char *table)
+ss_shape_check(Oid schema, const char *table, List **children)
 {
 	Oid relid = get_relname_relid(table, schema);
-	const Column *column;
+	Fault fault;
 
 	if (!OidIsValid(relid))
 	{
@@ -202,16 +300,15 @@ ss_shape_check(Oid schema, const char *table)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("session_store is damaged: its table %s is missing", table)));
 	}
-	column = unsound(relid, table);
-	if (column != NULL)
+	if (!table_is_sound(relid, table, children, &fault))
 	{
+		char *remedy = remedy_of(&fault);
+
 		check_version();
+		remedy[0] = pg_toupper((unsigned char) remedy[0]);
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("session_store is damaged: column %s of %s is not as it was made",
-						column->name, table),
-				 errhint("Give it back its name, its type %s%s.", format_type_be(column->type),
-						 column->not_null ? " and its NOT NULL" : "")));
+				 errmsg("session_store is damaged: %s", words_of(&fault)), errhint("%s.", remedy)));
 	}
 	return relid;
 }
@@ -221,10 +318,10 @@ static char *
 damage_of(Oid schema, const char *table, const char *fails)
 {
 	Oid relid = get_relname_relid(table, schema);
-	const Column *column = OidIsValid(relid) ? unsound(relid, table) : NULL;
+	Fault fault;
 	char *version;
 
-	if (OidIsValid(relid) && column == NULL)
+	if (OidIsValid(relid) && table_is_sound(relid, table, NULL, &fault))
 		return NULL;
 	version = ss_shape_other_version();
 	if (version != NULL)
@@ -233,10 +330,7 @@ damage_of(Oid schema, const char *table, const char *fails)
 						fails, version, SESSION_STORE_VERSION);
 	if (!OidIsValid(relid))
 		return psprintf("%s: table %s is missing", fails, table);
-	return psprintf("%s: column %s of %s is not as it was made: give it back its name, its type "
-					"%s%s",
-					fails, column->name, table, format_type_be(column->type),
-					column->not_null ? " and its NOT NULL" : "");
+	return psprintf("%s: %s: %s", fails, words_of(&fault), remedy_of(&fault));
 }
 
 /* The same as a sentence for those who ask; NULL when all is well. */

@@ -5,7 +5,9 @@
 #ifndef SS_SHAPE_H
 #define SS_SHAPE_H
 
-extern Oid ss_shape_check(Oid schema, const char *table);
+#include "nodes/pg_list.h"
+
+extern Oid ss_shape_check(Oid schema, const char *table, List **children);
 extern char *ss_shape_damage(Oid schema);
 extern char *ss_shape_events_damage(Oid schema);
 extern char *ss_shape_samples_damage(Oid schema);

@@ -1,0 +1,123 @@
+# Tables that inherit from ours. Up to PostgreSQL 17 a child may drop a NOT NULL that it has inherited,
+# and statements on the parent read the child's rows. A null there is an error: no process
+# dereferences it, and the workers go on.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SessionStore;
+use Test::More;
+
+my $node = new_store('children', conf => <<'EOC');
+session_store.purge_interval = 1
+session_store.orphan_keep = 0
+restart_after_crash = off
+EOC
+
+sub value
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# What a call says: "ok", or its SQLSTATE and message.
+sub said
+{
+	my ($call) = @_;
+	my ($rc, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSET request.jwt.claims = '{\"sub\": \"bob\"}'; SET ROLE app;\nSELECT $call");
+	return 'ok' if $rc == 0;
+	return $err =~ /ERROR:\s+(\w{5}: .*)/ ? $1 : "lost: $err";
+}
+
+my $history = '11111111-1111-4111-8111-111111111111';
+value(<<EOS);
+CREATE ROLE app;
+INSERT INTO session_namespaces (name, key_prefix, owner_isolation, hash_keys, max_sessions_per_owner, audit)
+VALUES ('apart', 'apart:', true, true, 1, true);
+SELECT session_save('s', '{"n": 1}', owner => 'u'), session_append('s', '{"m": 1}');
+SELECT session_save('shared', '{}', owner => 'ann', namespace => 'apart'), session_append('shared', '{"m": 1}', namespace => 'apart');
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO app;
+EOS
+my $keeper = value(q{SELECT session_health() #>> '{keeper,pid}'});
+my @calls = (
+	q{session_get('c')}, q{session_get('s')}, q{session_save('c', '{}')}, q{session_touch('c', '2 hours')}, q{session_append('c', '{"m": 2}')},
+	q{count(*) FROM session_history('c')}, q{session_pop('c')}, q{session_trim('c', 0)}, q{session_fork('c')}, q{session_absorb('s', 'c')},
+	q{session_regenerate('c')}, q{count(*) FROM session_list()}, q{session_count()}, q{session_get('shared', 'apart')},
+	q{count(*) FROM session_list(namespace => 'apart')}, q{count(*) FROM session_members('c')}, q{session_save('new', '{}', namespace => 'apart')},
+	q{session_delete('c')}, q{session_delete_all('u')}, q{session_clear('default')}, q{session_clear('apart')}, q{session_purge()},
+	q{count(*) FROM session_stats}, q{session_health() IS NULL}, q{session_metrics() IS NULL},
+);
+# A row for the child, as columns and values; what is not given is null.
+my %rows = (
+	conversation_sessions => [
+		[ "namespace, session_id, expires_at, created_at, updated_at, check_at", "'default', 'c', now() + '1 hour', now(), now(), now()" ],
+		[ "namespace, session_id, expires_at, created_at, check_at, history_id", "'default', NULL, now() + '1 hour', now(), now(), '$history'" ],
+		[ "namespace, session_id, expires_at, created_at, check_at, session_data, ttl, owner_id", "NULL, 'c', now() - interval '1 hour', now(), now() - interval '1 hour', '{}', '1 hour', 'u'" ],
+		[ "check_at, history_id", "now() - interval '1 hour', '$history'" ],
+	],
+	conversation_history => [ [ "history_id", "(SELECT history_id FROM conversation_sessions WHERE session_id = 's')" ], [ 'seq', '1' ] ],
+	conversation_history_ended => [ [ "namespace, history_id", "'default', '$history'" ], [ 'from_seq', '1' ] ],
+	session_members => [ [ "history_id, member", "(SELECT history_id FROM conversation_sessions WHERE session_id = 'shared'), 'bob'" ], [ 'role', "'editor'" ] ],
+	session_namespaces => [ [ 'ttl', "'1 hour'" ], [ 'name', "'odd'" ] ],
+	session_events => [ [ 'namespace, session_id', "'apart', 's'" ] ],
+	session_samples => [ [ 'namespace', "'odd'" ], [ 'sessions', '1' ] ],
+	session_orphans => [ [ 'history_id', "'$history'" ], [ 'seen_at', "now() - interval '1 day'" ] ],
+	session_cache_claims => [ [ 'timeline', '1' ] ],
+);
+my %needed = map { $_ => 1 } qw(conversation_sessions conversation_history conversation_history_ended session_members session_namespaces);
+
+SKIP:
+{
+	skip 'a child cannot drop a NOT NULL that it has inherited', 1 if $node->pg_version >= 18;
+	for my $table (sort keys %rows)
+	{
+		value("CREATE TABLE child () INHERITS ($table)");
+		is(said(q{session_get('s')}), 'ok', "a child of $table is no damage");
+		# whoever has looked at the tables already must hear of it
+		my $before = $node->background_psql('postgres', on_error_stop => 0);
+		$before->query_safe(q{SELECT session_get('s')});
+		value(<<EOS);
+DO \$\$
+DECLARE
+	name text;
+BEGIN
+	FOR name IN SELECT attname FROM pg_attribute WHERE attrelid = 'child'::regclass AND attnum > 0 AND attnotnull LOOP
+		EXECUTE format('ALTER TABLE child ALTER %I DROP NOT NULL, ALTER %1\$I DROP DEFAULT', name);
+	END LOOP;
+END
+\$\$;
+EOS
+		if ($needed{$table})
+		{
+			$before->query(q{SELECT session_get('s')});
+			like($before->{stderr}, qr/session_store is damaged: column \w+ of child is not as it was made/, "$table: it is when it drops a NOT NULL");
+		}
+		$before->quit;
+		for my $row (@{ $rows{$table} })
+		{
+			value("TRUNCATE child; INSERT INTO child ($row->[0]) VALUES ($row->[1])");
+			my @said = map { "$_: " . said($_) } @calls;
+			is(join("\n", grep { /lost|: XX/ } @said), '', "$table ($row->[0]): all calls have an answer");
+			is(join("\n", grep { !/session_store is damaged|session_health|session_metrics|session_stats/ } @said), '', '.. which is that there is damage') if $needed{$table};
+		}
+		if ($table eq 'conversation_history_ended')
+		{
+			$node->poll_query_until('postgres', q{SELECT (session_health() #>> '{keeper,tasks,purge,failures}')::int > 0}) or die 'the purge does not fail';
+			is(value(q{SELECT session_health() #>> '{keeper,pid}'}), $keeper, "the keeper's purge fails, and the keeper goes on");
+		}
+		value('DROP TABLE child');
+		is(said(q{session_get('s')}), 'ok', ".. and without the child there is none");
+	}
+}
+# A foreign table does not enforce what it declares.
+value(q{CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere;
+	CREATE FOREIGN TABLE far () INHERITS (conversation_sessions) SERVER nowhere});
+is(said(q{session_get('s')}), '55000: session_store is damaged: far is not an ordinary table', 'a foreign table as a child is damage');
+like(value(q{SELECT session_health() ->> 'warnings'}), qr/nothing works: far is not an ordinary table: detach it/, '.. which session_health tells');
+value('DROP FOREIGN TABLE far');
+is(said(q{session_get('s')}), 'ok', '.. until it is gone');
+is(value(q{SELECT session_health() #>> '{keeper,pid}'}), $keeper, 'the keeper is the same all along');
+unlike(slurp_file($node->logfile), qr/was terminated by signal|TRAP:/, 'no process has crashed');
+leave_nothing($node);
+done_testing;
