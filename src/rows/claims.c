@@ -5,6 +5,7 @@
  * The subject is the member "sub" of the object in request.jwt.claims, if it is a JSON string and not
  * empty.  Everything else names nobody: no claims, claims that are no JSON object or nested more
  * than CLAIMS_DEPTH_MAX deep, a number as sub, a sub that the encoding of the database cannot hold.
+ * Claims that are not valid in that encoding: settings in a startup packet are not checked.
  *
  * None of it is an error.  An error would tell apart calls that look at the claims from those that
  * found no session to ask them about, and it would stop a log-out in a namespace that only writes
@@ -175,9 +176,12 @@ visit(Search *search, const JsonLexContext *lex)
 static char *
 subject_of(const char *claims)
 {
-	JsonLexContext *lex = SsJsonLexer(claims);
+	JsonLexContext *lex;
 	Search search = {0};
 
+	if (!pg_verifymbstr(claims, (int) strlen(claims), true))
+		return NULL;
+	lex = SsJsonLexer(claims);
 	do
 	{
 		if (json_lex(lex) != JSON_SUCCESS)

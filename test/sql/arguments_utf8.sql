@@ -44,5 +44,29 @@ SELECT pg_temp.err(format('SELECT session_get(''a'', %L)', repeat(U&'\00e9', 32)
 -- id_like and its underscore go by characters.
 SELECT session_count(id_like => '_') AS one_character, session_count(id_like => U&'%\0301') AS combining;
 
+-- Settings that come with the connection are not checked by the server: claims with bytes that are no text
+-- name nobody, and a namespace with such is none.
+INSERT INTO session_namespaces (name, owner_isolation, audit) VALUES ('iso', true, true), ('told', false, true);
+CREATE ROLE regress_ss_web;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO regress_ss_web;
+SELECT 'dbname=' || current_database() AS database \gset
+\getenv before PGOPTIONS
+\set invalid `printf -- '-c request.jwt.claims={"sub":"a\377\376b"} -c session_store.namespace=n\377'`
+\setenv PGOPTIONS :invalid
+\c :database
+\i :helpers
+SELECT octet_length(current_setting('request.jwt.claims')) AS claims;
+SET ROLE regress_ss_web;
+SELECT pg_temp.err($$SELECT session_save('invalid', '{}', namespace => 'iso')$$) AS isolated, session_save('invalid', '{}', namespace => 'told') AS told,
+	pg_temp.err($$SELECT session_save('invalid', '{}')$$) AS namespace, pg_temp.err($$SELECT session_get('invalid')$$) AS get;
+RESET ROLE;
+\setenv PGOPTIONS :before
+\c :database
+SELECT convert_to(namespace, 'UTF8') AS namespace, convert_to(owner_id, 'UTF8') AS owner FROM conversation_sessions WHERE session_id = 'invalid';
+SELECT event, detail FROM session_events;
+
+DROP OWNED BY regress_ss_web;
+DROP ROLE regress_ss_web;
 DELETE FROM conversation_sessions;
+DELETE FROM session_events;
 DELETE FROM session_namespaces;
