@@ -100,4 +100,11 @@ typedef int SsHiredisCount;
 #define ss_noreturn
 #endif
 
+/* JSON_VALUE and its like, whose results may be checked by a domain, came with 17. */
+#if PG_VERSION_NUM >= 170000
+#define SsIsJsonQuery(node) IsA(node, JsonExpr)
+#else
+#define SsIsJsonQuery(node) false
+#endif
+
 #endif

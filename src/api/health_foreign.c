@@ -3,20 +3,23 @@
  *		What session_health() says of functions and foreign keys of other people.
  *
  * It names every function attached to our tables that may be refused (rows/foreign_code.c)
- * before a caller meets the error, and the foreign keys that are not enforced.  What a function calls
+ * before a caller meets the error, the triggers that do not fire, and the foreign keys that are not enforced.  What a function calls
  * in turn is not known before it runs.
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/regproc.h"
 
 #include "api/health.h"
 #include "rows/foreign_code.h"
+#include "rows/foreign_triggers.h"
 #include "rows/home.h"
 
 #define OURS "{=} ANY ($1)"
@@ -129,12 +132,37 @@ warn_of_function(SsReport *report, Oid function, SsForeignCode *found)
 	}
 }
 
+/* The triggers of a table that do not fire for another reason than whose their function is. */
+static void
+warn_of_triggers(SsReport *report, Oid table, SsForeignCode *found)
+{
+	Relation rel = try_table_open(table, AccessShareLock);
+
+	for (int i = 0; rel != NULL && rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		const Trigger *trigger = &rel->trigdesc->triggers[i];
+		SsTriggerFault fault = ss_trigger_fault(trigger);
+
+		if (fault != SS_TRIGGER_CONDITION && fault != SS_TRIGGER_ARGUMENTS)
+			continue;
+		found->refused++;
+		if (report != NULL)
+			ss_warn(report, "trigger %s of %s makes calls fail: %s %s",
+					quote_identifier(trigger->tgname), table_name(table),
+					ss_trigger_fault_detail(fault), ss_trigger_fault_remedy(fault, trigger));
+	}
+	if (rel != NULL)
+		table_close(rel, AccessShareLock);
+}
+
 /* Count what there is, and warn of it if there is a report. */
 void
 ss_health_foreign(SsReport *report, SsForeignCode *found)
 {
 	SsActing acting;
 	Datum values[1];
+	Datum *tables;
+	int ntables;
 	SPITupleTable *rows;
 	uint64 n;
 
@@ -148,6 +176,15 @@ ss_health_foreign(SsReport *report, SsForeignCode *found)
 		MemoryContext old = MemoryContextSwitchTo(acting.outer);
 
 		warn_of_function(report, oid_at(rows, i, 1), found);
+		MemoryContextSwitchTo(old);
+	}
+	deconstruct_array(DatumGetArrayTypeP(values[0]), OIDOID, sizeof(Oid), true, TYPALIGN_INT,
+					  &tables, NULL, &ntables);
+	for (int i = 0; i < ntables; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(acting.outer);
+
+		warn_of_triggers(report, DatumGetObjectId(tables[i]), found);
 		MemoryContextSwitchTo(old);
 	}
 	n = ss_plan_run(&keys_plan, values, NULL, SS_PLAN_READ, 0);

@@ -7,7 +7,7 @@
  * while the session belongs to the caller.  So, while a call acts as the owner (ss_home_acting):
  *
  *	- A function runs only if its owner has the rights of the tables' owner.  Else whoever was granted
- *	  TRIGGER could take these rights.
+ *	  TRIGGER could take these rights.  What else such a role chooses is in rows/foreign_triggers.c.
  *	- A function that sets a search_path has pg_temp at its end.  Where it is not
  *	  named the server searches it first, and what is in there is the caller's.
  *	- A function that sets none runs under SS_SEARCH_PATH.  A table or type named without a
@@ -41,9 +41,11 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
@@ -63,6 +65,7 @@
 
 #include "compat.h"
 #include "rows/foreign_code.h"
+#include "rows/foreign_triggers.h"
 #include "rows/home.h"
 #include "rows/plpgsql_types.h"
 
@@ -262,16 +265,20 @@ ss_foreign_code_fault(Oid function)
 	return code.resolved || code.path != NULL ? SS_CODE_SOUND : SS_CODE_NO_SEARCH_PATH;
 }
 
-static void
-error_not_trusted(Oid function, Oid owner)
+/* A function of a role that is not trusted would run, or its trigger would fire. */
+void
+ss_error_code_not_trusted(Oid function)
 {
+	Code code = {0};
+
+	(void) find_code(function, &code);
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 		 errmsg("function %s does not run with the rights of the owner of the session tables",
 				format_procedure_qualified(function)),
 		 errdetail("It belongs to role \"%s\", which does not have the privileges of that owner.",
-				   GetUserNameFromId(owner, true)),
+				   GetUserNameFromId(code.owner, true)),
 		 errhint("Give the function another owner, or drop the trigger, constraint, default, "
 				 "index or rule that calls it.")));
 }
@@ -299,7 +306,7 @@ check_code(Oid function)
 	if (!find_code(function, &code))
 		return false;
 	if (!ss_home_trusts(code.owner))
-		error_not_trusted(function, code.owner);
+		ss_error_code_not_trusted(function);
 	if (code.resolved)
 		return false;
 	if (code.path != NULL)
@@ -413,17 +420,60 @@ ss_foreign_key_trigger_is_ignored(const Trigger *trigger)
 		   ss_foreign_key_is_ignored(trigger->tgconstrrelid);
 }
 
-/* The triggers of a table as a statement that is about to run shall see them. */
+/*
+ * The triggers of a table as a statement that is about to run shall see them.  Foreign keys are
+ * ignored on tables of roles that are trusted: what these lend is what an action would run with.
+ */
 static void
-adapt_triggers(TriggerDesc *triggers, bool ours)
+adapt_triggers(TriggerDesc *triggers, bool trusted)
 {
 	for (int i = 0; i < triggers->numtriggers; i++)
 	{
 		Trigger *trigger = &triggers->triggers[i];
 
 		trigger->tgdeferrable = trigger->tginitdeferred = false;
-		if (ours && ss_foreign_key_trigger_is_ignored(trigger))
+		if (trusted && ss_foreign_key_trigger_is_ignored(trigger))
 			trigger->tgenabled = TRIGGER_DISABLED;
+	}
+}
+
+/* The events (TRIGGER_TYPE_INSERT and so on) that a statement may cause. */
+static int
+events_of(const QueryDesc *query)
+{
+	const int all = TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE;
+
+	if (query->plannedstmt->hasModifyingCTE || !IsA(query->planstate, ModifyTableState))
+		return all;
+	switch (query->operation)
+	{
+		case CMD_INSERT:
+			return ((ModifyTable *) query->planstate->plan)->onConflictAction == ONCONFLICT_UPDATE
+					   ? TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE
+					   : TRIGGER_TYPE_INSERT;
+		case CMD_UPDATE:
+			return TRIGGER_TYPE_UPDATE;
+		case CMD_DELETE:
+			return TRIGGER_TYPE_DELETE;
+		default:
+			return all;
+	}
+}
+
+/* The executor opens the partitions that rows are routed to, or moved to, when it meets the first. */
+static void
+check_partitions(Oid table)
+{
+	ListCell *cell;
+
+	foreach (cell, find_all_inheritors(table, AccessShareLock, NULL))
+	{
+		Relation part = table_open(lfirst_oid(cell), NoLock);
+
+		if (part->trigdesc != NULL)
+			ss_triggers_check(RelationGetRelid(part), part->trigdesc,
+							  TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE);
+		table_close(part, NoLock);
 	}
 }
 
@@ -441,10 +491,15 @@ on_executor_start(QueryDesc *query, int eflags)
 	foreach (cell, query->estate->es_opened_result_relations)
 	{
 		ResultRelInfo *info = lfirst(cell);
+		Relation rel = info->ri_RelationDesc;
 
+		if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+			check_partitions(RelationGetRelid(rel));
+		if (info->ri_TrigDesc == NULL)
+			continue;
+		ss_triggers_check(RelationGetRelid(rel), info->ri_TrigDesc, events_of(query));
 		/* the executor's own copy */
-		if (info->ri_TrigDesc != NULL)
-			adapt_triggers(info->ri_TrigDesc, ss_home_has(RelationGetRelid(info->ri_RelationDesc)));
+		adapt_triggers(info->ri_TrigDesc, ss_home_has(RelationGetRelid(rel)));
 	}
 }
 

@@ -8,6 +8,8 @@
 #include "utils/elog.h"
 #include "utils/reltrigger.h"
 
+#include "compat.h"
+
 /* What is wrong with a function that would run with the rights of the tables' owner. */
 typedef enum SsCodeFault
 {
@@ -19,6 +21,7 @@ typedef enum SsCodeFault
 extern void ss_foreign_code_init(void);
 extern void ss_foreign_code_watch(ErrorContextCallback *context);
 extern SsCodeFault ss_foreign_code_fault(Oid function);
+pg_noreturn extern void ss_error_code_not_trusted(Oid function) ss_noreturn;
 extern char *ss_foreign_code_remedy(Oid function);
 extern bool ss_foreign_key_is_ignored(Oid table);
 extern bool ss_foreign_key_trigger_is_ignored(const Trigger *trigger);

@@ -51,8 +51,9 @@ type_of(const PLpgSQL_datum *datum)
 	}
 }
 
-static bool
-is_trusted(Oid type)
+/* Does a type belong to the server or to a role that is trusted? */
+bool
+ss_type_is_trusted(Oid type)
 {
 	HeapTuple tuple;
 	bool trusted;
@@ -74,7 +75,7 @@ check_types(const PLpgSQL_function *function)
 	{
 		Oid type = type_of(function->datums[i]);
 
-		if (is_trusted(type))
+		if (ss_type_is_trusted(type))
 			continue;
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -7,5 +7,6 @@
 
 extern void ss_plpgsql_types_enter(void);
 extern void ss_plpgsql_types_leave(void);
+extern bool ss_type_is_trusted(Oid type);
 
 #endif

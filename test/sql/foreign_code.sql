@@ -351,14 +351,79 @@ RESET ROLE;
 SELECT attacked();
 SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%regress_ss_evil%';
 DROP TRIGGER regress_ss_pwn ON conversation_sessions;
--- Run by its own owner's rights it may do what it likes.
+-- Nor by the rights of its own owner: it could change the search_path for what comes after it.
+CREATE DOMAIN regress_ss_evil.text AS pg_catalog.text CHECK (pg_catalog.nextval('regress_ss_evil.called') > 0);
+ALTER DOMAIN regress_ss_evil.text OWNER TO regress_ss_attacker;
+CREATE FUNCTION regress_ss_audit.zz() RETURNS trigger LANGUAGE plpgsql AS $$DECLARE v text := NEW.session_id; BEGIN RETURN NULL; END$$;
+CREATE FUNCTION regress_ss_audit.runs(text) RETURNS bool LANGUAGE plpgsql AS $$BEGIN EXECUTE format('SELECT pg_catalog.nextval(%L)', 'regress_ss_evil.called'); RETURN true; END$$;
+REVOKE EXECUTE ON FUNCTION regress_ss_audit.runs(text) FROM PUBLIC;
+GRANT USAGE ON SCHEMA regress_ss_audit TO regress_ss_attacker;
+CREATE TRIGGER regress_ss_zz AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_audit.zz();
 SET ROLE regress_ss_attacker;
-ALTER FUNCTION regress_ss_evil.pwn() SECURITY DEFINER;
-CREATE TRIGGER regress_ss_pwn AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_evil.pwn();
+CREATE FUNCTION regress_ss_evil.sets() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$BEGIN PERFORM pg_catalog.set_config('search_path', 'regress_ss_evil, pg_catalog', true); RETURN OLD; END$$;
+CREATE TRIGGER regress_ss_pwn AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_evil.sets();
 SELECT said($$SELECT session_save('n', '{}')$$);
-ALTER FUNCTION regress_ss_evil.pwn() SECURITY INVOKER;
 RESET ROLE;
+DROP TRIGGER regress_ss_pwn ON conversation_sessions;
+DROP TRIGGER regress_ss_zz ON conversation_sessions;
 SELECT attacked();
+-- .. or make a logout one that did nothing. What it does not fire on goes on.
+SET ROLE regress_ss_attacker;
+SELECT said($$SELECT session_save('n', '{}')$$);
+CREATE TRIGGER regress_ss_pwn BEFORE UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_evil.sets();
+SELECT said($$SELECT session_create('{}')$$), said($$SELECT session_delete('n')$$);
+RESET ROLE;
+DROP TRIGGER regress_ss_pwn ON conversation_sessions;
+DROP DOMAIN regress_ss_evil.text;
+-- A condition calls the server's own functions as well, and any that the owner may call.
+CREATE DOMAIN regress_ss_evil.checked AS pg_catalog.text CHECK (pg_catalog.nextval('regress_ss_evil.called') > 0);
+ALTER DOMAIN regress_ss_evil.checked OWNER TO regress_ss_attacker;
+CREATE FUNCTION conditions(OUT condition text, OUT said text, OUT warned bool) RETURNS SETOF record LANGUAGE plpgsql AS $$
+BEGIN
+	FOREACH condition IN ARRAY ARRAY[
+		$q$NEW.version > 0 AND lower(NEW.session_id) <> 'x' AND NEW.session_data ->> 'x' IS NULL$q$,
+		$q$NEW.expires_at > now() - interval '1 day' AND NEW.updated_at::date >= current_date - 1 AND clock_timestamp() > '2020-01-01'$q$,
+		$q$(NEW.session_data ->> 'at')::timestamptz IS NULL AND NEW.version::text = ANY (ARRAY['1', '2', '3'])$q$,
+		$q$regress_ss_audit.parsed(NEW.session_id) <> ''$q$,
+		$q$pg_catalog.nextval('regress_ss_evil.called') > 0$q$,
+		$q$NEW.version > 0 AND CASE WHEN NEW.version > 0 THEN COALESCE(pg_catalog.query_to_xml('SELECT 1', true, false, '')::text, '') <> '' END$q$,
+		$q$pg_catalog.lo_from_bytea(0, '') > 0$q$,
+		$q$pg_catalog.current_setting('session_store.redis_url') = ''$q$,
+		$q$NEW.session_id::regress_ss_evil.checked <> ''$q$,
+		$q$ARRAY[NEW.session_id]::regress_ss_evil.checked[] <> '{}'$q$,
+		$q$(NEW.session_data ->> 'x')::regclass = 0$q$,
+		$q$regress_ss_audit.runs(NEW.session_id)$q$]
+	LOOP
+		SET LOCAL ROLE regress_ss_attacker;
+		EXECUTE format('CREATE TRIGGER regress_ss_pwn BEFORE UPDATE ON public.conversation_sessions FOR EACH ROW WHEN (%s) EXECUTE FUNCTION suppress_redundant_updates_trigger()', condition);
+		said := left(public.said($q$SELECT public.session_save('n', '{"x": 1}')$q$), 30);
+		RESET ROLE;
+		warned := session_health() ->> 'warnings' LIKE '%trigger regress_ss_pwn of public.conversation_sessions makes calls fail%';
+		DROP TRIGGER regress_ss_pwn ON public.conversation_sessions;
+		RETURN NEXT;
+	END LOOP;
+END $$;
+SELECT * FROM conditions();
+DROP FUNCTION conditions();
+SELECT attacked();
+CREATE TRIGGER regress_ss_pwn BEFORE INSERT ON conversation_sessions FOR EACH ROW WHEN (pg_catalog.lo_from_bytea(0, '') > 0) EXECUTE FUNCTION suppress_redundant_updates_trigger();
+SELECT said($$SELECT session_create('{}')$$);
+SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%regress_ss_pwn%';
+-- A disabled one does not matter.
+ALTER TABLE conversation_sessions DISABLE TRIGGER regress_ss_pwn;
+SELECT said($$SELECT session_create('{}')$$);
+ALTER TABLE conversation_sessions ENABLE REPLICA TRIGGER regress_ss_pwn;
+SELECT said($$SELECT session_create('{}')$$);
+DROP TRIGGER regress_ss_pwn ON conversation_sessions;
+-- A function in C gets no arguments from whoever may attach it.
+CREATE FUNCTION regress_ss_audit.native() RETURNS trigger LANGUAGE c AS '$libdir/session_store', 'session_cache_claims_guard_1_0';
+SET ROLE regress_ss_attacker;
+CREATE TRIGGER regress_ss_pwn BEFORE UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_audit.native('DELETE');
+RESET ROLE;
+SELECT said($$SELECT session_save('n', '{"x": 2}')$$);
+SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%regress_ss_pwn%';
+REVOKE EXECUTE ON FUNCTION regress_ss_audit.native() FROM PUBLIC;
+SELECT said($$SELECT session_save('n', '{"x": 3}')$$);
 DROP TRIGGER regress_ss_pwn ON conversation_sessions;
 REVOKE TRIGGER ON conversation_sessions FROM regress_ss_attacker;
 
@@ -446,9 +511,27 @@ RESET ROLE;
 SELECT expire();
 SELECT said($$SELECT session_purge()$$), attacked();
 DROP TRIGGER pwn ON regress_ss_audit.profile;
+-- .. nor does the condition of one.
+SET ROLE regress_ss_attacker;
+CREATE TRIGGER pwn AFTER DELETE ON regress_ss_audit.profile FOR EACH ROW WHEN (pg_catalog.nextval('regress_ss_evil.called') > 0) EXECUTE FUNCTION suppress_redundant_updates_trigger();
+RESET ROLE;
+SELECT said($$SELECT session_purge()$$), attacked();
+DROP TRIGGER pwn ON regress_ss_audit.profile;
 SELECT session_purge() > 0 AS purged;
 SELECT count(*) AS profiles FROM regress_ss_audit.profile;
 DROP TABLE regress_ss_audit.profile;
+-- .. nor of one on a partition that a row is routed to.
+CREATE TABLE regress_ss_audit.parts (id text) PARTITION BY LIST (id);
+CREATE TABLE regress_ss_audit.part PARTITION OF regress_ss_audit.parts DEFAULT;
+GRANT TRIGGER ON regress_ss_audit.part TO regress_ss_attacker;
+CREATE FUNCTION regress_ss_audit.routes() RETURNS trigger LANGUAGE plpgsql SET search_path = regress_ss_audit, pg_temp AS $$BEGIN INSERT INTO parts VALUES (NEW.session_id); RETURN NULL; END$$;
+CREATE TRIGGER regress_ss_routes AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_audit.routes();
+SELECT said($$SELECT session_create('{}')$$);
+SET ROLE regress_ss_attacker;
+CREATE TRIGGER pwn AFTER INSERT ON regress_ss_audit.part FOR EACH ROW WHEN (pg_catalog.nextval('regress_ss_evil.called') > 0) EXECUTE FUNCTION suppress_redundant_updates_trigger();
+RESET ROLE;
+SELECT said($$SELECT session_create('{}')$$), attacked();
+DROP TRIGGER regress_ss_routes ON conversation_sessions;
 
 --
 -- Errors about a row that is not the caller's tell nothing of it.

@@ -97,15 +97,26 @@ wait_for($node, q{SELECT session_health() #>> '{keeper,tasks,sample,last_error}'
 safe('.. which did not run');
 value('DROP TRIGGER pwn ON session_samples');
 
+value(q{SELECT session_save('e', '{}', namespace => 'foreign')});
 value(<<'EOS');
 SET ROLE attacker;
 CREATE CONSTRAINT TRIGGER pwn AFTER INSERT ON session_events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.event = 'expired') EXECUTE FUNCTION evil.pwn();
 EOS
-value(q{SELECT session_save('e', '{}', ttl => '1 ms', namespace => 'foreign')});
+value(q{UPDATE conversation_sessions SET expires_at = now() - interval '1 hour'});
 wait_for($node, q{SELECT session_health() #>> '{keeper,tasks,purge,last_error}' LIKE 'function evil.pwn() does not run%'}, '.. and a deferred one on session_events', timeout => 60);
 safe('.. which did not run, nor at the commit');
 value('DROP TRIGGER pwn ON session_events');
 purged('.. and on it goes');
+
+# What the condition of a trigger calls no hook is asked about.
+value(q{SET ROLE attacker; CREATE TRIGGER pwn BEFORE DELETE ON conversation_sessions FOR EACH ROW WHEN (pg_catalog.nextval('evil.called') > 0) EXECUTE FUNCTION suppress_redundant_updates_trigger()});
+value(q{SELECT session_save('w', '{}', ttl => '1 ms', namespace => 'foreign')});
+wait_for($node, q{SELECT session_health() #>> '{keeper,tasks,purge,last_error}' LIKE 'trigger "pwn" of table "conversation_sessions" does not fire%'},
+	'a trigger whose condition has effects is refused in the keeper', timeout => 60);
+safe('.. and its condition was not evaluated');
+is(health($node, 'foreign_code,functions_refused'), '1', '.. health counts it');
+value('DROP TRIGGER pwn ON conversation_sessions');
+purged('.. without it the keeper goes on again');
 
 # ---- the owner's own, where the owner is no superuser
 

@@ -1,0 +1,210 @@
+/*
+ * foreign_triggers.c
+ *		Which triggers may not fire while a call acts as the owner of the tables.
+ *
+ * Whoever was granted TRIGGER on a table chooses three things that run with the rights of the role that
+ * changes a row, and a trigger does not record who made it.  So all triggers are held to the same:
+ *
+ *	- The function.  It belongs to a role that is trusted, also where it is SECURITY DEFINER: it could
+ *	  change the settings of the session, or skip the row.  Functions in C are made by superusers.
+ *	- The condition (WHEN).  It may call any function, for PostgreSQL checks EXECUTE as the role that
+ *	  changes the row, and no hook is asked about the server's own functions.  So it is restricted to
+ *	  functions without effect that read nothing: the immutable ones, and the server's own for dates
+ *	  and times.
+ *	- The arguments.  A function in C may take them for names or for SQL.  So it gets none unless
+ *	  only trusted roles may execute it, and so attach it.  (What a function in another language that
+ *	  belongs to a trusted role does with TG_ARGV is up to that role.)
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/transam.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/primnodes.h"
+#include "parser/parse_type.h"
+#include "utils/acl.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "rows/foreign_code.h"
+#include "rows/foreign_triggers.h"
+#include "rows/home.h"
+#include "rows/plpgsql_types.h"
+
+static bool
+is_of_time(Oid type)
+{
+	char category;
+	bool preferred;
+
+	get_type_category_preferred(type, &category, &preferred);
+	return category == TYPCATEGORY_DATETIME || category == TYPCATEGORY_TIMESPAN;
+}
+
+/* Does a stable function of the server's deal with dates and times alone? */
+static bool
+computes_time(Oid function)
+{
+	Oid *types;
+	int n;
+
+	if (is_of_time(get_func_signature(function, &types, &n)))
+		return true;
+	for (int i = 0; i < n; i++)
+		if (!is_of_time(types[i]))
+			return false;
+	return n > 0;
+}
+
+static bool
+has_effect(Oid function, void *unused)
+{
+	if (func_volatile(function) == PROVOLATILE_IMMUTABLE)
+		return false;
+	if (function >= FirstNormalObjectId)
+		return true;
+	return function != F_CLOCK_TIMESTAMP &&
+		   (func_volatile(function) == PROVOLATILE_VOLATILE || !computes_time(function));
+}
+
+/* Of an expression: does it contain what a condition may not? */
+static bool
+is_unsafe(Node *node, void *unused)
+{
+	if (node == NULL)
+		return false;
+	if (check_functions_in_node(node, has_effect, NULL) || SsIsJsonQuery(node))
+		return true;
+	if (IsA(node, CoerceToDomain) && !ss_type_is_trusted(((CoerceToDomain *) node)->resulttype))
+		return true;
+	return expression_tree_walker(node, is_unsafe, NULL);
+}
+
+/* May a role that is not trusted execute it, and so make a trigger of it? */
+static bool
+is_open(HeapTuple function)
+{
+	bool is_default;
+	bool open = false;
+	Datum value = SysCacheGetAttr(PROCOID, function, Anum_pg_proc_proacl, &is_default);
+	Acl *acl;
+
+	if (is_default)
+		return true;
+	acl = DatumGetAclP(value);
+	for (int i = 0; i < ACL_NUM(acl) && !open; i++)
+	{
+		const AclItem *item = &ACL_DAT(acl)[i];
+
+		open = (ACLITEM_GET_PRIVS(*item) & ACL_EXECUTE) != 0 &&
+			   (item->ai_grantee == ACL_ID_PUBLIC || !ss_home_trusts(item->ai_grantee));
+	}
+	return open;
+}
+
+/* What is wrong with the function of a trigger? */
+static SsTriggerFault
+function_fault(const Trigger *trigger)
+{
+	HeapTuple tuple;
+	Form_pg_proc form;
+	SsTriggerFault fault = SS_TRIGGER_SOUND;
+
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(trigger->tgfoid));
+	if (!HeapTupleIsValid(tuple))
+		return SS_TRIGGER_SOUND;
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	if (form->prolang != ClanguageId && form->prolang != INTERNALlanguageId)
+	{
+		if (!ss_home_trusts(form->proowner))
+			fault = SS_TRIGGER_NOT_TRUSTED;
+	}
+	else if (form->prolang == ClanguageId && trigger->tgnargs > 0 && is_open(tuple) &&
+			 getExtensionOfObject(ProcedureRelationId, trigger->tgfoid) !=
+				 get_extension_oid("session_store", true))
+		fault = SS_TRIGGER_ARGUMENTS;
+	ReleaseSysCache(tuple);
+	return fault;
+}
+
+/* What is wrong with a trigger, whoever calls? */
+SsTriggerFault
+ss_trigger_fault(const Trigger *trigger)
+{
+	SsTriggerFault fault;
+
+	if (trigger->tgisinternal || trigger->tgenabled == TRIGGER_DISABLED)
+		return SS_TRIGGER_SOUND;
+	fault = function_fault(trigger);
+	if (fault == SS_TRIGGER_SOUND && trigger->tgqual != NULL &&
+		is_unsafe(stringToNode(trigger->tgqual), NULL))
+		fault = SS_TRIGGER_CONDITION;
+	return fault;
+}
+
+/* Why a trigger does not fire, and what to do. */
+const char *
+ss_trigger_fault_detail(SsTriggerFault fault)
+{
+	return fault == SS_TRIGGER_CONDITION
+			   ? _("Its WHEN condition calls a function that is not immutable, or uses a domain of "
+				   "a role that does not have the privileges of the tables' owner.")
+			   : _("Its function is written in C, takes arguments from the trigger, and may be "
+				   "executed by roles that do not have the privileges of the tables' owner.");
+}
+
+char *
+ss_trigger_fault_remedy(SsTriggerFault fault, const Trigger *trigger)
+{
+	return fault == SS_TRIGGER_CONDITION
+			   ? pstrdup(_("Move the condition into the trigger's function."))
+			   : psprintf(_("Run REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC, or drop the trigger."),
+						  format_procedure_qualified(trigger->tgfoid));
+}
+
+/* May it fire by one of these events (TRIGGER_TYPE_INSERT and so on)? */
+static bool
+may_fire(const Trigger *trigger, int events)
+{
+	char other = SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA
+					 ? TRIGGER_FIRES_ON_ORIGIN
+					 : TRIGGER_FIRES_ON_REPLICA;
+
+	return (trigger->tgtype & events) != 0 && trigger->tgenabled != other;
+}
+
+/* Refuse a statement that may fire a trigger of this table that it must not. */
+void
+ss_triggers_check(Oid table, const TriggerDesc *triggers, int events)
+{
+	for (int i = 0; i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+		SsTriggerFault fault;
+
+		if (!may_fire(trigger, events))
+			continue;
+		fault = ss_trigger_fault(trigger);
+		if (fault == SS_TRIGGER_SOUND)
+			continue;
+		if (fault == SS_TRIGGER_NOT_TRUSTED)
+			ss_error_code_not_trusted(trigger->tgfoid);
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("trigger \"%s\" of table \"%s\" does not fire with the rights of the owner "
+						"of the session tables",
+						trigger->tgname, get_rel_name(table)),
+				 errdetail_internal("%s", ss_trigger_fault_detail(fault)),
+				 errhint("%s", ss_trigger_fault_remedy(fault, trigger))));
+	}
+}
