@@ -16,7 +16,7 @@
  *	- A function of PL/pgSQL does not run with variables of types of a role that is not trusted
  *	  (rows/plpgsql_types.c).
  *	- Foreign keys from tables whose owner is not trusted are not enforced on rows of our
- *	  tables: their actions would fire that table's triggers with the owner's rights, and
+ *	  tables, nor of other tables of a role that is trusted: their actions would fire that table's triggers with the owner's rights, and
  *	  their checks would stop the purge.
  *	- Deferrable triggers and constraints act at the end of the statement, for the server
  *	  refuses to defer them in a security-restricted operation.
@@ -499,7 +499,7 @@ on_executor_start(QueryDesc *query, int eflags)
 			continue;
 		ss_triggers_check(RelationGetRelid(rel), info->ri_TrigDesc, events_of(query));
 		/* the executor's own copy */
-		adapt_triggers(info->ri_TrigDesc, ss_home_has(RelationGetRelid(rel)));
+		adapt_triggers(info->ri_TrigDesc, ss_home_trusts(rel->rd_rel->relowner));
 	}
 }
 

@@ -533,6 +533,24 @@ RESET ROLE;
 SELECT said($$SELECT session_create('{}')$$), attacked();
 DROP TRIGGER regress_ss_routes ON conversation_sessions;
 
+-- At second hand: a foreign key of another role to the owner's own table, which goes with the session.
+CREATE TABLE regress_ss_audit.profile (x int PRIMARY KEY, namespace text COLLATE "C", session_id text COLLATE "C",
+	FOREIGN KEY (namespace, session_id) REFERENCES conversation_sessions ON DELETE CASCADE);
+GRANT REFERENCES ON regress_ss_audit.profile TO regress_ss_attacker;
+SET ROLE regress_ss_attacker;
+CREATE TABLE regress_ss_evil.holds2 (x int REFERENCES regress_ss_audit.profile);
+CREATE TABLE regress_ss_evil.cascades2 (x int REFERENCES regress_ss_audit.profile ON DELETE CASCADE);
+CREATE TRIGGER pwn AFTER DELETE ON regress_ss_evil.cascades2 FOR EACH ROW EXECUTE FUNCTION regress_ss_evil.pwn();
+RESET ROLE;
+SELECT said($$SELECT session_save('held', '{}')$$), said($$SELECT session_save('cascades', '{}')$$);
+INSERT INTO regress_ss_audit.profile VALUES (1, 'foreign', 'held'), (2, 'foreign', 'cascades');
+INSERT INTO regress_ss_evil.holds2 VALUES (1);
+INSERT INTO regress_ss_evil.cascades2 VALUES (2);
+SELECT expire();
+SELECT said($$SELECT session_purge()$$), attacked();
+SELECT (SELECT count(*) FROM conversation_sessions) AS sessions, (SELECT count(*) FROM regress_ss_audit.profile) AS profiles;
+DROP TABLE regress_ss_evil.holds2, regress_ss_evil.cascades2, regress_ss_audit.profile;
+
 --
 -- Errors about a row that is not the caller's tell nothing of it.
 --
