@@ -303,14 +303,30 @@ lock_present_row(const SsTarget *target, SsRow *row)
 }
 
 /*
+ * May the caller lock a session for a call that does not begin one?  Where owners are kept apart
+ * that is asked before the lock, for until the transaction ends the session's owner would have to
+ * wait for a caller to whom there is none.  False and errors as ss_session_lock, which asks again
+ * when it has the lock.
+ */
+bool
+ss_session_may_lock(const SsTarget *target, SsNeed need)
+{
+	SsRow row;
+
+	return !ss_isolates(&target->policy, target->role) ||
+		   (ss_row_read(target, SS_PLAN_LATEST, &row) && row.state == SS_ALIVE &&
+			ss_may_change(target, &row, need));
+}
+
+/*
  * Lock a living session for a call that does not begin one; false when there is none, as
  * far as the caller may see, an error when it may see it, but not do this with it.
  */
 bool
 ss_session_lock(SsTarget *target, SsRow *row, SsNeed need)
 {
-	return lock_present_row(target, row) && row->state == SS_ALIVE &&
-		   ss_may_change(target, row, need);
+	return ss_session_may_lock(target, need) && lock_present_row(target, row) &&
+		   row->state == SS_ALIVE && ss_may_change(target, row, need);
 }
 
 /*

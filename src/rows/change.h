@@ -34,6 +34,7 @@ extern void ss_change_begin(SsChange *change, SsTarget *target, int64 if_version
 extern bool ss_change_living(SsChange *change, SsTarget *target, SsNeed need);
 extern bool ss_change_end(SsChange *change);
 
+extern bool ss_session_may_lock(const SsTarget *target, SsNeed need);
 extern bool ss_session_lock(SsTarget *target, SsRow *row, SsNeed need);
 extern void ss_session_bury(SsTarget *target, SsRow *row);
 extern bool ss_session_delete(SsTarget *target);

@@ -118,6 +118,9 @@ ss_session_fork(SsTarget *source, SsTarget *fork, int64 up_to)
 {
 	Fork call = {source, fork, up_to, false};
 
+	/* neither row is locked for a caller to whom there is no source */
+	if (!ss_session_may_lock(source, SS_VIEW))
+		return false;
 	ss_pair_run(source, fork, fork_session, &call);
 	return call.found;
 }
@@ -195,6 +198,9 @@ ss_session_absorb(SsTarget *target, SsTarget *source, int64 *moved)
 {
 	Absorption call = {target, source, 0, false};
 
+	*moved = 0;
+	if (!ss_session_may_lock(target, SS_EDIT) || !ss_session_may_lock(source, SS_OWN))
+		return false;
 	ss_pair_run(target, source, absorb_session, &call);
 	*moved = call.moved;
 	return call.found;

@@ -60,6 +60,31 @@ SELECT pg_temp.err($$SELECT session_clear('iso')$$) IN ('ok', '42501') AS clear;
 RESET ROLE;
 SELECT session_exists('b1') AS of_bob, session_exists('n1') AS of_nobody;
 
+-- Nor does a call lock a session that the caller may not change: its owner need not wait for it.
+CREATE FUNCTION regress_ss_locks(call text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	found text;
+	before jsonb := (SELECT jsonb_object_agg(session_id, xmax::text) FROM conversation_sessions WHERE namespace = 'iso');
+	held text;
+BEGIN
+	SET LOCAL ROLE regress_ss_web;
+	EXECUTE 'SELECT ' || call INTO found;
+	SET LOCAL ROLE NONE;
+	SELECT string_agg(session_id, ', ' ORDER BY session_id) INTO held FROM conversation_sessions WHERE session_id IN ('locks', 'b1', 'n1') AND xmax::text <> before ->> session_id;
+	RAISE EXCEPTION USING ERRCODE = 'UNDO1', MESSAGE = format('%s, locked: %s', coalesce(found, 'nothing'), coalesce(held, 'none'));
+EXCEPTION
+	WHEN SQLSTATE 'UNDO1' THEN
+		RETURN SQLERRM;
+	WHEN OTHERS THEN
+		RETURN SQLSTATE;
+END $$;
+SELECT session_save('locks', '{}', owner => 'alice'), session_append('locks', '{"m": 1}'), session_save('b1', '"b1"'), session_save('n1', '"n1"');
+SELECT call, regress_ss_locks(call) FROM unnest(ARRAY[$$session_delete('b1')$$, $$session_delete('n1')$$, $$session_regenerate('b1')$$, $$session_touch('b1', '1 hour')$$, $$session_share('b1', 'alice')$$, $$session_unshare('b1', 'bob')$$,
+	$$session_unshare('b1', 'alice')$$, $$session_pop('b1')$$, $$session_trim('b1', 1)$$, $$session_fork('b1')$$, $$session_fork('b1', 'n1')$$, $$session_fork('absent', 'b1')$$, $$session_fork('locks', 'b1')$$, $$session_absorb('locks', 'b1')$$,
+	$$session_absorb('b1', 'locks')$$, $$session_absorb('absent', 'b1')$$, $$session_delete_all('bob')$$, $$session_clear('iso')$$, $$session_fork('locks') <> ''$$, $$session_trim('locks', 5)$$]) call;
+DROP FUNCTION regress_ss_locks(text);
+SELECT session_delete('locks');
+
 -- In another namespace the claims mean nothing.
 SET ROLE regress_ss_web;
 SELECT session_get('f1', 'free');
