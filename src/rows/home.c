@@ -20,7 +20,9 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/parallel.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
@@ -291,12 +293,17 @@ ss_home_trusts(Oid role)
 bool
 ss_home_acting(void)
 {
+	SsHome home;
 	Oid user;
 	int sec_context;
 
 	GetUserIdAndSecContext(&user, &sec_context);
-	return (sec_context & ACTING_CONTEXT) == ACTING_CONTEXT &&
-		   (user == current.owner || ss_home_trusts(user));
+	if ((sec_context & ACTING_CONTEXT) != ACTING_CONTEXT)
+		return false;
+	/* a parallel worker inherits the marks, but has not looked for the tables */
+	if (!OidIsValid(current.owner) && IsParallelWorker() && IsTransactionState())
+		(void) ss_home_find(&home);
+	return user == current.owner || ss_home_trusts(user);
 }
 
 /* Is it one of our tables? */

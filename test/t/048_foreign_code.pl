@@ -163,5 +163,24 @@ value(q{ALTER FUNCTION own.log() OWNER TO postgres});
 value(q{SELECT session_save('g', '{}', ttl => '1 ms', namespace => 'foreign')});
 purged('a function of a superuser runs as well');
 
+# A parallel worker acts as well, and has not looked for the tables.
+value(<<'EOS');
+SET ROLE attacker;
+CREATE FUNCTION evil.f(text) RETURNS bool LANGUAGE plpgsql PARALLEL SAFE AS $$BEGIN RAISE 'runs as %', current_user; END$$;
+SET ROLE keeps;
+CREATE TABLE own.big AS SELECT i::text AS t FROM generate_series(1, 20000) i;
+CREATE FUNCTION own.par() RETURNS trigger LANGUAGE plpgsql SET search_path = own, pg_temp AS $$BEGIN PERFORM count(*) FROM own.big WHERE evil.f(t); RETURN NULL; END$$;
+CREATE TRIGGER par AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION own.par();
+EOS
+for my $leader ('on', 'off')
+{
+	my ($rc, $out, $err) = $node->psql('postgres',
+		"SET force_parallel_mode = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = $leader; SELECT session_save('par', '{}', namespace => 'foreign')");
+	like($err, qr/ERROR:  function evil\.f\(pg_catalog\.text\) does not run with the rights/, "a function of another role does not run as the owner in a parallel plan (leader $leader)");
+	unlike($err, qr/runs as/, '.. not in a worker either');
+	like($err, qr/parallel worker/, '.. which is where it was refused') if $leader eq 'off';
+}
+value('DROP TRIGGER par ON conversation_sessions');
+
 leave_nothing($node);
 done_testing();
