@@ -330,6 +330,17 @@ add_foreign_code(SsReport *report)
 	ss_close_group(report);
 }
 
+/* Warn of a table that is not as it was made. */
+static bool
+is_sound(SsReport *report, const char *table)
+{
+	char *damage = ss_home_damage_of(table);
+
+	if (damage != NULL)
+		ss_warn(report, "%s", damage);
+	return damage == NULL;
+}
+
 /* What the tables tell: how far behind the purge is, and whether triggers fire. */
 static void
 add_tables(SsReport *report)
@@ -356,8 +367,12 @@ add_tables(SsReport *report)
 		ss_warn(report, "the purge is %.0f seconds behind%s", behind,
 				ss_purge_interval == 0 ? ": session_store.purge_interval is 0" : "");
 
-	add_orphans(report);
-	add_sizes(report);
+	if (is_sound(report, "session_orphans"))
+		add_orphans(report);
+	if (is_sound(report, "session_samples"))
+		add_sizes(report);
+	(void) is_sound(report, "session_events");
+	(void) is_sound(report, "session_cache_claims");
 	add_foreign_code(report);
 	ss_health_access(report);
 	check_triggers(report, home.sessions, 3);

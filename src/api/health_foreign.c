@@ -72,7 +72,7 @@ static Datum
 our_tables(void)
 {
 	SsHome home;
-	Datum tables[7];
+	Datum tables[9];
 	int n = 0;
 
 	ss_home_get(&home);
@@ -83,6 +83,8 @@ our_tables(void)
 	tables[n++] = ObjectIdGetDatum(home.members);
 	tables[n++] = ObjectIdGetDatum(home.events);
 	tables[n++] = ObjectIdGetDatum(home.samples);
+	tables[n++] = ObjectIdGetDatum(home.orphans);
+	tables[n++] = ObjectIdGetDatum(home.claims);
 	return PointerGetDatum(construct_array(tables, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
 }
 

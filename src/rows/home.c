@@ -70,7 +70,7 @@ is_of(const SsHome *home, Oid relid)
 {
 	return relid == home->sessions || relid == home->history || relid == home->events ||
 		   relid == home->ended || relid == home->members || relid == home->namespaces ||
-		   relid == home->samples;
+		   relid == home->samples || relid == home->orphans || relid == home->claims;
 }
 
 bool
@@ -210,6 +210,8 @@ ss_home_find(SsHome *home)
 	sought.ended = ss_shape_check(sought.schema, "conversation_history_ended", &children);
 	sought.events = get_relname_relid("session_events", sought.schema);
 	sought.samples = get_relname_relid("session_samples", sought.schema);
+	sought.orphans = get_relname_relid("session_orphans", sought.schema);
+	sought.claims = get_relname_relid("session_cache_claims", sought.schema);
 	sought.namespaces_pkey = get_relname_relid("session_namespaces_pkey", sought.schema);
 	sought.owner = relation_owner(sought.sessions);
 	name = get_namespace_name(sought.schema);
@@ -263,6 +265,15 @@ ss_home_damage(void)
 	SsHome home = {0};
 
 	return find_extension(&home) ? ss_shape_damage(home.schema) : NULL;
+}
+
+/* The same of a table that calls can do without. */
+char *
+ss_home_damage_of(const char *table)
+{
+	SsHome home = {0};
+
+	return find_extension(&home) ? ss_shape_damage_of(home.schema, table) : NULL;
 }
 
 /* As ss_home_find, for callers that cannot do without. */

@@ -18,6 +18,8 @@ typedef struct SsHome
 	Oid events;          /* session_events */
 	Oid ended;           /* conversation_history_ended */
 	Oid samples;         /* session_samples */
+	Oid orphans;         /* session_orphans */
+	Oid claims;          /* session_cache_claims */
 	Oid namespaces_pkey; /* its index on name */
 	Oid owner;           /* of conversation_sessions: whom the functions act as */
 	char *schema_name;   /* quoted, ready for SQL */
@@ -67,6 +69,7 @@ extern bool ss_home_find(SsHome *home);
 extern bool ss_home_hold(const SsHome *home);
 extern void ss_home_get(SsHome *home);
 extern char *ss_home_damage(void);
+extern char *ss_home_damage_of(const char *table);
 extern bool ss_home_is_known(void);
 extern void ss_home_enter(SsActing *acting);
 extern void ss_home_leave(SsActing *acting);

@@ -45,6 +45,8 @@ typedef struct Column
 #define MEMBERS "session_members"
 #define EVENTS "session_events"
 #define SAMPLES "session_samples"
+#define ORPHANS "session_orphans"
+#define CLAIMS "session_cache_claims"
 
 static const Column columns[] = {
 	{SESSIONS, 1, "created_at", TIMESTAMPTZOID, true},
@@ -115,6 +117,17 @@ static const Column columns[] = {
 	{SAMPLES, 9, "total_bytes", INT8OID, true},
 	{SAMPLES, 10, "max_bytes", INT8OID, true},
 	{SAMPLES, 11, "over_1mb", INT8OID, true},
+	{ORPHANS, 1, "history_id", UUIDOID, true},
+	{ORPHANS, 2, "seen_at", TIMESTAMPTZOID, true},
+	{CLAIMS, 1, "system_identifier", INT8OID, true},
+	{CLAIMS, 2, "database_oid", OIDOID, true},
+	{CLAIMS, 3, "data_directory", TEXTOID, true},
+	{CLAIMS, 4, "timeline", INT8OID, true},
+	{CLAIMS, 5, "redis", TEXTOID, true},
+	{CLAIMS, 6, "moved", BOOLOID, true},
+	{CLAIMS, 7, "tokens", INT8ARRAYOID, true},
+	{CLAIMS, 8, "epochs", INT8ARRAYOID, true},
+	{CLAIMS, 9, "claimed_at", TIMESTAMPTZOID, true},
 };
 
 static bool
@@ -346,16 +359,23 @@ ss_shape_damage(Oid schema)
 }
 
 /*
- * And of the tables that C code writes and reads by statements alone: these fail or convert.
+ * And of one of the tables that C code reads by statements alone, which name its columns: these
+ * fail or convert.
  */
 char *
-ss_shape_events_damage(Oid schema)
+ss_shape_damage_of(Oid schema, const char *table)
 {
-	return damage_of(schema, EVENTS, "no events are written, and calls fail that would write one");
-}
+	static const struct
+	{
+		const char *table;
+		const char *fails;
+	} others[] = {{EVENTS, "no events are written, and calls fail that would write one"},
+				  {SAMPLES, "session_stats is not kept up to date"},
+				  {ORPHANS, "conversations without a session are not removed"},
+				  {CLAIMS, "no Redis can be claimed"}};
 
-char *
-ss_shape_samples_damage(Oid schema)
-{
-	return damage_of(schema, SAMPLES, "session_stats is not kept up to date");
+	for (int i = 0; i < (int) lengthof(others); i++)
+		if (strcmp(others[i].table, table) == 0)
+			return damage_of(schema, table, others[i].fails);
+	elog(ERROR, "no such table: %s", table);
 }

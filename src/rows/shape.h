@@ -9,8 +9,7 @@
 
 extern Oid ss_shape_check(Oid schema, const char *table, List **children);
 extern char *ss_shape_damage(Oid schema);
-extern char *ss_shape_events_damage(Oid schema);
-extern char *ss_shape_samples_damage(Oid schema);
+extern char *ss_shape_damage_of(Oid schema, const char *table);
 extern char *ss_shape_other_version(void);
 
 #endif

@@ -133,6 +133,30 @@ wait_for($node, 'SELECT count(*) = 0 FROM session_orphans', 'afterwards those wi
 is($node->safe_psql('before', $counts), '30|10|0', 'and those of the sessions that were loaded stay');
 is($node->safe_psql('before', q{SELECT count(*) FROM generate_series(1, 10) i, session_history('late' || i)}), '30', 'as calls see');
 
+# ---- foreign keys and triggers of another role on the tables of this
+
+keep('0');
+$node->safe_psql('before', q{INSERT INTO conversation_history (history_id, seq, message) VALUES ('22222222-1111-7111-8111-111111111111', 1, '{}')});
+$node->safe_psql('before', q{SELECT pg_stat_force_next_flush()});
+wait_for($node, q{SELECT count(*) = 1 FROM session_orphans, pg_reload_conf()}, 'one more is recorded', db => 'before');
+$node->safe_psql('before', <<'EOS');
+CREATE ROLE attacker;
+CREATE SCHEMA evil AUTHORIZATION attacker;
+GRANT REFERENCES, TRIGGER, SELECT ON session_orphans, session_cache_claims TO attacker;
+SET ROLE attacker;
+CREATE TABLE evil.holds (history_id uuid REFERENCES public.session_orphans);
+CREATE FUNCTION evil.pwn() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER pwn BEFORE INSERT ON public.session_cache_claims FOR EACH ROW EXECUTE FUNCTION evil.pwn();
+RESET ROLE;
+INSERT INTO evil.holds SELECT history_id FROM public.session_orphans;
+EOS
+is(health($node, 'foreign_code,foreign_keys_ignored', 'before'), '1', 'a foreign key to session_orphans is known to health');
+is(health($node, 'foreign_code,functions_refused', 'before'), '1', '.. and a function on session_cache_claims');
+keep('1s');
+wait_for($node, q{SELECT count(*) = 30 AND (SELECT count(*) = 0 FROM session_orphans) FROM conversation_history}, '.. and does not stop the removal', db => 'before', timeout => 60);
+is($node->safe_psql('before', 'SELECT count(*) FROM evil.holds'), '1', '.. nor act');
+$node->safe_psql('before', 'DROP TRIGGER pwn ON session_cache_claims; DROP SCHEMA evil CASCADE; DROP OWNED BY attacker; DROP ROLE attacker');
+
 # ---- 0 is for ever; a subscriber records nothing, and forgets what it knew
 
 keep('0');
