@@ -6,11 +6,15 @@
  * The other owners must not wait for that transaction because of us.  So the rows are ended in a
  * subtransaction that waits at most a second for a row that somebody else has locked.  If that is not
  * enough it is rolled back, the row is waited for with no other row locked, and all is tried again.
+ * Callers that take turns to lock a row must not keep us from an end: after MAX_ROLLBACKS times what is
+ * locked is kept, each row that is left is waited for without a limit, and a cycle is for the
+ * deadlock detector.
  *
  * Order of locks: first the namespace's SS_LOCK_CLEAR, held by one clear at a time.  Rows are taken
  * without waiting.  Before a row is waited for, its owner's SS_LOCK_DELETE is taken, without waiting:
  * whoever ends the sessions of that owner may have the row and wait for one of ours.  Other calls
- * that have a row wait for no other (pair.c, owners.c).  So nobody waits for us and is waited for.
+ * that have a row wait for no other (pair.c, owners.c).  So nobody waits for us and is waited for,
+ * but after MAX_ROLLBACKS.
  *
  * A transaction that was waited for may have made other sessions, by a fork say, and so may one that
  * was committed between the snapshot of a pass and its locks.  So passes are repeated with a new
@@ -37,6 +41,9 @@
 
 /* The longest wait for a row while others are locked. */
 #define PATIENCE_MS 1000
+
+/* Give up what is locked at most so often. */
+#define MAX_ROLLBACKS 5
 
 /* Maximum number of passes that include sessions which began meanwhile. */
 #define MAX_EXTENSIONS 100
@@ -70,6 +77,7 @@ typedef struct Clear
 	ArrayBuildState *ids; /* of those */
 	Datum busy;           /* the id of a row that is left; 0 for none */
 	volatile bool waiting;
+	bool keeps; /* it keeps what it has locked */
 } Clear;
 
 static void
@@ -160,6 +168,26 @@ take_turn_if_free(Clear *call, Datum owner, List **turns)
 	return true;
 }
 
+/* In a subtransaction: lock the row that is left. */
+static bool
+wait_and_keep(void *arg)
+{
+	return lock_left(arg, 0);
+}
+
+/* The same with all others kept; false when it has to be looked for again. */
+static bool
+lock_left_too(Clear *call)
+{
+	ErrorData *error;
+	bool locked = ss_subxact_run(wait_and_keep, call, &error);
+
+	if (error != NULL && error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE)
+		ReThrowError(error);
+	call->waiting = false;
+	return locked;
+}
+
 /* In a subtransaction: end all of them.  False when one stays busy for too long. */
 static bool
 attempt(void *arg)
@@ -190,9 +218,9 @@ attempt(void *arg)
 		}
 		if (locked && datumIsEqual(call->busy, before, false, -1))
 			ss_error_rows_skipped("conversation_sessions"); /* it is ours to end, and does not */
-		if (!owner_null && !take_turn_if_free(call, owner, &turns))
+		if (!owner_null && !take_turn_if_free(call, owner, &turns) && !call->keeps)
 			return false;
-		locked = lock_left(call, PATIENCE_MS);
+		locked = call->keeps ? lock_left_too(call) : lock_left(call, PATIENCE_MS);
 	}
 	foreach (cell, turns)
 		(void) LockRelease(lfirst(cell), ExclusiveLock, false);
@@ -219,9 +247,9 @@ run(SsSubxactWork work, Clear *call)
 
 	call->waiting = false;
 	done = ss_subxact_run(work, call, &error);
-	if (error != NULL &&
-		!(call->waiting && (error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
-							(work == attempt && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE))))
+	if (error != NULL && (call->keeps || !call->waiting ||
+						  (error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE &&
+						   (work != attempt || error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE))))
 		ReThrowError(error);
 	return done;
 }
@@ -238,8 +266,9 @@ ss_clear(const SsTarget *target, const SsSelection *which, List **ids)
 
 	ss_owner_lock_tag(&turn, target, (Datum) 0, SS_LOCK_CLEAR);
 	(void) LockAcquire(&turn, ExclusiveLock, false, false);
-	for (;;)
+	for (int rollbacks = 0;; rollbacks++)
 	{
+		call.keeps = rollbacks >= MAX_ROLLBACKS;
 		call.until = DT_NOEND;
 		call.ended = 0;
 		call.busy = (Datum) 0;
