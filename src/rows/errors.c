@@ -123,17 +123,31 @@ names_no_values(int code)
 	return false;
 }
 
+/*
+ * Does an error come from the server or from us?  A function in PL/pgSQL gives its own any code and
+ * text; of those that a parallel worker passes on only the place is left.
+ */
+static bool
+is_of_server(const ErrorData *error)
+{
+	return error->domain != NULL && strcmp(error->domain, PG_TEXTDOMAIN("postgres")) == 0 &&
+		   (error->filename == NULL || strcmp(error->filename, "pl_exec.c") != 0);
+}
+
 /* Leave in an error what the caller may know; the rest is for the server log. */
 static void
 hide_values(ErrorData *error)
 {
-	error->detail_log = psprintf("%s%s%s%s%s", error->message ? error->message : "",
+	error->detail_log = psprintf("%s%s%s%s%s%s%s", error->message ? error->message : "",
 								 error->detail ? "; " : "", error->detail ? error->detail : "",
+								 error->hint ? "; " : "", error->hint ? error->hint : "",
 								 error->context ? "; " : "", error->context ? error->context : "");
-	if (!names_no_values(error->sqlerrcode))
+	if (!names_no_values(error->sqlerrcode) || !is_of_server(error))
 	{
 		error->message = pstrdup(_("a session that is not the caller's could not be changed"));
 		error->hint = pstrdup(_("The server log has the error, which may tell of that session."));
+		error->schema_name = error->table_name = error->column_name = NULL;
+		error->datatype_name = error->constraint_name = NULL;
 	}
 	else if (error->constraint_name != NULL)
 		error->hint = NULL;

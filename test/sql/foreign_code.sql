@@ -560,14 +560,15 @@ ALTER TABLE conversation_sessions ADD CONSTRAINT regress_ss_c CHECK (dead_until 
 -- What an error says, and whether the other session can be found anywhere in it.
 CREATE FUNCTION reveals(command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
-	detail text; context text; hint text; violated text;
+	detail text; context text; hint text; violated text; s text; t text; c text; d text;
 BEGIN
 	EXECUTE command;
 	RETURN 'ok';
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, context = PG_EXCEPTION_CONTEXT, hint = PG_EXCEPTION_HINT, violated = CONSTRAINT_NAME;
+	GET STACKED DIAGNOSTICS s = SCHEMA_NAME, t = TABLE_NAME, c = COLUMN_NAME, d = PG_DATATYPE_NAME;
 	RETURN concat_ws('; ', sqlstate || ': ' || sqlerrm, nullif(violated, ''), nullif(hint, ''),
-		CASE WHEN concat(sqlerrm, detail, context, hint) LIKE '%secret id%' THEN 'REVEALED' END);
+		CASE WHEN concat(sqlerrm, detail, context, hint, violated, s, t, c, d) LIKE '%secret id%' THEN 'REVEALED' END);
 END $$;
 SELECT reveals($$SELECT session_save('s', '{}', owner => 'ada')$$);
 SELECT reveals($$SELECT session_clear('foreign')$$);
@@ -582,6 +583,22 @@ ALTER TABLE conversation_sessions DISABLE TRIGGER regress_ss_talks;
 SELECT session_save('secret id 2', '{}', owner => 'eve') > 0 AS saved, expire();
 ALTER TABLE conversation_sessions ENABLE TRIGGER regress_ss_talks;
 SELECT reveals($$SELECT session_purge()$$);
+-- Whatever the error says that it is.
+CREATE OR REPLACE FUNCTION regress_ss_audit.talks() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE 'not %', OLD.session_id USING ERRCODE = 'check_violation', HINT = OLD.session_id, CONSTRAINT = OLD.session_id, SCHEMA = OLD.session_id, TABLE = OLD.session_id, COLUMN = OLD.session_id, DATATYPE = OLD.session_id;
+END $$;
+SELECT reveals($$SELECT session_save('s', '{}', owner => 'ada')$$);
+SELECT reveals($$SELECT session_clear('foreign')$$);
+SELECT reveals($$SELECT session_delete_all('ada')$$);
+SELECT reveals($$SELECT session_purge()$$);
+-- .. nor by a way around, through a parallel worker. What the server says stays.
+CREATE FUNCTION regress_ss_audit.says(t text) RETURNS bool LANGUAGE plpgsql PARALLEL SAFE AS $$BEGIN RAISE '%', t USING ERRCODE = 'check_violation'; END$$;
+CREATE TABLE regress_ss_audit.one AS SELECT 1 AS x;
+CREATE OR REPLACE FUNCTION regress_ss_audit.talks() RETURNS trigger LANGUAGE plpgsql SET force_parallel_mode = on AS $$BEGIN PERFORM FROM regress_ss_audit.one WHERE regress_ss_audit.says(OLD.session_id); RETURN NULL; END$$;
+SELECT reveals($$SELECT session_delete_all('ada')$$);
+CREATE OR REPLACE FUNCTION regress_ss_audit.talks() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM nosuch(OLD.session_id); RETURN NULL; END$$;
+SELECT reveals($$SELECT session_delete_all('ada')$$);
 DROP TRIGGER regress_ss_talks ON conversation_sessions;
 
 DELETE FROM conversation_sessions;
