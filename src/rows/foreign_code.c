@@ -77,11 +77,16 @@ typedef struct Code
 	char *path;    /* the search_path that it sets, or NULL */
 } Code;
 
-/* Of a function that runs: what ran around it, and what another hook keeps of it. */
+/*
+ * What is kept of a function, for one place that calls it: of the call that runs, what ran around it, and
+ * what another hook keeps.  The place may be met again within the call, if the function leads back to it.
+ */
 typedef struct Running
 {
 	Oid around;
 	bool guarded; /* it runs with the owner's rights */
+	bool busy;
+	struct Running *outer; /* of the call of the same place around this one, or NULL */
 	Datum next;
 } Running;
 
@@ -350,24 +355,42 @@ on_fmgr(FmgrHookEventType event, FmgrInfo *function, Datum *arg)
 	{
 		bool acting = ss_home_acting();
 		Oid inside = acting && check_code(function->fn_oid) ? function->fn_oid : InvalidOid;
+		Running *outer = NULL;
 
 		if (call == NULL)
 		{
 			call = MemoryContextAllocZero(function->fn_mcxt, sizeof(Running));
 			*arg = PointerGetDatum(call);
 		}
+		else if (call->busy)
+		{
+			outer = MemoryContextAlloc(function->fn_mcxt, sizeof(Running));
+			*outer = *call;
+		}
 		if (next_fmgr_hook != NULL)
 			next_fmgr_hook(event, function, &call->next);
-		call->around = running;
-		call->guarded = acting;
-		running = inside;
 		if (acting)
 			ss_plpgsql_types_enter();
+		call->around = running;
+		call->guarded = acting;
+		call->busy = true;
+		call->outer = outer;
+		running = inside;
 		return;
 	}
 	running = call->around;
 	if (call->guarded)
 		ss_plpgsql_types_leave();
+	call->busy = call->outer != NULL;
+	if (call->outer != NULL)
+	{
+		Running *outer = call->outer;
+
+		call->around = outer->around;
+		call->guarded = outer->guarded;
+		call->outer = outer->outer;
+		pfree(outer);
+	}
 	if (next_fmgr_hook != NULL)
 		next_fmgr_hook(event, function, &call->next);
 }

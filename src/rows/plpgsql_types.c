@@ -23,6 +23,7 @@
 #include "miscadmin.h"
 #include "plpgsql.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -31,9 +32,9 @@
 #include "rows/plpgsql_types.h"
 
 static PLpgSQL_plugin **place = NULL; /* where PL/pgSQL looks for a plugin */
-static PLpgSQL_plugin ours;           /* while ours.func_setup is there, the others are: */
+static PLpgSQL_plugin *ours = NULL;   /* with what theirs has, but for func_setup */
+static PLpgSQL_plugin *theirs = NULL; /* the plugin that was there before, or NULL */
 static int depth = 0;
-static PLpgSQL_plugin *theirs = NULL; /* of the plugin that was there before, or NULL */
 
 /* The type of a variable, or InvalidOid. */
 static Oid
@@ -98,11 +99,11 @@ on_setup(PLpgSQL_execstate *estate, PLpgSQL_function *function)
 	if (theirs == NULL)
 		return;
 	/* what PL/pgSQL has just told us is for them */
-	theirs->error_callback = ours.error_callback;
-	theirs->assign_expr = ours.assign_expr;
-	theirs->assign_value = ours.assign_value;
-	theirs->eval_datum = ours.eval_datum;
-	theirs->cast_value = ours.cast_value;
+	theirs->error_callback = ours->error_callback;
+	theirs->assign_expr = ours->assign_expr;
+	theirs->assign_value = ours->assign_value;
+	theirs->eval_datum = ours->eval_datum;
+	theirs->cast_value = ours->cast_value;
 	if (theirs->func_setup != NULL)
 		theirs->func_setup(estate, function);
 }
@@ -111,25 +112,40 @@ on_setup(PLpgSQL_execstate *estate, PLpgSQL_function *function)
 void
 ss_plpgsql_types_enter(void)
 {
-	if (depth++ > 0)
+	if (depth > 0)
+	{
+		depth++;
 		return;
+	}
 	if (place == NULL)
 		place = (PLpgSQL_plugin **) find_rendezvous_variable("PLpgSQL_plugin");
+	if (ours == NULL)
+		ours = MemoryContextAlloc(TopMemoryContext, sizeof(PLpgSQL_plugin));
 	theirs = *place;
 	if (theirs != NULL)
-		ours = *theirs;
+		*ours = *theirs;
 	else
-		memset(&ours, 0, sizeof(ours));
-	ours.func_setup = on_setup;
-	*place = &ours;
+		memset(ours, 0, sizeof(PLpgSQL_plugin));
+	ours->func_setup = on_setup;
+	*place = ours;
+	depth = 1;
 }
 
 void
 ss_plpgsql_types_leave(void)
 {
-	if (--depth > 0)
+	Assert(depth > 0);
+	if (depth == 0 || --depth > 0)
 		return;
-	/* unless another plugin was loaded meanwhile */
-	if (*place == &ours)
+	if (*place == ours)
+	{
 		*place = theirs;
+		return;
+	}
+	/* another plugin was loaded meanwhile, and may call this one on: it is what theirs was */
+	if (theirs != NULL)
+		*ours = *theirs;
+	else
+		memset(ours, 0, sizeof(PLpgSQL_plugin));
+	ours = NULL;
 }

@@ -317,6 +317,28 @@ COMMIT;
 SHOW search_path;
 DROP TRIGGER regress_ss_sets ON conversation_sessions;
 
+-- The same place in the server's caches may call a function outside of a call of ours, in it, and again.
+CREATE TYPE regress_ss_audit.pair AS (x int);
+CREATE FUNCTION regress_ss_audit.pair_eq(a regress_ss_audit.pair, b regress_ss_audit.pair) RETURNS bool LANGUAGE plpgsql IMMUTABLE SET search_path = regress_ss_audit, pg_temp AS $$
+BEGIN
+	IF current_setting('regress.deep', true) = 'on' THEN
+		PERFORM set_config('regress.deep', 'off', false);
+		PERFORM public.session_save('deep', '{}');
+	END IF;
+	RETURN a.x = b.x;
+END $$;
+CREATE FUNCTION regress_ss_audit.pair_cmp(a regress_ss_audit.pair, b regress_ss_audit.pair) RETURNS int LANGUAGE sql IMMUTABLE RETURN a.x - b.x;
+CREATE OPERATOR regress_ss_audit.= (LEFTARG = regress_ss_audit.pair, RIGHTARG = regress_ss_audit.pair, FUNCTION = regress_ss_audit.pair_eq);
+CREATE OPERATOR CLASS regress_ss_audit.pair_ops DEFAULT FOR TYPE regress_ss_audit.pair USING btree AS
+	OPERATOR 3 regress_ss_audit.= (regress_ss_audit.pair, regress_ss_audit.pair), FUNCTION 1 regress_ss_audit.pair_cmp(regress_ss_audit.pair, regress_ss_audit.pair);
+CREATE FUNCTION regress_ss_audit.deep() RETURNS trigger LANGUAGE plpgsql SET search_path = regress_ss_audit, pg_temp AS $$BEGIN PERFORM ARRAY[ROW(NEW.version)::pair] = ARRAY[ROW(1)::pair]; RETURN NULL; END$$;
+CREATE TRIGGER regress_ss_deep AFTER INSERT OR UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_audit.deep();
+SET regress.deep = 'on';
+SELECT ARRAY[ROW(1)::regress_ss_audit.pair] = ARRAY[ROW(1)::regress_ss_audit.pair] AS equal, current_setting('regress.deep') AS deep;
+SELECT said($$SELECT session_save('deep', '{"x": 1}')$$), said($$SELECT session_save('deeper', '{}')$$), current_setting('search_path') AS path;
+RESET regress.deep;
+DROP TRIGGER regress_ss_deep ON conversation_sessions;
+
 -- A deferred trigger, and a deferred foreign key of the owner's, act at the end of the statement in a call.
 CREATE TABLE regress_ss_audit.audit_log2 (id text, at text);
 CREATE FUNCTION regress_ss_audit.deferred() RETURNS trigger LANGUAGE plpgsql SET search_path = regress_ss_audit, pg_temp AS $$
