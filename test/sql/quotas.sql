@@ -30,12 +30,12 @@ SELECT session_count(owner => 'alice', namespace => 'evict');
 -- It is counted per owner and per namespace; sessions without an owner are free.
 SELECT session_save('b' || n, '{}', owner => 'bob', namespace => 'evict') FROM generate_series(1, 3) n;
 SELECT session_save('a' || n, '{}', owner => 'alice', namespace => 'other') FROM generate_series(1, 3) n;
-SELECT count(session_save('f' || n, '{}', namespace => 'evict')) FROM generate_series(1, 10) n;
+SELECT count(session_save('free ' || n, '{}', namespace => 'evict')) FROM generate_series(1, 10) n;
 SELECT session_count(owner => 'alice', namespace => 'evict') AS alice, session_count(owner => 'bob', namespace => 'evict') AS bob,
-	session_count(id_like => 'f%', namespace => 'evict') AS free, session_count(owner => 'alice', namespace => 'other') AS elsewhere;
+	session_count(id_like => 'free %', namespace => 'evict') AS free, session_count(owner => 'alice', namespace => 'other') AS elsewhere;
 
 -- To come to an owner by a change counts as coming anew.
-SELECT session_save('f1', '{}', owner => 'bob', namespace => 'evict');
+SELECT session_save('free 1', '{}', owner => 'bob', namespace => 'evict');
 SELECT pg_temp.ids('evict', 'bob');
 SELECT session_save('b3', '{}', owner => 'carol', namespace => 'evict');
 SELECT pg_temp.ids('evict', 'bob') AS bob, pg_temp.ids('evict', 'carol') AS carol;
