@@ -369,7 +369,8 @@ ss_proto_next(SsProto *p, int64_t now)
 	if (p->connected || p->stage == SS_STAGE_LEFT)
 		return act(p, now);
 
-	if (p->leaving)
+	/* one failure may be ours, such as a table that was dropped while its rows were read */
+	if (p->leaving && (p->counts.connects == 0 || p->failures > 1))
 	{
 		/* Redis does not answer: the lease ends by itself */
 		p->stage = SS_STAGE_LEFT;
