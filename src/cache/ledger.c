@@ -332,6 +332,13 @@ ss_ledger_unlisted_end(SsControl *control)
 	__atomic_add_fetch(&control->unlisted_ended, 1, __ATOMIC_SEQ_CST);
 }
 
+/* How many unlisted transactions have ended. */
+uint64_t
+ss_ledger_unlisted_ended(const SsControl *control)
+{
+	return __atomic_load_n(&control->unlisted_ended, __ATOMIC_SEQ_CST);
+}
+
 /*
  * After the keys were entered: the transaction's ticket, and until when Redis may hold
  * a lease that was granted without knowing of them.

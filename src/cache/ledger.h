@@ -157,6 +157,7 @@ extern bool ss_ledger_enter(SsLedger *ledger, const SsControl *control, const Ss
 							uint32_t hash, int what, int64_t now);
 extern void ss_ledger_unlisted_begin(SsControl *control);
 extern void ss_ledger_unlisted_end(SsControl *control);
+extern uint64_t ss_ledger_unlisted_ended(const SsControl *control);
 extern uint64_t ss_ledger_ticket(SsControl *control, int64_t *lease_until);
 extern bool ss_ledger_passes(const SsControl *control, uint64_t ticket, int64_t lease_until,
 							 int64_t now);

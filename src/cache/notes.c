@@ -189,7 +189,7 @@ note_fence(int what)
 	else if (fence != 0)
 	{
 		if (fence_others == 0)
-			others_generation = ss_ns_generation();
+			others_generation = ss_ns_generation(false);
 		fence_others |= fence;
 	}
 }
@@ -227,13 +227,21 @@ enter(Note *note)
 }
 
 static void
+begin_unlisted(void)
+{
+	if (unlisted)
+		return;
+	ss_ledger_unlisted_begin(&db->cache.control);
+	unlisted = true;
+}
+
+static void
 be_unlisted(void)
 {
 	if (unlisted || !SS_RULE(11))
 		return;
-	ss_ledger_unlisted_begin(&db->cache.control);
+	begin_unlisted();
 	ss_count(SS_UNLISTED, 1);
-	unlisted = true;
 }
 
 /*
@@ -415,7 +423,7 @@ enter_all(void)
 
 	if (!SS_RULE(7))
 		return;
-	policies_changed = fence_others != 0 && ss_ns_generation() != others_generation;
+	policies_changed = fence_others != 0 && ss_ns_generation(true) != others_generation;
 	entering = true;
 	if (overflow)
 		be_unlisted();
@@ -424,6 +432,12 @@ enter_all(void)
 		enter(&notes[i]);
 		if (overflow)
 			be_unlisted();
+	}
+	/* a policy that is read from here on finds the keys; one that was read before may not have */
+	if (fence_others != 0 && !policies_changed && ss_ns_generation(true) != others_generation)
+	{
+		policies_changed = true;
+		be_unlisted();
 	}
 	ss_notes_promoted(db);
 	ticket = ss_ledger_ticket(control, &lease_until);
@@ -446,8 +460,35 @@ settle_all(void)
 			ss_ledger_settle(ss_ledger, control, &notes[i].key, notes[i].hash);
 	if (unlisted)
 		ss_ledger_unlisted_end(control);
-	if (entering)
+	if (entering || unlisted)
 		ss_wake_pusher(db, false);
+}
+
+/* With a cache a transaction is committed in one phase: COMMIT PREPARED tells nobody. */
+static void
+refuse_with_cache(void)
+{
+	if (is_configured())
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("cannot prepare a transaction that has changed sessions"),
+						errdetail("The cache in Redis would not learn of its commit."),
+						errhint("Set session_store.redis_url to an empty string, or commit in one "
+								"phase.")));
+}
+
+/*
+ * A pusher may begin at any time during this, the wait included.  Until the transaction is prepared
+ * it is unlisted, so that such a pusher fills nothing; and before it does, it looks at prepared
+ * transactions once more (ss_pusher_read).
+ */
+static void
+prepare(void)
+{
+	/* a refusal must not cause a flush, so this comes first */
+	refuse_with_cache();
+	begin_unlisted();
+	wait_for_old_leases();
+	refuse_with_cache();
 }
 
 static void
@@ -465,15 +506,7 @@ xact_callback(XactEvent event, void *arg)
 			enter_all();
 			break;
 		case XACT_EVENT_PRE_PREPARE:
-			/* COMMIT PREPARED tells nobody */
-			if (is_configured())
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("cannot prepare a transaction that has changed sessions"),
-						 errdetail("The cache in Redis would not learn of its commit."),
-						 errhint("Set session_store.redis_url to an empty string, or commit in one "
-								 "phase.")));
-			wait_for_old_leases();
+			prepare();
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:

@@ -34,6 +34,7 @@ typedef struct SsPusher
 	SsTableMark mark;
 	bool marked;
 	bool tables_stale;
+	uint64 unlisted_ended; /* of the control, before prepared transactions were looked for */
 	char *settings;
 
 	/* what is told to others */
@@ -42,7 +43,8 @@ typedef struct SsPusher
 	uint64 unreadable;
 	uint64 verified;
 	uint64 divergent;
-	uint64 cursor; /* of the scrubber */
+	uint64 cursor;     /* of the scrubber */
+	bool scrub_locked; /* it could not read our tables the last time */
 	bool verifying;
 	uint64 verify_cursor;
 	int verify_ends; /* how often it came to the end of Redis' keys */

@@ -57,6 +57,7 @@ look_at_tables(int64 now)
 	ss_pusher.mark = mark;
 	ss_pusher.marked = true;
 	ss_pusher_learn_claims(&ss_pusher);
+	ss_pusher.unlisted_ended = ss_ledger_unlisted_ended(&ss_pusher.db->cache.control);
 	unsure = max_prepared_xacts > 0 && ss_cached_prepared();
 	if (state == SS_TABLES_FINE && unsure)
 		strlcpy(trouble,

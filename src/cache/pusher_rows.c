@@ -288,6 +288,9 @@ ss_pusher_read(void)
 	SsProto *proto = &ss_pusher.proto;
 	bool locked;
 
+	/* what was unlisted may be prepared by now, of whose commit nobody hears */
+	if (ss_pusher.unlisted_ended != ss_ledger_unlisted_ended(&ss_pusher.db->cache.control))
+		ss_pusher.tables_stale = true;
 	MemoryContextReset(ss_pusher.batch_context);
 	MemoryContextSwitchTo(ss_pusher.batch_context);
 	initStringInfo(&ss_pusher.documents);

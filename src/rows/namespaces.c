@@ -256,12 +256,14 @@ ss_ns_find(const char *name, int len, SsPolicy *policy)
 
 /*
  * A number that is another once a policy may have been changed, by whatever transaction.  It reads
- * no table and cannot fail, so that it may be asked while a transaction commits.
+ * no table and cannot fail, so that it may be asked while a transaction commits.  Without news, it is
+ * that of the policies that were found last.
  */
 uint64
-ss_ns_generation(void)
+ss_ns_generation(bool news)
 {
-	AcceptInvalidationMessages();
+	if (news)
+		AcceptInvalidationMessages();
 	return policies_generation;
 }
 

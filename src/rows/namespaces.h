@@ -55,7 +55,7 @@ typedef struct SsPolicy
 } SsPolicy;
 
 extern bool ss_ns_find(const char *name, int len, SsPolicy *policy);
-extern uint64 ss_ns_generation(void);
+extern uint64 ss_ns_generation(bool news);
 extern bool ss_ns_allows(const char *name, int len, Oid role);
 
 #endif

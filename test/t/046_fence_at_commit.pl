@@ -16,6 +16,11 @@ my $redis = new_redis();
 my $node = new_cached_store('late_fence', $redis, conf => <<'EOC');
 session_store.lease = 10s
 max_prepared_transactions = 10
+# who asks for synchronous_commit = on waits until somebody cancels that
+wal_level = replica
+max_wal_senders = 2
+synchronous_standby_names = 'nobody'
+synchronous_commit = local
 # what it does to our tables has policies read again
 autovacuum = off
 EOC
@@ -188,6 +193,58 @@ copied('a', 'off', 'off:a');
 wait_for_cache($node, $redis);
 ok(waits_at_commit($old), 'a namespace that is switched on before the COMMIT: it waits');
 is($redis->strong('off:a'), undef, '.. and no strong reader finds the session');
+
+# ---- a cache that is configured while a logout is being prepared
+
+# Prepare a logout without a cache, and have one configured while that waits.
+sub prepare_slowly
+{
+	my ($sql, $waiting) = @_;
+	my $psql = $node->background_psql('postgres', on_error_stop => 0);
+	my $pid = $psql->query_safe('SELECT pg_backend_pid()');
+
+	$psql->query_safe("$sql; BEGIN; SELECT session_delete('x', 'n')");
+	$psql->query_until(qr/preparing/, "\\echo preparing\nPREPARE TRANSACTION 'logout';\n");
+	wait_for($node, "SELECT wait_event = '$waiting' FROM pg_stat_activity WHERE pid = $pid", "a PREPARE waits: $waiting");
+	set_conf($node, redis_url => undef);
+	wait_for($node, q{SELECT session_health() #>> '{cache,state}' = 'running'}, '.. and a cache is configured', timeout => 30);
+	return ($psql, $pid);
+}
+
+# at the fence: an earlier life of the server may have left a lease
+value($one);
+set_conf($node, redis_url => '');
+$node->restart;
+my ($slow) = prepare_slowly('', 'Extension');
+$slow->query('SELECT 1');
+is(value('SELECT count(*) FROM pg_prepared_xacts'), '0', 'a logout that waited for an old lease is not prepared beside a new cache');
+$slow->quit;
+wait_for_cache($node, $redis, what => 'the cache is up');
+copied('x', 'n', 'n:x');
+
+# after that: it is prepared, but for its locks
+set_conf($node, redis_url => '');
+wait_for($node, q{SELECT NOT (session_health() -> 'cache' ->> 'configured')::bool}, 'the cache is off');
+$give_up = time + 60;
+until (sqlstate($node, q{BEGIN; SELECT session_delete('x', 'n'); PREPARE TRANSACTION 'no'; ROLLBACK PREPARED 'no'}) eq '00000')
+{
+	last if time > $give_up;
+	usleep(100_000);
+}
+($slow, my $pid) = prepare_slowly('SET synchronous_commit = on', 'SyncRep');
+my $batches = cache_health($node, 'batches');
+wait_for($node, "SELECT (session_health() #>> '{cache,batches}')::bigint > $batches + 2 FROM session_get('x', 'n')", '.. which is at work');
+is($redis->get('n:x'), undef, 'no copy is made while a logout is being prepared');
+value("SELECT pg_cancel_backend($pid)");
+$slow->query('SELECT 1');
+is(value('SELECT count(*) FROM pg_prepared_xacts'), '1', '.. which then is');
+value(q{SELECT session_get('x', 'n')});
+wait_for($node, q{SELECT session_health() -> 'cache' ->> 'trouble' LIKE 'a prepared transaction may have changed sessions%'}, '.. and nothing is cached', timeout => 30);
+is($redis->get('n:x'), undef, '.. not even that session');
+value(q{COMMIT PREPARED 'logout'});
+$slow->quit;
+wait_for_cache($node, $redis, what => 'the cache is back when that is committed');
+is($redis->strong('n:x'), undef, '.. and no strong reader finds the session');
 
 wait_for_cache($node, $redis);
 compare_all($node, $redis, 'all is well');
