@@ -122,11 +122,12 @@ history_of(uint64 row, const char *table)
 	return DatumGetUUIDP(ss_value(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, table));
 }
 
-static SsHome tables;               /* of the last step */
-static PgStat_Counter counted = -1; /* rows, when the last pass began; -1: begin another */
+static SsHome tables;                 /* of the last step */
+static PgStat_Counter counted = -1;   /* rows, when the last pass began; -1: begin another */
+static PgStat_Counter looked_at = -1; /* .. when they were counted last */
 
 /*
- * Were rows added that may be orphans, or sessions removed, since the last call?  Needs no
+ * Were rows added that may be orphans, or sessions removed, since the last pass began?  Needs no
  * transaction.  True also when the server does not count (track_counts).
  */
 bool
@@ -134,7 +135,6 @@ ss_orphans_changed(void)
 {
 	PgStat_Counter now = 0;
 	PgStat_StatTabEntry *stat;
-	bool changed;
 
 	if (!OidIsValid(tables.sessions) || !pgstat_track_counts)
 		return true;
@@ -146,9 +146,15 @@ ss_orphans_changed(void)
 	if ((stat = pgstat_fetch_stat_tabentry(tables.sessions)) != NULL)
 		now += stat->tuples_deleted;
 	pgstat_clear_snapshot();
-	changed = now != counted;
-	counted = now;
-	return changed;
+	looked_at = now;
+	return now != counted;
+}
+
+/* A pass has begun, which will see what had been counted then. */
+void
+ss_orphans_begun(void)
+{
+	counted = looked_at;
 }
 
 /* Exclude that somebody inserts a session, for the rest of the transaction. */

@@ -29,6 +29,7 @@ typedef struct SsOrphanPass
 } SsOrphanPass;
 
 extern bool ss_orphans_changed(void);
+extern void ss_orphans_begun(void);
 extern void ss_orphans_step(SsOrphanPass *pass, int limit);
 extern int64 ss_orphans_count(TimestampTz *oldest);
 

@@ -402,6 +402,8 @@ remove_orphans(TimestampTz now)
 		ss_worker_set("lock_timeout", LOCK_TIMEOUT);
 	if (!begin(&acting))
 		return now + LOOK_AROUND;
+	if (begins)
+		ss_orphans_begun();
 	pass.begun = true;
 	ss_orphans_step(&pass, ORPHANS_BATCH);
 	recorded = pass.stage == SS_ORPHANS_DONE && ss_orphans_count(&oldest) > 0;
@@ -532,13 +534,17 @@ flush_touches(TimestampTz deadline)
 static bool
 flush_touches_until(TimestampTz deadline)
 {
-	while (flush_touches(deadline))
+	for (;;)
 	{
+		bool any = flush_touches(deadline);
+
+		/* past the deadline nobody has looked whether there are any */
 		if (GetCurrentTimestamp() >= deadline)
 			return false;
+		if (!any)
+			return true;
 		(void) WaitLatch(NULL, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, STOP_NAP_MS, PG_WAIT_EXTENSION);
 	}
-	return true;
 }
 
 /* SIGTERM was received: write what is pending, and end. */

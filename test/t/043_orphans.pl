@@ -162,6 +162,12 @@ $node->safe_psql('before', 'DROP TRIGGER pwn ON session_cache_claims; DROP SCHEM
 keep('0');
 $node->safe_psql('serial', q{INSERT INTO conversation_history (history_id, seq, message) SELECT gen_random_uuid(), 1, '{}' FROM generate_series(1, 3)});
 $node->safe_psql('serial', q{SELECT pg_stat_force_next_flush()});
+# .. by the next pass that can begin, if the first cannot
+my $holder = $node->background_psql('serial', on_error_stop => 0);
+$holder->query_safe('BEGIN; LOCK TABLE conversation_sessions IN SHARE MODE');
+visit('serial');
+$holder->query_safe('COMMIT');
+$holder->quit;
 wait_for($node, q{SELECT count(*) = 3 FROM session_orphans, pg_reload_conf()}, 'recorded', db => 'serial');
 $node->safe_psql('serial', q{UPDATE session_orphans SET seen_at = now() - interval '10 years'});
 like(health($node, 'warnings', 'serial'), qr/3 conversations have .* stay while session_store.orphan_keep is 0/, 'health warns');
