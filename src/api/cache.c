@@ -13,6 +13,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/condition_variable.h"
+#include "storage/ipc.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -64,35 +65,52 @@ wait_a_little(SsDb *db)
 	(void) ConditionVariableTimedSleep(&db->cache.changed, 50, PG_WAIT_EXTENSION);
 }
 
-/* Put a question, and return the answer. */
-static void
-ask(SsDb *db, SsCacheRequest *question)
+/* A question that was put, and by whom. */
+typedef struct Asked
 {
+	SsDb *db;
+	uint64 number; /* 0: not yet */
+} Asked;
+
+/* Who asks was cancelled, or ends: what was asked for is not to be done later. */
+static void
+withdraw(int code, Datum arg)
+{
+	Asked *asked = (Asked *) DatumGetPointer(arg);
+	SsCacheRequest *slot = &asked->db->cache.request;
+
+	ss_shared_lock(true);
+	if (asked->number != 0 && slot->answered < asked->number)
+		slot->answered = asked->number;
+	ss_shared_unlock();
+}
+
+/* Put a question and wait for the answer. */
+static void
+wait_for_answer(Asked *asked, SsCacheRequest *question)
+{
+	SsDb *db = asked->db;
 	SsCacheRequest *slot = &db->cache.request;
 	int64 patience = ss_monotonic() + PATIENCE;
-	uint64 mine = 0;
 	bool answered = false;
 
 	ConditionVariablePrepareToSleep(&db->cache.changed);
 	while (!answered)
 	{
 		ss_shared_lock(true);
-		if (mine == 0 && slot->asked == slot->answered)
+		if (asked->number == 0 && slot->asked == slot->answered)
 		{
-			mine = slot->asked + 1;
+			asked->number = slot->asked + 1;
 			slot->question = question->question;
 			slot->sample = question->sample;
 			strlcpy(slot->ns, question->ns, sizeof(slot->ns));
-			slot->asked = mine;
+			slot->asked = asked->number;
 		}
-		answered = mine != 0 && slot->answered >= mine;
+		answered = asked->number != 0 && slot->answered >= asked->number;
 		if (answered)
 			memcpy(question->results, slot->results, sizeof(slot->results));
 		else if (db->cache.pusher_pid == 0 || ss_monotonic() > patience)
 		{
-			/* whoever comes next must not wait for us */
-			if (mine != 0)
-				slot->answered = mine;
 			ss_shared_unlock();
 			ConditionVariableCancelSleep();
 			no_cache(db);
@@ -102,6 +120,20 @@ ask(SsDb *db, SsCacheRequest *question)
 			wait_a_little(db);
 	}
 	ConditionVariableCancelSleep();
+}
+
+/* Put a question, and return the answer. */
+static void
+ask(SsDb *db, SsCacheRequest *question)
+{
+	Asked asked = {db, 0};
+
+	/* whoever comes next must not wait for us */
+	PG_ENSURE_ERROR_CLEANUP(withdraw, PointerGetDatum(&asked));
+	{
+		wait_for_answer(&asked, question);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(withdraw, PointerGetDatum(&asked));
 }
 
 /*

@@ -55,6 +55,9 @@
  */
 #define STRAY (3000 * MS)
 
+/* No claim of ours has this epoch: none could follow it, in the table of claims or at all. */
+#define EPOCH_MOST ((uint64_t) INT64_MAX)
+
 static bool
 same_id(const SsBatchId *a, const SsBatchId *b)
 {
@@ -155,13 +158,17 @@ decide_ours(SsProto *p, const SsGuard *guard, int64_t now)
 {
 	bool older = guard->owner.timeline != p->me.timeline;
 
+	if (guard->epoch >= EPOCH_MOST)
+		return refuse(p, SS_REFUSED_RIVAL, now, REFUSED_PAUSE);
 	if (older && p->record.standing == SS_STANDING_NEW)
 		return refuse(p, SS_REFUSED_RIVAL, now, REFUSED_PAUSE);
 	if (older && p->promoted)
 		return SS_STAGE_CLAIM;
 	if (older)
 		return watch(p, guard, true, now);
-	if (guard->last.token == p->token || (p->remembered != 0 && guard->last.token == p->remembered))
+	/* the token of a guard that cannot be read is 0, as is that of a pusher without a claim */
+	if ((p->token != 0 && guard->last.token == p->token) ||
+		(p->remembered != 0 && guard->last.token == p->remembered))
 		return SS_STAGE_CLAIM; /* ours, of this server's life */
 	if (SS_RULE(17) && ss_record_excludes(&p->record, guard->last.token, guard->epoch))
 		return refuse(p, SS_REFUSED_RIVAL, now, REFUSED_PAUSE);
@@ -237,7 +244,9 @@ ss_guard_claim(SsProto *p, uint64_t token)
 		p->token = token;
 	p->pending = true;
 	p->number = 0;
-	p->epoch = (found->epoch > p->base_epoch ? found->epoch : p->base_epoch) + 1;
+	p->epoch = p->base_epoch + 1;
+	if (found->epoch >= p->epoch && found->epoch < EPOCH_MOST)
+		p->epoch = found->epoch + 1;
 	/* the guard of the Redis that our last lease was in, and no other Redis may have one (R18) */
 	p->ends_foreign = found->present && found->owner.system == p->me.system &&
 					  found->owner.database == p->me.database && !p->record.moved &&

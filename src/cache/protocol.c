@@ -626,6 +626,17 @@ ss_proto_takeover(SsProto *p, int64_t now)
 	p->retry_at = now;
 }
 
+/* Nobody wants that any more.  A claim that was not sent yet depends on what the guard says. */
+void
+ss_proto_no_takeover(SsProto *p)
+{
+	if (!p->takeover)
+		return;
+	p->takeover = false;
+	if (p->stage == SS_STAGE_CLAIM && !p->busy)
+		to_stage(p, SS_STAGE_PROBE);
+}
+
 /* Somewhere else, or with another password: try at once. */
 void
 ss_proto_reconnect(SsProto *p, int64_t now)

@@ -302,6 +302,7 @@ extern void ss_proto_unreadable(SsProto *p, int64_t now);
 extern void ss_proto_flush(SsProto *p);
 extern void ss_proto_flush_partly(SsProto *p);
 extern void ss_proto_takeover(SsProto *p, int64_t now);
+extern void ss_proto_no_takeover(SsProto *p);
 extern void ss_proto_reconnect(SsProto *p, int64_t now);
 extern void ss_proto_leave(SsProto *p);
 extern void ss_proto_learn(SsProto *p, const SsRecord *record);

@@ -131,6 +131,8 @@ verify(SsCacheRequest *request, bool begun, int64 now)
 		ss_pusher_failed(ss_pusher.wire.error);
 		return false;
 	}
+	if (ss_pusher.scrub_locked)
+		return false;
 	if (ss_pusher.verify_cursor == 0)
 		ss_pusher.verify_ends++;
 	memcpy(request->results, ss_pusher.verify_counts, sizeof(request->results));
@@ -174,12 +176,16 @@ take_request(int64 now)
 
 	if (request->answered == request->asked)
 	{
-		ss_pusher.verifying = false; /* whoever asked may have given up */
+		/* whoever asked may have given up */
+		ss_pusher.verifying = false;
+		ss_proto_no_takeover(&ss_pusher.proto);
 		return;
 	}
 	ss_shared_lock(false);
 	copy = *request;
 	ss_shared_unlock();
+	if (copy.question != SS_ASK_TAKEOVER)
+		ss_proto_no_takeover(&ss_pusher.proto);
 	done = answer(&copy, begun == copy.asked, now);
 	if (done)
 		ss_pusher.verifying = false;
@@ -340,7 +346,8 @@ begin_work(void)
 static void
 recover(void)
 {
-	(void) ss_pusher_was_locked();
+	if (ss_pusher_was_locked() && !ss_pusher.proto.reading && !ss_pusher.proto.busy)
+		return; /* of what was read for a batch ss_pusher_read takes care */
 	ss_pusher_failed("an error, see the server log");
 	(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PAUSE_AFTER_ERROR,
 					 PG_WAIT_EXTENSION);

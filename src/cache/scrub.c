@@ -81,6 +81,18 @@ session_of(SsPusher *pusher, const char *name, size_t len, SsKey *key)
 	return false;
 }
 
+/* Begin a transaction on our tables; false when somebody has them locked: not now. */
+static bool
+begin(SsPusher *pusher)
+{
+	ss_pusher_begin();
+	if (ss_cached_lock() == SS_TABLES_FINE)
+		return true;
+	pusher->scrub_locked = true;
+	ss_pusher_finish();
+	return false;
+}
+
 /* A page of Redis' keys, from a cursor on. */
 static bool
 sample_redis(SsPusher *pusher, uint64 *cursor, int64 give_up, Sample *sample)
@@ -203,8 +215,8 @@ compare_all(SsPusher *pusher, Sample *sample, int64 counts[4])
 	int64 stop = ss_monotonic() + SLICE;
 
 	initStringInfo(&documents);
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	if (!begin(pusher))
+		return;
 	MemoryContextSwitchTo(context);
 	do
 	{
@@ -219,8 +231,7 @@ compare_all(SsPusher *pusher, Sample *sample, int64 counts[4])
 		ss_cached_read(rows, sample->n, ss_cache_max_bytes, &documents);
 		compare(pusher, sample, rows, documents.data, counts);
 	} while (sample->n > 0 && ss_monotonic() < stop);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
+	ss_pusher_finish();
 	MemoryContextSwitchTo(context);
 }
 
@@ -268,15 +279,19 @@ ss_scrub(SsPusher *pusher, uint64 *cursor, int64 give_up, int64 counts[4])
 {
 	Sample *sample = palloc0(sizeof(Sample));
 	int64 found[4] = {0};
+	uint64 before = *cursor;
 	bool fine = sample_redis(pusher, cursor, give_up, sample);
 
 	if (!fine)
 		return false;
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	pusher->scrub_locked = false;
+	if (!begin(pusher))
+	{
+		*cursor = before;
+		return true;
+	}
 	sample_table(pusher, sample);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
+	ss_pusher_finish();
 	fine = look_at_both(pusher, sample, give_up, found);
 	for (int i = 0; i < 4; i++)
 		counts[i] += found[i];

@@ -103,6 +103,17 @@ is(value($node, 'SELECT count(*) FROM session_cache_claims'), '1', 'each record 
 save($node, 2);
 compare_all($node, $redis, 'and the copies are right', all => 1);
 
+# ---- a guard that is no claim of ours, although it names us
+
+for my $guard_of_nobody ([ last => 'junk' ], [ epoch => '18446744073709551615', last => 'junk' ])
+{
+	$redis->cmd('HSET', $guard, @$guard_of_nobody);
+	value($node, 'SELECT pg_terminate_backend(' . pusher_pid($node) . ')');
+	refused($node, 'claimed_by_copy', "a guard that cannot be read: @$guard_of_nobody");
+	takes_over($node, $redis, '.. until it is told to');
+	cmp_ok(value($node, 'SELECT epochs[1] FROM session_cache_claims'), '<', 1000, '.. and the next epoch is one of ours');
+}
+
 # ---- CREATE DATABASE .. TEMPLATE; then Postgres and Redis restart, and Redis is empty
 
 within(10, 'CREATE DATABASE .. TEMPLATE', sub { $node->safe_psql('template1', 'CREATE DATABASE staging TEMPLATE postgres') });
@@ -125,6 +136,13 @@ my $before = pusher_pid($node, 'staging');
 value($node, 'ALTER DATABASE staging SET session_store.redis_db = 3');
 wait_for_pusher($node, 'another redis_db is another pusher', db => 'staging', but => $before, timeout => 30);
 refused($node, 'copied_database', 'with a Redis database of its own the copy waits still', db => 'staging', timeout => 30);
+$redis->pause;
+is(sqlstate($node, q{SET statement_timeout = '300ms'; SELECT session_cache_takeover()}, db => 'staging'), '57014', 'a takeover is cancelled while Redis does not answer');
+$redis->resume;
+my $since = value($node, 'SELECT clock_timestamp()');
+wait_for($node, "SELECT clock_timestamp() > '$since'::timestamptz + interval '3 s'", '.. which answers again');
+refused($node, 'copied_database', '.. and nothing was taken over', db => 'staging');
+is(guard_of($redis, db => 3), ' ', '.. and that database stays without owner');
 takes_over($node, $redis, '.. and has a cache when it is told to', db => 'staging', redis_db => 3);
 save($node, 101, 'staging');
 compare_all($node, $redis, '.. which is right', db => 'staging', redis_db => 3);
