@@ -100,6 +100,9 @@ typedef int SsHiredisCount;
 #define ss_noreturn
 #endif
 
+/* Up to 15 the server declares walkers without arguments, which means none from C23 on. */
+#define SsWalker(function) ((void *) (function))
+
 /* JSON_VALUE and its like, whose results may be checked by a domain, came with 17. */
 #if PG_VERSION_NUM >= 170000
 #define SsIsJsonQuery(node) IsA(node, JsonExpr)

@@ -30,6 +30,7 @@
 #include "nodes/primnodes.h"
 #include "parser/parse_type.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
@@ -87,7 +88,7 @@ is_unsafe(Node *node, void *unused)
 		return true;
 	if (IsA(node, CoerceToDomain) && !ss_type_is_trusted(((CoerceToDomain *) node)->resulttype))
 		return true;
-	return expression_tree_walker(node, is_unsafe, NULL);
+	return expression_tree_walker(node, SsWalker(is_unsafe), NULL);
 }
 
 /* May a role that is not trusted execute it, and so make a trigger of it? */
