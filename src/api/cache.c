@@ -128,7 +128,7 @@ ask(SsDb *db, SsCacheRequest *question)
 {
 	Asked asked = {db, 0};
 
-	/* whoever comes next must not wait for us */
+	/* the next process must not wait for us */
 	PG_ENSURE_ERROR_CLEANUP(withdraw, PointerGetDatum(&asked));
 	{
 		wait_for_answer(&asked, question);

@@ -298,7 +298,7 @@ session_change_note(PG_FUNCTION_ARGS)
 
 /*
  * Note the tail of the session that has this conversation.  A message that is removed or altered is
- * as good as a session that ends, to whoever does that by hand.
+ * like a session that ends, when it is done by hand.
  */
 static void
 note_history(const pg_uuid_t *history, bool goes)

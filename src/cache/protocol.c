@@ -702,7 +702,7 @@ ss_proto_stop(SsProto *p, int64_t now, int64_t give_up)
 	if (p->busy)
 		ss_guard_unanswered(p);
 	if (p->nchain == 0)
-		return false; /* it would be carried out whoever owns this Redis by now */
+		return false; /* it would be carried out even if another server owns this Redis by now */
 	p->nops = 0;
 	p->deleting = false;
 	ss_work_close_round(p);

@@ -176,7 +176,7 @@ take_request(int64 now)
 
 	if (request->answered == request->asked)
 	{
-		/* whoever asked may have given up */
+		/* the caller may have given up */
 		ss_pusher.verifying = false;
 		ss_proto_no_takeover(&ss_pusher.proto);
 		return;

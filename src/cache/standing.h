@@ -9,7 +9,7 @@
 
 #include "rows/claim.h"
 
-/* What this database is to whoever wrote the claims that are in it. */
+/* How this database is related to the one that wrote the claims in it. */
 typedef enum SsStanding
 {
 	SS_STANDING_UNKNOWN,  /* the claims have not been read yet */

@@ -257,7 +257,7 @@ ss_foreign_code_remedy(Oid function)
 					format_procedure_qualified(function), path, path[0] ? ", " : "");
 }
 
-/* What is wrong with a function, whoever calls? */
+/* What is wrong with a function, for any caller? */
 SsCodeFault
 ss_foreign_code_fault(Oid function)
 {

@@ -138,7 +138,7 @@ function_fault(const Trigger *trigger)
 	return fault;
 }
 
-/* What is wrong with a trigger, whoever calls? */
+/* What is wrong with a trigger, for any caller? */
 SsTriggerFault
 ss_trigger_fault(const Trigger *trigger)
 {

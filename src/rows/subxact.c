@@ -46,7 +46,7 @@ ss_subxact_run(SsSubxactWork work, void *arg, ErrorData **error)
 	if (error != NULL)
 		*error = caught;
 	else if (caught != NULL)
-		/* outside: whoever catches it expects the subtransaction that he was in himself */
+		/* outside: a handler expects the subtransaction that it was in */
 		ReThrowError(caught);
 	return done;
 }

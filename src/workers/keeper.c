@@ -391,7 +391,7 @@ remove_orphans(TimestampTz now)
 			return now + orphans_pause();
 		pass.only_old = !changed;
 	}
-	/* whoever writes sessions queues up behind us meanwhile */
+	/* writers of sessions queue behind us meanwhile */
 	pass.wait = refused >= ORPHANS_PATIENCE;
 	if (pass.wait)
 	{
