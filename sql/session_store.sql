@@ -704,6 +704,14 @@ CREATE FUNCTION @extschema@.session_effective_expiry(
 COMMENT ON FUNCTION @extschema@.session_effective_expiry(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz) IS
 	'session_store: expires_at, or what reads have made of it since';
 
+-- Internal: the filter of session_list.  A high cost, so that a condition is evaluated last.
+CREATE FUNCTION @extschema@.session_contains(
+	document pg_catalog.jsonb, filter pg_catalog.jsonb) RETURNS pg_catalog.bool
+	LANGUAGE C IMMUTABLE PARALLEL RESTRICTED COST 1000
+	AS 'MODULE_PATHNAME', 'session_contains_1_0';
+COMMENT ON FUNCTION @extschema@.session_contains(pg_catalog.jsonb, pg_catalog.jsonb) IS
+	'session_store: document @> filter, interruptible and in bounded time';
+
 -- Internal: what the view of messages asks about a row, which by itself tells nobody anything.
 CREATE FUNCTION @extschema@.session_alive(
 	namespace pg_catalog.text, session_id pg_catalog.text, created_at pg_catalog.timestamptz,

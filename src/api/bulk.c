@@ -16,6 +16,7 @@
 #include "api/args.h"
 #include "function.h"
 #include "rows/access.h"
+#include "rows/contains.h"
 #include "rows/history.h"
 #include "rows/listing.h"
 #include "rows/names.h"
@@ -34,6 +35,7 @@ SS_ROWS_FUNCTION(session_list, 1_0, true,
 SS_FUNCTION(session_purge, 1_0, INT8OID, INT8OID, TEXTOID);
 SS_FUNCTION(session_may, 1_0, BOOLOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID);
 SS_FUNCTION(session_effective_expiry, 1_0, TIMESTAMPTZOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
+SS_FUNCTION(session_contains, 1_0, BOOLOID, JSONBOID, JSONBOID);
 SS_FUNCTION(session_alive, 1_0, BOOLOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
 			TIMESTAMPTZOID);
 
@@ -150,6 +152,16 @@ put_summary(void *arg, HeapTuple row, TupleDesc desc)
 	tuplestore_putvalues(listing->rsinfo->setResult, listing->rsinfo->setDesc, values, nulls);
 }
 
+/* What a row may cost depends on the filter's size: see rows/contains.c. */
+static void
+require_short_filter(const Jsonb *filter)
+{
+	if (VARSIZE(filter) > SS_FILTER_MAX_BYTES)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("filter is too large"),
+						errdetail("It has %u bytes as jsonb, of at most %d.", VARSIZE(filter),
+								  SS_FILTER_MAX_BYTES)));
+}
+
 static Datum
 session_list(PG_FUNCTION_ARGS)
 {
@@ -162,6 +174,8 @@ session_list(PG_FUNCTION_ARGS)
 	which.owner = ss_arg_name(fcinfo, 0, "owner");
 	which.id_like = arg_or_zero(fcinfo, 1);
 	which.filter = arg_or_zero(fcinfo, 2);
+	if (!PG_ARGISNULL(2))
+		require_short_filter(PG_GETARG_JSONB_P(2));
 	page.created_at = DT_NOEND;
 	page.session_id = CStringGetTextDatum("");
 	if (!PG_ARGISNULL(3))
@@ -328,4 +342,22 @@ session_effective_expiry(PG_FUNCTION_ARGS)
 	if (!ss_key_from_datums(&key, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)))
 		PG_RETURN_DATUM(PG_GETARG_DATUM(2));
 	PG_RETURN_TIMESTAMPTZ(ss_touch_effective(&key, PG_GETARG_TIMESTAMPTZ(2)));
+}
+
+/* The filter of session_list: document @> filter, interruptible. */
+static Datum
+session_contains(PG_FUNCTION_ARGS)
+{
+	Jsonb *document;
+	Jsonb *filter;
+	bool result;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	document = PG_GETARG_JSONB_P(0);
+	filter = PG_GETARG_JSONB_P(1);
+	result = ss_contains(&document->root, &filter->root);
+	PG_FREE_IF_COPY(document, 0);
+	PG_FREE_IF_COPY(filter, 1);
+	PG_RETURN_BOOL(result);
 }

@@ -418,6 +418,7 @@ expand(const char *sql)
 				 {"samples", "session_samples"},
 				 {"orphans", "session_orphans"},
 				 {"effective", "session_effective_expiry"},
+				 {"contains", "session_contains"},
 				 {"claims", "session_cache_claims"}};
 	StringInfoData out;
 

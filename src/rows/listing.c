@@ -57,7 +57,7 @@ static SsPlan count_shared_plan = {"SELECT pg_catalog.count(*) FROM" SHARED
 	" FROM {sessions} WHERE namespace {=} $1"                                                    \
 	" AND (created_at, session_id COLLATE pg_catalog.\"POSIX\") {<} ($2, $3) AND " SS_SQL_YOUNG( \
 		"$4") " AND " SS_SQL_ALIVE                                                               \
-			  " AND ($5 IS NULL OR session_id {~~} $5) AND ($6 IS NULL OR session_data {@>} $6)"
+			  " AND ($5 IS NULL OR session_id {~~} $5) AND ($6 IS NULL OR {contains}(session_data, $6))"
 #define PAGE_ORDER \
 	" ORDER BY created_at DESC, session_id COLLATE pg_catalog.\"POSIX\" DESC LIMIT $7"
 
@@ -76,7 +76,7 @@ static SsPlan page_shared_plan = {
 	" FROM" SHARED
 	" AND (created_at, session_id COLLATE pg_catalog.\"POSIX\") {<} ($4, $5) AND " SS_SQL_YOUNG(
 		"$6") " AND " SS_SQL_ALIVE " AND ($8 IS NULL OR session_id {~~} $8)"
-			  " AND ($9 IS NULL OR session_data {@>} $9)" PAGE_ORDER,
+			  " AND ($9 IS NULL OR {contains}(session_data, $9))" PAGE_ORDER,
 	9,
 	{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, INT8OID, TEXTOID,
 	 JSONBOID}};

@@ -46,7 +46,7 @@ foreach my $function (lines(<<'EOS'))
 SELECT p.proname || '(' || coalesce(array_to_string(p.proargnames[1:p.pronargs], ', '), '') || ')'
 FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
 JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'session_store'
-WHERE p.prorettype <> 'trigger'::regtype AND p.proname NOT IN ('session_effective_expiry', 'session_alive', 'session_store_wake', 'session_may')
+WHERE p.prorettype <> 'trigger'::regtype AND p.proname NOT IN ('session_contains', 'session_effective_expiry', 'session_alive', 'session_store_wake', 'session_may')
 EOS
 {
 	my ($name, $arguments) = $function =~ /^(\w+)\((.*)\)$/;

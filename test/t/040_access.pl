@@ -139,6 +139,7 @@ my %calls = (
 	session_cache_verify => q{session_cache_verify()},
 	session_cache_flush => q{session_cache_flush()},
 	session_cache_takeover => q{session_cache_takeover()},
+	session_contains => q{session_contains('{"a": 1}', '{}')},
 	session_effective_expiry => q{session_effective_expiry($ns, 's', '2100-01-01')},
 	session_store_wake => q{session_store_wake() IS NOT NULL});
 # those of triggers are one line; called as they are they say that nobody can call them
