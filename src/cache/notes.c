@@ -3,7 +3,8 @@
  *		Which keys a transaction changed, told to the ledger around its commit.
  *
  * Triggers (change.c) note the key of each row that changes, in the memory of the
- * backend.  A savepoint that is rolled back leaves notes behind, which does no harm.
+ * backend.  A savepoint that is rolled back takes its own notes with it (note_marks.c), so that they
+ * do not count as changes; what it added to a note from before stays, which does no harm.
  *
  * A note says what was done, and whether that would have to wait at the fence.  Whether it really
  * has to is decided at PRE_COMMIT: until then a cache may be configured, a namespace's policy
@@ -30,6 +31,7 @@
 #include "utils/wait_event.h"
 
 #include "cache/ledger.h"
+#include "cache/note_marks.h"
 #include "cache/notes.h"
 #include "cache/rules.h"
 #include "rows/home.h"
@@ -117,6 +119,7 @@ forget(void)
 	fence_cacheable = fence_others = 0;
 	overflow = unlisted = entering = policies_changed = false;
 	ss_unfenced = false;
+	ss_marks_forget();
 	if (room > ROOM_KEPT)
 	{
 		pfree(notes);
@@ -176,6 +179,15 @@ find_note(const SsKey *key, uint32 hash)
 			return note;
 	}
 	return NULL;
+}
+
+/* Before anything is noted: a savepoint may begin to note here. */
+static void
+mark(void)
+{
+	SsNoteMark now = {nnotes, overflow, fence_cacheable, fence_others};
+
+	ss_marks_add(&now);
 }
 
 /* Remember what a note says of the fence, for the transaction as a whole. */
@@ -251,6 +263,7 @@ be_unlisted(void)
 void
 ss_note_all(int fence)
 {
+	mark();
 	overflow = true;
 	note_fence(fence);
 	if (entering)
@@ -264,6 +277,7 @@ ss_note(const SsKey *key, int what)
 	uint32 hash = ss_key_hash(key);
 	Note *n;
 
+	mark();
 	note_fence(what);
 	if (overflow)
 		return;
@@ -295,19 +309,19 @@ ss_note(const SsKey *key, int what)
 	n->what |= what;
 }
 
-/* The places of the notes that there are, for the next transaction. */
+/* Forget the places of all notes but the first `kept`: the table of places outlives the notes. */
 static void
-clear_places(void)
+clear_places(int kept)
 {
 	uint32 mask = room * 2 - 1;
 
-	if (nnotes > FEW * 4)
+	if (kept == 0 && nnotes > FEW * 4)
 	{
 		memset(places, 0xff, sizeof(int32) * room * 2);
 		return;
 	}
 	/* from the last on, so that what lies behind another goes before it */
-	for (int i = nnotes - 1; i >= 0; i--)
+	for (int i = nnotes - 1; i >= kept; i--)
 	{
 		uint32 at = notes[i].hash & mask;
 
@@ -498,6 +512,9 @@ xact_callback(XactEvent event, void *arg)
 	{
 		if (event == XACT_EVENT_ABORT)
 			ss_unfenced = false;
+		/* notes that were rolled back may have taken much memory */
+		if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
+			forget();
 		return;
 	}
 	switch (event)
@@ -513,7 +530,7 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 			settle_all();
 			if (room > 0)
-				clear_places();
+				clear_places(0);
 			forget();
 			break;
 		default:
@@ -521,14 +538,29 @@ xact_callback(XactEvent event, void *arg)
 	}
 }
 
-/* A savepoint is rolled back: its locks are gone, and so is what they were to keep in place. */
+/*
+ * A savepoint is rolled back: its locks are gone, and so is what they were to keep in place, and
+ * what it noted.  Not after PRE_COMMIT: what has entered the ledger must be settled.
+ */
 static void
 subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
+	SsNoteMark back;
+
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		ss_marks_commit(mine, parent);
 	if (event != SUBXACT_EVENT_ABORT_SUB)
 		return;
 	nhistories = 0;
 	ss_unfenced = false;
+	if (!ss_marks_abort(mine, &back) || entering || unlisted)
+		return;
+	Assert(back.notes <= nnotes);
+	clear_places(back.notes);
+	nnotes = back.notes;
+	overflow = back.overflow;
+	fence_cacheable = back.fence_cacheable;
+	fence_others = back.fence_others;
 }
 
 /* Once, from _PG_init. */
