@@ -35,6 +35,26 @@ INSERT INTO conversation_sessions (namespace, session_id, owner_id, session_data
 	SELECT 'many', 'live' || i, 'p', jsonb_build_object('n', i), '1 day' FROM generate_series(1, 300000) i;
 EOS
 
+# ---- cancelled while a subtransaction of ours begins or ends
+
+# At DEBUG5 the server reports these steps, and after each report it looks for a timeout. The error must
+# not leave the subtransaction open: every later command of the session would fail then (25P02).
+{
+	my $script = "SET client_min_messages = debug5;\n";
+
+	$script .= "SELECT count(session_save('c' || i, '{}')) FROM generate_series(1, 20) i;\n"
+	  . "SET statement_timeout = @{[ 1 + $_ % 9 ]};\n"
+	  . "SELECT session_clear('cleared');\nRESET statement_timeout;\n" for 1 .. 300;
+	value(q{INSERT INTO session_namespaces (name, key_prefix, tombstone) VALUES ('cleared', 'cleared:', '0')});
+	my ($rc, $out, $err) = $node->psql('postgres', "SET session_store.namespace = 'cleared';\n$script",
+		on_error_stop => 0);
+	my $cancelled = () = $err =~ /ERROR: .*statement timeout/g;
+
+	cmp_ok($cancelled, '>', 0, "clears were cancelled while the server told everything ($cancelled of 300)");
+	unlike($err, qr/current transaction is aborted|unexpected state|connection to server was lost/,
+		'and the session is usable after each');
+}
+
 # ---- cancelled while it waits, or works
 
 my $holder = $node->background_psql('postgres');
