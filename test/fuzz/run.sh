@@ -1,0 +1,173 @@
+#!/usr/bin/env bash
+#
+# test/fuzz/run.sh [--seconds 60] [--seed N] [--clients 8] [--keep]
+#	A seeded generator of SQL against the extension that is installed, on a server and a Redis of
+#	its own. Ends with status 0 when nothing was found; else the logs of the statements are kept.
+#
+# PG_CONFIG (or SS_BINDIR, a folder with a pg_config) says which Postgres, SS_REDIS_SERVER which Redis
+# or Valkey. SS_FUZZ_PRELOAD is put into LD_PRELOAD of the server (a sanitizer's library).
+#
+# Servers listen on sockets in the work folder alone, and are stopped by their process ids.
+set -euo pipefail
+
+here=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd -P)
+seconds=60 seed=$(($(od -An -N4 -tu4 /dev/urandom) % 1000000 + 1)) clients=8 keep=''
+work='' child='' user='' as_user=() redis_pid=''
+
+die() {
+	printf 'fuzz: %s\n' "$*" >&2
+	exit 2
+}
+
+while [ $# -gt 0 ]; do
+	case $1 in
+		--seconds | --seed | --clients) [ $# -gt 1 ] || die "$1 what?" ;;&
+		--seconds) seconds=$2; shift ;;
+		--seed) seed=$2; shift ;;
+		--clients) clients=$2; shift ;;
+		--keep) keep=yes ;;
+		*) sed -n '3,/^set /{/^#/!d;s/^# \{0,1\}//p}' "$here/run.sh"; exit 2 ;;
+	esac
+	shift
+done
+
+on_exit() {
+	local rc=$?
+
+	trap - EXIT
+	trap '' INT TERM HUP
+	set +e
+	[ -z "$child" ] || { kill -KILL "$child" 2>/dev/null; wait "$child" 2>/dev/null; }
+	if [ -n "$work" ]; then
+		[ ! -e "$work/data/postmaster.pid" ] ||
+			"${as_user[@]}" "$bindir/pg_ctl" stop -s -w -t 60 -m immediate -D "$work/data" >/dev/null 2>&1
+		[ -z "$redis_pid" ] || { kill -KILL "$redis_pid" 2>/dev/null; wait "$redis_pid" 2>/dev/null; }
+		if [ -n "$keep" ] || [ "$rc" -ne 0 ]; then
+			rm -rf -- "$work/data/base"
+			echo "fuzz: left behind: $work"
+		else
+			rm -rf -- "$work"
+		fi
+	fi
+	exit "$rc"
+}
+trap on_exit EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP
+
+# Run as the unprivileged user and wait, so that a signal is acted upon at once.
+run_as_user() {
+	local rc=0
+
+	"${as_user[@]}" "$@" <&0 &
+	child=$!
+	wait "$child" || rc=$?
+	child=''
+	return "$rc"
+}
+
+choose_user() {
+	[ "$(id -u)" -eq 0 ] || return 0
+	for user in postgres nobody; do
+		if id -u "$user" >/dev/null 2>&1; then
+			as_user=(setpriv --reuid "$(id -u "$user")" --regid "$(id -g "$user")" --init-groups --)
+			return 0
+		fi
+	done
+	die "no unprivileged user to run servers as"
+}
+
+prepare() {
+	local pg_config=${PG_CONFIG:-} base=${TMPDIR:-/tmp}
+
+	[ -n "$pg_config" ] || [ -z "${SS_BINDIR:-}" ] || pg_config=$SS_BINDIR/pg_config
+	pg_config=$(command -v "${pg_config:-pg_config}") || die "no pg_config; set PG_CONFIG"
+	bindir=$("$pg_config" --bindir)
+	redis=$(command -v "${SS_REDIS_SERVER:-redis-server}" || command -v valkey-server) ||
+		die "no redis-server; set SS_REDIS_SERVER"
+	choose_user
+	# the path of a socket may have 107 bytes
+	if [ "${#base}" -gt 60 ] || ! "${as_user[@]}" test -x "$base"; then
+		base=/tmp
+	fi
+	work=$(mktemp -d "$(cd -- "$base" && pwd -P)/fuzz.XXXXXX")
+	chmod 755 "$work"
+	mkdir "$work/log" "$work/redis"
+	gcc -std=gnu11 -O1 -g -Wall -Wextra -I"$("$pg_config" --includedir)" -o "$work/fuzz" "$here"/*.c \
+		-L"$("$pg_config" --libdir)" -Wl,-rpath,"$("$pg_config" --libdir)" -lpq -lhiredis ||
+		die "the test does not build"
+	[ "${#as_user[@]}" -eq 0 ] || chown -R "$user" "$work"
+}
+
+start_servers() {
+	"${as_user[@]}" "$redis" --port 0 --unixsocket "$work/redis/socket" --dir "$work/redis" --save '' \
+		--appendonly no --logfile "$work/log/redis.log" &
+	redis_pid=$!
+	run_as_user "$bindir/initdb" -D "$work/data" -U postgres --auth=trust --no-instructions -E UTF8 \
+		--locale=C -N >"$work/log/initdb.log" 2>&1 || die "initdb failed: $(tail -n 5 "$work/log/initdb.log")"
+	"${as_user[@]}" tee -a "$work/data/postgresql.conf" >/dev/null <<-CONF
+		listen_addresses = ''
+		unix_socket_directories = '$work'
+		port = 5432
+		shared_preload_libraries = 'session_store'
+		session_store.redis_url = 'unix://$work/redis/socket'
+		session_store.ledger_size = 2000
+		session_store.touch_slots = 500
+		fsync = off
+		full_page_writes = off
+		max_connections = 60
+		max_worker_processes = 16
+		max_prepared_transactions = 20
+		shared_buffers = 32MB
+		deadlock_timeout = 100ms
+		autovacuum_naptime = 1s
+		log_line_prefix = '%m [%p] %b %e '
+		log_min_messages = warning
+		log_min_error_statement = panic
+		log_autovacuum_min_duration = -1
+		log_checkpoints = off
+		log_parameter_max_length = 0
+	CONF
+	LD_PRELOAD=${SS_FUZZ_PRELOAD:-} run_as_user "$bindir/pg_ctl" start -s -w -t 120 -D "$work/data" \
+		-l "$work/log/server.log" >/dev/null || die "the server does not start"
+}
+
+main() {
+	local rc=0 log name
+
+	while read -r name; do
+		unset "$name"
+	done < <(compgen -e | grep -E '^PG[A-Z]' | grep -vx 'PG_CONFIG')
+	export LC_ALL=C
+	umask 022
+	echo "fuzz: seed $seed, $seconds s, $clients clients"
+	prepare
+	start_servers
+	log=$work/log/server.log
+	run_as_user "$work/fuzz" --conninfo "host=$work port=5432" --redis "$work/redis/socket" \
+		--logs "$work/log" --seed "$seed" --seconds "$seconds" --clients "$clients" || rc=$?
+	run_as_user "$bindir/pg_ctl" stop -s -w -t 120 -m fast -D "$work/data" || {
+		echo "fuzz: the server does not stop"
+		rc=1
+	}
+	if grep -hanE 'PANIC: |TRAP: |was terminated by signal|ERROR: AddressSanitizer|runtime error: ' "$log"; then
+		echo "fuzz: a server process crashed"
+		rc=1
+	fi
+	# what the server says of a leak has no code of its own
+	if grep -haE ' 01000 WARNING: ' "$log" | grep -v 'skipping "'; then
+		echo "fuzz: warnings of the server"
+		rc=1
+	fi
+	if grep -hanE '\] session_store [a-z]+ (XX|58|53200)' "$log"; then
+		echo "fuzz: internal errors of a worker"
+		rc=1
+	fi
+	echo "fuzz: what workers reported:"
+	sed -nE 's/^.*\] (session_store [a-z]+) ([0-9A-Z]{5}) ((WARNING|ERROR|FATAL): .*)$/\1 \2 \3/p' "$log" |
+		sed 's/[0-9]\{4,\}/N/g' | sort | uniq -c | sort -rn | head -n 12 || :
+	return "$rc"
+}
+
+main
