@@ -4,18 +4,32 @@
 EXTENSION = session_store
 MODULE_big = session_store
 
-# The version stands in the control file and nowhere else.
-SS_VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" session_store.control)
+# The folder of the sources. It is another one than that of the build where VPATH says so (what
+# pg_buildext does) or another folder's Makefile is used (make -f): objects then go below the
+# current folder.
+ifndef VPATH
+ifneq (,$(filter-out ./,$(dir $(firstword $(MAKEFILE_LIST)))))
+VPATH := $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST))))
+endif
+endif
+SS_SOURCE := $(or $(VPATH),.)
+ss_wildcard = $(sort $(patsubst $(SS_SOURCE)/%,%,$(wildcard $(addprefix $(SS_SOURCE)/,$(1)))))
 
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
-SS_HEADERS = $(wildcard src/*.h src/*/*.h)
+# The version stands in the control file and nowhere else.
+SS_VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(SS_SOURCE)/session_store.control)
+
+OBJS = $(patsubst %.c,%.o,$(call ss_wildcard,src/*.c src/*/*.c))
+SS_HEADERS = $(call ss_wildcard,src/*.h src/*/*.h)
+ifeq (,$(OBJS))
+$(error no sources in $(SS_SOURCE)/src)
+endif
 
 DATA_built = $(EXTENSION)--$(SS_VERSION).sql
 
-REGRESS = $(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
-REGRESS_OPTS = --inputdir=test --load-extension=session_store
-ISOLATION = $(sort $(patsubst test/specs/%.spec,%,$(wildcard test/specs/*.spec)))
-ISOLATION_OPTS = --inputdir=test --load-extension=session_store
+REGRESS = $(patsubst test/sql/%.sql,%,$(call ss_wildcard,test/sql/*.sql))
+REGRESS_OPTS = --inputdir=$(SS_SOURCE)/test --load-extension=session_store
+ISOLATION = $(patsubst test/specs/%.spec,%,$(call ss_wildcard,test/specs/*.spec))
+ISOLATION_OPTS = --inputdir=$(SS_SOURCE)/test --load-extension=session_store
 
 EXTRA_CLEAN = $(EXTENSION)--*.sql tmp_check output_iso results test/unit/run-*
 
@@ -30,7 +44,7 @@ endif
 SHLIB_LINK += $(if $(HIREDIS_TLS),-lssl -lcrypto)
 
 PG_CONFIG ?= pg_config
-PG_CPPFLAGS = -Isrc -DSESSION_STORE_VERSION='"$(SS_VERSION)"' $(if $(HIREDIS_TLS),-DSS_WITH_TLS)
+PG_CPPFLAGS = -I$(SS_SOURCE)/src -DSESSION_STORE_VERSION='"$(SS_VERSION)"' $(if $(HIREDIS_TLS),-DSS_WITH_TLS)
 
 # WERROR=1 makes warnings errors: CI builds so, with gcc and with clang. A
 # user's build does not, for a newer compiler must not break an install.
@@ -51,16 +65,22 @@ include $(PGXS)
 $(OBJS): $(SS_HEADERS) session_store.control
 $(patsubst %.o,%.bc,$(OBJS)): $(SS_HEADERS) session_store.control
 
+# A build elsewhere needs the folders of the objects. They cannot be targets: make would find
+# those of the sources by VPATH.
+ifdef VPATH
+$(shell mkdir -p $(dir $(OBJS)) test/unit)
+endif
+
 $(EXTENSION)--$(SS_VERSION).sql: sql/session_store.sql session_store.control
 	cp $< $@
 
 # Pure code (no Postgres in it) is tested without a server.
-UNIT_CFLAGS = -std=c99 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-sanitize-recover=all -Isrc
+UNIT_CFLAGS = -std=c99 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-sanitize-recover=all -I$(SS_SOURCE)/src
 
 unit-check:
-	$(CC) $(UNIT_CFLAGS) -o test/unit/run-expiry test/unit/expiry.c src/rows/expiry.c
+	$(CC) $(UNIT_CFLAGS) -o test/unit/run-expiry $(addprefix $(SS_SOURCE)/,test/unit/expiry.c src/rows/expiry.c)
 	./test/unit/run-expiry
-	$(CC) $(UNIT_CFLAGS) -o test/unit/run-url test/unit/url.c src/cache/url.c
+	$(CC) $(UNIT_CFLAGS) -o test/unit/run-url $(addprefix $(SS_SOURCE)/,test/unit/url.c src/cache/url.c)
 	./test/unit/run-url
 
 print-version:
