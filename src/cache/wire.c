@@ -162,7 +162,10 @@ greet(SsWire *wire, const SsWireLogin *login, int64 give_up)
 		 greeted(wire, give_up, "INFO", true, &reply);
 	if (!ok)
 		return false;
+	/* Valkey says "server_mode" unless it is configured to look like Redis. */
 	info_line(ss_reply_text(reply, NULL), "redis_mode:", mode, sizeof(mode));
+	if (mode[0] == '\0')
+		info_line(ss_reply_text(reply, NULL), "server_mode:", mode, sizeof(mode));
 	if (ss_reply_kind(reply) == SS_REPLY_ERROR &&
 		strncmp(ss_reply_text(reply, NULL), "NOAUTH", 6) == 0)
 	{

@@ -199,6 +199,15 @@ cmp_ok($lines, '<=', 4 * @liars, "in the log there are $lines lines about it");
 
 # ---- a Redis that cannot serve
 
+# Valkey names its mode otherwise than Redis does
+my $mode = "server_mode:cluster\r\n";
+my ($valkey, $valkey_pid) = liar(answering(sprintf "\$%d\r\n%s\r\n", length $mode, $mode));
+set_conf($node, redis_url => $valkey);
+wait_for($node, q{SELECT session_health() #>> '{cache,last_error}' ~* 'cluster'}, 'a cluster of Valkey is refused, clearly', timeout => 15, show => 1);
+kill 'KILL', $valkey_pid;
+waitpid $valkey_pid, 0;
+delete $liars{$valkey_pid};
+
 my $replica = new_redis();
 $replica->cmd('REPLICAOF', '127.0.0.1', '1');
 set_conf($node, redis_url => $replica->url);
