@@ -9,6 +9,13 @@
 #include "function.h"
 #include "rows/cached.h"
 
+/* What the keys of a namespace begin with in Redis, in UTF-8; NULL: it has none of that sort. */
+typedef struct SsKeyPrefixes
+{
+	char *document;
+	char *tail;
+} SsKeyPrefixes;
+
 /* Everything that a pusher knows; there is one in a process. */
 typedef struct SsPusher
 {
@@ -22,6 +29,7 @@ typedef struct SsPusher
 	/* the policies, as last read; keys of Redis are made of these */
 	MemoryContext policies_context;
 	SsPolicy *policies;
+	SsKeyPrefixes *keys; /* of each policy */
 	int npolicies;
 	SsPrefixes prefixes; /* all that were ever ours, as far as we know */
 	bool policies_stale;
@@ -96,7 +104,7 @@ extern void ss_pusher_drop_lease(int code, Datum arg);
 /* pusher_report.c */
 extern void ss_pusher_report(int64 now);
 
-extern void ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsPolicy *policy);
+extern void ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsKeyPrefixes *keys);
 extern void ss_pusher_policies(SsPusher *pusher);
 extern const SsPolicy *ss_pusher_policy(const SsPusher *pusher, const SsKey *key);
 extern void ss_pusher_make_key(SsPusher *pusher, const SsKey *key, SsPayload *payload);

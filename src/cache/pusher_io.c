@@ -77,7 +77,7 @@ which_prefixes(void)
 	ss_prefixes_clear(&one);
 	for (int i = 0; i < ss_pusher.npolicies; i++)
 		if (strcmp(ss_pusher.policies[i].name, ns) == 0)
-			ss_pusher_add_prefixes(&one, &ss_pusher.policies[i]);
+			ss_pusher_add_prefixes(&one, &ss_pusher.keys[i]);
 	return &one;
 }
 

@@ -18,6 +18,7 @@
 #include "cache/hot.h"
 #include "cache/pusher.h"
 #include "compat.h"
+#include "rows/utf8.h"
 #include "settings.h"
 #include "shared.h"
 
@@ -33,6 +34,7 @@ void
 ss_pusher_begin(void)
 {
 	StartTransactionCommand();
+	ss_utf8_init();
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
@@ -56,11 +58,21 @@ same_keys(const SsPolicy *a, const SsPolicy *b)
 
 /* The prefixes of a namespace's keys. */
 void
-ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsPolicy *policy)
+ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsKeyPrefixes *keys)
 {
-	ss_prefixes_add(prefixes, policy->prefix, strlen(policy->prefix));
-	if (policy->tail_prefix[0] != '\0')
-		ss_prefixes_add(prefixes, policy->tail_prefix, strlen(policy->tail_prefix));
+	if (keys->document != NULL)
+		ss_prefixes_add(prefixes, keys->document, strlen(keys->document));
+	if (keys->tail != NULL)
+		ss_prefixes_add(prefixes, keys->tail, strlen(keys->tail));
+}
+
+/* A prefix in UTF-8; NULL when there is none, or it cannot be converted. */
+static char *
+prefix_in_redis(const char *prefix)
+{
+	char *name = palloc(SS_UTF8_ROOM(strlen(prefix)));
+
+	return prefix[0] != '\0' && ss_utf8_name(prefix, strlen(prefix), name) >= 0 ? name : NULL;
 }
 
 /*
@@ -74,11 +86,18 @@ ss_pusher_policies(SsPusher *p)
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SsPolicy *fresh;
+	SsKeyPrefixes *keys;
 	int n;
 	bool same;
 
 	p->policies_stale = false;
 	fresh = ss_cached_policies(&n);
+	keys = palloc(sizeof(SsKeyPrefixes) * n);
+	for (int i = 0; i < n; i++)
+	{
+		keys[i].document = prefix_in_redis(fresh[i].prefix);
+		keys[i].tail = prefix_in_redis(fresh[i].tail_prefix);
+	}
 	MemoryContextSwitchTo(old);
 	same = n == p->npolicies;
 	for (int i = 0; i < n && same; i++)
@@ -92,20 +111,22 @@ ss_pusher_policies(SsPusher *p)
 	if (!same && p->policies != NULL)
 		ss_proto_flush(&p->proto);
 	for (int i = 0; i < n; i++)
-		ss_pusher_add_prefixes(&p->prefixes, &fresh[i]);
+		ss_pusher_add_prefixes(&p->prefixes, &keys[i]);
 	if (p->policies_context != NULL)
 		MemoryContextDelete(p->policies_context);
 	p->policies_context = context;
 	p->policies = fresh;
+	p->keys = keys;
 	p->npolicies = n;
 }
 
-/* Does a namespace have keys of this sort in Redis? */
-static bool
-has_part(const SsPolicy *policy, uint8 part)
+/* What a namespace's keys of this sort begin with; NULL when it has none in Redis. */
+static const char *
+prefix_of(const SsPusher *p, int i, uint8 part)
 {
-	return policy->cache != SS_CACHE_OFF &&
-		   (part == SS_PART_DOCUMENT || policy->tail_prefix[0] != '\0');
+	if (p->policies[i].cache == SS_CACHE_OFF)
+		return NULL;
+	return part == SS_PART_TAIL ? p->keys[i].tail : p->keys[i].document;
 }
 
 /* The policy of a key's namespace, if that may have such copies. */
@@ -115,7 +136,7 @@ ss_pusher_policy(const SsPusher *p, const SsKey *key)
 	for (int i = 0; i < p->npolicies; i++)
 		if (strlen(p->policies[i].name) == key->nslen &&
 			memcmp(p->policies[i].name, key->bytes, key->nslen) == 0)
-			return has_part(&p->policies[i], key->part) ? &p->policies[i] : NULL;
+			return prefix_of(p, i, key->part) != NULL ? &p->policies[i] : NULL;
 	return NULL;
 }
 
@@ -143,11 +164,15 @@ hash_id(const char *id, int len, char *hex)
 		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
 }
 
-/* The key in Redis of a session, in the current memory context; none without a policy. */
+/*
+ * The key in Redis of a session, in the current memory context: none without a policy, nor for an id
+ * that cannot be converted to UTF-8.
+ */
 void
 ss_pusher_make_key(SsPusher *p, const SsKey *key, SsPayload *payload)
 {
 	const SsPolicy *policy = ss_pusher_policy(p, key);
+	char id[SS_UTF8_ROOM(SS_NAME_MAX)];
 	const char *begins;
 	int prefix;
 	int len;
@@ -157,15 +182,20 @@ ss_pusher_make_key(SsPusher *p, const SsKey *key, SsPayload *payload)
 	payload->length = 0;
 	if (policy == NULL)
 		return;
-	begins = key->part == SS_PART_TAIL ? policy->tail_prefix : policy->prefix;
+	len = ss_utf8_name(key->bytes + key->nslen, key->idlen, id);
+	if (len < 0)
+		return;
+	begins = prefix_of(p, policy - p->policies, key->part);
 	prefix = strlen(begins);
-	len = policy->hash_keys ? PG_SHA256_DIGEST_LENGTH * 2 : key->idlen;
-	out = palloc(prefix + len + 1);
+	out = palloc(prefix + Max(len, PG_SHA256_DIGEST_LENGTH * 2) + 1);
 	memcpy(out, begins, prefix);
 	if (policy->hash_keys)
-		hash_id(key->bytes + key->nslen, key->idlen, out + prefix);
+	{
+		hash_id(id, len, out + prefix);
+		len = PG_SHA256_DIGEST_LENGTH * 2;
+	}
 	else
-		memcpy(out + prefix, key->bytes + key->nslen, len);
+		memcpy(out + prefix, id, len);
 	payload->key = out;
 	payload->keylen = prefix + len;
 }
@@ -187,6 +217,15 @@ ss_pusher_make_keys(void)
 	MemoryContextSwitchTo(ss_pusher.turn_context);
 }
 
+/* Has a session a key in Redis: can its id be converted to UTF-8? */
+static bool
+has_name(const SsKey *key)
+{
+	char id[SS_UTF8_ROOM(SS_NAME_MAX)];
+
+	return ss_utf8_name(key->bytes + key->nslen, key->idlen, id) >= 0;
+}
+
 /* Read the rows of operations from..to-1; in a transaction. */
 static void
 read_rows(int from, int to)
@@ -200,6 +239,11 @@ read_rows(int from, int to)
 		rows[i].key = key_of(i);
 		rows[i].policy = ss_pusher_policy(&ss_pusher, rows[i].key);
 		rows[i].document = proto->ops[i].document;
+		if (rows[i].policy != NULL && !has_name(rows[i].key))
+		{
+			ss_pusher.unreadable++;
+			rows[i].policy = NULL;
+		}
 		/* what nobody uses gets no copy, and needs no document */
 		if (rows[i].policy != NULL && !ss_hot_is(rows[i].key, rows[i].policy))
 			rows[i].policy = NULL;
@@ -207,13 +251,14 @@ read_rows(int from, int to)
 	ss_cached_read(rows + from, to - from, ss_cache_max_bytes, &ss_pusher.documents);
 	for (int i = from; i < to; i++)
 	{
-		bool copy = rows[i].policy != NULL && rows[i].alive && !rows[i].large;
+		bool copy = rows[i].policy != NULL && rows[i].alive && !rows[i].large && !rows[i].foreign;
 
 		proto->ops[i].found = rows[i].later ? SS_FOUND_LATER : copy ? SS_FOUND_COPY : SS_FOUND_NONE;
 		proto->ops[i].until = now + rows[i].life;
 		ss_pusher.payloads[i].length = rows[i].length;
 		ss_pusher.offsets[i] = rows[i].offset; /* the text may yet move: see point_to_documents */
 		ss_pusher.too_large += rows[i].large ? 1 : 0;
+		ss_pusher.unreadable += rows[i].foreign ? 1 : 0;
 	}
 }
 

@@ -27,12 +27,16 @@
 #include "cache/redis.h"
 #include "cache/tls.h"
 #include "compat.h"
+#include "settings.h"
 #include "shared.h"
 
 /* last: it defines a macro by a name that the server's headers use */
 #include <resolv.h>
 
-/* Answers to our commands have a few KB; whoever sends more is no Redis of ours. */
+/*
+ * Answers to our commands have a few KB, and at most one copy in a piece; whoever sends more is no
+ * Redis of ours.
+ */
 #define REPLY_MOST (4 * 1024 * 1024)
 
 struct SsRedis
@@ -290,7 +294,8 @@ ss_redis_receive(SsRedis *redis, int64 give_up, char *error, size_t size)
 		}
 		if (reply != NULL)
 			return reply;
-		if (redis->context->reader->len - redis->context->reader->pos > REPLY_MOST)
+		if (redis->context->reader->len - redis->context->reader->pos >
+			(size_t) REPLY_MOST + ss_cache_max_bytes)
 		{
 			fail(error, size, "an answer is too large to come from the Redis that was asked");
 			return NULL;

@@ -8,6 +8,9 @@
  * it.
  *
  * What is found to be wrong enters the ledger as if it had been changed.
+ *
+ * Memory: copies are read in parts, by the sizes that Redis tells first.  One that is larger than a
+ * copy may be is wrong, and is not read.
  */
 #include "postgres.h"
 
@@ -19,6 +22,7 @@
 
 #include "cache/hot.h"
 #include "cache/pusher.h"
+#include "rows/utf8.h"
 #include "settings.h"
 #include "shared.h"
 
@@ -27,6 +31,7 @@
 #define FROM_TABLE 30   /* sessions of the table with each page */
 #define JUST_NOW (2 * USECS_PER_SEC)
 #define SLICE (USECS_PER_SEC / 10) /* nothing is pushed meanwhile */
+#define PART_BYTES (256 * 1024)    /* of copies read at a time, unless a single one is larger */
 
 enum
 {
@@ -36,7 +41,7 @@ enum
 	ORPHANED
 };
 
-/* A sample: keys, and what Redis has under them. */
+/* A sample, or a part of one: keys, and what Redis has under them. */
 typedef struct Sample
 {
 	int n;
@@ -44,37 +49,47 @@ typedef struct Sample
 	SsPayload payloads[SAMPLE_MOST];
 	bool from_redis[SAMPLE_MOST];
 	const SsRedisReply *copies[SAMPLE_MOST];
+	bool oversized; /* all copies of this part are larger than a copy may be: they are not read */
 } Sample;
 
 /* The length of a prefix that a key has, and more; else 0. */
 static size_t
 begins_with(const char *name, size_t len, const char *prefix)
 {
-	size_t n = strlen(prefix);
+	size_t n = prefix == NULL ? 0 : strlen(prefix);
 
-	return len > n && memcmp(name, prefix, n) == 0 ? n : 0;
+	return n > 0 && len > n && memcmp(name, prefix, n) == 0 ? n : 0;
 }
 
-/* Which session is a key of Redis?  None that we could tell, when ids are hashed. */
+/*
+ * Which session is a key of Redis?  None that we could tell, when ids are hashed, or when it is no
+ * text of the database.
+ */
 static bool
 session_of(SsPusher *pusher, const char *name, size_t len, SsKey *key)
 {
 	for (int i = 0; i < pusher->npolicies; i++)
 	{
 		const SsPolicy *policy = &pusher->policies[i];
-		size_t prefix = begins_with(name, len, policy->prefix);
+		size_t prefix = begins_with(name, len, pusher->keys[i].document);
 		uint8 part = SS_PART_DOCUMENT;
+		char id[SS_UTF8_ROOM(SS_UTF8_ROOM(SS_NAME_MAX))];
+		int idlen;
 
 		if (prefix == 0)
 		{
-			prefix = begins_with(name, len, policy->tail_prefix);
+			prefix = begins_with(name, len, pusher->keys[i].tail);
 			part = SS_PART_TAIL;
 		}
 		if (prefix == 0)
 			continue;
-		if (policy->hash_keys || policy->cache == SS_CACHE_OFF || len - prefix > SS_NAME_MAX)
+		if (policy->hash_keys || policy->cache == SS_CACHE_OFF ||
+			len - prefix >= SS_UTF8_ROOM(SS_NAME_MAX))
 			return false;
-		ss_key_set(key, policy->name, strlen(policy->name), name + prefix, len - prefix);
+		idlen = ss_utf8_to_database(name + prefix, len - prefix, id);
+		if (idlen < 0 || idlen > SS_NAME_MAX)
+			return false;
+		ss_key_set(key, policy->name, strlen(policy->name), id, idlen);
 		key->part = part;
 		return true;
 	}
@@ -167,10 +182,12 @@ compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documen
 
 	for (int i = 0; i < sample->n; i++)
 	{
-		size_t len;
+		size_t len = 0;
 		const SsRedisReply *copy = sample->copies[i];
-		bool has = ss_reply_kind(copy) == SS_REPLY_STRING;
-		const char *text = ss_reply_text(copy, &len);
+		bool oversized = sample->oversized;
+		bool has = oversized || ss_reply_kind(copy) == SS_REPLY_STRING;
+		const char *text = oversized ? NULL : ss_reply_text(copy, &len);
+		bool none = rows[i].large || rows[i].foreign;
 		bool alive = rows[i].policy != NULL && rows[i].alive;
 		int wrong = -1;
 
@@ -183,10 +200,10 @@ compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documen
 		}
 		if (has && !alive)
 			wrong = ORPHANED;
-		else if (has && (rows[i].large || len != (size_t) rows[i].length ||
+		else if (has && (none || oversized || len != (size_t) rows[i].length ||
 						 memcmp(text, documents + rows[i].offset, len) != 0))
 			wrong = STALE;
-		else if (!has && alive && !rows[i].large && !sample->from_redis[i] &&
+		else if (!has && alive && !none && !sample->from_redis[i] &&
 				 rows[i].policy->cache == SS_CACHE_ALL)
 			wrong = MISSING;
 		counts[CHECKED]++;
@@ -202,17 +219,16 @@ compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documen
 }
 
 /*
- * Compare a sample with its rows, in one snapshot: as many at a time as there may be
+ * Compare a part with its rows, in one snapshot: as many at a time as there may be
  * documents in memory, which is at least one.  Those that it would take too long to read
  * are left for another sample.
  */
 static void
-compare_all(SsPusher *pusher, Sample *sample, int64 counts[4])
+compare_rows(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 {
 	SsCachedRow *rows = palloc(sizeof(SsCachedRow) * SAMPLE_MOST);
 	StringInfoData documents;
 	MemoryContext context = CurrentMemoryContext;
-	int64 stop = ss_monotonic() + SLICE;
 
 	initStringInfo(&documents);
 	if (!begin(pusher))
@@ -220,52 +236,114 @@ compare_all(SsPusher *pusher, Sample *sample, int64 counts[4])
 	MemoryContextSwitchTo(context);
 	do
 	{
-		memset(rows, 0, sizeof(SsCachedRow) * sample->n);
-		for (int i = 0; i < sample->n; i++)
+		memset(rows, 0, sizeof(SsCachedRow) * part->n);
+		for (int i = 0; i < part->n; i++)
 		{
-			rows[i].key = &sample->keys[i];
+			rows[i].key = &part->keys[i];
 			rows[i].policy = ss_pusher_policy(pusher, rows[i].key);
 			rows[i].document = true;
 		}
 		resetStringInfo(&documents);
-		ss_cached_read(rows, sample->n, ss_cache_max_bytes, &documents);
-		compare(pusher, sample, rows, documents.data, counts);
-	} while (sample->n > 0 && ss_monotonic() < stop);
+		ss_cached_read(rows, part->n, ss_cache_max_bytes, &documents);
+		compare(pusher, part, rows, documents.data, counts);
+	} while (part->n > 0 && ss_monotonic() < stop);
 	ss_pusher_finish();
 	MemoryContextSwitchTo(context);
+	pfree(documents.data);
+	pfree(rows);
 }
 
-/* Rows and copies of the sample; false when Redis does not answer. */
+/* Compare a part with its copies, which Redis may not answer. */
 static bool
-look_at_both(SsPusher *pusher, Sample *sample, int64 give_up, int64 counts[4])
+compare_copies(SsPusher *pusher, Sample *part, int64 give_up, int64 stop, int64 counts[4])
 {
-	SsRedisReply *copies;
+	SsRedisReply *copies = part->oversized
+							   ? NULL
+							   : ss_wire_mget(&pusher->wire, give_up, part->payloads, part->n);
 
-	for (int i = 0; i < sample->n; i++)
-	{
-		ss_pusher_make_key(pusher, &sample->keys[i], &sample->payloads[i]);
-		if (sample->payloads[i].key == NULL)
-		{
-			sample->n = i; /* of a namespace that has no copies any more */
-			break;
-		}
-	}
-	if (sample->n == 0)
-		return true;
-	copies = ss_wire_mget(&pusher->wire, give_up, sample->payloads, sample->n);
-	if (copies == NULL)
+	if (copies == NULL && !part->oversized)
 		return false;
 	PG_TRY();
 	{
-		for (int i = 0; i < sample->n; i++)
-			sample->copies[i] = ss_reply_at(copies, i);
-		compare_all(pusher, sample, counts);
+		for (int i = 0; i < part->n; i++)
+			part->copies[i] = copies == NULL ? NULL : ss_reply_at(copies, i);
+		compare_rows(pusher, part, stop, counts);
 	}
 	PG_FINALLY();
 	{
 		ss_reply_free(copies);
 	}
 	PG_END_TRY();
+	return true;
+}
+
+/* The keys in Redis; a session that has none any more, or never had, leaves the sample. */
+static void
+make_keys(SsPusher *pusher, Sample *sample)
+{
+	int left = 0;
+
+	for (int i = 0; i < sample->n; i++)
+	{
+		ss_pusher_make_key(pusher, &sample->keys[i], &sample->payloads[left]);
+		if (sample->payloads[left].key == NULL)
+			continue;
+		sample->keys[left] = sample->keys[i];
+		sample->from_redis[left++] = sample->from_redis[i];
+	}
+	sample->n = left;
+}
+
+/* The part of from..to-1 of a sample that is read first, by what its copies take; how many. */
+static int
+take_part(const Sample *sample, const int64 *sizes, int from, int to, Sample *part)
+{
+	int64 bytes = 0;
+
+	part->n = 0;
+	part->oversized = sizes[from] > ss_cache_max_bytes;
+	for (int i = from; i < to; i++)
+	{
+		int64 size = sizes[i] < 0 ? ss_cache_max_bytes : sizes[i];
+
+		if (part->oversized != (size > ss_cache_max_bytes) ||
+			(!part->oversized && i > from && bytes + size > PART_BYTES))
+			break;
+		bytes += size;
+		part->keys[part->n] = sample->keys[i];
+		part->from_redis[part->n] = sample->from_redis[i];
+		part->payloads[part->n++] = sample->payloads[i];
+	}
+	return part->n;
+}
+
+/*
+ * Rows and copies of the sample, part by part until the time is over; false when Redis does not
+ * answer.  It begins at a random place, so that no key is always left out.
+ */
+static bool
+compare_all(SsPusher *pusher, Sample *sample, int64 give_up, int64 counts[4])
+{
+	int64 *sizes = palloc(sizeof(int64) * SAMPLE_MOST);
+	Sample *part = palloc(sizeof(Sample));
+	int64 stop = ss_monotonic() + SLICE;
+	int first;
+
+	make_keys(pusher, sample);
+	if (sample->n > 0 && !ss_wire_sizes(&pusher->wire, give_up, sample->payloads, sample->n, sizes))
+		return false;
+	first = sample->n == 0 ? 0 : ss_monotonic() % sample->n;
+	for (int i = first, to = sample->n; i < to && ss_monotonic() < stop;)
+	{
+		i += take_part(sample, sizes, i, to, part);
+		if (!compare_copies(pusher, part, give_up, stop, counts))
+			return false;
+		if (i == sample->n)
+		{
+			i = 0;
+			to = first;
+		}
+	}
 	return true;
 }
 
@@ -292,7 +370,7 @@ ss_scrub(SsPusher *pusher, uint64 *cursor, int64 give_up, int64 counts[4])
 	}
 	sample_table(pusher, sample);
 	ss_pusher_finish();
-	fine = look_at_both(pusher, sample, give_up, found);
+	fine = compare_all(pusher, sample, give_up, found);
 	for (int i = 0; i < 4; i++)
 		counts[i] += found[i];
 	pusher->verified += found[CHECKED];

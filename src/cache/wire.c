@@ -492,6 +492,36 @@ ss_wire_scan(SsWire *wire, int64 give_up, uint64 *cursor, int count, SsRedisRepl
 	return true;
 }
 
+/*
+ * How many bytes the copies of some keys have: 0 for what is no copy, -1 for what Redis does not
+ * tell us.
+ */
+bool
+ss_wire_sizes(SsWire *wire, int64 give_up, const SsPayload *payloads, int n, int64 *sizes)
+{
+	for (int i = 0; i < n; i++)
+	{
+		command(wire, "STRLEN", NULL);
+		ss_command_add(&wire->command, payloads[i].key, payloads[i].keylen);
+		if (!queue(wire))
+			return broken(wire);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		SsRedisReply *reply = ss_redis_receive(wire->redis, give_up, wire->error,
+											   sizeof(wire->error));
+
+		if (reply == NULL)
+			return broken(wire);
+		if (ss_reply_kind(reply) == SS_REPLY_INTEGER)
+			sizes[i] = ss_reply_int(reply);
+		else
+			sizes[i] = strncmp(ss_reply_text(reply, NULL), "WRONGTYPE", 9) == 0 ? 0 : -1;
+		ss_reply_free(reply);
+	}
+	return true;
+}
+
 /* The copies of some keys, in their order; NULL with the connection closed. */
 SsRedisReply *
 ss_wire_mget(SsWire *wire, int64 give_up, const SsPayload *payloads, int n)

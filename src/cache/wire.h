@@ -59,6 +59,8 @@ extern bool ss_wire_send(SsWire *wire, SsProto *p, const SsPayload *payloads,
 extern bool ss_wire_info(SsWire *wire, int64 give_up, SsWireInfo *info);
 extern bool ss_wire_scan(SsWire *wire, int64 give_up, uint64 *cursor, int count,
 						 SsRedisReply **reply);
+extern bool ss_wire_sizes(SsWire *wire, int64 give_up, const SsPayload *payloads, int n,
+						  int64 *sizes);
 extern SsRedisReply *ss_wire_mget(SsWire *wire, int64 give_up, const SsPayload *payloads, int n);
 extern void ss_prefixes_add(SsPrefixes *prefixes, const char *prefix, int len);
 extern void ss_prefixes_clear(SsPrefixes *prefixes);

@@ -8,23 +8,25 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "access/toast_internals.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
 #include "rows/cached.h"
 #include "rows/expiry.h"
 #include "rows/home.h"
+#include "rows/json_text.h"
 #include "rows/sessions.h"
 #include "settings.h"
 
-/* Documents of a batch, as text, are at most so many bytes, unless a single one is larger. */
-#define BATCH_BYTES (256 * 1024)
+/*
+ * A batch ends when so many bytes of documents were read and written, in binary and as text, unless
+ * a single document is larger.
+ */
+#define BATCH_WORK (512 * 1024)
 
 static SsPlan read_plan = {
 	"SELECT k.n, CASE WHEN k.d THEN s.session_data END, s.expires_at, s.created_at, s.ttl,"
@@ -86,88 +88,86 @@ life_of(const SsRow *row, const SsPolicy *policy, TimestampTz now)
 	return life;
 }
 
-/* Append JSON as text. */
-static void
-add_json(Datum document, StringInfo text)
+/*
+ * The text of a batch, and what it took to make it: binary forms that were detoasted, and text that
+ * was given up.
+ */
+typedef struct Batch
 {
-	Jsonb *json = DatumGetJsonbP(document);
+	StringInfo text;
+	int64 most; /* bytes of one document */
+	int64 work; /* bytes */
+} Batch;
 
-	(void) JsonbToCString(text, &json->root, VARSIZE(json));
-	if ((Pointer) json != DatumGetPointer(document))
-		pfree(json);
+/* Append JSON; false when it is not fine, which `out` then says. */
+static bool
+add_json(Batch *b, SsCachedRow *out, Datum document)
+{
+	int64 left = b->most - (b->text->len - out->offset);
+	SsJsonResult result = ss_json_append(b->text, document, left);
+
+	if (ss_json_least(document) <= left)
+		b->work += toast_raw_datum_size(document);
+	/* how much of it was made is not known; at most this */
+	if (result == SS_JSON_LARGE && ss_json_least(document) <= left)
+		b->work += left;
+	out->large = result == SS_JSON_LARGE;
+	out->foreign = result == SS_JSON_FOREIGN;
+	return result == SS_JSON_FINE;
 }
 
-/* As text a document is seldom half of what it is in binary, and never less than a quarter. */
-static int64
-least_length(Datum document)
+static bool
+add_text(Batch *b, SsCachedRow *out, const char *text)
 {
-	return toast_raw_datum_size(document) / 4;
+	out->large = b->text->len - out->offset + (int64) strlen(text) > b->most;
+	if (!out->large)
+		appendStringInfoString(b->text, text);
+	return !out->large;
 }
 
+/* What is not fine is taken back. */
 static void
-begin_text(SsCachedRow *out, StringInfo text)
+end_text(Batch *b, SsCachedRow *out, bool fine)
 {
-	out->offset = text->len;
+	if (!fine)
+		b->text->len = out->offset;
+	out->length = b->text->len - out->offset;
+	b->work += out->length;
 }
 
-/* Too much text is taken back. */
+/* Append the last messages of a history as an array, oldest first. */
 static void
-end_text(SsCachedRow *out, int64 most, StringInfo text)
-{
-	out->length = text->len - out->offset;
-	if (out->length > most)
-	{
-		text->len = out->offset;
-		out->large = true;
-	}
-}
-
-/* Append a document as text, unless it is too large. */
-static void
-add_document(SsCachedRow *out, Datum document, int64 most, StringInfo text)
-{
-	if (least_length(document) > most)
-	{
-		out->large = true;
-		return;
-	}
-	begin_text(out, text);
-	add_json(document, text);
-	end_text(out, most, text);
-}
-
-/* Append the last messages of a history as an array, oldest first, unless they are too much. */
-static void
-add_tail(SsCachedRow *out, Datum history, int64 most, StringInfo text)
+add_tail(Batch *b, SsCachedRow *out, Datum history)
 {
 	Datum values[2] = {history, Int64GetDatum(out->policy->tail_size)};
 	uint64 n = ss_plan_run(&tail_plan, values, NULL, SS_PLAN_READ, 0);
 	SPITupleTable *messages = SPI_tuptable;
 	int64 least = 0;
+	bool fine;
 
 	for (uint64 i = 0; i < n; i++)
-		least += least_length(
+		least += ss_json_least(
 			ss_value(messages->vals[i], messages->tupdesc, 1, "conversation_history"));
-	if (least > most)
+	if (least > b->most)
 		out->large = true;
 	else
 	{
-		begin_text(out, text);
-		appendStringInfoChar(text, '[');
-		for (uint64 i = n; i-- > 0;)
-		{
-			add_json(ss_value(messages->vals[i], messages->tupdesc, 1, "conversation_history"),
-					 text);
-			if (i > 0)
-				appendStringInfoString(text, ", ");
-		}
-		appendStringInfoChar(text, ']');
-		end_text(out, most, text);
+		fine = add_text(b, out, "[");
+		for (uint64 i = n; fine && i-- > 0;)
+			fine = add_json(b, out,
+							ss_value(messages->vals[i], messages->tupdesc, 1,
+									 "conversation_history")) &&
+				   (i == 0 || add_text(b, out, ", "));
+		end_text(b, out, fine && add_text(b, out, "]"));
 	}
 	SPI_freetuptable(messages);
 }
 
-/* Read rows in the transaction's snapshot; their documents go to the end of `text`. */
+/*
+ * Read rows in the transaction's snapshot; their documents go to the end of `text`.  Those that would
+ * take too much work together with the others are left for later; the first that is asked for never
+ * is.
+ */
 void
 ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 {
@@ -178,14 +178,15 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 	Datum values[3];
 	SPITupleTable *table;
 	SsActing acting;
+	Batch batch = {text, most, 0};
 	uint64 found;
 	int asked = 0;
 
 	ss_home_enter(&acting);
 	for (int i = 0; i < n; i++)
 	{
-		rows[i].alive = rows[i].large = rows[i].later = false;
-		rows[i].length = 0;
+		rows[i].alive = rows[i].large = rows[i].foreign = rows[i].later = false;
+		rows[i].offset = rows[i].length = 0;
 		rows[i].life = 0;
 		if (rows[i].policy == NULL)
 			continue;
@@ -232,17 +233,18 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 		/* a session without messages ever has no tail */
 		if (row.state != SS_ALIVE || (out->key->part == SS_PART_TAIL && no_history))
 			continue;
-		if (text->len >= BATCH_BYTES)
+		if (batch.work >= BATCH_WORK)
 		{
 			out->later = true;
 			continue;
 		}
 		out->alive = true;
 		out->life = life_of(&row, out->policy, now);
+		out->offset = text->len;
 		if (out->document && out->key->part == SS_PART_TAIL)
-			add_tail(out, history, most, text);
+			add_tail(&batch, out, history);
 		else if (out->document && !no_document)
-			add_document(out, document, most, text);
+			end_text(&batch, out, add_json(&batch, out, document));
 	}
 	ss_home_leave(&acting);
 }

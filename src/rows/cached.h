@@ -18,10 +18,11 @@ typedef struct SsCachedRow
 	bool document;          /* is it wanted? */
 	/* the answer */
 	bool alive;
-	bool large; /* over the limit */
-	bool later; /* did not fit */
-	int64 life; /* how long a copy may live, us */
-	int offset; /* of the document in the text, and how long it is */
+	bool large;   /* over the limit */
+	bool foreign; /* its text cannot be converted to UTF-8 */
+	bool later;   /* did not fit */
+	int64 life;   /* how long a copy may live, us */
+	int offset;   /* of the document in the text, and how long it is */
 	int length;
 } SsCachedRow;
 
