@@ -203,6 +203,7 @@ CREATE TABLE @extschema@.session_members (
 	member pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
 	role pg_catalog.text COLLATE pg_catalog."C" NOT NULL DEFAULT 'viewer',
 	created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	accepted pg_catalog.bool NOT NULL DEFAULT true,
 	CONSTRAINT session_members_pkey PRIMARY KEY (history_id, member),
 	CONSTRAINT session_members_role_check
 		CHECK (role OPERATOR(pg_catalog.=) ANY (ARRAY['viewer', 'editor', 'owner']::pg_catalog.text[])),
@@ -210,10 +211,14 @@ CREATE TABLE @extschema@.session_members (
 		CHECK (pg_catalog.octet_length(member) OPERATOR(pg_catalog.>=) 1
 			   AND pg_catalog.octet_length(member) OPERATOR(pg_catalog.<=) 200)
 );
--- What was shared with somebody.  "POSIX", as above: a look-up of one member never uses it.
-CREATE INDEX session_members_member ON @extschema@.session_members (member COLLATE pg_catalog."POSIX");
+-- What was shared with somebody who wants it: what others share without being asked costs a
+-- listing nothing.  "POSIX", as above: a look-up of one member never uses it.
+CREATE INDEX session_members_member ON @extschema@.session_members (member COLLATE pg_catalog."POSIX")
+	WHERE accepted;
 COMMENT ON TABLE @extschema@.session_members IS
 	'session_store: with whom conversations are shared, and in which role';
+COMMENT ON COLUMN @extschema@.session_members.accepted IS
+	'with owner isolation, listings and counts of the member include the session';
 
 -- The key is random, and one conversation may stand there twice: on a subscriber both the
 -- publisher's entry arrives and the trigger there makes another.
@@ -574,6 +579,13 @@ CREATE FUNCTION @extschema@.session_unshare(
 	AS 'MODULE_PATHNAME', 'session_unshare_1_0';
 COMMENT ON FUNCTION @extschema@.session_unshare(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
 	'session_store: share a session with somebody no more';
+
+CREATE FUNCTION @extschema@.session_accept(
+	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.bool
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_accept_1_0';
+COMMENT ON FUNCTION @extschema@.session_accept(pg_catalog.text, pg_catalog.text) IS
+	'session_store: have a session that was shared with the caller in its listings and counts';
 
 CREATE FUNCTION @extschema@.session_members(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL,

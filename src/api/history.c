@@ -28,6 +28,7 @@ SS_FUNCTION(session_fork, 1_0, TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID);
 SS_FUNCTION(session_absorb, 1_0, INT8OID, TEXTOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_share, 1_0, BOOLOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_unshare, 1_0, BOOLOID, TEXTOID, TEXTOID, TEXTOID);
+SS_FUNCTION(session_accept, 1_0, BOOLOID, TEXTOID, TEXTOID);
 SS_ROWS_FUNCTION(session_members, 1_0, true, SS_COLUMNS(TEXTOID, TEXTOID, TIMESTAMPTZOID), TEXTOID,
 				 TEXTOID);
 
@@ -292,6 +293,24 @@ session_unshare(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("session_unshare()");
 	ss_home_enter(&acting);
 	found = ss_member_remove(&target, member);
+	ss_home_leave(&acting);
+	PG_RETURN_BOOL(found);
+}
+
+static Datum
+session_accept(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsActing acting;
+	SsRow row;
+	bool found;
+
+	ss_arg_target(fcinfo, 0, 1, &target);
+	PreventCommandIfReadOnly("session_accept()");
+	if (!ss_session_read(&target, false, &row))
+		PG_RETURN_BOOL(false);
+	ss_home_enter(&acting);
+	found = ss_member_accept(&row);
 	ss_home_leave(&acting);
 	PG_RETURN_BOOL(found);
 }

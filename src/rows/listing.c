@@ -29,13 +29,13 @@ static SsPlan count_any_plan = {"SELECT pg_catalog.count(*) FROM {sessions} WHER
 								{TEXTOID, TEXTOID, TIMESTAMPTZOID}};
 
 /*
- * What was shared with somebody ($1) by others (of one owner, $2), through the index on
- * members: costs what was shared.  An index by namespace must not seem as good, as it would
+ * What was shared with somebody ($1) by others (of one owner, $2) and accepted, through the index
+ * on members: costs what was accepted.  An index by namespace must not seem as good, as it would
  * while there are few sessions.
  */
-#define SHARED                                                                                         \
-	" {sessions} WHERE history_id {=} ANY (ARRAY(SELECT m.history_id FROM {members} m"                 \
-	" WHERE m.member COLLATE pg_catalog.\"POSIX\" {=} $1)) AND (owner_id IS NULL OR owner_id {<>} $1)" \
+#define SHARED                                                                                                        \
+	" {sessions} WHERE history_id {=} ANY (ARRAY(SELECT m.history_id FROM {members} m"                                \
+	" WHERE m.accepted AND m.member COLLATE pg_catalog.\"POSIX\" {=} $1)) AND (owner_id IS NULL OR owner_id {<>} $1)" \
 	" AND ($2 IS NULL OR owner_id {=} $2) AND (namespace {||} ''::pg_catalog.text) {=} $3"
 
 static SsPlan count_shared_plan = {"SELECT pg_catalog.count(*) FROM" SHARED

@@ -5,6 +5,10 @@
  * Members belong to the conversation, so that they stay when the session gets another id
  * and go when it ends.  What a member may do only matters where owners are kept apart
  * (access.c); elsewhere this is a list for the application.
+ *
+ * There, anybody may share any number of sessions with anybody.  So that this costs the member
+ * nothing, listings and counts include only what the member has accepted: the index that they use
+ * holds no other rows.  Access to one session by its id does not depend on it.
  */
 #include "postgres.h"
 
@@ -20,10 +24,17 @@
 #include "rows/members.h"
 #include "shared.h"
 
-static SsPlan set_plan = {"INSERT INTO {members} (history_id, member, role) VALUES ($1, $2, $3)"
-						  " ON CONFLICT (history_id, member) DO UPDATE SET role = EXCLUDED.role",
-						  3,
-						  {UUIDOID, TEXTOID, TEXTOID}};
+static SsPlan set_plan = {
+	"INSERT INTO {members} AS m (history_id, member, role, accepted) VALUES ($1, $2, $3, $4)"
+	" ON CONFLICT (history_id, member) DO UPDATE SET role = EXCLUDED.role,"
+	" accepted = m.accepted OR EXCLUDED.accepted",
+	4,
+	{UUIDOID, TEXTOID, TEXTOID, BOOLOID}};
+
+static SsPlan accept_plan = {
+	"UPDATE {members} SET accepted = true WHERE history_id {=} $1 AND member {=} $2",
+	2,
+	{UUIDOID, TEXTOID}};
 
 static SsPlan remove_plan = {"DELETE FROM {members} WHERE history_id {=} $1 AND member {=} $2",
 							 2,
@@ -56,11 +67,26 @@ renew(const SsTarget *target, SsRow *row)
 	ss_row_count(target, row);
 }
 
-/* Share a session in a role, or in another than before; false when there is no session. */
+/* Is this member the caller, as far as owners are kept apart? */
+static bool
+is_caller(const SsTarget *target, Datum member)
+{
+	char *subject = ss_isolates(&target->policy, target->role) ? ss_caller_subject() : NULL;
+
+	return subject != NULL && DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, member,
+																   CStringGetTextDatum(subject)));
+}
+
+/*
+ * Share a session in a role, or in another than before; false when there is no session.  What an
+ * end user shares with another one waits to be accepted; a role that is not bound by owner
+ * isolation acts for both.
+ */
 bool
 ss_member_set(SsTarget *target, Datum member, const char *role)
 {
-	Datum values[3] = {(Datum) 0, member, CStringGetTextDatum(role)};
+	bool accepted = !ss_isolates(&target->policy, target->role) || is_caller(target, member);
+	Datum values[4] = {(Datum) 0, member, CStringGetTextDatum(role), BoolGetDatum(accepted)};
 	SsRow row;
 
 	if (!ss_session_lock(target, &row, SS_OWN))
@@ -79,13 +105,10 @@ bool
 ss_member_remove(SsTarget *target, Datum member)
 {
 	Datum values[2] = {(Datum) 0, member};
-	char *subject = ss_isolates(&target->policy, target->role) ? ss_caller_subject() : NULL;
-	bool leaves = subject != NULL &&
-				  DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, member,
-													   CStringGetTextDatum(subject)));
 	SsRow row;
 
-	if (!ss_session_lock(target, &row, leaves ? SS_VIEW : SS_OWN) || row.history_null)
+	if (!ss_session_lock(target, &row, is_caller(target, member) ? SS_VIEW : SS_OWN) ||
+		row.history_null)
 		return false;
 	values[0] = row.history;
 	if (ss_plan_run(&remove_plan, values, NULL, SS_PLAN_LATEST, 0) == 0)
@@ -93,6 +116,19 @@ ss_member_remove(SsTarget *target, Datum member)
 	renew(target, &row);
 	tell(target, &row, member, NULL);
 	return true;
+}
+
+/* Take what was shared with the caller into its listings; false when it was not shared. */
+bool
+ss_member_accept(const SsRow *row)
+{
+	char *subject = ss_caller_subject();
+	Datum values[2] = {row->history, (Datum) 0};
+
+	if (subject == NULL || row->history_null)
+		return false;
+	values[1] = CStringGetTextDatum(subject);
+	return ss_plan_run(&accept_plan, values, NULL, SS_PLAN_WRITE, 0) > 0;
 }
 
 /* The members, left in SPI_tuptable. */

@@ -99,6 +99,7 @@ static const Column columns[] = {
 	{MEMBERS, 2, "member", TEXTOID, true},
 	{MEMBERS, 3, "role", TEXTOID, true},
 	{MEMBERS, 4, "created_at", TIMESTAMPTZOID, true},
+	{MEMBERS, 5, "accepted", BOOLOID, true},
 	{EVENTS, 1, "created_at", TIMESTAMPTZOID, true},
 	{EVENTS, 3, "namespace", TEXTOID, true},
 	{EVENTS, 4, "session_id", TEXTOID, true},

@@ -80,8 +80,9 @@ my %tables = (
 			'member is a bigint' => 'DROP CONSTRAINT session_members_member_check, ALTER COLUMN member TYPE int8 USING 12345',
 			'role is a bigint' => 'DROP CONSTRAINT session_members_role_check, ALTER COLUMN role DROP DEFAULT, ALTER COLUMN role TYPE int8 USING 12345',
 			'created_at is a text' => 'ALTER COLUMN created_at DROP DEFAULT, ALTER COLUMN created_at TYPE text USING \'x\'',
+			'accepted is a text' => 'DROP COLUMN accepted, ADD COLUMN accepted text DEFAULT \'x\'',
 			'one column more' => 'ADD COLUMN more text DEFAULT \'x\'',
-		}, [ q{(SELECT count(*) FROM session_members('s'))}, q{session_share('s', 'x')}, q{session_unshare('s', 'x')}, q{session_fork('s')} ] ],
+		}, [ q{(SELECT count(*) FROM session_members('s'))}, q{session_share('s', 'x')}, q{session_unshare('s', 'x')}, q{session_accept('s')}, q{session_fork('s')} ] ],
 	session_samples => [ {
 			'namespace is a bigint' => 'DROP CONSTRAINT session_samples_pkey, ALTER COLUMN namespace TYPE int8 USING 12345',
 			'sessions is a text' => 'ALTER COLUMN sessions TYPE text USING \'x\'',

@@ -126,6 +126,7 @@ my %calls = (
 	session_delete => q{session_delete('s', $ns)},
 	session_regenerate => q{session_regenerate('s', $ns)},
 	session_share => q{session_share('s', 'sam', namespace => $ns)},
+	session_accept => q{session_accept('s', $ns)},
 	session_unshare => q{session_unshare('s', CASE WHEN current_setting('request.jwt.claims') ~ 'vic' THEN 'ed' ELSE 'vic' END, $ns)},
 	session_absorb => q{session_absorb($own, 's', $ns) + 1},
 	session_delete_all => q{session_delete_all('ann', namespace => $ns)},
