@@ -157,7 +157,11 @@ hash_id(const char *id, int len, char *hex)
 	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
 		pg_cryptohash_update(ctx, (const uint8 *) id, len) < 0 ||
 		pg_cryptohash_final(ctx, digest, sizeof(digest)) < 0)
-		elog(ERROR, "could not hash a session id");
+	{
+		if (ctx != NULL)
+			pg_cryptohash_free(ctx);
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not hash a session id")));
+	}
 	pg_cryptohash_free(ctx);
 	CurrentResourceOwner = owner;
 	for (int i = 0; i < PG_SHA256_DIGEST_LENGTH; i++)

@@ -203,7 +203,7 @@ hash_of(const SsMessages *messages)
 	if (ctx != NULL)
 		pg_cryptohash_free(ctx);
 	if (!fine)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not hash the messages")));
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not hash the messages")));
 	SET_VARSIZE(hash, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
 	return PointerGetDatum(hash);
 }

@@ -37,8 +37,9 @@ ss_owner_lock_tag(LOCKTAG *tag, const SsTarget *target, Datum owner, SsOwnerLock
 		(name != NULL && pg_cryptohash_update(ctx, (const uint8 *) VARDATA_ANY(name),
 											  VARSIZE_ANY_EXHDR(name)) < 0) ||
 		pg_cryptohash_final(ctx, digest, sizeof(digest)) < 0)
+		/* SHA-256 lacks nothing but memory */
 		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not hash the name of a lock")));
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not hash the name of a lock")));
 	pg_cryptohash_free(ctx);
 	memcpy(words, digest, sizeof(words));
 	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, words[0], words[1], (uint16) what);

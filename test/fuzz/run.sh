@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 #
-# test/fuzz/run.sh [--seconds 60] [--seed N] [--clients 8] [--keep]
-#	A seeded generator of SQL against the extension that is installed, on a server and a Redis of
-#	its own. Ends with status 0 when nothing was found; else the logs of the statements are kept.
+# test/fuzz/run.sh [sql|alloc] [--seconds 60] [--seed N] [--clients 8] [--only TEXT] [--keep]
+#	Against the extension that is installed, on a server and a Redis of its own:
+#	sql	hostile statements of a seeded generator
+#	alloc	calls and workers in which an allocation of memory fails; with --seconds 0 every
+#		allocation of every call, which takes an hour; --only those with a text
+#	Ends with status 0 when nothing was found; else the logs are kept.
 #
 # PG_CONFIG (or SS_BINDIR, a folder with a pg_config) says which Postgres, SS_REDIS_SERVER which Redis
 # or Valkey. SS_FUZZ_PRELOAD is put into LD_PRELOAD of the server (a sanitizer's library).
@@ -11,8 +14,9 @@
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd -P)
-seconds=60 seed=$(($(od -An -N4 -tu4 /dev/urandom) % 1000000 + 1)) clients=8 keep=''
-work='' child='' user='' as_user=() redis_pid=''
+seconds=60 seed=$(($(od -An -N4 -tu4 /dev/urandom) % 1000000 + 1)) clients=8 only='' keep=''
+what=sql work='' child='' user='' as_user=() redis_pid=''
+preload=${SS_FUZZ_PRELOAD:-} libraries=session_store
 
 die() {
 	printf 'fuzz: %s\n' "$*" >&2
@@ -21,11 +25,13 @@ die() {
 
 while [ $# -gt 0 ]; do
 	case $1 in
-		--seconds | --seed | --clients) [ $# -gt 1 ] || die "$1 what?" ;;&
+		--seconds | --seed | --clients | --only) [ $# -gt 1 ] || die "$1 what?" ;;&
 		--seconds) seconds=$2; shift ;;
 		--seed) seed=$2; shift ;;
 		--clients) clients=$2; shift ;;
+		--only) only=$2; shift ;;
 		--keep) keep=yes ;;
+		sql | alloc) what=$1 ;;
 		*) sed -n '3,/^set /{/^#/!d;s/^# \{0,1\}//p}' "$here/run.sh"; exit 2 ;;
 	esac
 	shift
@@ -78,6 +84,21 @@ choose_user() {
 	die "no unprivileged user to run servers as"
 }
 
+build() {	# PG_CONFIG
+	local cc=(gcc -std=gnu11 -O1 -g -Wall -Wextra) libpq
+
+	libpq=(-I"$("$1" --includedir)" -L"$("$1" --libdir)" -Wl,-rpath,"$("$1" --libdir)" -lpq)
+	if [ "$what" = sql ]; then
+		"${cc[@]}" -o "$work/sql" "$here"/*.c "${libpq[@]}" -lhiredis
+		return
+	fi
+	"${cc[@]}" -o "$work/alloc" "$here"/alloc/main.c "${libpq[@]}"
+	"${cc[@]}" -shared -fPIC -o "$work/preload.so" "$here/alloc/preload.c"
+	"${cc[@]}" -Wno-unused-parameter -Wno-sign-compare -D_GNU_SOURCE -shared -fPIC \
+		-I"$("$1" --includedir-server)" -o "$work/fuzz_fail.so" "$here/alloc/module.c"
+	preload=$work/preload.so libraries=session_store,fuzz_fail
+}
+
 prepare() {
 	local pg_config=${PG_CONFIG:-} base=${TMPDIR:-/tmp}
 
@@ -94,9 +115,7 @@ prepare() {
 	work=$(mktemp -d "$(cd -- "$base" && pwd -P)/fuzz.XXXXXX")
 	chmod 755 "$work"
 	mkdir "$work/log" "$work/redis"
-	gcc -std=gnu11 -O1 -g -Wall -Wextra -I"$("$pg_config" --includedir)" -o "$work/fuzz" "$here"/*.c \
-		-L"$("$pg_config" --libdir)" -Wl,-rpath,"$("$pg_config" --libdir)" -lpq -lhiredis ||
-		die "the test does not build"
+	build "$pg_config" || die "the test does not build"
 	[ "${#as_user[@]}" -eq 0 ] || chown -R "$user" "$work"
 }
 
@@ -110,7 +129,8 @@ start_servers() {
 		listen_addresses = ''
 		unix_socket_directories = '$work'
 		port = 5432
-		shared_preload_libraries = 'session_store'
+		shared_preload_libraries = '$libraries'
+		dynamic_library_path = '$work:\$libdir'
 		session_store.redis_url = 'unix://$work/redis/socket'
 		session_store.ledger_size = 2000
 		session_store.touch_slots = 500
@@ -129,24 +149,29 @@ start_servers() {
 		log_checkpoints = off
 		log_parameter_max_length = 0
 	CONF
-	LD_PRELOAD=${SS_FUZZ_PRELOAD:-} run_as_user "$bindir/pg_ctl" start -s -w -t 120 -D "$work/data" \
+	run_as_user env LD_PRELOAD="$preload" "$bindir/pg_ctl" start -s -w -t 120 -D "$work/data" \
 		-l "$work/log/server.log" >/dev/null || die "the server does not start"
 }
 
 main() {
-	local rc=0 log name
+	local rc=0 log name codes
 
 	while read -r name; do
 		unset "$name"
 	done < <(compgen -e | grep -E '^PG[A-Z]' | grep -vx 'PG_CONFIG')
 	export LC_ALL=C
 	umask 022
-	echo "fuzz: seed $seed, $seconds s, $clients clients"
+	echo "fuzz: $what, seed $seed, $seconds s"
 	prepare
 	start_servers
 	log=$work/log/server.log
-	run_as_user "$work/fuzz" --conninfo "host=$work port=5432" --redis "$work/redis/socket" \
-		--logs "$work/log" --seed "$seed" --seconds "$seconds" --clients "$clients" || rc=$?
+	if [ "$what" = sql ]; then
+		run_as_user "$work/sql" --conninfo "host=$work port=5432" --redis "$work/redis/socket" \
+			--logs "$work/log" --seed "$seed" --seconds "$seconds" --clients "$clients" || rc=$?
+	else
+		run_as_user "$work/alloc" --conninfo "host=$work port=5432" --seed "$seed" \
+			--seconds "$seconds" --only "$only" || rc=$?
+	fi
 	run_as_user "$bindir/pg_ctl" stop -s -w -t 120 -m fast -D "$work/data" || {
 		echo "fuzz: the server does not stop"
 		rc=1
@@ -155,12 +180,14 @@ main() {
 		echo "fuzz: a server process crashed"
 		rc=1
 	fi
+	codes='(XX|58)'
+	[ "$what" = alloc ] || codes='(XX|58|53200)'
 	# what the server says of a leak has no code of its own
-	if grep -haE ' 01000 WARNING: ' "$log" | grep -v 'skipping "'; then
+	if grep -haE ' 01000 WARNING: ' "$log" | grep -vE 'skipping "|\] autovacuum '; then
 		echo "fuzz: warnings of the server"
 		rc=1
 	fi
-	if grep -hanE '\] session_store [a-z]+ (XX|58|53200)' "$log"; then
+	if grep -hanE "\] session_store [a-z]+ $codes" "$log"; then
 		echo "fuzz: internal errors of a worker"
 		rc=1
 	fi

@@ -1,0 +1,537 @@
+/*
+ * main.c
+ *		Every call of a scenario with its n-th allocation failing, for every n; then the workers.
+ *
+ *	alloc --conninfo "host=.. port=.." [--seed N] [--seconds 60 | --seconds 0: every n]
+ *		[--only TEXT]
+ *
+ * What must hold after a failure: the connection lives; the error is 53200, or there is none and the call
+ * has done its work; after an error nothing has changed; no lock is held; the same call, made again in
+ * the same session, does what it does without a failure.  Workers must go on, or end and be started
+ * again, and then all that was changed must be in Redis and all that has expired be purged.
+ *
+ * Variants of a call: in a session that made it before (warm), in a new one, with direct_rows off, in a
+ * savepoint that is rolled back, and with COMMIT failing instead of the call.
+ */
+#include <inttypes.h>
+#include <libpq-fe.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef enum Variant
+{
+	WARM,
+	FRESH,
+	STATEMENTS,
+	SAVEPOINT,
+	AT_COMMIT,
+	VARIANTS
+} Variant;
+
+static const char *const variant_names[VARIANTS] = {"warm", "fresh", "no direct rows", "savepoint",
+													"commit"};
+
+static const char *const setup[] = {
+	"CREATE EXTENSION session_store",
+	"CREATE FUNCTION fuzz_fail(text, bigint) RETURNS void VOLATILE LANGUAGE c AS 'fuzz_fail'",
+	"CREATE FUNCTION fuzz_fail_end() RETURNS bigint VOLATILE LANGUAGE c AS 'fuzz_fail'",
+	"CREATE FUNCTION fuzz_fail_worker(text, text, bigint) RETURNS void VOLATILE LANGUAGE c AS 'fuzz_fail'",
+	"CREATE FUNCTION fuzz_fail_worker_state() RETURNS bigint VOLATILE LANGUAGE c AS 'fuzz_fail'",
+	"INSERT INTO session_namespaces (name, key_prefix, tail_prefix, cache, audit, audit_saves, "
+	"max_sessions_per_owner, tombstone) VALUES ('n', 'n:', 't:', 'all', true, true, 5, '1 hour')",
+	"INSERT INTO session_namespaces (name, key_prefix, cache, sliding, hash_keys, durability, "
+	"owner_isolation) VALUES ('p', 'p:', 'all', true, true, 'relaxed', false)",
+	"CREATE FUNCTION fuzz_reset() RETURNS void LANGUAGE plpgsql AS $$ BEGIN "
+	"DELETE FROM session_events; DELETE FROM conversation_history; DELETE FROM session_members; "
+	"DELETE FROM conversation_sessions; DELETE FROM conversation_history_ended; "
+	"PERFORM session_save('a', '{\"v\": 1, \"x\": {\"y\": [1, 2]}}', owner => 'o', namespace => 'n'); "
+	"PERFORM session_save('b', '{\"v\": 2}', owner => 'o', namespace => 'n'); "
+	"PERFORM session_save('c', jsonb_build_object('v', repeat('long', 3000)), owner => 'q', namespace => 'n'); "
+	"PERFORM session_append('a', '[{\"m\": 1}, {\"m\": 2}, {\"m\": 3}]', operation_id => 'k', namespace => 'n'); "
+	"PERFORM session_append('b', '{\"m\": 4}', namespace => 'n'); "
+	"PERFORM session_share('a', 'friend', 'editor', 'n'); "
+	"PERFORM session_save('a', '{\"v\": 3}', namespace => 'p'); END $$",
+	/* all that is stored, but for times, random ids and what names them */
+	"CREATE FUNCTION fuzz_state() RETURNS text LANGUAGE sql AS $$ SELECT replace(concat("
+	"(SELECT string_agg(concat_ws(',', namespace, owner_id, version, session_data, message_count, last_seq, "
+	"dead_until IS NOT NULL, expires_at > now() + '5 min'), ';' ORDER BY namespace, session_data, version, owner_id, message_count, last_seq, dead_until IS NULL) "
+	"FROM conversation_sessions), '/', "
+	"(SELECT string_agg(concat_ws(',', seq, message, operation_id), ';' ORDER BY message, seq, operation_id) FROM "
+	"conversation_history h WHERE EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id)), '/', "
+	"(SELECT string_agg(concat_ws(',', member, role), ';' ORDER BY member, role) FROM session_members), '/', "
+	"(SELECT string_agg(concat_ws(',', namespace, owner_id, event), ';' ORDER BY namespace, owner_id, event) FROM "
+	"session_events)), repeat('long', 3000), 'LONG') $$",
+};
+
+/* A call, and the SQLSTATE that it ends with by itself, if any. */
+static const struct
+{
+	const char *sql;
+	const char *state;
+} calls[] = {
+	{"session_get('a', 'n')", ""},
+	{"session_get('a', 'p')", ""},
+	{"session_get('none', 'n')", ""},
+	{"session_fetch('c', 'n')", ""},
+	{"session_save('a', '{\"v\": 10}', namespace => 'n')", ""},
+	{"session_save('a', '{\"v\": 10}', namespace => 'p')", ""},
+	{"session_save('new', '{\"v\": 11}', owner => 'o', namespace => 'n')", ""},
+	{"session_save('a', '{\"v\": 12}', if_version => 77, namespace => 'n')", "40001"},
+	{"session_save('a', jsonb_build_object('v', repeat('other', 4000)), '2 hours', 'o2', namespace => 'n')",
+	 ""},
+	{"session_create('{\"v\": 13}', owner => 'z', namespace => 'n')", ""},
+	{"session_touch('a', namespace => 'n')", ""},
+	{"session_touch('a', '3 hours', namespace => 'n')", ""},
+	{"session_merge('a', '{\"x\": {\"z\": 1}}', namespace => 'n')", ""},
+	{"session_incr('a', '{x,n}', 5, namespace => 'n')", ""},
+	{"session_incr('a', '{x}', namespace => 'n')", "22023"},
+	{"session_delete('a', 'n')", ""},
+	{"session_regenerate('a', 'n')", ""},
+	{"session_exists('a', 'n')", ""},
+	{"session_ttl('a', 'n')", ""},
+	{"session_append('a', '[{\"m\": 5}, {\"m\": 6}]', operation_id => 'k2', namespace => 'n')", ""},
+	{"session_append('a', '[{\"m\": 1}, {\"m\": 2}, {\"m\": 3}]', operation_id => 'k', namespace => 'n')",
+	 ""},
+	{"session_history('a', namespace => 'n')", ""},
+	{"session_pop('a', 2, 'n')", ""},
+	{"session_trim('a', 1, 'n')", ""},
+	{"session_fork('a', 'forked', namespace => 'n')", ""},
+	{"session_absorb('a', 'b', 'n')", ""},
+	{"session_share('b', 'friend', 'viewer', 'n')", ""},
+	{"session_unshare('a', 'friend', 'n')", ""},
+	{"session_members('a', 'n')", ""},
+	{"session_delete_all('o', namespace => 'n')", ""},
+	{"session_clear('n')", ""},
+	{"session_count(namespace => 'n')", ""},
+	{"session_list(namespace => 'n', filter => '{\"v\": 2}')", ""},
+	{"session_purge()", ""},
+	{"session_health()", ""},
+	{"session_metrics()", ""},
+	{"session_may('n')", ""},
+	{"fuzz_plain(1)", ""},
+	{"fuzz_plain(2)", ""},
+	{"fuzz_plain(3)", ""},
+	{"fuzz_plain(4)", ""},
+};
+
+/* Plain SQL, as calls. */
+static const char plain[] =
+	"CREATE FUNCTION fuzz_plain(what int) RETURNS void LANGUAGE plpgsql AS $$ BEGIN "
+	"IF what = 1 THEN UPDATE conversation_sessions SET session_data = '{\"v\": 20}' WHERE namespace = 'n'; "
+	"ELSIF what = 2 THEN DELETE FROM conversation_sessions WHERE namespace = 'n'; "
+	"ELSIF what = 3 THEN INSERT INTO conversation_sessions (namespace, session_id, session_data, ttl) VALUES "
+	"('n', 'plain', '{\"v\": 21}', '1 hour'); "
+	"ELSE UPDATE session_namespaces SET max_bytes = max_bytes + 1 WHERE name = 'p'; END IF; END $$";
+
+#define NCALLS ((int) (sizeof(calls) / sizeof(calls[0])))
+
+static const char *conninfo = "";
+static const char *only = ""; /* calls whose text has this */
+static uint64_t rng;
+static int failures = 0;
+static long tried = 0, fired_count = 0, survived = 0, worker_tries = 0, worker_fired = 0;
+static PGconn *pg, *monitor;
+#define STATE_MOST 9000
+
+static char last[STATE_MOST], last_state[6];
+
+static uint64_t
+rnd(void)
+{
+	uint64_t z = (rng += UINT64_C(0x9e3779b97f4a7c15));
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return z ^ (z >> 31);
+}
+
+static int64_t
+now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void
+failure(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	fprintf(stderr, "FAILURE: ");
+	vfprintf(stderr, format, arguments);
+	fprintf(stderr, "\n");
+	va_end(arguments);
+	failures++;
+}
+
+static PGconn *
+open_connection(void)
+{
+	char info[600];
+	PGconn *c;
+
+	snprintf(info, sizeof(info), "%s user=postgres dbname=alloc", conninfo);
+	c = PQconnectdb(info);
+	if (PQstatus(c) != CONNECTION_OK)
+	{
+		failure("cannot connect: %s", PQerrorMessage(c));
+		exit(1);
+	}
+	PQclear(PQexec(c, "SET client_min_messages = error; SET statement_timeout = '60s'"));
+	return c;
+}
+
+/* Run a statement; its first value is in `last`, its SQLSTATE in `last_state`; true when it worked. */
+static bool
+run(PGconn *c, const char *format, ...)
+{
+	va_list arguments;
+	char sql[3000];
+	PGresult *result;
+	ExecStatusType status;
+	const char *state;
+
+	va_start(arguments, format);
+	vsnprintf(sql, sizeof(sql), format, arguments);
+	va_end(arguments);
+	result = PQexec(c, sql);
+	status = PQresultStatus(result);
+	state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	snprintf(last_state, sizeof(last_state), "%s", state == NULL ? "" : state);
+	last[0] = '\0';
+	if (status == PGRES_TUPLES_OK && PQntuples(result) > 0 && PQnfields(result) > 0)
+		snprintf(last, sizeof(last), "%s", PQgetvalue(result, 0, PQnfields(result) - 1));
+	else if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
+		snprintf(last, sizeof(last), "%s", PQresultErrorMessage(result));
+	PQclear(result);
+	if (PQstatus(c) != CONNECTION_OK)
+	{
+		failure("connection lost after: %s\n%s", sql, last);
+		exit(1);
+	}
+	return status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
+}
+
+static void
+must(PGconn *c, const char *sql)
+{
+	if (!run(c, "%s", sql))
+		failure("%s\n  from: %s", last, sql);
+}
+
+/* What all of it would be without a failure: the state before and after, and how many allocations. */
+typedef struct Baseline
+{
+	char before[STATE_MOST], after[STATE_MOST];
+	int64_t n;
+} Baseline;
+
+static void
+reset(char *state)
+{
+	must(pg, "SELECT fuzz_reset()");
+	must(pg, "SELECT fuzz_state()");
+	if (state != NULL)
+		snprintf(state, STATE_MOST, "%s", last);
+}
+
+static void
+get_state(char *state)
+{
+	must(pg, "SELECT fuzz_state()");
+	snprintf(state, STATE_MOST, "%s", last);
+}
+
+/* End it; how many were counted, negative if the n-th did not come. */
+static int64_t
+end(void)
+{
+	must(pg, "SET fuzz_fail.armed = off");
+	must(pg, "SELECT fuzz_fail_end()");
+	return atoll(last);
+}
+
+/* The call, or the COMMIT after it, with the n-th allocation failing; true when it worked. */
+static bool
+attempt(int call, Variant variant, const char *kind, int64_t n, char *state, int64_t *counted)
+{
+	static char message[STATE_MOST];
+	bool fine;
+
+	if (variant == AT_COMMIT)
+	{
+		must(pg, "BEGIN");
+		fine = run(pg, "SELECT %s", calls[call].sql);
+		if (fine)
+			(void) run(pg, "SELECT fuzz_fail('%s', %" PRId64 ")", kind, n);
+		fine = run(pg, "COMMIT") && fine;
+	}
+	else
+	{
+		if (variant == SAVEPOINT)
+			must(pg, "BEGIN; SAVEPOINT a");
+		fine = run(pg, "SELECT fuzz_fail('%s', %" PRId64 "), %s", kind, n, calls[call].sql);
+	}
+	snprintf(state, 6, "%s", last_state);
+	snprintf(message, sizeof(message), "%s", last);
+	if (variant == SAVEPOINT && !fine)
+		must(pg, "ROLLBACK TO a");
+	*counted = end();
+	snprintf(last, sizeof(last), "%s", message);
+	return fine;
+}
+
+static bool
+measure(int call, Variant variant, const char *kind, Baseline *base)
+{
+	char state[6];
+	int64_t counted;
+
+	reset(base->before);
+	(void) attempt(call, variant, kind, INT64_C(1) << 40, state, &counted);
+	base->n = -counted;
+	if (strcmp(state, calls[call].state) != 0)
+	{
+		failure("%s ends with \"%s\": %s", calls[call].sql, state, last);
+		if (variant == SAVEPOINT)
+			must(pg, "ROLLBACK");
+		return false;
+	}
+	get_state(base->after);
+	if (variant == SAVEPOINT)
+		must(pg, "ROLLBACK");
+	return true;
+}
+
+/* One n. */
+static void
+try_one(int call, Variant variant, const char *kind, int64_t n, const Baseline *base)
+{
+	char before[STATE_MOST], after[STATE_MOST], state[6], message[STATE_MOST];
+	int64_t counted;
+	bool fine;
+
+	/* a savepoint's transaction is rolled back: nothing has changed since it was measured */
+	if (variant == SAVEPOINT)
+		snprintf(before, sizeof(before), "%s", base->before);
+	else
+		reset(before);
+	if (variant == FRESH)
+	{
+		PQfinish(pg);
+		pg = open_connection();
+	}
+	if (variant == STATEMENTS)
+		must(pg, "SET session_store.direct_rows = off");
+	fine = attempt(call, variant, kind, n, state, &counted);
+	snprintf(message, sizeof(message), "%s", last);
+	tried++;
+	if (counted > 0)
+		fired_count++;
+	if (counted > 0 && fine)
+		survived++;
+	if (!fine && strcmp(state, "53200") != 0 && strcmp(state, calls[call].state) != 0)
+		failure("%s (%s, %s, n = %" PRId64 "): %s: %s", calls[call].sql, variant_names[variant],
+				kind, n, state, message);
+	if (variant != SAVEPOINT)
+	{
+		run(monitor, "SELECT count(*) FROM pg_locks WHERE pid = %d", PQbackendPID(pg));
+		if (strcmp(last, "0") != 0)
+			failure("%s (%s, %s, n = %" PRId64 ") leaves %s locks", calls[call].sql,
+					variant_names[variant], kind, n, last);
+	}
+	get_state(after);
+	if (fine)
+	{
+		if (strcmp(after, base->after) != 0)
+			failure("%s (%s, %s, n = %" PRId64 ") has not done its work, or more:\n  %s\n  %s",
+					calls[call].sql, variant_names[variant], kind, n, after, base->after);
+	}
+	else
+	{
+		if (strcmp(after, before) != 0)
+			failure("%s (%s, %s, n = %" PRId64 ") failed and has changed something",
+					calls[call].sql, variant_names[variant], kind, n);
+		/* and again; an error that it has by itself ends what it is in */
+		if (!run(pg, "SELECT %s", calls[call].sql) && strcmp(last_state, calls[call].state) != 0)
+			failure("%s (%s, %s, n = %" PRId64 "), again: %s", calls[call].sql,
+					variant_names[variant], kind, n, last);
+		if (PQtransactionStatus(pg) == PQTRANS_INERROR)
+			must(pg, "ROLLBACK TO a");
+		get_state(after);
+		if (strcmp(after, base->after) != 0)
+			failure("%s (%s, %s, n = %" PRId64 "), again, differs:\n  %s\n  %s", calls[call].sql,
+					variant_names[variant], kind, n, after, base->after);
+	}
+	if (variant == SAVEPOINT)
+		must(pg, "ROLLBACK");
+	if (variant == STATEMENTS)
+		must(pg, "RESET session_store.direct_rows");
+}
+
+/* Ask until the answer is right, for at most so long. */
+static bool
+becomes(const char *sql, const char *expected, int seconds)
+{
+	int64_t give_up = now_ms() + seconds * 1000;
+
+	while (!run(monitor, "%s", sql) || strcmp(last, expected) != 0)
+	{
+		if (now_ms() > give_up)
+			return false;
+		usleep(20000);
+	}
+	return true;
+}
+
+/* A worker, while there is work of every kind. */
+static void
+try_worker(const char *worker, const char *kind, int64_t n)
+{
+	char sql[400];
+	int64_t give_up;
+
+	worker_tries++;
+	snprintf(sql, sizeof(sql), "SELECT fuzz_fail_worker('%s', '%s', %" PRId64 ")", worker, kind, n);
+	must(monitor, sql);
+	must(pg, "SELECT fuzz_reset()");
+	snprintf(sql, sizeof(sql),
+			 "SELECT session_save('w' || i, jsonb_build_object('r', %d), namespace => 'p') FROM "
+			 "generate_series(1, 5) i",
+			 (int) (rnd() % 100000));
+	must(pg, sql);
+	must(pg, "SELECT session_get('w' || i, 'p') FROM generate_series(1, 5) i");
+	must(pg, "SELECT session_save('dying', '{}', '1 ms', namespace => 'p')");
+	must(pg, "SELECT session_delete('b', 'n')");
+	if (rnd() % 4 == 0)
+		must(pg, "UPDATE session_namespaces SET cache_ttl = cache_ttl + '1 ms' WHERE name = 'p'");
+	give_up = now_ms() + 4000;
+	do
+	{
+		must(monitor, "SELECT fuzz_fail_worker_state()");
+		if (atoll(last) > 0)
+			break;
+		usleep(5000);
+	} while (now_ms() < give_up);
+	worker_fired += atoll(last) > 0;
+	must(monitor, "SELECT fuzz_fail_worker('', '', 0)");
+	if (!becomes("SELECT session_cache_sync('5 s')", "t", 120) ||
+		!becomes("SELECT concat_ws(' ', stale, missing, orphaned) FROM session_cache_verify(10000)",
+				 "0 0 0", 120))
+		failure("%s (%s, n = %" PRId64 "): Redis is not what it must be: %s", worker, kind, n,
+				last);
+	if (!becomes("SELECT count(*) FROM conversation_sessions WHERE session_id = 'dying'", "0", 120))
+		failure("%s (%s, n = %" PRId64 "): what has expired is not purged", worker, kind, n);
+}
+
+/* Everything, or a sample until a time. */
+static void
+try_calls(bool all, int64_t until)
+{
+	static Baseline base;
+
+	for (int k = 0; all && k < 2; k++)
+		for (int call = 0; call < NCALLS; call++)
+			for (int variant = 0; variant < VARIANTS && failures < 20; variant++)
+			{
+				const char *kind = k == 0 ? "palloc" : "malloc";
+				if ((variant == AT_COMMIT && calls[call].state[0]) ||
+					strstr(calls[call].sql, only) == NULL)
+					continue;
+				if (!measure(call, variant, kind, &base))
+					continue;
+				printf("alloc: %s, %s, %s: %" PRId64 "\n", calls[call].sql, variant_names[variant],
+					   kind, base.n);
+				/* what commits is slow: every n with a savepoint, every seventh else */
+				for (int64_t n = 1; n <= base.n; n += variant == SAVEPOINT ? 1 : 7)
+					try_one(call, variant, kind, n, &base);
+			}
+	while (!all && now_ms() < until && failures < 20)
+	{
+		int call = (int) (rnd() % NCALLS);
+		/* most with a savepoint: nothing is committed, so nothing waits at the fence */
+		Variant variant = rnd() % 8 ? SAVEPOINT : (Variant) (rnd() % VARIANTS);
+		const char *kind = rnd() % 4 == 0 ? "malloc" : "palloc";
+		int64_t most;
+
+		if ((variant == AT_COMMIT && calls[call].state[0]) || strstr(calls[call].sql, only) == NULL)
+			continue;
+		/* a session that has not made the call before needs more; of malloc there are few */
+		if (!measure(call, variant, kind, &base) || base.n == 0)
+			continue;
+		most = variant == FRESH ? base.n * 3 : base.n;
+		for (int i = 0; i < (variant == SAVEPOINT ? 40 : 3) && now_ms() < until; i++)
+			try_one(call, variant, kind, 1 + (int64_t) (rnd() % (uint64_t) most), &base);
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	static const char *const workers[] = {"ss_pusher_main", "ss_keeper_main", "ss_pusher_main",
+										  "ss_launcher_main"};
+	int seconds = 60;
+	int64_t until;
+	char started[60];
+	int64_t memory;
+
+	rng = (uint64_t) time(NULL);
+	for (int i = 1; i + 1 < argc; i += 2)
+	{
+		if (strcmp(argv[i], "--conninfo") == 0)
+			conninfo = argv[i + 1];
+		else if (strcmp(argv[i], "--seed") == 0)
+			rng = strtoull(argv[i + 1], NULL, 10);
+		else if (strcmp(argv[i], "--only") == 0)
+			only = argv[i + 1];
+		else if (strcmp(argv[i], "--seconds") == 0)
+			seconds = atoi(argv[i + 1]);
+		else
+			return 2;
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	{
+		char info[600];
+		PGconn *c;
+
+		snprintf(info, sizeof(info), "%s user=postgres dbname=postgres", conninfo);
+		c = PQconnectdb(info);
+		must(c, "CREATE DATABASE alloc");
+		PQfinish(c);
+	}
+	pg = open_connection();
+	monitor = open_connection();
+	for (size_t i = 0; i < sizeof(setup) / sizeof(setup[0]); i++)
+		must(pg, setup[i]);
+	must(pg, plain);
+	must(monitor, "SELECT pg_postmaster_start_time()::text");
+	snprintf(started, sizeof(started), "%.59s", last);
+	if (failures > 0)
+		return 1;
+	/* the keeper and the pusher must not change what is compared; they have their turn below */
+	until = now_ms() + seconds * 600;
+	try_calls(seconds == 0, until);
+	reset(NULL);
+	must(pg, "SELECT sum(total_bytes) FROM pg_backend_memory_contexts");
+	memory = atoll(last);
+	until = now_ms() + (seconds == 0 ? 240 : seconds) * 400;
+	for (int i = 0; now_ms() < until && failures < 20; i++)
+		try_worker(workers[i % 4], rnd() % 3 == 0 ? "malloc" : "palloc",
+				   1 + (int64_t) (rnd() % (uint64_t) (rnd() % 2 ? 30 : 600)));
+	must(monitor, "SELECT pg_postmaster_start_time()::text");
+	if (strcmp(last, started) != 0)
+		failure("the server was restarted by itself");
+	printf(
+		"alloc: %ld calls, in %ld an allocation failed, %ld of them did their work all the same; %ld turns of "
+		"workers, in %ld an allocation failed; a backend had %" PRId64 " kB at the end\n",
+		tried, fired_count, survived, worker_tries, worker_fired, memory / 1024);
+	return failures > 0 ? 1 : 0;
+}

@@ -1,0 +1,332 @@
+/*
+ * module.c
+ *		A module for tests: the n-th allocation of a backend or a worker fails.
+ *
+ * It must be in shared_preload_libraries, and preload.c in LD_PRELOAD.  The methods of the server's
+ * memory contexts are replaced in the postmaster, so that all its children inherit them; an allocation
+ * that shall fail returns NULL, and the server raises 53200 as it would without memory.
+ *
+ * In a backend, allocations count only while a function of session_store is on the stack: what the
+ * server does for itself is not our matter.  In a worker of session_store all count.  Nothing fails in a
+ * critical section, nor in the context that the server reserves for errors.
+ *
+ *	fuzz_fail(kind, n)			from here on in this backend; kind is palloc or malloc
+ *	SET fuzz_fail.armed = off	end it
+ *	fuzz_fail_end()				how many were counted, negative if the n-th did not come
+ *	fuzz_fail_worker(function, kind, n), fuzz_fail_worker_state()	the same for a worker
+ *
+ * Shared memory: `order` is written by one test at a time, and read by workers when its serial has
+ * changed.
+ */
+#include "postgres.h"
+
+#include <dlfcn.h>
+#include <execinfo.h>
+#include <link.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/memnodes.h"
+#include "port/atomics.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "storage/lock.h"
+#include "storage/shmem.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+typedef struct Order
+{
+	pg_atomic_uint64 serial;
+	pg_atomic_uint64 counted;
+	pg_atomic_uint32 fired;
+	char function[64];
+	bool of_malloc;
+	int64 n;
+} Order;
+
+static Order *order = NULL;
+static uint64 known = 0; /* the order that this process has read */
+
+static bool armed = false;
+static bool of_malloc;
+static bool is_worker;
+static bool fired;
+static int64 left;
+static int64 counted;
+static bool deciding = false;
+static bool armed_setting = false;
+static uintptr_t text_from = 0, text_to = 0; /* where session_store is */
+
+static shmem_request_hook_type previous_request = NULL;
+static shmem_startup_hook_type previous_startup = NULL;
+static MemoryContextMethods real;
+
+static int
+find_library(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	if (strstr(info->dlpi_name, "session_store.so") == NULL)
+		return 0;
+	for (int i = 0; i < info->dlpi_phnum; i++)
+		if (info->dlpi_phdr[i].p_type == PT_LOAD && (info->dlpi_phdr[i].p_flags & PF_X))
+		{
+			text_from = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+			text_to = text_from + info->dlpi_phdr[i].p_memsz;
+		}
+	return 1;
+}
+
+static bool
+is_ours(void)
+{
+	void *frames[100];
+	int n = backtrace(frames, lengthof(frames));
+
+	for (int i = 0; i < n; i++)
+		if ((uintptr_t) frames[i] >= text_from && (uintptr_t) frames[i] < text_to)
+			return true;
+	return false;
+}
+
+/* Is there a new order for this worker? */
+static void
+read_order(void)
+{
+	uint64 serial = pg_atomic_read_u64(&order->serial);
+
+	if (serial == known)
+		return;
+	known = serial;
+	armed = order->n > 0 && strcmp(order->function, MyBgworkerEntry->bgw_function_name) == 0;
+	is_worker = true;
+	of_malloc = order->of_malloc;
+	left = order->n;
+	counted = 0;
+	fired = false;
+}
+
+static bool
+fails(bool is_malloc)
+{
+	bool now = false;
+
+	if (deciding || CritSectionCount > 0)
+		return false;
+	deciding = true;
+	if (order != NULL && MyBgworkerEntry != NULL)
+		read_order();
+	if (armed && is_malloc == of_malloc && (is_worker || is_ours()))
+	{
+		counted++;
+		if (is_worker)
+			pg_atomic_write_u64(&order->counted, counted);
+		if (--left == 0)
+		{
+			now = fired = true;
+			armed = false;
+			if (is_worker)
+				pg_atomic_write_u32(&order->fired, 1);
+		}
+	}
+	deciding = false;
+	return now;
+}
+
+static bool
+malloc_fails(void)
+{
+	return fails(true);
+}
+
+/*
+ * Without the owners of a new local lock the server crashes when the lock is asked for again after a
+ * ROLLBACK TO: a defect of its own.
+ */
+static bool
+is_lock_owners(MemoryContext context, Size size)
+{
+	return context == TopMemoryContext && size == 8 * sizeof(LOCALLOCKOWNER);
+}
+
+static bool
+alloc_fails(MemoryContext context, Size size)
+{
+	return context != ErrorContext && !is_lock_owners(context, size) && fails(false);
+}
+
+#if PG_VERSION_NUM >= 170000
+static void *
+failing_alloc(MemoryContext context, Size size, int flags)
+{
+	void *result;
+	bool before = deciding;
+
+	if (alloc_fails(context, size))
+		return MemoryContextAllocationFailure(context, size, flags);
+	deciding |= is_lock_owners(context, size);
+	result = real.alloc(context, size, flags);
+	deciding = before;
+	return result;
+}
+
+static void *
+failing_realloc(void *pointer, Size size, int flags)
+{
+	MemoryContext context = GetMemoryChunkContext(pointer);
+
+	if (alloc_fails(context, size))
+		return MemoryContextAllocationFailure(context, size, flags);
+	return real.realloc(pointer, size, flags);
+}
+#else
+static void *
+failing_alloc(MemoryContext context, Size size)
+{
+	void *result;
+	bool before = deciding;
+
+	if (alloc_fails(context, size))
+		return NULL;
+	deciding |= is_lock_owners(context, size);
+	result = real.alloc(context, size);
+	deciding = before;
+	return result;
+}
+
+#if PG_VERSION_NUM >= 160000
+static void *
+failing_realloc(void *pointer, Size size)
+{
+	return alloc_fails(GetMemoryChunkContext(pointer), size) ? NULL : real.realloc(pointer, size);
+}
+#else
+static void *
+failing_realloc(MemoryContext context, void *pointer, Size size)
+{
+	return alloc_fails(context, size) ? NULL : real.realloc(context, pointer, size);
+}
+#endif
+#endif
+
+static void
+replace_methods(void)
+{
+	MemoryContextMethods *methods = unconstify(MemoryContextMethods *, TopMemoryContext->methods);
+	uintptr_t page = (uintptr_t) sysconf(_SC_PAGESIZE);
+	uintptr_t from = (uintptr_t) methods & ~(page - 1);
+	uintptr_t to = ((uintptr_t) methods + sizeof(*methods) + page - 1) & ~(page - 1);
+
+	real = *methods;
+	if (mprotect((void *) from, to - from, PROT_READ | PROT_WRITE) != 0)
+		elog(FATAL, "cannot replace the methods of memory contexts: %m");
+	methods->alloc = failing_alloc;
+	methods->realloc = failing_realloc;
+}
+
+static void
+request(void)
+{
+	if (previous_request != NULL)
+		previous_request();
+	RequestAddinShmemSpace(MAXALIGN(sizeof(Order)));
+}
+
+static void
+startup(void)
+{
+	Order *memory;
+	bool found;
+
+	if (previous_startup != NULL)
+		previous_startup();
+	memory = ShmemInitStruct("fuzz_fail", sizeof(Order), &found);
+	memset(memory, 0, sizeof(Order));
+	pg_atomic_init_u64(&memory->serial, 0);
+	pg_atomic_init_u64(&memory->counted, 0);
+	pg_atomic_init_u32(&memory->fired, 0);
+	order = memory;
+}
+
+/* SET fuzz_fail.armed runs no executor, and so cannot fail itself. */
+static void
+assign_armed(bool value, void *extra)
+{
+	if (MyBgworkerEntry == NULL)
+		armed = false;
+}
+
+void
+_PG_init(void)
+{
+	bool (**malloc_hook)(void);
+	void *frame[1];
+
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	DefineCustomBoolVariable("fuzz_fail.armed", "Setting it to anything ends fuzz_fail().", NULL,
+							 &armed_setting, false, PGC_USERSET, 0, NULL, assign_armed, NULL);
+	previous_request = shmem_request_hook;
+	shmem_request_hook = request;
+	previous_startup = shmem_startup_hook;
+	shmem_startup_hook = startup;
+	/* the first one loads a library, and allocates */
+	(void) backtrace(frame, 1);
+	dl_iterate_phdr(find_library, NULL);
+	if (text_from == 0)
+		elog(FATAL, "session_store must be preloaded before fuzz_fail");
+	replace_methods();
+	malloc_hook = dlsym(RTLD_DEFAULT, "ss_fuzz_malloc_fails");
+	if (malloc_hook == NULL)
+		elog(FATAL, "preload.c is not in LD_PRELOAD");
+	*malloc_hook = malloc_fails;
+}
+
+PG_FUNCTION_INFO_V1(fuzz_fail);
+Datum
+fuzz_fail(PG_FUNCTION_ARGS)
+{
+	of_malloc = strcmp(text_to_cstring(PG_GETARG_TEXT_PP(0)), "malloc") == 0;
+	left = PG_GETARG_INT64(1);
+	counted = 0;
+	fired = is_worker = false;
+	armed = true;
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(fuzz_fail_end);
+Datum
+fuzz_fail_end(PG_FUNCTION_ARGS)
+{
+	armed = false;
+	PG_RETURN_INT64(fired ? counted : -counted);
+}
+
+PG_FUNCTION_INFO_V1(fuzz_fail_worker);
+Datum
+fuzz_fail_worker(PG_FUNCTION_ARGS)
+{
+	strlcpy(order->function, text_to_cstring(PG_GETARG_TEXT_PP(0)), sizeof(order->function));
+	order->of_malloc = strcmp(text_to_cstring(PG_GETARG_TEXT_PP(1)), "malloc") == 0;
+	order->n = PG_GETARG_INT64(2);
+	pg_atomic_write_u32(&order->fired, 0);
+	pg_atomic_write_u64(&order->counted, 0);
+	pg_memory_barrier();
+	(void) pg_atomic_fetch_add_u64(&order->serial, 1);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(fuzz_fail_worker_state);
+Datum
+fuzz_fail_worker_state(PG_FUNCTION_ARGS)
+{
+	int64 n = (int64) pg_atomic_read_u64(&order->counted);
+
+	PG_RETURN_INT64(pg_atomic_read_u32(&order->fired) ? n : -n);
+}
