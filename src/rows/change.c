@@ -80,6 +80,10 @@ start_anew(SsChange *change)
 {
 	SsRow *row = &change->row;
 
+	change->over_expired = change->have_row && row->state == SS_EXPIRED &&
+						   row->dead_until == SS_NEVER;
+	change->expired_owner = row->owner;
+	change->expired_owner_null = row->owner_null;
 	if (!change->have_row)
 	{
 		memset(row, 0, sizeof(*row));
@@ -228,6 +232,17 @@ end_again(SsChange *change)
 	ss_row_extend(change->target, &change->row);
 }
 
+/* The purge will not see the row of a session that expired and is now another one's. */
+static void
+tell_of_expiry(const SsChange *change)
+{
+	SsRow expired = change->row;
+
+	expired.owner = change->expired_owner;
+	expired.owner_null = change->expired_owner_null;
+	ss_event(change->target, &expired, "expired", NULL);
+}
+
 /*
  * Write what the caller made of change->row: counts the version (unless it was but the
  * history that changed), starts the lifetime anew, keeps to the owner's quota.  False when another transaction
@@ -270,6 +285,8 @@ ss_change_end(SsChange *change)
 	if (change->fresh)
 	{
 		ss_count(SS_CREATED, 1);
+		if (change->over_expired)
+			tell_of_expiry(change);
 		ss_event(target, row, "created", NULL);
 	}
 	else if (!change->history_only && target->policy.audit && target->policy.audit_saves)

@@ -28,6 +28,9 @@ typedef struct SsChange
 	Datum keep; /* an id that no quota shall evict, or 0 */
 	Datum old_owner;
 	bool old_owner_null;
+	bool over_expired; /* .. over one that had expired, of this owner: */
+	Datum expired_owner;
+	bool expired_owner_null;
 } SsChange;
 
 extern void ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owner);

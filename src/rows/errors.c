@@ -22,9 +22,10 @@ ss_error_dead(const SsTarget *target)
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_SS_DEAD_ID), errmsg("session has ended"),
-		 errdetail("Its id was deleted, regenerated or absorbed, and stays dead for a while in "
-				   "namespace \"%s\".",
-				   target->policy.name),
+		 errdetail(
+			 "It was deleted, evicted, regenerated or absorbed, and its id stays dead for a while "
+			 "in namespace \"%s\".",
+			 target->policy.name),
 		 errhint(
 			 "Begin anew under a new id; session_save() with if_version => 0 uses this one again.")));
 }
@@ -34,13 +35,13 @@ void
 ss_error_dead_row(Datum ns)
 {
 	ss_count(SS_ERROR_DEAD, 1);
-	ereport(ERROR,
-			(errcode(ERRCODE_SS_DEAD_ID), errmsg("session has ended"),
-			 errdetail("Its id was deleted, regenerated or absorbed, and stays dead for a while in "
-					   "namespace \"%s\".",
-					   TextDatumGetCString(ns)),
-			 errhint(
-				 "Begin a session under a new id; a statement that sets dead_until to NULL as well "
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_SS_DEAD_ID), errmsg("session has ended"),
+		 errdetail("It was deleted, evicted, regenerated or absorbed, and its id stays dead for a "
+				   "while in namespace \"%s\".",
+				   TextDatumGetCString(ns)),
+		 errhint("Begin a session under a new id; a statement that sets dead_until to NULL as well "
 				 "uses this one again.")));
 }
 

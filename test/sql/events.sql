@@ -83,6 +83,20 @@ SELECT session_delete('q2', 'quiet');
 SELECT namespace, event, session_id FROM session_events;
 SELECT created_at BETWEEN clock_timestamp() - interval '10 minutes' AND clock_timestamp() AS by_the_clock FROM session_events;
 
+-- A session that has expired, and is saved over before the purge comes, has expired: of its own owner, once, before the next one is created.
+-- (In one transaction, so that the purge passes the row over.)  A tombstone whose time is over has not expired.
+DELETE FROM session_events;
+BEGIN;
+UPDATE session_namespaces SET max_sessions_per_owner = NULL, tombstone = '1 ms' WHERE name = 'audited';
+SELECT session_save(id, '{}', ttl => '30 ms', owner => 'alice', namespace => 'audited') FROM unnest(ARRAY['saved', 'merged', 'appended', 'forked']) id;
+SELECT session_save('dead', '{}', owner => 'alice', namespace => 'audited'), session_save('source', '{}', owner => 'alice', namespace => 'audited'), session_delete('dead', 'audited');
+SELECT pg_temp.wait_until($$NOT session_exists('forked', 'audited') AND NOT EXISTS (SELECT FROM conversation_sessions WHERE session_id = 'dead' AND dead_until > clock_timestamp())$$);
+DELETE FROM session_events;
+SELECT session_save('saved', '1', owner => 'bob', namespace => 'audited'), session_save('saved', '2', namespace => 'audited'), session_merge('merged', '{}', namespace => 'audited'), session_append('appended', '{}', namespace => 'audited'),
+	session_fork('source', 'forked', namespace => 'audited'), session_save('dead', '{}', namespace => 'audited');
+SELECT session_id, string_agg(event || coalesce(' of ' || owner_id, ''), ', ' ORDER BY created_at, event_id) FROM session_events GROUP BY 1 ORDER BY 1;
+ROLLBACK;
+
 DELETE FROM conversation_sessions;
 DELETE FROM session_events;
 DELETE FROM session_namespaces;

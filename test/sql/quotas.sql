@@ -98,5 +98,13 @@ UPDATE session_namespaces SET max_sessions_per_owner = NULL WHERE name = 'evict'
 SELECT count(session_create(owner => 'mass', namespace => 'evict')) FROM generate_series(1, 10);
 SELECT session_count(owner => 'mass', namespace => 'evict');
 
+-- A quota of 1: the session that is saved is the one that stays; a fork, which needs two, is refused, for no source is evicted for its copy.
+INSERT INTO session_namespaces (name, max_sessions_per_owner, on_quota) VALUES ('one', 1, 'evict');
+SELECT session_save('first', '{}', owner => 'alice', namespace => 'one'), session_save('second', '{}', owner => 'alice', namespace => 'one');
+SELECT pg_temp.ids('one'), pg_temp.says($$SELECT session_save('first', '{}', namespace => 'one')$$) AS evicted;
+SELECT pg_temp.says($$SELECT session_fork('second', 'copy', namespace => 'one')$$) AS fork, pg_temp.ids('one');
+UPDATE session_namespaces SET max_sessions_per_owner = 2 WHERE name = 'one';
+SELECT session_save('third', '{}', owner => 'alice', namespace => 'one'), session_fork('second', 'copy', namespace => 'one'), pg_temp.ids('one');
+
 DELETE FROM conversation_sessions;
 DELETE FROM session_namespaces;
