@@ -346,6 +346,7 @@ static void
 add_tables(SsReport *report)
 {
 	SsHome home;
+	SsAccessFaults faults;
 	bool recovery = RecoveryInProgress();
 	double behind;
 	bool subscribed;
@@ -367,14 +368,14 @@ add_tables(SsReport *report)
 		ss_warn(report, "the purge is %.0f seconds behind%s", behind,
 				ss_purge_interval == 0 ? ": session_store.purge_interval is 0" : "");
 
-	if (is_sound(report, "session_orphans"))
+	if (is_sound(report, "session_orphans") && ss_health_may_read(home.orphans))
 		add_orphans(report);
-	if (is_sound(report, "session_samples"))
+	if (is_sound(report, "session_samples") && ss_health_may_read(home.samples))
 		add_sizes(report);
 	(void) is_sound(report, "session_events");
 	(void) is_sound(report, "session_cache_claims");
 	add_foreign_code(report);
-	ss_health_access(report);
+	ss_health_access(report, &faults);
 	check_triggers(report, home.sessions, 3);
 	check_triggers(report, home.history, 2);
 	check_triggers(report, home.namespaces, 3);

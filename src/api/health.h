@@ -17,9 +17,17 @@ typedef struct SsForeignCode
 	int ignored_keys;   /* foreign keys that are not enforced */
 } SsForeignCode;
 
+/* What the catalogs say of owners and roles (health_access.c). */
+typedef struct SsAccessFaults
+{
+	int foreign_tables; /* tables of ours that belong to a role without the owner's privileges */
+	int unknown_roles;  /* names in allowed_roles that are no role */
+} SsAccessFaults;
+
 extern double ss_health_purge_behind(void);
 extern void ss_health_foreign(SsReport *report, SsForeignCode *found);
-extern void ss_health_access(SsReport *report);
+extern bool ss_health_may_read(Oid table);
+extern void ss_health_access(SsReport *report, SsAccessFaults *found);
 extern void ss_health_cache(SsReport *report);
 extern const char *ss_task_name(int task);
 

@@ -1,6 +1,13 @@
 /*
  * health_access.c
- *		What session_health() says of privileges that somebody should not have.
+ *		What session_health() says of privileges and owners that are not as they should be.
+ *
+ * All functions act as the owner of conversation_sessions.  A table of ours that belongs to a role
+ * whose privileges that owner does not have cannot be read by them, and its policies would bind
+ * them: what needs it fails, session_health() says so and reads the others.
+ *
+ * allowed_roles are names, so that a dump can be restored before its roles exist.  A name that is
+ * no role lets nobody in.
  *
  * CREATE EXTENSION takes USAGE on our row types from PUBLIC.  No dump carries that for the row
  * type of a table, and so it is back after pg_upgrade, which restores tables one by one.
@@ -8,9 +15,15 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "api/health.h"
+#include "compat.h"
 #include "rows/home.h"
 
 /* The row types of our tables and views that still have the privileges of a new type. */
@@ -25,18 +38,98 @@ static SsPlan open_types_plan = {
 	2,
 	{OIDOID, CHARARRAYOID}};
 
-void
-ss_health_access(SsReport *report)
+static SsPlan roles_plan = {"SELECT n.name::pg_catalog.text, r.name FROM {namespaces} n,"
+							" pg_catalog.unnest(n.allowed_roles) r (name) ORDER BY n.name, r.name",
+							0,
+							{InvalidOid}};
+
+/* The role that a table belongs to, if its rows are closed to the functions; else InvalidOid. */
+static Oid
+foreign_owner(Oid table, Oid owner)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	Oid role;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	role = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return has_privs_of_role(owner, role) ? InvalidOid : role;
+}
+
+/* May our functions read a table of ours? */
+bool
+ss_health_may_read(Oid table)
+{
+	SsHome home;
+
+	ss_home_get(&home);
+	return !OidIsValid(foreign_owner(table, home.owner));
+}
+
+static void
+check_owners(SsReport *report, const SsHome *home, SsAccessFaults *found)
+{
+	const Oid tables[] = {home->namespaces, home->history, home->members, home->ended,
+						  home->events,     home->samples, home->orphans, home->claims};
+
+	for (int i = 0; i < (int) lengthof(tables); i++)
+	{
+		Oid role = foreign_owner(tables[i], home->owner);
+
+		if (!OidIsValid(role))
+			continue;
+		found->foreign_tables++;
+		if (report != NULL)
+			ss_warn(report,
+					"table %s belongs to role \"%s\", whose privileges the owner of "
+					"conversation_sessions does not have, so calls and workers cannot use it: run "
+					"ALTER TABLE %s OWNER TO %s",
+					get_rel_name(tables[i]), GetUserNameFromId(role, true),
+					quote_qualified_identifier(get_namespace_name(home->schema),
+											   get_rel_name(tables[i])),
+					quote_identifier(GetUserNameFromId(home->owner, false)));
+	}
+}
+
+static void
+check_allowed_roles(SsReport *report, SsAccessFaults *found)
+{
+	SsActing acting;
+	uint64 n;
+
+	ss_home_enter(&acting);
+	n = ss_plan_run(&roles_plan, NULL, NULL, SS_PLAN_READ, 0);
+	for (uint64 i = 0; i < n; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(acting.outer);
+		char *ns = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		char *role = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
+
+		if (role != NULL && !OidIsValid(get_role_oid(role, true)))
+		{
+			found->unknown_roles++;
+			if (report != NULL)
+				ss_warn(report,
+						"allowed_roles of namespace %s names \"%s\", which is no role: it lets "
+						"nobody in; correct or remove the name",
+						ns, role);
+		}
+		MemoryContextSwitchTo(old);
+	}
+	ss_home_leave(&acting);
+}
+
+static void
+check_row_types(SsReport *report, const SsHome *home)
 {
 	Datum kinds[2] = {CharGetDatum('r'), CharGetDatum('v')};
 	Datum values[2];
-	SsHome home;
 	SsActing acting;
 	char *types;
 
-	ss_home_get(&home);
 	ss_home_enter(&acting);
-	values[0] = ObjectIdGetDatum(home.extension);
+	values[0] = ObjectIdGetDatum(home->extension);
 	values[1] = PointerGetDatum(construct_array(kinds, 2, CHAROID, 1, true, TYPALIGN_CHAR));
 	(void) ss_plan_run(&open_types_plan, values, NULL, SS_PLAN_READ, 1);
 	types = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
@@ -47,4 +140,19 @@ ss_health_access(SsReport *report)
 				"TYPE %s FROM PUBLIC",
 				types);
 	ss_home_leave(&acting);
+}
+
+/* Count what there is, and warn of it if there is a report. */
+void
+ss_health_access(SsReport *report, SsAccessFaults *found)
+{
+	SsHome home;
+
+	memset(found, 0, sizeof(*found));
+	ss_home_get(&home);
+	check_owners(report, &home, found);
+	if (ss_health_may_read(home.namespaces))
+		check_allowed_roles(report, found);
+	if (report != NULL)
+		check_row_types(report, &home);
 }

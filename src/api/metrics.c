@@ -174,6 +174,17 @@ add_foreign_code(StringInfo out)
 }
 
 static void
+add_access(StringInfo out)
+{
+	SsAccessFaults found;
+
+	ss_health_access(NULL, &found);
+	gauge(out, "tables_of_other_owners", "Our tables that the functions cannot read.",
+		  found.foreign_tables);
+	gauge(out, "unknown_roles", "Names in allowed_roles that are no role.", found.unknown_roles);
+}
+
+static void
 add_workers(StringInfo out)
 {
 	SsDb *db = ss_shared_my_db();
@@ -284,21 +295,26 @@ static Datum
 session_metrics(PG_FUNCTION_ARGS)
 {
 	StringInfoData out;
+	SsHome home;
 
+	ss_home_get(&home);
 	initStringInfo(&out);
 	gauge(&out, "preloaded", "1 when the library was preloaded.", ss_shared != NULL ? 1 : 0);
 	gauge(&out, "purge_behind_seconds", "How long the oldest due row has waited.",
 		  ss_health_purge_behind());
-	gauge(&out, "orphans", "Conversations that have messages or members but no session.",
-		  count_orphans());
+	if (ss_health_may_read(home.orphans))
+		gauge(&out, "orphans", "Conversations that have messages or members but no session.",
+			  count_orphans());
 	gauge(&out, "subscribed_tables",
 		  "Tables that arrive by a subscription, whose purge is left to the publisher.",
 		  count_subscribed());
 	add_foreign_code(&out);
+	add_access(&out);
 	if (ss_shared != NULL)
 		add_workers(&out);
 	add_counters(&out);
 	add_cache(&out);
-	add_samples(&out);
+	if (ss_health_may_read(home.samples))
+		add_samples(&out);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
 }
