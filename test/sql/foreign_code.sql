@@ -617,7 +617,8 @@ SELECT reveals($$SELECT session_purge()$$);
 -- .. nor by a way around, through a parallel worker. What the server says stays.
 CREATE FUNCTION regress_ss_audit.says(t text) RETURNS bool LANGUAGE plpgsql PARALLEL SAFE AS $$BEGIN RAISE '%', t USING ERRCODE = 'check_violation'; END$$;
 CREATE TABLE regress_ss_audit.one AS SELECT 1 AS x;
-CREATE OR REPLACE FUNCTION regress_ss_audit.talks() RETURNS trigger LANGUAGE plpgsql SET force_parallel_mode = on AS $$BEGIN PERFORM FROM regress_ss_audit.one WHERE regress_ss_audit.says(OLD.session_id); RETURN NULL; END$$;
+SELECT CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'force_parallel_mode' ELSE 'debug_parallel_query' END AS switch \gset
+CREATE OR REPLACE FUNCTION regress_ss_audit.talks() RETURNS trigger LANGUAGE plpgsql SET :switch = on AS $$BEGIN PERFORM FROM regress_ss_audit.one WHERE regress_ss_audit.says(OLD.session_id); RETURN NULL; END$$;
 SELECT reveals($$SELECT session_delete_all('ada')$$);
 CREATE OR REPLACE FUNCTION regress_ss_audit.talks() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM nosuch(OLD.session_id); RETURN NULL; END$$;
 SELECT reveals($$SELECT session_delete_all('ada')$$);

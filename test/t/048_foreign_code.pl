@@ -172,10 +172,12 @@ CREATE TABLE own.big AS SELECT i::text AS t FROM generate_series(1, 20000) i;
 CREATE FUNCTION own.par() RETURNS trigger LANGUAGE plpgsql SET search_path = own, pg_temp AS $$BEGIN PERFORM count(*) FROM own.big WHERE evil.f(t); RETURN NULL; END$$;
 CREATE TRIGGER par AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION own.par();
 EOS
+# the setting has another name from 16 on
+my $forced = value(q{SELECT CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'force_parallel_mode' ELSE 'debug_parallel_query' END});
 for my $leader ('on', 'off')
 {
 	my ($rc, $out, $err) = $node->psql('postgres',
-		"SET force_parallel_mode = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = $leader; SELECT session_save('par', '{}', namespace => 'foreign')");
+		"SET $forced = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET parallel_leader_participation = $leader; SELECT session_save('par', '{}', namespace => 'foreign')");
 	like($err, qr/ERROR:  function evil\.f\(pg_catalog\.text\) does not run with the rights/, "a function of another role does not run as the owner in a parallel plan (leader $leader)");
 	unlike($err, qr/runs as/, '.. not in a worker either');
 	like($err, qr/parallel worker/, '.. which is where it was refused') if $leader eq 'off';
