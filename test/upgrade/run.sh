@@ -18,6 +18,8 @@ set -euo pipefail
 
 here=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd -P)
 repo=$(cd -- "$here/../.." && pwd -P)
+# shellcheck source=test/tree.sh
+. "$here/../tree.sh"
 tree=${UPGRADE_TREE:-$repo/.dev/upgrade/tree}
 log=$tree.log
 pairs=("${@:-}")
@@ -37,7 +39,7 @@ skip() {
 
 # Run a command in the tree, as root or as the user that servers run as.
 inside() {
-	chroot "$tree" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
+	tree_chroot "$tree" "$@"
 }
 
 inside_as_user() {
@@ -46,22 +48,14 @@ inside_as_user() {
 
 # A base of testing, and beside it the two releases that come before.
 make_base() {
-	local uri keyring suite
+	local uri suite
 
-	uri=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -n 1)
-	[ -n "$uri" ] || uri=$(sed -n 's/^deb \(\[[^]]*\] \)\?\([^ ]*\) .*/\2/p' /etc/apt/sources.list 2>/dev/null | head -n 1)
-	[ -n "$uri" ] || { echo "no source of packages is configured"; return 1; }
-	keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-	rm -rf -- "$tree"
-	mkdir -p -- "${tree%/*}"
-	debootstrap --variant=minbase --keyring="$keyring" testing "$tree" "$uri"
+	tree_make_base testing "$tree" || return 1
+	uri=$(tree_mirror)
 	for suite in bookworm trixie; do
 		echo "deb $uri $suite main"
 	done >"$tree/etc/apt/sources.list.d/older.list"
 	printf 'Package: *\nPin: release n=%s\nPin-Priority: %s\n\n' bookworm 50 trixie 60 >"$tree/etc/apt/preferences.d/older"
-	# whether an old list may be used is for this machine to say
-	apt-config dump 2>/dev/null | grep -E '^Acquire::Check-(Valid-Until|Date) ' >"$tree/etc/apt/apt.conf.d/90-as-outside" || :
-	printf '%s\n' 'Acquire::Languages "none";' 'APT::Sandbox::User "root";' >>"$tree/etc/apt/apt.conf.d/90-as-outside"
 }
 
 # All packages are unpacked, none is configured. The development files without what they depend on.
@@ -106,8 +100,8 @@ stop_all() {
 }
 
 [ "$(id -u)" -eq 0 ] || skip "root is needed for chroot"
-command -v debootstrap >/dev/null || skip "debootstrap is not installed"
 mkdir -p -- "${tree%/*}"
+tree_have_debootstrap >"$log" 2>&1 || skip "debootstrap cannot be installed: $(tail -n 1 "$log")"
 [ -z "${UPGRADE_FRESH:-}" ] || rm -rf -- "$tree"
 if [ ! -e "$tree/complete" ]; then
 	echo "upgrade: unpacking Debian with PostgreSQL 15, 17 and 18 (once)"
