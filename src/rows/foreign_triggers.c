@@ -9,8 +9,8 @@
  *	  change the settings of the session, or skip the row.  Functions in C are made by superusers.
  *	- The condition (WHEN).  It may call any function, for PostgreSQL checks EXECUTE as the role that
  *	  changes the row, and no hook is asked about the server's own functions.  So it is restricted to
- *	  functions without effect that read nothing: the immutable ones, and the server's own for dates
- *	  and times.
+ *	  functions without effect that read nothing: the immutable ones, the server's own for dates
+ *	  and times, those that join text, and pg_trigger_depth().
  *	- The arguments.  A function in C may take them for names or for SQL.  So it gets none unless
  *	  only trusted roles may execute it, and so attach it.  (What a function in another language that
  *	  belongs to a trusted role does with TG_ARGV is up to that role.)
@@ -67,6 +67,14 @@ computes_time(Oid function)
 	return n > 0;
 }
 
+/*
+ * Functions of the server's that are not immutable, and have no effect and read nothing.  Those that
+ * join text are stable because of the output functions of their arguments.
+ */
+static const Oid harmless[] = {F_CLOCK_TIMESTAMP, F_PG_TRIGGER_DEPTH, F_TEXTANYCAT,
+							   F_ANYTEXTCAT,      F_CONCAT,           F_CONCAT_WS,
+							   F_FORMAT_TEXT,     F_FORMAT_TEXT_ANY};
+
 static bool
 has_effect(Oid function, void *unused)
 {
@@ -74,8 +82,10 @@ has_effect(Oid function, void *unused)
 		return false;
 	if (function >= FirstNormalObjectId)
 		return true;
-	return function != F_CLOCK_TIMESTAMP &&
-		   (func_volatile(function) == PROVOLATILE_VOLATILE || !computes_time(function));
+	for (int i = 0; i < (int) lengthof(harmless); i++)
+		if (function == harmless[i])
+			return false;
+	return func_volatile(function) == PROVOLATILE_VOLATILE || !computes_time(function);
 }
 
 /* Of an expression: does it contain what a condition may not? */

@@ -406,6 +406,7 @@ BEGIN
 		$q$NEW.version > 0 AND lower(NEW.session_id) <> 'x' AND NEW.session_data ->> 'x' IS NULL$q$,
 		$q$NEW.expires_at > now() - interval '1 day' AND NEW.updated_at::date >= current_date - 1 AND clock_timestamp() > '2020-01-01'$q$,
 		$q$(NEW.session_data ->> 'at')::timestamptz IS NULL AND NEW.version::text = ANY (ARRAY['1', '2', '3'])$q$,
+		$q$pg_trigger_depth() < 1 AND 'v' || NEW.version <> concat('v', format('%s', 0)) AND NEW.version || 'v' <> format('v') || concat_ws('v', 1)$q$,
 		$q$regress_ss_audit.parsed(NEW.session_id) <> ''$q$,
 		$q$pg_catalog.nextval('regress_ss_evil.called') > 0$q$,
 		$q$NEW.version > 0 AND CASE WHEN NEW.version > 0 THEN COALESCE(pg_catalog.query_to_xml('SELECT 1', true, false, '')::text, '') <> '' END$q$,
