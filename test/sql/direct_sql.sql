@@ -124,7 +124,7 @@ UPDATE conversation_sessions SET dead_until = NULL, session_data = '"again"', ex
 SELECT session_get('dead'), session_save('dead', '1') > 1 AS saved;
 DELETE FROM conversation_sessions WHERE session_id LIKE '%dead';
 
--- COPY out and in is a copy.
+-- COPY out and in is a copy. (A touch may be written to a row at any time.)
 CREATE TEMP TABLE copied AS SELECT * FROM conversation_sessions WHERE namespace = 'direct';
 \getenv output_dir PG_ABS_BUILDDIR
 \set file :output_dir '/results/direct_sql.data'
@@ -133,7 +133,7 @@ COPY conversation_sessions TO STDOUT \g :file
 DELETE FROM conversation_sessions;
 :copy_in
 SELECT count(*) > 5 AS several, count(*) = (SELECT count(*) FROM copied) AS all_of_them
-FROM (SELECT * FROM conversation_sessions INTERSECT SELECT * FROM copied) same;
+FROM (SELECT to_jsonb(s) - 'expires_at' FROM conversation_sessions s INTERSECT SELECT to_jsonb(c) - 'expires_at' FROM copied c) same;
 COPY conversation_sessions (namespace, session_id, session_data) FROM stdin;
 direct	copied in	{"from": "stdin"}
 \.
