@@ -153,6 +153,14 @@ ss_shared_unlock(void)
 	LWLockRelease(main_lock);
 }
 
+/* The number of an entry; the ledger and the noted reads know databases by it. */
+int
+ss_shared_number(const SsDb *db)
+{
+	StaticAssertStmt(SS_MAX_DATABASES <= SS_LEDGER_MEMBERS, "the ledger has a member for each");
+	return (int) (db - ss_shared->databases);
+}
+
 /* The entry of a database, or NULL.  The caller holds the lock (to create: exclusively). */
 SsDb *
 ss_shared_db(Oid oid, bool create)
@@ -182,7 +190,7 @@ ss_shared_db(Oid oid, bool create)
 		for (int c = 0; c < SS_COUNTERS; c++)
 			pg_atomic_write_u64(&vacant->counters[s][c], 0);
 	/* leases that an earlier server left behind are as old as this one, not as this entry */
-	ss_control_init(&vacant->cache.control, ss_shared->started);
+	ss_control_init(&vacant->cache.control, ss_shared_number(vacant), ss_shared->started);
 	ConditionVariableInit(&vacant->cache.changed);
 	vacant->oid = oid;
 	return vacant;

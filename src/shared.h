@@ -51,6 +51,7 @@ typedef enum SsCounter
 	SS_FENCE_MICROSECONDS,
 	SS_FENCE_EXPIRED,
 	SS_UNLISTED,
+	SS_UNLISTED_NO_ROOM,
 	SS_WANTED,
 	SS_COUNTERS
 } SsCounter;
@@ -155,6 +156,10 @@ typedef struct SsCache
 	uint64 token; /* of the last claim, for the next pusher */
 	bool copied;  /* likewise: a copy of this server was seen to write to our Redis */
 	bool no_slot; /* for a pusher */
+	/* by the monotonic clock, 0 for never: a commit found no room in the ledger (without a lock), */
+	int64 no_room_at;
+	int64 too_large_at;                      /* or changed more keys than it may hold, */
+	char too_large_ns[SS_NAMESPACE_MAX + 1]; /* the last of which is of this namespace */
 	TimestampTz retry_at;
 	SsCacheReport report;
 	SsCacheRequest request;
@@ -211,6 +216,7 @@ extern SsLedger *ss_ledger;
 extern void ss_shared_install_hooks(void);
 extern void ss_shared_lock(bool exclusive);
 extern void ss_shared_unlock(void);
+extern int ss_shared_number(const SsDb *db);
 extern SsDb *ss_shared_db(Oid oid, bool create);
 extern SsDb *ss_shared_my_db(void);
 extern void ss_count(SsCounter counter, uint64 n);

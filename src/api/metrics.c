@@ -52,7 +52,9 @@ static const struct
 	[SS_FENCE_MICROSECONDS] = {"fence_microseconds", "How long they waited, together."},
 	[SS_FENCE_EXPIRED] = {"fence_expired", "Of these, who waited for the end of the lease."},
 	[SS_UNLISTED] = {"unlisted",
-					 "Transactions too large for the ledger, after which all is flushed."},
+					 "Transactions that the ledger did not hold, after which all is flushed."},
+	[SS_UNLISTED_NO_ROOM] = {"unlisted_no_room",
+							 "Of these, those that found no room, as they are not too large."},
 	[SS_WANTED] = {"wanted", "Reads by SQL that offered a session to the cache."},
 	[SS_ERROR_TOO_LARGE] = {"errors_too_large", "Documents over max_bytes (54000)."},
 };

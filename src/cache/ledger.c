@@ -12,6 +12,7 @@
 
 #include "cache/ledger.h"
 #include "cache/rules.h"
+#include "cache/shares.h"
 
 static int
 slots_of_partition(int keys)
@@ -107,6 +108,13 @@ ss_ledger_used(const SsLedger *ledger)
 	return used;
 }
 
+/* When a key was last refused for want of room; 0 for never. */
+int64_t
+ss_ledger_refused_at(const SsLedger *ledger)
+{
+	return __atomic_load_n(&ledger->refused_at, __ATOMIC_RELAXED);
+}
+
 /* FNV-1a, folded: the ledger is pure, and may be asked for by tests without a server. */
 uint32_t
 ss_key_hash(const SsKey *key)
@@ -140,7 +148,7 @@ find(SsLedger *ledger, const SsKey *key, uint32_t hash)
 }
 
 static int32_t
-take(SsLedger *ledger, const SsKey *key, uint32_t hash, int64_t now)
+take(SsLedger *ledger, int member, const SsKey *key, uint32_t hash, int64_t now)
 {
 	SsLedgerPartition *partition = &ledger->partitions[hash % SS_LEDGER_PARTITIONS];
 	int32_t slot = partition->free;
@@ -148,17 +156,19 @@ take(SsLedger *ledger, const SsKey *key, uint32_t hash, int64_t now)
 	uint32_t ended;
 	SsLedgerSlot *s;
 
-	if (slot == SS_NO_SLOT)
+	if (!ss_shares_may_take(ledger, partition, member))
 		return SS_NO_SLOT;
 	s = ss_ledger_slot(ledger, slot);
 	partition->free = s->next;
 	partition->used++;
+	partition->count[member]++;
 	/* generations go on through the lives of a slot: nobody mistakes one for another */
 	generation = s->generation;
 	ended = s->ended;
 	memset(s, 0, offsetof(SsLedgerSlot, key));
 	ss_key_copy(&s->key, key);
 	s->hash = hash;
+	s->member = (uint8_t) member;
 	s->used = true;
 	s->generation = generation;
 	s->ended = ended;
@@ -184,6 +194,7 @@ release(SsLedger *ledger, int32_t slot)
 	s->next = partition->free;
 	partition->free = slot;
 	partition->used--;
+	partition->count[s->member]--;
 }
 
 /*
@@ -224,9 +235,10 @@ raise_foreign(SsControl *control, int64_t until)
  * some Redis, not necessarily the one configured now, and it may be as long as any (R9).
  */
 void
-ss_control_init(SsControl *control, int64_t now)
+ss_control_init(SsControl *control, int member, int64_t now)
 {
 	memset(control, 0, sizeof(*control));
+	control->member = (uint8_t) member;
 	raise_foreign(control, now + SS_LEASE_LONGEST);
 	control->first_until = control->foreign_until;
 }
@@ -299,10 +311,13 @@ ss_ledger_enter(SsLedger *ledger, const SsControl *control, const SsKey *key, ui
 	SsLedgerSlot *s;
 	int32_t slot;
 
+	/* the mutant: nobody is there to be told */
+	if (!SS_RULE(21) && !__atomic_load_n(&control->attached, __ATOMIC_SEQ_CST))
+		return true;
 	ss_ledger_lock(partition);
 	slot = find(ledger, key, hash);
 	if (slot == SS_NO_SLOT)
-		slot = take(ledger, key, hash, now);
+		slot = take(ledger, control->member, key, hash, now);
 	if (slot != SS_NO_SLOT)
 	{
 		s = ss_ledger_slot(ledger, slot);
@@ -316,6 +331,8 @@ ss_ledger_enter(SsLedger *ledger, const SsControl *control, const SsKey *key, ui
 			s->fenced = true;
 		tell(ledger, control, slot);
 	}
+	else
+		__atomic_store_n(&ledger->refused_at, now, __ATOMIC_RELAXED);
 	ss_ledger_unlock(partition);
 	return slot != SS_NO_SLOT;
 }
@@ -407,14 +424,15 @@ ss_ledger_settle(SsLedger *ledger, const SsControl *control, const SsKey *key, u
 
 /*
  * Somebody reads a session that may deserve a copy and have none: have the pusher look at
- * it, not before `when`.  A wish, which
- * is dropped when the ledger is half full.
+ * it, not before `when`.  A wish, which is dropped when the ledger is half full, unless the member has
+ * used less than half of its share.
  */
 bool
 ss_ledger_want(SsLedger *ledger, const SsControl *control, const SsKey *key, uint32_t hash,
 			   int64_t when)
 {
 	int partition = hash % SS_LEDGER_PARTITIONS;
+	const SsLedgerPartition *p = &ledger->partitions[partition];
 	int32_t slot;
 	bool fresh = false;
 
@@ -422,9 +440,11 @@ ss_ledger_want(SsLedger *ledger, const SsControl *control, const SsKey *key, uin
 		return false;
 	ss_ledger_lock(partition);
 	slot = find(ledger, key, hash);
-	if (slot == SS_NO_SLOT && ledger->partitions[partition].used < ledger->slots / 2)
+	if (slot == SS_NO_SLOT &&
+		(p->used < ledger->slots / 2 ||
+		 (ledger->shares[control->member] && p->count[control->member] < ledger->share / 2)))
 	{
-		slot = take(ledger, key, hash, when);
+		slot = take(ledger, control->member, key, hash, when);
 		fresh = slot != SS_NO_SLOT;
 	}
 	if (slot != SS_NO_SLOT)

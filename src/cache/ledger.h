@@ -12,8 +12,10 @@
  *	wanted		nothing changed, but somebody reads the session, and the copy may be missing
  *	unlisted	a transaction whose keys are not in the ledger, for want of room
  *	ticket		a transaction's place in the order of those that entered their keys
- *	attached	a pusher works for the database; without one, keys are in the ledger only
- *				while they are in doubt
+ *	attached	a pusher works for the database and may run; without one, keys are in the
+ *				ledger only while they are in doubt (R13)
+ *	member		a database, as the ledger knows it: a number
+ *	share		how many slots are kept for a member that has a pusher; see shares.c
  *
  * A transaction, in this order:
  *		ss_ledger_enter for each key, or ss_ledger_unlisted_begin;
@@ -36,6 +38,7 @@
 #define SS_LEASE_LONGEST INT64_C(10000000)
 
 #define SS_LEDGER_PARTITIONS 32
+#define SS_LEDGER_MEMBERS 256
 #define SS_NO_SLOT (-1)
 
 /* What a transaction did to a key; flags. */
@@ -60,6 +63,7 @@ typedef struct SsLedgerSlot
 	uint32_t hash;
 	int32_t next; /* in its bucket's chain, or in the free list */
 	int32_t next_changed;
+	uint8_t member;
 	bool used;
 	bool changed; /* is in the partition's list of what the pusher has to look at */
 
@@ -95,12 +99,19 @@ typedef struct SsLedgerPartition
 	int32_t free;
 	int32_t first_changed;
 	int32_t last_changed;
+	int32_t count[SS_LEDGER_MEMBERS]; /* of used slots */
 } SsLedgerPartition;
 
 typedef struct SsLedger
 {
 	int32_t slots;   /* a partition */
 	int32_t buckets; /* a partition; a power of two */
+	/* written under the locks of all partitions, read under any */
+	int32_t share; /* a partition, of each member that has one */
+	int32_t sharers;
+	uint8_t sharer[SS_LEDGER_MEMBERS];
+	bool shares[SS_LEDGER_MEMBERS];
+	int64_t refused_at; /* atomic: when a key was last refused for want of room */
 	SsLedgerPartition partitions[SS_LEDGER_PARTITIONS];
 	/* then int32_t buckets[SS_LEDGER_PARTITIONS][buckets], then the slots, likewise */
 } SsLedger;
@@ -121,6 +132,7 @@ typedef struct SsControl
 	uint64_t unlisted_begun; /* transactions that began to be unlisted, */
 	uint64_t unlisted_ended; /* and that ended since */
 	uint32_t attached;
+	uint8_t member;
 } SsControl;
 
 /* What the pusher learns of a slot. */
@@ -145,9 +157,10 @@ extern void ss_ledger_init(SsLedger *ledger, int keys);
 extern int ss_ledger_room(const SsLedger *ledger);
 extern int ss_ledger_used(const SsLedger *ledger);
 extern SsLedgerSlot *ss_ledger_slot(SsLedger *ledger, int32_t slot);
+extern int64_t ss_ledger_refused_at(const SsLedger *ledger);
 
 /* for transactions */
-extern void ss_control_init(SsControl *control, int64_t now);
+extern void ss_control_init(SsControl *control, int member, int64_t now);
 extern void ss_control_promoted(SsControl *control, int64_t when);
 extern void ss_control_never_leased(SsControl *control, int64_t promoted);
 extern void ss_control_keep_lease(SsControl *control);

@@ -34,6 +34,7 @@
 #include "cache/note_marks.h"
 #include "cache/notes.h"
 #include "cache/rules.h"
+#include "cache/shares.h"
 #include "rows/home.h"
 #include "rows/namespaces.h"
 #include "settings.h"
@@ -43,6 +44,9 @@
 #define FEW 8
 #define ROOM_FIRST 16
 #define ROOM_KEPT 1024
+
+/* So many keys are entered without asking how many may be. */
+#define FEW_LISTED 16
 
 typedef struct Note
 {
@@ -235,7 +239,12 @@ enter(Note *note)
 	note->entered = ss_ledger_enter(ss_ledger, &db->cache.control, &note->key, note->hash,
 									note->told, ss_monotonic());
 	if (!note->entered)
+	{
 		overflow = true;
+		if (!unlisted)
+			ss_count(SS_UNLISTED_NO_ROOM, 1);
+		db->cache.no_room_at = ss_monotonic();
+	}
 }
 
 static void
@@ -284,6 +293,7 @@ ss_note(const SsKey *key, int what)
 	n = find_note(key, hash);
 	if (n == NULL)
 	{
+		/* what this database may have now is asked at PRE_COMMIT; this bounds our memory */
 		if (nnotes >= ss_ledger_room(ss_ledger) / 4)
 		{
 			ss_note_all(0);
@@ -428,6 +438,27 @@ wait_for_old_leases(void)
 		wait_at_fence(ticket, lease_until);
 }
 
+/* More than a quarter of what this database may have in the ledger now?  A few always may try. */
+static bool
+too_many(void)
+{
+	return nnotes > FEW_LISTED &&
+		   nnotes > ss_shares_allowed(ss_ledger, db->cache.control.member) / 4;
+}
+
+/* For health: when that was, and the namespace of the last key. */
+static void
+tell_too_large(void)
+{
+	const SsKey *last = &notes[nnotes - 1].key;
+
+	ss_shared_lock(true);
+	db->cache.too_large_at = ss_monotonic();
+	memcpy(db->cache.too_large_ns, last->bytes, last->nslen);
+	db->cache.too_large_ns[last->nslen] = '\0';
+	ss_shared_unlock();
+}
+
 static void
 enter_all(void)
 {
@@ -439,6 +470,11 @@ enter_all(void)
 		return;
 	policies_changed = fence_others != 0 && ss_ns_generation(true) != others_generation;
 	entering = true;
+	if (too_many())
+	{
+		overflow = true;
+		tell_too_large();
+	}
 	if (overflow)
 		be_unlisted();
 	for (int i = 0; i < nnotes && !unlisted; i++)

@@ -23,6 +23,7 @@
 
 #include "cache/guard.h"
 #include "cache/rules.h"
+#include "cache/shares.h"
 #include "cache/work.h"
 
 #define MS INT64_C(1000)
@@ -90,8 +91,7 @@ ss_proto_init(SsProto *p, SsLedger *ledger, SsControl *control, uint32_t databas
 	p->lease_end = now;
 	ss_work_init(p);
 	ss_control_keep_lease(control);
-	ss_ledger_attach(ledger, control, database);
-	/* whatever was unlisted before us: we begin with a flush */
+	/* whatever was unlisted or settled before us: we begin with a flush */
 	p->flush_wanted = true;
 	(void) draw(p);
 }
@@ -239,6 +239,9 @@ end_flush(SsProto *p, int64_t now)
 		return;
 	}
 	ss_work_flushed(p, now);
+	if (ss_shares_count(p->ledger, p->control->member) >
+		ss_shares_allowed(p->ledger, p->control->member) / 2)
+		ss_work_forget(p);
 	p->covered = p->flush_covers;
 	if (p->covered == p->begun && p->flush_ticket > p->control->passed)
 		__atomic_store_n(&p->control->passed, p->flush_ticket, __ATOMIC_SEQ_CST);
@@ -354,6 +357,32 @@ act(SsProto *p, int64_t now)
 	return SS_DO_LEAVE;
 }
 
+/*
+ * Keep settled keys in the ledger only while we may write to Redis, or may when it is back, and
+ * then not more than a quarter of what this database may have (R13).  No operation is at hand.
+ */
+static void
+attach_or_detach(SsProto *p)
+{
+	bool ours = p->stage == SS_STAGE_CLAIM || p->stage == SS_STAGE_FLUSH ||
+				p->stage == SS_STAGE_RUN;
+	int waiting = p->lists[SS_PLACE_PRESENT].count + p->lists[SS_PLACE_ABSENT].count +
+				  p->lists[SS_PLACE_WANTED].count;
+	bool may;
+
+	if (ours)
+		p->shed = false;
+	else if (p->attached && waiting > 0 &&
+			 waiting > ss_shares_allowed(p->ledger, p->control->member) / 4)
+		p->shed = true;
+	may = !p->suspended && !p->shed && p->stage != SS_STAGE_REFUSED &&
+		  (ours || p->refusal == SS_REFUSED_NOT);
+	if (may && !p->attached)
+		ss_work_attach(p);
+	else if (!may && p->attached)
+		ss_work_detach(p);
+}
+
 SsDo
 ss_proto_next(SsProto *p, int64_t now)
 {
@@ -366,6 +395,7 @@ ss_proto_next(SsProto *p, int64_t now)
 		p->ready = false;
 		return send_batch(p, now);
 	}
+	attach_or_detach(p);
 	if (p->connected || p->stage == SS_STAGE_LEFT)
 		return act(p, now);
 
@@ -377,10 +407,6 @@ ss_proto_next(SsProto *p, int64_t now)
 		return SS_DO_LEAVE;
 	}
 	ss_work_look(p, now, false);
-	if (p->lists[SS_PLACE_PRESENT].count + p->lists[SS_PLACE_ABSENT].count +
-			p->lists[SS_PLACE_WANTED].count >
-		ss_ledger_room(p->ledger) / 4)
-		ss_work_shed(p);
 	if (now < p->retry_at)
 		return wait_until(p, p->retry_at);
 	return SS_DO_CONNECT;
@@ -433,12 +459,11 @@ ss_proto_failed(SsProto *p, int64_t now)
 static void
 probed(SsProto *p, const SsGuard *guard, int64_t now)
 {
-	SsStage stage = ss_guard_decide(p, guard, now);
-
-	if (stage == SS_STAGE_RUN && (p->flush_wanted || p->leaving))
+	to_stage(p, ss_guard_decide(p, guard, now));
+	/* before the flush, which is then for what was settled meanwhile as well */
+	attach_or_detach(p);
+	if (p->stage == SS_STAGE_RUN && (p->flush_wanted || p->leaving))
 		begin_flush(p);
-	else
-		to_stage(p, stage);
 }
 
 static void

@@ -227,6 +227,8 @@ typedef struct SsProto
 
 	/* its own */
 	bool connected;
+	bool attached; /* keys are kept in the ledger until Redis has them (R13) */
+	bool shed;     /* not while Redis is away: there were too many */
 	bool busy;     /* a request is under way */
 	bool reading;  /* rows are being read */
 	bool ready;    /* what was read is to be sent */

@@ -177,7 +177,10 @@ void
 ss_work_init(SsProto *p)
 {
 	for (int i = 0; i < SS_PLACES; i++)
+	{
 		p->lists[i].first = p->lists[i].last = SS_NO_SLOT;
+		p->lists[i].count = 0;
+	}
 }
 
 /* By `until` any lease that we have asked for has surely ended.  0: there is none. */
@@ -215,6 +218,9 @@ ss_work_let_pass(SsProto *p)
 {
 	const SsList *urgent = &p->lists[SS_PLACE_URGENT];
 
+	/* what is in doubt is not known */
+	if (!p->attached)
+		return;
 	/* unlisted transactions wait for a flush, and do not say which tickets are theirs */
 	if (p->covered != p->begun)
 		return;
@@ -248,14 +254,14 @@ look_at_sync(SsProto *p)
 }
 
 /*
- * Look at what changed in the ledger; with may_open, begin a round if one is due.  Until
+ * Look at what changed in the ledger, if we are attached; with may_open, begin a round if one is due.  Until
  * when the lease would run is published before the look (R4): a transaction that
  * we do not see has seen it.
  */
 void
 ss_work_look(SsProto *p, int64_t now, bool may_open)
 {
-	bool open = may_open && !p->round_open && now >= p->renew_at;
+	bool open = may_open && p->attached && !p->round_open && now >= p->renew_at;
 	int64_t until = now + p->lease + p->lease / 100 + 10000;
 	int32_t changed[64];
 	int partition = 0;
@@ -270,6 +276,8 @@ ss_work_look(SsProto *p, int64_t now, bool may_open)
 		p->ended = __atomic_load_n(&p->control->unlisted_ended, __ATOMIC_SEQ_CST);
 		p->begun = __atomic_load_n(&p->control->unlisted_begun, __ATOMIC_SEQ_CST);
 	}
+	if (!p->attached)
+		return;
 	do
 	{
 		n = ss_ledger_changed(p->ledger, p->database, &partition, changed, 64);
@@ -480,14 +488,13 @@ ss_work_flushed(SsProto *p, int64_t now)
 }
 
 /*
- * Redis has been away for long, and the ledger fills up: forget what is dirty, and
- * flush everything when it is back.
+ * After a flush, in a ledger that fills up: what Redis has no copy of need not wait for one.  While
+ * one transaction after another is unlisted nothing is filled, and what waits would stay.
  */
 void
-ss_work_shed(SsProto *p)
+ss_work_forget(SsProto *p)
 {
-	p->flush_wanted = true;
-	for (int list = SS_PLACE_PRESENT; list <= SS_PLACE_WANTED; list++)
+	for (int list = SS_PLACE_ABSENT; list <= SS_PLACE_WANTED; list++)
 		while (p->lists[list].count > 0)
 		{
 			int32_t slot = p->lists[list].first;
@@ -496,4 +503,34 @@ ss_work_shed(SsProto *p)
 			ss_ledger_look(p->ledger, slot, &view);
 			let_go(p, slot, &view);
 		}
+}
+
+/*
+ * From now on keys are kept in the ledger until Redis has them.  First of all those that are in
+ * doubt by now are looked at; of what was settled before, everything in Redis may be wrong, so
+ * it is flushed (R13).
+ */
+void
+ss_work_attach(SsProto *p)
+{
+	p->attached = true;
+	if (SS_RULE(22))
+		p->flush_wanted = true;
+	ss_ledger_attach(p->ledger, p->control, p->database);
+}
+
+/*
+ * Keep no key in the ledger that is not in doubt (R13): we may not write to Redis, or it has been away
+ * for too long.  No operation is at hand.  Who waits at the fence waits for the end of the lease.
+ */
+void
+ss_work_detach(SsProto *p)
+{
+	p->attached = false;
+	p->nops = 0;
+	ss_work_close_round(p);
+	ss_ledger_detach(p->ledger, p->control, p->database);
+	ss_work_init(p);
+	p->fence_ticket = 0;
+	p->sync_left = 0;
 }

@@ -22,7 +22,9 @@ extern void ss_work_written(SsProto *p, const SsOp *op, int64_t now);
 extern bool ss_work_leaves_nothing(const SsProto *p);
 extern void ss_work_close_round(SsProto *p);
 extern void ss_work_flushed(SsProto *p, int64_t now);
-extern void ss_work_shed(SsProto *p);
+extern void ss_work_forget(SsProto *p);
+extern void ss_work_attach(SsProto *p);
+extern void ss_work_detach(SsProto *p);
 extern void ss_work_let_pass(SsProto *p);
 
 #endif

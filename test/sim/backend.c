@@ -7,6 +7,7 @@
  * visible, and only then, at times much later, runs its callback and lets go of
  * its locks.  Each step is an event of its own.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -237,6 +238,12 @@ enter(Node *node, int number)
 										flags_of(b, i), w.now);
 		if (!b->entered[i])
 		{
+			const SsLedgerPartition *partition =
+				&node->ledger->partitions[w.hash[key] % SS_LEDGER_PARTITIONS];
+
+			if (partition->count[MEMBER] < node->ledger->share)
+				violation("shares: refused at %d keys of a share of %d", partition->count[MEMBER],
+						  node->ledger->share);
 			b->unlisted = true;
 			totals.happened[HAPPENED_UNLISTED]++;
 			if (SS_RULE(11))
@@ -383,6 +390,30 @@ backend_step(Node *node, int number)
 	}
 }
 
+/*
+ * Another database of the server writes as much as it may, and its Redis takes nothing: the ledger
+ * has no room but what is kept for us.
+ */
+static void
+fill_by_neighbour(Node *node)
+{
+	SsControl control;
+
+	ss_control_init(&control, MEMBER + 1, w.now);
+	ss_shares_set(node->ledger, MEMBER + 1, true);
+	for (int n = 0; n < 2 * ss_ledger_room(node->ledger); n++)
+	{
+		SsKey key = {.database = DATABASE + 100, .nslen = 1};
+		uint32_t hash;
+
+		key.idlen = (uint8_t) snprintf(key.bytes, sizeof(key.bytes), "n%d", n) - 1;
+		hash = ss_key_hash(&key);
+		(void) ss_ledger_enter(node->ledger, &control, &key, hash, SS_CHANGED_DOCUMENT, w.now);
+	}
+	if (ss_shares_count(node->ledger, MEMBER + 1) > ss_shares_allowed(node->ledger, MEMBER + 1))
+		violation("shares: a neighbour has more than it may");
+}
+
 /* The server starts: nothing is in memory yet, and its rows are as they are. */
 void
 node_start(Node *node)
@@ -395,7 +426,10 @@ node_start(Node *node)
 	free(node->ledger);
 	node->ledger = malloc(size);
 	ss_ledger_init(node->ledger, w.config.ledger_keys);
-	ss_control_init(&node->control, w.now);
+	ss_control_init(&node->control, MEMBER, w.now);
+	ss_shares_set(node->ledger, MEMBER, true);
+	if (w.config.neighbour)
+		fill_by_neighbour(node);
 	/* as the keeper does */
 	if (!node->has_claim && !node->was_standby)
 		ss_control_never_leased(&node->control, 0);

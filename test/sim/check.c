@@ -307,7 +307,8 @@ check_recovered(bool filled)
 	const Node *node = judged();
 
 	if (!node->up || node->place != 0 || node->pusher.state == PUSHER_NONE ||
-		node->proto.stage != SS_STAGE_RUN || !redis_leased() || ss_ledger_used(node->ledger) != 0 ||
+		node->proto.stage != SS_STAGE_RUN || !redis_leased() ||
+		ss_shares_count(node->ledger, MEMBER) != 0 ||
 		node->control.unlisted_begun != node->control.unlisted_ended ||
 		node->control.synced < node->control.tickets)
 		return false;

@@ -94,6 +94,7 @@ draw_theme(Config *c)
 			c->ledger_keys = chance(100000) ? 0 : (int) between(1, 100);
 			c->big = 300000;
 			c->truncate = (int) between(0, 50000);
+			c->neighbour = chance(300000);
 			weigh(FAULT_HANG, FAULT_SWALLOW, 4);
 			break;
 		case THEME_NAMESPACES:

@@ -6,7 +6,7 @@
  *
  * To build:
  *		gcc -std=gnu99 -O2 -Wall -Wextra -Isrc -o sim test/sim/[a-z]*.c \
- *			src/cache/ledger.c src/cache/work.c src/cache/guard.c src/cache/standing.c \
+ *			src/cache/ledger.c src/cache/shares.c src/cache/work.c src/cache/guard.c src/cache/standing.c \
  *			src/cache/protocol.c
  * and a mutant without rule n: the same with -DSS_KNOCK_OUT=n.  run.sh does all of it.
  *
@@ -46,6 +46,8 @@ static const char *const rule_names[] = {
 	"only our last Redis ends the wait for old leases",
 	"a standby is remembered",
 	"nor does who has seen its original",
+	"keys are entered while no pusher is attached",
+	"what was settled before is flushed",
 };
 
 static const char *const happened_names[HAPPENED_KINDS] = {"hang",
@@ -172,7 +174,7 @@ recover(void)
 
 		violation("no recovery: stage %d, refusal %d, lease %d, ledger %d, unlisted %d, synced %d",
 				  node->proto.stage, node->proto.refusal, redis_leased(),
-				  ss_ledger_used(node->ledger),
+				  ss_shares_count(node->ledger, MEMBER),
 				  (int) (node->control.unlisted_begun - node->control.unlisted_ended),
 				  (int) (node->control.tickets - node->control.synced));
 		return;

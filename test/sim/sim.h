@@ -30,6 +30,7 @@
 
 #include "cache/protocol.h"
 #include "cache/rules.h"
+#include "cache/shares.h"
 
 #define MS INT64_C(1000)
 #define SEC INT64_C(1000000)
@@ -41,6 +42,7 @@
 #define PREFIXES 2
 #define OPS_MOST 16
 #define DATABASE 5
+#define MEMBER 3 /* as the ledger knows it */
 #define SYSTEM 77
 
 typedef enum Fault
@@ -137,6 +139,7 @@ typedef struct Config
 	int ledger_keys;
 	int listed_most; /* a transaction with more keys is unlisted */
 	bool one_partition;
+	bool neighbour; /* another database takes all of the ledger that it may */
 	int batch_keys;
 	int64_t lease;
 	int64_t lease_most; /* of those that the setting has in this run */
