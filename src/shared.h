@@ -88,6 +88,31 @@ typedef struct SsTaskState
 	char last_error[SS_MESSAGE_LEN];
 } SsTaskState;
 
+/* Kinds of work in which a row that fails is set aside (rows/aside.c). */
+typedef enum SsWork
+{
+	SS_WORK_PURGE,
+	SS_WORK_TOUCH,
+	SS_WORK_HISTORY,
+	SS_WORK_EVENTS,
+	SS_WORK_SAMPLE,
+	SS_WORK_PUSH,
+	SS_WORK_SCRUB,
+	SS_WORKS
+} SsWork;
+
+/* What a worker tells of the rows that it has set aside; since the server started. */
+typedef struct SsAsideReport
+{
+	int32 rows;       /* set aside at present, one by one */
+	int32 namespaces; /* set aside at present as a whole */
+	uint64 failures;
+	TimestampTz last_error_at;
+	int last_code; /* SQLSTATE, as in ErrorData */
+	char last_ns[SS_NAMESPACE_MAX + 1];
+	char last_error[SS_MESSAGE_LEN];
+} SsAsideReport;
+
 /* What the pusher tells of itself, for health and metrics. */
 typedef struct SsCacheReport
 {
@@ -183,6 +208,7 @@ typedef struct SsDb
 	int64 purge_batch; /* as adapted */
 	TimestampTz purge_low;
 	SsTaskState tasks[SS_TASKS];
+	SsAsideReport aside[SS_WORKS];
 	SsCache cache;
 	/* of events committed since the keeper last told of them: how many, and from when on (0) */
 	pg_atomic_uint64 events_written;

@@ -224,6 +224,7 @@ session_purge(PG_FUNCTION_ARGS)
 	Oid role = GetUserId();
 	SsPurge purge = {0};
 	SsActing acting;
+	SsAside *messages_aside;
 	int64 removed = 0;
 	bool left; /* sessions are left to the publisher */
 
@@ -233,6 +234,7 @@ session_purge(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("session_purge()");
 	purge.from = DT_NOBEGIN;
 	purge.alone = !TransactionIdIsValid(GetTopTransactionIdIfAny());
+	purge.aside = ss_aside_of_call(SS_WORK_PURGE, CurrentMemoryContext);
 	if (!PG_ARGISNULL(1))
 	{
 		SsTarget target;
@@ -255,17 +257,21 @@ session_purge(PG_FUNCTION_ARGS)
 			break;
 		purge.from = purge.up_to;
 	}
+	ss_aside_warn(purge.aside, "sessions");
 	/* messages whose session is gone are rows like any other */
+	messages_aside = ss_aside_of_call(SS_WORK_HISTORY, CurrentMemoryContext);
 	for (bool more = true; more && removed < max_rows;)
 	{
 		int64 messages;
 
 		CHECK_FOR_INTERRUPTS();
 		ss_home_enter(&acting);
-		more = ss_history_purge(purge.ns, Min(max_rows - removed, PURGE_STEP), &messages);
+		more = ss_history_purge(purge.ns, Min(max_rows - removed, PURGE_STEP), messages_aside,
+								&messages);
 		ss_home_leave(&acting);
 		removed += messages;
 	}
+	ss_aside_warn(messages_aside, "conversations");
 	PG_RETURN_INT64(removed);
 }
 

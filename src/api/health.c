@@ -61,11 +61,21 @@ ss_health_purge_behind(void)
 	SsActing acting;
 	TimestampTz oldest;
 	double behind = 0;
+	SsDb *db = ss_shared_my_db();
 
 	ss_home_enter(&acting);
 	if (ss_purge_oldest(&oldest))
 		behind = (GetCurrentTimestamp() - oldest) / (double) USECS_PER_SEC;
 	ss_home_leave(&acting);
+	/* what is set aside has a warning of its own: how far has the keeper come with the others? */
+	if (db != NULL && behind > 0)
+	{
+		ss_shared_lock(false);
+		if (db->aside[SS_WORK_PURGE].rows + db->aside[SS_WORK_PURGE].namespaces > 0 &&
+			!TIMESTAMP_NOT_FINITE(db->purge_low) && db->purge_low != 0)
+			behind = Min(behind, (GetCurrentTimestamp() - db->purge_low) / (double) USECS_PER_SEC);
+		ss_shared_unlock();
+	}
 	return Max(behind, 0);
 }
 
@@ -201,6 +211,78 @@ add_workers(SsReport *report)
 	if (launcher.out_of_databases)
 		ss_warn(report, "more than %d databases: some have no keeper and no counters",
 				SS_MAX_DATABASES);
+}
+
+const char *
+ss_work_name(int work)
+{
+	static const char *const names[SS_WORKS] = {"purge",  "touch", "history", "events",
+												"sample", "push",  "scrub"};
+
+	return names[work];
+}
+
+/* What the workers tell of rows that they have set aside, of this database. */
+void
+ss_health_set_aside(SsAsideReport reports[SS_WORKS])
+{
+	SsDb *db = ss_shared_my_db();
+
+	memset(reports, 0, sizeof(SsAsideReport) * SS_WORKS);
+	if (db == NULL)
+		return;
+	ss_shared_lock(false);
+	memcpy(reports, db->aside, sizeof(SsAsideReport) * SS_WORKS);
+	ss_shared_unlock();
+}
+
+static const char *
+work_in_words(int work)
+{
+	static const char *const words[SS_WORKS] = {
+		"expired sessions cannot be removed",
+		"reads and touches of sessions cannot be written",
+		"messages of ended sessions cannot be removed",
+		"old events cannot be removed",
+		"session_samples cannot be written",
+		"sessions cannot be copied to Redis",
+		"sessions cannot be compared with Redis",
+	};
+
+	return words[work];
+}
+
+/* Rows that failed and are left out until they are tried again. */
+static void
+add_set_aside(SsReport *report)
+{
+	SsAsideReport *reports = palloc(sizeof(SsAsideReport) * SS_WORKS);
+
+	ss_health_set_aside(reports);
+	ss_open_group(report, "set_aside");
+	for (int i = 0; i < SS_WORKS; i++)
+	{
+		const SsAsideReport *r = &reports[i];
+
+		ss_open_group(report, ss_work_name(i));
+		ss_add_number(report, "rows", r->rows);
+		ss_add_number(report, "namespaces", r->namespaces);
+		ss_add_number(report, "failures", (int64) r->failures);
+		ss_add_text(report, "last_namespace", r->failures > 0 ? r->last_ns : NULL);
+		ss_add_text(report, "last_sqlstate",
+					r->failures > 0 ? unpack_sql_state(r->last_code) : NULL);
+		ss_add_text(report, "last_error", r->failures > 0 ? r->last_error : NULL);
+		ss_add_time(report, "last_error_at", r->last_error_at);
+		ss_close_group(report);
+		if (r->rows + r->namespaces > 0 && r->failures > 0)
+			ss_warn(report,
+					"%s: %d rows and %d namespaces as a whole are set aside, the last failure in "
+					"namespace %s is %s (SQLSTATE %s): correct the row or what refuses it; it is "
+					"tried again within minutes",
+					work_in_words(i), r->rows, r->namespaces, r->last_ns, r->last_error,
+					unpack_sql_state(r->last_code));
+	}
+	ss_close_group(report);
 }
 
 static void
@@ -394,6 +476,7 @@ session_health(PG_FUNCTION_ARGS)
 	ss_add_bool(&report, "preloaded", ss_shared != NULL);
 	ss_add_bool(&report, "in_recovery", RecoveryInProgress());
 	add_workers(&report);
+	add_set_aside(&report);
 	add_touches(&report);
 	ss_health_cache(&report);
 	if (ss_shared == NULL)

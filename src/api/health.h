@@ -8,6 +8,7 @@
 #include "utils/timestamp.h"
 
 #include "api/report.h"
+#include "shared.h"
 
 /* How much code of other people is attached to our tables (health_foreign.c). */
 typedef struct SsForeignCode
@@ -30,5 +31,7 @@ extern bool ss_health_may_read(Oid table);
 extern void ss_health_access(SsReport *report, SsAccessFaults *found);
 extern void ss_health_cache(SsReport *report);
 extern const char *ss_task_name(int task);
+extern const char *ss_work_name(int work);
+extern void ss_health_set_aside(SsAsideReport reports[SS_WORKS]);
 
 #endif

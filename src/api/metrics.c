@@ -212,6 +212,28 @@ add_workers(StringInfo out)
 	gauge(out, "touch_slots_used", "Reads noted and not written.", notes.used);
 }
 
+/* Rows that failed, by kind of work. */
+static void
+add_set_aside(StringInfo out)
+{
+	SsAsideReport *reports = palloc(sizeof(SsAsideReport) * SS_WORKS);
+
+	ss_health_set_aside(reports);
+	head(out, "rows_set_aside", "Rows that failed and wait to be tried again.", "gauge");
+	for (int i = 0; i < SS_WORKS; i++)
+		appendStringInfo(out, "session_store_rows_set_aside{work=\"%s\"} %d\n", ss_work_name(i),
+						 reports[i].rows);
+	head(out, "namespaces_set_aside", "Namespaces in which too many rows failed for that.",
+		 "gauge");
+	for (int i = 0; i < SS_WORKS; i++)
+		appendStringInfo(out, "session_store_namespaces_set_aside{work=\"%s\"} %d\n",
+						 ss_work_name(i), reports[i].namespaces);
+	head(out, "row_failures_total", "Failed attempts at single rows.", "counter");
+	for (int i = 0; i < SS_WORKS; i++)
+		appendStringInfo(out, "session_store_row_failures_total{work=\"%s\"} " UINT64_FORMAT "\n",
+						 ss_work_name(i), reports[i].failures);
+}
+
 /* The cache, as its pusher has told. */
 static void
 add_cache(StringInfo out)
@@ -313,7 +335,10 @@ session_metrics(PG_FUNCTION_ARGS)
 	add_foreign_code(&out);
 	add_access(&out);
 	if (ss_shared != NULL)
+	{
 		add_workers(&out);
+		add_set_aside(&out);
+	}
 	add_counters(&out);
 	add_cache(&out);
 	if (ss_health_may_read(home.samples))

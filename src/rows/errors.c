@@ -135,6 +135,13 @@ is_of_server(const ErrorData *error)
 		   (error->filename == NULL || strcmp(error->filename, "pl_exec.c") != 0);
 }
 
+/* Has an error a message that tells nothing of a row? */
+bool
+ss_error_names_no_values(const ErrorData *error)
+{
+	return names_no_values(error->sqlerrcode) && is_of_server(error);
+}
+
 /* Leave in an error what the caller may know; the rest is for the server log. */
 static void
 hide_values(ErrorData *error)
@@ -143,7 +150,7 @@ hide_values(ErrorData *error)
 								 error->detail ? "; " : "", error->detail ? error->detail : "",
 								 error->hint ? "; " : "", error->hint ? error->hint : "",
 								 error->context ? "; " : "", error->context ? error->context : "");
-	if (!names_no_values(error->sqlerrcode) || !is_of_server(error))
+	if (!ss_error_names_no_values(error))
 	{
 		error->message = pstrdup(_("a session that is not the caller's could not be changed"));
 		error->hint = pstrdup(_("The server log has the error, which may tell of that session."));

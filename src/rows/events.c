@@ -18,6 +18,7 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "utils/uuid.h"
 
 #include "rows/claims.h"
 #include "rows/errors.h"
@@ -48,23 +49,42 @@ static SsPlan expired_plan = {
  * each.  Names come from the events themselves, by a skip scan, so that those of
  * a namespace that is gone age as well.
  */
+#define OLD_EVENTS                                                                                       \
+	"WITH RECURSIVE names AS ("                                                                          \
+	" (SELECT namespace FROM {events} ORDER BY namespace LIMIT 1)"                                       \
+	" UNION ALL"                                                                                         \
+	" SELECT (SELECT e.namespace FROM {events} e WHERE e.namespace {>} n.namespace"                      \
+	"         ORDER BY e.namespace LIMIT 1)"                                                             \
+	" FROM names n WHERE n.namespace IS NOT NULL),"                                                      \
+	" old AS (SELECT o.* FROM names n"                                                                   \
+	"  LEFT JOIN {namespaces} p ON p.name {=} n.namespace,"                                              \
+	"  LATERAL (SELECT e.ctid, e.namespace, e.event_id FROM {events} e"                                  \
+	"   WHERE e.namespace {=} n.namespace"                                                               \
+	"   AND e.created_at {<} (pg_catalog.clock_timestamp() {-}"                                          \
+	"       COALESCE(p.events_keep, '30 days'::pg_catalog.interval))"                                    \
+	"   AND NOT (e.event_id {=} ANY (SELECT i::pg_catalog.uuid FROM pg_catalog.unnest($3) AS held (i)))" \
+	"   ORDER BY e.created_at LIMIT $1) o"                                                               \
+	"  WHERE n.namespace IS NOT NULL AND n.namespace {<>} ALL ($2))"
+#define OLD_EVENTS_ARGS                     \
+	3,                                      \
+	{                                       \
+		INT8OID, TEXTARRAYOID, TEXTARRAYOID \
+	}
+
 static SsPlan purge_plan = {
-	"WITH RECURSIVE names AS ("
-	" (SELECT namespace FROM {events} ORDER BY namespace LIMIT 1)"
-	" UNION ALL"
-	" SELECT (SELECT e.namespace FROM {events} e WHERE e.namespace {>} n.namespace"
-	"         ORDER BY e.namespace LIMIT 1)"
-	" FROM names n WHERE n.namespace IS NOT NULL),"
-	" old AS (SELECT o.ctid FROM names n"
-	"  LEFT JOIN {namespaces} p ON p.name {=} n.namespace,"
-	"  LATERAL (SELECT e.ctid FROM {events} e WHERE e.namespace {=} n.namespace"
-	"   AND e.created_at {<} (pg_catalog.clock_timestamp() {-}"
-	"       COALESCE(p.events_keep, '30 days'::pg_catalog.interval))"
-	"   ORDER BY e.created_at LIMIT $1) o"
-	"  WHERE n.namespace IS NOT NULL)"
-	" DELETE FROM {events} WHERE ctid {=} ANY (ARRAY(SELECT ctid FROM old))",
-	1,
-	{INT8OID}};
+	OLD_EVENTS " DELETE FROM {events} WHERE ctid {=} ANY (ARRAY(SELECT ctid FROM old))",
+	OLD_EVENTS_ARGS};
+
+/* The same, to remove them one by one. */
+static SsPlan old_plan = {OLD_EVENTS " SELECT namespace, event_id, ctid FROM old", OLD_EVENTS_ARGS};
+
+static SsPlan remove_plan = {"DELETE FROM {events} WHERE ctid {=} $1 AND event_id {=} $2",
+							 2,
+							 {TIDOID, UUIDOID}};
+
+/* Events that are removed one by one in one transaction: at most so many, for so long. */
+#define ALONE_MOST 50
+#define ALONE_TIME (INT64CONST(300) * 1000)
 
 /*
  * What this transaction has written, a level of savepoints each, for the notification: the
@@ -314,11 +334,94 @@ ss_events_expired(Datum namespaces, Datum ids, Datum owners, int n, Oid role)
 	run(&expired_plan, values, NULL, n);
 }
 
-/* Remove a batch of events that are older than their namespace keeps them. */
-uint64
-ss_events_purge(long batch)
+/* A batch of events to be removed. */
+typedef struct Old
 {
-	Datum values[1] = {Int64GetDatum(batch)};
+	Datum values[3];
+	uint64 removed;
+	Datum one[2];
+} Old;
 
-	return ss_plan_run(&purge_plan, values, NULL, SS_PLAN_WRITE, 0);
+/* In a subtransaction: all of them. */
+static bool
+remove_together(void *arg)
+{
+	Old *old = arg;
+
+	old->removed = ss_plan_run(&purge_plan, old->values, NULL, SS_PLAN_WRITE, 0);
+	return true;
+}
+
+/* In a subtransaction: one. */
+static bool
+remove_alone(void *arg)
+{
+	Old *old = arg;
+
+	if (ss_plan_run(&remove_plan, old->one, NULL, SS_PLAN_WRITE, 0) != 1)
+		ss_error_rows_skipped("session_events");
+	return true;
+}
+
+/* It was undone: remove them one by one.  Those not reached are left for the next time. */
+static void
+remove_one_by_one(Old *old, SsAside *aside)
+{
+	TimestampTz began = GetCurrentTimestamp();
+	uint64 n = ss_plan_run(&old_plan, old->values, NULL, SS_PLAN_WRITE, 0);
+	SPITupleTable *table = SPI_tuptable;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		Datum ns = ss_value(table->vals[i], table->tupdesc, 1, "session_events");
+		Datum event = ss_value(table->vals[i], table->tupdesc, 2, "session_events");
+		char *id = DatumGetCString(DirectFunctionCall1(uuid_out, event));
+		ErrorData *error;
+		SsKey key;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!ss_key_from_datums(&key, ns, CStringGetTextDatum(id)))
+			continue;
+		if (old->removed >= ALONE_MOST || GetCurrentTimestamp() - began > ALONE_TIME)
+			break;
+		/* its namespace may be set aside by now */
+		if (ss_aside_holds(aside, &key, began))
+			continue;
+		old->one[0] = ss_value(table->vals[i], table->tupdesc, 3, "session_events");
+		old->one[1] = event;
+		if (ss_aside_try(remove_alone, old, &error))
+		{
+			old->removed++;
+			ss_aside_done(aside, &key);
+			continue;
+		}
+		if (error == NULL)
+			continue;
+		ss_aside_add(aside, &key, error);
+		FreeErrorData(error);
+	}
+}
+
+/*
+ * Remove a batch of events that are older than their namespace keeps them.  True when there may be
+ * more.
+ */
+bool
+ss_events_purge(long batch, SsAside *aside)
+{
+	ErrorData *error;
+	Datum held[3];
+	Old old = {0};
+
+	ss_aside_arrays(aside, GetCurrentTimestamp(), held);
+	old.values[0] = Int64GetDatum(batch);
+	old.values[1] = held[0];
+	old.values[2] = held[2];
+	(void) ss_aside_try(remove_together, &old, &error);
+	if (error == NULL)
+		return old.removed >= (uint64) batch;
+	FreeErrorData(error);
+	old.removed = 0;
+	remove_one_by_one(&old, aside);
+	return true;
 }

@@ -7,6 +7,7 @@
 
 #include "lib/stringinfo.h"
 
+#include "rows/aside.h"
 #include "rows/sessions.h"
 
 /* Events that were committed and not told of yet: how many, and since when. */
@@ -24,7 +25,7 @@ extern void ss_events_of(const SsTarget *target, Datum ids, Datum owner, bool ow
 extern void ss_events_expired(Datum namespaces, Datum ids, Datum owners, int n, Oid role);
 extern void ss_detail_text(StringInfo detail, const char *key, const char *value);
 extern void ss_detail_number(StringInfo detail, const char *key, int64 value);
-extern uint64 ss_events_purge(long batch);
+extern bool ss_events_purge(long batch, SsAside *aside);
 extern bool ss_events_pending(SsNotice *notice);
 extern void ss_events_notify(const SsNotice *notice);
 extern void ss_events_notified(const SsNotice *notice);

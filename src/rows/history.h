@@ -7,6 +7,7 @@
 
 #include "utils/uuid.h"
 
+#include "rows/aside.h"
 #include "rows/change.h"
 #include "rows/row.h"
 
@@ -44,7 +45,7 @@ extern void ss_history_mind(const SsRowView *old, const SsRowView *new);
 extern void ss_history_end_all(void);
 extern void ss_history_forget_all(void);
 extern bool ss_history_has_ended(const pg_uuid_t *history);
-extern bool ss_history_purge(Datum ns, int64 limit, int64 *removed);
+extern bool ss_history_purge(Datum ns, int64 limit, SsAside *aside, int64 *removed);
 extern bool ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed);
 
 /* While messages are removed whose session is gone: no copy of them is left. */

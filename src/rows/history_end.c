@@ -19,8 +19,11 @@
 
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "rows/errors.h"
@@ -31,6 +34,10 @@
 
 /* Histories that are looked at at once. */
 #define AT_ONCE 200
+
+/* When entries of the queue are visited one by one: at most so many, for so long. */
+#define ALONE_MOST 50
+#define ALONE_TIME (INT64CONST(300) * 1000)
 
 bool ss_history_purging = false;
 
@@ -48,13 +55,32 @@ static SsPlan end_all_plan = {
  * Some of the queue.  Not those that a session has all the same: whoever put it back (by a
  * trigger that took a delete back, or by hand) keeps its messages.
  */
-static SsPlan queue_plan = {
-	"SELECT e.entry_id, e.history_id, e.from_seq, EXISTS (SELECT FROM {sessions} s"
-	" WHERE s.history_id {=} e.history_id) FROM {ended} e"
-	" WHERE e.history_id {>=} $1 AND ($2 IS NULL OR e.namespace {=} $2)"
-	" ORDER BY e.history_id LIMIT $3 FOR UPDATE OF e SKIP LOCKED",
-	3,
-	{UUIDOID, TEXTOID, INT8OID}};
+#define QUEUE_COLUMNS                                                      \
+	"SELECT e.entry_id, e.history_id, e.from_seq, EXISTS (SELECT FROM"     \
+	" {sessions} s WHERE s.history_id {=} e.history_id), e.namespace FROM" \
+	" {ended} e WHERE"
+
+/* Not those that are set aside. */
+#define QUEUE                                                              \
+	QUEUE_COLUMNS                                                          \
+	" e.history_id {>=} $1 AND ($2 IS NULL OR e.namespace {=} $2)"         \
+	" AND e.namespace {<>} ALL ($4) AND NOT (e.entry_id {=} ANY"           \
+	" (SELECT i::pg_catalog.uuid FROM pg_catalog.unnest($5) AS held (i)))" \
+	" ORDER BY e.history_id LIMIT $3"
+#define QUEUE_ARGS                                            \
+	5,                                                        \
+	{                                                         \
+		UUIDOID, TEXTOID, INT8OID, TEXTARRAYOID, TEXTARRAYOID \
+	}
+
+static SsPlan queue_plan = {QUEUE " FOR UPDATE OF e SKIP LOCKED", QUEUE_ARGS};
+
+/* The same without locks, to visit them one by one. */
+static SsPlan names_plan = {QUEUE, QUEUE_ARGS};
+
+static SsPlan one_plan = {QUEUE_COLUMNS " e.entry_id {=} $1 FOR UPDATE OF e SKIP LOCKED",
+						  1,
+						  {UUIDOID}};
 
 /* What somebody has locked is passed over, as by any purge, and found again. */
 static SsPlan remove_plan = {
@@ -231,11 +257,24 @@ remove_some(const Ended *ended, Progress *progress)
 		ss_plan_run(&so_far_plan, entry, NULL, SS_PLAN_WRITE, 0);
 }
 
-/* Work off a piece of the queue. */
+/* A piece of the queue that is to be worked off. */
+typedef struct Piece
+{
+	Progress *progress;
+	const SsAside *aside;
+	Datum ns;       /* of one namespace, or 0 for all */
+	pg_uuid_t from; /* the history to begin with; afterwards the last one visited */
+	int64 asked;
+	int64 found;
+	List *retried; /* keys of entries that were set aside */
+	Datum entry;   /* one_by_one: the one to visit */
+} Piece;
+
+/* Work off entries that a statement has locked. */
 static void
 remove_from(SPITupleTable *queue, uint64 n, Progress *progress)
 {
-	Datum *gone = palloc(sizeof(Datum) * n);
+	Datum *gone = palloc(sizeof(Datum) * Max(n, 1));
 	int ngone = 0;
 	Datum values[1];
 
@@ -271,6 +310,154 @@ remove_unnoted(SPITupleTable *queue, uint64 n, Progress *progress)
 		ss_history_purging = false;
 	}
 	PG_END_TRY();
+}
+
+/* Read a piece of the queue; its last history is where the next begins. */
+static SPITupleTable *
+read_queue(SsPlan *plan, Piece *piece)
+{
+	Datum values[5] = {UUIDPGetDatum(&piece->from), piece->ns, Int64GetDatum(piece->asked)};
+	char nulls[5] = {' ', piece->ns == (Datum) 0 ? 'n' : ' ', ' ', ' ', ' '};
+	Datum held[3];
+
+	ss_aside_arrays(piece->aside, GetCurrentTimestamp(), held);
+	values[3] = held[0];
+	values[4] = held[2];
+	piece->found = (int64) ss_plan_run(plan, values, nulls, SS_PLAN_WRITE, 0);
+	return SPI_tuptable;
+}
+
+static void
+note_last(Piece *piece, SPITupleTable *queue)
+{
+	if (piece->found > 0)
+		piece->from = *DatumGetUUIDP(ended_at(queue, piece->found - 1).history);
+}
+
+/* What an entry of the queue is set aside by. */
+static bool
+key_of(SPITupleTable *queue, uint64 i, SsKey *key)
+{
+	Datum entry = ss_value(queue->vals[i], queue->tupdesc, 1, "conversation_history_ended");
+	Datum ns = ss_value(queue->vals[i], queue->tupdesc, 5, "conversation_history_ended");
+	char *id = DatumGetCString(DirectFunctionCall1(uuid_out, entry));
+
+	return ss_key_from_datums(key, ns, CStringGetTextDatum(id));
+}
+
+/* Remember which entries were set aside: they are not any more, if the piece is kept. */
+static void
+note_retried(Piece *piece, SPITupleTable *queue)
+{
+	for (int64 i = 0; i < piece->found && !ss_aside_is_empty(piece->aside); i++)
+	{
+		SsKey *key = palloc(sizeof(SsKey));
+
+		if (key_of(queue, i, key) && ss_aside_until(piece->aside, key) != 0)
+			piece->retried = lappend(piece->retried, key);
+	}
+}
+
+/* In a subtransaction: a whole piece. */
+static bool
+remove_together(void *arg)
+{
+	Piece *piece = arg;
+	SPITupleTable *queue = read_queue(&queue_plan, piece);
+
+	remove_unnoted(queue, piece->found, piece->progress);
+	note_retried(piece, queue);
+	note_last(piece, queue);
+	SPI_freetuptable(queue);
+	return true;
+}
+
+/* In a subtransaction: one entry. */
+static bool
+remove_alone(void *arg)
+{
+	Piece *piece = arg;
+	uint64 n = ss_plan_run(&one_plan, &piece->entry, NULL, SS_PLAN_WRITE, 0);
+
+	remove_unnoted(SPI_tuptable, n, piece->progress);
+	return n > 0;
+}
+
+/* The piece was undone: visit its entries one by one.  Those not reached are left for the next time. */
+static void
+remove_one_by_one(Piece *piece, SsAside *aside)
+{
+	TimestampTz began = GetCurrentTimestamp();
+	Progress *progress = piece->progress;
+	SPITupleTable *queue = read_queue(&names_plan, piece);
+	int64 done = 0;
+
+	for (int64 i = 0; i < piece->found && progress->done < progress->limit; i++)
+	{
+		Progress before = *progress;
+		ErrorData *error;
+		SsKey key;
+		bool sound = key_of(queue, i, &key);
+
+		CHECK_FOR_INTERRUPTS();
+		if (done >= ALONE_MOST || GetCurrentTimestamp() - began > ALONE_TIME)
+			break;
+		piece->entry = ended_at(queue, i).entry;
+		if (ss_aside_try(remove_alone, piece, &error))
+			done++;
+		if (error == NULL)
+		{
+			if (sound)
+				ss_aside_done(aside, &key);
+			continue;
+		}
+		*progress = before;
+		progress->done++;
+		if (sound)
+			ss_aside_add(aside, &key, error);
+		FreeErrorData(error);
+	}
+	note_last(piece, queue);
+	SPI_freetuptable(queue);
+}
+
+/* Work off a piece of the queue. */
+static void
+remove_piece(Piece *piece, SsAside *aside)
+{
+	Progress before = *piece->progress;
+	pg_uuid_t from = piece->from;
+	ErrorData *error;
+	ListCell *cell;
+
+	piece->retried = NIL;
+	(void) ss_aside_try(remove_together, piece, &error);
+	if (error == NULL)
+	{
+		foreach (cell, piece->retried)
+			ss_aside_done(aside, lfirst(cell));
+		return;
+	}
+	FreeErrorData(error);
+	*piece->progress = before;
+	piece->from = from;
+	remove_one_by_one(piece, aside);
+}
+
+/*
+ * Where the walk along the queue begins: while entries fail, at a random place half of the time, so
+ * that they keep none behind them from their turn.
+ */
+static pg_uuid_t
+first_of(const SsAside *aside)
+{
+	pg_uuid_t from = {{0}};
+	uint8 coin;
+
+	if (!ss_aside_is_empty(aside) && pg_strong_random(&coin, 1) && coin % 2 == 0 &&
+		!pg_strong_random(&from, sizeof(from)))
+		memset(&from, 0, sizeof(from));
+	return from;
 }
 
 /*
@@ -345,14 +532,10 @@ settle_queue(Datum ns, int64 limit)
  * left to do, or nothing that is not locked.  ns is 0 for all namespaces.
  */
 bool
-ss_history_purge(Datum ns, int64 limit, int64 *removed)
+ss_history_purge(Datum ns, int64 limit, SsAside *aside, int64 *removed)
 {
 	Progress progress = {limit};
-	pg_uuid_t from = {{0}};
-	Datum values[3] = {UUIDPGetDatum(&from), ns};
-	char nulls[3] = {' ', ns == (Datum) 0 ? 'n' : ' ', ' '};
-	uint64 n;
-	uint64 asked;
+	Piece piece = {&progress, aside, ns, first_of(aside)};
 
 	*removed = 0;
 	if (ss_subscribed(SS_TABLE_ENDED))
@@ -364,23 +547,14 @@ ss_history_purge(Datum ns, int64 limit, int64 *removed)
 	}
 	do
 	{
-		SPITupleTable *queue;
-		Ended last;
+		pg_uuid_t before = piece.from;
 
-		asked = Min(AT_ONCE, limit - progress.done);
-		values[2] = Int64GetDatum(asked);
-		n = ss_plan_run(&queue_plan, values, nulls, SS_PLAN_WRITE, 0);
-		if (n == 0)
-			break;
-		queue = SPI_tuptable;
-		remove_unnoted(queue, n, &progress);
-		last = ended_at(queue, n - 1);
+		piece.asked = Min(AT_ONCE, limit - progress.done);
+		remove_piece(&piece, aside);
 		/* what could not be done yet is looked at the next time */
-		if (memcmp(&from, DatumGetUUIDP(last.history), UUID_LEN) == 0 && progress.finished == 0)
+		if (memcmp(&piece.from, &before, UUID_LEN) == 0 && progress.finished == 0)
 			break;
-		from = *DatumGetUUIDP(last.history);
-		SPI_freetuptable(queue);
-	} while (n == asked && progress.done < limit);
+	} while (piece.found > 0 && piece.found == piece.asked && progress.done < limit);
 	ss_count(SS_MESSAGES_PURGED, progress.removed);
 	*removed = progress.removed;
 	return progress.done >= limit && (progress.removed > 0 || progress.finished > 0);

@@ -18,6 +18,12 @@
  *
  * Nothing else raises check_at, and the row's trigger lowers it whenever the end
  * of a row falls below it.
+ *
+ * A batch runs in a subtransaction.  If somebody's foreign key, trigger or rule refuses one of its
+ * rows, the batch is undone and its rows are visited one by one, each in a subtransaction; those
+ * that fail are set aside (aside.c).  A namespace in which many fail is left out of batches, and
+ * walked through apart: in the order of check_at, and of ctid where that is equal, which is the
+ * order in which a btree has them.
  */
 #include "postgres.h"
 
@@ -29,6 +35,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "rows/aside.h"
 #include "rows/due.h"
 #include "rows/errors.h"
 #include "rows/events.h"
@@ -47,12 +54,38 @@ static const int judged[] = {SS_ROW_NAMESPACE,  SS_ROW_SESSION_ID, SS_ROW_OWNER_
 							 SS_ROW_EXPIRES_AT, SS_ROW_DEAD_UNTIL, SS_ROW_CHECK_AT,
 							 SS_ROW_TTL};
 
-static SsPlan due_plan = {"SELECT " COLUMNS
-						  " FROM {sessions} WHERE check_at {>=} $1 AND check_at {<=} $2"
-						  " AND ($4 IS NULL OR namespace {=} $4)"
-						  " ORDER BY check_at LIMIT $3 FOR UPDATE SKIP LOCKED",
-						  4,
-						  {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID}};
+/* Rows that are due and not set aside. */
+#define DUE                                                                      \
+	" FROM {sessions} WHERE check_at {>=} $1 AND check_at {<=} $2"               \
+	" AND ($4 IS NULL OR namespace {=} $4) AND namespace {<>} ALL ($5)"          \
+	" AND NOT ((namespace, session_id) {=} ANY (SELECT n, i FROM"                \
+	" ROWS FROM (pg_catalog.unnest($6), pg_catalog.unnest($7)) AS held (n, i)))" \
+	" ORDER BY check_at LIMIT $3"
+#define DUE_ARGS                                                                                   \
+	7,                                                                                             \
+	{                                                                                              \
+		TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID \
+	}
+
+static SsPlan due_plan = {"SELECT " COLUMNS DUE " FOR UPDATE SKIP LOCKED", DUE_ARGS};
+
+/* The same without locks, to visit them one by one. */
+#define NAMES "SELECT namespace, session_id, check_at, ctid"
+
+static SsPlan names_plan = {NAMES DUE, DUE_ARGS};
+
+/* Those of a namespace that is set aside, from a place on. */
+static SsPlan walk_plan = {NAMES " FROM {sessions} WHERE check_at {>=} $1 AND check_at {<=} $2"
+								 " AND namespace {=} $4 AND (check_at {>} $1 OR ctid {>} $5)"
+								 " ORDER BY check_at LIMIT $3",
+						   5,
+						   {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID, TIDOID}};
+
+static SsPlan one_plan = {"SELECT " COLUMNS
+						  " FROM {sessions} WHERE namespace {=} $1 AND session_id {=} $2"
+						  " AND check_at {<=} $3 FOR UPDATE SKIP LOCKED",
+						  3,
+						  {TEXTOID, TEXTOID, TIMESTAMPTZOID}};
 
 static SsPlan remove_plan = {"DELETE FROM {sessions} WHERE ctid {=} ANY ($1)", 1, {TIDARRAYOID}};
 
@@ -65,9 +98,18 @@ static SsPlan oldest_plan = {"SELECT check_at FROM {sessions} ORDER BY check_at 
 							 0,
 							 {InvalidOid}};
 
+/* When rows are visited one by one: at most so many, of which so many fail, for so long. */
+#define APART_MOST 50
+#define APART_FAILURES 20
+#define APART_TIME (INT64CONST(300) * 1000)
+/* Rows of a namespace that are read at once to find those. */
+#define WALK_LIMIT 200
+
 /* A batch at work. */
 typedef struct Batch
 {
+	SsPurge *purge;
+	Oid actor;
 	TimestampTz now; /* rows are judged by */
 	/* to be told of in session_events */
 	int nevents;
@@ -75,6 +117,7 @@ typedef struct Batch
 	Datum *event_id;
 	Datum *event_owner;
 	bool *event_owner_null;
+	List *retried; /* keys of rows that were set aside */
 } Batch;
 
 static Datum
@@ -139,13 +182,14 @@ remember_event(Batch *batch, const SsRowView *row)
 }
 
 static void
-tell_of_events(const Batch *batch, Oid actor)
+tell_of_events(Batch *batch)
 {
 	if (batch->nevents > 0)
 		ss_events_expired(text_array(batch->event_ns, NULL, batch->nevents),
 						  text_array(batch->event_id, NULL, batch->nevents),
 						  text_array(batch->event_owner, batch->event_owner_null, batch->nevents),
-						  batch->nevents, actor);
+						  batch->nevents, batch->actor);
+	batch->nevents = 0;
 }
 
 /* A living row, which is locked, is due again when its life ends. */
@@ -159,6 +203,22 @@ raise_row(Datum ctid, const SsRowView *row, SsKey *key, TimestampTz end)
 	ss_plan_run_on_others(&raise_plan, values, NULL, SS_PLAN_WRITE);
 	if (prolonged != expires_at)
 		ss_pending_rebase(key, expires_at, ss_interval_usec(row->values[SS_ROW_TTL]), prolonged);
+}
+
+/* A row is visited: was it set aside?  Not any more, if the batch is kept. */
+static void
+note_retried(Batch *batch, const SsRowView *row)
+{
+	SsKey key;
+	SsKey *kept;
+
+	if (ss_aside_is_empty(batch->purge->aside) ||
+		!ss_key_from_datums(&key, row->values[SS_ROW_NAMESPACE], row->values[SS_ROW_SESSION_ID]) ||
+		ss_aside_until(batch->purge->aside, &key) == 0)
+		return;
+	kept = palloc(sizeof(SsKey));
+	ss_key_copy(kept, &key);
+	batch->retried = lappend(batch->retried, kept);
 }
 
 /* Remove or raise the row that was come by, as it was seen or not at all. */
@@ -186,13 +246,25 @@ settle(SsPurge *purge, Batch *batch, SsDue *due)
 	return true;
 }
 
+static bool
+is_set_aside(const SsPurge *purge, const Batch *batch, const SsRowView *row)
+{
+	SsKey key;
+
+	return !ss_aside_is_empty(purge->aside) &&
+		   ss_key_from_datums(&key, row->values[SS_ROW_NAMESPACE],
+							  row->values[SS_ROW_SESSION_ID]) &&
+		   ss_aside_holds(purge->aside, &key, batch->now);
+}
+
 static void
 settle_on_the_way(SsPurge *purge, Batch *batch, SsDue *due)
 {
 	while (purge->looked < purge->limit && purge->removed < purge->remove && ss_due_next(due))
 	{
-		if (!settle(purge, batch, due))
+		if (is_set_aside(purge, batch, &due->row) || !settle(purge, batch, due))
 			continue; /* it is locked, or not what it was */
+		note_retried(batch, &due->row);
 		purge->looked++;
 		purge->up_to = time_of(&due->row, SS_ROW_CHECK_AT);
 	}
@@ -239,6 +311,7 @@ settle_locked(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 			dead[ndead++] = ctid;
 			remember_event(batch, &row);
 		}
+		note_retried(batch, &row);
 		purge->looked++;
 		purge->up_to = time_of(&row, SS_ROW_CHECK_AT);
 	}
@@ -253,38 +326,265 @@ settle_locked(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 	purge->removed += ndead;
 }
 
-/* Look at the rows that are due, oldest first, up to a limit. */
-void
-ss_purge_batch(SsPurge *purge, Oid actor)
+/* The parameters of due_plan and names_plan. */
+static void
+bind_due(const SsPurge *purge, const Batch *batch, Datum *values, char *nulls)
 {
-	Batch batch = {.now = GetCurrentTimestamp()};
-	SsDue due;
+	values[0] = TimestampTzGetDatum(purge->from);
+	values[1] = TimestampTzGetDatum(batch->now);
+	values[2] = Int64GetDatum(purge->limit);
+	values[3] = purge->ns;
+	ss_aside_arrays(purge->aside, batch->now, &values[4]);
+	memset(nulls, ' ', 7);
+	if (purge->ns == (Datum) 0)
+		nulls[3] = 'n';
+}
 
+static void
+start(SsPurge *purge, Batch *batch)
+{
 	purge->looked = 0;
 	purge->removed = 0;
 	purge->up_to = purge->from;
-	batch.event_ns = palloc(sizeof(Datum) * purge->limit);
-	batch.event_id = palloc(sizeof(Datum) * purge->limit);
-	batch.event_owner = palloc(sizeof(Datum) * purge->limit);
-	batch.event_owner_null = palloc(sizeof(bool) * purge->limit);
+	batch->nevents = 0;
+}
+
+/* In a subtransaction: a whole batch. */
+static bool
+purge_together(void *arg)
+{
+	Batch *batch = arg;
+	SsPurge *purge = batch->purge;
+	SsDue due;
 
 	/* what it has locked itself is locked to who does not wait */
-	if (purge->alone && purge->ns == (Datum) 0 && ss_due_open(&due, purge->from, batch.now))
+	if (purge->alone && purge->ns == (Datum) 0 && ss_due_open(&due, purge->from, batch->now))
 	{
-		settle_on_the_way(purge, &batch, &due);
+		settle_on_the_way(purge, batch, &due);
 		ss_due_close(&due);
 	}
 	else
 	{
-		Datum values[4] = {TimestampTzGetDatum(purge->from), TimestampTzGetDatum(batch.now),
-						   Int64GetDatum(purge->limit), purge->ns};
-		char nulls[4] = {' ', ' ', ' ', purge->ns == (Datum) 0 ? 'n' : ' '};
-		uint64 n = ss_plan_run(&due_plan, values, nulls, SS_PLAN_WRITE, 0);
+		Datum values[7];
+		char nulls[7];
+		uint64 n;
 
-		settle_locked(purge, &batch, SPI_tuptable, n);
+		bind_due(purge, batch, values, nulls);
+		n = ss_plan_run(&due_plan, values, nulls, SS_PLAN_WRITE, 0);
+		settle_locked(purge, batch, SPI_tuptable, n);
 	}
-	tell_of_events(&batch, actor);
+	tell_of_events(batch);
+	return true;
+}
+
+/* A row that is visited alone. */
+typedef struct Visit
+{
+	Batch *batch;
+	SsKey key;
+	bool sound; /* its key can be made */
+	Datum ns;
+	Datum id;
+	TimestampTz check_at;
+	uint64 place;
+} Visit;
+
+/* In a subtransaction: one row.  False when it is locked, or not due any more. */
+static bool
+purge_alone(void *arg)
+{
+	Visit *name = arg;
+	Datum values[3] = {name->ns, name->id, TimestampTzGetDatum(name->batch->now)};
+	uint64 n = ss_plan_run(&one_plan, values, NULL, SS_PLAN_WRITE, 0);
+
+	settle_locked(name->batch->purge, name->batch, SPI_tuptable, n);
+	tell_of_events(name->batch);
+	return n > 0;
+}
+
+static uint64
+place_of(Datum ctid)
+{
+	ItemPointer pointer = (ItemPointer) DatumGetPointer(ctid);
+
+	return ((uint64) ItemPointerGetBlockNumberNoCheck(pointer) << 16) |
+		   ItemPointerGetOffsetNumberNoCheck(pointer);
+}
+
+/* Copy the names out of SPI's result. */
+static Visit *
+take_names(Batch *batch, uint64 n)
+{
+	Visit *names = palloc(sizeof(Visit) * Max(n, 1));
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		bool null;
+
+		names[i].batch = batch;
+		names[i].ns = datumCopy(ss_value(tuple, desc, 1, "conversation_sessions"), false, -1);
+		names[i].id = datumCopy(ss_value(tuple, desc, 2, "conversation_sessions"), false, -1);
+		names[i].check_at = DatumGetTimestampTz(ss_value(tuple, desc, 3, "conversation_sessions"));
+		names[i].place = place_of(SPI_getbinval(tuple, desc, 4, &null));
+		names[i].sound = ss_key_from_datums(&names[i].key, names[i].ns, names[i].id);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return names;
+}
+
+/* How far visits one by one have come. */
+typedef struct Apart
+{
+	int visited;
+	int failed;
+	int done;
+	bool goes_on; /* the next batch meets others */
+} Apart;
+
+/*
+ * Visit rows one by one, up to the limits of all that.  What somebody has locked counts as one that
+ * fails for a moment: the next batch is to get past it.
+ */
+static Apart
+purge_apart(Batch *batch, Visit *names, uint64 n)
+{
+	SsPurge *purge = batch->purge;
+	Apart apart = {0};
+
+	for (uint64 i = 0; i < n && purge->removed < purge->remove; i++)
+	{
+		Visit *name = &names[i];
+		ErrorData *error;
+		bool settled;
+		int64 removed = purge->removed;
+
+		CHECK_FOR_INTERRUPTS();
+		if (apart.done >= APART_MOST || apart.failed >= APART_FAILURES ||
+			GetCurrentTimestamp() - batch->now > APART_TIME)
+			break;
+		settled = ss_aside_try(purge_alone, name, &error);
+		ss_unfenced = false;
+		apart.visited++;
+		purge->up_to = name->check_at;
+		apart.goes_on = apart.goes_on || settled || name->sound;
+		if (settled)
+		{
+			apart.done++;
+			if (name->sound)
+				ss_aside_done(purge->aside, &name->key);
+			continue;
+		}
+		purge->removed = removed;
+		batch->nevents = 0;
+		if (error != NULL)
+			apart.failed++;
+		if (name->sound)
+			ss_aside_add(purge->aside, &name->key, error);
+		if (error != NULL)
+			FreeErrorData(error);
+	}
+	return apart;
+}
+
+/* The batch was undone: visit its rows one by one. */
+static void
+purge_one_by_one(Batch *batch)
+{
+	SsPurge *purge = batch->purge;
+	Datum values[7];
+	char nulls[7];
+	uint64 n;
+	Visit *names;
+	Apart apart;
+
+	start(purge, batch);
+	bind_due(purge, batch, values, nulls);
+	n = ss_plan_run(&names_plan, values, nulls, SS_PLAN_WRITE, 0);
+	names = take_names(batch, n);
+	apart = purge_apart(batch, names, n);
+	purge->failed = apart.failed;
+	/* others may be due, behind these or among them */
+	purge->looked = apart.goes_on ? purge->limit : 0;
+}
+
+static void
+open_batch(SsPurge *purge, Batch *batch, Oid actor, int64 limit)
+{
+	memset(batch, 0, sizeof(*batch));
+	batch->purge = purge;
+	batch->actor = actor;
+	batch->now = GetCurrentTimestamp();
+	batch->event_ns = palloc(sizeof(Datum) * limit);
+	batch->event_id = palloc(sizeof(Datum) * limit);
+	batch->event_owner = palloc(sizeof(Datum) * limit);
+	batch->event_owner_null = palloc(sizeof(bool) * limit);
+	start(purge, batch);
+}
+
+/* Look at the rows that are due, oldest first, up to a limit. */
+void
+ss_purge_batch(SsPurge *purge, Oid actor)
+{
+	ErrorData *error;
+	Batch batch;
+	ListCell *cell;
+
+	open_batch(purge, &batch, actor, purge->limit);
+	purge->failed = 0;
+	(void) ss_aside_try(purge_together, &batch, &error);
+	ss_unfenced = false;
+	if (error != NULL)
+	{
+		FreeErrorData(error);
+		purge_one_by_one(&batch);
+	}
+	else
+		foreach (cell, batch.retried)
+			ss_aside_done(purge->aside, lfirst(cell));
 	ss_count(SS_PURGED, purge->removed);
+}
+
+/*
+ * Visit some rows of a namespace that is set aside, if one is due; false when none is.  Only what
+ * was due when the walk is looked for is visited.
+ */
+bool
+ss_purge_walk(SsPurge *purge, Oid actor)
+{
+	TimestampTz began = GetCurrentTimestamp();
+	SsAsideWalk walk;
+	Datum values[5];
+	ItemPointerData place;
+	Apart apart;
+	Batch batch;
+	Visit *names;
+	uint64 n;
+
+	if (!ss_aside_next_walk(purge->aside, began, &walk))
+		return false;
+	purge->from = walk.check_at;
+	purge->remove = PG_INT64_MAX;
+	open_batch(purge, &batch, actor, 1);
+	ItemPointerSet(&place, (BlockNumber) (walk.place >> 16), (OffsetNumber) (walk.place & 0xffff));
+	values[0] = TimestampTzGetDatum(walk.check_at);
+	values[1] = TimestampTzGetDatum(batch.now);
+	values[2] = Int64GetDatum(WALK_LIMIT);
+	values[3] = CStringGetTextDatum(walk.ns);
+	values[4] = PointerGetDatum(&place);
+	n = ss_plan_run(&walk_plan, values, NULL, SS_PLAN_WRITE, 0);
+	names = take_names(&batch, n);
+	apart = purge_apart(&batch, names, n);
+	if (apart.visited > 0)
+	{
+		walk.check_at = names[apart.visited - 1].check_at;
+		walk.place = names[apart.visited - 1].place;
+	}
+	ss_aside_walked(purge->aside, &walk, apart.failed, apart.done,
+					apart.visited == (int) n && n < WALK_LIMIT, GetCurrentTimestamp() - began);
+	ss_count(SS_PURGED, purge->removed);
+	return true;
 }
 
 /* The check_at of the row that has waited longest; false when there is no row. */

@@ -145,37 +145,105 @@ add_names(HTAB *samples)
 	}
 }
 
+/* Written in a subtransaction: what was seen of a namespace. */
+typedef struct Written
+{
+	const Sample *sample;
+	double scale;
+} Written;
+
+static bool
+store_one(void *arg)
+{
+	const Written *written = arg;
+	const Sample *sample = written->sample;
+	double scale = written->scale;
+	Datum values[10];
+
+	values[0] = CStringGetTextDatum(sample->name);
+	values[1] = BoolGetDatum(scale > 1);
+	values[2] = Int64GetDatum((int64) (sample->sessions * scale));
+	values[3] = Int64GetDatum((int64) (sample->expired * scale));
+	values[4] = Int64GetDatum((int64) (sample->tombstones * scale));
+	values[5] = Int64GetDatum((int64) (sample->owned * scale));
+	values[6] = Int64GetDatum((int64) (sample->messages * scale));
+	values[7] = Int64GetDatum((int64) (sample->bytes * scale));
+	values[8] = Int64GetDatum(sample->max_bytes);
+	values[9] = Int64GetDatum((int64) (sample->over_1mb * scale));
+	(void) ss_plan_run(&store_plan, values, NULL, SS_PLAN_WRITE, 0);
+	return true;
+}
+
+/* All samples at once. */
+typedef struct Samples
+{
+	Written *all;
+	int n;
+} Samples;
+
+static bool
+store_together(void *arg)
+{
+	Samples *samples = arg;
+
+	for (int i = 0; i < samples->n; i++)
+		(void) store_one(&samples->all[i]);
+	return true;
+}
+
+/* A namespace whose sample cannot be written keeps none of the others from it. */
 static void
-store(HTAB *samples, double scale)
+store_one_by_one(Samples *samples, SsAside *aside)
+{
+	for (int i = 0; i < samples->n; i++)
+	{
+		const char *name = samples->all[i].sample->name;
+		ErrorData *error;
+		SsKey key;
+
+		CHECK_FOR_INTERRUPTS();
+		ss_key_set(&key, name, strlen(name), "sample", 6);
+		if (ss_aside_holds(aside, &key, GetCurrentTimestamp()))
+			continue;
+		(void) ss_aside_try(store_one, &samples->all[i], &error);
+		if (error == NULL)
+			ss_aside_done(aside, &key);
+		else
+		{
+			ss_aside_add(aside, &key, error);
+			FreeErrorData(error);
+		}
+	}
+}
+
+static void
+store(HTAB *found, double scale, SsAside *aside)
 {
 	HASH_SEQ_STATUS status;
 	Sample *sample;
-	Datum *names = palloc(sizeof(Datum) * hash_get_num_entries(samples));
-	int n = 0;
-	Datum values[10];
+	Datum *names = palloc(sizeof(Datum) * hash_get_num_entries(found));
+	Samples samples = {palloc(sizeof(Written) * hash_get_num_entries(found)), 0};
+	Datum values[1];
+	ErrorData *error = NULL;
 
-	hash_seq_init(&status, samples);
+	hash_seq_init(&status, found);
 	while ((sample = hash_seq_search(&status)) != NULL)
 	{
-		names[n++] = values[0] = CStringGetTextDatum(sample->name);
-		values[1] = BoolGetDatum(scale > 1);
-		values[2] = Int64GetDatum((int64) (sample->sessions * scale));
-		values[3] = Int64GetDatum((int64) (sample->expired * scale));
-		values[4] = Int64GetDatum((int64) (sample->tombstones * scale));
-		values[5] = Int64GetDatum((int64) (sample->owned * scale));
-		values[6] = Int64GetDatum((int64) (sample->messages * scale));
-		values[7] = Int64GetDatum((int64) (sample->bytes * scale));
-		values[8] = Int64GetDatum(sample->max_bytes);
-		values[9] = Int64GetDatum((int64) (sample->over_1mb * scale));
-		ss_plan_run(&store_plan, values, NULL, SS_PLAN_WRITE, 0);
+		names[samples.n] = CStringGetTextDatum(sample->name);
+		samples.all[samples.n++] = (Written){sample, scale};
 	}
-	values[0] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+	if (ss_aside_is_empty(aside))
+		(void) ss_aside_try(store_together, &samples, &error);
+	if (!ss_aside_is_empty(aside) || error != NULL)
+		store_one_by_one(&samples, aside);
+	values[0] = PointerGetDatum(
+		construct_array(names, samples.n, TEXTOID, -1, false, TYPALIGN_INT));
 	ss_plan_run(&forget_plan, values, NULL, SS_PLAN_WRITE, 0);
 }
 
 /* Look, and write session_samples anew.  Between ss_home_enter and ss_home_leave. */
 void
-ss_sample_take(void)
+ss_sample_take(SsAside *aside)
 {
 	float percent = percentage();
 	Datum argument[1] = {Float4GetDatum(percent)};
@@ -195,5 +263,5 @@ ss_sample_take(void)
 		add_row(samples, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, now);
 	SPI_freetuptable(SPI_tuptable);
 	add_names(samples);
-	store(samples, 100.0 / percent);
+	store(samples, 100.0 / percent, aside);
 }

@@ -5,8 +5,10 @@
 #ifndef SS_SAMPLE_H
 #define SS_SAMPLE_H
 
+#include "rows/aside.h"
+
 #include "rows/home.h"
 
-extern void ss_sample_take(void);
+extern void ss_sample_take(SsAside *aside);
 
 #endif

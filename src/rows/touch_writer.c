@@ -7,6 +7,9 @@
  * the notes.  An error in the middle leaves the notes as they were.  A row that
  * somebody has locked keeps its note for the next time: whoever locked it is about
  * to give it a new expiry anyway, or will let go of it.
+ *
+ * A row that cannot be written (a trigger refuses it, say) is set aside (aside.c): its note is kept,
+ * and so the session goes on, until the note itself says that the session has ended.
  */
 #include "postgres.h"
 
@@ -21,11 +24,16 @@
 
 #define BATCH 500
 
+/* When touches are written one by one: at most so many, for so long. */
+#define ALONE_MOST 50
+#define ALONE_TIME (INT64CONST(300) * 1000)
+
 typedef enum Outcome
 {
 	WRITTEN,
-	LOCKED,   /* by somebody, for now */
-	UNMATCHED /* the row has another version, or is gone */
+	LOCKED,    /* by somebody, for now */
+	UNMATCHED, /* the row has another version, or is gone */
+	ASIDE      /* it cannot be written, or was set aside before */
 } Outcome;
 
 struct SsTouchBatch
@@ -76,25 +84,94 @@ write_one(const SsTouch *touch)
 	return WRITTEN;
 }
 
-/* In a transaction; returns how many were written. */
-int
-ss_touches_write(SsTouchBatch *batch)
+/* In a subtransaction: all of them that are not set aside. */
+static bool
+write_together(void *arg)
 {
+	SsTouchBatch *batch = arg;
+
+	for (int i = 0; i < batch->count; i++)
+	{
+		if (batch->outcomes[i] != ASIDE)
+			batch->outcomes[i] = write_one(&batch->touches[i]);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return true;
+}
+
+typedef struct Single
+{
+	const SsTouch *touch;
+	Outcome outcome;
+} Single;
+
+/* In a subtransaction: one. */
+static bool
+write_alone(void *arg)
+{
+	Single *single = arg;
+
+	single->outcome = write_one(single->touch);
+	return single->outcome == WRITTEN;
+}
+
+/* The batch was undone: write one by one.  Those that come to no turn are left for the next time. */
+static void
+write_one_by_one(SsTouchBatch *batch, SsAside *aside)
+{
+	TimestampTz began = GetCurrentTimestamp();
 	int written = 0;
 
 	for (int i = 0; i < batch->count; i++)
 	{
-		batch->outcomes[i] = write_one(&batch->touches[i]);
-		if (batch->outcomes[i] == WRITTEN)
-			written++;
+		SsTouch *touch = &batch->touches[i];
+		Single single = {touch, LOCKED};
+		ErrorData *error;
+
 		CHECK_FOR_INTERRUPTS();
+		if (batch->outcomes[i] == ASIDE || ss_aside_holds(aside, &touch->key, began) ||
+			written >= ALONE_MOST || GetCurrentTimestamp() - began > ALONE_TIME)
+		{
+			batch->outcomes[i] = ASIDE;
+			continue;
+		}
+		written += ss_aside_try(write_alone, &single, &error) ? 1 : 0;
+		batch->outcomes[i] = single.outcome;
+		if (error == NULL)
+			ss_aside_done(aside, &touch->key);
+		else
+		{
+			batch->outcomes[i] = ASIDE;
+			ss_aside_add(aside, &touch->key, error);
+			FreeErrorData(error);
+		}
 	}
-	return written;
+}
+
+/* In a transaction. */
+void
+ss_touches_write(SsTouchBatch *batch, SsAside *aside)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	ErrorData *error;
+
+	for (int i = 0; i < batch->count; i++)
+		batch->outcomes[i] = ss_aside_holds(aside, &batch->touches[i].key, now) ? ASIDE : LOCKED;
+	(void) ss_aside_try(write_together, batch, &error);
+	if (error != NULL)
+	{
+		FreeErrorData(error);
+		write_one_by_one(batch, aside);
+		return;
+	}
+	for (int i = 0; i < batch->count && !ss_aside_is_empty(aside); i++)
+		if (batch->outcomes[i] != ASIDE)
+			ss_aside_done(aside, &batch->touches[i].key);
 }
 
 /* After the commit. */
 void
-ss_touches_settle(SsTouchBatch *batch)
+ss_touches_settle(SsTouchBatch *batch, SsAside *aside)
 {
 	for (int i = 0; i < batch->count; i++)
 	{
@@ -105,8 +182,14 @@ ss_touches_settle(SsTouchBatch *batch)
 			ss_touch_written(touch);
 			ss_count(SS_USES_WRITTEN, 1);
 		}
+		else if (batch->outcomes[i] == ASIDE && touch->expires <= GetCurrentTimestamp())
+			/* the session has ended: there is nothing left to write */
+			ss_touch_rebase(&touch->key, touch->base, PG_INT64_MAX, touch->ttl);
 		else
-			ss_touch_postpone(touch, GetCurrentTimestamp(), batch->outcomes[i] == LOCKED);
+			ss_touch_postpone(touch,
+							  Max(GetCurrentTimestamp(),
+								  ss_aside_until(aside, &touch->key) - SS_TOUCH_POSTPONE),
+							  batch->outcomes[i] != UNMATCHED);
 	}
 	pfree(batch);
 }

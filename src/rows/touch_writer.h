@@ -5,12 +5,13 @@
 #ifndef SS_TOUCH_WRITER_H
 #define SS_TOUCH_WRITER_H
 
+#include "rows/aside.h"
 #include "rows/touches.h"
 
 typedef struct SsTouchBatch SsTouchBatch;
 
 extern SsTouchBatch *ss_touches_take(TimestampTz now, bool all, int *partition);
-extern int ss_touches_write(SsTouchBatch *batch);
-extern void ss_touches_settle(SsTouchBatch *batch);
+extern void ss_touches_write(SsTouchBatch *batch, SsAside *aside);
+extern void ss_touches_settle(SsTouchBatch *batch, SsAside *aside);
 
 #endif

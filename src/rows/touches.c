@@ -28,9 +28,6 @@
 #include "rows/touches.h"
 #include "shared.h"
 
-/* When to look again at a note that could not be written. */
-#define POSTPONE SS_USEC_PER_SEC
-
 int
 ss_touch_partitions(void)
 {
@@ -159,7 +156,7 @@ is_due(const SsSlot *slot, int64 now, bool all, bool pressed)
 	int64 expires = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->expires));
 
 	/* before a stop also those that were postponed until now, but no others twice in a pass */
-	if (slot->look_at > (all ? now + POSTPONE : now))
+	if (slot->look_at > (all ? now + SS_TOUCH_POSTPONE : now))
 		return false;
 	return all || pressed || expires - slot->base >= slack || slot->base - now < slack / 2;
 }
@@ -270,7 +267,7 @@ ss_touch_postpone(const SsTouch *touch, int64 now, bool locked)
 		else
 		{
 			slot->unmatched = !locked;
-			slot->look_at = now + POSTPONE;
+			slot->look_at = now + SS_TOUCH_POSTPONE;
 		}
 	}
 	LWLockRelease(ss_slot_lock(partition));

@@ -18,6 +18,9 @@ typedef struct SsTouch
 	int64 expires; /* what the reads have made of it */
 } SsTouch;
 
+/* From one look at a note that could not be written to the next. */
+#define SS_TOUCH_POSTPONE INT64CONST(1000000)
+
 /* What became of an attempt to note. */
 typedef enum SsNoted
 {

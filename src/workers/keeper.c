@@ -35,6 +35,7 @@
 #include "cache/identity.h"
 #include "cache/notes.h"
 #include "compat.h"
+#include "rows/aside.h"
 #include "rows/claim_table.h"
 #include "rows/events.h"
 #include "rows/history.h"
@@ -56,6 +57,7 @@
 #define TOUCH_GAP (INT64CONST(100) * 1000)   /* not more often than this */
 #define NOTIFY_EVERY (USECS_PER_SEC)         /* likewise, */
 #define NOTIFY_GAP (INT64CONST(100) * 1000)  /* so that what happens together is told together */
+#define EVENTS_BATCH 1000
 #define EVENTS_EVERY (INT64CONST(60) * USECS_PER_SEC)
 #define SAMPLE_EVERY (INT64CONST(30) * USECS_PER_SEC)
 #define LOCK_TIMEOUT "300ms"      /* less than deadlock_timeout; see failed() */
@@ -91,6 +93,7 @@
  */
 #define SWEEP_EVERY (INT64CONST(3) * USECS_PER_SEC)
 #define SWEEP_SHARE 100
+#define SWEEP_MAX RETRY_MAX /* until the next, however many rows failed */
 #define LOW_MARGIN (INT64CONST(10) * USECS_PER_SEC)
 
 static SsDb *entry; /* of our database */
@@ -102,6 +105,11 @@ static TimestampTz next_sweep = DT_NOBEGIN;
 static TimestampTz purge_clock = DT_NOBEGIN; /* see next_at_the_rate */
 static TimestampTz history_clock = DT_NOBEGIN;
 static int64 batch_size = BATCH_FIRST;
+static SsAside *purge_aside;
+static SsAside *touch_aside;
+static SsAside *history_aside;
+static SsAside *events_aside;
+static SsAside *sample_aside;
 
 /* Leave, and say in which state the database is left. */
 static void
@@ -203,13 +211,14 @@ write_touches(TimestampTz now)
 	SsTouchBatch *batch;
 	SsActing acting;
 
+	ss_aside_tidy(touch_aside, now);
 	while ((batch = ss_touches_take(GetCurrentTimestamp(), false, &partition)) != NULL)
 	{
 		if (!begin(&acting))
 			return now + LOOK_AROUND;
-		(void) ss_touches_write(batch);
+		ss_touches_write(batch, touch_aside);
 		finish(&acting);
-		ss_touches_settle(batch);
+		ss_touches_settle(batch, touch_aside);
 		CHECK_FOR_INTERRUPTS();
 		/* full disk or not, nobody is kept from dropping the database */
 		if (GetCurrentTimestamp() - now > LOOK_AROUND)
@@ -251,6 +260,21 @@ next_at_the_rate(TimestampTz *clock, TimestampTz began, int64 rows)
 	return *clock;
 }
 
+/* Visit some rows of a namespace that is set aside, when one is due. */
+static void
+walk_namespace(TimestampTz now)
+{
+	SsPurge work = {.aside = purge_aside};
+	SsAsideWalk walk;
+	SsActing acting;
+
+	if (!ss_aside_next_walk(purge_aside, now, &walk) || !begin(&acting))
+		return;
+	if (!ss_subscribed(SS_TABLE_SESSIONS))
+		(void) ss_purge_walk(&work, GetUserId());
+	finish(&acting);
+}
+
 /* One batch of the purge; returns when the next is due. */
 static TimestampTz
 purge(TimestampTz now)
@@ -267,6 +291,9 @@ purge(TimestampTz now)
 	work.limit = at_the_rate(batch_size);
 	work.remove = PG_INT64_MAX;
 	work.alone = true;
+	work.aside = purge_aside;
+	ss_aside_tidy(purge_aside, now);
+	walk_namespace(now);
 	if (!begin(&acting))
 		return now + LOOK_AROUND;
 	left = ss_subscribed(SS_TABLE_SESSIONS);
@@ -284,6 +311,8 @@ purge(TimestampTz now)
 	adapt(work.looked, done - now);
 	if (sweep)
 		next_sweep = done + Max(SWEEP_EVERY, (done - now) * SWEEP_SHARE);
+	else if (work.failed > 0)
+		next_sweep = Min(Max(next_sweep, done) + (done - now) * SWEEP_SHARE, done + SWEEP_MAX);
 	if (work.looked >= work.limit)
 	{
 		low_water = work.up_to;
@@ -307,7 +336,8 @@ purge_history(TimestampTz now)
 		return now + USECS_PER_SEC;
 	if (!begin(&acting))
 		return now + LOOK_AROUND;
-	more = ss_history_purge((Datum) 0, limit, &removed);
+	ss_aside_tidy(history_aside, now);
+	more = ss_history_purge((Datum) 0, limit, history_aside, &removed);
 	finish(&acting);
 	if (!more)
 		return GetCurrentTimestamp() + ss_purge_interval * INT64CONST(1000);
@@ -335,14 +365,15 @@ static TimestampTz
 purge_events(TimestampTz now)
 {
 	SsActing acting;
-	uint64 removed = 0;
+	bool more = false;
 
+	ss_aside_tidy(events_aside, now);
 	if (!begin(&acting))
 		return now + LOOK_AROUND;
 	if (!ss_subscribed(SS_TABLE_EVENTS))
-		removed = ss_events_purge(1000);
+		more = ss_events_purge(EVENTS_BATCH, events_aside);
 	finish(&acting);
-	return removed >= 1000 ? now + USECS_PER_SEC : now + EVENTS_EVERY;
+	return more ? now + USECS_PER_SEC : now + EVENTS_EVERY;
 }
 
 static TimestampTz
@@ -350,10 +381,11 @@ take_sample(TimestampTz now)
 {
 	SsActing acting;
 
+	ss_aside_tidy(sample_aside, now);
 	if (!begin(&acting))
 		return now + LOOK_AROUND;
 	if (!ss_subscribed(SS_TABLE_SAMPLES))
-		ss_sample_take();
+		ss_sample_take(sample_aside);
 	finish(&acting);
 	return now + SAMPLE_EVERY;
 }
@@ -519,9 +551,9 @@ flush_touches(TimestampTz deadline)
 		any = true;
 		if (!begin(&acting))
 			break;
-		(void) ss_touches_write(batch);
+		ss_touches_write(batch, touch_aside);
 		finish(&acting);
-		ss_touches_settle(batch);
+		ss_touches_settle(batch, touch_aside);
 		CHECK_FOR_INTERRUPTS();
 	}
 	return any;
@@ -715,6 +747,12 @@ ss_keeper_main(Datum arg)
 	turn_context = AllocSetContextCreate(TopMemoryContext, "session_store keeper turn",
 										 ALLOCSET_DEFAULT_SIZES);
 	ss_stop_begin();
+	ss_aside_rolled_back = ss_stop_defer_again;
+	purge_aside = ss_aside_of_worker(SS_WORK_PURGE, true);
+	touch_aside = ss_aside_of_worker(SS_WORK_TOUCH, false);
+	history_aside = ss_aside_of_worker(SS_WORK_HISTORY, false);
+	events_aside = ss_aside_of_worker(SS_WORK_EVENTS, false);
+	sample_aside = ss_aside_of_worker(SS_WORK_SAMPLE, false);
 	for (;;)
 	{
 		if (ProcDiePending)

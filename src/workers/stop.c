@@ -73,6 +73,21 @@ ss_stop_defer(void)
 	block(SIG_BLOCK);
 }
 
+/*
+ * The same in the middle of a task, after the abort of a subtransaction: also one that arrived
+ * while it was unblocked.
+ */
+void
+ss_stop_defer_again(void)
+{
+	block(SIG_BLOCK);
+	if (ProcDiePending)
+	{
+		ProcDiePending = false;
+		kill(MyProcPid, SIGTERM);
+	}
+}
+
 /* SIGTERM is received: one that was kept, at once. */
 void
 ss_stop_allow(void)

@@ -9,6 +9,7 @@
 
 extern void ss_stop_begin(void);
 extern void ss_stop_defer(void);
+extern void ss_stop_defer_again(void);
 extern void ss_stop_allow(void);
 extern bool ss_stop_asked(void);
 extern void ss_stop_watch(TimestampTz deadline);

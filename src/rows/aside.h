@@ -1,0 +1,53 @@
+/*
+ * aside.h
+ *		Rows that could not be processed, set aside so that they hold up no others.
+ */
+#ifndef SS_ASIDE_H
+#define SS_ASIDE_H
+
+#include "utils/elog.h"
+
+#include "rows/key.h"
+#include "rows/subxact.h"
+#include "shared.h"
+
+/* What an error says about the row that was worked on. */
+typedef enum SsFault
+{
+	SS_FAULT_ROW,  /* it cannot be processed */
+	SS_FAULT_BUSY, /* not now: a lock is held by somebody else */
+	SS_FAULT_OTHER /* nothing: the statement was cancelled, the disk is full .. */
+} SsFault;
+
+/* A namespace that is set aside as a whole, and how far a walk through its rows has come. */
+typedef struct SsAsideWalk
+{
+	char ns[SS_NAMESPACE_MAX + 1];
+	TimestampTz check_at; /* DT_NOBEGIN: at the beginning */
+	uint64 place;         /* of equal check_at, up to which row */
+	bool failed;          /* a row has failed since the beginning */
+} SsAsideWalk;
+
+/* The rows of one kind of work that are set aside: see aside.c. */
+typedef struct SsAside SsAside;
+
+/* Called when a subtransaction of ss_aside_try was rolled back. */
+extern void (*ss_aside_rolled_back)(void);
+
+extern SsAside *ss_aside_of_worker(SsWork work, bool walks);
+extern SsAside *ss_aside_of_call(SsWork work, MemoryContext context);
+extern SsFault ss_aside_fault(const ErrorData *error);
+extern bool ss_aside_try(SsSubxactWork work, void *arg, ErrorData **error);
+extern bool ss_aside_is_empty(const SsAside *aside);
+extern void ss_aside_warn(const SsAside *aside, const char *what);
+extern bool ss_aside_holds(const SsAside *aside, const SsKey *key, TimestampTz now);
+extern TimestampTz ss_aside_until(const SsAside *aside, const SsKey *key);
+extern void ss_aside_add(SsAside *aside, const SsKey *key, const ErrorData *error);
+extern void ss_aside_done(SsAside *aside, const SsKey *key);
+extern void ss_aside_tidy(SsAside *aside, TimestampTz now);
+extern void ss_aside_arrays(const SsAside *aside, TimestampTz now, Datum arrays[3]);
+extern bool ss_aside_next_walk(SsAside *aside, TimestampTz now, SsAsideWalk *walk);
+extern void ss_aside_walked(SsAside *aside, const SsAsideWalk *walk, int failed, int done,
+							bool ended, int64 took);
+
+#endif
