@@ -53,6 +53,7 @@ bool ss_home_rows_are_direct = false;
 static SsHome current;
 static bool current_valid = false;
 static SsHome sought;            /* what ss_home_find has found so far */
+static bool seeking = false;     /* it is looking, or an error ended that */
 static List *children = NIL;     /* tables that inherit from ours */
 static uint64 identity = 1;      /* changes when the tables become others */
 static uint64 invalidations = 1; /* counts what may have made a plan stale */
@@ -107,6 +108,9 @@ relcache_callback(Datum arg, Oid relid)
 	bool ours = relid == InvalidOid || is_of(&current, relid) || is_of(&sought, relid);
 
 	tell_watcher(relid);
+	/* a table of ours may have been looked at, and not be known to be ours yet */
+	if (seeking)
+		invalidations++;
 	if (!ours && !list_member_oid(children, relid))
 		return;
 	current_valid = false;
@@ -198,11 +202,15 @@ ss_home_find(SsHome *home)
 	}
 
 	seen = invalidations;
+	seeking = true;
 	memset(&sought, 0, sizeof(sought));
 	list_free(children);
 	children = NIL;
 	if (!find_extension(&sought))
+	{
+		seeking = false;
 		return false;
+	}
 	sought.sessions = ss_shape_check(sought.schema, "conversation_sessions", &children);
 	sought.namespaces = ss_shape_check(sought.schema, "session_namespaces", &children);
 	sought.history = ss_shape_check(sought.schema, "conversation_history", &children);
@@ -237,6 +245,7 @@ ss_home_find(SsHome *home)
 		found.owner != current.owner || found.schema_name != current.schema_name)
 		identity++;
 	current = found;
+	seeking = false;
 	/* what was invalidated while we looked is looked at again the next time */
 	current_valid = seen == invalidations;
 	*home = current;
@@ -495,6 +504,18 @@ ss_plan_is_ours(const QueryDesc *query)
 	return own_text != NULL && query->sourceText == own_text;
 }
 
+/*
+ * A table was invalidated while a statement ran, at its own locks perhaps, so that it was planned
+ * without the settings below: have it planned once more the next time, with them.
+ */
+static void
+make_again(CachedPlanSource *source)
+{
+	source->is_valid = false;
+	if (source->gplan != NULL)
+		source->gplan->is_valid = false;
+}
+
 /* Was none of our tables altered since their columns were looked at? */
 bool
 ss_home_is_known(void)
@@ -554,6 +575,8 @@ ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, lon
 		AtEOXact_GUC(true, nest);
 		plan->settled = seen;
 	}
+	else if (seen != invalidations)
+		make_again(source);
 	error_context_stack = context.previous;
 	ss_home_reset_path(path_nest);
 	if (rc < 0)

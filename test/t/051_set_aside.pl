@@ -91,10 +91,10 @@ is(warning(), '', '.. without a warning');
 
 # ---- a namespace full of them, of one time, and neighbours due behind them
 
-value(q{BEGIN; SELECT expired('tenant', 'ordered', 20000), expired('tenant', 'free', 100), expired('other', 'free', 100, now() - interval '1 s');
-	INSERT INTO orders SELECT 'tenant', 'ordered' || i FROM generate_series(1, 20000) i; COMMIT});
+value(q{BEGIN; SELECT expired('tenant', 'ordered', 5000), expired('tenant', 'free', 100), expired('other', 'free', 100, now() - interval '1 s');
+	INSERT INTO orders SELECT 'tenant', 'ordered' || i FROM generate_series(1, 5000) i; COMMIT});
 my $attempts = aside('purge', 'failures');
-wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE namespace = 'other'}, '20,000 rows that cannot go: the neighbours behind them go');
+wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE namespace = 'other'}, '5,000 rows that cannot go: the neighbours behind them go');
 wait_for($node, q{SELECT session_health() #> '{set_aside,purge,namespaces}' = '1'}, '.. for their namespace is set aside');
 cmp_ok(aside('purge', 'failures') - $attempts, '<', 500, '.. after a few attempts');
 like(warning(), qr/and 1 namespaces as a whole .*namespace tenant/, '.. and named');
