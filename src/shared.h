@@ -144,6 +144,8 @@ typedef struct SsCacheReport
 	uint64 too_large;
 	uint64 unreadable;
 	uint64 no_room; /* that Redis refused for want of memory */
+	int denied;     /* namespaces whose keys the ACL of Redis denies us, and one of them */
+	char denied_namespace[SS_NAMESPACE_MAX + 1];
 	uint64 verified;
 	uint64 divergent;
 	int64 redis_memory; /* bytes; 0 for unknown */

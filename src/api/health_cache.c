@@ -73,6 +73,7 @@ add_work(SsReport *report, const SsDb *db, const SsCacheReport *r, int64 now)
 	ss_add_number(report, "too_large", r->too_large);
 	ss_add_number(report, "unreadable", r->unreadable);
 	ss_add_number(report, "refused_for_memory", r->no_room);
+	ss_add_number(report, "namespaces_denied", r->denied);
 	ss_add_number(report, "late", r->late);
 	ss_add_number(report, "lost", r->lost);
 	ss_add_number(report, "flushes", r->flushes);
@@ -113,6 +114,13 @@ add_warnings(SsReport *report, const SsCache *cache, const SsCacheReport *r, boo
 	if (r->no_room > 0)
 		ss_warn(report, "Redis refused %llu documents for want of memory: raise maxmemory",
 				(unsigned long long) r->no_room);
+	if (r->denied > 0)
+		ss_warn(
+			report,
+			"%d namespaces have no copies in Redis, among them %s: the ACL of Redis does not let "
+			"the account of session_store access their keys; add their key_prefix and "
+			"tail_prefix to its patterns",
+			r->denied, r->denied_namespace);
 	if (r->redis_memory_limit > 0 && !policy_is_right(r->redis_policy))
 		ss_warn(report,
 				"maxmemory-policy of Redis is %s: set volatile-lru or volatile-ttl, so that a full "

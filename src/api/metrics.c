@@ -286,6 +286,8 @@ add_cache(StringInfo out)
 	count(out, "cache_takeovers", "Takeovers from another server.", r.takeovers);
 	count(out, "cache_too_large", "Documents over cache_max_bytes.", r.too_large);
 	count(out, "cache_refused_for_memory", "Documents that Redis had no room for.", r.no_room);
+	gauge(out, "cache_namespaces_denied", "Namespaces whose keys the ACL of Redis denies.",
+		  r.denied);
 	count(out, "cache_verified", "Copies compared with the table.", r.verified);
 	count(out, "cache_divergence", "Copies that differed.", r.divergent);
 }

@@ -218,7 +218,8 @@ odd_jobs(int64 now)
 	{
 		ss_pusher.informed = now;
 		ss_pusher_record_settled(&ss_pusher, now);
-		if (!ss_wire_info(&ss_pusher.wire, give_up, &ss_pusher.info))
+		if (!ss_pusher_recheck_denied(&ss_pusher, give_up) ||
+			!ss_wire_info(&ss_pusher.wire, give_up, &ss_pusher.info))
 			ss_pusher_failed(ss_pusher.wire.error);
 	}
 	else if (now - ss_pusher.scrubbed >= SCRUB_EVERY)

@@ -9,11 +9,15 @@
 #include "function.h"
 #include "rows/cached.h"
 
-/* What the keys of a namespace begin with in Redis, in UTF-8; NULL: it has none of that sort. */
+/*
+ * What the keys of a namespace begin with in Redis, in UTF-8; NULL: it has none of that sort.  Denied
+ * is a key that Redis does not let us access: while it does not, the namespace has none, either.
+ */
 typedef struct SsKeyPrefixes
 {
 	char *document;
 	char *tail;
+	char *denied;
 } SsKeyPrefixes;
 
 /* Everything that a pusher knows; there is one in a process. */
@@ -89,6 +93,13 @@ extern void ss_pusher_read(void);
 extern void ss_pusher_failed(const char *what);
 extern void ss_pusher_connect(void);
 extern void ss_pusher_send(void);
+
+/* pusher_denied.c */
+extern bool ss_pusher_find_denied(SsPusher *pusher, const SsKey *keys, const SsPayload *payloads,
+								  int n, int64 give_up);
+extern void ss_pusher_keep_denied(const SsPusher *pusher, const SsPolicy *policies,
+								  SsKeyPrefixes *keys, int n);
+extern bool ss_pusher_recheck_denied(SsPusher *pusher, int64 give_up);
 
 /* pusher_look.c */
 extern void ss_pusher_leave(int64 now, int64 within);

@@ -18,6 +18,9 @@
  */
 #define LINGER INT64CONST(1000)
 
+/* The pause before the next flush, after one that found keys which we may not delete. */
+#define STUCK_PAUSE INT64CONST(2000000)
+
 /* The connection is gone, or could not be had: say so once, until it is another reason. */
 void
 ss_pusher_failed(const char *what)
@@ -93,6 +96,26 @@ may_linger(void)
 											0;
 }
 
+/*
+ * Redis refused a batch for want of permissions: of keys of some namespaces, perhaps, which then go
+ * without copies.
+ */
+static void
+denied(void)
+{
+	SsProto *proto = &ss_pusher.proto;
+	SsKey *keys = palloc(sizeof(SsKey) * SS_BATCH_MAX);
+	char what[sizeof(ss_pusher.wire.error)];
+
+	strlcpy(what, ss_pusher.wire.error, sizeof(what));
+	for (int i = 0; i < proto->nops; i++)
+		ss_key_copy(&keys[i], &ss_ledger_slot(ss_ledger, proto->ops[i].slot)->key);
+	if (ss_pusher_find_denied(&ss_pusher, keys, ss_pusher.payloads, proto->nops,
+							  ss_monotonic() + USECS_PER_SEC))
+		strlcpy(what, "Redis does not let us access the keys of a namespace", sizeof(what));
+	ss_pusher_failed(what);
+}
+
 void
 ss_pusher_send(void)
 {
@@ -106,7 +129,13 @@ ss_pusher_send(void)
 	MemoryContextSwitchTo(ss_pusher.turn_context);
 	if (!ss_wire_send(&ss_pusher.wire, proto, ss_pusher.payloads, which_prefixes(), &reply))
 	{
-		ss_pusher_failed(ss_pusher.wire.error);
+		if (ss_pusher.wire.redis != NULL)
+			denied();
+		else
+			ss_pusher_failed(ss_pusher.wire.error);
+		/* connecting would succeed at once, and be in vain */
+		if (ss_pusher.wire.stuck)
+			proto->retry_at = Max(proto->retry_at, ss_monotonic() + STUCK_PAUSE);
 		return;
 	}
 	if (proto->request.kind == SS_REQUEST_PROBE)

@@ -97,7 +97,9 @@ ss_pusher_policies(SsPusher *p)
 	{
 		keys[i].document = prefix_in_redis(fresh[i].prefix);
 		keys[i].tail = prefix_in_redis(fresh[i].tail_prefix);
+		keys[i].denied = NULL;
 	}
+	ss_pusher_keep_denied(p, fresh, keys, n);
 	MemoryContextSwitchTo(old);
 	same = n == p->npolicies;
 	for (int i = 0; i < n && same; i++)
@@ -124,7 +126,7 @@ ss_pusher_policies(SsPusher *p)
 static const char *
 prefix_of(const SsPusher *p, int i, uint8 part)
 {
-	if (p->policies[i].cache == SS_CACHE_OFF)
+	if (p->policies[i].cache == SS_CACHE_OFF || p->keys[i].denied != NULL)
 		return NULL;
 	return part == SS_PART_TAIL ? p->keys[i].tail : p->keys[i].document;
 }

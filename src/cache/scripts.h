@@ -82,14 +82,24 @@ static const char script_batch[] = LUA_CHAIN
 	"end\n"
 	"return {'OK', t[1], t[2], refused, missing}";
 
-/* Then ARGV: a cursor, how far to look, prefixes.  Answers the next cursor and how many went. */
+/*
+ * Then ARGV: a cursor, how far to look, prefixes.  Answers the next cursor, how many went, and under
+ * which prefix there was one that we may not delete.
+ */
 static const char script_flush[] = LUA_CHAIN
 	"local r = redis.call('SCAN', ARGV[a], 'COUNT', ARGV[a + 1])\n"
-	"local gone = 0\n"
+	"local gone, denied = 0, ''\n"
 	"for _, key in ipairs(r[2]) do\n"
 	"  for i = a + 2, #ARGV do\n"
 	"    if string.sub(key, 1, #ARGV[i]) == ARGV[i] then\n"
-	"      gone = gone + redis.call('UNLINK', key)\n"
+	"      local n = redis.pcall('UNLINK', key)\n"
+	"      if type(n) ~= 'table' then\n"
+	"        gone = gone + n\n"
+	"      elseif string.find(n['err'], 'ACL') or string.find(n['err'], 'access') then\n"
+	"        denied = ARGV[i]\n"
+	"      else\n"
+	"        return n\n"
+	"      end\n"
 	"      break\n"
 	"    end\n"
 	"  end\n"
@@ -97,7 +107,10 @@ static const char script_flush[] = LUA_CHAIN
 	"redis.call('DEL', KEYS[2] .. ':none')\n"
 	"redis.call('HSET', KEYS[2], 'last', ARGV[4])\n"
 	"for i = a + 2, #ARGV do redis.call('HSET', KEYS[2], 'p:' .. ARGV[i], '1') end\n"
-	"return {'OK', t[1], t[2], r[1], gone}";
+	"return {'OK', t[1], t[2], r[1], gone, denied}";
+
+/* Nothing: before it is run, Redis checks whether we may access the key. */
+static const char script_access[] = "return KEYS[1]";
 
 static const char script_remove[] = LUA_CHAIN "redis.call('DEL', KEYS[1], KEYS[2])\n"
 											  "return {'OK', t[1], t[2]}";

@@ -327,10 +327,23 @@ compare_all(SsPusher *pusher, Sample *sample, int64 give_up, int64 counts[4])
 	int64 *sizes = palloc(sizeof(int64) * SAMPLE_MOST);
 	Sample *part = palloc(sizeof(Sample));
 	int64 stop = ss_monotonic() + SLICE;
+	bool refused = false;
 	int first;
 
 	make_keys(pusher, sample);
 	if (sample->n > 0 && !ss_wire_sizes(&pusher->wire, give_up, sample->payloads, sample->n, sizes))
+		return false;
+	for (int i = 0; i < sample->n; i++)
+		refused = refused || sizes[i] < 0;
+	/* MGET is refused as a whole for one key that we may not access */
+	if (refused &&
+		ss_pusher_find_denied(pusher, sample->keys, sample->payloads, sample->n, give_up))
+	{
+		strlcpy(pusher->wire.error, "Redis does not let us access the keys of a namespace",
+				sizeof(pusher->wire.error));
+		return false;
+	}
+	if (pusher->wire.redis == NULL)
 		return false;
 	first = sample->n == 0 ? 0 : ss_monotonic() % sample->n;
 	for (int i = first, to = sample->n; i < to && ss_monotonic() < stop;)

@@ -17,10 +17,14 @@
 /* How many keys a step of a flush looks at: about a millisecond's worth. */
 #define FLUSH_STEP 2000
 
-static const char *const scripts[SS_REQUEST_KINDS] = {
+/* Which script asks whether keys may be accessed; it is no request of the protocol. */
+#define SCRIPT_ACCESS SS_REQUEST_KINDS
+#define SCRIPTS (SS_REQUEST_KINDS + 1)
+
+static const char *const scripts[SCRIPTS] = {
 	[SS_REQUEST_PROBE] = script_probe,   [SS_REQUEST_CLAIM] = script_claim,
 	[SS_REQUEST_BATCH] = script_batch,   [SS_REQUEST_FLUSH] = script_flush,
-	[SS_REQUEST_REMOVE] = script_remove,
+	[SS_REQUEST_REMOVE] = script_remove, [SCRIPT_ACCESS] = script_access,
 };
 
 void
@@ -151,7 +155,7 @@ greet(SsWire *wire, const SsWireLogin *login, int64 give_up)
 	command(wire, "SELECT", NULL);
 	ss_command_int(&wire->command, login->database);
 	ok = ok && queue(wire);
-	for (int i = 0; ok && i < SS_REQUEST_KINDS; i++)
+	for (int i = 0; ok && i < SCRIPTS; i++)
 	{
 		command(wire, "SCRIPT", "LOAD");
 		ss_command_word(&wire->command, scripts[i]);
@@ -181,7 +185,7 @@ greet(SsWire *wire, const SsWireLogin *login, int64 give_up)
 	}
 	ok = ok && greeted(wire, give_up, "CLIENT SETNAME", true, NULL) &&
 		 greeted(wire, give_up, "SELECT", false, NULL);
-	for (int i = 0; ok && i < SS_REQUEST_KINDS; i++)
+	for (int i = 0; ok && i < SCRIPTS; i++)
 	{
 		ok = greeted(wire, give_up, "SCRIPT LOAD", false, &reply);
 		if (ok)
@@ -355,6 +359,19 @@ note_missing(SsProto *p, const SsPayload *payloads, const SsRedisReply *missing)
 	}
 }
 
+/* A flush found copies that we may not delete: without that no lease can be granted. */
+static bool
+copies_stay(SsWire *wire, const char *prefix)
+{
+	snprintf(
+		wire->error, sizeof(wire->error),
+		"there are keys that begin with \"%.100s\", and the ACL of Redis does not let us delete "
+		"them: allow that, or delete them",
+		prefix);
+	wire->stuck = true;
+	return broken(wire);
+}
+
 static bool
 read_reply(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsRedisReply *raw,
 		   SsReply *reply)
@@ -386,6 +403,8 @@ read_reply(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsRedisRep
 	{
 		reply->cursor = strtoull(ss_reply_text(ss_reply_at(raw, 3), NULL), NULL, 10);
 		reply->removed = ss_reply_int(ss_reply_at(raw, 4));
+		if (ss_reply_count(raw) > 5 && ss_reply_text(ss_reply_at(raw, 5), NULL)[0] != '\0')
+			return copies_stay(wire, ss_reply_text(ss_reply_at(raw, 5), NULL));
 	}
 	else if (kind == SS_REQUEST_BATCH)
 	{
@@ -395,8 +414,16 @@ read_reply(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsRedisRep
 	return true;
 }
 
+/* Does Redis say that the account may not access a key?  (For a command it says "run".) */
+static bool
+is_denied_key(const char *error)
+{
+	return strncmp(error, "NOPERM", 6) == 0 && strstr(error, "access") != NULL;
+}
+
 /*
- * Carry out p->request.  False, with the connection closed, when there is no answer.
+ * Carry out p->request.  False, with the connection closed, when there is no answer.  It stays open
+ * when keys of a batch may not be accessed, so that the caller can find out which.
  * Memory of the current context is used freely.
  */
 bool
@@ -410,6 +437,7 @@ ss_wire_send(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsPrefix
 	int nkeys = 2;
 	bool ok;
 
+	wire->stuck = false;
 	command(wire, "EVALSHA", wire->sha[kind]);
 	count_at = c->argc;
 	ss_command_word(c, "2");
@@ -437,6 +465,8 @@ ss_wire_send(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsPrefix
 	}
 
 	raw = ss_redis_call(wire->redis, c, p->request.give_up, wire->error, sizeof(wire->error));
+	if (raw == NULL && kind == SS_REQUEST_BATCH && is_denied_key(wire->error))
+		return false;
 	if (raw == NULL)
 		return broken(wire);
 	ok = read_reply(wire, p, payloads, raw, reply);
@@ -493,8 +523,42 @@ ss_wire_scan(SsWire *wire, int64 give_up, uint64 *cursor, int count, SsRedisRepl
 }
 
 /*
- * How many bytes the copies of some keys have: 0 for what is no copy, -1 for what Redis does not
- * tell us.
+ * Which of some keys may we not access?  False, with the connection closed, when there is no
+ * answer.
+ */
+bool
+ss_wire_denied(SsWire *wire, int64 give_up, const SsPayload *payloads, int n, bool *denied)
+{
+	for (int i = 0; i < n; i++)
+	{
+		denied[i] = false;
+		if (payloads[i].key == NULL)
+			continue;
+		command(wire, "EVALSHA", wire->sha[SCRIPT_ACCESS]);
+		ss_command_word(&wire->command, "1");
+		ss_command_add(&wire->command, payloads[i].key, payloads[i].keylen);
+		if (!queue(wire))
+			return broken(wire);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		SsRedisReply *reply;
+
+		if (payloads[i].key == NULL)
+			continue;
+		reply = ss_redis_receive(wire->redis, give_up, wire->error, sizeof(wire->error));
+		if (reply == NULL)
+			return broken(wire);
+		denied[i] = ss_reply_kind(reply) == SS_REPLY_ERROR &&
+					is_denied_key(ss_reply_text(reply, NULL));
+		ss_reply_free(reply);
+	}
+	return true;
+}
+
+/*
+ * How many bytes the copies of some keys have: 0 for what is no copy, or none that we may access; -1
+ * for what Redis does not tell us.
  */
 bool
 ss_wire_sizes(SsWire *wire, int64 give_up, const SsPayload *payloads, int n, int64 *sizes)

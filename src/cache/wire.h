@@ -43,12 +43,13 @@ typedef struct SsWireInfo
 
 typedef struct SsWire
 {
-	SsRedis *redis; /* NULL: not connected */
-	char sha[SS_REQUEST_KINDS][41];
+	SsRedis *redis;                     /* NULL: not connected */
+	char sha[SS_REQUEST_KINDS + 1][41]; /* the last one is that of ss_wire_denied */
 	SsCommand command;
 	SsPrefixes seen; /* in the guard */
 	char *guard[3];  /* its owner, epoch and last as they stand there: a claim compares them */
 	uint64 refused;  /* documents, for want of memory */
+	bool stuck;      /* the last flush found a key that we may not delete */
 	char error[240];
 } SsWire;
 
@@ -59,6 +60,8 @@ extern bool ss_wire_send(SsWire *wire, SsProto *p, const SsPayload *payloads,
 extern bool ss_wire_info(SsWire *wire, int64 give_up, SsWireInfo *info);
 extern bool ss_wire_scan(SsWire *wire, int64 give_up, uint64 *cursor, int count,
 						 SsRedisReply **reply);
+extern bool ss_wire_denied(SsWire *wire, int64 give_up, const SsPayload *payloads, int n,
+						   bool *denied);
 extern bool ss_wire_sizes(SsWire *wire, int64 give_up, const SsPayload *payloads, int n,
 						  int64 *sizes);
 extern SsRedisReply *ss_wire_mget(SsWire *wire, int64 give_up, const SsPayload *payloads, int n);

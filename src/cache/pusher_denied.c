@@ -1,0 +1,119 @@
+/*
+ * pusher_denied.c
+ *		Namespaces whose keys the ACL of Redis does not let the pusher access.
+ *
+ * Redis refuses a whole batch for one such key.  Then the pusher asks which keys those are, and their
+ * namespaces go without copies; all others keep theirs:
+ *
+ *	1. Nothing may stay in Redis that we cannot delete when it gets out of date.  So the connection is
+ *	   begun again with a flush of all copies, before which the lease is dropped.  It fails, and no
+ *	   lease is granted, while there is a key of such a namespace that we may not delete.
+ *	2. From then on keys of the namespace are neither written nor deleted: there are none.
+ *	3. Every few seconds one of its keys is asked for again.  When it may be accessed, the namespace
+ *	   gets copies as its sessions are used.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "cache/pusher.h"
+#include "shared.h"
+
+/* Tell health, which namespaces these are. */
+static void
+report(const SsPusher *p)
+{
+	SsCacheReport *r = &p->db->cache.report;
+	int denied = 0;
+	int last = -1;
+
+	for (int i = 0; i < p->npolicies; i++)
+		if (p->keys[i].denied != NULL)
+		{
+			denied++;
+			last = i;
+		}
+	ss_shared_lock(true);
+	r->denied = denied;
+	strlcpy(r->denied_namespace, last < 0 ? "" : p->policies[last].name,
+			sizeof(r->denied_namespace));
+	ss_shared_unlock();
+}
+
+/* Which policy is a key of? */
+static int
+policy_of(const SsPusher *p, const SsKey *key)
+{
+	const SsPolicy *policy = ss_pusher_policy(p, key);
+
+	return policy == NULL ? -1 : (int) (policy - p->policies);
+}
+
+/*
+ * Redis has refused keys: find out which namespaces they are of.  True when some are; then all copies
+ * are to be flushed when the connection is made again.
+ */
+bool
+ss_pusher_find_denied(SsPusher *p, const SsKey *keys, const SsPayload *payloads, int n,
+					  int64 give_up)
+{
+	bool *denied = palloc(sizeof(bool) * Max(n, 1));
+	bool found = false;
+
+	if (!ss_wire_denied(&p->wire, give_up, payloads, n, denied))
+		return false;
+	for (int i = 0; i < n; i++)
+	{
+		int of = denied[i] ? policy_of(p, &keys[i]) : -1;
+
+		if (of < 0)
+			continue;
+		found = true;
+		p->keys[of].denied = MemoryContextStrdup(p->policies_context,
+												 pnstrdup(payloads[i].key, payloads[i].keylen));
+		ereport(LOG, (errmsg("session_store: namespace \"%s\" has no copies in Redis",
+							 p->policies[of].name),
+					  errdetail("The ACL of Redis does not let session_store access its keys.")));
+	}
+	pfree(denied);
+	if (found)
+	{
+		ss_proto_flush(&p->proto);
+		report(p);
+	}
+	return found;
+}
+
+/* New policies are about to replace those that are known: what was denied still is. */
+void
+ss_pusher_keep_denied(const SsPusher *p, const SsPolicy *policies, SsKeyPrefixes *keys, int n)
+{
+	for (int i = 0; i < p->npolicies; i++)
+		for (int j = 0; j < n && p->keys[i].denied != NULL; j++)
+			if (strcmp(p->policies[i].name, policies[j].name) == 0 &&
+				strcmp(p->policies[i].prefix, policies[j].prefix) == 0 &&
+				strcmp(p->policies[i].tail_prefix, policies[j].tail_prefix) == 0)
+				keys[j].denied = pstrdup(p->keys[i].denied);
+}
+
+/* May what was denied be accessed by now?  False, with the connection closed, without an answer. */
+bool
+ss_pusher_recheck_denied(SsPusher *p, int64 give_up)
+{
+	for (int i = 0; i < p->npolicies; i++)
+	{
+		SsPayload payload = {0};
+		bool denied;
+
+		if (p->keys[i].denied == NULL)
+			continue;
+		payload.key = p->keys[i].denied;
+		payload.keylen = strlen(payload.key);
+		if (!ss_wire_denied(&p->wire, give_up, &payload, 1, &denied))
+			return false;
+		if (!denied)
+			p->keys[i].denied = NULL;
+	}
+	report(p);
+	return true;
+}
