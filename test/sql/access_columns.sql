@@ -62,6 +62,8 @@ SELECT change, pg_temp.try('regress_ss_web', 'ed', u || $$'alice'$$) AS editor, 
 FROM change, LATERAL (SELECT format('UPDATE conversation_sessions SET %s WHERE session_id = ', change) AS u) u ORDER BY n;
 
 -- A session that has expired does not come back, whosever it was: who may write its row begins a new one over it.
+-- (in one transaction, or the keeper might purge them meanwhile)
+BEGIN;
 UPDATE conversation_sessions SET expires_at = clock_timestamp() - interval '1 second' WHERE session_id IN ('alice', 'f');
 TRUNCATE change;
 INSERT INTO change (change) VALUES ($$expires_at = clock_timestamp() + interval '30 minutes'$$), ($$expires_at = clock_timestamp() + interval '90 minutes', ttl = '2 hours'$$),
@@ -71,15 +73,16 @@ SELECT change, pg_temp.try('regress_ss_web', 'ed', u || $$'alice'$$) AS editor, 
 	pg_temp.try('regress_ss_batch', 'x', u || $$'alice'$$) AS bypassrls, pg_temp.try('regress_ss_owners', 'x', u || $$'alice'$$) AS member, pg_temp.try(:'me', 'x', u || $$'alice'$$) AS tables_owner
 FROM change, LATERAL (SELECT format('UPDATE conversation_sessions SET %s WHERE session_id = ', change) AS u) u ORDER BY n;
 \set VERBOSITY default
-BEGIN;
+SAVEPOINT r;
 SET LOCAL ROLE regress_ss_web;
 SAVEPOINT s;
 UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '30 minutes' WHERE session_id = 'f';
 ROLLBACK TO s;
 UPDATE conversation_sessions SET session_data = '{"new": true}', expires_at = clock_timestamp() + interval '30 minutes' WHERE session_id = 'f' RETURNING session_data, owner_id, clock_timestamp() - created_at < interval '1 minute' AS created_now;
-ROLLBACK;
+ROLLBACK TO r;
 \set VERBOSITY terse
 UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '30 minutes' WHERE session_id IN ('alice', 'f');
+COMMIT;
 
 -- Of an INSERT: what begins is a session like one that a function begins.
 TRUNCATE change;
