@@ -81,15 +81,20 @@ tree_can_enter() {
 	unshare --mount --pid --fork --kill-child true 2>/dev/null
 }
 
-# Run a command in a tree, with /proc, /dev/shm and terminals, in namespaces of its own.
+# Run a command in a tree, with /proc, /dev/shm and terminals, in namespaces of its own. The tree
+# becomes the root by pivot_root: after a chroot the kernel refuses user namespaces, and tests make some.
 tree_enter() {	# TREE COMMAND..
 	# shellcheck disable=SC2016 # the inner shell has these
 	unshare --mount --propagation private --pid --fork --kill-child sh -ec '
-		tree=$1
+		mount --bind "$1" "$1"
+		cd "$1"
 		shift
-		mount -t proc proc "$tree/proc"
-		mount -t tmpfs -o mode=1777 shm "$tree/dev/shm"
-		[ -e "$tree/dev/pts/ptmx" ] || mount -t devpts -o newinstance,ptmxmode=0666 devpts "$tree/dev/pts"
-		chroot "$tree" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
-			HOME=/root DEBIAN_FRONTEND=noninteractive "$@"' sh "$@"
+		mount -t proc proc proc
+		mount -t tmpfs -o mode=1777 shm dev/shm
+		[ -e dev/pts/ptmx ] || mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
+		pivot_root . .
+		umount -l .
+		cd /
+		exec /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root \
+			DEBIAN_FRONTEND=noninteractive "$@"' sh "$@"
 }
