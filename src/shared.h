@@ -172,6 +172,17 @@ typedef struct SsCacheRequest
 	int64 results[4];
 } SsCacheRequest;
 
+/* A namespace whose policy was changed so that sessions or copies end earlier. */
+typedef struct SsPolicyChange
+{
+	char ns[SS_NAMESPACE_MAX + 1];
+	uint64 number; /* of the last such change (SsControl); 0: free */
+	int64 at;      /* when, by the monotonic clock */
+} SsPolicyChange;
+
+/* Changes of more namespaces than that, not flushed yet, flush everything. */
+#define SS_POLICY_CHANGES 16
+
 /* A database's cache.  The control is atomic, the rest guarded by the main lock. */
 typedef struct SsCache
 {
@@ -190,6 +201,7 @@ typedef struct SsCache
 	TimestampTz retry_at;
 	SsCacheReport report;
 	SsCacheRequest request;
+	SsPolicyChange policy_changes[SS_POLICY_CHANGES];
 } SsCache;
 
 /* Guarded by the main lock, but for the counters and what is said otherwise. */

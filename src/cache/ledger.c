@@ -357,6 +357,23 @@ ss_ledger_unlisted_ended(const SsControl *control)
 }
 
 /*
+ * A transaction is about to change a policy so that sessions or copies end earlier: its number.
+ * Which namespaces it is about is known to the pusher by now.
+ */
+uint64_t
+ss_ledger_policy_begin(SsControl *control)
+{
+	return __atomic_add_fetch(&control->policies_begun, 1, __ATOMIC_SEQ_CST);
+}
+
+/* It has ended, and who reads policies from now on reads the new one. */
+void
+ss_ledger_policy_end(SsControl *control)
+{
+	__atomic_add_fetch(&control->policies_ended, 1, __ATOMIC_SEQ_CST);
+}
+
+/*
  * After the keys were entered: the transaction's ticket, and until when Redis may hold
  * a lease that was granted without knowing of them.
  */
@@ -388,6 +405,21 @@ ss_ledger_passes(const SsControl *control, uint64_t ticket, int64_t lease_until,
 		return true;
 	return now >= lease_until ||
 		   ((__atomic_load_n(&control->passed, __ATOMIC_SEQ_CST) >= ticket ||
+			 now >= __atomic_load_n(&control->lease_until, __ATOMIC_SEQ_CST)) &&
+			now >= __atomic_load_n(&control->foreign_until, __ATOMIC_SEQ_CST));
+}
+
+/*
+ * The same for a change of a policy: its namespaces are flushed, or no lease can be there.  None
+ * is granted while it is not covered (R14).
+ */
+bool
+ss_ledger_policy_passes(const SsControl *control, uint64_t number, int64_t lease_until, int64_t now)
+{
+	if (!SS_RULE(1))
+		return true;
+	return now >= lease_until ||
+		   ((__atomic_load_n(&control->policies_covered, __ATOMIC_SEQ_CST) >= number ||
 			 now >= __atomic_load_n(&control->lease_until, __ATOMIC_SEQ_CST)) &&
 			now >= __atomic_load_n(&control->foreign_until, __ATOMIC_SEQ_CST));
 }

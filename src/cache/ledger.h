@@ -12,6 +12,8 @@
  *	wanted		nothing changed, but somebody reads the session, and the copy may be missing
  *	unlisted	a transaction whose keys are not in the ledger, for want of room
  *	ticket		a transaction's place in the order of those that entered their keys
+ *	policy		a transaction that changes a namespace's policy so that sessions or copies of it
+ *				end earlier; it has a number, and a flush of its namespaces covers it
  *	attached	a pusher works for the database and may run; without one, keys are in the
  *				ledger only while they are in doubt (R13)
  *	member		a database, as the ledger knows it: a number
@@ -129,8 +131,11 @@ typedef struct SsControl
 	uint64_t tickets;      /* given out */
 	uint64_t passed;       /* every ticket up to this one may pass the fence */
 	uint64_t synced;       /* of every ticket up to this one, Redis has what was committed */
-	uint64_t unlisted_begun; /* transactions that began to be unlisted, */
-	uint64_t unlisted_ended; /* and that ended since */
+	uint64_t unlisted_begun;   /* transactions that began to be unlisted, */
+	uint64_t unlisted_ended;   /* and that ended since */
+	uint64_t policies_begun;   /* transactions that end sessions or copies by a policy (R14), */
+	uint64_t policies_ended;   /* that ended since, */
+	uint64_t policies_covered; /* and whose namespaces have no copies any more, but those after */
 	uint32_t attached;
 	uint8_t member;
 } SsControl;
@@ -171,6 +176,10 @@ extern bool ss_ledger_enter(SsLedger *ledger, const SsControl *control, const Ss
 extern void ss_ledger_unlisted_begin(SsControl *control);
 extern void ss_ledger_unlisted_end(SsControl *control);
 extern uint64_t ss_ledger_unlisted_ended(const SsControl *control);
+extern uint64_t ss_ledger_policy_begin(SsControl *control);
+extern void ss_ledger_policy_end(SsControl *control);
+extern bool ss_ledger_policy_passes(const SsControl *control, uint64_t number, int64_t lease_until,
+									int64_t now);
 extern uint64_t ss_ledger_ticket(SsControl *control, int64_t *lease_until);
 extern bool ss_ledger_passes(const SsControl *control, uint64_t ticket, int64_t lease_until,
 							 int64_t now);

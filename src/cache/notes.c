@@ -33,6 +33,7 @@
 #include "cache/ledger.h"
 #include "cache/note_marks.h"
 #include "cache/notes.h"
+#include "cache/policy_notes.h"
 #include "cache/rules.h"
 #include "cache/shares.h"
 #include "rows/home.h"
@@ -124,6 +125,7 @@ forget(void)
 	overflow = unlisted = entering = policies_changed = false;
 	ss_unfenced = false;
 	ss_marks_forget();
+	ss_policies_forget();
 	if (room > ROOM_KEPT)
 	{
 		pfree(notes);
@@ -468,8 +470,12 @@ enter_all(void)
 
 	if (!SS_RULE(7))
 		return;
+	if (ss_policies_noted() && may_be_trusted())
+		ss_policies_take_turn(db);
 	policies_changed = fence_others != 0 && ss_ns_generation(true) != others_generation;
 	entering = true;
+	/* also without a cache, for one may come meanwhile */
+	ss_policies_enter(db);
 	if (too_many())
 	{
 		overflow = true;
@@ -494,6 +500,8 @@ enter_all(void)
 	/* only now: a cache that comes after the keys were entered finds them in doubt */
 	if (is_fenced())
 		wait_at_fence(ticket, lease_until);
+	if (ss_policies_noted() && may_be_trusted())
+		ss_policies_wait(db);
 }
 
 /* At the end of the transaction: nothing here may fail. */
@@ -519,11 +527,12 @@ static void
 refuse_with_cache(void)
 {
 	if (is_configured())
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("cannot prepare a transaction that has changed sessions"),
-						errdetail("The cache in Redis would not learn of its commit."),
-						errhint("Set session_store.redis_url to an empty string, or commit in one "
-								"phase.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot prepare a transaction that has changed sessions or policies"),
+				 errdetail("The cache in Redis would not learn of its commit."),
+				 errhint("Set session_store.redis_url to an empty string, or commit in one "
+						 "phase.")));
 }
 
 /*
@@ -537,6 +546,8 @@ prepare(void)
 	/* a refusal must not cause a flush, so this comes first */
 	refuse_with_cache();
 	begin_unlisted();
+	if (ss_policies_noted())
+		fence_cacheable |= SS_CHANGED_FENCED;
 	wait_for_old_leases();
 	refuse_with_cache();
 }
@@ -544,7 +555,7 @@ prepare(void)
 static void
 xact_callback(XactEvent event, void *arg)
 {
-	if (nnotes == 0 && !overflow)
+	if (nnotes == 0 && !overflow && !ss_policies_noted())
 	{
 		if (event == XACT_EVENT_ABORT)
 			ss_unfenced = false;
@@ -584,11 +595,15 @@ subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 	SsNoteMark back;
 
 	if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
 		ss_marks_commit(mine, parent);
+		ss_policies_commit_savepoint(mine, parent);
+	}
 	if (event != SUBXACT_EVENT_ABORT_SUB)
 		return;
 	nhistories = 0;
 	ss_unfenced = false;
+	ss_policies_abort_savepoint(mine);
 	if (!ss_marks_abort(mine, &back) || entering || unlisted)
 		return;
 	Assert(back.notes <= nnotes);
@@ -605,4 +620,5 @@ ss_notes_init_backend(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
+	ss_policy_notes_init_backend();
 }

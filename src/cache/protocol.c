@@ -181,7 +181,7 @@ send_batch(SsProto *p, int64_t now)
 	}
 	else if (p->round_open && now >= p->round_at + p->round_lease)
 		ss_work_close_round(p); /* it took too long: its lease would have ended by now */
-	else if (p->round_open && ss_work_leaves_nothing(p))
+	else if (p->round_open && p->policies_covered == p->policies_begun && ss_work_leaves_nothing(p))
 	{
 		p->request.lease = SS_LEASE_SET;
 		p->lease_sent = true;
@@ -210,6 +210,8 @@ begin_flush(SsProto *p)
 	p->flush_dropped = false;
 	p->flush_cursor = 0;
 	p->flush_covers = p->begun;
+	p->flush_policies = p->policies_begun;
+	p->policy_flush = false;
 	p->flush_ticket = p->ticket;
 	p->removed = 0;
 	p->counts.flushes++;
@@ -229,6 +231,15 @@ begin_partial_flush(SsProto *p)
 	p->removed = 0;
 }
 
+/* The namespaces of all policies up to this one have no copies. */
+static void
+cover_policies(SsProto *p, uint64_t number)
+{
+	p->policies_covered = number;
+	p->policy_flush = false;
+	__atomic_store_n(&p->control->policies_covered, number, __ATOMIC_SEQ_CST);
+}
+
 static void
 end_flush(SsProto *p, int64_t now)
 {
@@ -243,6 +254,7 @@ end_flush(SsProto *p, int64_t now)
 		ss_shares_allowed(p->ledger, p->control->member) / 2)
 		ss_work_forget(p);
 	p->covered = p->flush_covers;
+	cover_policies(p, p->flush_policies);
 	if (p->covered == p->begun && p->flush_ticket > p->control->passed)
 		__atomic_store_n(&p->control->passed, p->flush_ticket, __ATOMIC_SEQ_CST);
 	to_stage(p, p->leaving ? SS_STAGE_REMOVE : SS_STAGE_RUN);
@@ -264,11 +276,36 @@ flush(SsProto *p, int64_t now)
 	return SS_DO_SEND;
 }
 
-/* Delete first: while there is no lease, while rows cannot be read, and when a round drags on. */
+/*
+ * A step of the flush of namespaces whose policies change (R14).  The lease stays, but no new one is
+ * granted before the end of it; nothing is filled until those transactions have ended.
+ */
+static SsDo
+flush_policies(SsProto *p, int64_t now)
+{
+	if (!p->policy_flush)
+	{
+		p->policy_flush = true;
+		p->policy_covers = p->policies_begun;
+		p->policy_cursor = 0;
+		p->counts.flushes++;
+	}
+	p->policy_waits = true;
+	(void) send(p, SS_REQUEST_FLUSH, now);
+	p->request.cursor = p->policy_cursor;
+	p->request.policies = true;
+	return SS_DO_SEND;
+}
+
+/*
+ * Delete first: while there is no lease, while rows cannot be read or must not, and when a round
+ * drags on.
+ */
 static bool
 delete_first(const SsProto *p, int64_t now)
 {
 	return (SS_RULE(10) && ss_work_lapsed(p, now)) || p->unreadable ||
+		   p->policies_begun != p->policies_ended ||
 		   (p->round_open && now >= p->round_at + p->round_lease / 2);
 }
 
@@ -294,13 +331,19 @@ run(SsProto *p, int64_t now)
 		begin_partial_flush(p);
 		return flush(p, now);
 	}
+	if (p->policies_begun != p->policies_covered && !p->policy_waits)
+		return flush_policies(p, now);
+	p->policy_waits = false;
 	p->deleting = ss_work_take_deletes(p, delete_first(p, now)) > 0;
 	if (p->deleting)
 		return send_batch(p, now);
+	if (p->policies_begun != p->policies_covered)
+		return flush_policies(p, now);
 	/* delete, then lease, then fill */
 	if (p->round_open && p->round_left == 0 && ss_work_lapsed(p, now))
 		return send_batch(p, now);
-	fill = !p->suspended && p->begun == p->ended && now >= p->read_at;
+	fill = !p->suspended && p->begun == p->ended && p->policies_begun == p->policies_ended &&
+		   now >= p->read_at;
 	if (fill && ss_work_take_fills(p, now) > 0)
 	{
 		p->reading = true;
@@ -425,6 +468,7 @@ ss_proto_connected(SsProto *p, int64_t now)
 static void
 flush_again(SsProto *p)
 {
+	p->policy_flush = false;
 	if (p->stage != SS_STAGE_FLUSH)
 		return;
 	if (p->partial)
@@ -557,6 +601,12 @@ ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now)
 	ss_guard_carried_out(p);
 	if (r->kind == SS_REQUEST_BATCH)
 		batch_done(p, now);
+	else if (r->kind == SS_REQUEST_FLUSH && r->policies)
+	{
+		p->policy_cursor = reply->cursor;
+		if (reply->cursor == 0 && p->policy_flush)
+			cover_policies(p, p->policy_covers);
+	}
 	else if (r->kind == SS_REQUEST_FLUSH)
 	{
 		p->removed += reply->removed;

@@ -86,6 +86,7 @@ typedef struct SsRequest
 	int64_t lease_until; /* in Redis' clock */
 	int64_t lease_for;   /* for the mutant of R3 only: from when the request is carried out */
 	uint64_t cursor;     /* of a flush */
+	bool policies;       /* a flush of the namespaces whose policies change, not of everything */
 	uint64_t epoch;      /* of all but the probe: ours */
 	SsGuard expected;    /* of a claim */
 } SsRequest;
@@ -291,6 +292,15 @@ typedef struct SsProto
 	uint64_t flush_ticket;
 	uint64_t flush_cursor;
 	bool flush_dropped; /* the lease, first of all */
+	/* changes of policies, as of the last look, and the flush of their namespaces */
+	uint64_t policies_begun;
+	uint64_t policies_ended;
+	uint64_t policies_covered;
+	uint64_t flush_policies; /* those that the flush of everything covers */
+	bool policy_flush;
+	uint64_t policy_covers; /* likewise, by the flush of namespaces */
+	uint64_t policy_cursor;
+	bool policy_waits; /* it lets deletions go first, every second time */
 } SsProto;
 
 extern void ss_proto_init(SsProto *p, SsLedger *ledger, SsControl *control, uint32_t database,

@@ -8,6 +8,7 @@
 #include "cache/wire.h"
 #include "function.h"
 #include "rows/cached.h"
+#include "shared.h"
 
 /*
  * What the keys of a namespace begin with in Redis, in UTF-8; NULL: it has none of that sort.  Denied
@@ -37,6 +38,7 @@ typedef struct SsPusher
 	int npolicies;
 	SsPrefixes prefixes; /* all that were ever ours, as far as we know */
 	bool policies_stale;
+	uint64 changes_seen[SS_POLICY_CHANGES]; /* numbers of those whose policy was read since */
 
 	/* what belongs to proto.ops */
 	SsPayload payloads[SS_BATCH_MAX];
@@ -116,6 +118,7 @@ extern void ss_pusher_drop_lease(int code, Datum arg);
 extern void ss_pusher_report(int64 now);
 
 extern void ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsKeyPrefixes *keys);
+extern void ss_pusher_changing_prefixes(SsPusher *pusher, SsPrefixes *prefixes);
 extern void ss_pusher_policies(SsPusher *pusher);
 extern const SsPolicy *ss_pusher_policy(const SsPusher *pusher, const SsKey *key);
 extern void ss_pusher_make_key(SsPusher *pusher, const SsKey *key, SsPayload *payload);

@@ -72,11 +72,22 @@ learn_prefixes(void)
 static const SsPrefixes *
 which_prefixes(void)
 {
+	static SsPrefixes changing; /* the same from the begin of a flush to its end */
 	static SsPrefixes one;
-	const char *ns = ss_pusher.db->cache.request.ns;
+	const SsProto *proto = &ss_pusher.proto;
+	char ns[SS_NAMESPACE_MAX + 1];
 
-	if (!ss_pusher.proto.partial)
+	if (proto->request.kind == SS_REQUEST_FLUSH && proto->request.policies)
+	{
+		if (proto->request.cursor == 0)
+			ss_pusher_changing_prefixes(&ss_pusher, &changing);
+		return &changing;
+	}
+	if (!proto->partial)
 		return &ss_pusher.prefixes;
+	ss_shared_lock(false);
+	strlcpy(ns, ss_pusher.db->cache.request.ns, sizeof(ns));
+	ss_shared_unlock();
 	ss_prefixes_clear(&one);
 	for (int i = 0; i < ss_pusher.npolicies; i++)
 		if (strcmp(ss_pusher.policies[i].name, ns) == 0)

@@ -18,6 +18,7 @@
 #include "cache/hot.h"
 #include "cache/pusher.h"
 #include "compat.h"
+#include "rows/policy_effect.h"
 #include "rows/utf8.h"
 #include "settings.h"
 #include "shared.h"
@@ -47,13 +48,77 @@ ss_pusher_finish(void)
 	MemoryContextSwitchTo(ss_pusher.turn_context);
 }
 
-/* What the cache in Redis holds depends on these; on the rest of a policy it does not. */
+/*
+ * Has a change of this policy been flushed already, as the transaction that made it asked for?  Each
+ * request answers for the change that is seen first after it.
+ */
 static bool
-same_keys(const SsPolicy *a, const SsPolicy *b)
+was_flushed(SsPusher *p, const char *ns)
 {
-	return strcmp(a->name, b->name) == 0 && strcmp(a->prefix, b->prefix) == 0 &&
-		   strcmp(a->tail_prefix, b->tail_prefix) == 0 && a->tail_size == b->tail_size &&
-		   a->hash_keys == b->hash_keys && (a->cache == SS_CACHE_OFF) == (b->cache == SS_CACHE_OFF);
+	const SsCache *cache = &p->db->cache;
+	bool found = false;
+
+	ss_shared_lock(false);
+	for (int i = 0; i < SS_POLICY_CHANGES; i++)
+	{
+		const SsPolicyChange *change = &cache->policy_changes[i];
+
+		if (strcmp(change->ns, ns) == 0 && change->number != p->changes_seen[i] &&
+			change->number <= p->proto.policies_covered)
+		{
+			p->changes_seen[i] = change->number;
+			found = true;
+		}
+	}
+	ss_shared_unlock();
+	return found;
+}
+
+static const SsPolicy *
+policy_named(const char *name, const SsPolicy *policies, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (strcmp(policies[i].name, name) == 0)
+			return &policies[i];
+	return NULL;
+}
+
+/* Do the copies that were made by the policies at hand have to go? */
+static bool
+must_flush(SsPusher *p, const SsPolicy *fresh, int n)
+{
+	bool must = false;
+
+	for (int i = 0; i < p->npolicies; i++)
+	{
+		const SsPolicy *before = &p->policies[i];
+
+		if (ss_policy_effect(before, policy_named(before->name, fresh, n)) != SS_POLICY_NOTHING &&
+			!was_flushed(p, before->name))
+			must = true;
+	}
+	return must;
+}
+
+/* The prefixes of the namespaces whose policies are about to change. */
+void
+ss_pusher_changing_prefixes(SsPusher *p, SsPrefixes *prefixes)
+{
+	const SsCache *cache = &p->db->cache;
+
+	ss_prefixes_clear(prefixes);
+	for (int i = 0; i < p->npolicies; i++)
+	{
+		bool changing = false;
+
+		ss_shared_lock(false);
+		for (int j = 0; j < SS_POLICY_CHANGES; j++)
+			changing = changing || (strcmp(cache->policy_changes[j].ns, p->policies[i].name) == 0 &&
+									cache->policy_changes[j].number > p->proto.policies_covered);
+		ss_shared_unlock();
+		if (changing)
+			ss_pusher_add_prefixes(prefixes, &p->keys[i]);
+	}
 }
 
 /* The prefixes of a namespace's keys. */
@@ -76,8 +141,9 @@ prefix_in_redis(const char *prefix)
 }
 
 /*
- * Read the policies anew, in the transaction at hand.  When keys have another meaning now,
- * everything is flushed before anything else is written.
+ * Read the policies anew, in the transaction at hand.  What a changed policy says of copies was
+ * flushed before its transaction ended (R14); if not, as when Redis was away, everything is
+ * flushed before anything else is written.
  */
 void
 ss_pusher_policies(SsPusher *p)
@@ -88,7 +154,6 @@ ss_pusher_policies(SsPusher *p)
 	SsPolicy *fresh;
 	SsKeyPrefixes *keys;
 	int n;
-	bool same;
 
 	p->policies_stale = false;
 	fresh = ss_cached_policies(&n);
@@ -101,16 +166,7 @@ ss_pusher_policies(SsPusher *p)
 	}
 	ss_pusher_keep_denied(p, fresh, keys, n);
 	MemoryContextSwitchTo(old);
-	same = n == p->npolicies;
-	for (int i = 0; i < n && same; i++)
-	{
-		bool found = false;
-
-		for (int j = 0; j < p->npolicies && !found; j++)
-			found = same_keys(&fresh[i], &p->policies[j]);
-		same = found;
-	}
-	if (!same && p->policies != NULL)
+	if (must_flush(p, fresh, n))
 		ss_proto_flush(&p->proto);
 	for (int i = 0; i < n; i++)
 		ss_pusher_add_prefixes(&p->prefixes, &keys[i]);

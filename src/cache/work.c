@@ -276,6 +276,11 @@ ss_work_look(SsProto *p, int64_t now, bool may_open)
 		p->ended = __atomic_load_n(&p->control->unlisted_ended, __ATOMIC_SEQ_CST);
 		p->begun = __atomic_load_n(&p->control->unlisted_begun, __ATOMIC_SEQ_CST);
 	}
+	if (SS_RULE(14))
+	{
+		p->policies_ended = __atomic_load_n(&p->control->policies_ended, __ATOMIC_SEQ_CST);
+		p->policies_begun = __atomic_load_n(&p->control->policies_begun, __ATOMIC_SEQ_CST);
+	}
 	if (!p->attached)
 		return;
 	do
@@ -285,7 +290,7 @@ ss_work_look(SsProto *p, int64_t now, bool may_open)
 			classify(p, changed[i], now);
 	} while (n == 64);
 	hurry(p, now);
-	if (p->begun != p->covered || p->begun != p->ended)
+	if (p->begun != p->covered || p->begun != p->ended || p->policies_begun != p->policies_covered)
 		open = false;
 	if (open)
 	{

@@ -50,10 +50,10 @@ static SsPlan policies_plan = {"SELECT name FROM {namespaces}", 0, {InvalidOid}}
  */
 static SsPlan prepared_plan = {
 	"SELECT 1 FROM pg_catalog.pg_locks WHERE locktype {=} 'relation' AND pid IS NULL"
-	" AND (relation {=} $1 OR relation {=} $2) AND database {=} $3"
+	" AND (relation {=} $1 OR relation {=} $2 OR relation {=} $3) AND database {=} $4"
 	" AND mode {<>} ALL (ARRAY['AccessShareLock', 'RowShareLock', 'ShareLock']) LIMIT 1",
-	3,
-	{OIDOID, OIDOID, OIDOID}};
+	4,
+	{OIDOID, OIDOID, OIDOID, OIDOID}};
 
 static SsPlan settings_plan = {
 	"SELECT setconfig::pg_catalog.text FROM pg_catalog.pg_db_role_setting"
@@ -280,7 +280,7 @@ ss_cached_policies(int *count)
 }
 
 /*
- * Is there a prepared transaction that may have changed sessions?  Nobody hears of its
+ * Is there a prepared transaction that may have changed sessions or policies?  Nobody hears of its
  * commit.  (Refused while there is a cache; one may be older.)
  */
 bool
@@ -288,13 +288,14 @@ ss_cached_prepared(void)
 {
 	SsActing acting;
 	SsHome home;
-	Datum values[3];
+	Datum values[4];
 	bool found;
 
 	ss_home_get(&home);
 	values[0] = ObjectIdGetDatum(home.sessions);
 	values[1] = ObjectIdGetDatum(home.history);
-	values[2] = ObjectIdGetDatum(MyDatabaseId);
+	values[2] = ObjectIdGetDatum(home.namespaces);
+	values[3] = ObjectIdGetDatum(MyDatabaseId);
 	ss_home_enter(&acting);
 	found = ss_plan_run(&prepared_plan, values, NULL, SS_PLAN_READ, 1) > 0;
 	ss_home_leave(&acting);

@@ -27,12 +27,15 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "cache/notes.h"
+#include "cache/policy_notes.h"
 #include "function.h"
 #include "rows/expiry.h"
 #include "rows/home.h"
 #include "rows/names.h"
 #include "rows/namespace_row.h"
 #include "rows/namespaces.h"
+#include "rows/policy_effect.h"
 
 /* The pusher's own keys begin so. */
 #define RESERVED_PREFIX "session_store:"
@@ -222,6 +225,55 @@ was_default(HeapTuple tuple, TupleDesc desc)
 	return !null && strcmp(TextDatumGetCString(name), SS_DEFAULT_NAMESPACE) == 0;
 }
 
+/* Note what becomes of a namespace; NULL: it is not there. */
+static void
+note_effect(const SsPolicy *before, const SsPolicy *after)
+{
+	SsPolicyEffect effect = ss_policy_effect(before, after);
+
+	if (effect != SS_POLICY_NOTHING)
+		ss_note_policy(before->name, effect == SS_POLICY_FLUSH);
+}
+
+/* The policy that a row says; policy->name is set. */
+static void
+read_policy(HeapTuple tuple, TupleDesc desc, SsPolicy *policy)
+{
+	bool null;
+
+	memset(policy, 0, sizeof(*policy));
+	strlcpy(policy->name, TextDatumGetCString(heap_getattr(tuple, NS_NAME + 1, desc, &null)),
+			sizeof(policy->name));
+	ss_ns_read(policy, tuple, desc, CurrentMemoryContext);
+}
+
+/* AFTER a change: what it means for the copies of the namespace, or of two when it was renamed. */
+static void
+note_change(TriggerData *trigdata, HeapTuple now, TupleDesc desc)
+{
+	SsPolicy before;
+	SsPolicy after;
+	SsPolicy built_in = {.name = SS_DEFAULT_NAMESPACE};
+	bool was = !TRIGGER_FIRED_BY_INSERT(trigdata->tg_event);
+	bool is = !TRIGGER_FIRED_BY_DELETE(trigdata->tg_event);
+
+	ss_ns_built_in(&built_in);
+	if (was)
+		read_policy(trigdata->tg_trigtuple, desc, &before);
+	if (is)
+		read_policy(now, desc, &after);
+	if (was && is && strcmp(before.name, after.name) == 0)
+	{
+		note_effect(&before, &after);
+		return;
+	}
+	/* without a row, "default" has the built-in policy, and others do not exist */
+	if (was)
+		note_effect(&before, strcmp(before.name, SS_DEFAULT_NAMESPACE) == 0 ? &built_in : NULL);
+	if (is && strcmp(after.name, SS_DEFAULT_NAMESPACE) == 0)
+		note_effect(&built_in, &after);
+}
+
 static Datum
 session_namespaces_guard(PG_FUNCTION_ARGS)
 {
@@ -255,7 +307,12 @@ session_namespaces_guard(PG_FUNCTION_ARGS)
 
 	CacheInvalidateRelcache(rel);
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+	{
+		if (ss_notes_wanted())
+			ss_note_all(SS_CHANGED_FENCED | SS_NOTE_CACHEABLE);
 		return PointerGetDatum(NULL);
+	}
+	note_change(trigdata, tuple, desc);
 
 	if (!TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
 	{

@@ -11,7 +11,7 @@
 #include "access/htup_details.h"
 
 /* Zero-based; the install script has the same order. */
-enum
+typedef enum SsNamespaceColumn
 {
 	NS_NAME,
 	NS_KEY_PREFIX,
@@ -35,7 +35,7 @@ enum
 	NS_TAIL_SIZE,
 	NS_AUDIT_SAVES,
 	Natts_session_namespaces
-};
+} SsNamespaceColumn;
 
 /* The table is the user's to extend: what stands behind our columns is not read. */
 static inline void

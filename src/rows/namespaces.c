@@ -84,8 +84,8 @@ refresh(void)
 }
 
 /* The policy of "default" while it has no row. */
-static void
-built_in(SsPolicy *policy)
+void
+ss_ns_built_in(SsPolicy *policy)
 {
 	policy->ttl = SS_DEFAULT_TTL;
 	policy->max_lifetime = SS_NO_LIMIT;
@@ -120,9 +120,9 @@ caching(const char *name)
 									  : SS_CACHE_HOT;
 }
 
-/* Translate a row of session_namespaces. */
-static void
-from_row(SsPolicy *policy, HeapTuple tuple, TupleDesc desc)
+/* Translate a row of session_namespaces, but for its name; its roles are kept in the context. */
+void
+ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext context)
 {
 	Datum values[Natts_session_namespaces];
 	bool nulls[Natts_session_namespaces];
@@ -161,8 +161,7 @@ from_row(SsPolicy *policy, HeapTuple tuple, TupleDesc desc)
 
 		deconstruct_array(DatumGetArrayTypeP(values[NS_ALLOWED_ROLES]), NAMEOID, NAMEDATALEN, false,
 						  TYPALIGN_CHAR, &elems, &elem_nulls, &policy->nroles);
-		policy->roles = MemoryContextAlloc(policies_context,
-										   sizeof(NameData) * Max(policy->nroles, 1));
+		policy->roles = MemoryContextAlloc(context, sizeof(NameData) * Max(policy->nroles, 1));
 		for (int i = 0; i < policy->nroles; i++)
 			if (elem_nulls[i])
 				memset(&policy->roles[i], 0, sizeof(NameData));
@@ -221,10 +220,10 @@ lookup(const char *name, int len)
 		tuple = systable_getnext(scan);
 		exists = HeapTupleIsValid(tuple);
 		if (exists)
-			from_row(&fresh, tuple, RelationGetDescr(rel));
+			ss_ns_read(&fresh, tuple, RelationGetDescr(rel), policies_context);
 		else if (strcmp(key, SS_DEFAULT_NAMESPACE) == 0)
 		{
-			built_in(&fresh);
+			ss_ns_built_in(&fresh);
 			exists = true;
 		}
 		systable_endscan(scan);

@@ -5,6 +5,9 @@
 #ifndef SS_NAMESPACES_H
 #define SS_NAMESPACES_H
 
+#include "access/htup.h"
+#include "access/tupdesc.h"
+
 #include "rows/key.h"
 
 #define SS_DEFAULT_NAMESPACE "default"
@@ -54,6 +57,8 @@ typedef struct SsPolicy
 	uint64 memo_generation;
 } SsPolicy;
 
+extern void ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext context);
+extern void ss_ns_built_in(SsPolicy *policy);
 extern bool ss_ns_find(const char *name, int len, SsPolicy *policy);
 extern uint64 ss_ns_generation(bool news);
 extern bool ss_ns_allows(const char *name, int len, Oid role);

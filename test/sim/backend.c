@@ -122,6 +122,28 @@ idle(Node *node, int number)
 	later(node, number, spread(w.config.think / 8 + 1, w.config.think * 4));
 }
 
+/*
+ * A policy ends all sessions of its namespace, without a note of any.  Rows are not locked for that:
+ * what others do to them meanwhile comes before or after.
+ */
+static void
+begin_policy(Node *node, int number)
+{
+	Backend *b = &node->backend[number];
+
+	b->change = CHANGE_POLICY;
+	b->ns = (int) between(0, NAMESPACES - 1);
+	b->aborts = chance(60000);
+	b->fenced = true;
+	b->policy = ss_ledger_policy_begin(&node->control);
+	node->policy[b->ns] = b->policy;
+	totals.happened[HAPPENED_POLICY]++;
+	say("node %d backend %d: policy %d of namespace %d", (int) (node - w.node), number,
+		(int) b->policy, b->ns);
+	b->state = BACKEND_TICKET;
+	later(node, number, gap(50));
+}
+
 static void
 begin(Node *node, int number)
 {
@@ -145,6 +167,11 @@ begin(Node *node, int number)
 	b->change = b->truncates || chance(330000) ? CHANGE_DELETE
 				: chance(300000)               ? CHANGE_TOUCH
 											   : CHANGE_SAVE;
+	if (!b->truncates && chance(w.config.policy))
+	{
+		begin_policy(node, number);
+		return;
+	}
 	b->fenced = b->truncates || chance(w.config.fence_all) ||
 				(b->change == CHANGE_DELETE && chance(w.config.fenced_delete));
 	b->aborts = chance(60000);
@@ -280,8 +307,11 @@ fence(Node *node, int number)
 {
 	Backend *b = &node->backend[number];
 	int64_t waited = w.now - b->ticket_at;
+	bool passes = b->change == CHANGE_POLICY
+					  ? ss_ledger_policy_passes(&node->control, b->policy, b->lease_until, w.now)
+					  : ss_ledger_passes(&node->control, b->ticket, b->lease_until, w.now);
 
-	if (!ss_ledger_passes(&node->control, b->ticket, b->lease_until, w.now) && !b->aborts)
+	if (!passes && !b->aborts)
 	{
 		later(node, number, waited < 10 * MS ? between(50, 500) : between(500, 4000));
 		return;
@@ -299,6 +329,12 @@ become_visible(Node *node, Backend *b)
 {
 	totals.commits++;
 	b->visible = true;
+	for (int key = 0; key < w.config.keys && b->change == CHANGE_POLICY; key++)
+		if (namespace_of(key) == b->ns)
+		{
+			add_version(node, key, 0, NEVER, true);
+			check_key(key);
+		}
 	for (int i = 0; i < b->keys; i++)
 	{
 		const Version *old = row_now(node, b->key[i]);
@@ -347,6 +383,8 @@ callback(Node *node, int number)
 	}
 	if (b->unlisted && SS_RULE(11))
 		ss_ledger_unlisted_end(&node->control);
+	if (b->change == CHANGE_POLICY)
+		ss_ledger_policy_end(&node->control);
 	pusher_wake(node);
 	say("node %d backend %d: settled", (int) (node - w.node), number);
 	release_locks(node, number);
@@ -434,6 +472,7 @@ node_start(Node *node)
 	if (!node->has_claim && !node->was_standby)
 		ss_control_never_leased(&node->control, 0);
 	node->table_locker = -1;
+	memset(node->policy, 0, sizeof(node->policy));
 	memset(node->backend, 0, sizeof(node->backend));
 	for (int key = 0; key < KEYS_MOST; key++)
 		node->row[key].locker = -1;

@@ -310,6 +310,8 @@ check_recovered(bool filled)
 		node->proto.stage != SS_STAGE_RUN || !redis_leased() ||
 		ss_shares_count(node->ledger, MEMBER) != 0 ||
 		node->control.unlisted_begun != node->control.unlisted_ended ||
+		node->control.policies_begun != node->control.policies_ended ||
+		node->control.policies_covered != node->control.policies_begun ||
 		node->control.synced < node->control.tickets)
 		return false;
 	for (int i = 0; i < w.config.backends; i++)

@@ -100,6 +100,7 @@ draw_theme(Config *c)
 		case THEME_NAMESPACES:
 			weigh(FAULT_CACHE_SWITCH, FAULT_CACHE_SWITCH, 20);
 			weigh(FAULT_PREFIX, FAULT_PREFIX, 5);
+			c->policy = chance(500000) ? 100000 : 0;
 			slow_down(c);
 			c->backend_stall = 150000;
 			c->backend_stall_least = 100 * MS;
@@ -141,6 +142,7 @@ draw_theme(Config *c)
 			break;
 		case THEME_SETTINGS:
 			weigh(FAULT_LEASE_CHANGE, FAULT_PARTIAL_FLUSH, 20);
+			c->policy = 50000;
 			c->lease = spread(200 * MS, 2 * SEC);
 			c->fault_pause = spread(50 * MS, 500 * MS);
 			weigh(FAULT_HANG, FAULT_SWALLOW, 10);
@@ -182,6 +184,7 @@ config_draw(uint64_t seed)
 	c->fenced_delete = chance(700000) ? 1000000 : 500000;
 	c->big = chance(300000) ? 200000 : 30000;
 	c->truncate = chance(200000) ? 20000 : 0;
+	c->policy = chance(200000) ? 20000 : 1000;
 	c->unreadable = chance(200000) ? 100000 : 1000;
 	c->later = 20000;
 	c->connect_fails = chance(200000) ? 300000 : 10000;

@@ -236,6 +236,20 @@ connected(Node *node)
 	turn(node);
 }
 
+/* Which keys a flush of namespaces deletes: those whose policies were about to change when it began. */
+static void
+name_prefixes(Node *node, Packet *packet)
+{
+	Pusher *pusher = &node->pusher;
+
+	for (int ns = 0; ns < NAMESPACES; ns++)
+	{
+		if (packet->request.cursor == 0)
+			pusher->flushes[ns] = node->policy[ns] > node->proto.policies_covered;
+		packet->prefix[ns] = pusher->flushes[ns] ? pusher->prefix[ns] : -1;
+	}
+}
+
 static Packet *
 make_packet(Node *node)
 {
@@ -264,6 +278,8 @@ make_packet(Node *node)
 		op->value = node->pusher.values[i];
 		op->expires = p->ops[i].expires;
 	}
+	if (packet->request.kind == SS_REQUEST_FLUSH && packet->request.policies)
+		name_prefixes(node, packet);
 	return packet;
 }
 

@@ -208,6 +208,9 @@ flush_some(Packet *packet)
 
 	for (int64_t n = between(3, 12); n > 0 && at < all; n--, at++)
 	{
+		if (packet->request.policies &&
+			packet->prefix[namespace_of((int) at / PREFIXES)] != (int) at % PREFIXES)
+			continue;
 		packet->reply.removed += data->entry[at].value != 0;
 		data->entry[at].value = 0;
 	}

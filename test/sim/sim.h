@@ -83,6 +83,7 @@ typedef enum Fault
 	HAPPENED_ABORT,
 	HAPPENED_UNLISTED,
 	HAPPENED_TRUNCATE,
+	HAPPENED_POLICY,
 	HAPPENED_FENCE_BY_ACK,
 	HAPPENED_FENCE_BY_TIME,
 	HAPPENED_LATE,
@@ -160,6 +161,7 @@ typedef struct Config
 	int fenced_delete;
 	int big;
 	int truncate;
+	int policy;
 	int unreadable;
 	int later;
 	int connect_fails;
@@ -196,7 +198,8 @@ typedef enum Change
 {
 	CHANGE_SAVE,
 	CHANGE_DELETE,
-	CHANGE_TOUCH
+	CHANGE_TOUCH,
+	CHANGE_POLICY /* of a namespace, which ends all its sessions */
 } Change;
 
 typedef struct Backend
@@ -206,6 +209,8 @@ typedef struct Backend
 	int waits_for; /* a key, or -1 */
 	Change change;
 	bool truncates;
+	int ns; /* of a policy */
+	uint64_t policy;
 	bool aborts;
 	bool visible;
 	bool fenced;
@@ -247,6 +252,7 @@ typedef struct Pusher
 	/* what it last saw of the namespaces */
 	bool on[NAMESPACES];
 	int prefix[NAMESPACES];
+	bool flushes[NAMESPACES]; /* by the flush of namespaces under way */
 	/* its connection */
 	uint64_t connection;
 	bool open;
@@ -291,6 +297,7 @@ typedef struct Node
 	int table_locker; /* a backend that truncates, or -1 */
 	bool on[NAMESPACES];
 	int prefix[NAMESPACES];
+	uint64_t policy[NAMESPACES]; /* the number of the last change that ends sessions */
 	Backend backend[BACKENDS_MOST];
 	/* its network */
 	int64_t partition_until;
@@ -321,6 +328,8 @@ typedef struct Packet
 	SsRequest request;
 	int nops;
 	PacketOp op[OPS_MOST];
+	/* of a flush of namespaces; -1: none of this one's keys */
+	int prefix[NAMESPACES];
 	/* on its way back */
 	SsReply reply;
 	bool missing[OPS_MOST];

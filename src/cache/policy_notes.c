@@ -1,0 +1,251 @@
+/*
+ * policy_notes.c
+ *		Which namespaces a transaction makes end sessions or copies earlier.
+ *
+ * The trigger on session_namespaces notes them.  Rows of sessions are not touched by that, so no
+ * key can be told to the ledger; what is told is the namespace (R14):
+ *
+ *		trigger			noted, in the memory of the backend
+ *		PRE_COMMIT		take a turn: a namespace is flushed once in POLICY_PAUSE, however often
+ *						its policy changes; nothing is held meanwhile that readers or the pusher wait for
+ *						enter: the namespace and a number into shared memory; from here on the
+ *						pusher fills nothing and grants no lease before it has flushed the namespace
+ *						wait: until that is done, or no lease can be left
+ *		COMMIT, ABORT	end: the pusher may fill again
+ *
+ * The end is told when the messages that make others read policies again have been sent, which
+ * is after the callback of COMMIT: a pusher that sees the end reads the new policy.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/condition_variable.h"
+#include "utils/resowner.h"
+#include "utils/wait_event.h"
+
+#include "cache/ledger.h"
+#include "cache/notes.h"
+#include "cache/policy_notes.h"
+
+#define POLICY_PAUSE INT64CONST(5000000)
+
+/* More namespaces than that in one transaction flush everything. */
+#define NOTES 8
+
+typedef struct PolicyNote
+{
+	char ns[SS_NAMESPACE_MAX + 1];
+	SubTransactionId subxact;
+	bool fenced;
+} PolicyNote;
+
+static PolicyNote notes[NOTES];
+static int nnotes = 0;
+static uint64 number = 0;         /* of what was entered, and has not ended; 0: nothing */
+static SsControl *entered = NULL; /* where */
+
+/* A namespace's policy changes; fenced: COMMIT waits until no copy can be seen. */
+void
+ss_note_policy(const char *ns, bool fenced)
+{
+	SubTransactionId mine = GetCurrentSubTransactionId();
+
+	if (!ss_notes_wanted())
+		return;
+	for (int i = 0; i < nnotes; i++)
+		if (strcmp(notes[i].ns, ns) == 0 && (notes[i].fenced || !fenced))
+			return;
+	if (nnotes == NOTES || number != 0)
+	{
+		/* too many, or too late: by another extension's callback of PRE_COMMIT */
+		ss_note_all(fenced ? SS_CHANGED_FENCED | SS_NOTE_CACHEABLE : 0);
+		return;
+	}
+	strlcpy(notes[nnotes].ns, ns, sizeof(notes[nnotes].ns));
+	notes[nnotes].subxact = mine;
+	notes[nnotes].fenced = fenced;
+	nnotes++;
+}
+
+bool
+ss_policies_noted(void)
+{
+	return nnotes > 0;
+}
+
+static SsPolicyChange *
+find(SsCache *cache, const char *ns)
+{
+	for (int i = 0; i < SS_POLICY_CHANGES; i++)
+		if (cache->policy_changes[i].number != 0 && strcmp(cache->policy_changes[i].ns, ns) == 0)
+			return &cache->policy_changes[i];
+	return NULL;
+}
+
+/* How long the namespaces at hand have to wait for their next flush. */
+static int64
+pause_left(SsCache *cache)
+{
+	int64 now = ss_monotonic();
+	int64 left = 0;
+
+	ss_shared_lock(false);
+	for (int i = 0; i < nnotes; i++)
+	{
+		const SsPolicyChange *change = find(cache, notes[i].ns);
+
+		if (change != NULL)
+			left = Max(left, change->at + POLICY_PAUSE - now);
+	}
+	ss_shared_unlock();
+	return left;
+}
+
+/* At PRE_COMMIT, while a cancel still ends the transaction: wait for our turn. */
+void
+ss_policies_take_turn(SsDb *db)
+{
+	int64 left;
+
+	while ((left = pause_left(&db->cache)) > 0)
+	{
+		ConditionVariablePrepareToSleep(&db->cache.changed);
+		(void) ConditionVariableTimedSleep(&db->cache.changed, left / 1000 + 1, PG_WAIT_EXTENSION);
+		ConditionVariableCancelSleep();
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* A place for a namespace: its own, or one of a namespace that was flushed; NULL: there is none. */
+static SsPolicyChange *
+make_place(SsCache *cache, const char *ns)
+{
+	SsPolicyChange *place = find(cache, ns);
+
+	if (place != NULL)
+		return place;
+	/* what was flushed longest ago; those that are free are from the begin of time */
+	for (int i = 0; i < SS_POLICY_CHANGES; i++)
+	{
+		SsPolicyChange *change = &cache->policy_changes[i];
+
+		if (change->number <= cache->control.policies_covered &&
+			(place == NULL || change->at < place->at))
+			place = change;
+	}
+	return place;
+}
+
+/* Tell the pusher, which knows of all of them when it sees the number. */
+void
+ss_policies_enter(SsDb *db)
+{
+	SsCache *cache = &db->cache;
+	bool room = true;
+
+	if (nnotes == 0)
+		return;
+	ss_shared_lock(true);
+	for (int i = 0; i < nnotes; i++)
+	{
+		SsPolicyChange *change = make_place(cache, notes[i].ns);
+
+		if (change == NULL)
+		{
+			room = false;
+			break;
+		}
+		strlcpy(change->ns, notes[i].ns, sizeof(change->ns));
+		change->number = cache->control.policies_begun + 1;
+		change->at = ss_monotonic();
+	}
+	entered = &cache->control;
+	number = ss_ledger_policy_begin(entered);
+	ss_shared_unlock();
+	if (!room)
+		ss_note_all(SS_CHANGED_FENCED | SS_NOTE_CACHEABLE);
+}
+
+/* Until no copy of the namespaces can be seen by a strong reader. */
+void
+ss_policies_wait(SsDb *db)
+{
+	SsControl *control = &db->cache.control;
+	int64_t lease_until;
+	bool fenced = false;
+	int64 start = ss_monotonic();
+	int64 now = start;
+
+	for (int i = 0; i < nnotes; i++)
+		fenced = fenced || notes[i].fenced;
+	(void) ss_ledger_ticket(control, &lease_until);
+	if (!fenced || ss_ledger_policy_passes(control, number, lease_until, now))
+		return;
+	ConditionVariablePrepareToSleep(&db->cache.changed);
+	for (;;)
+	{
+		ss_wake_pusher(db, true);
+		now = ss_monotonic();
+		if (ss_ledger_policy_passes(control, number, lease_until, now))
+			break;
+		(void) ConditionVariableTimedSleep(&db->cache.changed,
+										   Min((lease_until - now) / 1000 + 1, 100),
+										   PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	ss_count(SS_FENCED, 1);
+	ss_count(SS_FENCE_MICROSECONDS, now - start);
+	if (now >= lease_until)
+		ss_count(SS_FENCE_EXPIRED, 1);
+}
+
+/* What a savepoint noted becomes its parent's, or is forgotten; not once it was entered. */
+void
+ss_policies_commit_savepoint(SubTransactionId mine, SubTransactionId parent)
+{
+	for (int i = 0; i < nnotes; i++)
+		if (notes[i].subxact == mine)
+			notes[i].subxact = parent;
+}
+
+void
+ss_policies_abort_savepoint(SubTransactionId mine)
+{
+	int kept = 0;
+
+	if (number != 0)
+		return;
+	for (int i = 0; i < nnotes; i++)
+		if (notes[i].subxact != mine)
+			notes[kept++] = notes[i];
+	nnotes = kept;
+}
+
+/* The transaction is over; what was entered ends a little later (see above). */
+void
+ss_policies_forget(void)
+{
+	nnotes = 0;
+}
+
+/* The end of a transaction, after its messages to others. */
+static void
+released(ResourceReleasePhase phase, bool is_commit, bool is_top, void *arg)
+{
+	SsControl *control = entered;
+
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top || number == 0)
+		return;
+	number = 0;
+	entered = NULL;
+	ss_ledger_policy_end(control);
+	ss_wake_pusher(ss_shared_my_db(), false);
+}
+
+/* Once, from _PG_init. */
+void
+ss_policy_notes_init_backend(void)
+{
+	RegisterResourceReleaseCallback(released, NULL);
+}

@@ -1,0 +1,87 @@
+/*
+ * policy_effect.c
+ *		What a change of a namespace's policy means for the copies in Redis.
+ *
+ * Copies have been made by the policy before.  Where the new one ends a session or its copy
+ * earlier, names its key otherwise, or allows no copies, a copy that stays would lie: COMMIT waits
+ * until the namespace has none.  Where the new one allows a copy to live longer, the copies that
+ * there are end earlier than they could, which is no lie.
+ *
+ * The trigger on session_namespaces asks this, and so does the pusher when it reads policies again.
+ */
+#include "postgres.h"
+
+#include "rows/expiry.h"
+#include "rows/namespace_row.h"
+#include "rows/policy_effect.h"
+
+static SsPolicyEffect
+flush_if(bool changed)
+{
+	return changed ? SS_POLICY_FLUSH : SS_POLICY_NOTHING;
+}
+
+static int64
+lifetime_of(const SsPolicy *policy)
+{
+	return policy->max_lifetime == SS_NO_LIMIT ? PG_INT64_MAX : policy->max_lifetime;
+}
+
+/* The effect of one column.  Each is named here: one that is not does not compile. */
+static SsPolicyEffect
+effect_of(SsNamespaceColumn column, const SsPolicy *before, const SsPolicy *after)
+{
+	switch (column)
+	{
+		case NS_KEY_PREFIX:
+			return flush_if(strcmp(before->prefix, after->prefix) != 0);
+		case NS_HASH_KEYS:
+			return flush_if(before->hash_keys != after->hash_keys);
+		case NS_TAIL_PREFIX:
+			return flush_if(before->tail_prefix[0] != '\0' &&
+							strcmp(before->tail_prefix, after->tail_prefix) != 0);
+		case NS_MAX_LIFETIME:
+			return flush_if(lifetime_of(after) < lifetime_of(before));
+		case NS_CACHE:
+		case NS_OWNER_ISOLATION: /* without hash_keys it switches the cache off */
+			return flush_if(after->cache < before->cache);
+		case NS_CACHE_TTL:
+			return flush_if(before->cache == SS_CACHE_HOT && after->cache_ttl < before->cache_ttl);
+		case NS_SLIDING: /* a copy lives as long as a read may go unnoticed */
+			return flush_if(after->sliding && !before->sliding);
+		case NS_TAIL_SIZE:
+			return before->tail_size != after->tail_size && before->tail_prefix[0] != '\0'
+					   ? SS_POLICY_REFRESH
+					   : SS_POLICY_NOTHING;
+		case NS_NAME: /* the caller compares policies of one name */
+		case NS_TTL:  /* that of a session is in its row */
+		case NS_HOT_USES:
+		case NS_MAX_BYTES:
+		case NS_MAX_SESSIONS_PER_OWNER:
+		case NS_ON_QUOTA:
+		case NS_TOMBSTONE:
+		case NS_ALLOWED_ROLES: /* who may read Redis is up to its access rules */
+		case NS_AUDIT:
+		case NS_EVENTS_KEEP:
+		case NS_DURABILITY:
+		case NS_AUDIT_SAVES:
+		case Natts_session_namespaces:
+			break;
+	}
+	return SS_POLICY_NOTHING;
+}
+
+/* Of two policies of one namespace; NULL: there is no such namespace. */
+SsPolicyEffect
+ss_policy_effect(const SsPolicy *before, const SsPolicy *after)
+{
+	SsPolicyEffect most = SS_POLICY_NOTHING;
+
+	if (before == NULL || before->cache == SS_CACHE_OFF)
+		return SS_POLICY_NOTHING; /* no copies */
+	if (after == NULL)
+		return SS_POLICY_FLUSH;
+	for (int column = 0; column < Natts_session_namespaces; column++)
+		most = Max(most, effect_of((SsNamespaceColumn) column, before, after));
+	return most;
+}
