@@ -39,7 +39,7 @@ static const char *const rule_names[] = {
 	"unlisted transactions",
 	"times in Redis' clock",
 	"changes are noted whatever the cache rule",
-	"",
+	"a policy waits for its namespace",
 	"a claim is recorded before it is made",
 	"a copy does not claim",
 	"nor does who finds a later claim",

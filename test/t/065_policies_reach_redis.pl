@@ -211,7 +211,5 @@ for my $ns (@storms)
 $_->quit for @pids;
 
 is(value(q{SELECT session_health() ->> 'warnings'}), '[]', 'health is content');
-leave_no_key($node, $redis);
-leave_nothing($node);
-leave_no_redis($redis);
+leave_no_redis($node, $redis);
 done_testing();
