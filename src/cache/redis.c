@@ -100,14 +100,20 @@ wait_for(SsRedis *redis, int events, int64 give_up)
 	}
 }
 
+/* What a stranger sends may hold anything: make a text of it that is fit for logs and for health. */
+void
+ss_redis_printable(char *text)
+{
+	for (char *p = text; *p; p++)
+		if ((unsigned char) *p < 0x20 || (unsigned char) *p >= 0x7f)
+			*p = '?';
+}
+
 static bool
 fail(char *error, size_t size, const char *what)
 {
 	strlcpy(error, what, size);
-	/* what a stranger sends may hold anything */
-	for (char *p = error; *p; p++)
-		if ((unsigned char) *p < 0x20 || (unsigned char) *p >= 0x7f)
-			*p = '?';
+	ss_redis_printable(error);
 	return false;
 }
 

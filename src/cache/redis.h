@@ -48,6 +48,7 @@ extern SsRedisReply *ss_redis_receive(SsRedis *redis, int64 give_up, char *error
 extern SsRedisReply *ss_redis_call(SsRedis *redis, const SsCommand *command, int64 give_up,
 								   char *error, size_t size);
 extern bool ss_redis_broken(SsRedis *redis);
+extern void ss_redis_printable(char *text);
 
 extern SsReplyKind ss_reply_kind(const SsRedisReply *reply);
 extern int64 ss_reply_int(const SsRedisReply *reply);

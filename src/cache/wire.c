@@ -121,6 +121,7 @@ greeted(SsWire *wire, int64 give_up, const char *what, bool optional, SsRedisRep
 	if (refused && !optional)
 	{
 		snprintf(wire->error, sizeof(wire->error), "%s: %.150s", what, ss_reply_text(reply, NULL));
+		ss_redis_printable(wire->error);
 		ss_reply_free(reply);
 		return false;
 	}
@@ -388,9 +389,9 @@ read_reply(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsRedisRep
 				  ss_reply_int(ss_reply_at(raw, 2));
 	if (reply->time <= 0)
 		return nonsense(wire);
-	if (strcmp(word, "LATE") == 0)
+	if (strcmp(word, "LATE") == 0 && kind != SS_REQUEST_PROBE)
 		reply->answer = SS_ANSWER_LATE;
-	else if (strcmp(word, "LOST") == 0)
+	else if (strcmp(word, "LOST") == 0 && kind != SS_REQUEST_PROBE)
 		reply->answer = SS_ANSWER_LOST;
 	else if (strcmp(word, "OK") != 0 || (longer && ss_reply_count(raw) < 5))
 		return nonsense(wire);

@@ -77,6 +77,24 @@ sub answering
 	};
 }
 
+# Greet as a Redis does, and answer each script with the same.
+sub greeting
+{
+	my ($answer) = @_;
+
+	return sub {
+		my ($connection) = @_;
+		my $buffer;
+
+		while (IO::Select->new($connection)->can_read(3) && sysread $connection, $buffer, 65536)
+		{
+			syswrite $connection, $1 eq 'EVALSHA' ? $answer : $1 eq 'SCRIPT' ? "\$40\r\n" . 'a' x 40 . "\r\n" : "+OK\r\n"
+			  while $buffer =~ /^\*\d+\r\n\$\d+\r\n([A-Z]+)/mg;
+		}
+		close $connection;
+	};
+}
+
 # Send without being asked, as long as it is taken.
 sub pouring
 {
@@ -130,6 +148,9 @@ my @liars = (
 	[ 'answers an empty array', answering("*0\r\n"), qr/./ ],
 	[ 'answers our script with nonsense', answering("*5\r\n\$2\r\nOK\r\n\$1\r\nx\r\n\$1\r\ny\r\n\$-1\r\n*1\r\n:5\r\n"), qr/./ ],
 	[ 'answers a time far from ours', answering("*5\r\n\$2\r\nOK\r\n\$12\r\n999999999999\r\n\$1\r\n0\r\n:0\r\n*0\r\n"), undef ],
+	[ 'is late where nothing can be', greeting("*3\r\n\$4\r\nLATE\r\n:@{[ int time ]}\r\n:0\r\n"), qr/no sense/ ],
+	[ 'has lost what nobody gave it', greeting("*3\r\n\$4\r\nLOST\r\n:@{[ int time ]}\r\n:0\r\n"), qr/no sense/ ],
+	[ 'answers with an error of odd bytes', answering("-ERR \x01\xff\xfe odd\r\n"), qr/ERR \?\?\? odd/ ],
 	[ 'answers noise', answering(join '', map { chr(7 * $_ % 256) } 1 .. 3000), qr/./ ],
 	(map { [ "answers -$_->[0]", answering("-$_->[0]\r\n"), $_->[1] ] }
 		  [ 'ERR unknown command', qr/unknown command/ ],
