@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 #
-# test/fuzz/run.sh [sql|alloc] [--seconds 60] [--seed N] [--clients 8] [--only TEXT] [--keep]
+# test/fuzz/run.sh [sql|alloc|reply] [--seconds 60] [--seed N] [--clients 8] [--only TEXT] [--keep]
 #	Against the extension that is installed, on a server and a Redis of its own:
 #	sql	hostile statements of a seeded generator
 #	alloc	calls and workers in which an allocation of memory fails; with --seconds 0 every
 #		allocation of every call, which takes an hour; --only those with a text
+#	reply	answers of a lying Redis, without any server: with libFuzzer where clang has it, else
+#		random bytes
 #	Ends with status 0 when nothing was found; else the logs are kept.
 #
 # PG_CONFIG (or SS_BINDIR, a folder with a pg_config) says which Postgres, SS_REDIS_SERVER which Redis
@@ -16,7 +18,7 @@ set -euo pipefail
 here=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd -P)
 seconds=60 seed=$(($(od -An -N4 -tu4 /dev/urandom) % 1000000 + 1)) clients=8 only='' keep=''
 what=sql work='' child='' user='' as_user=() redis_pid=''
-preload=${SS_FUZZ_PRELOAD:-} libraries=session_store
+preload=${SS_FUZZ_PRELOAD:-} libraries=session_store fuzzer=''
 
 die() {
 	printf 'fuzz: %s\n' "$*" >&2
@@ -31,7 +33,7 @@ while [ $# -gt 0 ]; do
 		--clients) clients=$2; shift ;;
 		--only) only=$2; shift ;;
 		--keep) keep=yes ;;
-		sql | alloc) what=$1 ;;
+		sql | alloc | reply) what=$1 ;;
 		*) sed -n '3,/^set /{/^#/!d;s/^# \{0,1\}//p}' "$here/run.sh"; exit 2 ;;
 	esac
 	shift
@@ -84,10 +86,56 @@ choose_user() {
 	die "no unprivileged user to run servers as"
 }
 
+# The server is compiled with -fwrapv, and so is this: no answer may make numbers undefined.
+build_reply() {	# PG_CONFIG
+	local src=${here%/test/fuzz}/src files file clang
+
+	for file in redis wire protocol guard ledger shares work standing url; do
+		files+=("$src/cache/$file.c")
+	done
+	files+=("$here/reply/reply.c" "$here/reply/server.c")
+	flags=(-g -O1 -fwrapv -w -D_GNU_SOURCE -fno-sanitize-recover=all -I"$("$1" --includedir-server)"
+		-I"$src" -I"$here/reply" -Wl,--wrap=redisConnectUnixNonBlock)
+	libs=("$("$1" --pkglibdir)/libpgport.a" -lhiredis -lresolv)
+	[ -e "${libs[0]}" ] || libs[0]=$("$1" --libdir)/libpgport.a
+	for clang in clang clang-14; do
+		if command -v "$clang" >/dev/null && "$clang" "${flags[@]}" -fsanitize=fuzzer,address,undefined \
+			-o "$work/reply" "${files[@]}" "${libs[@]}" 2>"$work/log/clang.log"; then
+			fuzzer=libFuzzer
+			return
+		fi
+	done
+	echo "fuzz: no libFuzzer here; random bytes instead"
+	gcc "${flags[@]}" -fsanitize=address,undefined -o "$work/reply" "${files[@]}" "$here/reply/plain.c" "${libs[@]}"
+}
+
+# Exit status of the target; a crash leaves the input in the log folder.
+run_reply() {
+	local rc=0
+
+	mkdir "$work/corpus"
+	[ "${#as_user[@]}" -eq 0 ] || chown -R "$user" "$work"
+	cd "$work/log"
+	if [ -n "$fuzzer" ]; then
+		run_as_user "$work/reply" -seed="$seed" -max_total_time="$seconds" -max_len=4096 -len_control=20 \
+			-rss_limit_mb=1500 -timeout=60 -print_final_stats=1 "$work/corpus" "$here/reply/corpus" >"$work/log/reply.log" 2>&1 || rc=$?
+		grep -E 'DONE|stat::number_of_executed' "$work/log/reply.log" | sed 's/^/fuzz: reply: /' || :
+	else
+		run_as_user "$work/reply" "$here"/reply/corpus/* --seed "$seed" --seconds "$seconds" >"$work/log/reply.log" 2>&1 || rc=$?
+		sed -n 's/^reply:/fuzz: reply:/p' "$work/log/reply.log"
+	fi
+	[ "$rc" -eq 0 ] || tail -n 60 "$work/log/reply.log"
+	return "$rc"
+}
+
 build() {	# PG_CONFIG
 	local cc=(gcc -std=gnu11 -O1 -g -Wall -Wextra) libpq
 
 	libpq=(-I"$("$1" --includedir)" -L"$("$1" --libdir)" -Wl,-rpath,"$("$1" --libdir)" -lpq)
+	if [ "$what" = reply ]; then
+		build_reply "$1"
+		return
+	fi
 	if [ "$what" = sql ]; then
 		"${cc[@]}" -o "$work/sql" "$here"/*.c "${libpq[@]}" -lhiredis
 		return
@@ -105,7 +153,7 @@ prepare() {
 	[ -n "$pg_config" ] || [ -z "${SS_BINDIR:-}" ] || pg_config=$SS_BINDIR/pg_config
 	pg_config=$(command -v "${pg_config:-pg_config}") || die "no pg_config; set PG_CONFIG"
 	bindir=$("$pg_config" --bindir)
-	redis=$(command -v "${SS_REDIS_SERVER:-redis-server}" || command -v valkey-server) ||
+	[ "$what" = reply ] || redis=$(command -v "${SS_REDIS_SERVER:-redis-server}" || command -v valkey-server) ||
 		die "no redis-server; set SS_REDIS_SERVER"
 	choose_user
 	# the path of a socket may have 107 bytes
@@ -163,6 +211,10 @@ main() {
 	umask 022
 	echo "fuzz: $what, seed $seed, $seconds s"
 	prepare
+	if [ "$what" = reply ]; then
+		run_reply || return 1
+		return 0
+	fi
 	start_servers
 	log=$work/log/server.log
 	if [ "$what" = sql ]; then
