@@ -369,6 +369,7 @@ copies_stay(SsWire *wire, const char *prefix)
 		"there are keys that begin with \"%.100s\", and the ACL of Redis does not let us delete "
 		"them: allow that, or delete them",
 		prefix);
+	ss_redis_printable(wire->error);
 	wire->stuck = true;
 	return broken(wire);
 }
