@@ -126,9 +126,6 @@ add_warnings(SsReport *report, const SsCache *cache, const SsCacheReport *r, boo
 				"maxmemory-policy of Redis is %s: set volatile-lru or volatile-ttl, so that a full "
 				"Redis drops what was not read for long",
 				r->redis_policy);
-	if (r->unreadable > 0)
-		ss_warn(report, "%llu rows could not be read by the cache: see the server log",
-				(unsigned long long) r->unreadable);
 }
 
 static bool

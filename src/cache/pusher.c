@@ -217,6 +217,8 @@ odd_jobs(int64 now)
 	if (now - ss_pusher.informed >= INFO_EVERY)
 	{
 		ss_pusher.informed = now;
+		ss_aside_tidy(ss_pusher.push_aside, GetCurrentTimestamp());
+		ss_aside_tidy(ss_pusher.scrub_aside, GetCurrentTimestamp());
 		ss_pusher_record_settled(&ss_pusher, now);
 		if (!ss_pusher_recheck_denied(&ss_pusher, give_up) ||
 			!ss_wire_info(&ss_pusher.wire, give_up, &ss_pusher.info))
@@ -350,8 +352,13 @@ begin_work(void)
 static void
 recover(void)
 {
-	if (ss_pusher_was_locked() && !ss_pusher.proto.reading && !ss_pusher.proto.busy)
-		return; /* of what was read for a batch ss_pusher_read takes care */
+	ErrorData *error = ss_pusher_caught();
+
+	/* of what was read for a batch ss_pusher_read takes care */
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && !ss_pusher.proto.reading &&
+		!ss_pusher.proto.busy)
+		return;
+	ss_pusher_log(error);
 	ss_pusher_failed("an error, see the server log");
 	(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PAUSE_AFTER_ERROR,
 					 PG_WAIT_EXTENSION);
@@ -373,6 +380,8 @@ ss_pusher_main(Datum arg)
 	ss_pusher.batch_context = AllocSetContextCreate(TopMemoryContext, "session_store pusher batch",
 													ALLOCSET_DEFAULT_SIZES);
 	begin_work();
+	ss_pusher.push_aside = ss_aside_of_worker(SS_WORK_PUSH, false);
+	ss_pusher.scrub_aside = ss_aside_of_worker(SS_WORK_SCRUB, false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	for (;;)
 	{

@@ -7,6 +7,7 @@
 
 #include "cache/wire.h"
 #include "function.h"
+#include "rows/aside.h"
 #include "rows/cached.h"
 #include "shared.h"
 
@@ -53,6 +54,8 @@ typedef struct SsPusher
 
 	/* what is told to others */
 	char trouble[480];
+	SsAside *push_aside;  /* rows that cannot be read for a batch */
+	SsAside *scrub_aside; /* or for a sample */
 	uint64 too_large;
 	uint64 unreadable;
 	uint64 verified;
@@ -87,7 +90,11 @@ extern SsPusher ss_pusher;
 extern void ss_pusher_relation_changed(Oid relid);
 extern void ss_pusher_begin(void);
 extern void ss_pusher_finish(void);
-extern bool ss_pusher_was_locked(void);
+extern ErrorData *ss_pusher_caught(void);
+extern void ss_pusher_log(const ErrorData *error);
+extern void ss_pusher_set_aside(SsPusher *pusher, SsAside *aside, const SsKey *key,
+								ErrorData *error);
+extern void ss_pusher_untranslatable(SsPusher *pusher, SsAside *aside, const SsKey *key);
 extern void ss_pusher_make_keys(void);
 extern void ss_pusher_read(void);
 

@@ -103,10 +103,13 @@ ss_pusher_look_around(int64 now)
 	}
 	PG_CATCH();
 	{
-		if (ss_pusher_was_locked())
+		ErrorData *error = ss_pusher_caught();
+
+		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 			ss_pusher.tables_stale = true;
 		else
 		{
+			ss_pusher_log(error);
 			/* nothing can be trusted before it was looked at; but not all the time, nor the log */
 			proto->suspended = true;
 			ss_pusher.marked = false;

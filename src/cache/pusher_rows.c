@@ -14,6 +14,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "cache/hot.h"
 #include "cache/pusher.h"
@@ -22,6 +23,9 @@
 #include "rows/utf8.h"
 #include "settings.h"
 #include "shared.h"
+
+/* Rows that are read one by one end a batch when there is so much text. */
+#define ALONE_BYTES (256 * 1024)
 
 /* Something of ours changed: look at it before anything else is read. */
 void
@@ -295,15 +299,18 @@ read_rows(int from, int to)
 	SsProto *proto = &ss_pusher.proto;
 	SsCachedRow rows[SS_BATCH_MAX];
 	int64 now = ss_monotonic(); /* a copy must not outlive its session */
+	TimestampTz time = GetCurrentTimestamp();
 
 	for (int i = from; i < to; i++)
 	{
 		rows[i].key = key_of(i);
 		rows[i].policy = ss_pusher_policy(&ss_pusher, rows[i].key);
 		rows[i].document = proto->ops[i].document;
+		if (rows[i].policy != NULL && ss_aside_holds(ss_pusher.push_aside, rows[i].key, time))
+			rows[i].policy = NULL;
 		if (rows[i].policy != NULL && !has_name(rows[i].key))
 		{
-			ss_pusher.unreadable++;
+			ss_pusher_untranslatable(&ss_pusher, ss_pusher.push_aside, rows[i].key);
 			rows[i].policy = NULL;
 		}
 		/* what nobody uses gets no copy, and needs no document */
@@ -320,7 +327,10 @@ read_rows(int from, int to)
 		ss_pusher.payloads[i].length = rows[i].length;
 		ss_pusher.offsets[i] = rows[i].offset; /* the text may yet move: see point_to_documents */
 		ss_pusher.too_large += rows[i].large ? 1 : 0;
-		ss_pusher.unreadable += rows[i].foreign ? 1 : 0;
+		if (rows[i].foreign)
+			ss_pusher_untranslatable(&ss_pusher, ss_pusher.push_aside, rows[i].key);
+		else if (rows[i].policy != NULL && !rows[i].later)
+			ss_aside_done(ss_pusher.push_aside, rows[i].key);
 	}
 }
 
@@ -340,33 +350,58 @@ point_to_documents(void)
 }
 
 /*
- * An error while rows are read: 55P03 says that somebody has locked what we need, and is
- * perhaps waiting for us.  Otherwise a row cannot be read, and is then looked for one by
- * one.
+ * An error has ended the transaction in which rows were read: what it was, in the turn's memory.
+ * 55P03 says that somebody has locked what we need, and is perhaps waiting for us.
  */
-bool
-ss_pusher_was_locked(void)
+ErrorData *
+ss_pusher_caught(void)
 {
 	ErrorData *error;
-	bool locked;
 
 	MemoryContextSwitchTo(ss_pusher.turn_context);
 	error = CopyErrorData();
-	locked = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-	if (!locked)
-		EmitErrorReport();
 	FlushErrorState();
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(ss_pusher.turn_context);
-	FreeErrorData(error);
-	return locked;
+	return error;
+}
+
+/* Say in the server log what was caught. */
+void
+ss_pusher_log(const ErrorData *error)
+{
+	ereport(LOG, (errcode(error->sqlerrcode), errmsg("session_store: %s", error->message),
+				  error->detail ? errdetail_internal("%s", error->detail) : 0,
+				  error->context ? errcontext_msg("%s", error->context) : 0));
+}
+
+/* A row failed, when it was read alone; an error that says nothing about the row is raised again. */
+void
+ss_pusher_set_aside(SsPusher *pusher, SsAside *aside, const SsKey *key, ErrorData *error)
+{
+	if (ss_aside_fault(error) == SS_FAULT_OTHER)
+		ReThrowError(error);
+	ss_aside_add(aside, key, error);
+	pusher->unreadable++;
+}
+
+/* The same for a session whose id or text cannot be converted to UTF-8. */
+void
+ss_pusher_untranslatable(SsPusher *pusher, SsAside *aside, const SsKey *key)
+{
+	ErrorData error = {.elevel = ERROR,
+					   .sqlerrcode = ERRCODE_FEATURE_NOT_SUPPORTED,
+					   .domain = PG_TEXTDOMAIN("postgres"),
+					   .message = "its id or its text cannot be converted to UTF-8"};
+
+	ss_pusher_set_aside(pusher, aside, key, &error);
 }
 
 /* Read rows from..to-1 in a transaction of their own; false when they could not be. */
 static bool
-try_read(int from, int to, bool *locked)
+try_read(int from, int to, bool *locked, ErrorData **error)
 {
-	volatile bool fine = true;
+	ErrorData *volatile caught = NULL;
 	volatile bool held = false;
 
 	PG_TRY();
@@ -381,18 +416,43 @@ try_read(int from, int to, bool *locked)
 	}
 	PG_CATCH();
 	{
-		held = ss_pusher_was_locked();
-		fine = false;
+		caught = ss_pusher_caught();
+		held = caught->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	}
 	PG_END_TRY();
+	*error = caught;
 	*locked = held;
-	return fine && !held;
+	return caught == NULL && !held;
+}
+
+/*
+ * One of the rows cannot be read: each alone.  Those that cannot are set aside, and their keys deleted;
+ * what there is no room for is left for later.
+ */
+static void
+read_one_by_one(bool *locked)
+{
+	SsProto *proto = &ss_pusher.proto;
+	ErrorData *error;
+
+	resetStringInfo(&ss_pusher.documents);
+	for (int i = 0; i < proto->nops && !*locked; i++)
+	{
+		proto->ops[i].found = SS_FOUND_LATER;
+		ss_pusher.payloads[i].length = 0;
+		ss_pusher.offsets[i] = 0;
+		if (ss_pusher.documents.len >= ALONE_BYTES || try_read(i, i + 1, locked, &error) || *locked)
+			continue;
+		ss_pusher_set_aside(&ss_pusher, ss_pusher.push_aside, key_of(i), error);
+		proto->ops[i].found = SS_FOUND_NONE;
+	}
 }
 
 void
 ss_pusher_read(void)
 {
 	SsProto *proto = &ss_pusher.proto;
+	ErrorData *error;
 	bool locked;
 
 	/* what was unlisted may be prepared by now, of whose commit nobody hears */
@@ -402,18 +462,8 @@ ss_pusher_read(void)
 	MemoryContextSwitchTo(ss_pusher.batch_context);
 	initStringInfo(&ss_pusher.documents);
 	MemoryContextSwitchTo(ss_pusher.turn_context);
-	if (!try_read(0, proto->nops, &locked) && !locked)
-	{
-		/* one of them cannot be read: it gets no copy, and holds nobody up */
-		for (int i = 0; i < proto->nops && !locked; i++)
-			if (!try_read(i, i + 1, &locked) && !locked)
-			{
-				proto->ops[i].found = SS_FOUND_NONE;
-				ss_pusher.payloads[i].length = 0;
-				ss_pusher.offsets[i] = 0;
-				ss_pusher.unreadable++;
-			}
-	}
+	if (!try_read(0, proto->nops, &locked, &error) && !locked)
+		read_one_by_one(&locked);
 	if (locked)
 	{
 		ss_proto_unreadable(proto, ss_monotonic());

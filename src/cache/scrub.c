@@ -19,6 +19,7 @@
 #include "pgstat.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "cache/hot.h"
 #include "cache/pusher.h"
@@ -207,6 +208,7 @@ compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documen
 				 rows[i].policy->cache == SS_CACHE_ALL)
 			wrong = MISSING;
 		counts[CHECKED]++;
+		ss_aside_done(pusher->scrub_aside, &sample->keys[i]);
 		if (wrong < 0 || is_under_way(&sample->keys[i]))
 			continue;
 		/* its life ended between the two looks */
@@ -224,7 +226,7 @@ compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documen
  * are left for another sample.
  */
 static void
-compare_rows(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
+compare_batches(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 {
 	SsCachedRow *rows = palloc(sizeof(SsCachedRow) * SAMPLE_MOST);
 	StringInfoData documents;
@@ -253,6 +255,56 @@ compare_rows(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 	pfree(rows);
 }
 
+/* The same; NULL, or the error that ended it, with the transaction. */
+static ErrorData *
+try_compare(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
+{
+	ErrorData *volatile error = NULL;
+
+	PG_TRY();
+	{
+		compare_batches(pusher, part, stop, counts);
+	}
+	PG_CATCH();
+	{
+		error = ss_pusher_caught();
+	}
+	PG_END_TRY();
+	if (error != NULL && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		pusher->scrub_locked = true;
+	return error;
+}
+
+/*
+ * Compare a part with its rows; when one of them cannot be read, each alone.  Those that cannot are set
+ * aside, and the pusher is told of them, which deletes their copies.
+ */
+static void
+compare_rows(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
+{
+	Sample *one;
+	ErrorData *error = try_compare(pusher, part, stop, counts);
+
+	if (error == NULL || pusher->scrub_locked)
+		return;
+	one = palloc(sizeof(Sample));
+	one->oversized = part->oversized;
+	for (int i = 0; i < part->n && !pusher->scrub_locked; i++)
+	{
+		one->n = 1;
+		ss_key_copy(&one->keys[0], &part->keys[i]);
+		one->from_redis[0] = part->from_redis[i];
+		one->copies[0] = part->copies[i];
+		error = try_compare(pusher, one, stop, counts);
+		if (error == NULL || pusher->scrub_locked)
+			continue;
+		ss_pusher_set_aside(pusher, pusher->scrub_aside, &part->keys[i], error);
+		if (part->oversized || ss_reply_kind(part->copies[i]) == SS_REPLY_STRING)
+			repair(pusher, &part->keys[i]);
+	}
+	pfree(one);
+}
+
 /* Compare a part with its copies, which Redis may not answer. */
 static bool
 compare_copies(SsPusher *pusher, Sample *part, int64 give_up, int64 stop, int64 counts[4])
@@ -277,14 +329,17 @@ compare_copies(SsPusher *pusher, Sample *part, int64 give_up, int64 stop, int64 
 	return true;
 }
 
-/* The keys in Redis; a session that has none any more, or never had, leaves the sample. */
+/* The keys in Redis; a session that has none, or is set aside, leaves the sample. */
 static void
 make_keys(SsPusher *pusher, Sample *sample)
 {
 	int left = 0;
+	TimestampTz now = GetCurrentTimestamp();
 
 	for (int i = 0; i < sample->n; i++)
 	{
+		if (ss_aside_holds(pusher->scrub_aside, &sample->keys[i], now))
+			continue;
 		ss_pusher_make_key(pusher, &sample->keys[i], &sample->payloads[left]);
 		if (sample->payloads[left].key == NULL)
 			continue;
