@@ -157,7 +157,7 @@ ss_shared_unlock(void)
 int
 ss_shared_number(const SsDb *db)
 {
-	StaticAssertStmt(SS_MAX_DATABASES <= SS_LEDGER_MEMBERS, "the ledger has a member for each");
+	StaticAssertStmt(SS_MAX_DATABASES <= SS_MEMBERS, "the ledger has a member for each");
 	return (int) (db - ss_shared->databases);
 }
 

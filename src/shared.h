@@ -224,6 +224,7 @@ typedef struct SsDb
 	SsTaskState tasks[SS_TASKS];
 	SsAsideReport aside[SS_WORKS];
 	SsCache cache;
+	int64 touch_dropped_at; /* by the monotonic clock, without a lock: a read could not be noted */
 	/* of events committed since the keeper last told of them: how many, and from when on (0) */
 	pg_atomic_uint64 events_written;
 	pg_atomic_uint64 events_since;
@@ -244,6 +245,7 @@ typedef struct SsShared
 	int64 started;          /* by the monotonic clock */
 	bool began_in_recovery; /* as a standby, or to be restored */
 	int64 promoted;         /* atomic: when the first change was committed since; 0 before */
+	int64 touch_dropped_at; /* as of a database, in any of them */
 	SsDb databases[SS_MAX_DATABASES];
 } SsShared;
 

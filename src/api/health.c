@@ -285,6 +285,12 @@ add_set_aside(SsReport *report)
 	ss_close_group(report);
 }
 
+static bool
+is_recent(int64 when)
+{
+	return when != 0 && ss_monotonic() - when < SS_HEALTH_RECENT;
+}
+
 static void
 add_touches(SsReport *report)
 {
@@ -292,19 +298,32 @@ add_touches(SsReport *report)
 	SsDb *db = ss_shared_my_db();
 	uint64 dropped = db ? ss_counter_sum(db, SS_USES_DROPPED) : 0;
 
-	ss_touch_counts(&counts);
+	ss_touch_counts(db == NULL ? -1 : ss_shared_number(db), &counts);
 	ss_open_group(report, "touches");
 	ss_add_number(report, "slots", counts.slots);
 	ss_add_number(report, "used", counts.used);
+	ss_add_number(report, "mine", counts.mine);
+	ss_add_number(report, "share", counts.share);
+	ss_add_number(report, "allowed", counts.allowed);
 	ss_add_number(report, "noted", db ? ss_counter_sum(db, SS_USES_NOTED) : 0);
 	ss_add_number(report, "written", db ? ss_counter_sum(db, SS_USES_WRITTEN) : 0);
 	ss_add_number(report, "dropped", dropped);
 	ss_close_group(report);
-	if (dropped > 0)
+	if (db == NULL)
+		return;
+	if (is_recent(db->touch_dropped_at))
 		ss_warn(report,
-				"%llu reads did not slide their session, for want of room: raise "
+				"%llu reads did not slide their session, for want of room, so it may end before "
+				"its time: this database has %u touch slots, may have %u, and its share is %u; see "
+				"whether the keeper's task \"touch\" keeps up and whether another database has "
+				"more than its share, or raise session_store.touch_slots",
+				(unsigned long long) dropped, counts.mine, counts.allowed, counts.share);
+	else if (is_recent(ss_shared->touch_dropped_at) && counts.mine > counts.share)
+		ss_warn(report,
+				"this database has %u touch slots, more than its share of %u, while another found "
+				"no room: see whether the keeper's task \"touch\" keeps up, or raise "
 				"session_store.touch_slots",
-				(unsigned long long) dropped);
+				counts.mine, counts.share);
 }
 
 /* What the keeper's last sample tells of sizes and numbers. */

@@ -10,12 +10,8 @@
 
 #include "api/health.h"
 #include "cache/redis.h"
-#include "cache/shares.h"
 #include "settings.h"
 #include "shared.h"
-
-/* What happened within this time is worth a warning. */
-#define RECENT (INT64CONST(600) * USECS_PER_SEC)
 
 /* An eviction policy that keeps to keys with an expiry, as ours all have; or none at all. */
 static bool
@@ -63,9 +59,9 @@ add_work(SsReport *report, const SsDb *db, const SsCacheReport *r, int64 now)
 	ss_add_number(report, "oldest_dirty_ms", r->oldest > 0 ? Max(now - r->oldest, 0) / 1000 : 0);
 	ss_add_number(report, "ledger_used", ss_ledger_used(ss_ledger));
 	ss_add_number(report, "ledger_room", ss_ledger_room(ss_ledger));
-	ss_add_number(report, "ledger_mine", ss_shares_count(ss_ledger, db->cache.control.member));
-	ss_add_number(report, "ledger_share", ss_shares_of(ss_ledger, db->cache.control.member));
-	ss_add_number(report, "ledger_allowed", ss_shares_allowed(ss_ledger, db->cache.control.member));
+	ss_add_number(report, "ledger_mine", ss_ledger_count(ss_ledger, db->cache.control.member));
+	ss_add_number(report, "ledger_share", ss_ledger_share_of(ss_ledger, db->cache.control.member));
+	ss_add_number(report, "ledger_allowed", ss_ledger_allowed(ss_ledger, db->cache.control.member));
 	ss_add_number(report, "batches", r->batches);
 	ss_add_number(report, "written", r->sets);
 	ss_add_number(report, "deleted", r->deletes);
@@ -131,7 +127,7 @@ add_warnings(SsReport *report, const SsCache *cache, const SsCacheReport *r, boo
 static bool
 is_recent(int64 when, int64 now)
 {
-	return when != 0 && now - when < RECENT;
+	return when != 0 && now - when < SS_HEALTH_RECENT;
 }
 
 /* Commits that the ledger did not hold: the symptom here, the cause where it is. */
@@ -139,15 +135,15 @@ static void
 add_ledger_warnings(SsReport *report, const SsCache *cache, int64 now)
 {
 	int member = cache->control.member;
-	int mine = ss_shares_count(ss_ledger, member);
-	int share = ss_shares_of(ss_ledger, member);
+	int mine = ss_ledger_count(ss_ledger, member);
+	int share = ss_ledger_share_of(ss_ledger, member);
 
 	if (is_recent(cache->too_large_at, now))
 		ss_warn(report,
 				"a transaction changed more sessions, the last in namespace %s, than a quarter of "
 				"the %d keys that this database may have in the ledger, so all its copies in Redis "
 				"were deleted: commit in smaller parts, or raise session_store.ledger_size",
-				cache->too_large_ns, ss_shares_allowed(ss_ledger, member));
+				cache->too_large_ns, ss_ledger_allowed(ss_ledger, member));
 	if (is_recent(cache->no_room_at, now))
 		ss_warn(
 			report,
@@ -155,7 +151,7 @@ add_ledger_warnings(SsReport *report, const SsCache *cache, int64 now)
 			"deleted: it has %d keys there, may have %d, and its share is %d; see whether its "
 			"Redis keeps up and whether another database has more than its share, or raise "
 			"session_store.ledger_size",
-			mine, ss_shares_allowed(ss_ledger, member), share);
+			mine, ss_ledger_allowed(ss_ledger, member), share);
 	else if (is_recent(ss_ledger_refused_at(ss_ledger), now) && mine > share)
 		ss_warn(report,
 				"this database has %d keys in the ledger, more than its share of %d, while another "

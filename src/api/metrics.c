@@ -207,9 +207,12 @@ add_workers(StringInfo out)
 	gauge(out, "keeper_up", "1 while the keeper of this database runs.", keeper ? 1 : 0);
 	gauge(out, "keeper_tasks_failing", "Tasks of the keeper that fail at present.", failing);
 	gauge(out, "databases_waiting", "Databases that wait for a worker slot.", waiting);
-	ss_touch_counts(&notes);
+	ss_touch_counts(db == NULL ? -1 : ss_shared_number(db), &notes);
 	gauge(out, "touch_slots", "Room for noted reads, in the whole server.", notes.slots);
 	gauge(out, "touch_slots_used", "Reads noted and not written.", notes.used);
+	gauge(out, "touch_slots_mine", "Of these, those of this database.", notes.mine);
+	gauge(out, "touch_slots_share", "What it can have whatever others do.", notes.share);
+	gauge(out, "touch_slots_allowed", "What it may have now.", notes.allowed);
 }
 
 /* Rows that failed, by kind of work. */
@@ -272,6 +275,17 @@ add_cache(StringInfo out)
 		gauge(out, "cache_ledger_used", "Keys in the ledger, of the whole server.",
 			  ss_ledger_used(ss_ledger));
 		gauge(out, "cache_ledger_room", "Keys that it has room for.", ss_ledger_room(ss_ledger));
+	}
+	if (ss_ledger != NULL && db != NULL)
+	{
+		int member = ss_shared_number(db);
+
+		gauge(out, "cache_ledger_mine", "Keys in the ledger, of this database.",
+			  ss_ledger_count(ss_ledger, member));
+		gauge(out, "cache_ledger_share", "Keys that it can have whatever others do.",
+			  ss_ledger_share_of(ss_ledger, member));
+		gauge(out, "cache_ledger_allowed", "Keys that it may have now.",
+			  ss_ledger_allowed(ss_ledger, member));
 	}
 	gauge(out, "redis_memory_bytes", "Memory that Redis uses.", r.redis_memory);
 	gauge(out, "redis_memory_limit_bytes", "Its maxmemory; 0 for none.", r.redis_memory_limit);

@@ -12,7 +12,6 @@
 
 #include "cache/ledger.h"
 #include "cache/rules.h"
-#include "cache/shares.h"
 
 static int
 slots_of_partition(int keys)
@@ -108,6 +107,52 @@ ss_ledger_used(const SsLedger *ledger)
 	return used;
 }
 
+/* A member begins to have a pusher, or has none any more. */
+void
+ss_ledger_share(SsLedger *ledger, int member, bool has_pusher)
+{
+	for (int p = 0; p < SS_LEDGER_PARTITIONS; p++)
+		ss_ledger_lock(p);
+	(void) ss_shares_set(&ledger->shares, ledger->slots, member, has_pusher);
+	for (int p = 0; p < SS_LEDGER_PARTITIONS; p++)
+		ss_ledger_unlock(p);
+}
+
+/* What a member can count on, whatever others do. */
+int
+ss_ledger_share_of(const SsLedger *ledger, int member)
+{
+	return ss_shares_of(&ledger->shares, member) * SS_LEDGER_PARTITIONS;
+}
+
+/* How many slots a member has. */
+int
+ss_ledger_count(const SsLedger *ledger, int member)
+{
+	int count = 0;
+
+	for (int p = 0; p < SS_LEDGER_PARTITIONS; p++)
+		count += __atomic_load_n(&ledger->partitions[p].count[member], __ATOMIC_RELAXED);
+	return count;
+}
+
+/* How many it may have as things are now, with those that it has; read without locks. */
+int
+ss_ledger_allowed(const SsLedger *ledger, int member)
+{
+	int allowed = 0;
+
+	for (int p = 0; p < SS_LEDGER_PARTITIONS; p++)
+	{
+		const SsLedgerPartition *partition = &ledger->partitions[p];
+		int32_t used = __atomic_load_n(&partition->used, __ATOMIC_RELAXED);
+
+		allowed += ss_shares_allowed(&ledger->shares, partition->count, ledger->slots - used,
+									 member);
+	}
+	return allowed;
+}
+
 /* When a key was last refused for want of room; 0 for never. */
 int64_t
 ss_ledger_refused_at(const SsLedger *ledger)
@@ -156,7 +201,8 @@ take(SsLedger *ledger, int member, const SsKey *key, uint32_t hash, int64_t now)
 	uint32_t ended;
 	SsLedgerSlot *s;
 
-	if (!ss_shares_may_take(ledger, partition, member))
+	if (!ss_shares_may_take(&ledger->shares, partition->count, ledger->slots - partition->used,
+							member))
 		return SS_NO_SLOT;
 	s = ss_ledger_slot(ledger, slot);
 	partition->free = s->next;
@@ -474,7 +520,7 @@ ss_ledger_want(SsLedger *ledger, const SsControl *control, const SsKey *key, uin
 	slot = find(ledger, key, hash);
 	if (slot == SS_NO_SLOT &&
 		(p->used < ledger->slots / 2 ||
-		 (ledger->shares[control->member] && p->count[control->member] < ledger->share / 2)))
+		 p->count[control->member] < ss_shares_of(&ledger->shares, control->member) / 2))
 	{
 		slot = take(ledger, control->member, key, hash, when);
 		fresh = slot != SS_NO_SLOT;

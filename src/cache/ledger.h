@@ -34,13 +34,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cache/shares.h"
 #include "rows/key.h"
 
 /* The longest lease that the setting allows, and so the longest that a stranger may hold. */
 #define SS_LEASE_LONGEST INT64_C(10000000)
 
 #define SS_LEDGER_PARTITIONS 32
-#define SS_LEDGER_MEMBERS 256
 #define SS_NO_SLOT (-1)
 
 /* What a transaction did to a key; flags. */
@@ -101,18 +101,14 @@ typedef struct SsLedgerPartition
 	int32_t free;
 	int32_t first_changed;
 	int32_t last_changed;
-	int32_t count[SS_LEDGER_MEMBERS]; /* of used slots */
+	int32_t count[SS_MEMBERS]; /* of used slots */
 } SsLedgerPartition;
 
 typedef struct SsLedger
 {
-	int32_t slots;   /* a partition */
-	int32_t buckets; /* a partition; a power of two */
-	/* written under the locks of all partitions, read under any */
-	int32_t share; /* a partition, of each member that has one */
-	int32_t sharers;
-	uint8_t sharer[SS_LEDGER_MEMBERS];
-	bool shares[SS_LEDGER_MEMBERS];
+	int32_t slots;      /* a partition */
+	int32_t buckets;    /* a partition; a power of two */
+	SsShares shares;    /* written under the locks of all partitions, read under any */
 	int64_t refused_at; /* atomic: when a key was last refused for want of room */
 	SsLedgerPartition partitions[SS_LEDGER_PARTITIONS];
 	/* then int32_t buckets[SS_LEDGER_PARTITIONS][buckets], then the slots, likewise */
@@ -162,6 +158,10 @@ extern void ss_ledger_init(SsLedger *ledger, int keys);
 extern int ss_ledger_room(const SsLedger *ledger);
 extern int ss_ledger_used(const SsLedger *ledger);
 extern SsLedgerSlot *ss_ledger_slot(SsLedger *ledger, int32_t slot);
+extern void ss_ledger_share(SsLedger *ledger, int member, bool has_pusher);
+extern int ss_ledger_share_of(const SsLedger *ledger, int member);
+extern int ss_ledger_count(const SsLedger *ledger, int member);
+extern int ss_ledger_allowed(const SsLedger *ledger, int member);
 extern int64_t ss_ledger_refused_at(const SsLedger *ledger);
 
 /* for transactions */

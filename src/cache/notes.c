@@ -35,7 +35,6 @@
 #include "cache/notes.h"
 #include "cache/policy_notes.h"
 #include "cache/rules.h"
-#include "cache/shares.h"
 #include "rows/home.h"
 #include "rows/namespaces.h"
 #include "settings.h"
@@ -445,7 +444,7 @@ static bool
 too_many(void)
 {
 	return nnotes > FEW_LISTED &&
-		   nnotes > ss_shares_allowed(ss_ledger, db->cache.control.member) / 4;
+		   nnotes > ss_ledger_allowed(ss_ledger, db->cache.control.member) / 4;
 }
 
 /* For health: when that was, and the namespace of the last key. */

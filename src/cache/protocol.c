@@ -23,7 +23,6 @@
 
 #include "cache/guard.h"
 #include "cache/rules.h"
-#include "cache/shares.h"
 #include "cache/work.h"
 
 #define MS INT64_C(1000)
@@ -250,8 +249,8 @@ end_flush(SsProto *p, int64_t now)
 		return;
 	}
 	ss_work_flushed(p, now);
-	if (ss_shares_count(p->ledger, p->control->member) >
-		ss_shares_allowed(p->ledger, p->control->member) / 2)
+	if (ss_ledger_count(p->ledger, p->control->member) >
+		ss_ledger_allowed(p->ledger, p->control->member) / 2)
 		ss_work_forget(p);
 	p->covered = p->flush_covers;
 	cover_policies(p, p->flush_policies);
@@ -416,7 +415,7 @@ attach_or_detach(SsProto *p)
 	if (ours)
 		p->shed = false;
 	else if (p->attached && waiting > 0 &&
-			 waiting > ss_shares_allowed(p->ledger, p->control->member) / 4)
+			 waiting > ss_ledger_allowed(p->ledger, p->control->member) / 4)
 		p->shed = true;
 	may = !p->suspended && !p->shed && p->stage != SS_STAGE_REFUSED &&
 		  (ours || p->refusal == SS_REFUSED_NOT);

@@ -27,7 +27,6 @@
 #include "cache/login.h"
 #include "cache/notes.h"
 #include "cache/pusher.h"
-#include "cache/shares.h"
 #include "compat.h"
 #include "rows/home.h"
 #include "settings.h"
@@ -56,7 +55,7 @@ on_exit_pusher(int code, Datum arg)
 		cache->idle = 0;
 		cache->report.connected = cache->report.running = false;
 		strlcpy(cache->report.state, "stopped", sizeof(cache->report.state));
-		ss_shares_set(ss_ledger, cache->control.member, false);
+		ss_ledger_share(ss_ledger, cache->control.member, false);
 		cache->retry_at = GetCurrentTimestamp() + USECS_PER_SEC;
 	}
 	ss_shared_unlock();
@@ -77,7 +76,7 @@ report_for_duty(void)
 		taken = false;
 		ss_pusher.db->cache.pusher_pid = MyProcPid;
 		ss_pusher.db->cache.pusher_proc = SsMyProcNumber();
-		ss_shares_set(ss_ledger, ss_pusher.db->cache.control.member, true);
+		ss_ledger_share(ss_ledger, ss_pusher.db->cache.control.member, true);
 	}
 	ss_shared_unlock();
 	if (taken)

@@ -1,17 +1,30 @@
 /*
  * shares.h
- *		How many slots of the ledger a database may have, so that the others get theirs.
+ *		How many slots of what all databases share one of them may have.
  */
 #ifndef SS_SHARES_H
 #define SS_SHARES_H
 
-#include "cache/ledger.h"
+#include <stdbool.h>
+#include <stdint.h>
 
-extern bool ss_shares_may_take(const SsLedger *ledger, const SsLedgerPartition *partition,
+/* Databases, by number. */
+#define SS_MEMBERS 256
+
+/* Who has a share of the slots of each partition. */
+typedef struct SsShares
+{
+	int32_t share; /* of each member that has one, in a partition */
+	int32_t sharers;
+	uint8_t sharer[SS_MEMBERS];
+	bool has[SS_MEMBERS];
+} SsShares;
+
+extern bool ss_shares_set(SsShares *shares, int32_t slots, int member, bool has);
+extern bool ss_shares_may_take(const SsShares *shares, const int32_t *count, int32_t free,
 							   int member);
-extern void ss_shares_set(SsLedger *ledger, int member, bool has_pusher);
-extern int ss_shares_of(const SsLedger *ledger, int member);
-extern int ss_shares_count(const SsLedger *ledger, int member);
-extern int ss_shares_allowed(const SsLedger *ledger, int member);
+extern int32_t ss_shares_allowed(const SsShares *shares, const int32_t *count, int32_t free,
+								 int member);
+extern int32_t ss_shares_of(const SsShares *shares, int member);
 
 #endif

@@ -49,7 +49,10 @@ tell_all(void)
 			continue;
 		}
 		noted = ss_touch_note(&p->key, p->base, p->ttl, p->expires, true);
-		ss_count(noted == SS_NOTE_FULL ? SS_USES_DROPPED : SS_USES_NOTED, 1);
+		if (noted == SS_NOTE_FULL)
+			ss_touch_dropped();
+		else
+			ss_count(SS_USES_NOTED, 1);
 		wake = wake || noted == SS_NOTED_URGENT;
 	}
 	npending = 0;

@@ -4,7 +4,8 @@
  *
  * The slots are split into partitions by hash, each an array of slots, a chain of
  * slots per bucket and a free list, guarded by one LWLock: shared to look and to advance
- * a note (expires is atomic), exclusive to add, remove and change the base.  Offsets
+ * a note (expires is atomic), exclusive to add, remove and change the base.  How many of them one
+ * database may have is in cache/shares.c.  Offsets
  * only, no pointers.  Nothing here allocates or can fail once the server has started.
  */
 #include "postgres.h"
@@ -13,6 +14,7 @@
 #include "miscadmin.h"
 #include "storage/shmem.h"
 
+#include "cache/shares.h"
 #include "compat.h"
 #include "rows/touch_slots.h"
 #include "shared.h"
@@ -23,12 +25,14 @@ typedef struct Partition
 {
 	int32 used;
 	int32 free;
+	int32 count[SS_MEMBERS]; /* of used slots */
 } Partition;
 
 typedef struct Shared
 {
-	int32 slots;   /* a partition */
-	int32 buckets; /* a partition; a power of two */
+	int32 slots;     /* a partition */
+	int32 buckets;   /* a partition; a power of two */
+	SsShares shares; /* written under the locks of all partitions, read under any */
 	Partition partitions[SS_SLOT_PARTITIONS];
 	/* then int32 buckets[SS_SLOT_PARTITIONS][buckets], then SsSlot slots[SS_SLOT_PARTITIONS][slots] */
 } Shared;
@@ -79,6 +83,7 @@ ss_touch_shmem_init(int slots)
 	if (found)
 		return;
 
+	memset(shared, 0, sizeof(Shared));
 	shared->slots = slots_of_partition(slots);
 	shared->buckets = buckets_of_partition(slots);
 	memset(all_buckets, 0xff, sizeof(int32) * SS_SLOT_PARTITIONS * (Size) shared->buckets);
@@ -194,20 +199,22 @@ ss_slot_find(int partition, uint32 hash, const SsKey *key)
 	return NULL;
 }
 
-/* Take a free slot for a key; NULL when there is none.  Exclusive lock. */
+/* Take a free slot for a key; NULL when there is none for this database.  Exclusive lock. */
 SsSlot *
-ss_slot_take(int partition, uint32 hash, const SsKey *key)
+ss_slot_take(int partition, int member, uint32 hash, const SsKey *key)
 {
 	Partition *part = &shared->partitions[partition];
 	int32 *bucket = bucket_of(partition, hash);
 	int32 index = part->free;
 	SsSlot *slot;
 
-	if (index == NO_SLOT)
+	if (!ss_shares_may_take(&shared->shares, part->count, shared->slots - part->used, member))
 		return NULL;
 	slot = ss_slot_at(partition, index);
 	part->free = slot->next;
 	part->used++;
+	part->count[member]++;
+	slot->member = member;
 	slot->hash = hash;
 	ss_key_copy(&slot->key, key);
 	slot->used = true;
@@ -230,13 +237,31 @@ ss_slot_release(int partition, SsSlot *slot)
 	slot->next = shared->partitions[partition].free;
 	shared->partitions[partition].free = index;
 	shared->partitions[partition].used--;
+	shared->partitions[partition].count[slot->member]--;
 }
 
-/* Three quarters full: notes are then written, or dropped, before their time. */
+/* Three quarters of what this database may have: its notes are then written before their time. */
 bool
-ss_slots_pressed(int partition)
+ss_slots_pressed(int partition, int member)
 {
-	return shared->partitions[partition].used > shared->slots - shared->slots / 4;
+	const Partition *part = &shared->partitions[partition];
+	int32 allowed = ss_shares_allowed(&shared->shares, part->count, shared->slots - part->used,
+									  member);
+
+	return part->count[member] > allowed - allowed / 4;
+}
+
+/* A database begins to have a keeper, or has none any more. */
+void
+ss_touch_share(int member, bool has_keeper)
+{
+	if (shared == NULL)
+		return;
+	for (int p = 0; p < SS_SLOT_PARTITIONS; p++)
+		LWLockAcquire(ss_slot_lock(p), LW_EXCLUSIVE);
+	(void) ss_shares_set(&shared->shares, shared->slots, member, has_keeper);
+	for (int p = 0; p < SS_SLOT_PARTITIONS; p++)
+		LWLockRelease(ss_slot_lock(p));
 }
 
 /* The database is gone, or the extension in it. */
@@ -260,12 +285,22 @@ ss_touch_forget_database(Oid database)
 }
 
 void
-ss_touch_counts(SsTouchCounts *counts)
+ss_touch_counts(int member, SsTouchCounts *counts)
 {
 	memset(counts, 0, sizeof(*counts));
 	if (shared == NULL)
 		return;
 	counts->slots = shared->slots * SS_SLOT_PARTITIONS;
 	for (int p = 0; p < SS_SLOT_PARTITIONS; p++)
-		counts->used += shared->partitions[p].used;
+	{
+		const Partition *part = &shared->partitions[p];
+
+		counts->used += part->used;
+		if (member < 0)
+			continue;
+		counts->mine += part->count[member];
+		counts->share += ss_shares_of(&shared->shares, member);
+		counts->allowed += ss_shares_allowed(&shared->shares, part->count,
+											 shared->slots - part->used, member);
+	}
 }

@@ -15,7 +15,8 @@
 typedef struct SsSlot
 {
 	uint32 hash;
-	int32 next; /* in the bucket's chain or the free list */
+	int32 next;   /* in the bucket's chain or the free list */
+	uint8 member; /* the database, by its number */
 	bool used;
 	int64 base;
 	int64 ttl;
@@ -28,13 +29,13 @@ typedef struct SsSlot
 extern bool ss_slots_exist(void);
 extern int ss_slots_each(void);
 extern int ss_slots_used(int partition);
-extern bool ss_slots_pressed(int partition);
+extern bool ss_slots_pressed(int partition, int member);
 extern uint32 ss_slot_hash(const SsKey *key);
 extern bool ss_slot_maybe(uint32 hash);
 extern LWLock *ss_slot_lock(int partition);
 extern SsSlot *ss_slot_at(int partition, int32 index);
 extern SsSlot *ss_slot_find(int partition, uint32 hash, const SsKey *key);
-extern SsSlot *ss_slot_take(int partition, uint32 hash, const SsKey *key);
+extern SsSlot *ss_slot_take(int partition, int member, uint32 hash, const SsKey *key);
 extern void ss_slot_release(int partition, SsSlot *slot);
 
 static inline int

@@ -101,6 +101,7 @@ ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force
 	uint32 hash = ss_slot_hash(key);
 	int partition = ss_slot_partition(hash);
 	int64 slack = ss_slack(ttl);
+	SsDb *db = ss_shared_my_db();
 	SsSlot *slot;
 	bool urgent;
 
@@ -127,7 +128,8 @@ ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force
 	slot = ss_slot_find(partition, hash, key);
 	if (slot == NULL)
 	{
-		slot = ss_slot_take(partition, hash, key);
+		/* more databases than can be known have no keeper that would write it */
+		slot = db == NULL ? NULL : ss_slot_take(partition, ss_shared_number(db), hash, key);
 		if (slot != NULL)
 			restart(slot, base, ttl);
 	}
@@ -139,7 +141,7 @@ ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force
 		return slot == NULL ? SS_NOTE_FULL : SS_NOTE_CONFLICT;
 	}
 	advance(slot, expires);
-	urgent = expires - base >= slack || ss_slots_pressed(partition);
+	urgent = expires - base >= slack || ss_slots_pressed(partition, slot->member);
 	LWLockRelease(ss_slot_lock(partition));
 	return urgent ? SS_NOTED_URGENT : SS_NOTED;
 }
@@ -170,6 +172,7 @@ is_due(const SsSlot *slot, int64 now, bool all, bool pressed)
 int
 ss_touch_due(Oid database, int64 now, bool all, int *partition, SsTouch *out, int max)
 {
+	SsDb *db = ss_shared_my_db();
 	int count = 0;
 
 	for (; *partition < SS_SLOT_PARTITIONS && count < max; (*partition)++)
@@ -181,7 +184,7 @@ ss_touch_due(Oid database, int64 now, bool all, int *partition, SsTouch *out, in
 		if (ss_slots_used(p) == 0)
 			continue;
 		LWLockAcquire(ss_slot_lock(p), LW_SHARED);
-		pressed = ss_slots_pressed(p);
+		pressed = db != NULL && ss_slots_pressed(p, ss_shared_number(db));
 		left = ss_slots_used(p);
 		for (int i = 0; i < ss_slots_each() && count < max && left > 0; i++)
 		{
@@ -271,4 +274,15 @@ ss_touch_postpone(const SsTouch *touch, int64 now, bool locked)
 		}
 	}
 	LWLockRelease(ss_slot_lock(partition));
+}
+
+/* A read or touch could not be noted for want of room: for metrics and health. */
+void
+ss_touch_dropped(void)
+{
+	SsDb *db = ss_shared_my_db();
+
+	ss_count(SS_USES_DROPPED, 1);
+	if (db != NULL)
+		db->touch_dropped_at = ss_shared->touch_dropped_at = ss_monotonic();
 }

@@ -34,6 +34,10 @@ typedef struct SsTouchCounts
 {
 	uint32 slots;
 	uint32 used;
+	/* of one database: those it has, can have whatever others do, and may have now */
+	uint32 mine;
+	uint32 share;
+	uint32 allowed;
 } SsTouchCounts;
 
 extern Size ss_touch_shmem_size(int slots);
@@ -50,7 +54,9 @@ extern void ss_touch_rebase(const SsKey *key, int64 base, int64 written, int64 t
 extern int ss_touch_due(Oid database, int64 now, bool all, int *partition, SsTouch *out, int max);
 extern void ss_touch_written(const SsTouch *touch);
 extern void ss_touch_postpone(const SsTouch *touch, int64 now, bool locked);
+extern void ss_touch_dropped(void);
 extern void ss_touch_forget_database(Oid database);
-extern void ss_touch_counts(SsTouchCounts *counts);
+extern void ss_touch_share(int member, bool has_keeper);
+extern void ss_touch_counts(int member, SsTouchCounts *counts);
 
 #endif

@@ -110,7 +110,7 @@ note_use(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 			deadline = now + INT64CONST(100) * SS_USEC_PER_MSEC;
 		if (now >= deadline || db == NULL || db->keeper_pid == 0)
 		{
-			ss_count(SS_USES_DROPPED, 1);
+			ss_touch_dropped();
 			return false;
 		}
 		ss_wake_keeper();

@@ -170,6 +170,7 @@ report_for_duty(void)
 static bool
 begin(SsActing *acting)
 {
+	static bool has_share = false; /* of the touch slots, for as long as the extension is here */
 	SsHome home;
 
 	StartTransactionCommand();
@@ -179,8 +180,12 @@ begin(SsActing *acting)
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		ss_touch_forget_database(MyDatabaseId);
+		ss_touch_share(ss_shared_number(entry), false);
 		leave(SS_DB_ABSENT, 0);
 	}
+	if (!has_share)
+		ss_touch_share(ss_shared_number(entry), true);
+	has_share = true;
 	if (!ss_home_hold(&home) || !ConditionalLockRelationOid(home.sessions, RowExclusiveLock) ||
 		!ConditionalLockRelationOid(home.history, RowExclusiveLock))
 	{

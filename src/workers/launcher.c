@@ -135,6 +135,7 @@ update_entries(const Candidate *all, int count, TimestampTz now)
 			if (++db->missed > 1)
 			{
 				ss_touch_forget_database(db->oid);
+				ss_touch_share(i, false);
 				db->oid = InvalidOid;
 			}
 			continue;

@@ -268,9 +268,9 @@ enter(Node *node, int number)
 			const SsLedgerPartition *partition =
 				&node->ledger->partitions[w.hash[key] % SS_LEDGER_PARTITIONS];
 
-			if (partition->count[MEMBER] < node->ledger->share)
+			if (partition->count[MEMBER] < ss_shares_of(&node->ledger->shares, MEMBER))
 				violation("shares: refused at %d keys of a share of %d", partition->count[MEMBER],
-						  node->ledger->share);
+						  ss_shares_of(&node->ledger->shares, MEMBER));
 			b->unlisted = true;
 			totals.happened[HAPPENED_UNLISTED]++;
 			if (SS_RULE(11))
@@ -438,7 +438,7 @@ fill_by_neighbour(Node *node)
 	SsControl control;
 
 	ss_control_init(&control, MEMBER + 1, w.now);
-	ss_shares_set(node->ledger, MEMBER + 1, true);
+	ss_ledger_share(node->ledger, MEMBER + 1, true);
 	for (int n = 0; n < 2 * ss_ledger_room(node->ledger); n++)
 	{
 		SsKey key = {.database = DATABASE + 100, .nslen = 1};
@@ -448,7 +448,7 @@ fill_by_neighbour(Node *node)
 		hash = ss_key_hash(&key);
 		(void) ss_ledger_enter(node->ledger, &control, &key, hash, SS_CHANGED_DOCUMENT, w.now);
 	}
-	if (ss_shares_count(node->ledger, MEMBER + 1) > ss_shares_allowed(node->ledger, MEMBER + 1))
+	if (ss_ledger_count(node->ledger, MEMBER + 1) > ss_ledger_allowed(node->ledger, MEMBER + 1))
 		violation("shares: a neighbour has more than it may");
 }
 
@@ -465,7 +465,7 @@ node_start(Node *node)
 	node->ledger = malloc(size);
 	ss_ledger_init(node->ledger, w.config.ledger_keys);
 	ss_control_init(&node->control, MEMBER, w.now);
-	ss_shares_set(node->ledger, MEMBER, true);
+	ss_ledger_share(node->ledger, MEMBER, true);
 	if (w.config.neighbour)
 		fill_by_neighbour(node);
 	/* as the keeper does */

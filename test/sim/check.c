@@ -308,7 +308,7 @@ check_recovered(bool filled)
 
 	if (!node->up || node->place != 0 || node->pusher.state == PUSHER_NONE ||
 		node->proto.stage != SS_STAGE_RUN || !redis_leased() ||
-		ss_shares_count(node->ledger, MEMBER) != 0 ||
+		ss_ledger_count(node->ledger, MEMBER) != 0 ||
 		node->control.unlisted_begun != node->control.unlisted_ended ||
 		node->control.policies_begun != node->control.policies_ended ||
 		node->control.policies_covered != node->control.policies_begun ||

@@ -175,7 +175,7 @@ recover(void)
 
 		violation("no recovery: stage %d, refusal %d, lease %d, ledger %d, unlisted %d, synced %d",
 				  node->proto.stage, node->proto.refusal, redis_leased(),
-				  ss_shares_count(node->ledger, MEMBER),
+				  ss_ledger_count(node->ledger, MEMBER),
 				  (int) (node->control.unlisted_begun - node->control.unlisted_ended),
 				  (int) (node->control.tickets - node->control.synced));
 		return;

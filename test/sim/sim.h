@@ -30,7 +30,6 @@
 
 #include "cache/protocol.h"
 #include "cache/rules.h"
-#include "cache/shares.h"
 
 #define MS INT64_C(1000)
 #define SEC INT64_C(1000000)

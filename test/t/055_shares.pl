@@ -146,6 +146,7 @@ many('postgres', 1, 2 * $room);
 cmp_ok(number('postgres', 'unlisted_no_room'), '>', 0, 'a database that needs more than its share may find no room');
 like(warnings_of('postgres'), qr/found no room in the ledger.*whether another database has more than its share/, 'its health names the symptom');
 like(warnings_of('locked'), qr/this database has \d+ keys in the ledger, more than its share of \d+, while another found no room/, 'health of the other one names the cause');
+like(value('SELECT session_metrics()', 'locked'), qr/^session_store_cache_ledger_mine [1-9]/m, '.. and so does the metric');
 kill 'CONT', $stopped, $mine;
 wait_for_cache($node, $redis);
 compare_all($node, $redis, 'copies are right in the one');
