@@ -148,6 +148,7 @@ typedef struct SsCacheReport
 	char denied_namespace[SS_NAMESPACE_MAX + 1];
 	uint64 verified;
 	uint64 divergent;
+	bool diverging;     /* a pass over all keys has not come to its end without finding any */
 	int64 redis_memory; /* bytes; 0 for unknown */
 	int64 redis_memory_limit;
 	char redis_version[32];

@@ -102,10 +102,11 @@ add_warnings(SsReport *report, const SsCache *cache, const SsCacheReport *r, boo
 						"and members of pg_read_all_settings can read, and which the server log "
 						"shows after a reload that changes it: put it into "
 						"session_store.redis_password_file");
-	if (r->divergent > 0)
+	if (r->diverging)
 		ss_warn(report,
-				"%llu copies in Redis differed from the table, and were put right: who else writes "
-				"there?",
+				"copies in Redis differed from the table (%llu so far) and were put right: find "
+				"who else writes to our prefixes there; this ends when a pass over all keys finds "
+				"none",
 				(unsigned long long) r->divergent);
 	if (r->no_room > 0)
 		ss_warn(report, "Redis refused %llu documents for want of memory: raise maxmemory",

@@ -304,6 +304,8 @@ add_cache(StringInfo out)
 		  r.denied);
 	count(out, "cache_verified", "Copies compared with the table.", r.verified);
 	count(out, "cache_divergence", "Copies that differed.", r.divergent);
+	gauge(out, "cache_diverging",
+		  "1 until a pass over all keys of Redis finds no copy that differs.", r.diverging ? 1 : 0);
 }
 
 /* Conversations without a session, as the keeper has recorded them. */

@@ -109,7 +109,7 @@ reloaded(int64 now)
 /*
  * A slice of a verification, when nothing is under way; true when it was the last.  It
  * begins at some place, so that one after another see others, and ends at the latest
- * when it has come by all.
+ * when it has visited all keys of Redis and all rows of the table.
  */
 static bool
 verify(SsCacheRequest *request, bool begun, int64 now)
@@ -122,12 +122,13 @@ verify(SsCacheRequest *request, bool begun, int64 now)
 		ss_pusher.verify_cursor = ss_pusher.cursor;
 		/* from the very beginning there is nothing to come by a second time */
 		ss_pusher.verify_ends = ss_pusher.verify_cursor == 0 ? 1 : 0;
+		memset(&ss_pusher.verify_walk, 0, sizeof(ss_pusher.verify_walk));
 		memset(ss_pusher.verify_counts, 0, sizeof(ss_pusher.verify_counts));
 	}
 	if (proto->stage != SS_STAGE_RUN || proto->suspended || proto->busy || proto->reading ||
 		proto->ready)
 		return false;
-	if (!ss_scrub(&ss_pusher, &ss_pusher.verify_cursor, now + USECS_PER_SEC,
+	if (!ss_scrub(&ss_pusher, &ss_pusher.verify_cursor, &ss_pusher.verify_walk, now + USECS_PER_SEC,
 				  ss_pusher.verify_counts))
 	{
 		ss_pusher_failed(ss_pusher.wire.error);
@@ -138,7 +139,10 @@ verify(SsCacheRequest *request, bool begun, int64 now)
 	if (ss_pusher.verify_cursor == 0)
 		ss_pusher.verify_ends++;
 	memcpy(request->results, ss_pusher.verify_counts, sizeof(request->results));
-	return ss_pusher.verify_counts[0] >= request->sample || ss_pusher.verify_ends >= 2;
+	if (ss_pusher.verify_ends >= 2 && ss_pusher.verify_counts[1] + ss_pusher.verify_counts[3] == 0)
+		ss_pusher.diverging = false;
+	return ss_pusher.verify_counts[0] >= request->sample ||
+		   (ss_pusher.verify_ends >= 2 && ss_pusher.verify_walk.done);
 }
 
 /* Answer what somebody asks for; false when it takes longer. */
@@ -203,6 +207,15 @@ take_request(int64 now)
 	ConditionVariableBroadcast(&ss_pusher.db->cache.changed);
 }
 
+/* The scrubber has visited all keys of Redis once more. */
+static void
+end_pass(void)
+{
+	if (ss_pusher.divergent == ss_pusher.divergent_before)
+		ss_pusher.diverging = false;
+	ss_pusher.divergent_before = ss_pusher.divergent;
+}
+
 /* What is done now and then while Redis is well and nothing waits. */
 static void
 odd_jobs(int64 now)
@@ -210,6 +223,7 @@ odd_jobs(int64 now)
 	SsProto *proto = &ss_pusher.proto;
 	int64 give_up = now + USECS_PER_SEC / 5;
 	int64 counts[4] = {0};
+	SsTableWalk walk = {0};
 
 	if (proto->stage != SS_STAGE_RUN || !proto->connected || proto->suspended)
 		return;
@@ -226,8 +240,10 @@ odd_jobs(int64 now)
 	else if (now - ss_pusher.scrubbed >= SCRUB_EVERY)
 	{
 		ss_pusher.scrubbed = now;
-		if (!ss_scrub(&ss_pusher, &ss_pusher.cursor, give_up, counts))
+		if (!ss_scrub(&ss_pusher, &ss_pusher.cursor, &walk, give_up, counts))
 			ss_pusher_failed(ss_pusher.wire.error);
+		else if (ss_pusher.cursor == 0 && !ss_pusher.scrub_locked)
+			end_pass();
 	}
 }
 

@@ -60,11 +60,14 @@ typedef struct SsPusher
 	uint64 unreadable;
 	uint64 verified;
 	uint64 divergent;
-	uint64 cursor;     /* of the scrubber */
-	bool scrub_locked; /* it could not read our tables the last time */
+	uint64 divergent_before; /* the present pass over all keys of Redis */
+	bool diverging;          /* since then, or in the pass before */
+	uint64 cursor;           /* of the scrubber */
+	bool scrub_locked;       /* it could not read our tables the last time */
 	bool verifying;
 	uint64 verify_cursor;
-	int verify_ends; /* how often it came to the end of Redis' keys */
+	int verify_ends;         /* how often it came to the end of Redis' keys */
+	SsTableWalk verify_walk; /* of the table */
 	int64 verify_counts[4];
 	SsWireInfo info;
 	char shown[240]; /* the last error in the log */
@@ -132,6 +135,7 @@ extern void ss_pusher_make_key(SsPusher *pusher, const SsKey *key, SsPayload *pa
 
 extern SS_EXPORT void ss_pusher_main(Datum arg);
 
-extern bool ss_scrub(SsPusher *pusher, uint64 *cursor, int64 give_up, int64 counts[4]);
+extern bool ss_scrub(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, int64 give_up,
+					 int64 counts[4]);
 
 #endif

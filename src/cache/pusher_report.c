@@ -193,6 +193,7 @@ ss_pusher_report(int64 now)
 	r->no_room = ss_pusher.wire.refused;
 	r->verified = ss_pusher.verified;
 	r->divergent = ss_pusher.divergent;
+	r->diverging = ss_pusher.diverging;
 	r->redis_memory = ss_pusher.info.memory;
 	r->redis_memory_limit = ss_pusher.info.memory_limit;
 	strlcpy(r->redis_version, ss_pusher.info.version, sizeof(r->redis_version));

@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -27,9 +28,10 @@
 #include "settings.h"
 #include "shared.h"
 
-#define STEP 100        /* keys that a SCAN looks at, more or less */
-#define SAMPLE_MOST 512 /* of which so many are compared: a page is all but never longer */
-#define FROM_TABLE 30   /* sessions of the table with each page */
+#define STEP 100            /* keys that a SCAN looks at, more or less */
+#define SAMPLE_MOST 1024    /* of which so many are compared: a page is all but never longer */
+#define FROM_TABLE 30       /* keys of sessions of the table with each page, or more */
+#define BLOCKS_FROM_TABLE 8 /* from at most so many blocks */
 #define JUST_NOW (2 * USECS_PER_SEC)
 #define SLICE (USECS_PER_SEC / 10) /* nothing is pushed meanwhile */
 #define PART_BYTES (256 * 1024)    /* of copies read at a time, unless a single one is larger */
@@ -133,29 +135,41 @@ sample_redis(SsPusher *pusher, uint64 *cursor, int64 give_up, Sample *sample)
 	return true;
 }
 
-/* Sessions of the table, from a random place on. */
+/* Add a session of the table, and its tail where there are tails. */
 static void
-sample_table(SsPusher *pusher, Sample *sample)
+add_session(SsPusher *pusher, Sample *sample, const SsKey *key)
 {
-	int most = Min(FROM_TABLE, SAMPLE_MOST - sample->n);
-	const SsPolicy *policy;
-	char from[3] = {0};
-	uint8 random[3];
-	int first;
+	const SsPolicy *policy = ss_pusher_policy(pusher, key);
 
-	if (pusher->npolicies == 0 || !pg_strong_random(random, sizeof(random)))
+	if (policy == NULL || policy->cache == SS_CACHE_OFF)
 		return;
-	policy = &pusher->policies[random[2] % pusher->npolicies];
-	if (policy->cache == SS_CACHE_OFF || most <= 0)
+	sample->keys[sample->n++] = *key;
+	if (policy->tail_prefix[0] == '\0')
 		return;
-	from[0] = '0' + random[0] % 75;
-	from[1] = '0' + random[1] % 75;
-	first = sample->n;
-	sample->n += ss_cached_sample(policy->name, random[0] < 64 ? "" : from, most,
-								  &sample->keys[sample->n]);
-	/* of some the document, of others the tail */
-	for (int i = first; i < sample->n && policy->tail_prefix[0] != '\0'; i += 2)
-		sample->keys[i].part = SS_PART_TAIL;
+	sample->keys[sample->n] = *key;
+	sample->keys[sample->n++].part = SS_PART_TAIL;
+}
+
+/*
+ * Sessions of the table, block by block from a random one on, until there are enough: so each row
+ * is as likely as any other.  A walk that goes on visits all blocks once.
+ */
+static void
+sample_table(SsPusher *pusher, SsTableWalk *walk, Sample *sample)
+{
+	int enough = sample->n + FROM_TABLE;
+	SsKey *keys = palloc(sizeof(SsKey) * MaxHeapTuplesPerPage);
+
+	for (int i = 0; i < BLOCKS_FROM_TABLE && !walk->done && sample->n < enough &&
+					sample->n + 2 * MaxHeapTuplesPerPage <= SAMPLE_MOST;
+		 i++)
+	{
+		int n = ss_cached_block(walk, keys, MaxHeapTuplesPerPage);
+
+		for (int k = 0; k < n; k++)
+			add_session(pusher, sample, &keys[k]);
+	}
+	pfree(keys);
 }
 
 /* Is a key on its way to Redis anyway? */
@@ -421,7 +435,7 @@ compare_all(SsPusher *pusher, Sample *sample, int64 give_up, int64 counts[4])
  * answer; the connection is closed then.
  */
 bool
-ss_scrub(SsPusher *pusher, uint64 *cursor, int64 give_up, int64 counts[4])
+ss_scrub(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, int64 give_up, int64 counts[4])
 {
 	Sample *sample = palloc0(sizeof(Sample));
 	int64 found[4] = {0};
@@ -436,7 +450,7 @@ ss_scrub(SsPusher *pusher, uint64 *cursor, int64 give_up, int64 counts[4])
 		*cursor = before;
 		return true;
 	}
-	sample_table(pusher, sample);
+	sample_table(pusher, walk, sample);
 	ss_pusher_finish();
 	fine = compare_all(pusher, sample, give_up, found);
 	for (int i = 0; i < 4; i++)
@@ -444,5 +458,7 @@ ss_scrub(SsPusher *pusher, uint64 *cursor, int64 give_up, int64 counts[4])
 	pusher->verified += found[CHECKED];
 	/* a copy that is missing (evicted, or flushed) tells no lie */
 	pusher->divergent += found[STALE] + found[ORPHANED];
+	if (found[STALE] + found[ORPHANED] > 0)
+		pusher->diverging = true;
 	return fine;
 }

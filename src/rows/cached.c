@@ -8,10 +8,13 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -62,11 +65,11 @@ static SsPlan settings_plan = {
 	0,
 	{InvalidOid}};
 
-static SsPlan sample_plan = {
-	"SELECT session_id FROM {sessions} WHERE namespace {=} $1 AND session_id {>=} $2"
-	" ORDER BY namespace, session_id LIMIT $3",
-	3,
-	{TEXTOID, TEXTOID, INT8OID}};
+static SsPlan block_plan = {
+	"SELECT namespace::pg_catalog.text, session_id::pg_catalog.text FROM ONLY {sessions}"
+	" WHERE ctid {>=} $1 AND ctid {<} $2",
+	2,
+	{TIDOID, TIDOID}};
 
 static Datum
 text_of(const char *bytes, int len)
@@ -318,25 +321,53 @@ ss_cached_settings(void)
 	return result;
 }
 
-/* Some sessions of a namespace, along its ids from one on. */
-int
-ss_cached_sample(const char *ns, const char *from, int n, SsKey *keys)
+/* Begin a walk at a random block of the table. */
+static void
+begin_walk(SsTableWalk *walk, Oid table)
 {
-	Datum values[3] = {text_of(ns, strlen(ns)), text_of(from, strlen(from)), Int64GetDatum(n)};
+	Relation rel = table_open(table, AccessShareLock);
+
+	walk->nblocks = RelationGetNumberOfBlocks(rel);
+	table_close(rel, NoLock);
+	walk->begun = true;
+	walk->done = walk->nblocks == 0;
+	if (!walk->done && pg_strong_random(&walk->first, sizeof(walk->first)))
+		walk->first %= walk->nblocks;
+	walk->block = walk->first;
+}
+
+/* The sessions in the next block of a walk, at most so many. */
+int
+ss_cached_block(SsTableWalk *walk, SsKey *keys, int most)
+{
+	ItemPointerData from;
+	ItemPointerData to;
+	Datum values[2] = {PointerGetDatum(&from), PointerGetDatum(&to)};
 	SsActing acting;
+	SsHome home;
 	int count = 0;
 	uint64 found;
 
+	ss_home_get(&home);
+	if (!walk->begun)
+		begin_walk(walk, home.sessions);
+	if (walk->done)
+		return 0;
+	ItemPointerSet(&from, walk->block, 0);
+	ItemPointerSet(&to, walk->block + 1, 0);
 	ss_home_enter(&acting);
-	found = ss_plan_run(&sample_plan, values, NULL, SS_PLAN_READ, n);
+	found = ss_plan_run(&block_plan, values, NULL, SS_PLAN_READ, most);
 	for (uint64 i = 0; i < found; i++)
 	{
-		Datum id = ss_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
-							"conversation_sessions");
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
 
-		if (ss_key_from_datums(&keys[count], values[0], id))
+		if (ss_key_from_datums(&keys[count], ss_value(tuple, desc, 1, "conversation_sessions"),
+							   ss_value(tuple, desc, 2, "conversation_sessions")))
 			count++;
 	}
 	ss_home_leave(&acting);
+	walk->block = (walk->block + 1) % walk->nblocks;
+	walk->done = walk->block == walk->first;
 	return count;
 }

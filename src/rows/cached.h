@@ -6,9 +6,20 @@
 #define SS_CACHED_H
 
 #include "lib/stringinfo.h"
+#include "storage/block.h"
 
 #include "rows/namespaces.h"
 #include "rows/touches.h"
+
+/* A walk over the blocks of conversation_sessions, from a random one on; begins as zeroes. */
+typedef struct SsTableWalk
+{
+	bool begun;
+	bool done;
+	BlockNumber nblocks; /* when it began */
+	BlockNumber first;
+	BlockNumber block; /* the next */
+} SsTableWalk;
 
 /* A key that is asked for, and what its row says. */
 typedef struct SsCachedRow
@@ -51,6 +62,6 @@ extern void ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text
 extern SsPolicy *ss_cached_policies(int *count);
 extern bool ss_cached_prepared(void);
 extern char *ss_cached_settings(void);
-extern int ss_cached_sample(const char *ns, const char *from, int n, SsKey *keys);
+extern int ss_cached_block(SsTableWalk *walk, SsKey *keys, int most);
 
 #endif

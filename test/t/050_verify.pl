@@ -1,0 +1,86 @@
+# session_cache_verify finds copies that are missing or wrong, also where ids are hashed, and a sample
+# of more than there is visits all; the warning about copies that differed ends after the repair.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SessionRedis;
+use SessionStore;
+use Test::More;
+
+my $redis = new_redis();
+my $node = new_cached_store('verify', $redis, conf => "session_store.lease = 1s\n");
+
+sub value
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# Many namespaces that have nothing to compare, and ids that begin alike.
+value(<<'EOS');
+INSERT INTO session_namespaces (name, cache) SELECT 'off' || i, 'off' FROM generate_series(1, 20) i;
+INSERT INTO session_namespaces (name, cache, key_prefix, tail_prefix, hash_keys) VALUES ('whole', 'all', 'whole:', 'tail:', false), ('hashed', 'hot', 'hashed:', NULL, true);
+SELECT count(session_save('session-' || i, jsonb_build_object('n', i), namespace => 'whole')) FROM generate_series(1, 400) i;
+SELECT count(session_append('session-' || i, jsonb_build_object('m', i), namespace => 'whole')) FROM generate_series(1, 50) i;
+SELECT count(session_save('session-' || i, jsonb_build_object('n', i), namespace => 'hashed')) FROM generate_series(1, 400) i;
+EOS
+sync_cache($node);
+my @copies = grep { /^whole:/ } $redis->keys('*');
+my @tails = $redis->keys('tail:*');
+my @hashed = $redis->keys('hashed:*');
+is(scalar @copies, 400, 'documents are there');
+is(scalar @tails, 50, '.. and tails');
+is(scalar @hashed, 400, '.. and those of hashed ids');
+
+# The scrubber may find some of them first, but it looks at few every 5 seconds.
+$redis->cmd('DEL', @copies);
+$redis->cmd('DEL', @tails);
+my ($checked, $stale, $missing, $orphaned) = one_row($node, 'SELECT * FROM session_cache_verify(1000000)');
+cmp_ok($missing, '>=', 200, "copies that were deleted are found ($missing of 450)");
+sync_cache($node);
+is(scalar(grep { /^whole:/ } $redis->keys('*')), 400, '.. and written again');
+is(scalar(() = $redis->keys('tail:*')), 50, '.. tails, too');
+is($stale + $orphaned, 0, '.. which is no divergence');
+
+# A sample of a part finds a part.
+$redis->cmd('DEL', @copies);
+($checked, $stale, $missing) = one_row($node, 'SELECT * FROM session_cache_verify(200)');
+cmp_ok($missing, '>=', 1, "a sample finds some of them ($missing with $checked looked at)");
+one_row($node, 'SELECT * FROM session_cache_verify(1000000)');
+
+# Where ids are hashed, sessions are looked for by their rows.
+$redis->cmd('SET', $_, '{"n": 0}', 'PX', 300_000) for @hashed;
+($checked, $stale) = one_row($node, 'SELECT * FROM session_cache_verify(1000000)');
+cmp_ok($stale, '>=', 200, "wrong copies of hashed ids are found ($stale of 400)");
+sync_cache($node);
+is(scalar(grep { ($redis->get($_) // '') eq '{"n": 0}' } @hashed), 0, '.. and put right');
+
+# The warning comes, and goes when a pass over all keys found nothing.
+my $warned = q{SELECT count(*) FROM jsonb_array_elements_text(session_health() -> 'warnings') w WHERE w LIKE 'copies in Redis differed%'};
+my $metric = q{SELECT substring(session_metrics() FROM '(?n)^session_store_cache_diverging (.*)$')};
+soon('a copy that differs is warned of', 30, sub {
+	$redis->cmd('SET', 'whole:session-1', '{"n": 0}', 'PX', 300_000);
+	one_row($node, 'SELECT * FROM session_cache_verify(1000000)');
+	value($warned) == 1 && value($metric) == 1; });
+my ($divergence) = cache_health($node, 'divergence');
+cmp_ok($divergence, '>', 0, ".. and counted ($divergence)");
+soon('the warning ends after the repair', 30, sub {
+	sync_cache($node);
+	one_row($node, 'SELECT * FROM session_cache_verify(1000000)');
+	value($warned) == 0 && value($metric) == 0; });
+is(value(q{SELECT session_health() -> 'warnings'}), '[]', '.. and all is well');
+cmp_ok(cache_health($node, 'divergence'), '>=', $divergence, '.. while the count stays');
+
+# By itself, too: with few keys, for a pass looks at a page of them every 5 seconds.
+value(q{SELECT session_cache_flush()});
+value(q{SELECT session_save('session-1', '{"n": 1}', namespace => 'whole')});
+sync_cache($node);
+soon('the scrubber finds it', 60, sub {
+	$redis->cmd('SET', 'whole:session-1', '{"n": 0}', 'PX', 300_000);
+	value($warned) == 1; });
+soon('.. and ends the warning', 60, sub { value($warned) == 0 });
+
+leave_no_redis($node, $redis);
+done_testing();
