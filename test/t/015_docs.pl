@@ -56,6 +56,14 @@ EOS
 	like($readme, qr/`\Q$function\E`/, "$function is in README") if $arguments ne '';
 }
 
+# Each metric is in the reference, and no other.
+my @metrics = lines(q{SELECT DISTINCT substring(l FROM '^# TYPE session_store_(\S+ \S+)') AS m FROM regexp_split_to_table(session_metrics(), E'\n') l WHERE l LIKE '# TYPE%' ORDER BY 1});
+my @listed = $reference =~ /^\| (\w+) \| (gauge|counter) \|/mg;
+my @pairs;
+
+push @pairs, join ' ', splice @listed, 0, 2 while @listed;
+is(join("\n", sort @pairs), join("\n", sort @metrics), 'the reference lists all metrics');
+
 foreach my $setting (lines(q{SELECT name || ' ' || boot_val || ' ' || coalesce(unit, '') FROM pg_settings WHERE name LIKE 'session_store.%'}))
 {
 	my ($name, $default, $unit) = split / /, $setting;

@@ -1,0 +1,50 @@
+--
+-- What calls answer about an id that is absent, alive, expired, dead or purged, by if_version: the table in
+-- docs/reference.md.
+--
+\getenv test_dir PG_ABS_SRCDIR
+\set helpers :test_dir '/helpers.sql'
+\i :helpers
+INSERT INTO session_namespaces (name, tombstone) VALUES ('st', '5 minutes');
+SET session_store.namespace = 'st';
+CREATE FUNCTION pg_temp.answer(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	answer text;
+BEGIN
+	EXECUTE statement INTO answer;
+	RETURN coalesce(answer, 'NULL');
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END
+$$;
+-- The answer of a call about an id in a state, undone.
+CREATE FUNCTION pg_temp.in_state(state text, call text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	answer text;
+BEGIN
+	BEGIN
+		IF state <> 'absent' THEN
+			PERFORM session_save('x', '{"a": 1}', ttl => CASE WHEN state IN ('expired', 'purged') THEN interval '1 ms' ELSE '1 hour' END);
+		END IF;
+		IF state = 'dead' THEN
+			PERFORM session_delete('x');
+		ELSIF state IN ('expired', 'purged') THEN
+			WHILE session_exists('x') LOOP
+				PERFORM pg_sleep(0.001);
+			END LOOP;
+		END IF;
+		IF state = 'purged' THEN
+			DELETE FROM conversation_sessions WHERE session_id = 'x';
+		END IF;
+		answer = pg_temp.answer('SELECT ' || call);
+		RAISE EXCEPTION USING ERRCODE = 'UNDO1';
+	EXCEPTION WHEN SQLSTATE 'UNDO1' THEN
+		RETURN answer;
+	END;
+END
+$$;
+SELECT call, pg_temp.in_state('absent', call) AS absent, pg_temp.in_state('alive', call) AS alive, pg_temp.in_state('expired', call) AS expired, pg_temp.in_state('dead', call) AS dead, pg_temp.in_state('purged', call) AS purged
+FROM unnest(ARRAY[$$session_save('x', '{}')$$,$$session_save('x', '{}', if_version => 0)$$,$$session_save('x', '{}', if_version => 1)$$,$$session_save('x', '{}', if_version => 7)$$,$$session_save('x', '{}', if_version => -1)$$,
+$$session_merge('x', '{"b":2}')$$,$$session_merge('x', '{"b":2}', if_version => 0)$$,$$session_merge('x', '{"b":2}', if_version => 1)$$,$$session_merge('x', '{"b":2}', if_version => 7)$$,$$session_merge('x', '{"b":2}', if_version => -1)$$,
+$$session_incr('x', '{n}')$$,$$session_append('x', '{"m":1}')$$,$$session_delete('x')$$,$$session_get('x')$$,$$session_touch('x') IS NOT NULL$$]) call;
+DELETE FROM session_namespaces;

@@ -1,0 +1,96 @@
+# Which changes wait at the fence: each of those that docs/redis.md lists, and none of the others.
+# Counted by the commits that waited while a lease was alive.  A fenced change may find that its copy
+# was deleted already, so it has several tries; one that is not fenced never waits.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SessionRedis;
+use SessionStore;
+use Test::More;
+
+my $redis = new_redis();
+my $node = new_cached_store('fenced', $redis, conf => "session_store.lease = 10s\nsession_store.purge_interval = 0\n");
+
+sub value
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+value(<<'EOS');
+INSERT INTO session_namespaces (name, cache, sliding, tail_prefix) VALUES ('f', 'all', false, 'tail:');
+INSERT INTO session_namespaces (name, cache, sliding, max_sessions_per_owner) VALUES ('quota', 'all', false, 1);
+ALTER DATABASE postgres SET session_store.namespace = 'f';
+EOS
+
+# What each works on is made first: $s is a session with messages, $t another.
+my $setup = q{SELECT session_save('$s', '{"n": 1}', owner => 'ann'), session_append('$s', '[{"m": 1}, {"m": 2}, {"m": 3}]'), session_save('$t', '{"n": 2}'), session_append('$t', '{"m": 4}')};
+my $row = q{namespace = 'f' AND session_id = '$s'};
+my $messages = qq{history_id = (SELECT history_id FROM conversation_sessions WHERE $row)};
+my @fenced = (
+	[ 'session_delete', q{SELECT session_delete('$s')} ],
+	[ 'session_delete_all', q{SELECT session_delete_all('ann')} ],
+	[ 'session_clear', q{SELECT session_clear('f', '$s')} ],
+	[ 'session_regenerate', q{SELECT session_regenerate('$s')} ],
+	[ 'session_absorb, for its source', q{SELECT session_absorb('$t', '$s')} ],
+	[ 'session_trim', q{SELECT session_trim('$s', 1)} ],
+	[ 'DELETE of a session', "DELETE FROM conversation_sessions WHERE $row" ],
+	[ 'TRUNCATE of sessions', 'TRUNCATE conversation_sessions' ],
+	[ 'UPDATE that sets dead_until', "UPDATE conversation_sessions SET dead_until = clock_timestamp() + interval '1 minute' WHERE $row" ],
+	[ 'UPDATE that sets expires_at in the past', "UPDATE conversation_sessions SET expires_at = clock_timestamp() - interval '1 s' WHERE $row" ],
+	[ 'UPDATE of the id', "UPDATE conversation_sessions SET session_id = '\$s moved' WHERE $row" ],
+	[ 'UPDATE that takes the history away', "UPDATE conversation_sessions SET history_id = NULL WHERE $row" ],
+	[ 'DELETE of a message', "DELETE FROM conversation_history WHERE $messages AND seq = 2" ],
+	[ 'UPDATE of a message', "UPDATE conversation_history SET message = '{\"m\": 0}' WHERE $messages AND seq = 2" ],
+	[ 'TRUNCATE of messages', 'TRUNCATE conversation_history' ],
+	[ 'a save with fence = all', q{SET session_store.fence = 'all'; SELECT session_save('$s', '{"n": 3}')} ],
+	[ 'a pop with fence = all', q{SET session_store.fence = 'all'; SELECT session_pop('$s')} ]);
+my @not_fenced = (
+	[ 'session_save', q{SELECT session_save('$s', '{"n": 3}')} ],
+	[ 'session_save with a short ttl', q{SELECT session_save('$s', '{"n": 3}', ttl => '1 ms')} ],
+	[ 'session_save that makes one', q{SELECT session_save('$s new', '{}')} ],
+	[ 'session_touch with a short ttl', q{SELECT session_touch('$s', '1 ms')} ],
+	[ 'session_merge and session_incr', q{SELECT session_merge('$s', '{"x": 1}'), session_incr('$s', '{n}')} ],
+	[ 'session_append', q{SELECT session_append('$s', '{"m": 5}')} ],
+	[ 'session_pop', q{SELECT session_pop('$s', 2)} ],
+	[ 'session_fork', q{SELECT session_fork('$s', '$s copy')} ],
+	[ 'session_share', q{SELECT session_share('$s', 'bob')} ],
+	[ 'an eviction', q{SELECT session_save('$s', '{}', owner => '$s', namespace => 'quota'), session_save('$t', '{}', owner => '$s', namespace => 'quota')} ],
+	[ 'the purge', q{SELECT session_save('$s gone', '{}', ttl => '1 ms'); SELECT pg_sleep(0.01); SELECT session_purge()} ],
+	[ 'UPDATE of a document', "UPDATE conversation_sessions SET session_data = '{}' WHERE $row" ],
+	[ 'UPDATE to an earlier expires_at', "UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '10 minutes' WHERE $row" ],
+	[ 'INSERT of a message', "INSERT INTO conversation_history (history_id, seq, message) SELECT history_id, 100, '{}' FROM conversation_sessions WHERE $row" ]);
+my $n = 0;
+
+# How many commits of a change have waited, while a lease was alive before it.
+sub waited
+{
+	my ($statement) = @_;
+	my $id = 's' . ++$n;
+
+	s/\$s/$id/g, s/\$t/${id}t/g for my @statements = ($setup, $statement);
+	value($statements[0]);
+	wait_for_cache($node, $redis, timeout => 30);
+	my $before = cache_health($node, 'fenced');
+	$node->safe_psql('postgres', $statements[1]);
+	return cache_health($node, 'fenced') - $before;
+}
+
+for my $change (@fenced)
+{
+	my ($what, $statement) = @$change;
+
+	soon("$what waits", 30, sub { waited($statement) > 0 });
+}
+for my $change (@not_fenced)
+{
+	my ($what, $statement) = @$change;
+
+	is(waited($statement) + waited($statement), 0, "$what does not wait");
+}
+
+$node->safe_psql('postgres', 'ALTER DATABASE postgres RESET session_store.namespace');
+leave_no_redis($node, $redis);
+done_testing();
