@@ -44,10 +44,9 @@ is(scalar(grep { /^whole:/ } $redis->keys('*')), 400, '.. and written again');
 is(scalar(() = $redis->keys('tail:*')), 50, '.. tails, too');
 is($stale + $orphaned, 0, '.. which is no divergence');
 
-# A sample of a part finds a part.
+# A sample of a part finds a part, if not the first one.
 $redis->cmd('DEL', @copies);
-($checked, $stale, $missing) = one_row($node, 'SELECT * FROM session_cache_verify(200)');
-cmp_ok($missing, '>=', 1, "a sample finds some of them ($missing with $checked looked at)");
+soon('a sample finds some of them', 30, sub { (one_row($node, 'SELECT * FROM session_cache_verify(200)'))[2] > 0 });
 one_row($node, 'SELECT * FROM session_cache_verify(1000000)');
 
 # Where ids are hashed, sessions are looked for by their rows.
