@@ -482,43 +482,51 @@ add_tables(SsReport *report)
 	check_triggers(report, home.namespaces, 3);
 }
 
-static Datum
-session_health(PG_FUNCTION_ARGS)
+/* All that session_health() says, but for the end of the object. */
+void
+ss_health_report(SsReport *report)
 {
-	SsReport report = {.first = true};
 	char *damage;
 
-	initStringInfo(&report.json);
-	initStringInfo(&report.warnings);
-	appendStringInfoChar(&report.json, '{');
-	ss_add_text(&report, "version", SESSION_STORE_VERSION);
-	ss_add_bool(&report, "preloaded", ss_shared != NULL);
-	ss_add_bool(&report, "in_recovery", RecoveryInProgress());
-	add_workers(&report);
-	add_set_aside(&report);
-	add_touches(&report);
-	ss_health_cache(&report);
+	report->first = true;
+	initStringInfo(&report->json);
+	initStringInfo(&report->warnings);
+	appendStringInfoChar(&report->json, '{');
+	ss_add_text(report, "version", SESSION_STORE_VERSION);
+	ss_add_bool(report, "preloaded", ss_shared != NULL);
+	ss_add_bool(report, "in_recovery", RecoveryInProgress());
+	add_workers(report);
+	add_set_aside(report);
+	add_touches(report);
+	ss_health_cache(report);
 	if (ss_shared == NULL)
 		ss_warn(
-			&report,
+			report,
 			"not preloaded, so nothing is purged by itself and reads do not slide: set "
 			"shared_preload_libraries = 'session_store' in postgresql.conf and restart the server");
 
 	damage = ss_home_damage();
 	if (damage != NULL)
-		ss_warn(&report, "%s", damage);
+		ss_warn(report, "%s", damage);
 	else
 	{
 		char *version = ss_shape_other_version();
 
 		if (version != NULL)
-			ss_warn(&report,
+			ss_warn(report,
 					"the extension has version %s here and its library version %s: run ALTER "
 					"EXTENSION session_store UPDATE",
 					version, SESSION_STORE_VERSION);
-		add_tables(&report);
+		add_tables(report);
 	}
+}
 
+static Datum
+session_health(PG_FUNCTION_ARGS)
+{
+	SsReport report = {0};
+
+	ss_health_report(&report);
 	ss_add_key(&report, "warnings");
 	appendStringInfo(&report.json, "[%s]}", report.warnings.data);
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(report.json.data)));

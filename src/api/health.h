@@ -28,6 +28,7 @@ typedef struct SsAccessFaults
 /* What went wrong within this time (us) is worth a warning. */
 #define SS_HEALTH_RECENT INT64CONST(600000000)
 
+extern void ss_health_report(SsReport *report);
 extern double ss_health_purge_behind(void);
 extern void ss_health_foreign(SsReport *report, SsForeignCode *found);
 extern bool ss_health_may_read(Oid table);

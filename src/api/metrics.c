@@ -322,6 +322,16 @@ count_orphans(void)
 	return orphans;
 }
 
+/* For alerts: each condition that session_health() warns of counts. */
+static int
+count_warnings(void)
+{
+	SsReport report = {0};
+
+	ss_health_report(&report);
+	return report.nwarnings;
+}
+
 /* Tables whose rows arrive by a subscription. */
 static int
 count_subscribed(void)
@@ -342,6 +352,7 @@ session_metrics(PG_FUNCTION_ARGS)
 	ss_home_get(&home);
 	initStringInfo(&out);
 	gauge(&out, "preloaded", "1 when the library was preloaded.", ss_shared != NULL ? 1 : 0);
+	gauge(&out, "warnings", "Warnings of session_health().", count_warnings());
 	gauge(&out, "purge_behind_seconds", "How long the oldest due row has waited.",
 		  ss_health_purge_behind());
 	if (ss_health_may_read(home.orphans))

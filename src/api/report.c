@@ -80,4 +80,5 @@ ss_warn(SsReport *report, const char *format, ...)
 	if (report->warnings.len > 0)
 		appendStringInfoChar(&report->warnings, ',');
 	escape_json(&report->warnings, message);
+	report->nwarnings++;
 }

@@ -12,6 +12,7 @@ typedef struct SsReport
 {
 	StringInfoData json;
 	StringInfoData warnings;
+	int nwarnings;
 	bool first; /* no comma yet */
 } SsReport;
 

@@ -105,7 +105,7 @@ $node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . keeper_pid($node, 
 wait_for($node,
 	q{SELECT session_health() #>> '{keeper,tasks,events,last_error}' LIKE '%session_events%'},
 	'a failing task shows in health, with its text', timeout => 15);
-wait_for($node, q{SELECT session_health() ->> 'warnings' LIKE '%session_events%'},
+wait_for($node, q{SELECT session_health() ->> 'warnings' ~ 'the keeper''s task .*events.* failed [0-9]+ times in a row: .*session_events'},
 	'and as a warning', timeout => 5);
 $node->safe_psql('postgres', "SELECT session_save('short', '{}', ttl => '300 ms')");
 wait_for($node, 'SELECT count(*) = 0 FROM conversation_sessions', 'the purge goes on', timeout => 10);

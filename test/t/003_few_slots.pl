@@ -29,7 +29,7 @@ for my $round (1 .. 2)
 	  for @databases;
 }
 
-wait_for($node, q{SELECT session_health() ->> 'warnings' LIKE '%max_worker_processes%'},
+wait_for($node, q{SELECT session_health() ->> 'warnings' LIKE '%fewer worker slots than databases, so keepers take turns: raise max_worker_processes%'},
 	'health names the setting', db => 'tenant2', timeout => 15);
 wait_for($node, q{SELECT (session_health() #>> '{launcher,databases_waiting}')::int > 0},
 	'and counts who waits', db => 'tenant2', timeout => 15);

@@ -84,7 +84,7 @@ wait_for_cache($node, $redis, what => 'a user, and a password in the URL');
 value(q{SELECT session_save('s', '{"n": 2}', namespace => 'whole')});
 compare_all($node, $redis, '.. works', all => 1);
 is(cache_health($node, 'password_in_url'), 'true', '.. and health sees that the URL holds a password');
-like(health($node, 'warnings'), qr/password.*server log.*redis_password_file/, '.. and warns, also of the server log');
+like(health($node, 'warnings'), qr/the password for Redis is in session_store.redis_url, which superusers and members of pg_read_all_settings can read.*server log.*redis_password_file/, '.. and warns, also of the server log');
 password_file($secret, 0600);
 set_conf($node, redis_password_file => $file, redis_url => $redis->url(user => 'pusher'));
 wait_for_cache($node, $redis, what => 'a user, and a password in the file');
