@@ -25,6 +25,7 @@ typedef enum Theme
 	THEME_SETTINGS,
 	THEME_STALLS,
 	THEME_OWNERS,
+	THEME_AWAY,
 	THEME_NOTHING,
 	THEMES,
 	/* what needs more seeds, because it takes a rare meeting of events, comes again */
@@ -139,6 +140,19 @@ draw_theme(Config *c)
 			c->life = between(10 * SEC, 20 * SEC);
 			c->fault_pause = between(500 * MS, 3 * SEC);
 			c->duration = 60 * SEC;
+			break;
+		case THEME_AWAY:
+			/* Redis is away until so many keys wait that they are given up, and has lost nothing */
+			weigh(FAULT_HANG, FAULT_HANG, 20);
+			weigh(FAULT_PARTITION, FAULT_PARTITION, 20);
+			c->keys = KEYS_MOST;
+			c->ledger_keys = 1;
+			c->big = c->truncate = c->policy = 0;
+			c->think = between(20 * MS, 200 * MS);
+			c->lease = spread(200 * MS, SEC);
+			c->life = 20 * SEC;
+			c->fault_pause = between(SEC, 3 * SEC);
+			c->fence_all = 0;
 			break;
 		case THEME_SETTINGS:
 			weigh(FAULT_LEASE_CHANGE, FAULT_PARTIAL_FLUSH, 20);
