@@ -21,7 +21,9 @@
 
 #include "compat.h"
 #include "rows/namespaces.h"
+#include "rows/expiry.h"
 #include "rows/sample.h"
+#include "rows/sessions.h"
 #include "rows/touches.h"
 
 #define SAMPLE_PAGES 1000
@@ -43,7 +45,7 @@ typedef struct Sample
 
 static SsPlan scan_plan = {
 	"SELECT namespace, session_id, expires_at, dead_until, owner_id IS NOT NULL, message_count,"
-	" session_data FROM {sessions} TABLESAMPLE pg_catalog.system ($1)",
+	" session_data, created_at FROM {sessions} TABLESAMPLE pg_catalog.system ($1)",
 	1,
 	{FLOAT4OID}};
 
@@ -98,24 +100,28 @@ static void
 add_row(HTAB *samples, HeapTuple tuple, TupleDesc desc, TimestampTz now)
 {
 	bool null;
-	bool living;
 	text *ns = DatumGetTextPP(ss_value(tuple, desc, 1, "conversation_sessions"));
 	Datum id = ss_value(tuple, desc, 2, "conversation_sessions");
-	TimestampTz expires_at = DatumGetTimestampTz(ss_value(tuple, desc, 3, "conversation_sessions"));
 	Datum dead_until = SPI_getbinval(tuple, desc, 4, &null);
 	Sample *sample = sample_of(samples, VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns));
-	SsKey key;
+	SsTarget target = {0};
+	SsRow row = {0};
 	int64 bytes;
 
-	if (!null && DatumGetTimestampTz(dead_until) > now)
+	row.expires_at = DatumGetTimestampTz(ss_value(tuple, desc, 3, "conversation_sessions"));
+	row.created_at = DatumGetTimestampTz(ss_value(tuple, desc, 8, "conversation_sessions"));
+	row.dead_until = null ? SS_NEVER : DatumGetTimestampTz(dead_until);
+	/* in a namespace that is gone nothing but the row counts; so it does for names that no call takes */
+	if (!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target.policy))
+		target.policy.max_lifetime = SS_NO_LIMIT;
+	(void) ss_key_from_datums(&target.key, PointerGetDatum(ns), id);
+	ss_row_judge(&row, &target, now);
+	if (row.state == SS_DEAD)
 	{
 		sample->tombstones++;
 		return;
 	}
-	if (null && ss_key_from_datums(&key, PointerGetDatum(ns), id))
-		expires_at = ss_touch_effective(&key, expires_at);
-	living = expires_at > now;
-	if (!living)
+	if (row.state != SS_ALIVE)
 	{
 		sample->expired++;
 		return;
