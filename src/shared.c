@@ -42,6 +42,7 @@ static LWLock *main_lock;
 static LWLockPadded *ledger_locks;
 static SsDb *my_db = NULL;
 static bool look_at_commit = false;
+static bool changed = false; /* by this transaction: sessions */
 static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;
 
@@ -94,6 +95,7 @@ startup(void)
 
 			pg_atomic_init_u64(&db->events_written, 0);
 			pg_atomic_init_u64(&db->events_since, 0);
+			pg_atomic_init_u64(&db->changes, 0);
 			for (int s = 0; s < SS_STRIPES; s++)
 				for (int c = 0; c < SS_COUNTERS; c++)
 					pg_atomic_init_u64(&db->counters[s][c], 0);
@@ -271,6 +273,22 @@ ss_wake_launcher(void)
 }
 
 /*
+ * Could a database be locked right now?  The lock is one of the session and is given back at once: it
+ * needs no transaction, which workers that ask twice a second would be made of otherwise.
+ */
+static bool
+can_lock_database(Oid database, LOCKMODE mode)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, database, 0);
+	if (LockAcquire(&tag, mode, true, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	(void) LockRelease(&tag, mode, true);
+	return true;
+}
+
+/*
  * Does nobody wait for everybody to leave this database?  While somebody drops, renames
  * or copies it, our workers must leave, and a new one would wait in a worker slot that
  * others go without.
@@ -278,28 +296,14 @@ ss_wake_launcher(void)
 bool
 ss_database_is_free(Oid database)
 {
-	LOCKTAG tag;
-	bool free;
-
-	StartTransactionCommand();
-	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, database, 0);
-	free = LockAcquire(&tag, RowExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
-	CommitTransactionCommand();
-	return free;
+	return can_lock_database(database, RowExclusiveLock);
 }
 
 /* If not: is it about to be dropped (or renamed), rather than copied? */
 bool
 ss_database_is_going(Oid database)
 {
-	LOCKTAG tag;
-	bool going;
-
-	StartTransactionCommand();
-	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, database, 0);
-	going = LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL;
-	CommitTransactionCommand();
-	return going;
+	return !can_lock_database(database, AccessShareLock);
 }
 
 /* At commit of whoever asked: have the launcher look at this database. */
@@ -308,6 +312,10 @@ xact_callback(XactEvent event, void *arg)
 {
 	SsDb *db;
 
+	if (changed && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE))
+		pg_atomic_fetch_add_u64(&my_db->changes, 1);
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE || event == XACT_EVENT_ABORT)
+		changed = false;
 	if (!look_at_commit)
 		return;
 	switch (event)
@@ -329,6 +337,16 @@ xact_callback(XactEvent event, void *arg)
 		default:
 			break;
 	}
+}
+
+/*
+ * This transaction changes sessions, which counts when it is committed: so the keeper learns that it
+ * has to look at them.  (A rolled-back savepoint leaves the mark behind, which does no harm.)
+ */
+void
+ss_note_change(void)
+{
+	changed = changed || ss_shared_my_db() != NULL;
 }
 
 /* Once, from _PG_init. */

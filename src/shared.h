@@ -229,6 +229,8 @@ typedef struct SsDb
 	/* of events committed since the keeper last told of them: how many, and from when on (0) */
 	pg_atomic_uint64 events_written;
 	pg_atomic_uint64 events_since;
+	/* transactions that changed sessions, by any statement: see ss_note_change */
+	pg_atomic_uint64 changes;
 	pg_atomic_uint64 counters[SS_STRIPES][SS_COUNTERS];
 } SsDb;
 
@@ -265,6 +267,7 @@ extern SsDb *ss_shared_my_db(void);
 extern void ss_count(SsCounter counter, uint64 n);
 extern uint64 ss_counter_sum(const SsDb *db, SsCounter counter);
 extern int64 ss_monotonic(void);
+extern void ss_note_change(void);
 extern void ss_wake_keeper(void);
 extern void ss_wake_pusher(SsDb *db, bool always);
 extern void ss_wake_launcher(void);

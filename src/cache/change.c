@@ -213,6 +213,7 @@ note_update(const SsRowView *old, const SsRowView *new)
 static void
 session_updated(const SsRowView *old, const SsRowView *new)
 {
+	ss_note_change();
 	if (ss_notes_wanted())
 		note_update(old, new);
 	ss_history_mind(old, new);
@@ -222,6 +223,7 @@ session_updated(const SsRowView *old, const SsRowView *new)
 static void
 session_deleted(const SsRowView *old)
 {
+	ss_note_change();
 	if (ss_notes_wanted())
 		note_whole(old, true);
 	ss_history_mind(old, NULL);
@@ -275,6 +277,7 @@ session_change_note(PG_FUNCTION_ARGS)
 	SsRowView new;
 
 	check_call(fcinfo, "session_change_note", "conversation_sessions");
+	ss_note_change();
 	event = trigdata->tg_event;
 	if (TRIGGER_FIRED_BY_TRUNCATE(event))
 	{

@@ -66,6 +66,7 @@ typedef enum SsPlanMode
 } SsPlanMode;
 
 extern bool ss_home_find(SsHome *home);
+extern const SsHome *ss_home_last(void);
 extern bool ss_home_hold(const SsHome *home);
 extern void ss_home_get(SsHome *home);
 extern char *ss_home_damage(void);

@@ -12,6 +12,9 @@
  * conflicts, without waiting, and leaves when it is refused.  It does not wait for
  * our tables either, when somebody holds them exclusively.
  *
+ * Where nothing changes, nothing is done: after a look that found nothing to do a task rests, without
+ * transactions, until a row is due or something has changed (rows/rest.c).
+ *
  * What arrives by a subscription (rows/subscription.c) is purged by the publisher alone.
  *
  * Asked to stop, the keeper writes the pending touches first (workers/stop.c).  At a fast or smart
@@ -42,6 +45,7 @@
 #include "rows/home.h"
 #include "rows/orphans.h"
 #include "rows/purge.h"
+#include "rows/rest.h"
 #include "rows/sample.h"
 #include "rows/subscription.h"
 #include "rows/touch_writer.h"
@@ -105,6 +109,10 @@ static TimestampTz next_sweep = DT_NOBEGIN;
 static TimestampTz purge_clock = DT_NOBEGIN; /* see next_at_the_rate */
 static TimestampTz history_clock = DT_NOBEGIN;
 static int64 batch_size = BATCH_FIRST;
+static const char *activity = "starting"; /* what transactions are made for */
+static bool stopping = false;
+static SsRest rests[SS_TASKS];
+static TimestampTz next_due; /* the lowest check_at, while the purge rests */
 static SsAside *purge_aside;
 static SsAside *touch_aside;
 static SsAside *history_aside;
@@ -173,6 +181,10 @@ begin(SsActing *acting)
 	static bool has_share = false; /* of the touch slots, for as long as the extension is here */
 	SsHome home;
 
+	/* its timer would wake a keeper that has nothing to do, so it is for transactions */
+	if (!stopping)
+		ss_stop_watch(0);
+	pgstat_report_activity(STATE_RUNNING, activity);
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (!ss_home_find(&home))
@@ -289,9 +301,14 @@ purge(TimestampTz now)
 	bool sweep = now >= next_sweep;
 	bool left; /* to the publisher */
 	TimestampTz done;
+	SsRest mark;
 
 	if (ss_purge_interval == 0)
 		return now + USECS_PER_SEC;
+	if (ss_rest_holds(&rests[SS_TASK_PURGE]) && now < next_due)
+		return Min(next_due, now + LOOK_AROUND);
+	rests[SS_TASK_PURGE].resting = false;
+	mark = ss_rest_mark();
 	work.from = sweep ? DT_NOBEGIN : low_water;
 	work.limit = at_the_rate(batch_size);
 	work.remove = PG_INT64_MAX;
@@ -304,7 +321,15 @@ purge(TimestampTz now)
 	left = ss_subscribed(SS_TABLE_SESSIONS);
 	if (!left)
 		ss_purge_batch(&work, GetUserId());
+	/* rows that are locked or set aside are due: then there is no rest */
+	if (!left && sweep && work.looked == 0)
+	{
+		if (!ss_purge_oldest(&next_due))
+			next_due = DT_NOEND;
+		mark.resting = next_due > GetCurrentTimestamp();
+	}
 	finish(&acting);
+	rests[SS_TASK_PURGE] = mark;
 	done = GetCurrentTimestamp();
 	if (left)
 	{
@@ -336,14 +361,21 @@ purge_history(TimestampTz now)
 	int64 limit = at_the_rate(HISTORY_BATCH);
 	int64 removed;
 	bool more;
+	SsRest mark;
 
 	if (ss_purge_interval == 0)
 		return now + USECS_PER_SEC;
+	if (ss_rest_holds(&rests[SS_TASK_HISTORY]))
+		return now + LOOK_AROUND;
+	rests[SS_TASK_HISTORY].resting = false;
+	mark = ss_rest_mark();
 	if (!begin(&acting))
 		return now + LOOK_AROUND;
 	ss_aside_tidy(history_aside, now);
 	more = ss_history_purge((Datum) 0, limit, history_aside, &removed);
+	mark.resting = !more && removed == 0 && ss_rest_no_ended();
 	finish(&acting);
+	rests[SS_TASK_HISTORY] = mark;
 	if (!more)
 		return GetCurrentTimestamp() + ss_purge_interval * INT64CONST(1000);
 	return next_at_the_rate(&history_clock, now, limit);
@@ -371,13 +403,20 @@ purge_events(TimestampTz now)
 {
 	SsActing acting;
 	bool more = false;
+	SsRest mark;
 
 	ss_aside_tidy(events_aside, now);
+	if (ss_rest_holds(&rests[SS_TASK_EVENTS]))
+		return now + EVENTS_EVERY;
+	rests[SS_TASK_EVENTS].resting = false;
+	mark = ss_rest_mark();
 	if (!begin(&acting))
 		return now + LOOK_AROUND;
 	if (!ss_subscribed(SS_TABLE_EVENTS))
 		more = ss_events_purge(EVENTS_BATCH, events_aside);
+	mark.resting = !more && ss_rest_no_events();
 	finish(&acting);
+	rests[SS_TASK_EVENTS] = mark;
 	return more ? now + USECS_PER_SEC : now + EVENTS_EVERY;
 }
 
@@ -385,13 +424,20 @@ static TimestampTz
 take_sample(TimestampTz now)
 {
 	SsActing acting;
+	SsRest mark;
 
 	ss_aside_tidy(sample_aside, now);
+	if (ss_rest_holds(&rests[SS_TASK_SAMPLE]))
+		return now + LOOK_AROUND;
+	rests[SS_TASK_SAMPLE].resting = false;
+	mark = ss_rest_mark();
 	if (!begin(&acting))
 		return now + LOOK_AROUND;
 	if (!ss_subscribed(SS_TABLE_SAMPLES))
 		ss_sample_take(sample_aside);
+	mark.resting = ss_aside_is_empty(sample_aside);
 	finish(&acting);
+	rests[SS_TASK_SAMPLE] = mark;
 	return now + SAMPLE_EVERY;
 }
 
@@ -510,15 +556,26 @@ failed(SsTask task, TimestampTz now)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
+/*
+ * By how much a task may run before its time: those that are not about a moment run together with
+ * others, so that an idle keeper wakes twice a second and not twice for each of them.
+ */
+static int64
+slack_of(SsTask task)
+{
+	bool exact = (task == SS_TASK_PURGE || task == SS_TASK_HISTORY) && !rests[task].resting;
+
+	return exact ? 0 : LOOK_AROUND / 2;
+}
+
 static void
 run_task(SsTask task)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (next_run[task] > now)
+	if (next_run[task] > now + slack_of(task))
 		return;
-	pgstat_report_activity(STATE_RUNNING, tasks[task].name);
-	ss_stop_watch(0);
+	activity = tasks[task].name;
 	PG_TRY();
 	{
 		TimestampTz next = tasks[task].run(now);
@@ -594,7 +651,8 @@ stop(void)
 	/* not to be acted upon before that */
 	ProcDiePending = false;
 	QueryCancelPending = false;
-	pgstat_report_activity(STATE_RUNNING, "writing noted reads before the end");
+	stopping = true;
+	activity = "writing noted reads before the end";
 	ss_stop_watch(deadline);
 	PG_TRY();
 	{
@@ -681,6 +739,8 @@ learn_claims(void)
 		MemoryContextSwitchTo(turn_context);
 	}
 	PG_END_TRY();
+	ss_stop_unwatch();
+	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
 /* Others have waited for a worker slot while we had ours: make room. */
@@ -733,6 +793,7 @@ static void
 clock_was_set_back(void)
 {
 	memset(next_run, 0, sizeof(next_run));
+	memset(rests, 0, sizeof(rests));
 	next_sweep = low_water = purge_clock = history_clock = DT_NOBEGIN;
 	started_at = GetCurrentTimestamp();
 }
@@ -764,7 +825,10 @@ ss_keeper_main(Datum arg)
 			stop();
 		CHECK_FOR_INTERRUPTS();
 		if (ss_worker_reload())
+		{
 			next_run[SS_TASK_ORPHANS] = 0; /* how long they are kept decides when to look */
+			memset(rests, 0, sizeof(rests));
+		}
 		MemoryContextReset(turn_context);
 		MemoryContextSwitchTo(turn_context);
 
@@ -773,7 +837,7 @@ ss_keeper_main(Datum arg)
 		if (GetCurrentTimestamp() < now)
 			clock_was_set_back();
 		now = GetCurrentTimestamp();
-		if (now - looked_around >= LOOK_AROUND || now < looked_around)
+		if (now - looked_around >= LOOK_AROUND - LOOK_AROUND / 4 || now < looked_around)
 		{
 			looked_around = now;
 			if (!ss_database_is_free(MyDatabaseId))

@@ -57,6 +57,8 @@ SELECT pg_temp.wait_until($$NOT session_exists('x1', 'audited') AND NOT session_
 SELECT session_purge(namespace => 'audited') AS purged;
 SELECT event, session_id, owner_id FROM event;
 COMMIT;
+-- no event either, should its purge come while that namespace audits
+DELETE FROM conversation_sessions WHERE session_id = 'x2';
 -- A tombstone that goes is no event: its session had ended.
 UPDATE session_namespaces SET tombstone = '1 ms' WHERE name = 'audited';
 SELECT session_save('t', '{}', namespace => 'audited');
