@@ -106,6 +106,8 @@ like($origin->{conversation_history}, qr/^[1-9]\d+ rows/, 'there are messages');
 like($origin->{session_members}, qr/^1 rows/, '.. and a member');
 cmp_ok($origin->{session_events} =~ s/ rows.*//r, '>', 100, 'there are events');
 
+my $no_such_role = qr/^\["allowed_roles of namespace strange names \\"no such role\\"[^"]*"\]$/;
+
 # ---- full, into a fresh database
 
 my $full = dump_it('origin', 'full.sql');
@@ -113,7 +115,7 @@ fresh('whole');
 psql_file('whole', $full);
 is_deeply(content($node, 'whole'), $origin, 'full dump, fresh database: nothing is missing, nothing differs');
 wait_for_keeper($node, 'whole', what => 'a keeper for what was restored', timeout => 5);
-is(health($node, 'warnings', 'whole'), '[]', 'and health is content');
+like(health($node, 'warnings', 'whole'), $no_such_role, 'and health names the role that does not exist, no more');
 
 # It works as before: the version goes on, the dead stay dead, policies hold.
 is($node->safe_psql('whole', q{SELECT session_save('s6', '{}')}), '4712', 'the version goes on');
@@ -129,7 +131,7 @@ is($node->safe_psql('whole', q{SELECT session_append('s7', '[{"text": "tab\\tnew
 fresh('has', 1);
 psql_file('has', $full);
 is_deeply(content($node, 'has'), $origin, 'full dump, a database that has the extension');
-is(health($node, 'warnings', 'has'), '[]', 'and health is content');
+like(health($node, 'warnings', 'has'), $no_such_role, 'and health names the role that does not exist, no more');
 
 # ---- data only
 
@@ -163,7 +165,7 @@ like($warnings, qr/ALTER TABLE .*ENABLE ALWAYS TRIGGER/, 'health warns and names
 my @repairs = $node->safe_psql('disabled', q{SELECT w FROM jsonb_array_elements_text(session_health() -> 'warnings') w}) =~ /(ALTER TABLE [^;\n]*?ENABLE ALWAYS TRIGGER (?:"[^"]+"|\w+))/g;
 diag("to run: $_") for @repairs;
 $node->safe_psql('disabled', "$_;") for @repairs;
-wait_for($node, q{SELECT session_health() ->> 'warnings' = '[]'}, 'which, once run, ends the warning', db => 'disabled', timeout => 5)
+wait_for($node, q{SELECT session_health() ->> 'warnings' NOT LIKE '%TRIGGER%'}, 'which, once run, ends the warning', db => 'disabled', timeout => 5)
   or diag(health($node, 'warnings', 'disabled'));
 is($node->safe_psql('disabled', q{SELECT count(*) FROM pg_trigger WHERE tgenabled <> 'A' AND NOT tgisinternal AND tgrelid IN ('conversation_sessions'::regclass, 'session_namespaces'::regclass)}), '0',
 	'every trigger is as it was');

@@ -72,7 +72,7 @@ $subscriber->wait_for_subscription_sync($publisher, 'sub');
 $publisher->safe_psql('postgres', <<'EOS');
 SELECT session_save('s' || i, jsonb_build_object('n', i), owner => 'u' || i % 3, ttl => '1 hour', namespace => 'chat') FROM generate_series(1, 60) i;
 SELECT session_append('s' || i, '[{"m": 1}, {"m": 2}]', namespace => 'chat'), session_share('s' || i, 'bob', namespace => 'chat') FROM generate_series(1, 60) i;
-SELECT session_touch('s' || i, '1 s', namespace => 'chat') FROM generate_series(1, 50) i;
+SELECT session_touch('s' || i, '5 s', namespace => 'chat') FROM generate_series(1, 50) i;
 EOS
 $publisher->wait_for_catchup('sub');
 is(subscriber_says('SELECT count(*) FROM conversation_sessions'), '61', 'all sessions have arrived');
