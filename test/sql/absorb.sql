@@ -37,9 +37,11 @@ SELECT pg_temp.line('t');
 -- As long dead as its namespace says, down to not at all.
 SELECT session_save('t', '{}', namespace => 'long'), session_save('s', '{}', namespace => 'long'), session_absorb('t', 's', 'long');
 SELECT dead_until > clock_timestamp() + interval '239 hours' AS ten_days FROM conversation_sessions WHERE namespace = 'long' AND session_id = 's';
+BEGIN; -- the keeper may purge the source at once
 SELECT session_save('t', '{}', namespace => 'reuse'), session_append('s', '{"m": 1}', namespace => 'reuse'), session_absorb('t', 's', 'reuse');
 SELECT pg_temp.err($$SELECT session_append('s', '{"m": 2}', namespace => 'reuse')$$) AS at_once;
 SELECT pg_temp.line('t', namespace => 'reuse') AS target, pg_temp.line('s', namespace => 'reuse') AS source;
+COMMIT;
 
 -- The document is merged as session_merge would: RFC 7396.
 CREATE FUNCTION pg_temp.merged(target jsonb, source jsonb) RETURNS text LANGUAGE plpgsql AS $$
