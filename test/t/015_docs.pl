@@ -90,4 +90,38 @@ foreach my $state (qw(22023 22004 54000 42704 42501 40001 53400 SST10 55000))
 }
 
 leave_nothing($node);
+# ---- each error code that the sources raise is in the table of the reference
+
+my (%sqlstate, %raised);
+
+sub learn_codes
+{
+	my ($source) = @_;
+
+	while ($source =~ /#define (ERRCODE_\w+)\s+MAKE_SQLSTATE\(([^)]*)\)/g)
+	{
+		my ($name, $letters) = ($1, $2);
+
+		$letters =~ s/[^0-9A-Z]//g;
+		$sqlstate{$name} = $letters;
+	}
+	return;
+}
+
+my ($headers) = run_command([ $node->installed_command('pg_config'), '--includedir-server' ]);
+learn_codes(slurp_file("$headers/utils/errcodes.h"));
+for my $file (glob("$top/src/*.[ch] $top/src/*/*.[ch]"))
+{
+	my $source = slurp_file($file);
+
+	learn_codes($source);
+	$raised{$1} = 1 while $source =~ /errcode\((ERRCODE_\w+)\)/g;
+}
+my ($table) = slurp_file("$top/docs/reference.md") =~ /^## Errors\n(.*)/ms;
+cmp_ok(scalar keys %raised, '>', 15, 'error codes in the sources');
+for my $name (sort keys %raised)
+{
+	like($table, qr/^\|[^|]*\b\Q$sqlstate{$name}\E\b[^|]*\|/m, "$name, $sqlstate{$name}, is in the table of errors");
+}
+
 done_testing();
