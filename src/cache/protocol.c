@@ -210,6 +210,7 @@ begin_flush(SsProto *p)
 	p->flush_cursor = 0;
 	p->flush_covers = p->begun;
 	p->flush_policies = p->policies_begun;
+	p->flush_names = p->names_begun;
 	p->policy_flush = false;
 	p->flush_ticket = p->ticket;
 	p->removed = 0;
@@ -254,6 +255,7 @@ end_flush(SsProto *p, int64_t now)
 		ss_work_forget(p);
 	p->covered = p->flush_covers;
 	cover_policies(p, p->flush_policies);
+	p->names_covered = p->flush_names;
 	if (p->covered == p->begun && p->flush_ticket > p->control->passed)
 		__atomic_store_n(&p->control->passed, p->flush_ticket, __ATOMIC_SEQ_CST);
 	to_stage(p, p->leaving ? SS_STAGE_REMOVE : SS_STAGE_RUN);
@@ -278,6 +280,8 @@ flush(SsProto *p, int64_t now)
 /*
  * A step of the flush of namespaces whose policies change (R14).  The lease stays, but no new one is
  * granted before the end of it; nothing is filled until those transactions have ended.
+ *
+ * The same flush has the guard name the prefixes of new namespaces, before they have copies.
  */
 static SsDo
 flush_policies(SsProto *p, int64_t now)
@@ -286,14 +290,23 @@ flush_policies(SsProto *p, int64_t now)
 	{
 		p->policy_flush = true;
 		p->policy_covers = p->policies_begun;
+		p->policy_names = p->names_begun;
 		p->policy_cursor = 0;
-		p->counts.flushes++;
+		if (p->policies_begun != p->policies_covered)
+			p->counts.flushes++;
 	}
 	p->policy_waits = true;
 	(void) send(p, SS_REQUEST_FLUSH, now);
 	p->request.cursor = p->policy_cursor;
 	p->request.policies = true;
 	return SS_DO_SEND;
+}
+
+/* Is there something for flush_policies to do? */
+static bool
+must_flush_policies(const SsProto *p)
+{
+	return p->policies_begun != p->policies_covered || p->names_begun != p->names_covered;
 }
 
 /*
@@ -330,13 +343,13 @@ run(SsProto *p, int64_t now)
 		begin_partial_flush(p);
 		return flush(p, now);
 	}
-	if (p->policies_begun != p->policies_covered && !p->policy_waits)
+	if (must_flush_policies(p) && !p->policy_waits)
 		return flush_policies(p, now);
 	p->policy_waits = false;
 	p->deleting = ss_work_take_deletes(p, delete_first(p, now)) > 0;
 	if (p->deleting)
 		return send_batch(p, now);
-	if (p->policies_begun != p->policies_covered)
+	if (must_flush_policies(p))
 		return flush_policies(p, now);
 	/* delete, then lease, then fill */
 	if (p->round_open && p->round_left == 0 && ss_work_lapsed(p, now))
@@ -604,7 +617,10 @@ ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now)
 	{
 		p->policy_cursor = reply->cursor;
 		if (reply->cursor == 0 && p->policy_flush)
+		{
 			cover_policies(p, p->policy_covers);
+			p->names_covered = p->policy_names;
+		}
 	}
 	else if (r->kind == SS_REQUEST_FLUSH)
 	{
@@ -674,6 +690,13 @@ void
 ss_proto_flush(SsProto *p)
 {
 	p->flush_wanted = true;
+}
+
+/* Have the guard name new prefixes, and forget those that are given up, before more is filled. */
+void
+ss_proto_flush_names(SsProto *p)
+{
+	p->names_begun++;
 }
 
 /* Delete the keys of some prefix, soon: whoever carries out the flush knows which. */

@@ -300,6 +300,11 @@ typedef struct SsProto
 	bool policy_flush;
 	uint64_t policy_covers; /* likewise, by the flush of namespaces */
 	uint64_t policy_cursor;
+	uint64_t
+		names_begun; /* prefixes that the guard is to name or to forget: the same flush does it */
+	uint64_t names_covered;
+	uint64_t flush_names;
+	uint64_t policy_names;
 	bool policy_waits; /* it lets deletions go first, every second time */
 } SsProto;
 
@@ -312,6 +317,7 @@ extern void ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now);
 extern void ss_proto_rows(SsProto *p, int64_t now);
 extern void ss_proto_unreadable(SsProto *p, int64_t now);
 extern void ss_proto_flush(SsProto *p);
+extern void ss_proto_flush_names(SsProto *p);
 extern void ss_proto_flush_partly(SsProto *p);
 extern void ss_proto_takeover(SsProto *p, int64_t now);
 extern void ss_proto_no_takeover(SsProto *p);

@@ -37,7 +37,7 @@ typedef struct SsPusher
 	SsPolicy *policies;
 	SsKeyPrefixes *keys; /* of each policy */
 	int npolicies;
-	SsPrefixes prefixes; /* all that were ever ours, as far as we know */
+	SsPrefixes prefixes; /* that may have keys in Redis */
 	bool policies_stale;
 	uint64 changes_seen[SS_POLICY_CHANGES]; /* numbers of those whose policy was read since */
 
@@ -127,6 +127,7 @@ extern void ss_pusher_drop_lease(int code, Datum arg);
 /* pusher_report.c */
 extern void ss_pusher_report(int64 now);
 
+extern void ss_pusher_name_prefixes(SsPusher *pusher);
 extern void ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsKeyPrefixes *keys);
 extern void ss_pusher_changing_prefixes(SsPusher *pusher, SsPrefixes *prefixes);
 extern void ss_pusher_policies(SsPusher *pusher);

@@ -63,9 +63,12 @@ ss_pusher_connect(void)
 static void
 learn_prefixes(void)
 {
-	for (int i = 0; i < ss_pusher.wire.seen.count; i++)
-		ss_prefixes_add(&ss_pusher.prefixes, ss_pusher.wire.seen.prefix[i],
-						strlen(ss_pusher.wire.seen.prefix[i]));
+	const SsPrefixes *seen = &ss_pusher.wire.seen;
+
+	for (int i = 0; i < seen->count; i++)
+		(void) ss_prefixes_add(&ss_pusher.prefixes, seen->prefix[i].text,
+							   strlen(seen->prefix[i].text));
+	ss_pusher_name_prefixes(&ss_pusher);
 }
 
 /* The prefixes that a request is about. */
@@ -81,6 +84,14 @@ which_prefixes(void)
 	{
 		if (proto->request.cursor == 0)
 			ss_pusher_changing_prefixes(&ss_pusher, &changing);
+		for (int i = 0; i < changing.count; i++)
+		{
+			SsPrefix *prefix = &changing.prefix[i];
+			const SsPrefix *now = ss_prefixes_find(&ss_pusher.prefixes, prefix->text,
+												   strlen(prefix->text));
+
+			prefix->owned = now != NULL && now->owned;
+		}
 		return &changing;
 	}
 	if (!proto->partial)
@@ -132,13 +143,15 @@ ss_pusher_send(void)
 {
 	SsProto *proto = &ss_pusher.proto;
 	SsCache *cache = &ss_pusher.db->cache;
+	const SsPrefixes *prefixes = which_prefixes();
+	bool flush = proto->request.kind == SS_REQUEST_FLUSH;
 	SsReply reply;
 	int64 sent = ss_monotonic();
 
 	if (proto->request.kind == SS_REQUEST_BATCH && proto->nops > 0 && proto->deleting)
 		ss_pusher_make_keys();
 	MemoryContextSwitchTo(ss_pusher.turn_context);
-	if (!ss_wire_send(&ss_pusher.wire, proto, ss_pusher.payloads, which_prefixes(), &reply))
+	if (!ss_wire_send(&ss_pusher.wire, proto, ss_pusher.payloads, prefixes, &reply))
 	{
 		if (ss_pusher.wire.redis != NULL)
 			denied();
@@ -152,6 +165,8 @@ ss_pusher_send(void)
 	if (proto->request.kind == SS_REQUEST_PROBE)
 		learn_prefixes();
 	ss_proto_reply(proto, &reply, ss_monotonic());
+	if (flush && reply.answer == SS_ANSWER_OK && reply.cursor == 0)
+		ss_prefixes_flushed(&ss_pusher.prefixes, prefixes);
 	cache->report.latency = ss_monotonic() - sent;
 	cache->token = proto->token;
 	cache->copied = proto->copied;

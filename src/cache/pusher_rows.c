@@ -104,7 +104,10 @@ must_flush(SsPusher *p, const SsPolicy *fresh, int n)
 	return must;
 }
 
-/* The prefixes of the namespaces whose policies are about to change. */
+/*
+ * The prefixes of the namespaces whose policies are about to change, and those that the guard is to
+ * name or to forget.
+ */
 void
 ss_pusher_changing_prefixes(SsPusher *p, SsPrefixes *prefixes)
 {
@@ -123,6 +126,46 @@ ss_pusher_changing_prefixes(SsPusher *p, SsPrefixes *prefixes)
 		if (changing)
 			ss_pusher_add_prefixes(prefixes, &p->keys[i]);
 	}
+	for (int i = 0; i < p->prefixes.count; i++)
+		if (!p->prefixes.prefix[i].named)
+			(void) ss_prefixes_add(prefixes, p->prefixes.prefix[i].text,
+								   strlen(p->prefixes.prefix[i].text));
+}
+
+/*
+ * The guard must name a prefix before there is a copy under it: the next pusher, perhaps after a
+ * crash, knows no other way that copies of a namespace that is gone may be there.  What no policy has
+ * any more is forgotten after a last flush, for it may be another application's from then on.
+ */
+void
+ss_pusher_name_prefixes(SsPusher *p)
+{
+	for (int i = 0; i < p->prefixes.count; i++)
+		if (!p->prefixes.prefix[i].named)
+		{
+			ss_proto_flush_names(&p->proto);
+			return;
+		}
+}
+
+/* What the policies that were just read say of prefixes. */
+static void
+own_prefixes(SsPusher *p, const SsKeyPrefixes *keys, int n)
+{
+	SsPrefixes *all = &p->prefixes;
+
+	for (int i = 0; i < all->count; i++)
+		all->prefix[i].owned = false;
+	for (int i = 0; i < n; i++)
+	{
+		if (keys[i].document != NULL)
+			ss_prefixes_add(all, keys[i].document, strlen(keys[i].document))->owned = true;
+		if (keys[i].tail != NULL)
+			ss_prefixes_add(all, keys[i].tail, strlen(keys[i].tail))->owned = true;
+	}
+	for (int i = 0; i < all->count; i++)
+		all->prefix[i].named = all->prefix[i].named && all->prefix[i].owned;
+	ss_pusher_name_prefixes(p);
 }
 
 /* The prefixes of a namespace's keys. */
@@ -130,9 +173,9 @@ void
 ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsKeyPrefixes *keys)
 {
 	if (keys->document != NULL)
-		ss_prefixes_add(prefixes, keys->document, strlen(keys->document));
+		ss_prefixes_add(prefixes, keys->document, strlen(keys->document))->owned = true;
 	if (keys->tail != NULL)
-		ss_prefixes_add(prefixes, keys->tail, strlen(keys->tail));
+		ss_prefixes_add(prefixes, keys->tail, strlen(keys->tail))->owned = true;
 }
 
 /* A prefix in UTF-8; NULL when there is none, or it cannot be converted. */
@@ -172,8 +215,7 @@ ss_pusher_policies(SsPusher *p)
 	MemoryContextSwitchTo(old);
 	if (must_flush(p, fresh, n))
 		ss_proto_flush(&p->proto);
-	for (int i = 0; i < n; i++)
-		ss_pusher_add_prefixes(&p->prefixes, &keys[i]);
+	own_prefixes(p, keys, n);
 	if (p->policies_context != NULL)
 		MemoryContextDelete(p->policies_context);
 	p->policies_context = context;

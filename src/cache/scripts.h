@@ -83,14 +83,15 @@ static const char script_batch[] = LUA_CHAIN
 	"return {'OK', t[1], t[2], refused, missing}";
 
 /*
- * Then ARGV: a cursor, how far to look, prefixes.  Answers the next cursor, how many went, and under
- * which prefix there was one that we may not delete.
+ * Then ARGV: a cursor, how far to look, and for each prefix K, or G when it is given up with this
+ * flush, and the prefix.  Answers the next cursor, how many went, and under which prefix there was
+ * one that we may not delete.
  */
 static const char script_flush[] = LUA_CHAIN
 	"local r = redis.call('SCAN', ARGV[a], 'COUNT', ARGV[a + 1])\n"
 	"local gone, denied = 0, ''\n"
 	"for _, key in ipairs(r[2]) do\n"
-	"  for i = a + 2, #ARGV do\n"
+	"  for i = a + 3, #ARGV, 2 do\n"
 	"    if string.sub(key, 1, #ARGV[i]) == ARGV[i] then\n"
 	"      local n = redis.pcall('UNLINK', key)\n"
 	"      if type(n) ~= 'table' then\n"
@@ -106,7 +107,13 @@ static const char script_flush[] = LUA_CHAIN
 	"end\n"
 	"redis.call('DEL', KEYS[2] .. ':none')\n"
 	"redis.call('HSET', KEYS[2], 'last', ARGV[4])\n"
-	"for i = a + 2, #ARGV do redis.call('HSET', KEYS[2], 'p:' .. ARGV[i], '1') end\n"
+	"for i = a + 2, #ARGV, 2 do\n"
+	"  if ARGV[i] == 'K' then\n"
+	"    redis.call('HSET', KEYS[2], 'p:' .. ARGV[i + 1], '1')\n"
+	"  elseif r[1] == '0' and denied == '' then\n"
+	"    redis.call('HDEL', KEYS[2], 'p:' .. ARGV[i + 1])\n"
+	"  end\n"
+	"end\n"
 	"return {'OK', t[1], t[2], r[1], gone, denied}";
 
 /* Nothing: before it is run, Redis checks whether we may access the key. */

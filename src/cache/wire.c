@@ -54,28 +54,68 @@ void
 ss_prefixes_clear(SsPrefixes *prefixes)
 {
 	for (int i = 0; i < prefixes->count; i++)
-		pfree(prefixes->prefix[i]);
+		pfree(prefixes->prefix[i].text);
 	prefixes->count = 0;
 }
 
-void
-ss_prefixes_add(SsPrefixes *prefixes, const char *prefix, int len)
+SsPrefix *
+ss_prefixes_find(const SsPrefixes *prefixes, const char *prefix, size_t len)
 {
+	for (int i = 0; i < prefixes->count; i++)
+		if (strlen(prefixes->prefix[i].text) == len &&
+			memcmp(prefixes->prefix[i].text, prefix, len) == 0)
+			return &prefixes->prefix[i];
+	return NULL;
+}
+
+/* Add a prefix, unless it is there; the result is valid until the next call. */
+SsPrefix *
+ss_prefixes_add(SsPrefixes *prefixes, const char *prefix, size_t len)
+{
+	SsPrefix *entry = ss_prefixes_find(prefixes, prefix, len);
+	char *text;
 	MemoryContext old;
 
-	for (int i = 0; i < prefixes->count; i++)
-		if (strlen(prefixes->prefix[i]) == len && memcmp(prefixes->prefix[i], prefix, len) == 0)
-			return;
+	if (entry != NULL)
+		return entry;
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	if (prefixes->count == prefixes->room)
 	{
 		prefixes->room = prefixes->room == 0 ? 16 : prefixes->room * 2;
 		prefixes->prefix = prefixes->prefix == NULL
-							   ? palloc(sizeof(char *) * prefixes->room)
-							   : repalloc(prefixes->prefix, sizeof(char *) * prefixes->room);
+							   ? palloc(sizeof(SsPrefix) * prefixes->room)
+							   : repalloc(prefixes->prefix, sizeof(SsPrefix) * prefixes->room);
 	}
-	prefixes->prefix[prefixes->count++] = pnstrdup(prefix, len);
+	text = pnstrdup(prefix, len);
 	MemoryContextSwitchTo(old);
+	entry = &prefixes->prefix[prefixes->count++];
+	entry->text = text;
+	entry->owned = entry->named = false;
+	return entry;
+}
+
+/* A flush of these is over: the guard names those that a policy has, and no others. */
+void
+ss_prefixes_flushed(SsPrefixes *prefixes, const SsPrefixes *sent)
+{
+	int kept = 0;
+
+	for (int i = 0; i < prefixes->count; i++)
+	{
+		SsPrefix *prefix = &prefixes->prefix[i];
+
+		if (sent == prefixes || ss_prefixes_find(sent, prefix->text, strlen(prefix->text)) != NULL)
+		{
+			prefix->named = prefix->owned;
+			if (!prefix->owned)
+			{
+				pfree(prefix->text);
+				continue;
+			}
+		}
+		prefixes->prefix[kept++] = *prefix;
+	}
+	prefixes->count = kept;
 }
 
 static void
@@ -303,7 +343,7 @@ add_claim(SsWire *wire, SsCommand *c, const SsProto *p, const SsPrefixes *prefix
 	ss_command_int(c, r->epoch);
 	ss_command_word(c, show_id(&r->id));
 	for (int i = 0; i < prefixes->count; i++)
-		ss_command_word(c, prefixes->prefix[i]);
+		ss_command_word(c, prefixes->prefix[i].text);
 }
 
 static int
@@ -463,7 +503,10 @@ ss_wire_send(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsPrefix
 		ss_command_word(c, psprintf(UINT64_FORMAT, p->request.cursor));
 		ss_command_int(c, FLUSH_STEP);
 		for (int i = 0; i < prefixes->count; i++)
-			ss_command_word(c, prefixes->prefix[i]);
+		{
+			ss_command_word(c, prefixes->prefix[i].owned ? "K" : "G");
+			ss_command_word(c, prefixes->prefix[i].text);
+		}
 	}
 
 	raw = ss_redis_call(wire->redis, c, p->request.give_up, wire->error, sizeof(wire->error));

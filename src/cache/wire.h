@@ -17,12 +17,19 @@ typedef struct SsPayload
 	int length;
 } SsPayload;
 
-/* Prefixes of keys that are ours. */
+/* A prefix of keys that are ours. */
+typedef struct SsPrefix
+{
+	char *text;
+	bool owned; /* by a policy, as last read; else it is given up with the flush at hand */
+	bool named; /* by the guard, since a flush */
+} SsPrefix;
+
 typedef struct SsPrefixes
 {
 	int count;
 	int room;
-	char **prefix;
+	SsPrefix *prefix;
 } SsPrefixes;
 
 typedef struct SsWireLogin
@@ -65,7 +72,9 @@ extern bool ss_wire_denied(SsWire *wire, int64 give_up, const SsPayload *payload
 extern bool ss_wire_sizes(SsWire *wire, int64 give_up, const SsPayload *payloads, int n,
 						  int64 *sizes);
 extern SsRedisReply *ss_wire_mget(SsWire *wire, int64 give_up, const SsPayload *payloads, int n);
-extern void ss_prefixes_add(SsPrefixes *prefixes, const char *prefix, int len);
+extern SsPrefix *ss_prefixes_find(const SsPrefixes *prefixes, const char *prefix, size_t len);
+extern SsPrefix *ss_prefixes_add(SsPrefixes *prefixes, const char *prefix, size_t len);
+extern void ss_prefixes_flushed(SsPrefixes *prefixes, const SsPrefixes *sent);
 extern void ss_prefixes_clear(SsPrefixes *prefixes);
 
 #endif
