@@ -83,6 +83,7 @@ typedef struct SsTaskState
 {
 	TimestampTz last_run;
 	int32 failures; /* in a row */
+	int32 skipped;  /* in a row, because of a lock of somebody else */
 	TimestampTz retry_at;
 	TimestampTz last_error_at;
 	char last_error[SS_MESSAGE_LEN];
@@ -118,6 +119,8 @@ typedef struct SsCacheReport
 {
 	bool connected;
 	bool running;               /* leases are granted, copies written */
+	bool locked;                /* a lock of somebody else is in the way of reading our tables */
+	uint64 lock_skips;          /* how often it was */
 	char where[SS_MESSAGE_LEN]; /* the URL, without its password */
 	char state[32];
 	char trouble[2 * SS_MESSAGE_LEN]; /* why it does not run, and what to do */
@@ -223,6 +226,7 @@ typedef struct SsDb
 	int64 purge_batch; /* as adapted */
 	TimestampTz purge_low;
 	SsTaskState tasks[SS_TASKS];
+	uint64 keeper_skips; /* of all tasks, since the server started */
 	SsAsideReport aside[SS_WORKS];
 	SsCache cache;
 	int64 touch_dropped_at; /* by the monotonic clock, without a lock: a read could not be noted */

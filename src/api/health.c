@@ -54,15 +54,20 @@ ss_task_name(int task)
 	return names[task];
 }
 
-/* For how many seconds the oldest due row has waited. */
-double
-ss_health_purge_behind(void)
+/* For how many seconds the oldest due row has waited; false when that cannot be read now. */
+bool
+ss_health_purge_behind(const SsHealthLocks *locks, double *seconds)
 {
+	SsHome home;
 	SsActing acting;
 	TimestampTz oldest;
 	double behind = 0;
 	SsDb *db = ss_shared_my_db();
 
+	*seconds = 0;
+	ss_home_get(&home);
+	if (ss_health_is_locked(locks, home.sessions))
+		return false;
 	ss_home_enter(&acting);
 	if (ss_purge_oldest(&oldest))
 		behind = (GetCurrentTimestamp() - oldest) / (double) USECS_PER_SEC;
@@ -76,17 +81,23 @@ ss_health_purge_behind(void)
 			behind = Min(behind, (GetCurrentTimestamp() - db->purge_low) / (double) USECS_PER_SEC);
 		ss_shared_unlock();
 	}
-	return Max(behind, 0);
+	*seconds = Max(behind, 0);
+	return true;
 }
 
 /* Triggers of ours that do not fire always, as pg_restore --disable-triggers leaves them. */
 static void
-check_triggers(SsReport *report, Oid relid, int expected)
+check_triggers(SsReport *report, const SsHealthLocks *locks, Oid relid, int expected)
 {
-	Relation rel = table_open(relid, AccessShareLock);
-	/* a copy: asking the catalogs may have the one in the cache made anew */
-	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
+	Relation rel;
+	TriggerDesc *triggers;
 	int found = 0;
+
+	if (ss_health_is_locked(locks, relid))
+		return;
+	rel = table_open(relid, AccessShareLock);
+	/* a copy: asking the catalogs may have the one in the cache made anew */
+	triggers = CopyTriggerDesc(rel->trigdesc);
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
@@ -145,6 +156,7 @@ add_tasks(SsReport *report, const SsDb *db)
 
 		ss_open_group(report, ss_task_name(i));
 		ss_add_time(report, "last_run", task->last_run);
+		ss_add_number(report, "skipped", task->skipped);
 		ss_add_number(report, "failures", task->failures);
 		ss_add_text(report, "last_error", task->last_error[0] ? task->last_error : NULL);
 		ss_add_time(report, "last_error_at", task->last_error_at);
@@ -419,13 +431,16 @@ add_subscribed(SsReport *report)
 
 /* Functions of the owner's and foreign keys that calls refuse or ignore. */
 static void
-add_foreign_code(SsReport *report)
+add_foreign_code(SsReport *report, const SsHealthLocks *locks)
 {
 	SsForeignCode found;
 
-	ss_health_foreign(report, &found);
+	ss_health_foreign(report, locks, &found);
 	ss_open_group(report, "foreign_code");
-	ss_add_number(report, "functions_refused", found.refused);
+	if (ss_health_count_locked(locks) > 0)
+		ss_add_text(report, "functions_refused", NULL);
+	else
+		ss_add_number(report, "functions_refused", found.refused);
 	ss_add_number(report, "functions_without_search_path", found.no_search_path);
 	ss_add_number(report, "foreign_keys_ignored", found.ignored_keys);
 	ss_close_group(report);
@@ -444,19 +459,23 @@ is_sound(SsReport *report, const char *table)
 
 /* What the tables tell: how far behind the purge is, and whether triggers fire. */
 static void
-add_tables(SsReport *report)
+add_tables(SsReport *report, const SsHealthLocks *locks)
 {
 	SsHome home;
 	SsAccessFaults faults;
 	bool recovery = RecoveryInProgress();
 	double behind;
+	bool known;
 	bool subscribed;
 
 	ss_home_get(&home);
-	behind = ss_health_purge_behind();
+	known = ss_health_purge_behind(locks, &behind);
 	ss_open_group(report, "purge");
 	ss_add_bool(report, "automatic", ss_shared != NULL && ss_purge_interval > 0 && !recovery);
-	ss_add_number(report, "behind_seconds", (int64) behind);
+	if (known)
+		ss_add_number(report, "behind_seconds", (int64) behind);
+	else
+		ss_add_text(report, "behind_seconds", NULL);
 	subscribed = add_subscribed(report);
 	ss_close_group(report);
 	if (!recovery && behind > BEHIND_WARNING && subscribed)
@@ -469,17 +488,25 @@ add_tables(SsReport *report)
 		ss_warn(report, "the purge is %.0f seconds behind%s", behind,
 				ss_purge_interval == 0 ? ": session_store.purge_interval is 0" : "");
 
-	if (is_sound(report, "session_orphans") && ss_health_may_read(home.orphans))
+	if (is_sound(report, "session_orphans") && ss_health_may_read(locks, home.orphans))
 		add_orphans(report);
-	if (is_sound(report, "session_samples") && ss_health_may_read(home.samples))
+	else if (ss_health_is_locked(locks, home.orphans))
+		ss_add_text(report, "orphans", NULL);
+	if (is_sound(report, "session_samples") && ss_health_may_read(locks, home.samples))
 		add_sizes(report);
+	else if (ss_health_is_locked(locks, home.samples))
+	{
+		ss_add_text(report, "sessions", NULL);
+		ss_add_text(report, "sessions_over_1mb", NULL);
+	}
 	(void) is_sound(report, "session_events");
 	(void) is_sound(report, "session_cache_claims");
-	add_foreign_code(report);
-	ss_health_access(report, &faults);
-	check_triggers(report, home.sessions, 3);
-	check_triggers(report, home.history, 2);
-	check_triggers(report, home.namespaces, 3);
+	add_foreign_code(report, locks);
+	ss_health_access(report, locks, &faults);
+	check_triggers(report, locks, home.sessions, 3);
+	check_triggers(report, locks, home.history, 2);
+	check_triggers(report, locks, home.namespaces, 3);
+	ss_health_locks(report, locks);
 }
 
 /* All that session_health() says, but for the end of the object. */
@@ -511,13 +538,16 @@ ss_health_report(SsReport *report)
 	else
 	{
 		char *version = ss_shape_other_version();
+		SsHealthLocks locks;
 
 		if (version != NULL)
 			ss_warn(report,
 					"the extension has version %s here and its library version %s: run ALTER "
 					"EXTENSION session_store UPDATE",
 					version, SESSION_STORE_VERSION);
-		add_tables(report);
+		ss_health_lock(&locks);
+		add_tables(report, &locks);
+		ss_health_unlock(&locks);
 	}
 }
 

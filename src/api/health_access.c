@@ -57,14 +57,14 @@ foreign_owner(Oid table, Oid owner)
 	return has_privs_of_role(owner, role) ? InvalidOid : role;
 }
 
-/* May our functions read a table of ours? */
+/* May our functions read a table of ours, and without waiting? */
 bool
-ss_health_may_read(Oid table)
+ss_health_may_read(const SsHealthLocks *locks, Oid table)
 {
 	SsHome home;
 
 	ss_home_get(&home);
-	return !OidIsValid(foreign_owner(table, home.owner));
+	return !ss_health_is_locked(locks, table) && !OidIsValid(foreign_owner(table, home.owner));
 }
 
 static void
@@ -144,14 +144,14 @@ check_row_types(SsReport *report, const SsHome *home)
 
 /* Count what there is, and warn of it if there is a report. */
 void
-ss_health_access(SsReport *report, SsAccessFaults *found)
+ss_health_access(SsReport *report, const SsHealthLocks *locks, SsAccessFaults *found)
 {
 	SsHome home;
 
 	memset(found, 0, sizeof(*found));
 	ss_home_get(&home);
 	check_owners(report, &home, found);
-	if (ss_health_may_read(home.namespaces))
+	if (ss_health_may_read(locks, home.namespaces))
 		check_allowed_roles(report, found);
 	if (report != NULL)
 		check_row_types(report, &home);

@@ -68,6 +68,8 @@ add_work(SsReport *report, const SsDb *db, const SsCacheReport *r, int64 now)
 	ss_add_number(report, "prolonged", r->expires);
 	ss_add_number(report, "too_large", r->too_large);
 	ss_add_number(report, "unreadable", r->unreadable);
+	ss_add_bool(report, "locked", r->locked);
+	ss_add_number(report, "lock_skips", (int64) r->lock_skips);
 	ss_add_number(report, "refused_for_memory", r->no_room);
 	ss_add_number(report, "namespaces_denied", r->denied);
 	ss_add_number(report, "late", r->late);

@@ -159,7 +159,7 @@ warn_of_triggers(SsReport *report, Oid table, SsForeignCode *found)
 
 /* Count what there is, and warn of it if there is a report. */
 void
-ss_health_foreign(SsReport *report, SsForeignCode *found)
+ss_health_foreign(SsReport *report, const SsHealthLocks *locks, SsForeignCode *found)
 {
 	SsActing acting;
 	Datum values[1];
@@ -186,7 +186,8 @@ ss_health_foreign(SsReport *report, SsForeignCode *found)
 	{
 		MemoryContext old = MemoryContextSwitchTo(acting.outer);
 
-		warn_of_triggers(report, DatumGetObjectId(tables[i]), found);
+		if (!ss_health_is_locked(locks, DatumGetObjectId(tables[i])))
+			warn_of_triggers(report, DatumGetObjectId(tables[i]), found);
 		MemoryContextSwitchTo(old);
 	}
 	n = ss_plan_run(&keys_plan, values, NULL, SS_PLAN_READ, 0);

@@ -162,13 +162,14 @@ add_samples(StringInfo out)
 }
 
 static void
-add_foreign_code(StringInfo out)
+add_foreign_code(StringInfo out, const SsHealthLocks *locks)
 {
 	SsForeignCode found;
 
-	ss_health_foreign(NULL, &found);
-	gauge(out, "functions_refused", "Functions on the tables whose owner may not have them run.",
-		  found.refused);
+	ss_health_foreign(NULL, locks, &found);
+	if (ss_health_count_locked(locks) == 0)
+		gauge(out, "functions_refused",
+			  "Functions on the tables whose owner may not have them run.", found.refused);
 	gauge(out, "functions_without_search_path", "Functions on the tables that set no search_path.",
 		  found.no_search_path);
 	gauge(out, "foreign_keys_ignored", "Foreign keys to the tables that are not enforced.",
@@ -176,14 +177,20 @@ add_foreign_code(StringInfo out)
 }
 
 static void
-add_access(StringInfo out)
+add_access(StringInfo out, const SsHealthLocks *locks)
 {
 	SsAccessFaults found;
+	SsHome home;
 
-	ss_health_access(NULL, &found);
+	ss_home_get(&home);
+	ss_health_access(NULL, locks, &found);
 	gauge(out, "tables_of_other_owners", "Our tables that the functions cannot read.",
 		  found.foreign_tables);
-	gauge(out, "unknown_roles", "Names in allowed_roles that are no role.", found.unknown_roles);
+	if (!ss_health_is_locked(locks, home.namespaces))
+		gauge(out, "unknown_roles", "Names in allowed_roles that are no role.",
+			  found.unknown_roles);
+	gauge(out, "tables_locked", "Our tables that somebody had locked, so that they were not read.",
+		  ss_health_count_locked(locks));
 }
 
 static void
@@ -192,6 +199,8 @@ add_workers(StringInfo out)
 	SsDb *db = ss_shared_my_db();
 	SsTouchCounts notes;
 	int failing = 0;
+	int skipping = 0;
+	uint64 skips = 0;
 	bool keeper = false;
 	int waiting;
 
@@ -201,11 +210,17 @@ add_workers(StringInfo out)
 	{
 		keeper = db->keeper_pid != 0;
 		for (int i = 0; i < SS_TASKS; i++)
+		{
 			failing += db->tasks[i].failures > 0 ? 1 : 0;
+			skipping += db->tasks[i].skipped > 0 ? 1 : 0;
+		}
+		skips = db->keeper_skips;
 	}
 	ss_shared_unlock();
 	gauge(out, "keeper_up", "1 while the keeper of this database runs.", keeper ? 1 : 0);
 	gauge(out, "keeper_tasks_failing", "Tasks of the keeper that fail at present.", failing);
+	gauge(out, "keeper_tasks_locked", "Tasks of the keeper that skip because of a lock.", skipping);
+	count(out, "keeper_lock_skips", "Times that a task skipped because of a lock.", skips);
 	gauge(out, "databases_waiting", "Databases that wait for a worker slot.", waiting);
 	ss_touch_counts(db == NULL ? -1 : ss_shared_number(db), &notes);
 	gauge(out, "touch_slots", "Room for noted reads, in the whole server.", notes.slots);
@@ -258,6 +273,9 @@ add_cache(StringInfo out)
 	gauge(out, "cache_connected", "1 while it is connected to Redis.", r.connected ? 1 : 0);
 	gauge(out, "cache_running", "1 while copies are written and leases granted.",
 		  r.running ? 1 : 0);
+	gauge(out, "cache_locked", "1 while a lock keeps the pusher from reading our tables.",
+		  r.locked ? 1 : 0);
+	count(out, "cache_lock_skips", "Times that it skipped because of a lock.", r.lock_skips);
 	gauge(out, "cache_using_fallback", "1 while readers get their sessions by SQL.",
 		  r.running ? 0 : 1);
 	gauge(out, "cache_breaker_open", "1 while Redis is not even tried.",
@@ -348,21 +366,24 @@ session_metrics(PG_FUNCTION_ARGS)
 {
 	StringInfoData out;
 	SsHome home;
+	SsHealthLocks locks;
+	double behind;
 
 	ss_home_get(&home);
+	ss_health_lock(&locks);
 	initStringInfo(&out);
 	gauge(&out, "preloaded", "1 when the library was preloaded.", ss_shared != NULL ? 1 : 0);
 	gauge(&out, "warnings", "Warnings of session_health().", count_warnings());
-	gauge(&out, "purge_behind_seconds", "How long the oldest due row has waited.",
-		  ss_health_purge_behind());
-	if (ss_health_may_read(home.orphans))
+	if (ss_health_purge_behind(&locks, &behind))
+		gauge(&out, "purge_behind_seconds", "How long the oldest due row has waited.", behind);
+	if (ss_health_may_read(&locks, home.orphans))
 		gauge(&out, "orphans", "Conversations that have messages or members but no session.",
 			  count_orphans());
 	gauge(&out, "subscribed_tables",
 		  "Tables that arrive by a subscription, whose purge is left to the publisher.",
 		  count_subscribed());
-	add_foreign_code(&out);
-	add_access(&out);
+	add_foreign_code(&out, &locks);
+	add_access(&out, &locks);
 	if (ss_shared != NULL)
 	{
 		add_workers(&out);
@@ -370,7 +391,8 @@ session_metrics(PG_FUNCTION_ARGS)
 	}
 	add_counters(&out);
 	add_cache(&out);
-	if (ss_health_may_read(home.samples))
+	if (ss_health_may_read(&locks, home.samples))
 		add_samples(&out);
+	ss_health_unlock(&locks);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
 }

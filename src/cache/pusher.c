@@ -53,7 +53,7 @@ on_exit_pusher(int code, Datum arg)
 	{
 		cache->pusher_pid = 0;
 		cache->idle = 0;
-		cache->report.connected = cache->report.running = false;
+		cache->report.connected = cache->report.running = cache->report.locked = false;
 		strlcpy(cache->report.state, "stopped", sizeof(cache->report.state));
 		ss_ledger_share(ss_ledger, cache->control.member, false);
 		cache->retry_at = GetCurrentTimestamp() + USECS_PER_SEC;

@@ -56,6 +56,8 @@ typedef struct SsPusher
 	char trouble[480];
 	SsAside *push_aside;  /* rows that cannot be read for a batch */
 	SsAside *scrub_aside; /* or for a sample */
+	bool locked; /* our tables could not be read when it was last tried, because of a lock */
+	uint64 lock_skips;
 	uint64 too_large;
 	uint64 unreadable;
 	uint64 verified;
@@ -94,6 +96,7 @@ extern void ss_pusher_relation_changed(Oid relid);
 extern void ss_pusher_begin(void);
 extern void ss_pusher_finish(void);
 extern ErrorData *ss_pusher_caught(void);
+extern void ss_pusher_was_locked(bool locked);
 extern void ss_pusher_log(const ErrorData *error);
 extern void ss_pusher_set_aside(SsPusher *pusher, SsAside *aside, const SsKey *key,
 								ErrorData *error);

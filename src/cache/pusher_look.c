@@ -50,8 +50,10 @@ look_at_tables(int64 now)
 	{
 		/* whoever holds them may be about to change them: look again */
 		ss_pusher.tables_stale = true;
+		ss_pusher_was_locked(true);
 		return;
 	}
+	ss_pusher_was_locked(false);
 	if (ss_pusher.marked && memcmp(&mark, &ss_pusher.mark, sizeof(mark)) != 0)
 		ss_proto_flush(&ss_pusher.proto);
 	ss_pusher.mark = mark;
@@ -106,7 +108,10 @@ ss_pusher_look_around(int64 now)
 		ErrorData *error = ss_pusher_caught();
 
 		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		{
 			ss_pusher.tables_stale = true;
+			ss_pusher_was_locked(true);
+		}
 		else
 		{
 			ss_pusher_log(error);

@@ -190,6 +190,8 @@ ss_pusher_report(int64 now)
 	r->expires = proto->counts.expires;
 	r->too_large = ss_pusher.too_large;
 	r->unreadable = ss_pusher.unreadable;
+	r->locked = ss_pusher.locked;
+	r->lock_skips = ss_pusher.lock_skips;
 	r->no_room = ss_pusher.wire.refused;
 	r->verified = ss_pusher.verified;
 	r->divergent = ss_pusher.divergent;

@@ -408,6 +408,14 @@ ss_pusher_caught(void)
 	return error;
 }
 
+/* Could our tables be read?  For health: a lock of somebody else was in the way, or none was. */
+void
+ss_pusher_was_locked(bool locked)
+{
+	ss_pusher.locked = locked;
+	ss_pusher.lock_skips += locked ? 1 : 0;
+}
+
 /* Say in the server log what was caught. */
 void
 ss_pusher_log(const ErrorData *error)
@@ -445,12 +453,16 @@ try_read(int from, int to, bool *locked, ErrorData **error)
 {
 	ErrorData *volatile caught = NULL;
 	volatile bool held = false;
+	volatile bool refused = false;
 
 	PG_TRY();
 	{
+		SsTableState state;
+
 		ss_pusher_begin();
-		if (ss_cached_lock() == SS_TABLES_FINE && !ss_pusher.policies_stale &&
-			!ss_pusher.tables_stale)
+		state = ss_cached_lock();
+		refused = state == SS_TABLES_LOCKED;
+		if (state == SS_TABLES_FINE && !ss_pusher.policies_stale && !ss_pusher.tables_stale)
 			read_rows(from, to);
 		else
 			held = true; /* or about to be looked at: not now */
@@ -459,9 +471,10 @@ try_read(int from, int to, bool *locked, ErrorData **error)
 	PG_CATCH();
 	{
 		caught = ss_pusher_caught();
-		held = caught->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+		held = refused = caught->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	}
 	PG_END_TRY();
+	ss_pusher_was_locked(refused);
 	*error = caught;
 	*locked = held;
 	return caught == NULL && !held;

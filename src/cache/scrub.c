@@ -107,6 +107,7 @@ begin(SsPusher *pusher)
 	if (ss_cached_lock() == SS_TABLES_FINE)
 		return true;
 	pusher->scrub_locked = true;
+	ss_pusher_was_locked(true);
 	ss_pusher_finish();
 	return false;
 }
@@ -285,7 +286,10 @@ try_compare(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 	}
 	PG_END_TRY();
 	if (error != NULL && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+	{
 		pusher->scrub_locked = true;
+		ss_pusher_was_locked(true);
+	}
 	return error;
 }
 

@@ -113,6 +113,7 @@ static const char *activity = "starting"; /* what transactions are made for */
 static bool stopping = false;
 static SsRest rests[SS_TASKS];
 static TimestampTz next_due; /* the lowest check_at, while the purge rests */
+static bool skipped;         /* a lock of somebody else is in the way of this task */
 static SsAside *purge_aside;
 static SsAside *touch_aside;
 static SsAside *history_aside;
@@ -140,6 +141,8 @@ on_exit_keeper(int code, Datum arg)
 	if (entry->keeper_pid == MyProcPid)
 	{
 		entry->keeper_pid = 0;
+		for (int i = 0; i < SS_TASKS; i++)
+			entry->tasks[i].skipped = 0;
 		entry->last_served = now;
 		/* not by leave(): killed, so the launcher starts another, but not at once */
 		if (entry->state == SS_DB_RUNNING)
@@ -203,6 +206,7 @@ begin(SsActing *acting)
 	{
 		PopActiveSnapshot();
 		CommitTransactionCommand();
+		skipped = true;
 		return false;
 	}
 	ss_home_enter(acting);
@@ -517,6 +521,17 @@ static const struct
 	[SS_TASK_ORPHANS] = {"looking for messages without a session", remove_orphans},
 };
 
+/* A task did not do its work, because of a lock: for health. */
+static void
+skip(SsTask task)
+{
+	ss_shared_lock(true);
+	if (entry->tasks[task].skipped < PG_INT32_MAX)
+		entry->tasks[task].skipped++;
+	entry->keeper_skips++;
+	ss_shared_unlock();
+}
+
 /*
  * A task failed: say so, leave nothing open, and try again later.  That somebody
  * has one of our tables locked is no failure: lock_timeout is shorter than
@@ -528,10 +543,12 @@ failed(SsTask task, TimestampTz now)
 	ErrorData *error;
 	SsTaskState *state = &entry->tasks[task];
 	bool locked;
+	bool lock_timeout;
 
 	MemoryContextSwitchTo(turn_context);
 	error = CopyErrorData();
-	locked = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || ss_stop_asked();
+	lock_timeout = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	locked = lock_timeout || ss_stop_asked();
 	if (!locked)
 		EmitErrorReport();
 	AbortCurrentTransaction();
@@ -541,6 +558,8 @@ failed(SsTask task, TimestampTz now)
 	if (locked)
 	{
 		next_run[task] = now + USECS_PER_SEC;
+		if (lock_timeout)
+			skip(task);
 		return;
 	}
 
@@ -576,14 +595,19 @@ run_task(SsTask task)
 	if (next_run[task] > now + slack_of(task))
 		return;
 	activity = tasks[task].name;
+	skipped = false;
 	PG_TRY();
 	{
 		TimestampTz next = tasks[task].run(now);
 
 		next_run[task] = next;
+		if (skipped)
+			skip(task);
 		ss_shared_lock(true);
 		entry->tasks[task].last_run = now;
 		entry->tasks[task].failures = 0;
+		if (!skipped)
+			entry->tasks[task].skipped = 0;
 		entry->purge_batch = batch_size;
 		entry->purge_low = low_water;
 		ss_shared_unlock();

@@ -1,0 +1,218 @@
+/*
+ * health_locks.c
+ *		What session_health() says of locks on our tables that others hold.
+ *
+ * session_health() and session_metrics() do not wait for a lock on a table of ours.  First they lock
+ * each table that they read, with its indexes and the tables that inherit from it, in ACCESS SHARE mode, if that can be done at
+ * once; the locks are released at the end.  Nothing is read of a table that could not be locked: what it
+ * would have told is null or left out, and a warning names it.
+ *
+ * Keeper and pusher skip what they cannot lock at once, and note that in shared memory.  Who is in
+ * their way is looked up here, when it is asked for.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "api/health.h"
+#include "rows/home.h"
+
+/* The locks on some relations, and on the extension, in some modes: a sentence without its end. */
+static SsPlan holders_plan = {
+	"WITH locks AS ("
+	" SELECT CASE WHEN l.relation IS NULL THEN 'the extension' ELSE CASE WHEN c.relkind {=} "
+	"  'i'::\"char\" THEN 'index ' ELSE 'table ' END {||} l.relation::pg_catalog.regclass::pg_catalog.text"
+	"  END AS what,"
+	"  CASE WHEN l.pid IS NULL THEN 'a prepared transaction' ELSE 'process ' {||}"
+	"  l.pid::pg_catalog.text {||} CASE WHEN l.granted THEN '' ELSE ' (which waits for the lock)' END"
+	"  END AS who FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_class c ON c.oid {=} l.relation"
+	"  WHERE l.database {=} $1 AND l.mode {=} ANY ($2) AND"
+	"  (l.locktype {=} 'relation' AND l.relation {=} ANY ($3) OR l.locktype {=} 'object' AND"
+	"   l.classid {=} 'pg_catalog.pg_extension'::pg_catalog.regclass::pg_catalog.oid AND l.objid {=} $4)),"
+	" words AS (SELECT what {||} ' is locked by ' {||} pg_catalog.string_agg(DISTINCT who, ', ') AS said"
+	"  FROM locks GROUP BY what)"
+	" SELECT pg_catalog.string_agg(said, ', ' ORDER BY said COLLATE pg_catalog.\"C\") FROM words",
+	4,
+	{OIDOID, TEXTARRAYOID, OIDARRAYOID, OIDOID}};
+
+/* The modes that are in the way of a reader, and of a writer. */
+static const char *const against_readers[] = {"AccessExclusiveLock"};
+static const char *const against_writers[] = {"ShareLock", "ShareRowExclusiveLock", "ExclusiveLock",
+											  "AccessExclusiveLock"};
+
+static bool
+try_lock(SsHealthLocks *locks, Oid relid)
+{
+	locks->relations = list_append_unique_oid(locks->relations, relid);
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	locks->held = lappend_oid(locks->held, relid);
+	return true;
+}
+
+/* Lock a table with all that a statement on it locks; false when somebody is in the way. */
+static bool
+lock_table(SsHealthLocks *locks, Oid table)
+{
+	ListCell *cell;
+	ListCell *index;
+
+	foreach (cell, find_all_inheritors(table, NoLock, NULL))
+	{
+		Relation rel;
+		List *indexes;
+
+		if (!try_lock(locks, lfirst_oid(cell)))
+			return false;
+		rel = try_relation_open(lfirst_oid(cell), NoLock);
+		if (rel == NULL)
+			continue;
+		indexes = RelationGetIndexList(rel);
+		relation_close(rel, NoLock);
+		foreach (index, indexes)
+			if (!try_lock(locks, lfirst_oid(index)))
+				return false;
+	}
+	return true;
+}
+
+/* Lock what can be locked at once, until ss_health_unlock. */
+void
+ss_health_lock(SsHealthLocks *locks)
+{
+	SsHome home;
+
+	memset(locks, 0, sizeof(*locks));
+	ss_home_get(&home);
+	locks->extension = home.extension;
+	{
+		const Oid tables[] = {home.sessions, home.namespaces, home.history,
+							  home.members,  home.ended,      home.events,
+							  home.samples,  home.orphans,    home.claims};
+
+		for (int i = 0; i < (int) lengthof(tables); i++)
+			if (OidIsValid(tables[i]) && !lock_table(locks, tables[i]))
+				locks->refused = lappend_oid(locks->refused, tables[i]);
+	}
+}
+
+void
+ss_health_unlock(SsHealthLocks *locks)
+{
+	ListCell *cell;
+
+	foreach (cell, locks->held)
+		UnlockRelationOid(lfirst_oid(cell), AccessShareLock);
+	locks->held = NIL;
+}
+
+/* Was a table of ours locked by somebody when we wanted to read it? */
+bool
+ss_health_is_locked(const SsHealthLocks *locks, Oid table)
+{
+	return list_member_oid(locks->refused, table);
+}
+
+int
+ss_health_count_locked(const SsHealthLocks *locks)
+{
+	return list_length(locks->refused);
+}
+
+static Datum
+array_of_oids(const List *list)
+{
+	Datum *values = palloc(sizeof(Datum) * (list_length(list) + 1));
+	int n = 0;
+	ListCell *cell;
+
+	foreach (cell, list)
+		values[n++] = ObjectIdGetDatum(lfirst_oid(cell));
+	return PointerGetDatum(construct_array(values, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
+/* Who holds a lock of some modes on what; NULL when nobody does (any more). */
+static char *
+holders(const SsHealthLocks *locks, const List *relations, const char *const *modes, int nmodes)
+{
+	Datum names[lengthof(against_writers)];
+	Datum values[4];
+	SsActing acting;
+	MemoryContext old;
+	char *words;
+
+	ss_home_enter(&acting);
+	for (int i = 0; i < nmodes; i++)
+		names[i] = CStringGetTextDatum(modes[i]);
+	values[0] = ObjectIdGetDatum(MyDatabaseId);
+	values[1] = PointerGetDatum(construct_array(names, nmodes, TEXTOID, -1, false, TYPALIGN_INT));
+	values[2] = array_of_oids(relations);
+	values[3] = ObjectIdGetDatum(locks->extension);
+	(void) ss_plan_run(&holders_plan, values, NULL, SS_PLAN_READ, 1);
+	old = MemoryContextSwitchTo(acting.outer);
+	words = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (words != NULL)
+		words = MemoryContextStrdup(acting.outer, words);
+	MemoryContextSwitchTo(old);
+	ss_home_leave(&acting);
+	return words;
+}
+
+/* The keeper's tasks that skip because of a lock, or NULL. */
+static char *
+skipping_tasks(const SsDb *db)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	ss_shared_lock(false);
+	for (int i = 0; i < SS_TASKS; i++)
+		if (db->tasks[i].skipped > 0)
+			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", ss_task_name(i));
+	ss_shared_unlock();
+	return names.len > 0 ? names.data : NULL;
+}
+
+/* Warn of what could not be read, and of workers that skip. */
+void
+ss_health_locks(SsReport *report, const SsHealthLocks *locks)
+{
+	SsDb *db = ss_shared_my_db();
+	char *tasks = db != NULL ? skipping_tasks(db) : NULL;
+	char *words;
+
+	if (locks->refused != NIL)
+	{
+		words = holders(locks, locks->relations, against_readers, lengthof(against_readers));
+		ss_warn(report,
+				"%s: what session_health() and session_metrics() would read there is missing, and "
+				"calls that need it wait: end that transaction",
+				words != NULL ? words : "a table was locked a moment ago");
+	}
+	if (tasks != NULL)
+	{
+		words = holders(locks, locks->relations, against_writers, lengthof(against_writers));
+		if (words != NULL)
+			ss_warn(report,
+					"the keeper skips its tasks %s until a lock is released: %s: end that "
+					"transaction",
+					tasks, words);
+	}
+	if (db != NULL && db->cache.report.locked)
+	{
+		words = holders(locks, locks->relations, against_readers, lengthof(against_readers));
+		if (words != NULL)
+			ss_warn(report,
+					"the cache's pusher cannot read sessions, so copies of those that change are "
+					"deleted from Redis until a lock is released: %s: end that transaction",
+					words);
+	}
+}
