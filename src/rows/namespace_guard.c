@@ -6,9 +6,10 @@
  * Key prefixes must not begin one another, for the keys of two namespaces would
  * meet in the cache, and an access rule by prefix would let one service read the
  * other's sessions.  No index can say that, so the writers of prefixes are
- * serialised: each takes a lock on the table as an object (not as a relation,
- * which would deadlock with the locks that the statements already hold), keeps
- * it to the end of its transaction, and compares with all rows of a new snapshot.
+ * serialised: each INSERT, and each UPDATE of a name or prefix, takes a lock on
+ * the table as an object (not as a relation, which would deadlock with the locks
+ * that the statements already hold), keeps it to the end of its transaction, and
+ * compares with all rows of a new snapshot.
  */
 #include "postgres.h"
 
@@ -274,6 +275,26 @@ note_change(TriggerData *trigdata, HeapTuple now, TupleDesc desc)
 		note_effect(&built_in, &after);
 }
 
+/* Has an update left everything as it was that the prefixes of other rows are compared with? */
+static bool
+same_prefixes(TupleDesc desc, HeapTuple before, HeapTuple after)
+{
+	static const int columns[] = {NS_NAME, NS_KEY_PREFIX, NS_TAIL_PREFIX};
+
+	for (int i = 0; i < lengthof(columns); i++)
+	{
+		bool was_null;
+		bool is_null;
+		Datum was = heap_getattr(before, columns[i] + 1, desc, &was_null);
+		Datum is = heap_getattr(after, columns[i] + 1, desc, &is_null);
+
+		if (was_null != is_null ||
+			(!was_null && strcmp(TextDatumGetCString(was), TextDatumGetCString(is)) != 0))
+			return false;
+	}
+	return true;
+}
+
 static Datum
 session_namespaces_guard(PG_FUNCTION_ARGS)
 {
@@ -313,6 +334,10 @@ session_namespaces_guard(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	}
 	note_change(trigdata, tuple, desc);
+	/* the lock is held while COMMIT waits for Redis: other tenants' policies are not to wait for it */
+	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) &&
+		same_prefixes(desc, trigdata->tg_trigtuple, tuple))
+		return PointerGetDatum(NULL);
 
 	if (!TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
 	{
