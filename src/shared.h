@@ -151,6 +151,7 @@ typedef struct SsCacheReport
 	char denied_namespace[SS_NAMESPACE_MAX + 1];
 	uint64 verified;
 	uint64 divergent;
+	TimestampTz resting_since; /* nothing is read, but now and then; 0: it is */
 	bool diverging;     /* a pass over all keys has not come to its end without finding any */
 	int64 redis_memory; /* bytes; 0 for unknown */
 	int64 redis_memory_limit;

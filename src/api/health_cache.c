@@ -83,6 +83,7 @@ add_work(SsReport *report, const SsDb *db, const SsCacheReport *r, int64 now)
 	ss_add_number(report, "takeovers", r->takeovers);
 	ss_add_number(report, "verified", r->verified);
 	ss_add_number(report, "divergence", r->divergent);
+	ss_add_time(report, "resting_since", r->resting_since);
 }
 
 static void

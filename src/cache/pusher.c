@@ -8,7 +8,8 @@
  *
  * About twice a second, and whenever the server says that a table of ours changed, it looks
  * around: is the database wanted by somebody, is the extension still there, can changes
- * be trusted to be noted, what do the namespaces and the settings say now.
+ * be trusted to be noted, what do the namespaces and the settings say now.  Where nothing changed
+ * that takes no transaction (pusher_rest.c).
  *
  * Settings that say where Redis is are read at the start alone: when they change, the
  * worker removes what it wrote and ends, and the keeper starts another.
@@ -34,9 +35,11 @@
 #include "worker.h"
 
 #define LOOK_AROUND INT64CONST(500000) /* us */
+#define LOOK_AT_REST INT64CONST(1000000)
 #define REPORT_EVERY INT64CONST(100000)
 #define INFO_EVERY INT64CONST(10000000)
 #define SCRUB_EVERY INT64CONST(5000000)
+#define SCRUB_AT_REST INT64CONST(60000000)
 #define PAUSE_AFTER_ERROR 1000 /* ms */
 
 SsPusher ss_pusher;
@@ -100,6 +103,7 @@ static void
 reloaded(int64 now)
 {
 	apply_settings();
+	ss_pusher_wake(&ss_pusher);
 	if (ss_login_changed(&ss_pusher.login))
 		ss_pusher_leave(now, SS_LEAVE_WITHIN);
 	else if (!ss_pusher.proto.connected)
@@ -223,7 +227,6 @@ odd_jobs(int64 now)
 	SsProto *proto = &ss_pusher.proto;
 	int64 give_up = now + USECS_PER_SEC / 5;
 	int64 counts[4] = {0};
-	SsTableWalk walk = {0};
 
 	if (proto->stage != SS_STAGE_RUN || !proto->connected || proto->suspended)
 		return;
@@ -237,13 +240,20 @@ odd_jobs(int64 now)
 			!ss_wire_info(&ss_pusher.wire, give_up, &ss_pusher.info))
 			ss_pusher_failed(ss_pusher.wire.error);
 	}
-	else if (now - ss_pusher.scrubbed >= SCRUB_EVERY)
+	else if (now - ss_pusher.scrubbed >=
+			 (ss_pusher_scrub_rests(&ss_pusher) ? SCRUB_AT_REST : SCRUB_EVERY))
 	{
+		SsTableWalk *walk = ss_pusher_before_scrub(&ss_pusher);
+
 		ss_pusher.scrubbed = now;
-		if (!ss_scrub(&ss_pusher, &ss_pusher.cursor, &walk, give_up, counts))
+		if (!ss_scrub(&ss_pusher, &ss_pusher.cursor, walk, give_up, counts))
+		{
 			ss_pusher_failed(ss_pusher.wire.error);
-		else if (ss_pusher.cursor == 0 && !ss_pusher.scrub_locked)
+			return;
+		}
+		if (ss_pusher.cursor == 0 && !ss_pusher.scrub_locked)
 			end_pass();
+		ss_pusher_after_scrub(&ss_pusher, counts[1] + counts[2] + counts[3] > 0);
 	}
 }
 
@@ -252,7 +262,8 @@ static void
 nap(int64 now)
 {
 	SsCache *cache = &ss_pusher.db->cache;
-	int64 until = Min(ss_pusher.proto.wait_until, Max(ss_pusher.looked_around, now) + LOOK_AROUND);
+	int64 look = ss_pusher.rest.tables ? LOOK_AT_REST : LOOK_AROUND;
+	int64 until = Min(ss_pusher.proto.wait_until, Max(ss_pusher.looked_around, now) + look);
 	int64 ms = (until - now + 999) / 1000;
 
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Max(ms, 0),

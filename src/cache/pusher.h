@@ -22,6 +22,24 @@ typedef struct SsKeyPrefixes
 	char *denied;
 } SsKeyPrefixes;
 
+/* Whether the pusher need not look: see pusher_rest.c. */
+typedef struct SsPusherRest
+{
+	/* our tables */
+	bool tables;     /* a look has found nothing to do; false until then */
+	int64 looked_at; /* when it ended, by the monotonic clock */
+	int64 settings;  /* rows changed in pg_db_role_setting before it; -1: unknown */
+
+	uint64 news; /* invalidations of our tables */
+
+	/* a round of the scrubber, over all keys of Redis and all rows of the table */
+	bool began;
+	uint64 mark;       /* of all that changes copies, when it began */
+	int ends;          /* how often it must still come to the end of Redis' keys */
+	SsTableWalk walk;  /* of the table */
+	TimestampTz since; /* when it was over; 0: it is not */
+} SsPusherRest;
+
 /* Everything that a pusher knows; there is one in a process. */
 typedef struct SsPusher
 {
@@ -51,6 +69,7 @@ typedef struct SsPusher
 	bool tables_stale;
 	uint64 unlisted_ended; /* of the control, before prepared transactions were looked for */
 	char *settings;
+	SsPusherRest rest;
 
 	/* what is told to others */
 	char trouble[480];
@@ -66,6 +85,7 @@ typedef struct SsPusher
 	bool diverging;          /* since then, or in the pass before */
 	uint64 cursor;           /* of the scrubber */
 	bool scrub_locked;       /* it could not read our tables the last time */
+	bool scrub_cut;          /* it did not compare all of its sample */
 	bool verifying;
 	uint64 verify_cursor;
 	int verify_ends;         /* how often it came to the end of Redis' keys */
@@ -119,6 +139,15 @@ extern bool ss_pusher_recheck_denied(SsPusher *pusher, int64 give_up);
 /* pusher_look.c */
 extern void ss_pusher_leave(int64 now, int64 within);
 extern void ss_pusher_look_around(int64 now);
+
+/* pusher_rest.c */
+extern bool ss_pusher_rests(SsPusher *pusher, int64 now);
+extern void ss_pusher_before_look(SsPusher *pusher);
+extern void ss_pusher_after_look(SsPusher *pusher, int64 now);
+extern void ss_pusher_wake(SsPusher *pusher);
+extern bool ss_pusher_scrub_rests(SsPusher *pusher);
+extern SsTableWalk *ss_pusher_before_scrub(SsPusher *pusher);
+extern void ss_pusher_after_scrub(SsPusher *pusher, bool different);
 
 /* pusher_claim.c */
 extern void ss_pusher_identify(SsPusher *pusher);

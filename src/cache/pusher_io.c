@@ -147,6 +147,7 @@ ss_pusher_send(void)
 	bool flush = proto->request.kind == SS_REQUEST_FLUSH;
 	SsReply reply;
 	int64 sent = ss_monotonic();
+	bool wrote = proto->request.kind == SS_REQUEST_BATCH && proto->nops > 0;
 
 	if (proto->request.kind == SS_REQUEST_BATCH && proto->nops > 0 && proto->deleting)
 		ss_pusher_make_keys();
@@ -170,7 +171,8 @@ ss_pusher_send(void)
 	cache->report.latency = ss_monotonic() - sent;
 	cache->token = proto->token;
 	cache->copied = proto->copied;
-	if (proto->request.kind == SS_REQUEST_BATCH && may_linger())
+	/* not when the lease was renewed, and nothing else */
+	if (wrote && may_linger())
 		ss_pusher.linger_until = ss_monotonic() + LINGER;
 	if (proto->stage == SS_STAGE_RUN && ss_pusher.shown[0] != '\0')
 	{

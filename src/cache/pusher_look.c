@@ -3,7 +3,8 @@
  *		The pusher looks around: is the database wanted by somebody, is the extension still
  *		there, can changes be trusted to be noted, what do namespaces and settings say now?
  *
- * About twice a second, and when the server says that a table of ours changed.
+ * About twice a second, and when the server says that a table of ours changed.  No transaction is made
+ * for that while nothing that is looked at can have changed (pusher_rest.c).
  */
 #include "postgres.h"
 
@@ -98,9 +99,14 @@ ss_pusher_look_around(int64 now)
 	}
 	PG_TRY();
 	{
-		ss_pusher_begin();
-		look_at_tables(now);
-		ss_pusher_finish();
+		if (!ss_pusher_rests(&ss_pusher, now))
+		{
+			ss_pusher_before_look(&ss_pusher);
+			ss_pusher_begin();
+			look_at_tables(now);
+			ss_pusher_finish();
+			ss_pusher_after_look(&ss_pusher, now);
+		}
 		errors = 0;
 	}
 	PG_CATCH();

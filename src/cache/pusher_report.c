@@ -196,6 +196,9 @@ ss_pusher_report(int64 now)
 	r->verified = ss_pusher.verified;
 	r->divergent = ss_pusher.divergent;
 	r->diverging = ss_pusher.diverging;
+	r->resting_since = r->running && ss_pusher.rest.tables && ss_pusher_scrub_rests(&ss_pusher)
+						   ? ss_pusher.rest.since
+						   : 0;
 	r->redis_memory = ss_pusher.info.memory;
 	r->redis_memory_limit = ss_pusher.info.memory_limit;
 	strlcpy(r->redis_version, ss_pusher.info.version, sizeof(r->redis_version));

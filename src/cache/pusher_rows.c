@@ -32,6 +32,7 @@ void
 ss_pusher_relation_changed(Oid relid)
 {
 	ss_pusher.tables_stale = ss_pusher.policies_stale = true;
+	ss_pusher_wake(&ss_pusher);
 }
 
 /* Begin a transaction on our tables. */

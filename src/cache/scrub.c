@@ -264,6 +264,7 @@ compare_batches(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 		ss_cached_read(rows, part->n, ss_cache_max_bytes, &documents);
 		compare(pusher, part, rows, documents.data, counts);
 	} while (part->n > 0 && ss_monotonic() < stop);
+	pusher->scrub_cut = pusher->scrub_cut || part->n > 0;
 	ss_pusher_finish();
 	MemoryContextSwitchTo(context);
 	pfree(documents.data);
@@ -419,8 +420,13 @@ compare_all(SsPusher *pusher, Sample *sample, int64 give_up, int64 counts[4])
 	if (pusher->wire.redis == NULL)
 		return false;
 	first = sample->n == 0 ? 0 : ss_monotonic() % sample->n;
-	for (int i = first, to = sample->n; i < to && ss_monotonic() < stop;)
+	for (int i = first, to = sample->n; i < to;)
 	{
+		if (ss_monotonic() >= stop)
+		{
+			pusher->scrub_cut = true;
+			break;
+		}
 		i += take_part(sample, sizes, i, to, part);
 		if (!compare_copies(pusher, part, give_up, stop, counts))
 			return false;
@@ -448,7 +454,7 @@ ss_scrub(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, int64 give_up, int
 
 	if (!fine)
 		return false;
-	pusher->scrub_locked = false;
+	pusher->scrub_locked = pusher->scrub_cut = false;
 	if (!begin(pusher))
 	{
 		*cursor = before;
