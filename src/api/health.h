@@ -34,6 +34,7 @@ typedef struct SsHealthLocks
 	List *
 		refused; /* tables that somebody else has locked, with an index or a child table or alone */
 	List *relations; /* all that were tried */
+	int naps;        /* how often it was waited for a moment */
 } SsHealthLocks;
 
 /* What went wrong within this time (us) is worth a warning. */

@@ -2,10 +2,10 @@
  * health_locks.c
  *		What session_health() says of locks on our tables that others hold.
  *
- * session_health() and session_metrics() do not wait for a lock on a table of ours.  First they lock
- * each table that they read, with its indexes and the tables that inherit from it, in ACCESS SHARE mode, if that can be done at
- * once; the locks are released at the end.  Nothing is read of a table that could not be locked: what it
- * would have told is null or left out, and a warning names it.
+ * session_health() and session_metrics() wait for locks on our tables for a tenth of a second at most,
+ * all together.  First they lock each table that they read, with its indexes and the tables that
+ * inherit from it, in ACCESS SHARE mode, each conditionally; the locks are released at the end.  Nothing is read of a table that could not be locked: what it would have told
+ * is null or left out, and a warning names it.
  *
  * Keeper and pusher skip what they cannot lock at once, and note that in shared memory.  Who is in
  * their way is looked up here, when it is asked for.
@@ -39,9 +39,15 @@ static SsPlan holders_plan = {
 	"   l.classid {=} 'pg_catalog.pg_extension'::pg_catalog.regclass::pg_catalog.oid AND l.objid {=} $4)),"
 	" words AS (SELECT what {||} ' is locked by ' {||} pg_catalog.string_agg(DISTINCT who, ', ') AS said"
 	"  FROM locks GROUP BY what)"
-	" SELECT pg_catalog.string_agg(said, ', ' ORDER BY said COLLATE pg_catalog.\"C\") FROM words",
+	" SELECT pg_catalog.string_agg(said, ', ' ORDER BY said COLLATE pg_catalog.\"C\" DESC) {||}"
+	" CASE WHEN (SELECT pg_catalog.count(*) FROM words) {>} 4::pg_catalog.int8 THEN ', and others'"
+	" ELSE '' END FROM (SELECT said FROM words ORDER BY said COLLATE pg_catalog.\"C\" DESC LIMIT 4) w",
 	4,
 	{OIDOID, TEXTARRAYOID, OIDARRAYOID, OIDOID}};
+
+/* A lock that is soon released, such as that of autovacuum when it truncates a table, is no news. */
+#define NAP 10000L /* us */
+#define NAPS_MOST 10
 
 /* The modes that are in the way of a reader, and of a writer. */
 static const char *const against_readers[] = {"AccessExclusiveLock"};
@@ -52,8 +58,14 @@ static bool
 try_lock(SsHealthLocks *locks, Oid relid)
 {
 	locks->relations = list_append_unique_oid(locks->relations, relid);
-	if (!ConditionalLockRelationOid(relid, AccessShareLock))
-		return false;
+	while (!ConditionalLockRelationOid(relid, AccessShareLock))
+	{
+		if (locks->naps >= NAPS_MOST)
+			return false;
+		locks->naps++;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(NAP);
+	}
 	locks->held = lappend_oid(locks->held, relid);
 	return true;
 }
