@@ -13,8 +13,10 @@
  *	  aside as a whole, so that a foreign key that refuses a million rows costs a few attempts and
  *	  not a million.  A worker that visits rows in an order walks through such a namespace apart,
  *	  a few rows at a time, and goes on where it stopped (ss_aside_next_walk); others try a few of
- *	  its rows when its time has come.  When all entries are taken the one that is due first is
- *	  forgotten, and so its row is tried earlier.
+ *	  its rows when its time has come.  When all entries are taken, the namespace that has most of
+ *	  them is set aside as a whole.  A worker has no more entries than that: where each is of
+ *	  another namespace, the one that is due first is forgotten, and so its row is tried earlier.
+ *	  A call, which must try no row twice to come to an end, has one more for each such namespace.
  *	- An entry that is due and does not fail again is forgotten.
  *
  * Copies in Redis: who sets a row aside sees to it that Redis has no copy of it that is out of date.
@@ -327,7 +329,7 @@ drop(SsAside *aside, int i)
 
 /* Drop the one that is due first. */
 static void
-make_room(SsAside *aside)
+drop_first(SsAside *aside)
 {
 	int first = 0;
 
@@ -338,10 +340,8 @@ make_room(SsAside *aside)
 }
 
 static Entry *
-new_entry(SsAside *aside)
+append_entry(SsAside *aside)
 {
-	if (aside->n == MAX_ENTRIES)
-		make_room(aside);
 	if (aside->n == aside->room)
 	{
 		int room = aside->room == 0 ? 16 : aside->room * 2;
@@ -383,13 +383,44 @@ add_namespace(SsAside *aside, const SsKey *key)
 	Entry *entry;
 
 	drop_rows_of(aside, key);
-	entry = new_entry(aside);
+	entry = append_entry(aside);
 	ss_key_set(&entry->key, key->bytes, key->nslen, "", 0);
 	entry->hash = ss_key_hash(&entry->key);
 	entry->failures = 1;
 	entry->retry_at = backoff(aside, 1);
 	memcpy(entry->walk.ns, key->bytes, key->nslen);
 	entry->walk.check_at = DT_NOBEGIN;
+}
+
+/* All entries are taken: set the namespace aside of which most rows are. */
+static void
+make_room(SsAside *aside)
+{
+	SsKey largest;
+	int most = 1;
+
+	for (int i = 0; i < aside->n; i++)
+	{
+		int n = is_namespace(&aside->entries[i]) ? 0 : count_of(aside, &aside->entries[i].key);
+
+		if (n > most)
+		{
+			most = n;
+			ss_key_copy(&largest, &aside->entries[i].key);
+		}
+	}
+	if (most > 1)
+		add_namespace(aside, &largest);
+	else if (aside->of_worker)
+		drop_first(aside);
+}
+
+static Entry *
+new_entry(SsAside *aside)
+{
+	if (aside->n >= MAX_ENTRIES)
+		make_room(aside);
+	return append_entry(aside);
 }
 
 /* A row of a namespace that is set aside has failed again. */

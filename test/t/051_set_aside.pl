@@ -78,6 +78,12 @@ value(q{SELECT expired('tenant', 'free', 1)});
 is(sqlstate($node, q{SET lock_timeout = '10ms'; CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$ BEGIN PERFORM pg_sleep(100); RETURN OLD; END $$;
 	CREATE TRIGGER slow BEFORE DELETE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION slow(); SET statement_timeout = '100ms'; SELECT session_purge()}), '57014', 'a cancelled call is cancelled');
 value('DROP TRIGGER slow ON conversation_sessions');
+# more of them than a call remembers one by one, in two namespaces, and all of one time
+value(q{BEGIN; SELECT expired('tenant', 'many', 700), expired('other', 'many', 700), expired('default', 'free', 100);
+	INSERT INTO orders SELECT namespace, session_id FROM conversation_sessions WHERE session_id LIKE 'many%'; COMMIT});
+($rc, $out, $err) = $node->psql('postgres', q{SET statement_timeout = '60s'; SELECT session_purge()});
+is("$rc $out", '0 101', '.. with many in two namespaces: it ends, and all others go');
+value(q{DELETE FROM orders WHERE id LIKE 'many%'; SELECT session_purge()});
 $node->append_conf('postgresql.conf', "session_store.purge_interval = '100ms'\n");
 $node->reload;
 wait_for($node, 'SELECT count(*) = 1 FROM conversation_sessions', 'the keeper again');
