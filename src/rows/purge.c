@@ -113,6 +113,7 @@ typedef struct Batch
 	TimestampTz now; /* rows are judged by */
 	/* to be told of in session_events */
 	int nevents;
+	int room; /* for events */
 	Datum *event_ns;
 	Datum *event_id;
 	Datum *event_owner;
@@ -164,6 +165,16 @@ audits(Datum ns)
 	return ss_ns_find(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name), &policy) && policy.audit;
 }
 
+static void
+make_room(Batch *batch, int room)
+{
+	batch->room = room;
+	batch->event_ns = repalloc(batch->event_ns, sizeof(Datum) * room);
+	batch->event_id = repalloc(batch->event_id, sizeof(Datum) * room);
+	batch->event_owner = repalloc(batch->event_owner, sizeof(Datum) * room);
+	batch->event_owner_null = repalloc(batch->event_owner_null, sizeof(bool) * room);
+}
+
 /* A row is removed: remember what is to be told of it. */
 static void
 remember_event(Batch *batch, const SsRowView *row)
@@ -173,6 +184,9 @@ remember_event(Batch *batch, const SsRowView *row)
 	/* the end of a tombstone is no event: its session's end was one */
 	if (is_tombstone(row) || !audits(row->values[SS_ROW_NAMESPACE]))
 		return;
+	/* a session has more rows than one where tables inherit from ours */
+	if (n == batch->room)
+		make_room(batch, n * 2 + 1);
 	batch->event_ns[n] = datumCopy(row->values[SS_ROW_NAMESPACE], false, -1);
 	batch->event_id[n] = datumCopy(row->values[SS_ROW_SESSION_ID], false, -1);
 	batch->event_owner_null[n] = row->nulls[SS_ROW_OWNER_ID];
@@ -516,6 +530,7 @@ open_batch(SsPurge *purge, Batch *batch, Oid actor, int64 limit)
 	batch->purge = purge;
 	batch->actor = actor;
 	batch->now = GetCurrentTimestamp();
+	batch->room = limit;
 	batch->event_ns = palloc(sizeof(Datum) * limit);
 	batch->event_id = palloc(sizeof(Datum) * limit);
 	batch->event_owner = palloc(sizeof(Datum) * limit);

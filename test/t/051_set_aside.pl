@@ -210,6 +210,22 @@ wait_for($node, q{SELECT NOT session_exists('kept', 'tenant')}, 'it ends', quiet
 wait_for($node, q{SELECT session_health() #> '{touches,used}' = '0'}, '.. and once the session has ended, it is not kept any longer');
 value('DROP TRIGGER refuse ON conversation_sessions');
 
+# ---- more rows of one name than are asked for: a table that inherits from ours has some
+
+$node->append_conf('postgresql.conf', "session_store.purge_rate = 100\n");
+$node->reload;
+value(q{CREATE TABLE heir () INHERITS (conversation_sessions); DELETE FROM session_events;
+	CREATE FUNCTION inherited(at timestamptz = now() - interval '1 min') RETURNS void LANGUAGE sql AS $$
+	INSERT INTO heir (namespace, session_id, session_data, ttl, created_at, updated_at, expires_at, check_at)
+	SELECT 'other', 'twin1', '{}', '1 day', at - interval '1 day', at, at, at FROM generate_series(1, 5)$$});
+value(q{SELECT expired('other', 'twin', 1), inherited()});
+wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE namespace = 'other'}, 'rows of one name in a table that inherits: all go');
+is(value(q{SELECT count(*) FROM session_events WHERE namespace = 'other' AND event = 'expired'}), '6', '.. each with its event');
+is(count_log($node, qr/problem in alloc set/), 0, '.. and within its memory');
+value('DROP TABLE heir');
+$node->append_conf('postgresql.conf', "session_store.purge_rate = 0\n");
+$node->reload;
+
 # ---- events and samples
 
 value(<<'EOS');
