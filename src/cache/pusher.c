@@ -363,6 +363,7 @@ begin_work(void)
 	ss_pusher.proto.remembered = cache->token;
 	ss_pusher.proto.copied = cache->copied;
 	apply_settings();
+	ss_pusher.wire.known = &ss_pusher.prefixes;
 	ss_pusher.tables_stale = ss_pusher.policies_stale = true;
 	ss_pusher.proto.suspended = true; /* until the tables were looked at */
 	ss_shared_lock(true);

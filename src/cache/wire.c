@@ -17,6 +17,10 @@
 /* How many keys a step of a flush looks at: about a millisecond's worth. */
 #define FLUSH_STEP 2000
 
+/* How many prefixes of a guard are kept that no policy has, and how long one may be: 100 bytes in UTF-8. */
+#define LEARNED_MAX 10000
+#define LEARNED_LENGTH 400
+
 /* Which script asks whether keys may be accessed; it is no request of the protocol. */
 #define SCRIPT_ACCESS SS_REQUEST_KINDS
 #define SCRIPTS (SS_REQUEST_KINDS + 1)
@@ -274,9 +278,35 @@ remember(char **where, const char *what)
 	*where = copy;
 }
 
-static void
+/* How many prefixes we may learn from a guard: of those that no policy has we keep no more than so many. */
+static int
+prefixes_left(const SsWire *wire)
+{
+	int left = LEARNED_MAX;
+
+	for (int i = 0; wire->known != NULL && i < wire->known->count; i++)
+		if (!wire->known->prefix[i].owned)
+			left--;
+	return left;
+}
+
+/* Remember a prefix of the guard, unless we know it; false: it is too long, or one too many. */
+static bool
+learn_prefix(SsWire *wire, const char *prefix, size_t len, int left)
+{
+	if (wire->known != NULL && ss_prefixes_find(wire->known, prefix, len) != NULL)
+		return true;
+	if (len > LEARNED_LENGTH)
+		return false;
+	(void) ss_prefixes_add(&wire->seen, prefix, len);
+	return wire->seen.count <= left;
+}
+
+/* False: it names more prefixes than any of our guards. */
+static bool
 read_guard(SsWire *wire, const SsRedisReply *list, SsGuard *guard)
 {
+	int left = prefixes_left(wire);
 	unsigned long long a;
 	unsigned long long b;
 
@@ -312,9 +342,18 @@ read_guard(SsWire *wire, const SsRedisReply *list, SsGuard *guard)
 				guard->last.number = b;
 			}
 		}
-		else if (len > 2 && memcmp(name, "p:", 2) == 0)
-			ss_prefixes_add(&wire->seen, name + 2, len - 2);
+		else if (len > 2 && memcmp(name, "p:", 2) == 0 &&
+				 !learn_prefix(wire, name + 2, len - 2, left))
+		{
+			ss_prefixes_clear(&wire->seen);
+			strlcpy(wire->error,
+					"the guard in Redis names too many or too long prefixes: delete our keys and "
+					"session_store:guard there",
+					sizeof(wire->error));
+			return false;
+		}
 	}
+	return true;
 }
 
 static void
@@ -438,7 +477,8 @@ read_reply(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsRedisRep
 		return nonsense(wire);
 	else if (kind == SS_REQUEST_PROBE)
 	{
-		read_guard(wire, ss_reply_at(raw, 4), &reply->guard);
+		if (!read_guard(wire, ss_reply_at(raw, 4), &reply->guard))
+			return broken(wire);
 		reply->guard.leased = ss_reply_int(ss_reply_at(raw, 3)) == 1;
 	}
 	else if (kind == SS_REQUEST_FLUSH)

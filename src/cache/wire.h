@@ -53,7 +53,8 @@ typedef struct SsWire
 	SsRedis *redis;                     /* NULL: not connected */
 	char sha[SS_REQUEST_KINDS + 1][41]; /* the last one is that of ss_wire_denied */
 	SsCommand command;
-	SsPrefixes seen; /* in the guard */
+	const SsPrefixes *known;
+	SsPrefixes seen; /* in the guard, and not known */
 	char *guard[3];  /* its owner, epoch and last as they stand there: a claim compares them */
 	uint64 refused;  /* documents, for want of memory */
 	bool stuck;      /* the last flush found a key that we may not delete */

@@ -55,5 +55,23 @@ $node->safe_psql('postgres', q{SELECT session_save('2', '{"n": 2}', namespace =>
 sync_cache($node);
 is($redis->get('back:2'), '{"n": 2}', 'a copy under a prefix that is used again');
 is(named('back:'), '1', '.. which the guard names again');
+
+# ---- a guard that names ever more prefixes is refused: they are not kept
+
+sub restarted
+{
+	set_conf($node, redis_url => '');
+	wait_for($node, q{SELECT NOT (session_health() -> 'cache' ->> 'configured')::bool}, 'the cache is off');
+	$_[0]->();
+	set_conf($node, redis_url => undef);
+	return;
+}
+
+restarted(sub { $redis->cmd('HSET', 'session_store:guard', owner => '1/1/1', epoch => 1, last => '0000000000000001-1', map { ("p:many$_:" => 1) } 1 .. 10_001) });
+soon('a guard with 10001 prefixes is refused', 60, sub { (cache_health($node, 'last_error') // '') =~ /names too many or too long prefixes/ });
+restarted(sub { $redis->cmd('DEL', 'session_store:guard'); $redis->cmd('HSET', 'session_store:guard', 'p:' . 'x' x 401, 1) });
+soon('.. or with one of 401 bytes', 60, sub { (cache_health($node, 'last_error') // '') =~ /names too many or too long prefixes/ });
+restarted(sub { $redis->cmd('DEL', 'session_store:guard') });
+wait_for_cache($node, $redis, what => 'the cache is back when the guard is gone');
 leave_no_key($node, $redis);
 done_testing();
