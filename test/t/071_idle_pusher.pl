@@ -145,6 +145,5 @@ $node->safe_psql('postgres', 'ALTER DATABASE quiet RESET session_store.redis_db'
 wait_for_cache($node, $redis, db => 'quiet', timeout => 90);
 
 becomes_idle('before the extension goes');
-value('DROP EXTENSION session_store CASCADE');
-leave_no_key($node, $redis);
+leave_no_redis($node, $redis, db => 'quiet');
 done_testing();
