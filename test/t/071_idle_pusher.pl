@@ -91,9 +91,11 @@ cmp_ok($wakes, '<=', 4 * (time - $began) + 8, 'it wakes for the lease alone');
 
 # ---- what wakes it
 
+my $since = value('SELECT clock_timestamp()');
+
 save(2);
 in_redis('a call is copied', 2);
-wait_for($node, q{SELECT session_health() #>> '{cache,resting_since}' IS NULL}, '.. and health says that it does not rest', db => 'quiet', timeout => 4);
+wait_for($node, "SELECT (session_health() #>> '{cache,resting_since}')::timestamptz > '$since'", '.. and all is compared once more before it rests', db => 'quiet');
 becomes_idle('after a call');
 value(q{UPDATE conversation_sessions SET session_data = '{"n": 3}' WHERE namespace = 'whole'});
 in_redis('plain SQL is copied', 3);
