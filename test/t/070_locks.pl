@@ -92,7 +92,7 @@ cmp_ok(metric('keeper_lock_skips_total'), '>=', 3, 'keeper_lock_skips_total');
 within(60, 'session_health() does not wait', sub {
 	my $warnings = warnings_now();
 
-	like($warnings, qr/table public\.conversation_sessions is locked by process $locker: what session_health\(\)/,
+	like($warnings, qr/table public\.conversation_sessions is locked by process $locker: what session_health\(\) and session_metrics\(\) would read there is missing/,
 		'health names the table and the process, and says that something is missing');
 	like($warnings, qr/the cache's pusher cannot read sessions, .* table public\.conversation_sessions is locked by process $locker:/,
 		'.. what the pusher does');
