@@ -182,10 +182,7 @@ ss_touches_settle(SsTouchBatch *batch, SsAside *aside)
 			ss_touch_written(touch);
 			ss_count(SS_USES_WRITTEN, 1);
 		}
-		else if (batch->outcomes[i] == ASIDE && touch->expires <= GetCurrentTimestamp())
-			/* the session has ended: there is nothing left to write */
-			ss_touch_rebase(&touch->key, touch->base, PG_INT64_MAX, touch->ttl);
-		else
+		else if (batch->outcomes[i] != ASIDE || !ss_touch_ended(touch, GetCurrentTimestamp()))
 			ss_touch_postpone(touch,
 							  Max(GetCurrentTimestamp(),
 								  ss_aside_until(aside, &touch->key) - SS_TOUCH_POSTPONE),

@@ -276,6 +276,30 @@ ss_touch_postpone(const SsTouch *touch, int64 now, bool locked)
 	LWLockRelease(ss_slot_lock(partition));
 }
 
+/*
+ * The note cannot be written.  If the session has ended, by what has been noted until now, nothing is
+ * left to write; false when it goes on.
+ */
+bool
+ss_touch_ended(const SsTouch *touch, int64 now)
+{
+	uint32 hash = ss_slot_hash(&touch->key);
+	int partition = ss_slot_partition(hash);
+	SsSlot *slot;
+	bool ended = true;
+
+	LWLockAcquire(ss_slot_lock(partition), LW_EXCLUSIVE);
+	slot = ss_slot_find(partition, hash, &touch->key);
+	if (slot != NULL && slot->base == touch->base)
+	{
+		ended = (int64) pg_atomic_read_u64(&slot->expires) <= now;
+		if (ended)
+			ss_slot_release(partition, slot);
+	}
+	LWLockRelease(ss_slot_lock(partition));
+	return ended;
+}
+
 /* A read or touch could not be noted for want of room: for metrics and health. */
 void
 ss_touch_dropped(void)

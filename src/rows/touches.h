@@ -54,6 +54,7 @@ extern void ss_touch_rebase(const SsKey *key, int64 base, int64 written, int64 t
 extern int ss_touch_due(Oid database, int64 now, bool all, int *partition, SsTouch *out, int max);
 extern void ss_touch_written(const SsTouch *touch);
 extern void ss_touch_postpone(const SsTouch *touch, int64 now, bool locked);
+extern bool ss_touch_ended(const SsTouch *touch, int64 now);
 extern void ss_touch_dropped(void);
 extern void ss_touch_forget_database(Oid database);
 extern void ss_touch_share(int member, bool has_keeper);

@@ -210,6 +210,31 @@ wait_for($node, q{SELECT NOT session_exists('kept', 'tenant')}, 'it ends', quiet
 wait_for($node, q{SELECT session_health() #> '{touches,used}' = '0'}, '.. and once the session has ended, it is not kept any longer');
 value('DROP TRIGGER refuse ON conversation_sessions');
 
+# ---- a read that is noted while an earlier one of the same session cannot be written
+
+value(<<'EOS');
+INSERT INTO session_namespaces (name, cache, key_prefix, ttl) VALUES ('short', 'off', 'short:', '3 s');
+CREATE FUNCTION refuse_slowly() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+	PERFORM pg_sleep(2);
+	RAISE EXCEPTION 'not this one';
+END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON conversation_sessions FOR EACH ROW WHEN (OLD.namespace = 'short') EXECUTE FUNCTION refuse_slowly();
+SELECT session_save('read', '{}', namespace => 'short');
+EOS
+($rc, $out, $err) = $node->psql('postgres', <<'EOS');
+DO $$
+BEGIN
+	FOR i IN 1 .. 100 LOOP
+		ASSERT session_get('read', 'short') IS NOT NULL, 'it is gone';
+		COMMIT;
+		PERFORM pg_sleep(0.1);
+	END LOOP;
+END $$
+EOS
+is("$rc $err", '0 ', 'a session that is read goes on, though the reads cannot be written');
+value(q{DROP TRIGGER refuse ON conversation_sessions; DELETE FROM conversation_sessions WHERE namespace = 'short'});
+
 # ---- more rows of one name than are asked for: a table that inherits from ours has some
 
 $node->append_conf('postgresql.conf', "session_store.purge_rate = 100\n");
