@@ -238,7 +238,8 @@ value(q{DROP TRIGGER refuse ON conversation_sessions; DELETE FROM conversation_s
 # ---- more rows of one name than are asked for: a table that inherits from ours has some
 
 $node->append_conf('postgresql.conf', "session_store.purge_rate = 100\n");
-$node->reload;
+$node->restart;	# the trigger above has made a sweep long, and so the next one late
+wait_for_keeper($node, 'postgres');
 value(q{CREATE TABLE heir () INHERITS (conversation_sessions); DELETE FROM session_events;
 	CREATE FUNCTION inherited(at timestamptz = now() - interval '1 min') RETURNS void LANGUAGE sql AS $$
 	INSERT INTO heir (namespace, session_id, session_data, ttl, created_at, updated_at, expires_at, check_at)
