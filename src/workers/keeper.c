@@ -587,12 +587,19 @@ slack_of(SsTask task)
 	return exact ? 0 : LOOK_AROUND / 2;
 }
 
+/* So long after its last run a task does not run again, whoever calls. */
+static int64
+gap_of(SsTask task)
+{
+	return task == SS_TASK_TOUCH ? TOUCH_GAP : task == SS_TASK_NOTIFY ? NOTIFY_GAP : 0;
+}
+
 static void
 run_task(SsTask task)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (next_run[task] > now + slack_of(task))
+	if (next_run[task] > now + slack_of(task) || now < entry->tasks[task].last_run + gap_of(task))
 		return;
 	activity = tasks[task].name;
 	skipped = false;
@@ -780,12 +787,12 @@ yield_turn(TimestampTz now)
 		leave(SS_DB_WAITING, 0);
 }
 
-/* Somebody calls: a task may run before its time, but so long after the last. */
+/* Somebody calls: a task may run before its time. */
 static void
-hurry(SsTask task, int64 gap)
+hurry(SsTask task)
 {
 	if (entry->tasks[task].failures == 0)
-		next_run[task] = Min(next_run[task], entry->tasks[task].last_run + gap);
+		next_run[task] = Min(next_run[task], entry->tasks[task].last_run + gap_of(task));
 }
 
 /* Sleep until a task is due or somebody calls, but not past the next look around. */
@@ -806,8 +813,8 @@ nap(void)
 	{
 		ResetLatch(MyLatch);
 		/* a reader has something worth writing, or finds the notes full; or there are events */
-		hurry(SS_TASK_TOUCH, TOUCH_GAP);
-		hurry(SS_TASK_NOTIFY, NOTIFY_GAP);
+		hurry(SS_TASK_TOUCH);
+		hurry(SS_TASK_NOTIFY);
 	}
 	ss_stop_defer();
 }
