@@ -97,7 +97,7 @@
  */
 #define SWEEP_EVERY (INT64CONST(3) * USECS_PER_SEC)
 #define SWEEP_SHARE 100
-#define SWEEP_MAX RETRY_MAX /* until the next, however many rows failed */
+#define SWEEP_MAX RETRY_MAX /* until the next, however long one took */
 #define LOW_MARGIN (INT64CONST(10) * USECS_PER_SEC)
 
 static SsDb *entry; /* of our database */
@@ -344,7 +344,7 @@ purge(TimestampTz now)
 
 	adapt(work.looked, done - now);
 	if (sweep)
-		next_sweep = done + Max(SWEEP_EVERY, (done - now) * SWEEP_SHARE);
+		next_sweep = done + Min(Max(SWEEP_EVERY, (done - now) * SWEEP_SHARE), SWEEP_MAX);
 	else if (work.failed > 0)
 		next_sweep = Min(Max(next_sweep, done) + (done - now) * SWEEP_SHARE, done + SWEEP_MAX);
 	if (work.looked >= work.limit)
