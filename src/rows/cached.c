@@ -340,8 +340,8 @@ begin_walk(SsTableWalk *walk, Oid table)
 int
 ss_cached_block(SsTableWalk *walk, SsKey *keys, int most)
 {
-	ItemPointerData from;
-	ItemPointerData to;
+	ItemPointerData from = {0};
+	ItemPointerData to = {0};
 	Datum values[2] = {PointerGetDatum(&from), PointerGetDatum(&to)};
 	SsActing acting;
 	SsHome home;
