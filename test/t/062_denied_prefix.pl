@@ -46,7 +46,7 @@ is($redis->get('secret:a'), undef, '.. the other has none');
 warning(qr/1 namespaces have no copies in Redis, among them secret: the ACL/, '.. health names it');
 is(cache_health($node, 'namespaces_denied'), '1', '.. and counts it');
 like(value('SELECT session_metrics()'), qr/^session_store_cache_namespaces_denied 1$/m, '.. as a metric');
-is(cache_health($node, 'running'), 'true', '.. the cache runs');
+wait_for($node, q{SELECT (session_health() #>> '{cache,running}')::boolean}, '.. the cache runs', timeout => 10);
 
 # work in both goes on without another interruption
 my $reconnects = cache_health($node, 'reconnects');
