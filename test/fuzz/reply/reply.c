@@ -447,7 +447,7 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 	ss_ledger_init(ledger, LEDGER_KEYS);
 	memset(&control, 0, sizeof(control));
 	ss_control_init(&control, 0, virtual_now);
-	ss_shares_set(ledger, 0, true);
+	ss_ledger_share(ledger, 0, true);
 	memset(&wire, 0, sizeof(wire));
 	memset(&proto, 0, sizeof(proto));
 	memset(&login, 0, sizeof(login));
