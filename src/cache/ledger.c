@@ -439,20 +439,30 @@ ss_ledger_ticket(SsControl *control, int64_t *lease_until)
 }
 
 /*
- * May a fenced transaction commit?  When its copies are deleted, or no lease can be
- * there (R1).  A lease that is granted later has seen its keys, so the bound that
- * it read once stands; the pusher may lower it.  That copies are deleted is said of the
- * present Redis only: a lease that may be in another one is waited for in any case.
+ * Has what a transaction waits for been reached, or can no lease be there (R1)?  The first is said of
+ * the present Redis only: a lease that may be in another one is waited for in any case.
  */
-bool
-ss_ledger_passes(const SsControl *control, uint64_t ticket, int64_t lease_until, int64_t now)
+static bool
+passes(const SsControl *control, const uint64_t *reached, uint64_t wanted, int64_t lease_until,
+	   int64_t now)
 {
 	if (!SS_RULE(1))
 		return true;
 	return now >= lease_until ||
-		   ((__atomic_load_n(&control->passed, __ATOMIC_SEQ_CST) >= ticket ||
+		   ((__atomic_load_n(reached, __ATOMIC_SEQ_CST) >= wanted ||
 			 now >= __atomic_load_n(&control->lease_until, __ATOMIC_SEQ_CST)) &&
 			now >= __atomic_load_n(&control->foreign_until, __ATOMIC_SEQ_CST));
+}
+
+/*
+ * May a fenced transaction commit?  When its copies are deleted, or no lease can be
+ * there.  A lease that is granted later has seen its keys, so the bound that
+ * it read once stands; the pusher may lower it.
+ */
+bool
+ss_ledger_passes(const SsControl *control, uint64_t ticket, int64_t lease_until, int64_t now)
+{
+	return passes(control, &control->passed, ticket, lease_until, now);
 }
 
 /*
@@ -462,12 +472,7 @@ ss_ledger_passes(const SsControl *control, uint64_t ticket, int64_t lease_until,
 bool
 ss_ledger_policy_passes(const SsControl *control, uint64_t number, int64_t lease_until, int64_t now)
 {
-	if (!SS_RULE(1))
-		return true;
-	return now >= lease_until ||
-		   ((__atomic_load_n(&control->policies_covered, __ATOMIC_SEQ_CST) >= number ||
-			 now >= __atomic_load_n(&control->lease_until, __ATOMIC_SEQ_CST)) &&
-			now >= __atomic_load_n(&control->foreign_until, __ATOMIC_SEQ_CST));
+	return passes(control, &control->policies_covered, number, lease_until, now);
 }
 
 /*

@@ -389,15 +389,31 @@ ss_notes_wanted(void)
 	return db != NULL;
 }
 
-/* Wait until no strong reader can see the old values any more, or no lease can be left. */
-static void
-wait_at_fence(uint64 ticket, int64 lease_until)
+/* What a transaction waits for at the fence. */
+typedef struct Fence
 {
-	SsControl *control = &db->cache.control;
+	bool keys;     /* copies of the keys that it has entered, */
+	bool policies; /* .. and of the namespaces whose policies it changes */
+	uint64 ticket;
+	int64_t lease_until;
+} Fence;
+
+/* Can no strong reader see the old values any more, or no lease be left? */
+static bool
+passes(const Fence *fence, int64 now)
+{
+	return (!fence->keys ||
+			ss_ledger_passes(&db->cache.control, fence->ticket, fence->lease_until, now)) &&
+		   (!fence->policies || ss_policies_pass(db, fence->lease_until, now));
+}
+
+static void
+wait_at_fence(const Fence *fence)
+{
 	int64 start = ss_monotonic();
 	int64 now = start;
 
-	if (ss_ledger_passes(control, ticket, lease_until, now))
+	if (passes(fence, now))
 		return;
 	ConditionVariablePrepareToSleep(&db->cache.changed);
 	for (;;)
@@ -406,15 +422,15 @@ wait_at_fence(uint64 ticket, int64 lease_until)
 
 		ss_wake_pusher(db, true);
 		now = ss_monotonic();
-		if (ss_ledger_passes(control, ticket, lease_until, now))
+		if (passes(fence, now))
 			break;
-		rest = (long) ((lease_until - now) / 1000 + 1);
+		rest = (long) ((fence->lease_until - now) / 1000 + 1);
 		(void) ConditionVariableTimedSleep(&db->cache.changed, Min(rest, 100), PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
 	ss_count(SS_FENCED, 1);
 	ss_count(SS_FENCE_MICROSECONDS, now - start);
-	if (now >= lease_until)
+	if (now >= fence->lease_until)
 		ss_count(SS_FENCE_EXPIRED, 1);
 }
 
@@ -430,13 +446,12 @@ is_fenced(void)
 static void
 wait_for_old_leases(void)
 {
-	int64_t lease_until;
-	uint64 ticket;
+	Fence fence = {0};
 
 	ss_notes_promoted(db);
-	ticket = ss_ledger_ticket(&db->cache.control, &lease_until);
-	if (is_fenced())
-		wait_at_fence(ticket, lease_until);
+	fence.ticket = ss_ledger_ticket(&db->cache.control, &fence.lease_until);
+	fence.keys = is_fenced();
+	wait_at_fence(&fence);
 }
 
 /* More than a quarter of what this database may have in the ledger now?  A few always may try. */
@@ -464,8 +479,7 @@ static void
 enter_all(void)
 {
 	SsControl *control = &db->cache.control;
-	int64 lease_until;
-	uint64 ticket;
+	Fence fence = {0};
 
 	if (!SS_RULE(7))
 		return;
@@ -495,12 +509,11 @@ enter_all(void)
 		be_unlisted();
 	}
 	ss_notes_promoted(db);
-	ticket = ss_ledger_ticket(control, &lease_until);
+	fence.ticket = ss_ledger_ticket(control, &fence.lease_until);
 	/* only now: a cache that comes after the keys were entered finds them in doubt */
-	if (is_fenced())
-		wait_at_fence(ticket, lease_until);
-	if (ss_policies_noted() && may_be_trusted())
-		ss_policies_wait(db);
+	fence.keys = is_fenced();
+	fence.policies = ss_policies_fenced() && may_be_trusted();
+	wait_at_fence(&fence);
 }
 
 /* At the end of the transaction: nothing here may fail. */

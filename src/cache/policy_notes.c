@@ -42,8 +42,7 @@ typedef struct PolicyNote
 
 static PolicyNote notes[NOTES];
 static int nnotes = 0;
-static uint64 number = 0;         /* of what was entered, and has not ended; 0: nothing */
-static SsControl *entered = NULL; /* where */
+static uint64 number = 0; /* of what was entered, and has not ended; 0: nothing */
 
 /* A namespace's policy changes; fenced: COMMIT waits until no copy can be seen. */
 void
@@ -160,44 +159,27 @@ ss_policies_enter(SsDb *db)
 		change->number = cache->control.policies_begun + 1;
 		change->at = ss_monotonic();
 	}
-	entered = &cache->control;
-	number = ss_ledger_policy_begin(entered);
+	number = ss_ledger_policy_begin(&cache->control);
 	ss_shared_unlock();
 	if (!room)
 		ss_note_all(SS_CHANGED_FENCED | SS_NOTE_CACHEABLE);
 }
 
-/* Until no copy of the namespaces can be seen by a strong reader. */
-void
-ss_policies_wait(SsDb *db)
+/* Does COMMIT wait for the namespaces at hand? */
+bool
+ss_policies_fenced(void)
 {
-	SsControl *control = &db->cache.control;
-	int64_t lease_until;
-	bool fenced = false;
-	int64 start = ss_monotonic();
-	int64 now = start;
-
 	for (int i = 0; i < nnotes; i++)
-		fenced = fenced || notes[i].fenced;
-	(void) ss_ledger_ticket(control, &lease_until);
-	if (!fenced || ss_ledger_policy_passes(control, number, lease_until, now))
-		return;
-	ConditionVariablePrepareToSleep(&db->cache.changed);
-	for (;;)
-	{
-		ss_wake_pusher(db, true);
-		now = ss_monotonic();
-		if (ss_ledger_policy_passes(control, number, lease_until, now))
-			break;
-		(void) ConditionVariableTimedSleep(&db->cache.changed,
-										   Min((lease_until - now) / 1000 + 1, 100),
-										   PG_WAIT_EXTENSION);
-	}
-	ConditionVariableCancelSleep();
-	ss_count(SS_FENCED, 1);
-	ss_count(SS_FENCE_MICROSECONDS, now - start);
-	if (now >= lease_until)
-		ss_count(SS_FENCE_EXPIRED, 1);
+		if (notes[i].fenced)
+			return true;
+	return false;
+}
+
+/* Can no strong reader see a copy of what was entered any more? */
+bool
+ss_policies_pass(SsDb *db, int64 lease_until, int64 now)
+{
+	return ss_ledger_policy_passes(&db->cache.control, number, lease_until, now);
 }
 
 /* What a savepoint noted becomes its parent's, or is forgotten; not once it was entered. */
@@ -233,14 +215,14 @@ ss_policies_forget(void)
 static void
 released(ResourceReleasePhase phase, bool is_commit, bool is_top, void *arg)
 {
-	SsControl *control = entered;
+	SsDb *db;
 
 	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top || number == 0)
 		return;
 	number = 0;
-	entered = NULL;
-	ss_ledger_policy_end(control);
-	ss_wake_pusher(ss_shared_my_db(), false);
+	db = ss_shared_my_db();
+	ss_ledger_policy_end(&db->cache.control);
+	ss_wake_pusher(db, false);
 }
 
 /* Once, from _PG_init. */
