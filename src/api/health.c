@@ -96,7 +96,7 @@ check_triggers(SsReport *report, const SsHealthLocks *locks, Oid relid, int expe
 	if (ss_health_is_locked(locks, relid))
 		return;
 	rel = table_open(relid, AccessShareLock);
-	/* a copy: asking the catalogs may have the one in the cache made anew */
+	/* a copy: asking the catalogs may have the one in the cache replaced */
 	triggers = CopyTriggerDesc(rel->trigdesc);
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)

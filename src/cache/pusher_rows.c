@@ -158,12 +158,7 @@ own_prefixes(SsPusher *p, const SsKeyPrefixes *keys, int n)
 	for (int i = 0; i < all->count; i++)
 		all->prefix[i].owned = false;
 	for (int i = 0; i < n; i++)
-	{
-		if (keys[i].document != NULL)
-			ss_prefixes_add(all, keys[i].document, strlen(keys[i].document))->owned = true;
-		if (keys[i].tail != NULL)
-			ss_prefixes_add(all, keys[i].tail, strlen(keys[i].tail))->owned = true;
-	}
+		ss_pusher_add_prefixes(all, &keys[i]);
 	for (int i = 0; i < all->count; i++)
 		all->prefix[i].named = all->prefix[i].named && all->prefix[i].owned;
 	ss_pusher_name_prefixes(p);
@@ -189,7 +184,7 @@ prefix_in_redis(const char *prefix)
 }
 
 /*
- * Read the policies anew, in the transaction at hand.  What a changed policy says of copies was
+ * Read the policies again, in the transaction at hand.  What a changed policy says of copies was
  * flushed before its transaction ended (R14); if not, as when Redis was away, everything is
  * flushed before anything else is written.
  */

@@ -34,8 +34,8 @@
 #include <resolv.h>
 
 /*
- * Answers to our commands have a few KB, and at most one copy in a piece; whoever sends more is no
- * Redis of ours.
+ * Answers to our commands have a few KB, and at most one copy in a piece; a server that sends more
+ * is no Redis of ours.
  */
 #define REPLY_MOST (4 * 1024 * 1024)
 

@@ -2,7 +2,7 @@
  * foreign_triggers.c
  *		Which triggers may not fire while a call acts as the owner of the tables.
  *
- * Whoever was granted TRIGGER on a table chooses three things that run with the rights of the role that
+ * A role that was granted TRIGGER on a table chooses three things that run with the rights of the role that
  * changes a row, and a trigger does not record who made it.  So all triggers are held to the same:
  *
  *	- The function.  It belongs to a role that is trusted, also where it is SECURITY DEFINER: it could

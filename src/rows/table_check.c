@@ -72,7 +72,7 @@ mark_of_triggers(Oid relid)
 static bool
 trigger_is_fine(Relation rel, const char *name, int16 type, char *trouble, size_t size)
 {
-	/* a copy: asking the catalogs may have the one in the cache made anew */
+	/* a copy: asking the catalogs may have the one in the cache replaced */
 	const TriggerDesc *all = CopyTriggerDesc(rel->trigdesc);
 	const char *table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 												   RelationGetRelationName(rel));

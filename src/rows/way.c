@@ -133,7 +133,7 @@ is_our_trigger(const Trigger *trigger, const char *name, const char *function, O
 static bool
 has_our_triggers_alone(Relation rel, Oid schema, bool deletes)
 {
-	/* a copy: asking the catalogs may have the one in the cache made anew */
+	/* a copy: asking the catalogs may have the one in the cache replaced */
 	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
 	int ours = 0;
 
