@@ -30,6 +30,7 @@ our @EXPORT = qw(
   new_redis new_cached_store redis_conf set_conf
   cache_health wait_for_cache sync_cache pusher_pid wait_for_pusher
   crash compare_all copies_in leave_no_key leave_no_redis watched in_children
+  waits_at_commit
 );
 
 # What the pusher itself keeps in Redis.
@@ -444,6 +445,23 @@ sub wait_for_pusher
 	return wait_for($node,
 		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'session_store pusher' AND datname = '$dbname' AND pid <> $but",
 		$what, timeout => $params{timeout} // 10, quiet => !defined $what);
+}
+
+# Commit what a background session has begun, with a Redis that does not answer, and end the session.
+# Did the COMMIT wait at the fence?
+sub waits_at_commit
+{
+	my ($node, $redis, $psql, $pid) = @_;
+
+	$redis->pause;
+	$psql->query_until(qr/committing/, "\\echo committing\nCOMMIT;\n");
+	wait_for($node, "SELECT state = 'idle' OR wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $pid",
+		'the COMMIT waits or is done', quiet => 1);
+	my $state = $node->safe_psql('postgres', "SELECT state FROM pg_stat_activity WHERE pid = $pid");
+	$redis->resume;
+	$psql->query_safe('SELECT 1');
+	$psql->quit;
+	return $state eq 'active';
 }
 
 # Kill the postmaster; start the server again as soon as its old processes have noticed.

@@ -28,7 +28,7 @@ our @EXPORT = qw(
   new_store store_conf create_extension
   wait_for within soon in_time health keeper_pid launcher_pid wait_for_keeper
   sqlstate one_row buffers pgbench_run count_log note_seed
-  leave_nothing
+  leave_nothing sleeps while_it_sleeps
 );
 
 my $workers = q{backend_type LIKE 'session_store%'};
@@ -122,6 +122,27 @@ sub in_time
 	my $limit = limit_of($seconds, $took);
 
 	return ok($took <= $limit, sprintf('%s (%.3f s of %.1f)', $what, $took, $limit));
+}
+
+# How often a process has gone to sleep.
+sub sleeps
+{
+	my ($pid) = @_;
+	my ($n) = PostgreSQL::Test::Utils::slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s*(\d+)/m;
+
+	return $n;
+}
+
+# Transactions of a database, while a process of it goes to sleep so often; asked from another one.
+sub while_it_sleeps
+{
+	my ($node, $dbname, $pid, $times) = @_;
+	my $query = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = '$dbname'";
+	my $until = sleeps($pid) + $times;
+	my $before = $node->safe_psql('postgres', $query);
+
+	usleep(100_000) until sleeps($pid) >= $until;
+	return $node->safe_psql('postgres', $query) - $before;
 }
 
 # Wait until a query says t. The answer is a test of its own unless quiet => 1; a

@@ -41,21 +41,11 @@ sub client
 	return { psql => $psql, pid => $pid };
 }
 
-# Commit with a Redis that does not answer.  Does the client wait at the fence, or is it done?
-sub waits_at_commit
+sub waits
 {
 	my ($client) = @_;
-	my ($psql, $pid) = @$client{qw(psql pid)};
 
-	$redis->pause;
-	$psql->query_until(qr/committing/, "\\echo committing\nCOMMIT;\n");
-	wait_for($node, "SELECT state = 'idle' OR wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $pid",
-		'the COMMIT waits or is done', quiet => 1);
-	my $state = value("SELECT state FROM pg_stat_activity WHERE pid = $pid");
-	$redis->resume;
-	$psql->query_safe('SELECT 1');
-	$psql->quit;
-	return $state eq 'active';
+	return waits_at_commit($node, $redis, @$client{qw(psql pid)});
 }
 
 # One case: what is there before, a transaction, and what happens before it commits.
@@ -68,7 +58,7 @@ sub case_of
 	$case{meanwhile}->($client) if defined $case{meanwhile};
 	wait_for_cache($node, $redis);
 	# a lease that has just been granted lasts long enough
-	my $waits = waits_at_commit($client);
+	my $waits = waits($client);
 	is($waits ? 'waits' : 'does not wait', $case{waits} ? 'waits' : 'does not wait', $what);
 	for my $key (@{ $case{gone} // [] })
 	{
@@ -157,7 +147,7 @@ set_conf($node, redis_url => undef);
 wait_for_cache($node, $redis, what => 'the cache is back');
 copied('x', 'n', 'n:x');
 wait_for_cache($node, $redis);
-ok(waits_at_commit($client), 'a cache that is configured before the COMMIT: it waits');
+ok(waits($client), 'a cache that is configured before the COMMIT: it waits');
 is($redis->strong('n:x'), undef, '.. and no strong reader finds the session');
 
 # ---- a logout that was prepared before there was a cache: nobody hears of its commit
@@ -185,13 +175,13 @@ is($redis->strong('n:x'), undef, '.. and no strong reader finds the session');
 wait_for($node, "SELECT clock_timestamp() > '$old_since'::timestamptz + interval '10.5 s'", 'policies that were read long ago');
 # a namespace without copies does not wait, and neither does one that others are changed beside
 $old2->{psql}->query_safe(q{SELECT session_delete('c', 'never')});
-ok(!waits_at_commit($old2), 'a namespace without copies: no wait');
+ok(!waits($old2), 'a namespace without copies: no wait');
 wait_for_cache($node, $redis);
 $old->{psql}->query_safe(q{SELECT session_delete('a', 'off')});
 value(q{UPDATE session_namespaces SET cache = 'all' WHERE name = 'off'});
 copied('a', 'off', 'off:a');
 wait_for_cache($node, $redis);
-ok(waits_at_commit($old), 'a namespace that is switched on before the COMMIT: it waits');
+ok(waits($old), 'a namespace that is switched on before the COMMIT: it waits');
 is($redis->strong('off:a'), undef, '.. and no strong reader finds the session');
 
 # ---- a cache that is configured while a logout is being prepared

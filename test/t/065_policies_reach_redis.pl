@@ -141,7 +141,7 @@ is(copies("$other:"), 10, '.. others are not');
 
 # ---- who waits, and for what
 
-sub waits_at_commit
+sub commit_of
 {
 	my ($sql) = @_;
 	my $psql = $node->background_psql('postgres');
@@ -149,27 +149,20 @@ sub waits_at_commit
 
 	wait_for_cache($node, $redis);
 	$psql->query_safe("BEGIN; $sql");
-	$redis->pause;
-	$psql->query_until(qr/committing/, "\\echo committing\nCOMMIT;\n");
-	wait_for($node, "SELECT state = 'idle' OR wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $pid",
-		'the COMMIT waits or is done', quiet => 1);
-	my $state = value("SELECT state FROM pg_stat_activity WHERE pid = $pid");
-	$redis->resume;
-	$psql->query_safe('SELECT 1');
-	$psql->quit;
+	my $waits = waits_at_commit($node, $redis, $psql, $pid);
 	wait_for_cache($node, $redis);
-	return $state eq 'active' ? 'waits' : 'does not wait';
+	return $waits ? 'waits' : 'does not wait';
 }
 
 $ns = make();
-is(waits_at_commit("UPDATE session_namespaces SET max_lifetime = '1 min' WHERE name = '$ns'"), 'waits', 'a shorter max_lifetime waits for Redis');
-is(waits_at_commit("UPDATE session_namespaces SET ttl = '1 min' WHERE name = '$ns'"), 'does not wait', 'another ttl does not');
+is(commit_of("UPDATE session_namespaces SET max_lifetime = '1 min' WHERE name = '$ns'"), 'waits', 'a shorter max_lifetime waits for Redis');
+is(commit_of("UPDATE session_namespaces SET ttl = '1 min' WHERE name = '$ns'"), 'does not wait', 'another ttl does not');
 $ns = make();
-is(waits_at_commit("UPDATE session_namespaces SET tail_size = 7 WHERE name = '$ns'"), 'does not wait', 'nor does another tail_size');
+is(commit_of("UPDATE session_namespaces SET tail_size = 7 WHERE name = '$ns'"), 'does not wait', 'nor does another tail_size');
 $ns = make();
-is(waits_at_commit("SAVEPOINT s; UPDATE session_namespaces SET cache = 'off' WHERE name = '$ns'; ROLLBACK TO s"), 'does not wait', 'nor what was rolled back');
+is(commit_of("SAVEPOINT s; UPDATE session_namespaces SET cache = 'off' WHERE name = '$ns'; ROLLBACK TO s"), 'does not wait', 'nor what was rolled back');
 is(copies("$ns:"), 10, '.. which flushes nothing');
-is(waits_at_commit("SAVEPOINT s; SAVEPOINT t; UPDATE session_namespaces SET cache = 'off' WHERE name = '$ns'; RELEASE t; RELEASE s; SELECT session_save('x', '{}', namespace => '$other')"), 'waits', 'what was released does');
+is(commit_of("SAVEPOINT s; SAVEPOINT t; UPDATE session_namespaces SET cache = 'off' WHERE name = '$ns'; RELEASE t; RELEASE s; SELECT session_save('x', '{}', namespace => '$other')"), 'waits', 'what was released does');
 is(copies("$ns:"), 0, '.. and flushes');
 is(copies("$other:"), 11, '.. that namespace, and what else was saved is copied');
 

@@ -23,32 +23,13 @@ sub value
 	return $node->safe_psql('quiet', $_[0]);
 }
 
-# Of the database, asked from another one.
-sub transactions
-{
-	return $node->safe_psql('postgres', q{SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'quiet'});
-}
-
-# How often a process has gone to sleep.
-sub sleeps
-{
-	my ($pid) = @_;
-	my ($n) = PostgreSQL::Test::Utils::slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s*(\d+)/m;
-
-	return $n;
-}
-
 # Transactions of the database while its pusher wakes so often.  Each renewal of the lease, two a
 # second, is a wake-up and a wait for the answer.
 sub while_it_wakes
 {
 	my ($wakes) = @_;
-	my $pid = pusher_pid($node, 'quiet');
-	my $until = sleeps($pid) + $wakes;
-	my $before = transactions();
 
-	sleep 0.1 until sleeps($pid) >= $until;
-	return transactions() - $before;
+	return while_it_sleeps($node, 'quiet', pusher_pid($node, 'quiet'), $wakes);
 }
 
 # More wakes than there are in the five seconds between two samples of the scrubber.
