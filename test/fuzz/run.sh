@@ -16,8 +16,9 @@
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd -P)
+. "${here%/*}/as_user.sh"
 seconds=60 seed=$(($(od -An -N4 -tu4 /dev/urandom) % 1000000 + 1)) clients=8 only='' keep=''
-what=sql work='' child='' user='' as_user=() redis_pid=''
+what=sql work='' redis_pid=''
 preload=${SS_FUZZ_PRELOAD:-} libraries=session_store fuzzer=''
 
 die() {
@@ -64,33 +65,11 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
 
-# Run as the unprivileged user and wait, so that a signal is acted upon at once.
-run_as_user() {
-	local rc=0
-
-	"${as_user[@]}" "$@" <&0 &
-	child=$!
-	wait "$child" || rc=$?
-	child=''
-	return "$rc"
-}
-
-choose_user() {
-	[ "$(id -u)" -eq 0 ] || return 0
-	for user in postgres nobody; do
-		if id -u "$user" >/dev/null 2>&1; then
-			as_user=(setpriv --reuid "$(id -u "$user")" --regid "$(id -g "$user")" --init-groups --)
-			return 0
-		fi
-	done
-	die "no unprivileged user to run servers as"
-}
-
 # The server is compiled with -fwrapv, and so is this: no answer may make numbers undefined.
 build_reply() {	# PG_CONFIG
 	local src=${here%/test/fuzz}/src files file clang
 
-	for file in redis wire protocol guard ledger shares work standing url; do
+	for file in redis tls wire protocol guard ledger shares work standing url; do
 		files+=("$src/cache/$file.c")
 	done
 	files+=("$here/reply/reply.c" "$here/reply/server.c")

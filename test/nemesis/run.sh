@@ -24,10 +24,11 @@
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd -P)
+. "${here%/*}/as_user.sh"
 repo=${here%/test/nemesis}
 extension=session_store
 seconds=60 seed='' faults='' scenes='' build='' knock_out='' lease='' ledger='' keep='' failover=''
-work='' child='' user='' as_user=()
+work=''
 
 die() {
 	printf 'nemesis: %s\n' "$*" >&2
@@ -117,28 +118,6 @@ trap on_exit EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
-
-# Run as the unprivileged user and wait, so that a signal is acted upon at once.
-run_as_user() {
-	local rc=0
-
-	"${as_user[@]}" "$@" <&0 &
-	child=$!
-	wait "$child" || rc=$?
-	child=''
-	return "$rc"
-}
-
-choose_user() {
-	[ "$(id -u)" -eq 0 ] || return 0
-	for user in postgres nobody; do
-		if id -u "$user" >/dev/null 2>&1; then
-			as_user=(setpriv --reuid "$(id -u "$user")" --regid "$(id -g "$user")" --init-groups --)
-			return 0
-		fi
-	done
-	die "no unprivileged user to run servers as"
-}
 
 # An installation of Postgres of our own, in which all but our extension are links.
 private_installation() {	# PREFIX

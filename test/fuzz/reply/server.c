@@ -16,7 +16,6 @@
 #include "storage/latch.h"
 #include "utils/memutils.h"
 
-#include "cache/tls.h"
 #include "reply.h"
 
 MemoryContext CurrentMemoryContext = NULL;
@@ -176,35 +175,4 @@ WaitLatchOrSocket(Latch *latch, int events, pgsocket sock, long timeout, uint32 
 			virtual_now += (int64) timeout * 1000;
 			return WL_TIMEOUT;
 	}
-}
-
-const bool ss_tls_built = false;
-
-bool
-ss_tls_start(struct redisContext *context, const char *host, void **tls, char *error, size_t size)
-{
-	return false;
-}
-
-bool
-ss_tls_pending(void *tls)
-{
-	return false;
-}
-
-bool
-ss_tls_wants_to_read(void *tls)
-{
-	return false;
-}
-
-const char *
-ss_tls_problem(void *tls)
-{
-	return NULL;
-}
-
-void
-ss_tls_end(void *tls)
-{
 }
