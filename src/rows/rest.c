@@ -11,12 +11,17 @@
  *	  for statements while our triggers are disabled, and for the other tables.  A backend
  *	  reports them within 10 seconds of the end of its transaction.
  *
+ * Neither tells of rows that a statement puts into a table that inherits from ours.  While there is
+ * such a table there is no rest, and a new one is counted, for it is a row of pg_inherits.
+ *
  * A mark is taken before the look that it stands for.  A transaction that the look did not see is
  * counted when it ends, which is after the mark.
  */
 #include "postgres.h"
 
+#include "catalog/pg_inherits.h"
 #include "pgstat.h"
+#include "utils/syscache.h"
 
 #include "rows/home.h"
 #include "rows/rest.h"
@@ -30,7 +35,8 @@ static int64
 count_rows(void)
 {
 	const SsHome *home = ss_home_last();
-	const Oid tables[] = {home->sessions, home->ended, home->events, home->namespaces};
+	const Oid tables[] = {home->sessions, home->ended, home->events, home->namespaces,
+						  InheritsRelationId};
 	int64 sum = 0;
 
 	if (!pgstat_track_counts || !OidIsValid(home->sessions))
@@ -65,6 +71,26 @@ ss_rest_holds(const SsRest *rest)
 		return false;
 	now = ss_rest_mark();
 	return now.rows >= 0 && now.rows == rest->rows && now.changes == rest->changes;
+}
+
+static bool
+has_children(void)
+{
+	const SsHome *home = ss_home_last();
+	const Oid tables[] = {home->sessions, home->ended, home->events, home->namespaces};
+
+	for (int i = 0; i < (int) lengthof(tables); i++)
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(tables[i])) &&
+			find_inheritance_children(tables[i], NoLock) != NIL)
+			return true;
+	return false;
+}
+
+/* In a transaction: begin to rest, if nothing else is to be done. */
+void
+ss_rest_begin(SsRest *mark, bool nothing_to_do)
+{
+	mark->resting = nothing_to_do && !has_children();
 }
 
 /* In a transaction of ours: has a table no row? */

@@ -14,6 +14,7 @@ typedef struct SsRest
 } SsRest;
 
 extern SsRest ss_rest_mark(void);
+extern void ss_rest_begin(SsRest *mark, bool nothing_to_do);
 extern bool ss_rest_holds(const SsRest *rest);
 extern bool ss_rest_no_ended(void);
 extern bool ss_rest_no_events(void);

@@ -330,7 +330,7 @@ purge(TimestampTz now)
 	{
 		if (!ss_purge_oldest(&next_due))
 			next_due = DT_NOEND;
-		mark.resting = next_due > GetCurrentTimestamp();
+		ss_rest_begin(&mark, next_due > GetCurrentTimestamp());
 	}
 	finish(&acting);
 	rests[SS_TASK_PURGE] = mark;
@@ -377,7 +377,7 @@ purge_history(TimestampTz now)
 		return now + LOOK_AROUND;
 	ss_aside_tidy(history_aside, now);
 	more = ss_history_purge((Datum) 0, limit, history_aside, &removed);
-	mark.resting = !more && removed == 0 && ss_rest_no_ended();
+	ss_rest_begin(&mark, !more && removed == 0 && ss_rest_no_ended());
 	finish(&acting);
 	rests[SS_TASK_HISTORY] = mark;
 	if (!more)
@@ -418,7 +418,7 @@ purge_events(TimestampTz now)
 		return now + LOOK_AROUND;
 	if (!ss_subscribed(SS_TABLE_EVENTS))
 		more = ss_events_purge(EVENTS_BATCH, events_aside);
-	mark.resting = !more && ss_rest_no_events();
+	ss_rest_begin(&mark, !more && ss_rest_no_events());
 	finish(&acting);
 	rests[SS_TASK_EVENTS] = mark;
 	return more ? now + USECS_PER_SEC : now + EVENTS_EVERY;
@@ -439,7 +439,7 @@ take_sample(TimestampTz now)
 		return now + LOOK_AROUND;
 	if (!ss_subscribed(SS_TABLE_SAMPLES))
 		ss_sample_take(sample_aside);
-	mark.resting = ss_aside_is_empty(sample_aside);
+	ss_rest_begin(&mark, ss_aside_is_empty(sample_aside));
 	finish(&acting);
 	rests[SS_TASK_SAMPLE] = mark;
 	return now + SAMPLE_EVERY;

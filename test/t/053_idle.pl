@@ -78,6 +78,11 @@ for my $way (sort keys %ways)
 	value($ways{$way}) if $way =~ /^[46]/;
 	wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE expires_at < now()}, "$way: what is dead is removed", db => 'quiet');
 }
+value('CREATE TABLE child () INHERITS (conversation_sessions)');
+soon('with a table that inherits from ours the keeper does not rest', 180, sub { while_it_wakes(6) > 0 });
+value("INSERT INTO child (version, last_seq, message_count, " . substr($row, 1) =~ s/SELECT /SELECT 1, 0, 0, /r);
+wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE expires_at < now()}, '.. and what is dead there is removed', db => 'quiet');
+value('DROP TABLE child');
 becomes_idle('afterwards');
 value(q{SELECT session_append('talk', '[{"n": 1}]'); SELECT session_delete('talk')});
 wait_for($node, 'SELECT count(*) = 0 FROM conversation_history', 'messages of a session that ended go', db => 'quiet');
