@@ -18,8 +18,8 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
-#include "cache/change.h"
-#include "cache/notes.h"
+#include "cache/cache_trigger.h"
+#include "cache/xact_keys.h"
 #include "function.h"
 #include "rows/events.h"
 #include "rows/foreign_code.h"

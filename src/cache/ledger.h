@@ -48,7 +48,7 @@
 #define SS_CHANGED_DOCUMENT 2 /* what Redis holds, or whether it may hold it */
 #define SS_CHANGED_FENCED 4   /* and the transaction waits until no copy can be seen */
 
-/* Where a key stands in the pusher's work; see work.c. */
+/* Where a key stands in the pusher's work; see worklist.c. */
 typedef enum SsPlace
 {
 	SS_PLACE_NONE,

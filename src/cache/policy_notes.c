@@ -25,7 +25,7 @@
 #include "utils/wait_event.h"
 
 #include "cache/ledger.h"
-#include "cache/notes.h"
+#include "cache/xact_keys.h"
 #include "cache/policy_notes.h"
 
 #define POLICY_PAUSE INT64CONST(5000000)

@@ -17,13 +17,13 @@
  * In RUN a turn is: look at the ledger, delete what is urgent, read rows and fill.
  *
  * Whose a Redis is, and the chain by which we know, is in guard.c; the lists and the rule
- * of who may have a lease are in work.c.
+ * of who may have a lease are in worklist.c.
  */
 #include <string.h>
 
 #include "cache/guard.h"
 #include "cache/rules.h"
-#include "cache/work.h"
+#include "cache/worklist.h"
 
 #define MS INT64_C(1000)
 #define PROBE_TIMEOUT (1000 * MS)

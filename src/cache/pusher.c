@@ -26,7 +26,7 @@
 #include "utils/wait_event.h"
 
 #include "cache/login.h"
-#include "cache/notes.h"
+#include "cache/xact_keys.h"
 #include "cache/pusher.h"
 #include "compat.h"
 #include "rows/home.h"

@@ -12,7 +12,7 @@ extern bool ss_direct_read(const SsTarget *target, bool document, SsRow *row, bo
 extern bool ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found);
 extern bool ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns);
 
-/* What the second of our triggers does about an update: cache/change.c's, which is above us. */
+/* What the second of our triggers does about an update: cache/cache_trigger.c's, which is above us. */
 typedef void (*SsDirectHook)(const SsRowView *old, const SsRowView *new);
 extern SsDirectHook ss_direct_updated;
 

@@ -29,7 +29,7 @@ extern bool ss_due_remove(SsDue *due);
 extern bool ss_due_lock(SsDue *due);
 extern void ss_due_close(SsDue *due);
 
-/* What the trigger on deletes does: cache/change.c's, which is above us. */
+/* What the trigger on deletes does: cache/cache_trigger.c's, which is above us. */
 typedef void (*SsDueHook)(const SsRowView *old);
 extern SsDueHook ss_due_removed;
 

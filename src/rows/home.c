@@ -46,7 +46,7 @@
 #include "rows/shape.h"
 
 bool ss_unfenced =
-	false; /* an error leaves it to cache/notes.c, at the end of the (sub)transaction */
+	false; /* an error leaves it to cache/xact_keys.c, at the end of the (sub)transaction */
 
 bool ss_home_rows_are_direct = false;
 

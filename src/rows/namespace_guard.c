@@ -28,7 +28,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "cache/notes.h"
+#include "cache/xact_keys.h"
 #include "cache/policy_notes.h"
 #include "function.h"
 #include "rows/expiry.h"

@@ -36,7 +36,7 @@
 #include "utils/snapmgr.h"
 
 #include "cache/identity.h"
-#include "cache/notes.h"
+#include "cache/xact_keys.h"
 #include "compat.h"
 #include "rows/aside.h"
 #include "rows/claim_table.h"

@@ -6,7 +6,7 @@
  *
  * To build:
  *		gcc -std=gnu99 -O2 -Wall -Wextra -Isrc -o sim test/sim/[a-z]*.c \
- *			src/cache/ledger.c src/cache/shares.c src/cache/work.c src/cache/guard.c src/cache/standing.c \
+ *			src/cache/ledger.c src/cache/shares.c src/cache/worklist.c src/cache/guard.c src/cache/standing.c \
  *			src/cache/protocol.c
  * and a mutant without rule n: the same with -DSS_KNOCK_OUT=n.  run.sh does all of it.
  *

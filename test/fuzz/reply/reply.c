@@ -3,7 +3,7 @@
  *		A lying Redis: a libFuzzer target over the path of answers, from bytes through hiredis to the
  *		protocol.
  *
- * redis.c, wire.c, protocol.c, guard.c, work.c, standing.c and ledger.c are those of the worker; the loop
+ * redis.c, wire.c, protocol.c, guard.c, worklist.c, standing.c and ledger.c are those of the worker; the loop
  * below drives them as pusher.c does.  An input is a list of instructions, a byte each, some with
  * arguments: answers (well-formed ones, with numbers of the input's choice, and raw bytes), and what
  * happens meanwhile: keys change, the other side hangs up, settings change.

@@ -1,9 +1,9 @@
 /*
- * change.c
+ * cache_trigger.c
  *		The triggers that notice which copies in Redis a change makes out of date.
  *
  * Each is the last BEFORE ROW trigger of its table, so that it sees the row as it will be,
- * and ENABLE ALWAYS.  What they notice goes to notes.c.
+ * and ENABLE ALWAYS.  What they notice goes to xact_keys.c.
  *
  * A session has up to two keys: its document, and the tail of its history.  The row of
  * the session tells of both, for whoever changes messages by the calls changes its counters
@@ -26,9 +26,9 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "cache/change.h"
+#include "cache/cache_trigger.h"
 #include "cache/hot.h"
-#include "cache/notes.h"
+#include "cache/xact_keys.h"
 #include "cache/rules.h"
 #include "compat.h"
 #include "function.h"
@@ -46,7 +46,7 @@ SS_FUNCTION(session_history_note, 1_0, TRIGGEROID);
 
 /*
  * Does the policy of a namespace allow copies?  That it was switched off a moment ago the pusher
- * may not know yet.  (That it is switched on afterwards notes.c finds out.)
+ * may not know yet.  (That it is switched on afterwards xact_keys.c finds out.)
  */
 static bool
 is_cacheable(bool known, const SsPolicy *policy)

@@ -1,9 +1,9 @@
 /*
- * change.h
+ * cache_trigger.h
  *		The triggers that notice which copies in Redis a change makes out of date.
  */
-#ifndef SS_CHANGE_NOTE_H
-#define SS_CHANGE_NOTE_H
+#ifndef SS_CACHE_TRIGGER_H
+#define SS_CACHE_TRIGGER_H
 
 extern void ss_change_init(void);
 

@@ -1,8 +1,8 @@
 /*
- * notes.c
+ * xact_keys.c
  *		Which keys a transaction changed, told to the ledger around its commit.
  *
- * Triggers (change.c) note the key of each row that changes, in the memory of the
+ * Triggers (cache_trigger.c) note the key of each row that changes, in the memory of the
  * backend.  A savepoint that is rolled back takes its own notes with it (note_marks.c), so that they
  * do not count as changes; what it added to a note from before stays, which does no harm.
  *
@@ -32,7 +32,7 @@
 
 #include "cache/ledger.h"
 #include "cache/note_marks.h"
-#include "cache/notes.h"
+#include "cache/xact_keys.h"
 #include "cache/policy_notes.h"
 #include "cache/rules.h"
 #include "rows/home.h"

@@ -1,10 +1,10 @@
 /*
- * work.h
+ * worklist.h
  *		The pusher's work: which keys are to be deleted, and which written; for
  *		protocol.c alone.
  */
-#ifndef SS_WORK_H
-#define SS_WORK_H
+#ifndef SS_WORKLIST_H
+#define SS_WORKLIST_H
 
 #include "cache/protocol.h"
 

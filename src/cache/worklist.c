@@ -1,5 +1,5 @@
 /*
- * work.c
+ * worklist.c
  *		The pusher's work: which keys are to be deleted, and which written.
  *
  * Each key of the ledger that the pusher has looked at stands in one list:
@@ -24,7 +24,7 @@
 #include <string.h>
 
 #include "cache/rules.h"
-#include "cache/work.h"
+#include "cache/worklist.h"
 
 /*
  * So long may a committed change stay in doubt (its backend was stopped between commit

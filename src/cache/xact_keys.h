@@ -1,9 +1,9 @@
 /*
- * notes.h
+ * xact_keys.h
  *		Which keys a transaction changed, told to the ledger around its commit.
  */
-#ifndef SS_NOTES_H
-#define SS_NOTES_H
+#ifndef SS_XACT_KEYS_H
+#define SS_XACT_KEYS_H
 
 #include "utils/uuid.h"
 
