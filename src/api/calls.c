@@ -22,6 +22,7 @@
 #include "function.h"
 #include "rows/change.h"
 #include "rows/document.h"
+#include "rows/read.h"
 #include "rows/relaxed.h"
 #include "shared.h"
 

@@ -33,7 +33,7 @@
 #include "compat.h"
 #include "function.h"
 #include "rows/direct.h"
-#include "rows/due.h"
+#include "rows/direct_purge.h"
 #include "rows/history.h"
 #include "rows/home.h"
 #include "rows/namespaces.h"
@@ -234,7 +234,7 @@ void
 ss_change_init(void)
 {
 	ss_direct_updated = session_updated;
-	ss_due_removed = session_deleted;
+	ss_direct_purge_hook = session_deleted;
 }
 
 static void

@@ -44,9 +44,4 @@ extern bool ss_session_delete(SsTarget *target);
 extern char *ss_session_regenerate(SsTarget *target);
 extern char *ss_random_id(void);
 
-/* use.c */
-extern bool ss_session_read(const SsTarget *target, bool document, SsRow *row);
-extern bool ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at);
-extern void ss_session_slide(const SsTarget *target, SsRow *row, TimestampTz now);
-
 #endif

@@ -13,7 +13,7 @@
  * So a living session costs one update each time its ttl passes, however often it
  * was used meanwhile.  Rows that somebody has locked are passed over.
  *
- * Where there is a way (due.c) rows are removed or locked as they are met; else one statement locks
+ * Where there is a way (direct_purge.c) rows are removed or locked as they are met; else one statement locks
  * all that are due, and another removes the dead.
  *
  * Nothing else raises check_at, and the row's trigger lowers it whenever the end
@@ -36,7 +36,7 @@
 
 #include "compat.h"
 #include "rows/aside.h"
-#include "rows/due.h"
+#include "rows/direct_purge.h"
 #include "rows/errors.h"
 #include "rows/events.h"
 #include "rows/expiry.h"
@@ -237,7 +237,7 @@ note_retried(Batch *batch, const SsRowView *row)
 
 /* Remove or raise the row that was come by, as it was seen or not at all. */
 static bool
-settle(SsPurge *purge, Batch *batch, SsDue *due)
+settle(SsPurge *purge, Batch *batch, SsDirectPurge *due)
 {
 	SsKey key;
 	TimestampTz end = end_of(&due->row, &key);
@@ -245,13 +245,13 @@ settle(SsPurge *purge, Batch *batch, SsDue *due)
 
 	if (end > batch->now)
 	{
-		if (!ss_due_lock(due))
+		if (!ss_direct_purge_lock(due))
 			return false;
 		raise_row(PointerGetDatum(&due->slot->tts_tid), &due->row, &key, end);
 		return true;
 	}
 	ss_unfenced = true;
-	removed = ss_due_remove(due);
+	removed = ss_direct_purge_remove(due);
 	ss_unfenced = false;
 	if (!removed)
 		return false;
@@ -272,9 +272,10 @@ is_set_aside(const SsPurge *purge, const Batch *batch, const SsRowView *row)
 }
 
 static void
-settle_on_the_way(SsPurge *purge, Batch *batch, SsDue *due)
+settle_on_the_way(SsPurge *purge, Batch *batch, SsDirectPurge *due)
 {
-	while (purge->looked < purge->limit && purge->removed < purge->remove && ss_due_next(due))
+	while (purge->looked < purge->limit && purge->removed < purge->remove &&
+		   ss_direct_purge_next(due))
 	{
 		if (is_set_aside(purge, batch, &due->row) || !settle(purge, batch, due))
 			continue; /* it is locked, or not what it was */
@@ -369,13 +370,14 @@ purge_together(void *arg)
 {
 	Batch *batch = arg;
 	SsPurge *purge = batch->purge;
-	SsDue due;
+	SsDirectPurge due;
 
 	/* what it has locked itself is locked to who does not wait */
-	if (purge->alone && purge->ns == (Datum) 0 && ss_due_open(&due, purge->from, batch->now))
+	if (purge->alone && purge->ns == (Datum) 0 &&
+		ss_direct_purge_open(&due, purge->from, batch->now))
 	{
 		settle_on_the_way(purge, batch, &due);
-		ss_due_close(&due);
+		ss_direct_purge_close(&due);
 	}
 	else
 	{

@@ -233,7 +233,7 @@ look(const SsHome *home)
 }
 
 /*
- * Find the index to delete by, if all that a DELETE by the owner would do is what ss_due_remove does.
+ * Find the index to delete by, if all that a DELETE by the owner would do is what ss_direct_purge_remove does.
  * Who only reads need not open that.
  */
 static void

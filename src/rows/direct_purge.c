@@ -1,5 +1,5 @@
 /*
- * due.c
+ * direct_purge.c
  *		The rows that the purge is to look at, and their removal without a statement.
  *
  * A statement would lock each row, and log that, before it deletes it: it has to know that the row
@@ -20,14 +20,14 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
-#include "rows/due.h"
+#include "rows/direct_purge.h"
 #include "rows/way.h"
 
-SsDueHook ss_due_removed = NULL;
+SsDirectPurgeHook ss_direct_purge_hook = NULL;
 
 /* Begin with the lowest check_at of from .. to.  False when this way does not lead there. */
 bool
-ss_due_open(SsDue *due, TimestampTz from, TimestampTz to)
+ss_direct_purge_open(SsDirectPurge *due, TimestampTz from, TimestampTz to)
 {
 	ScanKeyData keys[2];
 
@@ -54,7 +54,7 @@ ss_due_open(SsDue *due, TimestampTz from, TimestampTz to)
 
 /* Come by the next; false when there is none. */
 bool
-ss_due_next(SsDue *due)
+ss_direct_purge_next(SsDirectPurge *due)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (!index_getnext_slot(due->scan, ForwardScanDirection, due->slot))
@@ -65,7 +65,7 @@ ss_due_next(SsDue *due)
 
 /* Remove it; false when it is somebody else's, or has been changed. */
 bool
-ss_due_remove(SsDue *due)
+ss_direct_purge_remove(SsDirectPurge *due)
 {
 	TM_FailureData failure;
 
@@ -73,14 +73,14 @@ ss_due_remove(SsDue *due)
 						   InvalidSnapshot, false, &failure, false) != TM_Ok)
 		return false;
 	/* the slot still has it */
-	if (ss_due_removed != NULL)
-		ss_due_removed(&due->row);
+	if (ss_direct_purge_hook != NULL)
+		ss_direct_purge_hook(&due->row);
 	return true;
 }
 
 /* Lock it as it was seen, to be raised; false as above. */
 bool
-ss_due_lock(SsDue *due)
+ss_direct_purge_lock(SsDirectPurge *due)
 {
 	TM_FailureData failure;
 	ItemPointerData place = due->slot->tts_tid;
@@ -93,7 +93,7 @@ ss_due_lock(SsDue *due)
 
 /* The locks are kept, as a statement would. */
 void
-ss_due_close(SsDue *due)
+ss_direct_purge_close(SsDirectPurge *due)
 {
 	index_endscan(due->scan);
 	index_close(due->index, NoLock);

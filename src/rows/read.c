@@ -1,6 +1,6 @@
 /*
- * use.c
- *		What using a session does to its life: touches, and the reads that slide it.
+ * read.c
+ *		Reads a session and extends its expiry (sliding reads, touch).
  *
  * Neither writes if it can be helped: they are noted in shared memory (touches.c).
  */
@@ -17,6 +17,7 @@
 #include "rows/change.h"
 #include "rows/direct.h"
 #include "rows/expiry.h"
+#include "rows/read.h"
 #include "rows/touch_pending.h"
 #include "shared.h"
 
