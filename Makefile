@@ -19,6 +19,7 @@ ss_wildcard = $(sort $(patsubst $(SS_SOURCE)/%,%,$(wildcard $(addprefix $(SS_SOU
 SS_VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(SS_SOURCE)/session_store.control)
 
 OBJS = $(patsubst %.c,%.o,$(call ss_wildcard,src/*.c src/*/*.c))
+SS_BITCODE = $(OBJS:.o=.bc)
 SS_HEADERS = $(call ss_wildcard,src/*.h src/*/*.h)
 ifeq (,$(OBJS))
 $(error no sources in $(SS_SOURCE)/src)
@@ -31,7 +32,8 @@ REGRESS_OPTS = --inputdir=$(SS_SOURCE)/test --load-extension=session_store
 ISOLATION = $(patsubst test/specs/%.spec,%,$(call ss_wildcard,test/specs/*.spec))
 ISOLATION_OPTS = --inputdir=$(SS_SOURCE)/test --load-extension=session_store
 
-EXTRA_CLEAN = $(EXTENSION)--*.sql tmp_check output_iso results test/unit/run-*
+EXTRA_CLEAN = $(EXTENSION)--*.sql tmp_check output_iso results test/unit/run-* \
+	$(addsuffix .d,$(OBJS) $(SS_BITCODE))
 
 # hiredis: static with HIREDIS_STATIC=1 (the module then needs libc alone); TLS where
 # hiredis_ssl is there.
@@ -59,11 +61,21 @@ ifdef WERROR
 PG_CFLAGS += -Werror
 endif
 
+# Dependencies are generated below. PGXS does so, too, for a server that was configured with
+# --enable-depend, but confuses sources of the same name in different folders.
+override autodepend :=
+
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(OBJS): $(SS_HEADERS) session_store.control
-$(patsubst %.o,%.bc,$(OBJS)): $(SS_HEADERS) session_store.control
+# The compiler writes the headers that an object depends on into OBJECT.d. An object without such a
+# file depends on all headers.
+$(OBJS): COMPILE.c += -MMD -MP -MF $@.d
+$(SS_BITCODE): COMPILE.c.bc += -MMD -MP -MF $@.d
+SS_DEPENDS := $(wildcard $(addsuffix .d,$(OBJS) $(SS_BITCODE)))
+include $(SS_DEPENDS)
+$(filter-out $(SS_DEPENDS:.d=),$(OBJS) $(SS_BITCODE)): $(SS_HEADERS)
+$(OBJS) $(SS_BITCODE): $(SS_SOURCE)/Makefile session_store.control
 
 # A build elsewhere needs the folders of the objects. They cannot be targets: make would find
 # those of the sources by VPATH.
