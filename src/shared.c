@@ -24,9 +24,9 @@
 #include "storage/proc.h"
 #include "storage/shmem.h"
 
-#include "compat.h"
 #include "cache/hot.h"
 #include "cache/identity.h"
+#include "compat.h"
 #include "function.h"
 #include "rows/touches.h"
 #include "settings.h"

@@ -12,7 +12,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
-#include "rows/home.h"
+#include "rows/catalog.h"
 #include "worker.h"
 
 static void

@@ -3,7 +3,7 @@
  *		Arguments of the SQL functions: fetched, checked, or refused with a reason.
  *
  * This is also where the caller is checked: whoever gets a SsTarget from here may
- * use its namespace.  What follows runs as the owner of the tables (rows/home.c).
+ * use its namespace.  What follows runs as the owner of the tables (rows/catalog.c).
  */
 #include "postgres.h"
 
@@ -11,8 +11,8 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "api/args.h"
+#include "compat.h"
 #include "rows/change.h"
 #include "rows/expiry.h"
 #include "rows/names.h"

@@ -12,8 +12,8 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "api/args.h"
+#include "compat.h"
 #include "function.h"
 #include "rows/access.h"
 #include "rows/contains.h"

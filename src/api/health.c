@@ -25,10 +25,10 @@
 #include "api/report.h"
 #include "commands/trigger.h"
 #include "function.h"
-#include "rows/home.h"
+#include "rows/catalog.h"
 #include "rows/orphans.h"
 #include "rows/purge.h"
-#include "rows/shape.h"
+#include "rows/schema.h"
 #include "rows/subscription.h"
 #include "rows/touches.h"
 #include "settings.h"
@@ -537,7 +537,7 @@ ss_health_report(SsReport *report)
 		ss_warn(report, "%s", damage);
 	else
 	{
-		char *version = ss_shape_other_version();
+		char *version = ss_schema_other_version();
 		SsHealthLocks locks;
 
 		if (version != NULL)

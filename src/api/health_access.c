@@ -24,7 +24,7 @@
 
 #include "api/health.h"
 #include "compat.h"
-#include "rows/home.h"
+#include "rows/catalog.h"
 
 /* The row types of our tables and views that still have the privileges of a new type. */
 static SsPlan open_types_plan = {

@@ -18,9 +18,9 @@
 #include "utils/regproc.h"
 
 #include "api/health.h"
+#include "rows/catalog.h"
 #include "rows/foreign_code.h"
 #include "rows/foreign_triggers.h"
-#include "rows/home.h"
 
 #define OURS "{=} ANY ($1)"
 

@@ -23,7 +23,7 @@
 #include "utils/rel.h"
 
 #include "api/health.h"
-#include "rows/home.h"
+#include "rows/catalog.h"
 
 /* The locks on some relations, and on the extension, in some modes: a sentence without its end. */
 static SsPlan holders_plan = {

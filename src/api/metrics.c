@@ -11,7 +11,7 @@
 
 #include "api/health.h"
 #include "function.h"
-#include "rows/home.h"
+#include "rows/catalog.h"
 #include "rows/orphans.h"
 #include "rows/subscription.h"
 #include "rows/touches.h"

@@ -32,12 +32,12 @@
 #include "cache/rules.h"
 #include "compat.h"
 #include "function.h"
+#include "rows/catalog.h"
 #include "rows/direct.h"
 #include "rows/direct_purge.h"
 #include "rows/history.h"
-#include "rows/home.h"
 #include "rows/namespaces.h"
-#include "rows/row.h"
+#include "rows/schema.h"
 #include "settings.h"
 #include "shared.h"
 
@@ -74,7 +74,7 @@ typedef struct Effect
 } Effect;
 
 static bool
-has(const SsRowView *row, int column)
+has(const SsDeformedRow *row, int column)
 {
 	return !row->nulls[column];
 }
@@ -90,7 +90,7 @@ note_part(SsKey *key, uint8 part, int what, int fence)
 
 /* Note a session, under the id that a row has. */
 static void
-note_session(const SsRowView *row, Effect effect)
+note_session(const SsDeformedRow *row, Effect effect)
 {
 	SsPolicy policy;
 	bool known;
@@ -122,7 +122,7 @@ note_session(const SsRowView *row, Effect effect)
  * so one that is being inserted, and may yet turn out to be there already.
  */
 static void
-remember_history(const SsRowView *row, bool end)
+remember_history(const SsDeformedRow *row, bool end)
 {
 	if (has(row, SS_ROW_HISTORY_ID))
 		ss_notes_add_history(DatumGetUUIDP(row->values[SS_ROW_HISTORY_ID]),
@@ -134,7 +134,7 @@ remember_history(const SsRowView *row, bool end)
  * copies of that are gone.
  */
 static bool
-loses_history(const SsRowView *old, const SsRowView *new)
+loses_history(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	if (!has(old, SS_ROW_HISTORY_ID) || !ss_row_differs(old, new, SS_ROW_HISTORY_ID))
 		return false;
@@ -144,7 +144,7 @@ loses_history(const SsRowView *old, const SsRowView *new)
 
 /* Does a statement move the expiry into the past?  That ends the session as a delete does. */
 static bool
-expires_by_hand(const SsRowView *old, const SsRowView *new)
+expires_by_hand(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	TimestampTz expires_at;
 
@@ -157,7 +157,7 @@ expires_by_hand(const SsRowView *old, const SsRowView *new)
 
 /* A row comes or goes. */
 static void
-note_whole(const SsRowView *row, bool end)
+note_whole(const SsDeformedRow *row, bool end)
 {
 	Effect effect = {SS_CHANGED_DOCUMENT, 0, end, end};
 
@@ -167,7 +167,7 @@ note_whole(const SsRowView *row, bool end)
 }
 
 static void
-note_update(const SsRowView *old, const SsRowView *new)
+note_update(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	bool expiry = ss_row_differs(old, new, SS_ROW_EXPIRES_AT) ||
 				  ss_row_differs(old, new, SS_ROW_CREATED_AT);
@@ -211,7 +211,7 @@ note_update(const SsRowView *old, const SsRowView *new)
 
 /* What the trigger on sessions does about an update. */
 static void
-session_updated(const SsRowView *old, const SsRowView *new)
+session_updated(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	ss_note_change();
 	if (ss_notes_wanted())
@@ -221,7 +221,7 @@ session_updated(const SsRowView *old, const SsRowView *new)
 
 /* .. and about a delete. */
 static void
-session_deleted(const SsRowView *old)
+session_deleted(const SsDeformedRow *old)
 {
 	ss_note_change();
 	if (ss_notes_wanted())
@@ -273,8 +273,8 @@ session_change_note(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	TriggerEvent event;
-	SsRowView old;
-	SsRowView new;
+	SsDeformedRow old;
+	SsDeformedRow new;
 
 	check_call(fcinfo, "session_change_note", "conversation_sessions");
 	ss_note_change();
@@ -286,10 +286,10 @@ session_change_note(PG_FUNCTION_ARGS)
 		ss_history_end_all();
 		return as_it_was(trigdata);
 	}
-	ss_row_open(&old, trigdata->tg_trigtuple, RelationGetDescr(trigdata->tg_relation));
+	ss_row_deform(&old, trigdata->tg_trigtuple, RelationGetDescr(trigdata->tg_relation));
 	if (TRIGGER_FIRED_BY_UPDATE(event))
 	{
-		ss_row_open(&new, trigdata->tg_newtuple, RelationGetDescr(trigdata->tg_relation));
+		ss_row_deform(&new, trigdata->tg_newtuple, RelationGetDescr(trigdata->tg_relation));
 		session_updated(&old, &new);
 	}
 	else if (TRIGGER_FIRED_BY_DELETE(event))

@@ -29,7 +29,7 @@
 #include "cache/xact_keys.h"
 #include "cache/pusher.h"
 #include "compat.h"
-#include "rows/home.h"
+#include "rows/catalog.h"
 #include "settings.h"
 #include "shared.h"
 #include "worker.h"

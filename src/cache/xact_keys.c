@@ -35,7 +35,7 @@
 #include "cache/xact_keys.h"
 #include "cache/policy_notes.h"
 #include "cache/rules.h"
-#include "rows/home.h"
+#include "rows/catalog.h"
 #include "rows/namespaces.h"
 #include "settings.h"
 #include "shared.h"

@@ -19,8 +19,8 @@
 
 #include "compat.h"
 #include "rows/cached.h"
+#include "rows/catalog.h"
 #include "rows/expiry.h"
-#include "rows/home.h"
 #include "rows/json_text.h"
 #include "rows/sessions.h"
 #include "settings.h"

@@ -9,7 +9,7 @@
  * lost: the tables' owner meets no policy, no trigger fires on a read, and an update does what
  * our triggers do by calling them as functions.
  *
- * Whether this way leads to the rows is asked each time (way.c); when it does not, whoever asks
+ * Whether this way leads to the rows is asked each time (direct_check.c); when it does not, whoever asks
  * goes the long way.
  */
 #include "postgres.h"
@@ -31,9 +31,9 @@
 
 #include "compat.h"
 #include "rows/direct.h"
-#include "rows/row.h"
-#include "rows/row_guard.h"
-#include "rows/way.h"
+#include "rows/direct_check.h"
+#include "rows/schema.h"
+#include "rows/session_trigger.h"
 
 SsDirectHook ss_direct_updated = NULL;
 
@@ -77,7 +77,7 @@ fill(TupleTableSlot *slot, bool document, SsRow *row)
 static bool
 find(Relation rel, const SsTarget *target, Snapshot snapshot, TupleTableSlot *slot)
 {
-	Relation index = index_open(ss_way_key(), AccessShareLock);
+	Relation index = index_open(ss_direct_pkey(), AccessShareLock);
 	IndexScanDesc scan;
 	ScanKeyData keys[2];
 	bool found;
@@ -105,7 +105,7 @@ ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found)
 	Relation rel;
 	TupleTableSlot *slot;
 
-	if (!ActiveSnapshotSet() || (rel = ss_way_open(AccessShareLock, SS_WAY_READ)) == NULL)
+	if (!ActiveSnapshotSet() || (rel = ss_direct_open(AccessShareLock, SS_DIRECT_READ)) == NULL)
 		return false;
 	slot = table_slot_create(rel, NULL);
 	*found = find(rel, target, GetActiveSnapshot(), slot);
@@ -168,7 +168,7 @@ ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found)
 
 	/* the statement has the right words for who may not write */
 	if (XactReadOnly || IsInParallelMode() ||
-		(rel = ss_way_open(RowExclusiveLock, SS_WAY_UPDATE)) == NULL)
+		(rel = ss_direct_open(RowExclusiveLock, SS_DIRECT_UPDATE)) == NULL)
 		return false;
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -189,7 +189,7 @@ ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found)
 }
 
 static void
-set_or_null(SsRowView *view, int column, Datum value, bool null)
+set_or_null(SsDeformedRow *view, int column, Datum value, bool null)
 {
 	ss_row_replace(view, column, value);
 	view->nulls[column] = null;
@@ -197,7 +197,7 @@ set_or_null(SsRowView *view, int column, Datum value, bool null)
 
 /* What is to be written of a row, over what is there. */
 static void
-set_columns(SsRowView *view, const SsRow *row, SsColumns columns)
+set_columns(SsDeformedRow *view, const SsRow *row, SsColumns columns)
 {
 	ss_row_replace(view, SS_ROW_EXPIRES_AT, TimestampTzGetDatum(row->expires_at));
 	if (columns != SS_HISTORY_COLUMNS)
@@ -223,15 +223,15 @@ set_columns(SsRowView *view, const SsRow *row, SsColumns columns)
 static void
 make_version(TupleTableSlot *old, const SsRow *row, SsColumns columns, TupleTableSlot *new)
 {
-	SsRowView was;
-	SsRowView is;
+	SsDeformedRow was;
+	SsDeformedRow is;
 	SsHome home;
 
 	ss_home_get(&home);
-	ss_row_open_slot(&was, old);
+	ss_row_deform_slot(&was, old);
 	is = was;
 	set_columns(&is, row, columns);
-	ss_row_guard_update(&was, &is, &home, false, NULL);
+	ss_session_trigger_update(&was, &is, &home, false, NULL);
 	if (ss_direct_updated != NULL)
 		ss_direct_updated(&was, &is);
 
@@ -296,7 +296,7 @@ ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns)
 	SsUpdateIndexes indexes;
 	bool written = false;
 
-	if (!row->placed || (rel = ss_way_open(RowExclusiveLock, SS_WAY_UPDATE)) == NULL)
+	if (!row->placed || (rel = ss_direct_open(RowExclusiveLock, SS_DIRECT_UPDATE)) == NULL)
 		return false;
 	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
 	CommandCounterIncrement();

@@ -21,7 +21,7 @@
 
 #include "compat.h"
 #include "rows/direct_purge.h"
-#include "rows/way.h"
+#include "rows/direct_check.h"
 
 SsDirectPurgeHook ss_direct_purge_hook = NULL;
 
@@ -33,12 +33,12 @@ ss_direct_purge_open(SsDirectPurge *due, TimestampTz from, TimestampTz to)
 
 	/* the statement has the right words for who may not write, or not see what others wrote */
 	if (XactReadOnly || IsInParallelMode() || IsolationUsesXactSnapshot() ||
-		(due->rel = ss_way_open(RowExclusiveLock, SS_WAY_DELETE_DUE)) == NULL)
+		(due->rel = ss_direct_open(RowExclusiveLock, SS_DIRECT_DELETE_DUE)) == NULL)
 		return false;
 	CheckCmdReplicaIdentity(due->rel, CMD_DELETE);
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	due->index = index_open(ss_way_due(), AccessShareLock);
+	due->index = index_open(ss_direct_check_at_index(), AccessShareLock);
 	due->slot = table_slot_create(due->rel, NULL);
 	due->locked = table_slot_create(due->rel, NULL);
 	/* one for the whole walk, as a statement has: what is changed on its way is not met again */
@@ -59,7 +59,7 @@ ss_direct_purge_next(SsDirectPurge *due)
 	CHECK_FOR_INTERRUPTS();
 	if (!index_getnext_slot(due->scan, ForwardScanDirection, due->slot))
 		return false;
-	ss_row_open_slot(&due->row, due->slot);
+	ss_row_deform_slot(&due->row, due->slot);
 	return true;
 }
 

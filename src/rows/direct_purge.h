@@ -9,7 +9,7 @@
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 
-#include "rows/row.h"
+#include "rows/schema.h"
 
 /* A walk along them. */
 typedef struct SsDirectPurge
@@ -20,7 +20,7 @@ typedef struct SsDirectPurge
 	TupleTableSlot *slot;
 	TupleTableSlot *locked;
 	CommandId command;
-	SsRowView row; /* the one that was come by */
+	SsDeformedRow row; /* the one that was come by */
 } SsDirectPurge;
 
 extern bool ss_direct_purge_open(SsDirectPurge *due, TimestampTz from, TimestampTz to);
@@ -30,7 +30,7 @@ extern bool ss_direct_purge_lock(SsDirectPurge *due);
 extern void ss_direct_purge_close(SsDirectPurge *due);
 
 /* What the trigger on deletes does: cache/cache_trigger.c's, which is above us. */
-typedef void (*SsDirectPurgeHook)(const SsRowView *old);
+typedef void (*SsDirectPurgeHook)(const SsDeformedRow *old);
 extern SsDirectPurgeHook ss_direct_purge_hook;
 
 #endif

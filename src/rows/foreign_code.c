@@ -64,9 +64,9 @@
 #include "utils/varlena.h"
 
 #include "compat.h"
+#include "rows/catalog.h"
 #include "rows/foreign_code.h"
 #include "rows/foreign_triggers.h"
-#include "rows/home.h"
 #include "rows/plpgsql_types.h"
 
 /* What matters of a function. */

@@ -37,9 +37,9 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "rows/catalog.h"
 #include "rows/foreign_code.h"
 #include "rows/foreign_triggers.h"
-#include "rows/home.h"
 #include "rows/plpgsql_types.h"
 
 static bool

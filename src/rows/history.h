@@ -9,7 +9,7 @@
 
 #include "rows/aside.h"
 #include "rows/change.h"
-#include "rows/row.h"
+#include "rows/schema.h"
 
 /* What is appended at once. */
 typedef struct SsMessages
@@ -41,7 +41,7 @@ extern int64 ss_history_count(const SsRow *row, int64 up_to);
 extern bool ss_history_session(const pg_uuid_t *history, SsKey *key);
 
 /* history_end.c: what becomes of messages and members when their session is gone */
-extern void ss_history_mind(const SsRowView *old, const SsRowView *new);
+extern void ss_history_mind(const SsDeformedRow *old, const SsDeformedRow *new);
 extern void ss_history_end_all(void);
 extern void ss_history_forget_all(void);
 extern bool ss_history_has_ended(const pg_uuid_t *history);

@@ -28,7 +28,7 @@
 
 #include "rows/errors.h"
 #include "rows/history.h"
-#include "rows/row.h"
+#include "rows/schema.h"
 #include "rows/subscription.h"
 #include "shared.h"
 
@@ -133,7 +133,7 @@ arrives_by_itself(void)
  * trigger on sessions, whoever fired it.
  */
 void
-ss_history_mind(const SsRowView *old, const SsRowView *new)
+ss_history_mind(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	Datum values[2] = {old->values[SS_ROW_NAMESPACE], old->values[SS_ROW_HISTORY_ID]};
 	SsActing acting;

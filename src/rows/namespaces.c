@@ -3,7 +3,7 @@
  *		Policies: the rows of session_namespaces, as the calls see them.
  *
  * Each backend keeps the policies that it used.  The trigger on the table
- * (namespace_guard.c) invalidates the table's relation cache entry with each
+ * (namespace_trigger.c) invalidates the table's relation cache entry with each
  * change; that message is transactional, reaches every backend and standby, and
  * empties this cache.  Policies are read with a snapshot taken for the purpose,
  * never with the transaction's: an old one would be remembered past the message
@@ -28,9 +28,9 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "rows/catalog.h"
 #include "rows/expiry.h"
-#include "rows/home.h"
-#include "rows/namespace_row.h"
+#include "rows/schema.h"
 #include "rows/namespaces.h"
 #include "shared.h"
 

@@ -32,8 +32,8 @@
 #include "pgstat.h"
 #include "storage/lmgr.h"
 
+#include "rows/catalog.h"
 #include "rows/history.h"
-#include "rows/home.h"
 #include "rows/orphans.h"
 #include "rows/subscription.h"
 #include "settings.h"

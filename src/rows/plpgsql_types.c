@@ -27,8 +27,8 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "rows/catalog.h"
 #include "rows/foreign_code.h"
-#include "rows/home.h"
 #include "rows/plpgsql_types.h"
 
 static PLpgSQL_plugin **place = NULL; /* where PL/pgSQL looks for a plugin */

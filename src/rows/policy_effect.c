@@ -12,7 +12,7 @@
 #include "postgres.h"
 
 #include "rows/expiry.h"
-#include "rows/namespace_row.h"
+#include "rows/schema.h"
 #include "rows/policy_effect.h"
 
 static SsPolicyEffect

@@ -42,7 +42,7 @@
 #include "rows/expiry.h"
 #include "rows/namespaces.h"
 #include "rows/purge.h"
-#include "rows/row.h"
+#include "rows/schema.h"
 #include "rows/sessions.h"
 #include "rows/touch_pending.h"
 #include "shared.h"
@@ -132,20 +132,20 @@ text_array(Datum *elems, bool *nulls, int n)
 }
 
 static TimestampTz
-time_of(const SsRowView *row, int column)
+time_of(const SsDeformedRow *row, int column)
 {
 	return DatumGetTimestampTz(row->values[column]);
 }
 
 static bool
-is_tombstone(const SsRowView *row)
+is_tombstone(const SsDeformedRow *row)
 {
 	return !row->nulls[SS_ROW_DEAD_UNTIL];
 }
 
 /* When is a row to be removed?  With what reads have noted. */
 static TimestampTz
-end_of(const SsRowView *row, SsKey *key)
+end_of(const SsDeformedRow *row, SsKey *key)
 {
 	TimestampTz expires_at = time_of(row, SS_ROW_EXPIRES_AT);
 
@@ -177,7 +177,7 @@ make_room(Batch *batch, int room)
 
 /* A row is removed: remember what is to be told of it. */
 static void
-remember_event(Batch *batch, const SsRowView *row)
+remember_event(Batch *batch, const SsDeformedRow *row)
 {
 	int n = batch->nevents;
 
@@ -208,7 +208,7 @@ tell_of_events(Batch *batch)
 
 /* A living row, which is locked, is due again when its life ends. */
 static void
-raise_row(Datum ctid, const SsRowView *row, SsKey *key, TimestampTz end)
+raise_row(Datum ctid, const SsDeformedRow *row, SsKey *key, TimestampTz end)
 {
 	TimestampTz expires_at = time_of(row, SS_ROW_EXPIRES_AT);
 	TimestampTz prolonged = is_tombstone(row) ? expires_at : end;
@@ -221,7 +221,7 @@ raise_row(Datum ctid, const SsRowView *row, SsKey *key, TimestampTz end)
 
 /* A row is visited: was it set aside?  Not any more, if the batch is kept. */
 static void
-note_retried(Batch *batch, const SsRowView *row)
+note_retried(Batch *batch, const SsDeformedRow *row)
 {
 	SsKey key;
 	SsKey *kept;
@@ -261,7 +261,7 @@ settle(SsPurge *purge, Batch *batch, SsDirectPurge *due)
 }
 
 static bool
-is_set_aside(const SsPurge *purge, const Batch *batch, const SsRowView *row)
+is_set_aside(const SsPurge *purge, const Batch *batch, const SsDeformedRow *row)
 {
 	SsKey key;
 
@@ -286,7 +286,7 @@ settle_on_the_way(SsPurge *purge, Batch *batch, SsDirectPurge *due)
 }
 
 static void
-open_row(SsRowView *row, HeapTuple tuple, TupleDesc desc)
+open_row(SsDeformedRow *row, HeapTuple tuple, TupleDesc desc)
 {
 	for (int i = 0; i < (int) lengthof(judged); i++)
 	{
@@ -308,7 +308,7 @@ settle_locked(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 	Datum *dead = palloc(sizeof(Datum) * n);
 	int ndead = 0;
 	Datum values[1];
-	SsRowView row;
+	SsDeformedRow row;
 	SsKey key;
 
 	for (uint64 i = 0; i < n && purge->removed + ndead < purge->remove; i++)

@@ -6,7 +6,7 @@
 #define SS_PURGE_H
 
 #include "rows/aside.h"
-#include "rows/home.h"
+#include "rows/catalog.h"
 
 typedef struct SsPurge
 {

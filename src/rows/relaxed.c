@@ -23,7 +23,7 @@
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
 
-#include "rows/home.h"
+#include "rows/catalog.h"
 #include "rows/relaxed.h"
 
 typedef enum State

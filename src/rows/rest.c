@@ -23,7 +23,7 @@
 #include "pgstat.h"
 #include "utils/syscache.h"
 
-#include "rows/home.h"
+#include "rows/catalog.h"
 #include "rows/rest.h"
 #include "shared.h"
 

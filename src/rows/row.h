@@ -35,17 +35,17 @@ enum
 #define SS_HISTORY_ROW_ID 1
 
 /* A version of a row, by attribute number. */
-typedef struct SsRowView
+typedef struct SsDeformedRow
 {
 	TupleDesc desc;
 	uint32 replaced; /* a bit for each column that is not as it was found */
 	Datum values[SS_ROW_ATTRS + 1];
 	bool nulls[SS_ROW_ATTRS + 1];
-} SsRowView;
+} SsDeformedRow;
 
 /* The columns before session_data are cheap to reach, and all are needed. */
 static inline void
-ss_row_open(SsRowView *row, HeapTuple tuple, TupleDesc desc)
+ss_row_deform(SsDeformedRow *row, HeapTuple tuple, TupleDesc desc)
 {
 	row->desc = desc;
 	row->replaced = 0;
@@ -55,7 +55,7 @@ ss_row_open(SsRowView *row, HeapTuple tuple, TupleDesc desc)
 
 /* The same of what is in a slot; good for as long as that is. */
 static inline void
-ss_row_open_slot(SsRowView *row, TupleTableSlot *slot)
+ss_row_deform_slot(SsDeformedRow *row, TupleTableSlot *slot)
 {
 	slot_getallattrs(slot);
 	row->desc = slot->tts_tupleDescriptor;
@@ -65,7 +65,7 @@ ss_row_open_slot(SsRowView *row, TupleTableSlot *slot)
 }
 
 static inline void
-ss_row_replace(SsRowView *row, int column, Datum value)
+ss_row_replace(SsDeformedRow *row, int column, Datum value)
 {
 	row->values[column] = value;
 	row->nulls[column] = false;
@@ -74,7 +74,7 @@ ss_row_replace(SsRowView *row, int column, Datum value)
 
 /* Has a column other bytes?  An unchanged toasted document has the same pointer. */
 static inline bool
-ss_row_differs(const SsRowView *a, const SsRowView *b, int column)
+ss_row_differs(const SsDeformedRow *a, const SsDeformedRow *b, int column)
 {
 	if (a->nulls[column] || b->nulls[column])
 		return a->nulls[column] != b->nulls[column];

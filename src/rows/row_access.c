@@ -38,7 +38,7 @@ ss_row_access_is_bound(const SsHome *home)
 }
 
 static void
-refuse_column(const SsRowView *t, int column)
+refuse_column(const SsDeformedRow *t, int column)
 {
 	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					errmsg("permission denied to set column \"%s\" of a session",
@@ -50,7 +50,7 @@ refuse_column(const SsRowView *t, int column)
 
 /* The policy of a row; false when its namespace has none. */
 static bool
-find_policy(const SsRowView *t, SsTarget *target)
+find_policy(const SsDeformedRow *t, SsTarget *target)
 {
 	text *ns;
 
@@ -63,7 +63,7 @@ find_policy(const SsRowView *t, SsTarget *target)
 
 /* A new row begins a session as a function would, of the caller where owners are kept apart. */
 void
-ss_row_access_insert(SsRowView *new)
+ss_row_access_insert(SsDeformedRow *new)
 {
 	static const int nulls[] = {SS_ROW_HISTORY_ID, SS_ROW_DEAD_UNTIL, SS_ROW_CHECK_AT};
 	static const struct
@@ -97,7 +97,7 @@ ss_row_access_insert(SsRowView *new)
 }
 
 void
-ss_row_access_update(const SsRowView *old, SsRowView *new)
+ss_row_access_update(const SsDeformedRow *old, SsDeformedRow *new)
 {
 	static const int fixed[] = {SS_ROW_NAMESPACE,  SS_ROW_SESSION_ID, SS_ROW_HISTORY_ID,
 								SS_ROW_DEAD_UNTIL, SS_ROW_VERSION,    SS_ROW_LAST_SEQ,
@@ -128,7 +128,7 @@ ss_row_access_refuse_return(void)
  * its life may.  Called with ttl and times checked; old is NULL for an INSERT.
  */
 void
-ss_row_access_lifetime(const SsRowView *old, const SsRowView *new)
+ss_row_access_lifetime(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	SsTarget target;
 	int64 max_lifetime = SS_NO_LIMIT;

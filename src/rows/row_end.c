@@ -33,8 +33,8 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "rows/catalog.h"
 #include "rows/errors.h"
-#include "rows/home.h"
 #include "rows/row_access.h"
 #include "rows/row_end.h"
 #include "rows/sessions.h"
@@ -82,13 +82,13 @@ ss_row_end_applies(const Trigger *trigger)
 }
 
 static bool
-is_later(const SsRowView *row, int column, TimestampTz than)
+is_later(const SsDeformedRow *row, int column, TimestampTz than)
 {
 	return !row->nulls[column] && DatumGetTimestampTz(row->values[column]) > than;
 }
 
 static void
-set_null(SsRowView *row, int column)
+set_null(SsDeformedRow *row, int column)
 {
 	ss_row_replace(row, column, (Datum) 0);
 	row->nulls[column] = true;
@@ -96,7 +96,7 @@ set_null(SsRowView *row, int column)
 
 /* An INSERT may bring a tombstone along, but none that is a session when its time is over. */
 void
-ss_row_end_insert(SsRowView *new)
+ss_row_end_insert(SsDeformedRow *new)
 {
 	if (new->nulls[SS_ROW_DEAD_UNTIL] || !is_later(new, SS_ROW_DEAD_UNTIL, GetCurrentTimestamp()) ||
 		!is_later(new, SS_ROW_EXPIRES_AT, DatumGetTimestampTz(new->values[SS_ROW_DEAD_UNTIL])))
@@ -106,7 +106,7 @@ ss_row_end_insert(SsRowView *new)
 
 /* Does the statement give the row something that only a session has? */
 static bool
-gives_content(const SsRowView *old, const SsRowView *new, TimestampTz now)
+gives_content(const SsDeformedRow *old, const SsDeformedRow *new, TimestampTz now)
 {
 	return ss_row_differs(old, new, SS_ROW_SESSION_DATA) ||
 		   ss_row_differs(old, new, SS_ROW_OWNER_ID) ||
@@ -115,7 +115,7 @@ gives_content(const SsRowView *old, const SsRowView *new, TimestampTz now)
 
 /* Where owners are kept apart a tombstone keeps its owner, who alone may use the id again. */
 static bool
-keeps_owner(const SsRowView *row)
+keeps_owner(const SsDeformedRow *row)
 {
 	text *ns = DatumGetTextPP(row->values[SS_ROW_NAMESPACE]);
 	SsPolicy policy;
@@ -124,7 +124,7 @@ keeps_owner(const SsRowView *row)
 }
 
 static void
-end_session(const SsRowView *old, SsRowView *new, TimestampTz now)
+end_session(const SsDeformedRow *old, SsDeformedRow *new, TimestampTz now)
 {
 	ss_row_replace(new, SS_ROW_SESSION_DATA, ss_empty_document());
 	if (old->nulls[SS_ROW_OWNER_ID] || !keeps_owner(old))
@@ -140,7 +140,7 @@ end_session(const SsRowView *old, SsRowView *new, TimestampTz now)
 
 /* Has the session expired, with what reads have made of its expiry? */
 static bool
-has_expired(const SsRowView *old, TimestampTz now)
+has_expired(const SsDeformedRow *old, TimestampTz now)
 {
 	SsKey key;
 
@@ -153,14 +153,14 @@ has_expired(const SsRowView *old, TimestampTz now)
 
 /* Has the statement written a column, or a trigger before ours changed it? */
 static bool
-is_written(const SsRowView *old, const SsRowView *new, const Bitmapset *written, int column)
+is_written(const SsDeformedRow *old, const SsDeformedRow *new, const Bitmapset *written, int column)
 {
 	return ss_row_differs(old, new, column) ||
 		   bms_is_member(column - FirstLowInvalidHeapAttributeNumber, written);
 }
 
 static void
-begin_session(const SsRowView *old, SsRowView *new, const Bitmapset *written, TimestampTz now)
+begin_session(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *written, TimestampTz now)
 {
 	static const int times[] = {SS_ROW_CREATED_AT, SS_ROW_UPDATED_AT};
 	static const int nullable[] = {SS_ROW_OWNER_ID, SS_ROW_HISTORY_ID};
@@ -180,7 +180,7 @@ begin_session(const SsRowView *old, SsRowView *new, const Bitmapset *written, Ti
 
 /* written: the columns that the statement sets, as in TriggerData; bound: see row_access.c. */
 void
-ss_row_end_update(const SsRowView *old, SsRowView *new, const Bitmapset *written, bool bound)
+ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *written, bool bound)
 {
 	bool was_dead = !old->nulls[SS_ROW_DEAD_UNTIL];
 	bool dead = !new->nulls[SS_ROW_DEAD_UNTIL];

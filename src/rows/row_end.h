@@ -8,12 +8,12 @@
 #include "nodes/bitmapset.h"
 #include "utils/reltrigger.h"
 
-#include "rows/row.h"
+#include "rows/schema.h"
 
 extern void ss_row_end_init(void);
 extern bool ss_row_end_applies(const Trigger *trigger);
-extern void ss_row_end_insert(SsRowView *new);
-extern void ss_row_end_update(const SsRowView *old, SsRowView *new, const Bitmapset *written,
+extern void ss_row_end_insert(SsDeformedRow *new);
+extern void ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *written,
 							  bool bound);
 
 #endif

@@ -20,8 +20,8 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "rows/namespaces.h"
 #include "rows/expiry.h"
+#include "rows/namespaces.h"
 #include "rows/sample.h"
 #include "rows/sessions.h"
 #include "rows/touches.h"

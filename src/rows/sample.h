@@ -7,7 +7,7 @@
 
 #include "rows/aside.h"
 
-#include "rows/home.h"
+#include "rows/catalog.h"
 
 extern void ss_sample_take(SsAside *aside);
 

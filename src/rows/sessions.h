@@ -5,7 +5,7 @@
 #ifndef SS_SESSIONS_H
 #define SS_SESSIONS_H
 
-#include "rows/home.h"
+#include "rows/catalog.h"
 #include "rows/namespaces.h"
 #include "rows/touches.h"
 

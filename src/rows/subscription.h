@@ -5,7 +5,7 @@
 #ifndef SS_SUBSCRIPTION_H
 #define SS_SUBSCRIPTION_H
 
-#include "rows/home.h"
+#include "rows/catalog.h"
 
 typedef enum SsTable
 {

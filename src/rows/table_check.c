@@ -25,7 +25,7 @@
 
 #include "compat.h"
 #include "rows/cached.h"
-#include "rows/home.h"
+#include "rows/catalog.h"
 
 /* The triggers of each of the two tables, by what they notice. */
 static const struct

@@ -1,5 +1,5 @@
 /*
- * way.c
+ * direct_check.c
  *		Is there a way to the rows of conversation_sessions without a statement?
  *
  * The table is its owner's to alter.  This is looked at anew after every invalidation of it: there
@@ -29,10 +29,10 @@
 #include "utils/typcache.h"
 
 #include "compat.h"
+#include "rows/catalog.h"
+#include "rows/direct_check.h"
 #include "rows/foreign_code.h"
-#include "rows/home.h"
-#include "rows/row.h"
-#include "rows/way.h"
+#include "rows/schema.h"
 #include "settings.h"
 
 /* An index, and how old a snapshot must be for it. */
@@ -260,7 +260,7 @@ look_for_due(const SsHome *home)
 }
 
 static Relation
-open_way(LOCKMODE lockmode, SsWay way)
+open_way(LOCKMODE lockmode, SsDirectUse way)
 {
 	SsHome home;
 	Relation rel;
@@ -270,9 +270,9 @@ open_way(LOCKMODE lockmode, SsWay way)
 	ss_home_get(&home);
 	if (looked != changes || table != home.sessions)
 		look(&home);
-	if (!is_there(&pkey) || (way == SS_WAY_UPDATE && !writable))
+	if (!is_there(&pkey) || (way == SS_DIRECT_UPDATE && !writable))
 		return NULL;
-	if (way == SS_WAY_DELETE_DUE)
+	if (way == SS_DIRECT_DELETE_DUE)
 	{
 		if (looked_for_due != changes)
 			look_for_due(&home);
@@ -289,25 +289,25 @@ open_way(LOCKMODE lockmode, SsWay way)
 
 /* Open the table, if there is a way to its rows for what is wanted. */
 Relation
-ss_way_open(LOCKMODE lockmode, SsWay way)
+ss_direct_open(LOCKMODE lockmode, SsDirectUse way)
 {
 	Relation rel = open_way(lockmode, way);
 
-	if (way == SS_WAY_UPDATE)
+	if (way == SS_DIRECT_UPDATE)
 		ss_home_rows_are_direct = rel != NULL;
 	return rel;
 }
 
 /* The primary key of the table that is open. */
 Oid
-ss_way_key(void)
+ss_direct_pkey(void)
 {
 	return pkey.oid;
 }
 
 /* The index on check_at of the table that is open. */
 Oid
-ss_way_due(void)
+ss_direct_check_at_index(void)
 {
 	return due.oid;
 }

@@ -1,5 +1,5 @@
 /*
- * namespace_guard.c
+ * namespace_trigger.c
  *		The trigger on session_namespaces: refuses nonsense, and tells every
  *		backend that a policy changed.
  *
@@ -31,10 +31,10 @@
 #include "cache/xact_keys.h"
 #include "cache/policy_notes.h"
 #include "function.h"
+#include "rows/catalog.h"
 #include "rows/expiry.h"
-#include "rows/home.h"
 #include "rows/names.h"
-#include "rows/namespace_row.h"
+#include "rows/schema.h"
 #include "rows/namespaces.h"
 #include "rows/policy_effect.h"
 

@@ -1,5 +1,5 @@
 /*
- * row_guard.c
+ * session_trigger.c
  *		The trigger that keeps the invariants of conversation_sessions.
  *
  * It fires for the calls, plain SQL, COPY and logical replication alike (ENABLE
@@ -28,21 +28,21 @@
 
 #include "compat.h"
 #include "function.h"
+#include "rows/catalog.h"
 #include "rows/expiry.h"
-#include "rows/home.h"
 #include "rows/names.h"
 #include "rows/namespaces.h"
-#include "rows/row.h"
+#include "rows/schema.h"
 #include "rows/row_access.h"
 #include "rows/row_end.h"
-#include "rows/row_guard.h"
+#include "rows/session_trigger.h"
 #include "rows/sessions.h"
 
 SS_FUNCTION(session_row_guard, 1_0, TRIGGEROID);
 
 /* The tuple, with what was replaced in its view. */
 static HeapTuple
-close_tuple(HeapTuple tuple, const SsRowView *view)
+close_tuple(HeapTuple tuple, const SsDeformedRow *view)
 {
 	int columns[SS_ROW_ATTRS];
 	Datum values[SS_ROW_ATTRS];
@@ -61,7 +61,7 @@ close_tuple(HeapTuple tuple, const SsRowView *view)
 }
 
 static void
-check_name(const SsRowView *old, const SsRowView *new, int column, const char *what, int max)
+check_name(const SsDeformedRow *old, const SsDeformedRow *new, int column, const char *what, int max)
 {
 	text *name;
 	int len;
@@ -78,7 +78,7 @@ check_name(const SsRowView *old, const SsRowView *new, int column, const char *w
 
 /* old is NULL for an INSERT */
 static void
-check_names(const SsRowView *old, const SsRowView *new)
+check_names(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	check_name(old, new, SS_ROW_NAMESPACE, "namespace", SS_NAMESPACE_MAX);
 	check_name(old, new, SS_ROW_SESSION_ID, "session_id", SS_NAME_MAX);
@@ -87,7 +87,7 @@ check_names(const SsRowView *old, const SsRowView *new)
 
 /* The ttl in microseconds, refused when it is none. */
 static int64
-check_ttl(const SsRowView *t)
+check_ttl(const SsDeformedRow *t)
 {
 	Interval *span = DatumGetIntervalP(t->values[SS_ROW_TTL]);
 	int64 ttl = 0;
@@ -103,7 +103,7 @@ check_ttl(const SsRowView *t)
 
 /* Fill in what an INSERT by hand may leave out: ttl, expires_at, updated_at. */
 static void
-fill_in(SsRowView *t)
+fill_in(SsDeformedRow *t)
 {
 	SsPolicy policy = {0};
 	TimestampTz now = GetCurrentTimestamp();
@@ -141,7 +141,7 @@ fill_in(SsRowView *t)
 
 /* expires_at is finite, and check_at not later than the end of the row. */
 static void
-check_times(SsRowView *t)
+check_times(SsDeformedRow *t)
 {
 	TimestampTz expires_at;
 	TimestampTz check_at;
@@ -170,7 +170,7 @@ check_times(SsRowView *t)
 
 /* Counters only grow, and version counts every change of data or owner. */
 static void
-check_counters(const SsRowView *old, SsRowView *new)
+check_counters(const SsDeformedRow *old, SsDeformedRow *new)
 {
 	int64 before = DatumGetInt64(old->values[SS_ROW_VERSION]);
 
@@ -198,7 +198,7 @@ check_counters(const SsRowView *old, SsRowView *new)
  * row_end.c applies; written: the columns that the statement sets.
  */
 void
-ss_row_guard_update(const SsRowView *old, SsRowView *new, const SsHome *home, bool judged,
+ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new, const SsHome *home, bool judged,
 					const Bitmapset *written)
 {
 	bool bound = ss_row_access_is_bound(home);
@@ -222,8 +222,8 @@ session_row_guard(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	TupleDesc desc;
 	SsHome home;
-	SsRowView old;
-	SsRowView new;
+	SsDeformedRow old;
+	SsDeformedRow new;
 	bool bound;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
@@ -238,7 +238,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 	{
-		ss_row_open(&new, trigdata->tg_trigtuple, desc);
+		ss_row_deform(&new, trigdata->tg_trigtuple, desc);
 		check_names(NULL, &new);
 		bound = ss_row_access_is_bound(&home);
 		if (bound)
@@ -255,9 +255,9 @@ session_row_guard(PG_FUNCTION_ARGS)
 	if (!TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
 		return PointerGetDatum(trigdata->tg_trigtuple);
 
-	ss_row_open(&old, trigdata->tg_trigtuple, desc);
-	ss_row_open(&new, trigdata->tg_newtuple, desc);
-	ss_row_guard_update(&old, &new, &home, ss_row_end_applies(trigdata->tg_trigger),
+	ss_row_deform(&old, trigdata->tg_trigtuple, desc);
+	ss_row_deform(&new, trigdata->tg_newtuple, desc);
+	ss_session_trigger_update(&old, &new, &home, ss_row_end_applies(trigdata->tg_trigger),
 						trigdata->tg_updatedcols);
 	return PointerGetDatum(close_tuple(trigdata->tg_newtuple, &new));
 }

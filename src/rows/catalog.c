@@ -1,5 +1,5 @@
 /*
- * home.c
+ * catalog.c
  *		Where our tables are, acting as their owner, and prepared SQL on them.
  *
  * The extension may live in any schema of any name, so its tables are found
@@ -41,9 +41,9 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "rows/catalog.h"
 #include "rows/foreign_code.h"
-#include "rows/home.h"
-#include "rows/shape.h"
+#include "rows/schema.h"
 
 bool ss_unfenced =
 	false; /* an error leaves it to cache/xact_keys.c, at the end of the (sub)transaction */
@@ -211,11 +211,11 @@ ss_home_find(SsHome *home)
 		seeking = false;
 		return false;
 	}
-	sought.sessions = ss_shape_check(sought.schema, "conversation_sessions", &children);
-	sought.namespaces = ss_shape_check(sought.schema, "session_namespaces", &children);
-	sought.history = ss_shape_check(sought.schema, "conversation_history", &children);
-	sought.members = ss_shape_check(sought.schema, "session_members", &children);
-	sought.ended = ss_shape_check(sought.schema, "conversation_history_ended", &children);
+	sought.sessions = ss_schema_check(sought.schema, "conversation_sessions", &children);
+	sought.namespaces = ss_schema_check(sought.schema, "session_namespaces", &children);
+	sought.history = ss_schema_check(sought.schema, "conversation_history", &children);
+	sought.members = ss_schema_check(sought.schema, "session_members", &children);
+	sought.ended = ss_schema_check(sought.schema, "conversation_history_ended", &children);
 	sought.events = get_relname_relid("session_events", sought.schema);
 	sought.samples = get_relname_relid("session_samples", sought.schema);
 	sought.orphans = get_relname_relid("session_orphans", sought.schema);
@@ -273,7 +273,7 @@ ss_home_damage(void)
 {
 	SsHome home = {0};
 
-	return find_extension(&home) ? ss_shape_damage(home.schema) : NULL;
+	return find_extension(&home) ? ss_schema_damage(home.schema) : NULL;
 }
 
 /* The same of a table that calls can do without. */
@@ -282,7 +282,7 @@ ss_home_damage_of(const char *table)
 {
 	SsHome home = {0};
 
-	return find_extension(&home) ? ss_shape_damage_of(home.schema, table) : NULL;
+	return find_extension(&home) ? ss_schema_damage_of(home.schema, table) : NULL;
 }
 
 /* As ss_home_find, for callers that cannot do without. */
@@ -383,7 +383,7 @@ ss_home_leave(SsActing *acting)
 }
 
 /*
- * A value of a column of ours that is NOT NULL.  The shape of the tables was checked (shape.c), so a
+ * A value of a column of ours that is NOT NULL.  The shape of the tables was checked (schema.c), so a
  * null is an error here only for what that cannot know; who dereferenced it would crash.
  */
 Datum
@@ -410,7 +410,7 @@ ss_hand_out(const SsActing *acting, Datum value, bool byval, int len)
 	return copy;
 }
 
-/* Expand {sessions} and {=}; see home.h. */
+/* Expand {sessions} and {=}; see catalog.h. */
 static char *
 expand(const char *sql)
 {

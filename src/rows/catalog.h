@@ -1,9 +1,9 @@
 /*
- * home.h
+ * catalog.h
  *		Where our tables are, acting as their owner, and prepared SQL on them.
  */
-#ifndef SS_HOME_H
-#define SS_HOME_H
+#ifndef SS_CATALOG_H
+#define SS_CATALOG_H
 
 #include "executor/spi.h"
 
@@ -86,7 +86,7 @@ extern uint64 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlan
 extern bool ss_plan_is_ours(const QueryDesc *query);
 
 /*
- * A hint from rows/way.c: the last change of a row ran no plan.  Then ss_home_enter leaves the
+ * A hint from rows/direct_check.c: the last change of a row ran no plan.  Then ss_home_enter leaves the
  * search_path alone, and the first plan sets it.
  */
 extern bool ss_home_rows_are_direct;

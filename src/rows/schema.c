@@ -1,5 +1,5 @@
 /*
- * shape.c
+ * schema.c
  *		Are our tables as they were made?
  *
  * They are their owner's to change, who may add columns, constraints, indexes and
@@ -27,7 +27,7 @@
 #include "utils/relcache.h"
 
 #include "compat.h"
-#include "rows/shape.h"
+#include "rows/schema.h"
 
 typedef struct Column
 {
@@ -191,7 +191,7 @@ relation_is_sound(Relation rel, const char *table, bool inherits, Fault *fault)
 
 /*
  * Is a table as it was made?  No lock is needed: who reads rows asks again when it has one and a
- * table was invalidated (home.c).  The tables that inherit from it are added to a list, unless that
+ * table was invalidated (catalog.c).  The tables that inherit from it are added to a list, unless that
  * is NULL.
  */
 static bool
@@ -257,7 +257,7 @@ remedy_of(const Fault *fault)
  * NULL.
  */
 char *
-ss_shape_other_version(void)
+ss_schema_other_version(void)
 {
 	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
 	SysScanDesc scan;
@@ -287,7 +287,7 @@ ss_shape_other_version(void)
 static void
 check_version(void)
 {
-	char *version = ss_shape_other_version();
+	char *version = ss_schema_other_version();
 
 	if (version != NULL)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -303,7 +303,7 @@ check_version(void)
  * from it is added to a list, which outlives an error.
  */
 Oid
-ss_shape_check(Oid schema, const char *table, List **children)
+ss_schema_check(Oid schema, const char *table, List **children)
 {
 	Oid relid = get_relname_relid(table, schema);
 	Fault fault;
@@ -337,7 +337,7 @@ damage_of(Oid schema, const char *table, const char *fails)
 
 	if (OidIsValid(relid) && table_is_sound(relid, table, NULL, &fault))
 		return NULL;
-	version = ss_shape_other_version();
+	version = ss_schema_other_version();
 	if (version != NULL)
 		return psprintf("%s: the extension has version %s here and its library version %s: run "
 						"ALTER EXTENSION session_store UPDATE",
@@ -349,7 +349,7 @@ damage_of(Oid schema, const char *table, const char *fails)
 
 /* The same as a sentence for those who ask; NULL when all is well. */
 char *
-ss_shape_damage(Oid schema)
+ss_schema_damage(Oid schema)
 {
 	static const char *const tables[] = {SESSIONS, NAMESPACES, HISTORY, ENDED, MEMBERS};
 	char *damage = NULL;
@@ -364,7 +364,7 @@ ss_shape_damage(Oid schema)
  * fail or convert.
  */
 char *
-ss_shape_damage_of(Oid schema, const char *table)
+ss_schema_damage_of(Oid schema, const char *table)
 {
 	static const struct
 	{

@@ -1,0 +1,16 @@
+/*
+ * session_trigger.h
+ *		The trigger that keeps the invariants of conversation_sessions.
+ */
+#ifndef SS_SESSION_TRIGGER_H
+#define SS_SESSION_TRIGGER_H
+
+#include "nodes/bitmapset.h"
+
+#include "rows/catalog.h"
+#include "rows/schema.h"
+
+extern void ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new, const SsHome *home,
+								bool judged, const Bitmapset *written);
+
+#endif
