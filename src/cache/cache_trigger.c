@@ -28,8 +28,8 @@
 
 #include "cache/cache_trigger.h"
 #include "cache/hot.h"
-#include "cache/xact_keys.h"
 #include "cache/rules.h"
+#include "cache/xact_keys.h"
 #include "compat.h"
 #include "function.h"
 #include "rows/catalog.h"

@@ -26,8 +26,8 @@
 #include "utils/wait_event.h"
 
 #include "cache/login.h"
-#include "cache/xact_keys.h"
 #include "cache/pusher.h"
+#include "cache/xact_keys.h"
 #include "compat.h"
 #include "rows/catalog.h"
 #include "settings.h"

@@ -32,9 +32,9 @@
 
 #include "cache/ledger.h"
 #include "cache/note_marks.h"
-#include "cache/xact_keys.h"
 #include "cache/policy_notes.h"
 #include "cache/rules.h"
+#include "cache/xact_keys.h"
 #include "rows/catalog.h"
 #include "rows/namespaces.h"
 #include "settings.h"

@@ -20,8 +20,8 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
-#include "rows/direct_purge.h"
 #include "rows/direct_check.h"
+#include "rows/direct_purge.h"
 
 SsDirectPurgeHook ss_direct_purge_hook = NULL;
 

@@ -28,15 +28,15 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "cache/xact_keys.h"
 #include "cache/policy_notes.h"
+#include "cache/xact_keys.h"
 #include "function.h"
 #include "rows/catalog.h"
 #include "rows/expiry.h"
 #include "rows/names.h"
-#include "rows/schema.h"
 #include "rows/namespaces.h"
 #include "rows/policy_effect.h"
+#include "rows/schema.h"
 
 /* The pusher's own keys begin so. */
 #define RESERVED_PREFIX "session_store:"

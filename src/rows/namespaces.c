@@ -30,8 +30,8 @@
 #include "compat.h"
 #include "rows/catalog.h"
 #include "rows/expiry.h"
-#include "rows/schema.h"
 #include "rows/namespaces.h"
+#include "rows/schema.h"
 #include "shared.h"
 
 static MemoryContext policies_context = NULL;

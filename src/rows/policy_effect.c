@@ -12,8 +12,8 @@
 #include "postgres.h"
 
 #include "rows/expiry.h"
-#include "rows/schema.h"
 #include "rows/policy_effect.h"
+#include "rows/schema.h"
 
 static SsPolicyEffect
 flush_if(bool changed)

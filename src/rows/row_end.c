@@ -160,7 +160,8 @@ is_written(const SsDeformedRow *old, const SsDeformedRow *new, const Bitmapset *
 }
 
 static void
-begin_session(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *written, TimestampTz now)
+begin_session(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *written,
+			  TimestampTz now)
 {
 	static const int times[] = {SS_ROW_CREATED_AT, SS_ROW_UPDATED_AT};
 	static const int nullable[] = {SS_ROW_OWNER_ID, SS_ROW_HISTORY_ID};
@@ -180,7 +181,8 @@ begin_session(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *wri
 
 /* written: the columns that the statement sets, as in TriggerData; bound: see row_access.c. */
 void
-ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *written, bool bound)
+ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *written,
+				  bool bound)
 {
 	bool was_dead = !old->nulls[SS_ROW_DEAD_UNTIL];
 	bool dead = !new->nulls[SS_ROW_DEAD_UNTIL];

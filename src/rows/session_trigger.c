@@ -32,9 +32,9 @@
 #include "rows/expiry.h"
 #include "rows/names.h"
 #include "rows/namespaces.h"
-#include "rows/schema.h"
 #include "rows/row_access.h"
 #include "rows/row_end.h"
+#include "rows/schema.h"
 #include "rows/session_trigger.h"
 #include "rows/sessions.h"
 
@@ -61,7 +61,8 @@ close_tuple(HeapTuple tuple, const SsDeformedRow *view)
 }
 
 static void
-check_name(const SsDeformedRow *old, const SsDeformedRow *new, int column, const char *what, int max)
+check_name(const SsDeformedRow *old, const SsDeformedRow *new, int column, const char *what,
+		   int max)
 {
 	text *name;
 	int len;
@@ -198,8 +199,8 @@ check_counters(const SsDeformedRow *old, SsDeformedRow *new)
  * row_end.c applies; written: the columns that the statement sets.
  */
 void
-ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new, const SsHome *home, bool judged,
-					const Bitmapset *written)
+ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new, const SsHome *home,
+						  bool judged, const Bitmapset *written)
 {
 	bool bound = ss_row_access_is_bound(home);
 
@@ -258,6 +259,6 @@ session_row_guard(PG_FUNCTION_ARGS)
 	ss_row_deform(&old, trigdata->tg_trigtuple, desc);
 	ss_row_deform(&new, trigdata->tg_newtuple, desc);
 	ss_session_trigger_update(&old, &new, &home, ss_row_end_applies(trigdata->tg_trigger),
-						trigdata->tg_updatedcols);
+							  trigdata->tg_updatedcols);
 	return PointerGetDatum(close_tuple(trigdata->tg_newtuple, &new));
 }

@@ -10,7 +10,7 @@
 #include "rows/catalog.h"
 #include "rows/schema.h"
 
-extern void ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new, const SsHome *home,
-								bool judged, const Bitmapset *written);
+extern void ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new,
+									  const SsHome *home, bool judged, const Bitmapset *written);
 
 #endif
