@@ -54,12 +54,12 @@ arg_or_zero(FunctionCallInfo fcinfo, int arg)
 static int64
 delete_selection(SsTarget *target, const SsSelection *which)
 {
-	SsActing acting;
+	SsCaller caller;
 	int64 n;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	n = ss_sessions_delete(target, which);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	return n;
 }
 
@@ -93,16 +93,16 @@ static Datum
 session_count(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	SsActing acting;
+	SsCaller caller;
 	SsSelection which = {0};
 	int64 n;
 
 	which.owner = ss_arg_name(fcinfo, 0, "owner");
 	which.id_like = arg_or_zero(fcinfo, 1);
 	ss_arg_namespace(fcinfo, 2, &target);
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	n = ss_sessions_count(&target, &which);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	PG_RETURN_INT64(n);
 }
 
@@ -147,7 +147,7 @@ put_summary(void *arg, HeapTuple row, TupleDesc desc)
 	values[0] = listing->ns;
 	for (int column = 1; column <= 7; column++)
 		values[column] = SPI_getbinval(row, desc, column, &nulls[column]);
-	values[1] = ss_value(row, desc, 1, "conversation_sessions");
+	values[1] = ss_sql_value(row, desc, 1, "conversation_sessions");
 	values[8] = CStringGetTextDatum(make_cursor(DatumGetTimestampTz(values[4]), values[1]));
 	tuplestore_putvalues(listing->rsinfo->setResult, listing->rsinfo->setDesc, values, nulls);
 }
@@ -167,7 +167,7 @@ session_list(PG_FUNCTION_ARGS)
 {
 	Listing listing = {(ReturnSetInfo *) fcinfo->resultinfo};
 	SsTarget target;
-	SsActing acting;
+	SsCaller caller;
 	SsSelection which = {0};
 	SsPage page;
 
@@ -188,9 +188,9 @@ session_list(PG_FUNCTION_ARGS)
 	ss_arg_namespace(fcinfo, 5, &target);
 	listing.ns = target.ns;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	ss_sessions_page(&target, &which, &page, put_summary, &listing);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	return (Datum) 0;
 }
 
@@ -223,7 +223,7 @@ session_purge(PG_FUNCTION_ARGS)
 	int64 max_rows = PG_ARGISNULL(0) ? PURGE_BATCH : PG_GETARG_INT64(0);
 	Oid role = GetUserId();
 	SsPurge purge = {0};
-	SsActing acting;
+	SsCaller caller;
 	SsAside *messages_aside;
 	int64 removed = 0;
 	bool left; /* sessions are left to the publisher */
@@ -249,9 +249,9 @@ session_purge(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		purge.limit = PURGE_STEP;
 		purge.remove = max_rows - removed;
-		ss_home_enter(&acting);
+		ss_sql_enter(&caller);
 		ss_purge_batch(&purge, role);
-		ss_home_leave(&acting);
+		ss_sql_leave(&caller);
 		removed += purge.removed;
 		if (purge.looked < purge.limit)
 			break;
@@ -265,10 +265,10 @@ session_purge(PG_FUNCTION_ARGS)
 		int64 messages;
 
 		CHECK_FOR_INTERRUPTS();
-		ss_home_enter(&acting);
+		ss_sql_enter(&caller);
 		more = ss_history_purge(purge.ns, Min(max_rows - removed, PURGE_STEP), messages_aside,
 								&messages);
-		ss_home_leave(&acting);
+		ss_sql_leave(&caller);
 		removed += messages;
 	}
 	ss_aside_warn(messages_aside, "conversations");

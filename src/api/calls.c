@@ -45,10 +45,10 @@ SS_FUNCTION(session_ttl, 1_0, INTERVALOID, TEXTOID, TEXTOID);
 static int64
 save(SsTarget *target, Datum document, int64 ttl, Datum owner, int64 if_version)
 {
-	SsActing acting;
+	SsCaller caller;
 	SsChange change = {.light = true};
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	do
 	{
 		ss_change_begin(&change, target, if_version, owner);
@@ -58,7 +58,7 @@ save(SsTarget *target, Datum document, int64 ttl, Datum owner, int64 if_version)
 	} while (!ss_change_end(&change));
 	ss_relaxed_end(&target->policy);
 	ss_count(SS_SAVED, 1);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	return change.row.version;
 }
 
@@ -169,7 +169,7 @@ static Datum
 session_touch(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	SsActing acting;
+	SsCaller caller;
 	int64 ttl = ss_arg_ttl(fcinfo, 1);
 	TimestampTz expires_at;
 	bool found;
@@ -178,11 +178,11 @@ session_touch(PG_FUNCTION_ARGS)
 	/* it may write only later, but it is a change */
 	PreventCommandIfReadOnly("session_touch()");
 	PreventCommandDuringRecovery("session_touch()");
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	found = ss_session_touch(&target, ttl, &expires_at);
 	if (found)
 		ss_hot_read(&target.key, &target.policy);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	if (!found)
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ(expires_at);
@@ -192,14 +192,14 @@ static Datum
 session_merge(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	SsActing acting;
+	SsCaller caller;
 	SsChange change = {.light = true};
 	int64 if_version = ss_arg_if_version(fcinfo, 2);
 	Datum result;
 
 	ss_arg_require(fcinfo, 1, "patch");
 	ss_arg_target(fcinfo, 0, 3, &target);
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	do
 	{
 		ss_change_begin(&change, &target, if_version, (Datum) 0);
@@ -209,8 +209,8 @@ session_merge(PG_FUNCTION_ARGS)
 	} while (!ss_change_end(&change));
 	ss_relaxed_end(&target.policy);
 	ss_count(SS_SAVED, 1);
-	result = ss_hand_out(&acting, change.row.data, false, -1);
-	ss_home_leave(&acting);
+	result = ss_sql_copy_out(&caller, change.row.data, false, -1);
+	ss_sql_leave(&caller);
 	PG_RETURN_DATUM(result);
 }
 
@@ -249,7 +249,7 @@ static Datum
 session_incr(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	SsActing acting;
+	SsCaller caller;
 	/* that a ceiling is reached is said under the lock alone */
 	SsChange change = {.light = PG_ARGISNULL(3)};
 	Datum *path;
@@ -269,7 +269,7 @@ session_incr(PG_FUNCTION_ARGS)
 	ss_arg_target(fcinfo, 0, 4, &target);
 	PreventCommandIfReadOnly("session_incr()");
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	do
 	{
 		ss_change_begin(&change, &target, SS_ANY_VERSION, (Datum) 0);
@@ -283,9 +283,9 @@ session_incr(PG_FUNCTION_ARGS)
 	if (document != NULL)
 	{
 		ss_count(SS_SAVED, 1);
-		result = ss_hand_out(&acting, NumericGetDatum(sum), false, -1);
+		result = ss_sql_copy_out(&caller, NumericGetDatum(sum), false, -1);
 	}
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	if (document == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(result);
@@ -295,13 +295,13 @@ static Datum
 session_delete(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	SsActing acting;
+	SsCaller caller;
 	bool deleted;
 
 	ss_arg_target(fcinfo, 0, 1, &target);
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	deleted = ss_session_delete(&target);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	PG_RETURN_BOOL(deleted);
 }
 
@@ -309,16 +309,16 @@ static Datum
 session_regenerate(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	SsActing acting;
+	SsCaller caller;
 	char *id;
 	Datum result = (Datum) 0;
 
 	ss_arg_target(fcinfo, 0, 1, &target);
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	id = ss_session_regenerate(&target);
 	if (id != NULL)
-		result = ss_hand_out(&acting, CStringGetTextDatum(id), false, -1);
-	ss_home_leave(&acting);
+		result = ss_sql_copy_out(&caller, CStringGetTextDatum(id), false, -1);
+	ss_sql_leave(&caller);
 	if (id == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(result);

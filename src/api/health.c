@@ -58,20 +58,20 @@ ss_task_name(int task)
 bool
 ss_health_purge_behind(const SsHealthLocks *locks, double *seconds)
 {
-	SsHome home;
-	SsActing acting;
+	SsCatalog catalog;
+	SsCaller caller;
 	TimestampTz oldest;
 	double behind = 0;
 	SsDb *db = ss_shared_my_db();
 
 	*seconds = 0;
-	ss_home_get(&home);
-	if (ss_health_is_locked(locks, home.sessions))
+	ss_catalog_get(&catalog);
+	if (ss_health_is_locked(locks, catalog.sessions))
 		return false;
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	if (ss_purge_oldest(&oldest))
 		behind = (GetCurrentTimestamp() - oldest) / (double) USECS_PER_SEC;
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	/* what is set aside has a warning of its own: how far has the keeper come with the others? */
 	if (db != NULL && behind > 0)
 	{
@@ -342,12 +342,12 @@ add_touches(SsReport *report)
 static void
 add_sizes(SsReport *report)
 {
-	SsActing acting;
+	SsCaller caller;
 	uint64 n;
 	int64 sessions = 0;
 	int64 large = 0;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	n = ss_plan_run(&sizes_plan, NULL, NULL, SS_PLAN_READ, 0);
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -360,7 +360,7 @@ add_sizes(SsReport *report)
 
 		sessions += living;
 		large += over;
-		MemoryContextSwitchTo(acting.outer);
+		MemoryContextSwitchTo(caller.outer);
 		if (ss_sessions_ceiling > 0 && living > ss_sessions_ceiling)
 			ss_warn(report,
 					"namespace %s has " INT64_FORMAT
@@ -372,7 +372,7 @@ add_sizes(SsReport *report)
 					" documents over 1 MB: keep large or growing parts elsewhere",
 					name, over);
 	}
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	ss_add_number(report, "sessions", sessions);
 	ss_add_number(report, "sessions_over_1mb", large);
 }
@@ -381,13 +381,13 @@ add_sizes(SsReport *report)
 static void
 add_orphans(SsReport *report)
 {
-	SsActing acting;
+	SsCaller caller;
 	TimestampTz oldest;
 	int64 count;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	count = ss_orphans_count(&oldest);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	ss_open_group(report, "orphans");
 	ss_add_number(report, "conversations", count);
 	ss_add_time(report, "since", oldest);
@@ -450,7 +450,7 @@ add_foreign_code(SsReport *report, const SsHealthLocks *locks)
 static bool
 is_sound(SsReport *report, const char *table)
 {
-	char *damage = ss_home_damage_of(table);
+	char *damage = ss_catalog_damage_of(table);
 
 	if (damage != NULL)
 		ss_warn(report, "%s", damage);
@@ -461,14 +461,14 @@ is_sound(SsReport *report, const char *table)
 static void
 add_tables(SsReport *report, const SsHealthLocks *locks)
 {
-	SsHome home;
+	SsCatalog catalog;
 	SsAccessFaults faults;
 	bool recovery = RecoveryInProgress();
 	double behind;
 	bool known;
 	bool subscribed;
 
-	ss_home_get(&home);
+	ss_catalog_get(&catalog);
 	known = ss_health_purge_behind(locks, &behind);
 	ss_open_group(report, "purge");
 	ss_add_bool(report, "automatic", ss_shared != NULL && ss_purge_interval > 0 && !recovery);
@@ -488,13 +488,13 @@ add_tables(SsReport *report, const SsHealthLocks *locks)
 		ss_warn(report, "the purge is %.0f seconds behind%s", behind,
 				ss_purge_interval == 0 ? ": session_store.purge_interval is 0" : "");
 
-	if (is_sound(report, "session_orphans") && ss_health_may_read(locks, home.orphans))
+	if (is_sound(report, "session_orphans") && ss_health_may_read(locks, catalog.orphans))
 		add_orphans(report);
-	else if (ss_health_is_locked(locks, home.orphans))
+	else if (ss_health_is_locked(locks, catalog.orphans))
 		ss_add_text(report, "orphans", NULL);
-	if (is_sound(report, "session_samples") && ss_health_may_read(locks, home.samples))
+	if (is_sound(report, "session_samples") && ss_health_may_read(locks, catalog.samples))
 		add_sizes(report);
-	else if (ss_health_is_locked(locks, home.samples))
+	else if (ss_health_is_locked(locks, catalog.samples))
 	{
 		ss_add_text(report, "sessions", NULL);
 		ss_add_text(report, "sessions_over_1mb", NULL);
@@ -503,9 +503,9 @@ add_tables(SsReport *report, const SsHealthLocks *locks)
 	(void) is_sound(report, "session_cache_claims");
 	add_foreign_code(report, locks);
 	ss_health_access(report, locks, &faults);
-	check_triggers(report, locks, home.sessions, 3);
-	check_triggers(report, locks, home.history, 2);
-	check_triggers(report, locks, home.namespaces, 3);
+	check_triggers(report, locks, catalog.sessions, 3);
+	check_triggers(report, locks, catalog.history, 2);
+	check_triggers(report, locks, catalog.namespaces, 3);
 	ss_health_locks(report, locks);
 }
 
@@ -532,7 +532,7 @@ ss_health_report(SsReport *report)
 			"not preloaded, so nothing is purged by itself and reads do not slide: set "
 			"shared_preload_libraries = 'session_store' in postgresql.conf and restart the server");
 
-	damage = ss_home_damage();
+	damage = ss_catalog_damage();
 	if (damage != NULL)
 		ss_warn(report, "%s", damage);
 	else

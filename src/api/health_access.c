@@ -61,21 +61,21 @@ foreign_owner(Oid table, Oid owner)
 bool
 ss_health_may_read(const SsHealthLocks *locks, Oid table)
 {
-	SsHome home;
+	SsCatalog catalog;
 
-	ss_home_get(&home);
-	return !ss_health_is_locked(locks, table) && !OidIsValid(foreign_owner(table, home.owner));
+	ss_catalog_get(&catalog);
+	return !ss_health_is_locked(locks, table) && !OidIsValid(foreign_owner(table, catalog.owner));
 }
 
 static void
-check_owners(SsReport *report, const SsHome *home, SsAccessFaults *found)
+check_owners(SsReport *report, const SsCatalog *catalog, SsAccessFaults *found)
 {
-	const Oid tables[] = {home->namespaces, home->history, home->members, home->ended,
-						  home->events,     home->samples, home->orphans, home->claims};
+	const Oid tables[] = {catalog->namespaces, catalog->history, catalog->members, catalog->ended,
+						  catalog->events,     catalog->samples, catalog->orphans, catalog->claims};
 
 	for (int i = 0; i < (int) lengthof(tables); i++)
 	{
-		Oid role = foreign_owner(tables[i], home->owner);
+		Oid role = foreign_owner(tables[i], catalog->owner);
 
 		if (!OidIsValid(role))
 			continue;
@@ -86,23 +86,23 @@ check_owners(SsReport *report, const SsHome *home, SsAccessFaults *found)
 					"conversation_sessions does not have, so calls and workers cannot use it: run "
 					"ALTER TABLE %s OWNER TO %s",
 					get_rel_name(tables[i]), GetUserNameFromId(role, true),
-					quote_qualified_identifier(get_namespace_name(home->schema),
+					quote_qualified_identifier(get_namespace_name(catalog->schema),
 											   get_rel_name(tables[i])),
-					quote_identifier(GetUserNameFromId(home->owner, false)));
+					quote_identifier(GetUserNameFromId(catalog->owner, false)));
 	}
 }
 
 static void
 check_allowed_roles(SsReport *report, SsAccessFaults *found)
 {
-	SsActing acting;
+	SsCaller caller;
 	uint64 n;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	n = ss_plan_run(&roles_plan, NULL, NULL, SS_PLAN_READ, 0);
 	for (uint64 i = 0; i < n; i++)
 	{
-		MemoryContext old = MemoryContextSwitchTo(acting.outer);
+		MemoryContext old = MemoryContextSwitchTo(caller.outer);
 		char *ns = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
 		char *role = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
 
@@ -117,19 +117,19 @@ check_allowed_roles(SsReport *report, SsAccessFaults *found)
 		}
 		MemoryContextSwitchTo(old);
 	}
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 }
 
 static void
-check_row_types(SsReport *report, const SsHome *home)
+check_row_types(SsReport *report, const SsCatalog *catalog)
 {
 	Datum kinds[2] = {CharGetDatum('r'), CharGetDatum('v')};
 	Datum values[2];
-	SsActing acting;
+	SsCaller caller;
 	char *types;
 
-	ss_home_enter(&acting);
-	values[0] = ObjectIdGetDatum(home->extension);
+	ss_sql_enter(&caller);
+	values[0] = ObjectIdGetDatum(catalog->extension);
 	values[1] = PointerGetDatum(construct_array(kinds, 2, CHAROID, 1, true, TYPALIGN_CHAR));
 	(void) ss_plan_run(&open_types_plan, values, NULL, SS_PLAN_READ, 1);
 	types = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
@@ -139,20 +139,20 @@ check_row_types(SsReport *report, const SsHome *home)
 				"fail, for PUBLIC has USAGE on them (as after pg_upgrade): run REVOKE USAGE ON "
 				"TYPE %s FROM PUBLIC",
 				types);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 }
 
 /* Count what there is, and warn of it if there is a report. */
 void
 ss_health_access(SsReport *report, const SsHealthLocks *locks, SsAccessFaults *found)
 {
-	SsHome home;
+	SsCatalog catalog;
 
 	memset(found, 0, sizeof(*found));
-	ss_home_get(&home);
-	check_owners(report, &home, found);
-	if (ss_health_may_read(locks, home.namespaces))
+	ss_catalog_get(&catalog);
+	check_owners(report, &catalog, found);
+	if (ss_health_may_read(locks, catalog.namespaces))
 		check_allowed_roles(report, found);
 	if (report != NULL)
-		check_row_types(report, &home);
+		check_row_types(report, &catalog);
 }

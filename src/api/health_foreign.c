@@ -71,20 +71,20 @@ static SsPlan keys_plan = {
 static Datum
 our_tables(void)
 {
-	SsHome home;
+	SsCatalog catalog;
 	Datum tables[9];
 	int n = 0;
 
-	ss_home_get(&home);
-	tables[n++] = ObjectIdGetDatum(home.sessions);
-	tables[n++] = ObjectIdGetDatum(home.namespaces);
-	tables[n++] = ObjectIdGetDatum(home.history);
-	tables[n++] = ObjectIdGetDatum(home.ended);
-	tables[n++] = ObjectIdGetDatum(home.members);
-	tables[n++] = ObjectIdGetDatum(home.events);
-	tables[n++] = ObjectIdGetDatum(home.samples);
-	tables[n++] = ObjectIdGetDatum(home.orphans);
-	tables[n++] = ObjectIdGetDatum(home.claims);
+	ss_catalog_get(&catalog);
+	tables[n++] = ObjectIdGetDatum(catalog.sessions);
+	tables[n++] = ObjectIdGetDatum(catalog.namespaces);
+	tables[n++] = ObjectIdGetDatum(catalog.history);
+	tables[n++] = ObjectIdGetDatum(catalog.ended);
+	tables[n++] = ObjectIdGetDatum(catalog.members);
+	tables[n++] = ObjectIdGetDatum(catalog.events);
+	tables[n++] = ObjectIdGetDatum(catalog.samples);
+	tables[n++] = ObjectIdGetDatum(catalog.orphans);
+	tables[n++] = ObjectIdGetDatum(catalog.claims);
 	return PointerGetDatum(construct_array(tables, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
 }
 
@@ -161,7 +161,7 @@ warn_of_triggers(SsReport *report, Oid table, SsForeignCode *found)
 void
 ss_health_foreign(SsReport *report, const SsHealthLocks *locks, SsForeignCode *found)
 {
-	SsActing acting;
+	SsCaller caller;
 	Datum values[1];
 	Datum *tables;
 	int ntables;
@@ -169,13 +169,13 @@ ss_health_foreign(SsReport *report, const SsHealthLocks *locks, SsForeignCode *f
 	uint64 n;
 
 	memset(found, 0, sizeof(*found));
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	values[0] = our_tables();
 	n = ss_plan_run(&functions_plan, values, NULL, SS_PLAN_READ, 0);
 	rows = SPI_tuptable;
 	for (uint64 i = 0; i < n; i++)
 	{
-		MemoryContext old = MemoryContextSwitchTo(acting.outer);
+		MemoryContext old = MemoryContextSwitchTo(caller.outer);
 
 		warn_of_function(report, oid_at(rows, i, 1), found);
 		MemoryContextSwitchTo(old);
@@ -184,7 +184,7 @@ ss_health_foreign(SsReport *report, const SsHealthLocks *locks, SsForeignCode *f
 					  &tables, NULL, &ntables);
 	for (int i = 0; i < ntables; i++)
 	{
-		MemoryContext old = MemoryContextSwitchTo(acting.outer);
+		MemoryContext old = MemoryContextSwitchTo(caller.outer);
 
 		if (!ss_health_is_locked(locks, DatumGetObjectId(tables[i])))
 			warn_of_triggers(report, DatumGetObjectId(tables[i]), found);
@@ -194,7 +194,7 @@ ss_health_foreign(SsReport *report, const SsHealthLocks *locks, SsForeignCode *f
 	rows = SPI_tuptable;
 	for (uint64 i = 0; i < n; i++)
 	{
-		MemoryContext old = MemoryContextSwitchTo(acting.outer);
+		MemoryContext old = MemoryContextSwitchTo(caller.outer);
 
 		if (ss_foreign_key_is_ignored(oid_at(rows, i, 2)))
 		{
@@ -209,5 +209,5 @@ ss_health_foreign(SsReport *report, const SsHealthLocks *locks, SsForeignCode *f
 		}
 		MemoryContextSwitchTo(old);
 	}
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 }

@@ -100,15 +100,15 @@ lock_table(SsHealthLocks *locks, Oid table)
 void
 ss_health_lock(SsHealthLocks *locks)
 {
-	SsHome home;
+	SsCatalog catalog;
 
 	memset(locks, 0, sizeof(*locks));
-	ss_home_get(&home);
-	locks->extension = home.extension;
+	ss_catalog_get(&catalog);
+	locks->extension = catalog.extension;
 	{
-		const Oid tables[] = {home.sessions, home.namespaces, home.history,
-							  home.members,  home.ended,      home.events,
-							  home.samples,  home.orphans,    home.claims};
+		const Oid tables[] = {catalog.sessions, catalog.namespaces, catalog.history,
+							  catalog.members,  catalog.ended,      catalog.events,
+							  catalog.samples,  catalog.orphans,    catalog.claims};
 
 		for (int i = 0; i < (int) lengthof(tables); i++)
 			if (OidIsValid(tables[i]) && !lock_table(locks, tables[i]))
@@ -157,11 +157,11 @@ holders(const SsHealthLocks *locks, const List *relations, const char *const *mo
 {
 	Datum names[lengthof(against_writers)];
 	Datum values[4];
-	SsActing acting;
+	SsCaller caller;
 	MemoryContext old;
 	char *words;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	for (int i = 0; i < nmodes; i++)
 		names[i] = CStringGetTextDatum(modes[i]);
 	values[0] = ObjectIdGetDatum(MyDatabaseId);
@@ -169,12 +169,12 @@ holders(const SsHealthLocks *locks, const List *relations, const char *const *mo
 	values[2] = array_of_oids(relations);
 	values[3] = ObjectIdGetDatum(locks->extension);
 	(void) ss_plan_run(&holders_plan, values, NULL, SS_PLAN_READ, 1);
-	old = MemoryContextSwitchTo(acting.outer);
+	old = MemoryContextSwitchTo(caller.outer);
 	words = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	if (words != NULL)
-		words = MemoryContextStrdup(acting.outer, words);
+		words = MemoryContextStrdup(caller.outer, words);
 	MemoryContextSwitchTo(old);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	return words;
 }
 

@@ -85,7 +85,7 @@ static Datum
 session_append(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	SsActing acting;
+	SsCaller caller;
 	SsMessages messages;
 	int64 last;
 
@@ -93,9 +93,9 @@ session_append(PG_FUNCTION_ARGS)
 	messages.operation_id = ss_arg_name(fcinfo, 2, "operation_id");
 	ss_arg_target(fcinfo, 0, 3, &target);
 	arg_messages(fcinfo, 1, &target.policy, &messages);
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	last = ss_history_append(&target, &messages);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	PG_RETURN_INT64(last);
 }
 
@@ -126,7 +126,7 @@ static Datum
 session_history(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	SsActing acting;
+	SsCaller caller;
 	SsRow row;
 	SsWindow window = {-1, PG_INT64_MAX};
 
@@ -139,9 +139,9 @@ session_history(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 	ss_session_slide(&target, &row, GetCurrentTimestamp());
 	ss_hot_read(&target.key, &target.policy);
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	ss_history_read(&row, &window, put_message, fcinfo->resultinfo);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	return (Datum) 0;
 }
 
@@ -155,7 +155,7 @@ static Datum
 session_pop(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	SsActing acting;
+	SsCaller caller;
 	Datum popped;
 	int64 n;
 
@@ -163,10 +163,10 @@ session_pop(PG_FUNCTION_ARGS)
 	n = arg_at_least(fcinfo, 1, false, "n", 0);
 	ss_arg_target(fcinfo, 0, 2, &target);
 	PreventCommandIfReadOnly("session_pop()");
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	if (ss_history_pop(&target, n, &popped) && popped != (Datum) 0)
-		popped = ss_hand_out(&acting, popped, false, -1);
-	ss_home_leave(&acting);
+		popped = ss_sql_copy_out(&caller, popped, false, -1);
+	ss_sql_leave(&caller);
 	PG_RETURN_DATUM(popped != (Datum) 0 ? popped : empty_array());
 }
 
@@ -174,7 +174,7 @@ static Datum
 session_trim(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	SsActing acting;
+	SsCaller caller;
 	int64 removed;
 	int64 keep;
 	bool found;
@@ -183,9 +183,9 @@ session_trim(PG_FUNCTION_ARGS)
 	keep = arg_at_least(fcinfo, 1, false, "keep", 0);
 	ss_arg_target(fcinfo, 0, 2, &target);
 	PreventCommandIfReadOnly("session_trim()");
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	found = ss_history_trim(&target, keep, &removed);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	if (!found)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(removed);
@@ -203,7 +203,7 @@ session_fork(PG_FUNCTION_ARGS)
 {
 	SsTarget source;
 	SsTarget fork;
-	SsActing acting;
+	SsCaller caller;
 	int64 up_to = PG_INT64_MAX;
 	Datum id = ss_arg_name(fcinfo, 1, "new_session_id");
 	bool found;
@@ -218,9 +218,9 @@ session_fork(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("session_fork()");
 	fork = source;
 	ss_set_id(&fork, id != (Datum) 0 ? id : CStringGetTextDatum(ss_random_id()));
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	found = ss_session_fork(&source, &fork, up_to);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	if (!found)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(fork.id);
@@ -231,7 +231,7 @@ session_absorb(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsTarget source;
-	SsActing acting;
+	SsCaller caller;
 	Datum id;
 	int64 moved;
 	bool found;
@@ -247,9 +247,9 @@ session_absorb(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("a session cannot absorb itself")));
 	PreventCommandIfReadOnly("session_absorb()");
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	found = ss_session_absorb(&target, &source, &moved);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	if (!found)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(moved);
@@ -259,7 +259,7 @@ static Datum
 session_share(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	SsActing acting;
+	SsCaller caller;
 	Datum member;
 	char *role;
 	SsNeed need;
@@ -274,9 +274,9 @@ session_share(PG_FUNCTION_ARGS)
 						errdetail("It must be viewer, editor or owner.")));
 	ss_arg_target(fcinfo, 0, 3, &target);
 	PreventCommandIfReadOnly("session_share()");
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	found = ss_member_set(&target, member, role);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	PG_RETURN_BOOL(found);
 }
 
@@ -284,7 +284,7 @@ static Datum
 session_unshare(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	SsActing acting;
+	SsCaller caller;
 	Datum member;
 	bool found;
 
@@ -292,9 +292,9 @@ session_unshare(PG_FUNCTION_ARGS)
 	member = ss_arg_name(fcinfo, 1, "member");
 	ss_arg_target(fcinfo, 0, 2, &target);
 	PreventCommandIfReadOnly("session_unshare()");
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	found = ss_member_remove(&target, member);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	PG_RETURN_BOOL(found);
 }
 
@@ -302,7 +302,7 @@ static Datum
 session_accept(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	SsActing acting;
+	SsCaller caller;
 	SsRow row;
 	bool found;
 
@@ -310,9 +310,9 @@ session_accept(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("session_accept()");
 	if (!ss_session_read(&target, false, &row))
 		PG_RETURN_BOOL(false);
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	found = ss_member_accept(&row);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	PG_RETURN_BOOL(found);
 }
 
@@ -321,14 +321,14 @@ session_members(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	SsTarget target;
-	SsActing acting;
+	SsCaller caller;
 	SsRow row;
 	uint64 n;
 
 	ss_arg_target(fcinfo, 0, 1, &target);
 	if (!ss_session_read(&target, false, &row))
 		return (Datum) 0;
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	n = ss_members_read(&row);
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -340,6 +340,6 @@ session_members(PG_FUNCTION_ARGS)
 										   &nulls[column]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	return (Datum) 0;
 }

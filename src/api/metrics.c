@@ -135,14 +135,14 @@ add_counters(StringInfo out)
 static void
 add_samples(StringInfo out)
 {
-	SsActing acting;
+	SsCaller caller;
 	uint64 n;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	n = ss_plan_run(&samples_plan, NULL, NULL, SS_PLAN_READ, 0);
 	for (int g = 0; g < (int) lengthof(gauges); g++)
 	{
-		MemoryContext old = MemoryContextSwitchTo(acting.outer);
+		MemoryContext old = MemoryContextSwitchTo(caller.outer);
 
 		head(out, gauges[g].name, gauges[g].help, "gauge");
 		for (uint64 i = 0; i < n; i++)
@@ -158,7 +158,7 @@ add_samples(StringInfo out)
 		}
 		MemoryContextSwitchTo(old);
 	}
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 }
 
 static void
@@ -180,13 +180,13 @@ static void
 add_access(StringInfo out, const SsHealthLocks *locks)
 {
 	SsAccessFaults found;
-	SsHome home;
+	SsCatalog catalog;
 
-	ss_home_get(&home);
+	ss_catalog_get(&catalog);
 	ss_health_access(NULL, locks, &found);
 	gauge(out, "tables_of_other_owners", "Our tables that the functions cannot read.",
 		  found.foreign_tables);
-	if (!ss_health_is_locked(locks, home.namespaces))
+	if (!ss_health_is_locked(locks, catalog.namespaces))
 		gauge(out, "unknown_roles", "Names in allowed_roles that are no role.",
 			  found.unknown_roles);
 	gauge(out, "tables_locked", "Our tables that somebody had locked, so that they were not read.",
@@ -330,13 +330,13 @@ add_cache(StringInfo out)
 static int64
 count_orphans(void)
 {
-	SsActing acting;
+	SsCaller caller;
 	TimestampTz oldest;
 	int64 orphans;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	orphans = ss_orphans_count(&oldest);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	return orphans;
 }
 
@@ -365,18 +365,18 @@ static Datum
 session_metrics(PG_FUNCTION_ARGS)
 {
 	StringInfoData out;
-	SsHome home;
+	SsCatalog catalog;
 	SsHealthLocks locks;
 	double behind;
 
-	ss_home_get(&home);
+	ss_catalog_get(&catalog);
 	ss_health_lock(&locks);
 	initStringInfo(&out);
 	gauge(&out, "preloaded", "1 when the library was preloaded.", ss_shared != NULL ? 1 : 0);
 	gauge(&out, "warnings", "Warnings of session_health().", count_warnings());
 	if (ss_health_purge_behind(&locks, &behind))
 		gauge(&out, "purge_behind_seconds", "How long the oldest due row has waited.", behind);
-	if (ss_health_may_read(&locks, home.orphans))
+	if (ss_health_may_read(&locks, catalog.orphans))
 		gauge(&out, "orphans", "Conversations that have messages or members but no session.",
 			  count_orphans());
 	gauge(&out, "subscribed_tables",
@@ -391,7 +391,7 @@ session_metrics(PG_FUNCTION_ARGS)
 	}
 	add_counters(&out);
 	add_cache(&out);
-	if (ss_health_may_read(&locks, home.samples))
+	if (ss_health_may_read(&locks, catalog.samples))
 		add_samples(&out);
 	ss_health_unlock(&locks);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));

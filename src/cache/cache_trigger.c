@@ -241,7 +241,7 @@ static void
 check_call(FunctionCallInfo fcinfo, const char *function, const char *table)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	SsHome home;
+	SsCatalog catalog;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ==
@@ -250,9 +250,9 @@ check_call(FunctionCallInfo fcinfo, const char *function, const char *table)
 		 !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event)))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("%s() is a trigger of session_store's own making", function)));
-	ss_home_get(&home);
+	ss_catalog_get(&catalog);
 	if (RelationGetRelid(trigdata->tg_relation) !=
-		(strcmp(table, "conversation_sessions") == 0 ? home.sessions : home.history))
+		(strcmp(table, "conversation_sessions") == 0 ? catalog.sessions : catalog.history))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("%s() works on %s only", function, table)));
 }

@@ -371,7 +371,7 @@ begin_work(void)
 	ss_url_show(&ss_pusher.login.url, cache->report.where, sizeof(cache->report.where));
 	cache->report.password_in_url = ss_pusher.login.url.password[0] != '\0';
 	ss_shared_unlock();
-	ss_home_on_invalidation(ss_pusher_relation_changed);
+	ss_catalog_on_invalidation(ss_pusher_relation_changed);
 	before_shmem_exit(ss_pusher_drop_lease, (Datum) 0);
 }
 

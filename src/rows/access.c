@@ -53,16 +53,16 @@ static bool
 shared_as(Datum history, const char *subject, SsPlanMode mode, SsNeed *role)
 {
 	Datum values[2] = {history, CStringGetTextDatum(subject)};
-	SsActing acting;
+	SsCaller caller;
 	bool found;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	found = ss_plan_run(&member_plan, values, NULL, mode, 1) > 0 &&
-			ss_need_of_role(TextDatumGetCString(ss_value(SPI_tuptable->vals[0],
-														 SPI_tuptable->tupdesc, 1,
-														 "session_members")),
+			ss_need_of_role(TextDatumGetCString(ss_sql_value(SPI_tuptable->vals[0],
+															 SPI_tuptable->tupdesc, 1,
+															 "session_members")),
 							role);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	return found;
 }
 

@@ -150,7 +150,7 @@ add_tail(Batch *b, SsCachedRow *out, Datum history)
 
 	for (uint64 i = 0; i < n; i++)
 		least += ss_json_least(
-			ss_value(messages->vals[i], messages->tupdesc, 1, "conversation_history"));
+			ss_sql_value(messages->vals[i], messages->tupdesc, 1, "conversation_history"));
 	if (least > b->most)
 		out->large = true;
 	else
@@ -158,8 +158,8 @@ add_tail(Batch *b, SsCachedRow *out, Datum history)
 		fine = add_text(b, out, "[");
 		for (uint64 i = n; fine && i-- > 0;)
 			fine = add_json(b, out,
-							ss_value(messages->vals[i], messages->tupdesc, 1,
-									 "conversation_history")) &&
+							ss_sql_value(messages->vals[i], messages->tupdesc, 1,
+										 "conversation_history")) &&
 				   (i == 0 || add_text(b, out, ", "));
 		end_text(b, out, fine && add_text(b, out, "]"));
 	}
@@ -180,12 +180,12 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 	int *which = palloc(sizeof(int) * n);
 	Datum values[3];
 	SPITupleTable *table;
-	SsActing acting;
+	SsCaller caller;
 	Batch batch = {text, most, 0};
 	uint64 found;
 	int asked = 0;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	for (int i = 0; i < n; i++)
 	{
 		rows[i].alive = rows[i].large = rows[i].foreign = rows[i].later = false;
@@ -219,15 +219,15 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 
 		out = &rows[which[DatumGetInt64(SPI_getbinval(tuple, desc, 1, &null)) - 1]];
 		document = SPI_getbinval(tuple, desc, 2, &no_document);
-		row.expires_at = DatumGetTimestampTz(ss_value(tuple, desc, 3, "conversation_sessions"));
-		row.created_at = DatumGetTimestampTz(ss_value(tuple, desc, 4, "conversation_sessions"));
-		row.ttl = ss_interval_usec(ss_value(tuple, desc, 5, "conversation_sessions"));
+		row.expires_at = DatumGetTimestampTz(ss_sql_value(tuple, desc, 3, "conversation_sessions"));
+		row.created_at = DatumGetTimestampTz(ss_sql_value(tuple, desc, 4, "conversation_sessions"));
+		row.ttl = ss_interval_usec(ss_sql_value(tuple, desc, 5, "conversation_sessions"));
 		row.dead_until = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 6, &null));
 		if (null)
 			row.dead_until = SS_NEVER;
 		history = SPI_getbinval(tuple, desc, 7, &no_history);
 		no_history = no_history ||
-					 DatumGetInt64(ss_value(tuple, desc, 8, "conversation_sessions")) == 0;
+					 DatumGetInt64(ss_sql_value(tuple, desc, 8, "conversation_sessions")) == 0;
 		target.key = *out->key;
 		target.policy.max_lifetime = out->policy->max_lifetime;
 		now = GetCurrentTimestamp();
@@ -249,7 +249,7 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 		else if (out->document && !no_document)
 			end_text(&batch, out, add_json(&batch, out, document));
 	}
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 }
 
 /* The policies of all namespaces, in the current memory context; "default" is always there. */
@@ -258,18 +258,18 @@ ss_cached_policies(int *count)
 {
 	MemoryContext context = CurrentMemoryContext;
 	SsPolicy *policies;
-	SsActing acting;
+	SsCaller caller;
 	bool have_default = false;
 	uint64 n;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	n = ss_plan_run(&policies_plan, NULL, NULL, SS_PLAN_READ, 0);
 	policies = MemoryContextAllocZero(context, sizeof(SsPolicy) * (n + 1));
 	*count = 0;
 	for (uint64 i = 0; i < n; i++)
 	{
 		char *name = TextDatumGetCString(
-			ss_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, "session_namespaces"));
+			ss_sql_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, "session_namespaces"));
 
 		if (ss_ns_find(name, strlen(name), &policies[*count]))
 			(*count)++;
@@ -278,7 +278,7 @@ ss_cached_policies(int *count)
 	if (!have_default &&
 		ss_ns_find(SS_DEFAULT_NAMESPACE, strlen(SS_DEFAULT_NAMESPACE), &policies[*count]))
 		(*count)++;
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	return policies;
 }
 
@@ -289,19 +289,19 @@ ss_cached_policies(int *count)
 bool
 ss_cached_prepared(void)
 {
-	SsActing acting;
-	SsHome home;
+	SsCaller caller;
+	SsCatalog catalog;
 	Datum values[4];
 	bool found;
 
-	ss_home_get(&home);
-	values[0] = ObjectIdGetDatum(home.sessions);
-	values[1] = ObjectIdGetDatum(home.history);
-	values[2] = ObjectIdGetDatum(home.namespaces);
+	ss_catalog_get(&catalog);
+	values[0] = ObjectIdGetDatum(catalog.sessions);
+	values[1] = ObjectIdGetDatum(catalog.history);
+	values[2] = ObjectIdGetDatum(catalog.namespaces);
 	values[3] = ObjectIdGetDatum(MyDatabaseId);
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	found = ss_plan_run(&prepared_plan, values, NULL, SS_PLAN_READ, 1) > 0;
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	return found;
 }
 
@@ -310,14 +310,14 @@ char *
 ss_cached_settings(void)
 {
 	MemoryContext context = CurrentMemoryContext;
-	SsActing acting;
+	SsCaller caller;
 	char *result = NULL;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	if (ss_plan_run(&settings_plan, NULL, NULL, SS_PLAN_READ, 1) > 0)
 		result = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	result = MemoryContextStrdup(context, result == NULL ? "" : result);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	return result;
 }
 
@@ -343,30 +343,30 @@ ss_cached_block(SsTableWalk *walk, SsKey *keys, int most)
 	ItemPointerData from = {0};
 	ItemPointerData to = {0};
 	Datum values[2] = {PointerGetDatum(&from), PointerGetDatum(&to)};
-	SsActing acting;
-	SsHome home;
+	SsCaller caller;
+	SsCatalog catalog;
 	int count = 0;
 	uint64 found;
 
-	ss_home_get(&home);
+	ss_catalog_get(&catalog);
 	if (!walk->begun)
-		begin_walk(walk, home.sessions);
+		begin_walk(walk, catalog.sessions);
 	if (walk->done)
 		return 0;
 	ItemPointerSet(&from, walk->block, 0);
 	ItemPointerSet(&to, walk->block + 1, 0);
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	found = ss_plan_run(&block_plan, values, NULL, SS_PLAN_READ, most);
 	for (uint64 i = 0; i < found; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		TupleDesc desc = SPI_tuptable->tupdesc;
 
-		if (ss_key_from_datums(&keys[count], ss_value(tuple, desc, 1, "conversation_sessions"),
-							   ss_value(tuple, desc, 2, "conversation_sessions")))
+		if (ss_key_from_datums(&keys[count], ss_sql_value(tuple, desc, 1, "conversation_sessions"),
+							   ss_sql_value(tuple, desc, 2, "conversation_sessions")))
 			count++;
 	}
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	walk->block = (walk->block + 1) % walk->nblocks;
 	walk->done = walk->block == walk->first;
 	return count;

@@ -6,7 +6,7 @@
  * through pg_extension, never through the search_path, and remembered until an
  * invalidation says that one of them, or a schema, changed.
  *
- * All SQL on our tables runs between ss_home_enter and ss_home_leave: as the
+ * All SQL on our tables runs between ss_sql_enter and ss_sql_leave: as the
  * owner of the tables, in a security-restricted context, past row-level
  * policies.  The caller was checked before (api/args.c).  There is no PG_TRY:
  * on ERROR the (sub)transaction's abort puts user, context and search_path back,
@@ -48,34 +48,34 @@
 bool ss_unfenced =
 	false; /* an error leaves it to cache/xact_keys.c, at the end of the (sub)transaction */
 
-bool ss_home_rows_are_direct = false;
+bool ss_sql_path_on_demand = false;
 
-static SsHome current;
+static SsCatalog current;
 static bool current_valid = false;
-static SsHome sought;            /* what ss_home_find has found so far */
+static SsCatalog sought;         /* what ss_catalog_find has found so far */
 static bool seeking = false;     /* it is looking, or an error ended that */
 static List *children = NIL;     /* tables that inherit from ours */
 static uint64 identity = 1;      /* changes when the tables become others */
 static uint64 invalidations = 1; /* counts what may have made a plan stale */
-static SsHomeHook hooks[8];
+static SsCatalogCallback hooks[8];
 static int nhooks = 0;
 static struct
 {
 	Oid relid;
-	SsHomeHook hook;
+	SsCatalogCallback hook;
 } watched[32]; /* relations that are not ours */
 static int nwatched = 0;
 
 static bool
-is_of(const SsHome *home, Oid relid)
+is_of(const SsCatalog *catalog, Oid relid)
 {
-	return relid == home->sessions || relid == home->history || relid == home->events ||
-		   relid == home->ended || relid == home->members || relid == home->namespaces ||
-		   relid == home->samples || relid == home->orphans || relid == home->claims;
+	return relid == catalog->sessions || relid == catalog->history || relid == catalog->events ||
+		   relid == catalog->ended || relid == catalog->members || relid == catalog->namespaces ||
+		   relid == catalog->samples || relid == catalog->orphans || relid == catalog->claims;
 }
 
 bool
-ss_home_watch(Oid relid, SsHomeHook hook)
+ss_catalog_watch(Oid relid, SsCatalogCallback hook)
 {
 	for (int i = 0; i < nwatched; i++)
 		if (watched[i].relid == relid)
@@ -94,7 +94,7 @@ tell_watcher(Oid relid)
 	for (int i = 0; i < nwatched; i++)
 		if (watched[i].relid == relid)
 		{
-			SsHomeHook hook = watched[i].hook;
+			SsCatalogCallback hook = watched[i].hook;
 
 			watched[i] = watched[--nwatched];
 			hook(relid);
@@ -130,7 +130,7 @@ syscache_callback(Datum arg, int cacheid, uint32 hashvalue)
 
 /* Have a function called when the cache entry of one of our tables falls. */
 void
-ss_home_on_invalidation(SsHomeHook hook)
+ss_catalog_on_invalidation(SsCatalogCallback hook)
 {
 	Assert(nhooks < (int) lengthof(hooks));
 	hooks[nhooks++] = hook;
@@ -138,7 +138,7 @@ ss_home_on_invalidation(SsHomeHook hook)
 
 /* The extension and its schema; false when it is not installed here. */
 static bool
-find_extension(SsHome *home)
+find_extension(SsCatalog *catalog)
 {
 	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
 	SysScanDesc scan;
@@ -153,12 +153,12 @@ find_extension(SsHome *home)
 	{
 		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
 
-		home->extension = form->oid;
-		home->schema = form->extnamespace;
+		catalog->extension = form->oid;
+		catalog->schema = form->extnamespace;
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
-	return OidIsValid(home->schema);
+	return OidIsValid(catalog->schema);
 }
 
 /* The owner of a relation, or InvalidOid when it is gone. */
@@ -181,10 +181,10 @@ relation_owner(Oid relid)
  * the middle of being installed or dropped).
  */
 bool
-ss_home_find(SsHome *home)
+ss_catalog_find(SsCatalog *catalog)
 {
 	static bool registered = false;
-	SsHome found;
+	SsCatalog found;
 	char *name;
 	uint64 seen;
 
@@ -197,7 +197,7 @@ ss_home_find(SsHome *home)
 	AcceptInvalidationMessages();
 	if (current_valid)
 	{
-		*home = current;
+		*catalog = current;
 		return true;
 	}
 
@@ -248,7 +248,7 @@ ss_home_find(SsHome *home)
 	seeking = false;
 	/* what was invalidated while we looked is looked at again the next time */
 	current_valid = seen == invalidations;
-	*home = current;
+	*catalog = current;
 	return true;
 }
 
@@ -259,48 +259,48 @@ ss_home_find(SsHome *home)
  * any order and never be part of a deadlock with it.
  */
 bool
-ss_home_hold(const SsHome *home)
+ss_catalog_try_lock(const SsCatalog *catalog)
 {
 	LOCKTAG tag;
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, home->extension, 0);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, catalog->extension, 0);
 	return LockAcquire(&tag, AccessShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 /* What is wrong with our tables, for session_health, which must work when nothing does. */
 char *
-ss_home_damage(void)
+ss_catalog_damage(void)
 {
-	SsHome home = {0};
+	SsCatalog catalog = {0};
 
-	return find_extension(&home) ? ss_schema_damage(home.schema) : NULL;
+	return find_extension(&catalog) ? ss_schema_damage(catalog.schema) : NULL;
 }
 
 /* The same of a table that calls can do without. */
 char *
-ss_home_damage_of(const char *table)
+ss_catalog_damage_of(const char *table)
 {
-	SsHome home = {0};
+	SsCatalog catalog = {0};
 
-	return find_extension(&home) ? ss_schema_damage_of(home.schema, table) : NULL;
+	return find_extension(&catalog) ? ss_schema_damage_of(catalog.schema, table) : NULL;
 }
 
-/* As ss_home_find, for callers that cannot do without. */
+/* As ss_catalog_find, for callers that cannot do without. */
 void
-ss_home_get(SsHome *home)
+ss_catalog_get(SsCatalog *catalog)
 {
-	if (!ss_home_find(home))
+	if (!ss_catalog_find(catalog))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("session_store is not installed in this database"),
 						errhint("Run CREATE EXTENSION session_store.")));
 }
 
-/* The marks that ss_home_enter leaves on the security context. */
+/* The marks that ss_sql_enter leaves on the security context. */
 #define ACTING_CONTEXT (SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS)
 
 /* Does a role have all rights of the tables' owner?  Superusers do. */
 bool
-ss_home_trusts(Oid role)
+ss_catalog_has_owner_privs(Oid role)
 {
 	return has_privs_of_role(role, current.owner);
 }
@@ -311,9 +311,9 @@ ss_home_trusts(Oid role)
  * owner of the table that they are about.)
  */
 bool
-ss_home_acting(void)
+ss_sql_acts_as_owner(void)
 {
-	SsHome home;
+	SsCatalog catalog;
 	Oid user;
 	int sec_context;
 
@@ -322,20 +322,20 @@ ss_home_acting(void)
 		return false;
 	/* a parallel worker inherits the marks, but has not looked for the tables */
 	if (!OidIsValid(current.owner) && IsParallelWorker() && IsTransactionState())
-		(void) ss_home_find(&home);
-	return user == current.owner || ss_home_trusts(user);
+		(void) ss_catalog_find(&catalog);
+	return user == current.owner || ss_catalog_has_owner_privs(user);
 }
 
 /* Is it one of our tables? */
 bool
-ss_home_has(Oid relid)
+ss_catalog_is_ours(Oid relid)
 {
 	return is_of(&current, relid);
 }
 
 /* Put SS_SEARCH_PATH in force; returns what to reset, or 0 when it is in force already. */
 int
-ss_home_set_path(void)
+ss_sql_set_path(void)
 {
 	int guc_nest;
 
@@ -348,7 +348,7 @@ ss_home_set_path(void)
 }
 
 void
-ss_home_reset_path(int guc_nest)
+ss_sql_reset_path(int guc_nest)
 {
 	if (guc_nest > 0)
 		AtEOXact_GUC(true, guc_nest);
@@ -356,30 +356,30 @@ ss_home_reset_path(int guc_nest)
 
 /* Become the owner of the tables, and connect to SPI. */
 void
-ss_home_enter(SsActing *acting)
+ss_sql_enter(SsCaller *caller)
 {
-	SsHome home;
+	SsCatalog catalog;
 
-	ss_home_get(&home);
-	acting->outer = CurrentMemoryContext;
-	acting->unfenced = ss_unfenced;
+	ss_catalog_get(&catalog);
+	caller->outer = CurrentMemoryContext;
+	caller->unfenced = ss_unfenced;
 	ss_unfenced = false;
-	GetUserIdAndSecContext(&acting->user, &acting->sec_context);
-	SetUserIdAndSecContext(home.owner,
-						   acting->sec_context | SECURITY_LOCAL_USERID_CHANGE | ACTING_CONTEXT);
-	acting->guc_nest = ss_home_rows_are_direct ? 0 : ss_home_set_path();
+	GetUserIdAndSecContext(&caller->user, &caller->sec_context);
+	SetUserIdAndSecContext(catalog.owner,
+						   caller->sec_context | SECURITY_LOCAL_USERID_CHANGE | ACTING_CONTEXT);
+	caller->guc_nest = ss_sql_path_on_demand ? 0 : ss_sql_set_path();
 	SPI_connect();
 }
 
 /* Be the caller again. */
 void
-ss_home_leave(SsActing *acting)
+ss_sql_leave(SsCaller *caller)
 {
 	SPI_finish();
-	ss_home_reset_path(acting->guc_nest);
-	SetUserIdAndSecContext(acting->user, acting->sec_context);
-	MemoryContextSwitchTo(acting->outer);
-	ss_unfenced = acting->unfenced;
+	ss_sql_reset_path(caller->guc_nest);
+	SetUserIdAndSecContext(caller->user, caller->sec_context);
+	MemoryContextSwitchTo(caller->outer);
+	ss_unfenced = caller->unfenced;
 }
 
 /*
@@ -387,7 +387,7 @@ ss_home_leave(SsActing *acting)
  * null is an error here only for what that cannot know; who dereferenced it would crash.
  */
 Datum
-ss_value(HeapTuple tuple, TupleDesc desc, int column, const char *table)
+ss_sql_value(HeapTuple tuple, TupleDesc desc, int column, const char *table)
 {
 	bool null;
 	Datum value = SPI_getbinval(tuple, desc, column, &null);
@@ -401,9 +401,9 @@ ss_value(HeapTuple tuple, TupleDesc desc, int column, const char *table)
 
 /* Copy a value out of SPI's memory into the caller's. */
 Datum
-ss_hand_out(const SsActing *acting, Datum value, bool byval, int len)
+ss_sql_copy_out(const SsCaller *caller, Datum value, bool byval, int len)
 {
-	MemoryContext old = MemoryContextSwitchTo(acting->outer);
+	MemoryContext old = MemoryContextSwitchTo(caller->outer);
 	Datum copy = datumCopy(value, byval, len);
 
 	MemoryContextSwitchTo(old);
@@ -457,7 +457,7 @@ expand(const char *sql)
 	return out.data;
 }
 
-/* Prepare a plan for the present home, dropping one made for an earlier. */
+/* Prepare a plan for the present catalog, dropping one made for an earlier. */
 static void
 prepare(SsPlan *plan)
 {
@@ -472,7 +472,7 @@ prepare(SsPlan *plan)
 	if (SPI_keepplan(fresh) != 0)
 		elog(ERROR, "could not keep the plan of \"%s\"", plan->sql);
 	plan->plan = fresh;
-	plan->home_identity = identity;
+	plan->catalog_identity = identity;
 	plan->settled = 0;
 }
 
@@ -517,15 +517,15 @@ make_again(CachedPlanSource *source)
 }
 
 /* What was found last, perhaps out of date; for those who may be wrong. */
-const SsHome *
-ss_home_last(void)
+const SsCatalog *
+ss_catalog_cached(void)
 {
 	return &current;
 }
 
 /* Was none of our tables altered since their columns were looked at? */
 bool
-ss_home_is_known(void)
+ss_catalog_is_current(void)
 {
 	return current_valid;
 }
@@ -542,11 +542,11 @@ ss_home_is_known(void)
 uint64
 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, long limit)
 {
-	int path_nest = ss_home_set_path();
+	int path_nest = ss_sql_set_path();
 	const char *outer_text = own_text;
 	CachedPlanSource *source;
 	ErrorContextCallback context;
-	SsHome home;
+	SsCatalog catalog;
 	uint64 seen;
 	int nest = -1;
 	int rc;
@@ -555,7 +555,7 @@ ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, lon
 	seen = invalidations;
 	ss_foreign_code_watch(&context);
 
-	if (plan->plan == NULL || plan->home_identity != identity)
+	if (plan->plan == NULL || plan->catalog_identity != identity)
 		prepare(plan);
 	if (plan->settled != invalidations)
 	{
@@ -585,11 +585,11 @@ ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, lon
 	else if (seen != invalidations)
 		make_again(source);
 	error_context_stack = context.previous;
-	ss_home_reset_path(path_nest);
+	ss_sql_reset_path(path_nest);
 	if (rc < 0)
 		elog(ERROR, "could not run \"%s\": %s", plan->sql, SPI_result_code_string(rc));
 	/* that it waited for a lock, and found a table altered, must be known before the result is read */
 	if (!current_valid)
-		ss_home_get(&home);
+		ss_catalog_get(&catalog);
 	return SPI_processed;
 }

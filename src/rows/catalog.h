@@ -7,7 +7,7 @@
 
 #include "executor/spi.h"
 
-typedef struct SsHome
+typedef struct SsCatalog
 {
 	Oid extension;
 	Oid schema;
@@ -23,17 +23,17 @@ typedef struct SsHome
 	Oid namespaces_pkey; /* its index on name */
 	Oid owner;           /* of conversation_sessions: whom the functions act as */
 	char *schema_name;   /* quoted, ready for SQL */
-} SsHome;
+} SsCatalog;
 
-/* What ss_home_enter found, for ss_home_leave to put back. */
-typedef struct SsActing
+/* What ss_sql_enter found, for ss_sql_leave to put back. */
+typedef struct SsCaller
 {
 	Oid user;
 	int sec_context;
 	MemoryContext outer; /* the caller's context: results go there */
 	int guc_nest;        /* where its search_path is kept; 0 when it was left in force */
 	bool unfenced;       /* ss_unfenced of an outer call, whose trigger may have made this one */
-} SsActing;
+} SsCaller;
 
 /*
  * The search_path of all our plans.  No role writes it in this spelling, so that it can be told
@@ -53,8 +53,8 @@ typedef struct SsPlan
 	Oid argtypes[16];
 	/* filled by ss_plan_run */
 	SPIPlanPtr plan;
-	uint64 home_identity; /* prepared for this home */
-	uint64 settled;       /* planned since this invalidation count */
+	uint64 catalog_identity; /* prepared for this catalog */
+	uint64 settled;          /* planned since this invalidation count */
 } SsPlan;
 
 typedef enum SsPlanMode
@@ -65,42 +65,42 @@ typedef enum SsPlanMode
 	SS_PLAN_READ_LATEST /* as SS_PLAN_READ, but the latest */
 } SsPlanMode;
 
-extern bool ss_home_find(SsHome *home);
-extern const SsHome *ss_home_last(void);
-extern bool ss_home_hold(const SsHome *home);
-extern void ss_home_get(SsHome *home);
-extern char *ss_home_damage(void);
-extern char *ss_home_damage_of(const char *table);
-extern bool ss_home_is_known(void);
-extern void ss_home_enter(SsActing *acting);
-extern void ss_home_leave(SsActing *acting);
-extern bool ss_home_acting(void);
-extern bool ss_home_trusts(Oid role);
-extern bool ss_home_has(Oid relid);
-extern int ss_home_set_path(void);
-extern void ss_home_reset_path(int guc_nest);
-extern Datum ss_value(HeapTuple tuple, TupleDesc desc, int column, const char *table);
-extern Datum ss_hand_out(const SsActing *acting, Datum value, bool byval, int len);
+extern bool ss_catalog_find(SsCatalog *catalog);
+extern const SsCatalog *ss_catalog_cached(void);
+extern bool ss_catalog_try_lock(const SsCatalog *catalog);
+extern void ss_catalog_get(SsCatalog *catalog);
+extern char *ss_catalog_damage(void);
+extern char *ss_catalog_damage_of(const char *table);
+extern bool ss_catalog_is_current(void);
+extern void ss_sql_enter(SsCaller *caller);
+extern void ss_sql_leave(SsCaller *caller);
+extern bool ss_sql_acts_as_owner(void);
+extern bool ss_catalog_has_owner_privs(Oid role);
+extern bool ss_catalog_is_ours(Oid relid);
+extern int ss_sql_set_path(void);
+extern void ss_sql_reset_path(int guc_nest);
+extern Datum ss_sql_value(HeapTuple tuple, TupleDesc desc, int column, const char *table);
+extern Datum ss_sql_copy_out(const SsCaller *caller, Datum value, bool byval, int len);
 extern uint64 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode,
 						  long limit);
 extern bool ss_plan_is_ours(const QueryDesc *query);
 
 /*
- * A hint from rows/direct_check.c: the last change of a row ran no plan.  Then ss_home_enter leaves the
+ * A hint from rows/direct_check.c: the last change of a row ran no plan.  Then ss_sql_enter leaves the
  * search_path alone, and the first plan sets it.
  */
-extern bool ss_home_rows_are_direct;
+extern bool ss_sql_path_on_demand;
 
 /*
  * True while rows end, or messages go, that no commit needs to wait for: by the purge, a quota or a
- * pop.  A call made by somebody's trigger on these is a call like any other: see ss_home_enter.
+ * pop.  A call made by somebody's trigger on these is a call like any other: see ss_sql_enter.
  */
 extern bool ss_unfenced;
 
 /* Called with the oid of a table of ours (or 0 for all) whose cache entry fell. */
-typedef void (*SsHomeHook)(Oid relid);
-extern void ss_home_on_invalidation(SsHomeHook hook);
+typedef void (*SsCatalogCallback)(Oid relid);
+extern void ss_catalog_on_invalidation(SsCatalogCallback hook);
 /* The same, once, for a relation that is not ours; false when no more can be watched. */
-extern bool ss_home_watch(Oid relid, SsHomeHook hook);
+extern bool ss_catalog_watch(Oid relid, SsCatalogCallback hook);
 
 #endif

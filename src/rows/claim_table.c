@@ -75,7 +75,7 @@ read_row(HeapTuple tuple, TupleDesc desc, SsClaim *claim)
 
 	memset(claim, 0, sizeof(*claim));
 	for (int i = 0; i < 8; i++)
-		values[i] = ss_value(tuple, desc, i + 1, "session_cache_claims");
+		values[i] = ss_sql_value(tuple, desc, i + 1, "session_cache_claims");
 	claim->system = (uint64) DatumGetInt64(values[0]);
 	claim->database = DatumGetObjectId(values[1]);
 	strlcpy(claim->directory, TextDatumGetCString(values[2]), sizeof(claim->directory));
@@ -97,14 +97,14 @@ ss_claims_read(SsClaim claims[SS_CLAIMS_MAX], const SsClaim *me)
 {
 	Datum values[3] = {Int64GetDatum((int64) me->system), ObjectIdGetDatum(me->database),
 					   Int64GetDatum(SS_CLAIMS_MAX)};
-	SsActing acting;
+	SsCaller caller;
 	int n;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	n = (int) ss_plan_run(&read_plan, values, NULL, SS_PLAN_READ, SS_CLAIMS_MAX);
 	for (int i = 0; i < n; i++)
 		read_row(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, &claims[i]);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	return n;
 }
 
@@ -115,7 +115,7 @@ ss_claims_write(const SsClaim *claim)
 	Datum tokens[SS_CLAIM_MARKS];
 	Datum epochs[SS_CLAIM_MARKS];
 	Datum values[8];
-	SsActing acting;
+	SsCaller caller;
 	int n = 0;
 
 	for (; n < SS_CLAIM_MARKS && claim->marks[n].token != 0; n++)
@@ -123,7 +123,7 @@ ss_claims_write(const SsClaim *claim)
 		tokens[n] = Int64GetDatum((int64) claim->marks[n].token);
 		epochs[n] = Int64GetDatum((int64) claim->marks[n].epoch);
 	}
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	values[0] = Int64GetDatum((int64) claim->system);
 	values[1] = ObjectIdGetDatum(claim->database);
 	values[2] = CStringGetTextDatum(claim->directory);
@@ -137,7 +137,7 @@ ss_claims_write(const SsClaim *claim)
 		ereport(ERROR, (errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
 						errmsg("a row of session_cache_claims was not inserted"),
 						errhint("Remove the trigger or rule that prevents it.")));
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 }
 
 /* What a publisher claims is not ours: skipped where logical replication applies it. */

@@ -105,8 +105,8 @@ end_free(Clear *call)
 	n = ss_plan_run_on_others(&end_plan, values, nulls, SS_PLAN_LATEST);
 	for (uint64 i = 0; call->target->policy.audit && i < n; i++)
 		call->ids = accumArrayResult(call->ids,
-									 ss_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
-											  "conversation_sessions"),
+									 ss_sql_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
+												  "conversation_sessions"),
 									 false, TEXTOID, call->context);
 	SPI_freetuptable(SPI_tuptable);
 	call->ended += (int64) n;
@@ -126,8 +126,8 @@ find_left(Clear *call, Datum *owner, bool *owner_null)
 	if (ss_plan_run(&left_plan, values, nulls, SS_PLAN_LATEST, 1) == 0)
 		return false;
 	old = MemoryContextSwitchTo(call->context);
-	call->busy = datumCopy(ss_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-									"conversation_sessions"),
+	call->busy = datumCopy(ss_sql_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+										"conversation_sessions"),
 						   false, -1);
 	MemoryContextSwitchTo(old);
 	*owner = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, owner_null);

@@ -225,13 +225,13 @@ make_version(TupleTableSlot *old, const SsRow *row, SsColumns columns, TupleTabl
 {
 	SsDeformedRow was;
 	SsDeformedRow is;
-	SsHome home;
+	SsCatalog catalog;
 
-	ss_home_get(&home);
+	ss_catalog_get(&catalog);
 	ss_row_deform_slot(&was, old);
 	is = was;
 	set_columns(&is, row, columns);
-	ss_session_trigger_update(&was, &is, &home, false, NULL);
+	ss_session_trigger_update(&was, &is, &catalog, false, NULL);
 	if (ss_direct_updated != NULL)
 		ss_direct_updated(&was, &is);
 
@@ -252,7 +252,7 @@ static void
 insert_into_indexes(Relation rel, TupleTableSlot *slot, SsUpdateIndexes which)
 {
 	/* the owner's indexes may be on functions */
-	int path_nest = ss_home_set_path();
+	int path_nest = ss_sql_set_path();
 	EState *estate = CreateExecutorState();
 	ResultRelInfo *info = makeNode(ResultRelInfo);
 
@@ -262,7 +262,7 @@ insert_into_indexes(Relation rel, TupleTableSlot *slot, SsUpdateIndexes which)
 	ExecCloseIndices(info);
 	pfree(info);
 	FreeExecutorState(estate);
-	ss_home_reset_path(path_nest);
+	ss_sql_reset_path(path_nest);
 }
 
 /* Has no transaction locked or changed this version of the row, as far as its header tells? */

@@ -147,7 +147,7 @@ has_our_triggers_alone(Relation rel, Oid schema, bool deletes)
 			continue;
 		/* whether a foreign key is ignored holds until its table, or a role, changes */
 		if (trigger->tgisinternal && OidIsValid(trigger->tgconstrrelid) &&
-			ss_home_watch(trigger->tgconstrrelid, forget) &&
+			ss_catalog_watch(trigger->tgconstrrelid, forget) &&
 			ss_foreign_key_trigger_is_ignored(trigger))
 			continue;
 		if (!is_our_trigger(trigger, "session_row_guard", "session_row_guard", schema) &&
@@ -160,12 +160,12 @@ has_our_triggers_alone(Relation rel, Oid schema, bool deletes)
 
 /* Is nobody else asked about an update, or a delete, by the owner, and may he do it? */
 static bool
-is_ours_alone(Relation rel, const SsHome *home, bool deletes)
+is_ours_alone(Relation rel, const SsCatalog *catalog, bool deletes)
 {
 	AclMode rights = ACL_SELECT | (deletes ? ACL_DELETE : ACL_UPDATE);
 
-	return rel->rd_rules == NULL && has_our_triggers_alone(rel, home->schema, deletes) &&
-		   pg_class_aclmask(RelationGetRelid(rel), home->owner, rights, ACLMASK_ALL) == rights;
+	return rel->rd_rules == NULL && has_our_triggers_alone(rel, catalog->schema, deletes) &&
+		   pg_class_aclmask(RelationGetRelid(rel), catalog->owner, rights, ACLMASK_ALL) == rights;
 }
 
 /* Does anything but a trigger look at what is written?  These columns we sometimes write NULL. */
@@ -185,15 +185,15 @@ is_constrained(Relation rel)
 
 /* Is all that an UPDATE by the owner would do what ss_direct_write does? */
 static bool
-is_writable(Relation rel, const SsHome *home)
+is_writable(Relation rel, const SsCatalog *catalog)
 {
 	return rel->rd_att->natts >= SS_ROW_ATTRS && !is_constrained(rel) &&
-		   is_ours_alone(rel, home, false);
+		   is_ours_alone(rel, catalog, false);
 }
 
 /* Find the way, or that there is none. */
 static void
-look(const SsHome *home)
+look(const SsCatalog *catalog)
 {
 	static bool registered = false;
 	uint64 now;
@@ -202,7 +202,7 @@ look(const SsHome *home)
 
 	if (!registered)
 	{
-		ss_home_on_invalidation(forget);
+		ss_catalog_on_invalidation(forget);
 		CacheRegisterSyscacheCallback(AUTHOID, roles_changed, (Datum) 0);
 		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, roles_changed, (Datum) 0);
 		registered = true;
@@ -211,7 +211,7 @@ look(const SsHome *home)
 	looked = looked_for_due = 0; /* should this fail */
 	pkey.oid = InvalidOid;
 	writable = false;
-	table = home->sessions;
+	table = catalog->sessions;
 	rel = table_open(table, AccessShareLock);
 	if (rel->rd_rel->relkind == RELKIND_RELATION && !rel->rd_rel->relhassubclass)
 	{
@@ -227,7 +227,7 @@ look(const SsHome *home)
 		index_close(key, AccessShareLock);
 	}
 	if (OidIsValid(pkey.oid))
-		writable = is_writable(rel, home);
+		writable = is_writable(rel, catalog);
 	table_close(rel, AccessShareLock);
 	looked = now;
 }
@@ -237,15 +237,15 @@ look(const SsHome *home)
  * Who only reads need not open that.
  */
 static void
-look_for_due(const SsHome *home)
+look_for_due(const SsCatalog *catalog)
 {
 	uint64 now = changes;
-	Relation rel = table_open(home->sessions, AccessShareLock);
+	Relation rel = table_open(catalog->sessions, AccessShareLock);
 	List *indexes = RelationGetIndexList(rel);
 	ListCell *cell;
 
 	due.oid = InvalidOid;
-	if (is_ours_alone(rel, home, true))
+	if (is_ours_alone(rel, catalog, true))
 		foreach (cell, indexes)
 		{
 			Relation index = index_open(lfirst_oid(cell), AccessShareLock);
@@ -262,26 +262,26 @@ look_for_due(const SsHome *home)
 static Relation
 open_way(LOCKMODE lockmode, SsDirectUse way)
 {
-	SsHome home;
+	SsCatalog catalog;
 	Relation rel;
 
 	if (!ss_direct_rows)
 		return NULL;
-	ss_home_get(&home);
-	if (looked != changes || table != home.sessions)
-		look(&home);
+	ss_catalog_get(&catalog);
+	if (looked != changes || table != catalog.sessions)
+		look(&catalog);
 	if (!is_there(&pkey) || (way == SS_DIRECT_UPDATE && !writable))
 		return NULL;
 	if (way == SS_DIRECT_DELETE_DUE)
 	{
 		if (looked_for_due != changes)
-			look_for_due(&home);
+			look_for_due(&catalog);
 		if (!is_there(&due) || looked_for_due != changes)
 			return NULL;
 	}
 	rel = table_open(table, lockmode);
 	/* with the lock held it stays as it is: is it as we know it? */
-	if (looked == changes && ss_home_is_known())
+	if (looked == changes && ss_catalog_is_current())
 		return rel;
 	table_close(rel, lockmode);
 	return NULL;
@@ -294,7 +294,7 @@ ss_direct_open(LOCKMODE lockmode, SsDirectUse way)
 	Relation rel = open_way(lockmode, way);
 
 	if (way == SS_DIRECT_UPDATE)
-		ss_home_rows_are_direct = rel != NULL;
+		ss_sql_path_on_demand = rel != NULL;
 	return rel;
 }
 

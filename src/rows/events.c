@@ -373,8 +373,8 @@ remove_one_by_one(Old *old, SsAside *aside)
 
 	for (uint64 i = 0; i < n; i++)
 	{
-		Datum ns = ss_value(table->vals[i], table->tupdesc, 1, "session_events");
-		Datum event = ss_value(table->vals[i], table->tupdesc, 2, "session_events");
+		Datum ns = ss_sql_value(table->vals[i], table->tupdesc, 1, "session_events");
+		Datum event = ss_sql_value(table->vals[i], table->tupdesc, 2, "session_events");
 		char *id = DatumGetCString(DirectFunctionCall1(uuid_out, event));
 		ErrorData *error;
 		SsKey key;
@@ -387,7 +387,7 @@ remove_one_by_one(Old *old, SsAside *aside)
 		/* its namespace may be set aside by now */
 		if (ss_aside_holds(aside, &key, began))
 			continue;
-		old->one[0] = ss_value(table->vals[i], table->tupdesc, 3, "session_events");
+		old->one[0] = ss_sql_value(table->vals[i], table->tupdesc, 3, "session_events");
 		old->one[1] = event;
 		if (ss_aside_try(remove_alone, old, &error))
 		{

@@ -4,7 +4,7 @@
  *
  * The owner of the tables may attach functions to them: as triggers, in constraints, domains,
  * index expressions, defaults and rules.  In a call of ours they run with the owner's rights,
- * while the session belongs to the caller.  So, while a call acts as the owner (ss_home_acting):
+ * while the session belongs to the caller.  So, while a call acts as the owner (ss_sql_acts_as_owner):
  *
  *	- A function runs only if its owner has the rights of the tables' owner.  Else whoever was granted
  *	  TRIGGER could take these rights.  What else such a role chooses is in rows/foreign_triggers.c.
@@ -231,7 +231,7 @@ has_alien_temps(void)
 	{
 		Oid owner = owner_of((Form_pg_depend) GETSTRUCT(tuple));
 
-		found = OidIsValid(owner) && !ss_home_trusts(owner);
+		found = OidIsValid(owner) && !ss_catalog_has_owner_privs(owner);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -265,7 +265,7 @@ ss_foreign_code_fault(Oid function)
 
 	if (!find_code(function, &code))
 		return SS_CODE_SOUND;
-	if (!ss_home_trusts(code.owner))
+	if (!ss_catalog_has_owner_privs(code.owner))
 		return SS_CODE_NOT_TRUSTED;
 	return code.resolved || code.path != NULL ? SS_CODE_SOUND : SS_CODE_NO_SEARCH_PATH;
 }
@@ -310,7 +310,7 @@ check_code(Oid function)
 
 	if (!find_code(function, &code))
 		return false;
-	if (!ss_home_trusts(code.owner))
+	if (!ss_catalog_has_owner_privs(code.owner))
 		ss_error_code_not_trusted(function);
 	if (code.resolved)
 		return false;
@@ -336,7 +336,7 @@ needs_fmgr(Oid function)
 
 	if (next_needs_fmgr_hook != NULL && next_needs_fmgr_hook(function))
 		return true;
-	if (function < FirstNormalObjectId || !ss_home_acting())
+	if (function < FirstNormalObjectId || !ss_sql_acts_as_owner())
 		return false;
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	if (!HeapTupleIsValid(tuple))
@@ -353,7 +353,7 @@ on_fmgr(FmgrHookEventType event, FmgrInfo *function, Datum *arg)
 
 	if (event == FHET_START)
 	{
-		bool acting = ss_home_acting();
+		bool acting = ss_sql_acts_as_owner();
 		Oid inside = acting && check_code(function->fn_oid) ? function->fn_oid : InvalidOid;
 		Running *outer = NULL;
 
@@ -429,7 +429,7 @@ ss_foreign_key_is_ignored(Oid table)
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
-	ignored = !ss_home_trusts(((Form_pg_class) GETSTRUCT(tuple))->relowner);
+	ignored = !ss_catalog_has_owner_privs(((Form_pg_class) GETSTRUCT(tuple))->relowner);
 	ReleaseSysCache(tuple);
 	return ignored;
 }
@@ -509,7 +509,7 @@ on_executor_start(QueryDesc *query, int eflags)
 		next_executor_start(query, eflags);
 	else
 		standard_ExecutorStart(query, eflags);
-	if (query->estate->es_opened_result_relations == NIL || !ss_home_acting())
+	if (query->estate->es_opened_result_relations == NIL || !ss_sql_acts_as_owner())
 		return;
 	foreach (cell, query->estate->es_opened_result_relations)
 	{
@@ -522,7 +522,7 @@ on_executor_start(QueryDesc *query, int eflags)
 			continue;
 		ss_triggers_check(RelationGetRelid(rel), info->ri_TrigDesc, events_of(query));
 		/* the executor's own copy */
-		adapt_triggers(info->ri_TrigDesc, ss_home_trusts(rel->rd_rel->relowner));
+		adapt_triggers(info->ri_TrigDesc, ss_catalog_has_owner_privs(rel->rd_rel->relowner));
 	}
 }
 

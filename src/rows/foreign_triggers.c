@@ -118,7 +118,7 @@ is_open(HeapTuple function)
 		const AclItem *item = &ACL_DAT(acl)[i];
 
 		open = (ACLITEM_GET_PRIVS(*item) & ACL_EXECUTE) != 0 &&
-			   (item->ai_grantee == ACL_ID_PUBLIC || !ss_home_trusts(item->ai_grantee));
+			   (item->ai_grantee == ACL_ID_PUBLIC || !ss_catalog_has_owner_privs(item->ai_grantee));
 	}
 	return open;
 }
@@ -137,7 +137,7 @@ function_fault(const Trigger *trigger)
 	form = (Form_pg_proc) GETSTRUCT(tuple);
 	if (form->prolang != ClanguageId && form->prolang != INTERNALlanguageId)
 	{
-		if (!ss_home_trusts(form->proowner))
+		if (!ss_catalog_has_owner_privs(form->proowner))
 			fault = SS_TRIGGER_NOT_TRUSTED;
 	}
 	else if (form->prolang == ClanguageId && trigger->tgnargs > 0 && is_open(tuple) &&

@@ -110,7 +110,7 @@ result(int column, bool *null)
 static Datum
 value_of(int column, const char *table)
 {
-	return ss_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, table);
+	return ss_sql_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, table);
 }
 
 /*
@@ -160,14 +160,14 @@ bool
 ss_history_session(const pg_uuid_t *history, SsKey *key)
 {
 	Datum values[1] = {UUIDPGetDatum(history)};
-	SsActing acting;
+	SsCaller caller;
 	bool found;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	found = ss_plan_run(&session_plan, values, NULL, SS_PLAN_LATEST, 1) > 0 &&
 			ss_key_from_datums(key, value_of(1, "conversation_sessions"),
 							   value_of(2, "conversation_sessions"));
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	return found;
 }
 
@@ -288,9 +288,9 @@ hand_over(uint64 n, bool backwards, SsMessageSink sink, void *arg)
 	{
 		HeapTuple tuple = rows->vals[backwards ? n - 1 - i : i];
 
-		sink(arg, ss_value(tuple, rows->tupdesc, 1, "conversation_history"),
-			 ss_value(tuple, rows->tupdesc, 2, "conversation_history"),
-			 ss_value(tuple, rows->tupdesc, 3, "conversation_history"));
+		sink(arg, ss_sql_value(tuple, rows->tupdesc, 1, "conversation_history"),
+			 ss_sql_value(tuple, rows->tupdesc, 2, "conversation_history"),
+			 ss_sql_value(tuple, rows->tupdesc, 3, "conversation_history"));
 	}
 	SPI_freetuptable(rows);
 }

@@ -136,39 +136,39 @@ void
 ss_history_mind(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	Datum values[2] = {old->values[SS_ROW_NAMESPACE], old->values[SS_ROW_HISTORY_ID]};
-	SsActing acting;
+	SsCaller caller;
 
 	if (old->nulls[SS_ROW_HISTORY_ID] ||
 		(new != NULL && !ss_row_differs(old, new, SS_ROW_HISTORY_ID)) || arrives_by_itself())
 		return;
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	ss_plan_run(&end_plan, values, NULL, SS_PLAN_WRITE, 0);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 }
 
 /* All sessions do: the table is about to be truncated. */
 void
 ss_history_end_all(void)
 {
-	SsActing acting;
+	SsCaller caller;
 
 	if (arrives_by_itself())
 		return;
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	/* what others have committed is truncated as well, also what our snapshot does not show */
 	ss_plan_run(&end_all_plan, NULL, NULL, SS_PLAN_LATEST, 0);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 }
 
 /* There are no messages any more: they were truncated. */
 void
 ss_history_forget_all(void)
 {
-	SsActing acting;
+	SsCaller caller;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	ss_plan_run(&forget_all_plan, NULL, NULL, SS_PLAN_LATEST, 0);
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 }
 
 /* Is it known to be nobody's any more? */
@@ -176,12 +176,12 @@ bool
 ss_history_has_ended(const pg_uuid_t *history)
 {
 	Datum values[1] = {UUIDPGetDatum(history)};
-	SsActing acting;
+	SsCaller caller;
 	bool ended;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	ended = ss_plan_run(&has_ended_plan, values, NULL, SS_PLAN_LATEST, 1) > 0;
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	return ended;
 }
 
@@ -200,10 +200,10 @@ ended_at(SPITupleTable *queue, uint64 i)
 	Ended ended;
 	bool null;
 
-	ended.entry = ss_value(queue->vals[i], queue->tupdesc, 1, "conversation_history_ended");
-	ended.history = ss_value(queue->vals[i], queue->tupdesc, 2, "conversation_history_ended");
+	ended.entry = ss_sql_value(queue->vals[i], queue->tupdesc, 1, "conversation_history_ended");
+	ended.history = ss_sql_value(queue->vals[i], queue->tupdesc, 2, "conversation_history_ended");
 	ended.from = DatumGetInt64(
-		ss_value(queue->vals[i], queue->tupdesc, 3, "conversation_history_ended"));
+		ss_sql_value(queue->vals[i], queue->tupdesc, 3, "conversation_history_ended"));
 	ended.in_use = DatumGetBool(SPI_getbinval(queue->vals[i], queue->tupdesc, 4, &null));
 	return ended;
 }
@@ -250,8 +250,8 @@ remove_some(const Ended *ended, Progress *progress)
 			finish(ended, progress);
 			return;
 		}
-		entry[1] = ss_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-							"conversation_history");
+		entry[1] = ss_sql_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+								"conversation_history");
 	}
 	if (DatumGetInt64(entry[1]) != ended->from)
 		ss_plan_run(&so_far_plan, entry, NULL, SS_PLAN_WRITE, 0);
@@ -338,8 +338,8 @@ note_last(Piece *piece, SPITupleTable *queue)
 static bool
 key_of(SPITupleTable *queue, uint64 i, SsKey *key)
 {
-	Datum entry = ss_value(queue->vals[i], queue->tupdesc, 1, "conversation_history_ended");
-	Datum ns = ss_value(queue->vals[i], queue->tupdesc, 5, "conversation_history_ended");
+	Datum entry = ss_sql_value(queue->vals[i], queue->tupdesc, 1, "conversation_history_ended");
+	Datum ns = ss_sql_value(queue->vals[i], queue->tupdesc, 5, "conversation_history_ended");
 	char *id = DatumGetCString(DirectFunctionCall1(uuid_out, entry));
 
 	return ss_key_from_datums(key, ns, CStringGetTextDatum(id));

@@ -180,17 +180,16 @@ static bool
 comes_first(SPITupleTable *a, uint64 i, SPITupleTable *b, uint64 j)
 {
 	TimestampTz at = DatumGetTimestampTz(
-		ss_value(a->vals[i], a->tupdesc, 4, "conversation_sessions"));
+		ss_sql_value(a->vals[i], a->tupdesc, 4, "conversation_sessions"));
 	TimestampTz bt = DatumGetTimestampTz(
-		ss_value(b->vals[j], b->tupdesc, 4, "conversation_sessions"));
+		ss_sql_value(b->vals[j], b->tupdesc, 4, "conversation_sessions"));
 
 	if (at != bt)
 		return at > bt;
-	return DatumGetInt32(
-			   DirectFunctionCall2Coll(bttextcmp, C_COLLATION_OID,
-									   ss_value(a->vals[i], a->tupdesc, 1, "conversation_sessions"),
-									   ss_value(b->vals[j], b->tupdesc, 1,
-												"conversation_sessions"))) > 0;
+	return DatumGetInt32(DirectFunctionCall2Coll(
+			   bttextcmp, C_COLLATION_OID,
+			   ss_sql_value(a->vals[i], a->tupdesc, 1, "conversation_sessions"),
+			   ss_sql_value(b->vals[j], b->tupdesc, 1, "conversation_sessions"))) > 0;
 }
 
 /* A page of living sessions, newest first: its rows go to a sink. */

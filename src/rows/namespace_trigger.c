@@ -301,7 +301,7 @@ session_namespaces_guard(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	Relation rel;
 	TupleDesc desc;
-	SsHome home;
+	SsCatalog catalog;
 	HeapTuple tuple;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
@@ -309,8 +309,8 @@ session_namespaces_guard(PG_FUNCTION_ARGS)
 						errmsg("session_namespaces_guard() is a trigger")));
 	rel = trigdata->tg_relation;
 	desc = RelationGetDescr(rel);
-	ss_home_get(&home);
-	if (RelationGetRelid(rel) != home.namespaces ||
+	ss_catalog_get(&catalog);
+	if (RelationGetRelid(rel) != catalog.namespaces ||
 		TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ==
 			TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event) ||
 		(TRIGGER_FIRED_BEFORE(trigdata->tg_event) &&

@@ -62,7 +62,7 @@ refresh(void)
 
 	if (!registered)
 	{
-		ss_home_on_invalidation(namespaces_changed);
+		ss_catalog_on_invalidation(namespaces_changed);
 		CacheRegisterSyscacheCallback(AUTHOID, roles_changed, (Datum) 0);
 		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, roles_changed, (Datum) 0);
 		registered = true;
@@ -181,7 +181,7 @@ lookup(const char *name, int len)
 	SsPolicy *entry;
 	SsPolicy fresh;
 	uint64 generation;
-	SsHome home;
+	SsCatalog catalog;
 	Relation rel;
 	SysScanDesc scan;
 	ScanKeyData skey;
@@ -194,7 +194,7 @@ lookup(const char *name, int len)
 		return NULL;
 	memcpy(key, name, len);
 
-	ss_home_get(&home);
+	ss_catalog_get(&catalog);
 	refresh();
 	entry = hash_search(policies, key, HASH_FIND, NULL);
 	if (entry != NULL)
@@ -212,11 +212,11 @@ lookup(const char *name, int len)
 		memcpy(fresh.name, key, sizeof(key));
 
 		/* without a snapshot of its own, a system scan takes a new one */
-		rel = table_open(home.namespaces, AccessShareLock);
+		rel = table_open(catalog.namespaces, AccessShareLock);
 		/* it may have been altered while we waited for the lock */
-		ss_home_get(&home);
+		ss_catalog_get(&catalog);
 		ScanKeyInit(&skey, 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(key));
-		scan = systable_beginscan(rel, home.namespaces_pkey, true, NULL, 1, &skey);
+		scan = systable_beginscan(rel, catalog.namespaces_pkey, true, NULL, 1, &skey);
 		tuple = systable_getnext(scan);
 		exists = HeapTupleIsValid(tuple);
 		if (exists)
@@ -274,7 +274,7 @@ bool
 ss_ns_allows(const char *name, int len, Oid role)
 {
 	SsPolicy *policy = lookup(name, len);
-	SsHome home;
+	SsCatalog catalog;
 	bool allowed;
 
 	if (policy == NULL)
@@ -284,8 +284,8 @@ ss_ns_allows(const char *name, int len, Oid role)
 	if (policy->memo_role == role && policy->memo_generation == roles_generation)
 		return policy->memo_allowed;
 
-	ss_home_get(&home);
-	allowed = has_privs_of_role(role, home.owner);
+	ss_catalog_get(&catalog);
+	allowed = has_privs_of_role(role, catalog.owner);
 	for (int i = 0; i < policy->nroles && !allowed; i++)
 	{
 		/* a role that does not exist (any more) allows nobody */

@@ -119,10 +119,10 @@ is_true(uint64 row, int number)
 static pg_uuid_t *
 history_of(uint64 row, const char *table)
 {
-	return DatumGetUUIDP(ss_value(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, table));
+	return DatumGetUUIDP(ss_sql_value(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, table));
 }
 
-static SsHome tables;                 /* of the last step */
+static SsCatalog tables;              /* of the last step */
 static PgStat_Counter counted = -1;   /* rows, when the last pass began; -1: begin another */
 static PgStat_Counter looked_at = -1; /* .. when they were counted last */
 
@@ -274,13 +274,13 @@ visit_table(SsOrphanPass *pass, int limit)
 }
 
 /*
- * One step of a pass, in a transaction of its own and between ss_home_enter and ss_home_leave:
+ * One step of a pass, in a transaction of its own and between ss_sql_enter and ss_sql_leave:
  * visit so many conversations, or remove so many messages.
  */
 void
 ss_orphans_step(SsOrphanPass *pass, int limit)
 {
-	ss_home_get(&tables);
+	ss_catalog_get(&tables);
 	pass->refused = pass->locked = false;
 	if (ss_subscribed(SS_TABLE_SESSIONS) || ss_subscribed(SS_TABLE_HISTORY) ||
 		ss_subscribed(SS_TABLE_MEMBERS))

@@ -72,8 +72,8 @@ result_to_array(uint64 n)
 	Datum *elems = palloc(sizeof(Datum) * Max(n, 1));
 
 	for (uint64 i = 0; i < n; i++)
-		elems[i] = ss_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
-							"conversation_sessions");
+		elems[i] = ss_sql_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
+								"conversation_sessions");
 	return PointerGetDatum(construct_array(elems, (int) n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 

@@ -64,7 +64,7 @@ ss_type_is_trusted(Oid type)
 	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
 	if (!HeapTupleIsValid(tuple))
 		return true; /* it was dropped: PL/pgSQL will say so */
-	trusted = ss_home_trusts(((Form_pg_type) GETSTRUCT(tuple))->typowner);
+	trusted = ss_catalog_has_owner_privs(((Form_pg_type) GETSTRUCT(tuple))->typowner);
 	ReleaseSysCache(tuple);
 	return trusted;
 }
@@ -94,7 +94,7 @@ check_types(const PLpgSQL_function *function)
 static void
 on_setup(PLpgSQL_execstate *estate, PLpgSQL_function *function)
 {
-	if (ss_home_acting())
+	if (ss_sql_acts_as_owner())
 		check_types(function);
 	if (theirs == NULL)
 		return;

@@ -297,7 +297,7 @@ open_row(SsDeformedRow *row, HeapTuple tuple, TupleDesc desc)
 		if (judged[i] == SS_ROW_OWNER_ID || judged[i] == SS_ROW_DEAD_UNTIL)
 			*value = SPI_getbinval(tuple, desc, i + 2, null);
 		else
-			*value = ss_value(tuple, desc, i + 2, "conversation_sessions");
+			*value = ss_sql_value(tuple, desc, i + 2, "conversation_sessions");
 	}
 }
 
@@ -440,9 +440,10 @@ take_names(Batch *batch, uint64 n)
 		bool null;
 
 		names[i].batch = batch;
-		names[i].ns = datumCopy(ss_value(tuple, desc, 1, "conversation_sessions"), false, -1);
-		names[i].id = datumCopy(ss_value(tuple, desc, 2, "conversation_sessions"), false, -1);
-		names[i].check_at = DatumGetTimestampTz(ss_value(tuple, desc, 3, "conversation_sessions"));
+		names[i].ns = datumCopy(ss_sql_value(tuple, desc, 1, "conversation_sessions"), false, -1);
+		names[i].id = datumCopy(ss_sql_value(tuple, desc, 2, "conversation_sessions"), false, -1);
+		names[i].check_at = DatumGetTimestampTz(
+			ss_sql_value(tuple, desc, 3, "conversation_sessions"));
 		names[i].place = place_of(SPI_getbinval(tuple, desc, 4, &null));
 		names[i].sound = ss_key_from_datums(&names[i].key, names[i].ns, names[i].id);
 	}
@@ -611,6 +612,6 @@ ss_purge_oldest(TimestampTz *check_at)
 	if (ss_plan_run(&oldest_plan, NULL, NULL, SS_PLAN_READ, 1) == 0)
 		return false;
 	*check_at = DatumGetTimestampTz(
-		ss_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, "conversation_sessions"));
+		ss_sql_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, "conversation_sessions"));
 	return true;
 }

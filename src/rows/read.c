@@ -25,20 +25,20 @@
 static bool
 read_by_statement(const SsTarget *target, bool document, SsRow *row)
 {
-	SsActing acting;
+	SsCaller caller;
 	bool found;
 
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	found = ss_row_read(target, SS_PLAN_READ, row);
 	if (found)
 	{
-		row->data = document ? ss_hand_out(&acting, row->data, false, -1) : (Datum) 0;
+		row->data = document ? ss_sql_copy_out(&caller, row->data, false, -1) : (Datum) 0;
 		if (!row->owner_null)
-			row->owner = ss_hand_out(&acting, row->owner, false, -1);
+			row->owner = ss_sql_copy_out(&caller, row->owner, false, -1);
 		if (!row->history_null)
-			row->history = ss_hand_out(&acting, row->history, false, UUID_LEN);
+			row->history = ss_sql_copy_out(&caller, row->history, false, UUID_LEN);
 	}
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	return found;
 }
 

@@ -78,20 +78,21 @@ is_ours_alone(void)
 {
 	static bool registered = false;
 	uint64 now;
-	SsHome home;
+	SsCatalog catalog;
 
 	if (!registered)
 	{
-		ss_home_on_invalidation(tables_changed);
+		ss_catalog_on_invalidation(tables_changed);
 		registered = true;
 	}
 	while (looked != changes)
 	{
 		foreign = true; /* should an error end the look */
 		now = changes;
-		ss_home_get(&home);
-		foreign = does_more(home.sessions) || does_more(home.history) || does_more(home.ended) ||
-				  !OidIsValid(home.events) || does_more(home.events);
+		ss_catalog_get(&catalog);
+		foreign = does_more(catalog.sessions) || does_more(catalog.history) ||
+				  does_more(catalog.ended) || !OidIsValid(catalog.events) ||
+				  does_more(catalog.events);
 		looked = now;
 	}
 	return !foreign;

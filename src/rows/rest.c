@@ -34,12 +34,12 @@ static SsPlan events_plan = {"SELECT 1 FROM {events} LIMIT 1", 0, {InvalidOid}};
 static int64
 count_rows(void)
 {
-	const SsHome *home = ss_home_last();
-	const Oid tables[] = {home->sessions, home->ended, home->events, home->namespaces,
+	const SsCatalog *catalog = ss_catalog_cached();
+	const Oid tables[] = {catalog->sessions, catalog->ended, catalog->events, catalog->namespaces,
 						  InheritsRelationId};
 	int64 sum = 0;
 
-	if (!pgstat_track_counts || !OidIsValid(home->sessions))
+	if (!pgstat_track_counts || !OidIsValid(catalog->sessions))
 		return -1;
 	pgstat_clear_snapshot();
 	for (int i = 0; i < (int) lengthof(tables); i++)
@@ -76,8 +76,8 @@ ss_rest_holds(const SsRest *rest)
 static bool
 has_children(void)
 {
-	const SsHome *home = ss_home_last();
-	const Oid tables[] = {home->sessions, home->ended, home->events, home->namespaces};
+	const SsCatalog *catalog = ss_catalog_cached();
+	const Oid tables[] = {catalog->sessions, catalog->ended, catalog->events, catalog->namespaces};
 
 	for (int i = 0; i < (int) lengthof(tables); i++)
 		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(tables[i])) &&

@@ -29,11 +29,11 @@
 
 /* Is the current role one that policies bind? */
 bool
-ss_row_access_is_bound(const SsHome *home)
+ss_row_access_is_bound(const SsCatalog *catalog)
 {
 	Oid role = GetUserId();
 
-	return role != home->owner && !has_privs_of_role(role, home->owner) &&
+	return role != catalog->owner && !has_privs_of_role(role, catalog->owner) &&
 		   !has_bypassrls_privilege(role);
 }
 

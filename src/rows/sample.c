@@ -71,12 +71,12 @@ static SsPlan forget_plan = {"DELETE FROM {samples} WHERE namespace {<>} ALL ($1
 static float
 percentage(void)
 {
-	SsHome home;
+	SsCatalog catalog;
 	Relation rel;
 	BlockNumber pages;
 
-	ss_home_get(&home);
-	rel = table_open(home.sessions, AccessShareLock);
+	ss_catalog_get(&catalog);
+	rel = table_open(catalog.sessions, AccessShareLock);
 	pages = RelationGetNumberOfBlocks(rel);
 	table_close(rel, AccessShareLock);
 	return pages <= SAMPLE_PAGES ? 100 : 100.0 * SAMPLE_PAGES / pages;
@@ -100,16 +100,16 @@ static void
 add_row(HTAB *samples, HeapTuple tuple, TupleDesc desc, TimestampTz now)
 {
 	bool null;
-	text *ns = DatumGetTextPP(ss_value(tuple, desc, 1, "conversation_sessions"));
-	Datum id = ss_value(tuple, desc, 2, "conversation_sessions");
+	text *ns = DatumGetTextPP(ss_sql_value(tuple, desc, 1, "conversation_sessions"));
+	Datum id = ss_sql_value(tuple, desc, 2, "conversation_sessions");
 	Datum dead_until = SPI_getbinval(tuple, desc, 4, &null);
 	Sample *sample = sample_of(samples, VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns));
 	SsTarget target = {0};
 	SsRow row = {0};
 	int64 bytes;
 
-	row.expires_at = DatumGetTimestampTz(ss_value(tuple, desc, 3, "conversation_sessions"));
-	row.created_at = DatumGetTimestampTz(ss_value(tuple, desc, 8, "conversation_sessions"));
+	row.expires_at = DatumGetTimestampTz(ss_sql_value(tuple, desc, 3, "conversation_sessions"));
+	row.created_at = DatumGetTimestampTz(ss_sql_value(tuple, desc, 8, "conversation_sessions"));
 	row.dead_until = null ? SS_NEVER : DatumGetTimestampTz(dead_until);
 	/* in a namespace that is gone nothing but the row counts; so it does for names that no call takes */
 	if (!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target.policy))
@@ -126,10 +126,10 @@ add_row(HTAB *samples, HeapTuple tuple, TupleDesc desc, TimestampTz now)
 		sample->expired++;
 		return;
 	}
-	bytes = toast_raw_datum_size(ss_value(tuple, desc, 7, "conversation_sessions")) - VARHDRSZ;
+	bytes = toast_raw_datum_size(ss_sql_value(tuple, desc, 7, "conversation_sessions")) - VARHDRSZ;
 	sample->sessions++;
 	sample->owned += DatumGetBool(SPI_getbinval(tuple, desc, 5, &null)) ? 1 : 0;
-	sample->messages += DatumGetInt64(ss_value(tuple, desc, 6, "conversation_sessions"));
+	sample->messages += DatumGetInt64(ss_sql_value(tuple, desc, 6, "conversation_sessions"));
 	sample->bytes += bytes;
 	sample->over_1mb += bytes > ONE_MB ? 1 : 0;
 	sample->max_bytes = Max(sample->max_bytes, bytes);
@@ -145,7 +145,7 @@ add_names(HTAB *samples)
 	for (uint64 i = 0; i < n; i++)
 	{
 		char *name = TextDatumGetCString(
-			ss_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, "session_namespaces"));
+			ss_sql_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, "session_namespaces"));
 
 		(void) sample_of(samples, name, strlen(name));
 	}
@@ -247,7 +247,7 @@ store(HTAB *found, double scale, SsAside *aside)
 	ss_plan_run(&forget_plan, values, NULL, SS_PLAN_WRITE, 0);
 }
 
-/* Look, and write session_samples anew.  Between ss_home_enter and ss_home_leave. */
+/* Look, and write session_samples anew.  Between ss_sql_enter and ss_sql_leave. */
 void
 ss_sample_take(SsAside *aside)
 {

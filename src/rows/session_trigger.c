@@ -199,10 +199,10 @@ check_counters(const SsDeformedRow *old, SsDeformedRow *new)
  * row_end.c applies; written: the columns that the statement sets.
  */
 void
-ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new, const SsHome *home,
+ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new, const SsCatalog *catalog,
 						  bool judged, const Bitmapset *written)
 {
-	bool bound = ss_row_access_is_bound(home);
+	bool bound = ss_row_access_is_bound(catalog);
 
 	check_names(old, new);
 	if (bound)
@@ -222,7 +222,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	TupleDesc desc;
-	SsHome home;
+	SsCatalog catalog;
 	SsDeformedRow old;
 	SsDeformedRow new;
 	bool bound;
@@ -231,8 +231,8 @@ session_row_guard(PG_FUNCTION_ARGS)
 		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("session_row_guard() is a trigger before a row")));
-	ss_home_get(&home);
-	if (RelationGetRelid(trigdata->tg_relation) != home.sessions)
+	ss_catalog_get(&catalog);
+	if (RelationGetRelid(trigdata->tg_relation) != catalog.sessions)
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("session_row_guard() works on conversation_sessions only")));
 	desc = RelationGetDescr(trigdata->tg_relation);
@@ -241,7 +241,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 	{
 		ss_row_deform(&new, trigdata->tg_trigtuple, desc);
 		check_names(NULL, &new);
-		bound = ss_row_access_is_bound(&home);
+		bound = ss_row_access_is_bound(&catalog);
 		if (bound)
 			ss_row_access_insert(&new);
 		fill_in(&new);
@@ -258,7 +258,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 
 	ss_row_deform(&old, trigdata->tg_trigtuple, desc);
 	ss_row_deform(&new, trigdata->tg_newtuple, desc);
-	ss_session_trigger_update(&old, &new, &home, ss_row_end_applies(trigdata->tg_trigger),
+	ss_session_trigger_update(&old, &new, &catalog, ss_row_end_applies(trigdata->tg_trigger),
 							  trigdata->tg_updatedcols);
 	return PointerGetDatum(close_tuple(trigdata->tg_newtuple, &new));
 }

@@ -11,6 +11,7 @@
 #include "rows/schema.h"
 
 extern void ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new,
-									  const SsHome *home, bool judged, const Bitmapset *written);
+									  const SsCatalog *catalog, bool judged,
+									  const Bitmapset *written);
 
 #endif

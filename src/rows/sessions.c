@@ -3,7 +3,7 @@
  *		Single rows of conversation_sessions: read, lock, write.
  *
  * Nothing here decides what a call means (rows/change.c does); it only brings a
- * row to C and back.  All of it runs between ss_home_enter and ss_home_leave.
+ * row to C and back.  All of it runs between ss_sql_enter and ss_sql_leave.
  */
 #include "postgres.h"
 
@@ -136,13 +136,13 @@ from_result(SsRow *row)
 	TupleDesc desc = SPI_tuptable->tupdesc;
 	bool null;
 
-	row->data = ss_value(tuple, desc, 1, "conversation_sessions");
+	row->data = ss_sql_value(tuple, desc, 1, "conversation_sessions");
 	row->owner = SPI_getbinval(tuple, desc, 2, &row->owner_null);
 	row->version = get_int64(tuple, desc, 3, 0);
 	row->created_at = get_int64(tuple, desc, 4, 0);
 	row->updated_at = get_int64(tuple, desc, 5, 0);
 	row->expires_at = get_int64(tuple, desc, 6, 0);
-	row->ttl = ss_interval_usec(ss_value(tuple, desc, 7, "conversation_sessions"));
+	row->ttl = ss_interval_usec(ss_sql_value(tuple, desc, 7, "conversation_sessions"));
 	row->last_seq = get_int64(tuple, desc, 8, 0);
 	row->message_count = get_int64(tuple, desc, 9, 0);
 	row->check_at = get_int64(tuple, desc, 10, 0);
@@ -204,14 +204,14 @@ ss_row_refresh(const SsTarget *target, SsRow *row)
 {
 	SsRow latest;
 
-	SsActing acting;
+	SsCaller caller;
 	bool alive;
 
 	if (row->own || IsInParallelMode())
 		return false;
-	ss_home_enter(&acting);
+	ss_sql_enter(&caller);
 	alive = fetch_row(&read_plan, target, SS_PLAN_READ_LATEST, &latest) && latest.state == SS_ALIVE;
-	ss_home_leave(&acting);
+	ss_sql_leave(&caller);
 	if (!alive || latest.created_at != row->created_at)
 		return false;
 	row->state = SS_ALIVE;

@@ -20,7 +20,7 @@ typedef enum SsState
 } SsState;
 
 /*
- * A row in hand.  Datums that came from the table live until ss_home_leave.
+ * A row in hand.  Datums that came from the table live until ss_sql_leave.
  */
 typedef struct SsRow
 {

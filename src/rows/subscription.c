@@ -24,23 +24,23 @@
 static Oid
 table_oid(SsTable table)
 {
-	SsHome home;
+	SsCatalog catalog;
 
-	ss_home_get(&home);
+	ss_catalog_get(&catalog);
 	switch (table)
 	{
 		case SS_TABLE_SESSIONS:
-			return home.sessions;
+			return catalog.sessions;
 		case SS_TABLE_HISTORY:
-			return home.history;
+			return catalog.history;
 		case SS_TABLE_MEMBERS:
-			return home.members;
+			return catalog.members;
 		case SS_TABLE_ENDED:
-			return home.ended;
+			return catalog.ended;
 		case SS_TABLE_EVENTS:
-			return home.events;
+			return catalog.events;
 		default:
-			return get_relname_relid(ss_table_name(table), home.schema);
+			return get_relname_relid(ss_table_name(table), catalog.schema);
 	}
 }
 

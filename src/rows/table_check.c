@@ -131,17 +131,18 @@ nobody_comes_after(Relation rel, const char *note, char *trouble, size_t size)
 SsTableState
 ss_cached_lock(void)
 {
-	SsHome home;
-	SsHome locked;
+	SsCatalog catalog;
+	SsCatalog locked;
 
-	if (!ss_home_find(&home))
+	if (!ss_catalog_find(&catalog))
 		return SS_TABLES_GONE;
-	if (!ss_home_hold(&home) || !ConditionalLockRelationOid(home.sessions, AccessShareLock) ||
-		!ConditionalLockRelationOid(home.history, AccessShareLock) ||
-		!ConditionalLockRelationOid(home.namespaces, AccessShareLock))
+	if (!ss_catalog_try_lock(&catalog) ||
+		!ConditionalLockRelationOid(catalog.sessions, AccessShareLock) ||
+		!ConditionalLockRelationOid(catalog.history, AccessShareLock) ||
+		!ConditionalLockRelationOid(catalog.namespaces, AccessShareLock))
 		return SS_TABLES_LOCKED;
 	/* what was dropped before we came can be locked, too */
-	if (!ss_home_find(&locked) || locked.extension != home.extension)
+	if (!ss_catalog_find(&locked) || locked.extension != catalog.extension)
 		return SS_TABLES_GONE;
 	return SS_TABLES_FINE;
 }
@@ -168,17 +169,17 @@ SsTableState
 ss_cached_check(SsTableMark *mark, char *trouble, size_t size)
 {
 	SsTableState state;
-	SsHome home;
+	SsCatalog catalog;
 
 	trouble[0] = '\0';
 	state = ss_cached_lock();
 	if (state != SS_TABLES_FINE)
 		return state;
-	ss_home_get(&home);
+	ss_catalog_get(&catalog);
 	/* both, for the mark is of both */
-	if (!is_watched(home.history, 1, mark, trouble, size))
+	if (!is_watched(catalog.history, 1, mark, trouble, size))
 		state = SS_TABLES_BROKEN;
-	if (!is_watched(home.sessions, 0, mark, trouble, size))
+	if (!is_watched(catalog.sessions, 0, mark, trouble, size))
 		state = SS_TABLES_BROKEN;
 	return state;
 }

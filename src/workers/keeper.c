@@ -179,10 +179,10 @@ report_for_duty(void)
 
 /* Begin a transaction on our tables; false when they cannot be had right now. */
 static bool
-begin(SsActing *acting)
+begin(SsCaller *caller)
 {
 	static bool has_share = false; /* of the touch slots, for as long as the extension is here */
-	SsHome home;
+	SsCatalog catalog;
 
 	/* its timer would wake a keeper that has nothing to do, so it is for transactions */
 	if (!stopping)
@@ -190,7 +190,7 @@ begin(SsActing *acting)
 	pgstat_report_activity(STATE_RUNNING, activity);
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (!ss_home_find(&home))
+	if (!ss_catalog_find(&catalog))
 	{
 		PopActiveSnapshot();
 		CommitTransactionCommand();
@@ -201,22 +201,23 @@ begin(SsActing *acting)
 	if (!has_share)
 		ss_touch_share(ss_shared_number(entry), true);
 	has_share = true;
-	if (!ss_home_hold(&home) || !ConditionalLockRelationOid(home.sessions, RowExclusiveLock) ||
-		!ConditionalLockRelationOid(home.history, RowExclusiveLock))
+	if (!ss_catalog_try_lock(&catalog) ||
+		!ConditionalLockRelationOid(catalog.sessions, RowExclusiveLock) ||
+		!ConditionalLockRelationOid(catalog.history, RowExclusiveLock))
 	{
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		skipped = true;
 		return false;
 	}
-	ss_home_enter(acting);
+	ss_sql_enter(caller);
 	return true;
 }
 
 static void
-finish(SsActing *acting)
+finish(SsCaller *caller)
 {
-	ss_home_leave(acting);
+	ss_sql_leave(caller);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	/* without this autovacuum would not see what we did */
@@ -230,15 +231,15 @@ write_touches(TimestampTz now)
 {
 	static int partition = 0; /* where the last turn ran out of time */
 	SsTouchBatch *batch;
-	SsActing acting;
+	SsCaller caller;
 
 	ss_aside_tidy(touch_aside, now);
 	while ((batch = ss_touches_take(GetCurrentTimestamp(), false, &partition)) != NULL)
 	{
-		if (!begin(&acting))
+		if (!begin(&caller))
 			return now + LOOK_AROUND;
 		ss_touches_write(batch, touch_aside);
-		finish(&acting);
+		finish(&caller);
 		ss_touches_settle(batch, touch_aside);
 		CHECK_FOR_INTERRUPTS();
 		/* full disk or not, nobody is kept from dropping the database */
@@ -287,13 +288,13 @@ walk_namespace(TimestampTz now)
 {
 	SsPurge work = {.aside = purge_aside};
 	SsAsideWalk walk;
-	SsActing acting;
+	SsCaller caller;
 
-	if (!ss_aside_next_walk(purge_aside, now, &walk) || !begin(&acting))
+	if (!ss_aside_next_walk(purge_aside, now, &walk) || !begin(&caller))
 		return;
 	if (!ss_subscribed(SS_TABLE_SESSIONS))
 		(void) ss_purge_walk(&work, GetUserId());
-	finish(&acting);
+	finish(&caller);
 }
 
 /* One batch of the purge; returns when the next is due. */
@@ -301,7 +302,7 @@ static TimestampTz
 purge(TimestampTz now)
 {
 	SsPurge work = {0};
-	SsActing acting;
+	SsCaller caller;
 	bool sweep = now >= next_sweep;
 	bool left; /* to the publisher */
 	TimestampTz done;
@@ -320,7 +321,7 @@ purge(TimestampTz now)
 	work.aside = purge_aside;
 	ss_aside_tidy(purge_aside, now);
 	walk_namespace(now);
-	if (!begin(&acting))
+	if (!begin(&caller))
 		return now + LOOK_AROUND;
 	left = ss_subscribed(SS_TABLE_SESSIONS);
 	if (!left)
@@ -332,7 +333,7 @@ purge(TimestampTz now)
 			next_due = DT_NOEND;
 		ss_rest_begin(&mark, next_due > GetCurrentTimestamp());
 	}
-	finish(&acting);
+	finish(&caller);
 	rests[SS_TASK_PURGE] = mark;
 	done = GetCurrentTimestamp();
 	if (left)
@@ -361,7 +362,7 @@ purge(TimestampTz now)
 static TimestampTz
 purge_history(TimestampTz now)
 {
-	SsActing acting;
+	SsCaller caller;
 	int64 limit = at_the_rate(HISTORY_BATCH);
 	int64 removed;
 	bool more;
@@ -373,12 +374,12 @@ purge_history(TimestampTz now)
 		return now + LOOK_AROUND;
 	rests[SS_TASK_HISTORY].resting = false;
 	mark = ss_rest_mark();
-	if (!begin(&acting))
+	if (!begin(&caller))
 		return now + LOOK_AROUND;
 	ss_aside_tidy(history_aside, now);
 	more = ss_history_purge((Datum) 0, limit, history_aside, &removed);
 	ss_rest_begin(&mark, !more && removed == 0 && ss_rest_no_ended());
-	finish(&acting);
+	finish(&caller);
 	rests[SS_TASK_HISTORY] = mark;
 	if (!more)
 		return GetCurrentTimestamp() + ss_purge_interval * INT64CONST(1000);
@@ -389,15 +390,15 @@ purge_history(TimestampTz now)
 static TimestampTz
 notify(TimestampTz now)
 {
-	SsActing acting;
+	SsCaller caller;
 	SsNotice notice;
 
 	if (!ss_events_pending(&notice))
 		return now + NOTIFY_EVERY;
-	if (!begin(&acting))
+	if (!begin(&caller))
 		return now + LOOK_AROUND;
 	ss_events_notify(&notice);
-	finish(&acting);
+	finish(&caller);
 	ss_events_notified(&notice);
 	return now + NOTIFY_GAP;
 }
@@ -405,7 +406,7 @@ notify(TimestampTz now)
 static TimestampTz
 purge_events(TimestampTz now)
 {
-	SsActing acting;
+	SsCaller caller;
 	bool more = false;
 	SsRest mark;
 
@@ -414,12 +415,12 @@ purge_events(TimestampTz now)
 		return now + EVENTS_EVERY;
 	rests[SS_TASK_EVENTS].resting = false;
 	mark = ss_rest_mark();
-	if (!begin(&acting))
+	if (!begin(&caller))
 		return now + LOOK_AROUND;
 	if (!ss_subscribed(SS_TABLE_EVENTS))
 		more = ss_events_purge(EVENTS_BATCH, events_aside);
 	ss_rest_begin(&mark, !more && ss_rest_no_events());
-	finish(&acting);
+	finish(&caller);
 	rests[SS_TASK_EVENTS] = mark;
 	return more ? now + USECS_PER_SEC : now + EVENTS_EVERY;
 }
@@ -427,7 +428,7 @@ purge_events(TimestampTz now)
 static TimestampTz
 take_sample(TimestampTz now)
 {
-	SsActing acting;
+	SsCaller caller;
 	SsRest mark;
 
 	ss_aside_tidy(sample_aside, now);
@@ -435,12 +436,12 @@ take_sample(TimestampTz now)
 		return now + LOOK_AROUND;
 	rests[SS_TASK_SAMPLE].resting = false;
 	mark = ss_rest_mark();
-	if (!begin(&acting))
+	if (!begin(&caller))
 		return now + LOOK_AROUND;
 	if (!ss_subscribed(SS_TABLE_SAMPLES))
 		ss_sample_take(sample_aside);
 	ss_rest_begin(&mark, ss_aside_is_empty(sample_aside));
-	finish(&acting);
+	finish(&caller);
 	rests[SS_TASK_SAMPLE] = mark;
 	return now + SAMPLE_EVERY;
 }
@@ -464,7 +465,7 @@ remove_orphans(TimestampTz now)
 	static SsOrphanPass pass;
 	static bool recorded = true; /* there may be some of an earlier keeper */
 	static int refused = 0;
-	SsActing acting;
+	SsCaller caller;
 	TimestampTz oldest;
 	bool begins = pass.stage == SS_ORPHANS_RECORDED && !pass.begun;
 
@@ -487,14 +488,14 @@ remove_orphans(TimestampTz now)
 	}
 	else
 		ss_worker_set("lock_timeout", LOCK_TIMEOUT);
-	if (!begin(&acting))
+	if (!begin(&caller))
 		return now + LOOK_AROUND;
 	if (begins)
 		ss_orphans_begun();
 	pass.begun = true;
 	ss_orphans_step(&pass, ORPHANS_BATCH);
 	recorded = pass.stage == SS_ORPHANS_DONE && ss_orphans_count(&oldest) > 0;
-	finish(&acting);
+	finish(&caller);
 	if (pass.refused)
 	{
 		refused++;
@@ -634,7 +635,7 @@ flush_touches(TimestampTz deadline)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	SsTouchBatch *batch;
-	SsActing acting;
+	SsCaller caller;
 	int partition = 0;
 	bool any = false;
 
@@ -642,10 +643,10 @@ flush_touches(TimestampTz deadline)
 		   (batch = ss_touches_take(now, true, &partition)) != NULL)
 	{
 		any = true;
-		if (!begin(&acting))
+		if (!begin(&caller))
 			break;
 		ss_touches_write(batch, touch_aside);
-		finish(&acting);
+		finish(&caller);
 		ss_touches_settle(batch, touch_aside);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -743,7 +744,7 @@ learn_claims(void)
 	SsControl *control = &entry->cache.control;
 	SsClaim claims[SS_CLAIMS_MAX];
 	SsClaim me;
-	SsActing acting;
+	SsCaller caller;
 
 	ss_notes_promoted(entry);
 	if ((ss_shared->began_in_recovery && ss_redis_url[0] != '\0') ||
@@ -752,11 +753,11 @@ learn_claims(void)
 	PG_TRY();
 	{
 		ss_identity_me(&me);
-		if (begin(&acting))
+		if (begin(&caller))
 		{
 			if (ss_claims_read(claims, &me) == 0)
 				ss_control_never_leased(control, ss_shared->promoted);
-			finish(&acting);
+			finish(&caller);
 			ConditionVariableBroadcast(&entry->cache.changed);
 		}
 	}
