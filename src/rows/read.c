@@ -136,7 +136,7 @@ prolong(SsTarget *target, SsRow *row, TimestampTz expires_at)
 /*
  * Start a session's lifetime anew, with another ttl when ttl > 0; false when
  * there is no session.  A touch that changes nothing but the expiry, and is all there is
- * to its transaction, is not written but noted, at commit.
+ * to its transaction, is not written but noted, at commit; if there is no room, the row is written.
  */
 bool
 ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
@@ -155,7 +155,7 @@ ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
 								target->policy.max_lifetime);
 		*expires_at = Max(*expires_at, row.ends_at);
 		if (*expires_at == row.ends_at ||
-			ss_pending_use(&target->key, row.expires_at, row.ttl, *expires_at))
+			ss_pending_touch(&target->key, row.expires_at, row.ttl, *expires_at))
 		{
 			ss_count(SS_TOUCHED, 1);
 			return true;

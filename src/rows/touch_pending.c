@@ -8,8 +8,8 @@
  * expiry, and what others noted on the old version meanwhile goes over to the new one.
  *
  * At commit nothing may fail: the list has its memory from the start, and what does not
- * fit is left out.  A use left out is one that the slack does not cover, so those who
- * can write instead do.
+ * fit is left out.  A touch has a slot reserved in the shared table as well; without both, the caller
+ * writes the row instead.  A read may find no slot at commit, and then is not noted.
  */
 #include "postgres.h"
 
@@ -27,7 +27,8 @@ typedef struct Pending
 	int64 base;
 	int64 ttl;
 	int64 expires;
-	bool rebase; /* from base to expires, else a use */
+	bool rebase;     /* from base to expires, else a use */
+	int reservation; /* of a slot, for a touch; or SS_NO_RESERVATION */
 } Pending;
 
 static Pending pending[MAX_PENDING];
@@ -48,7 +49,10 @@ tell_all(void)
 			ss_touch_rebase(&p->key, p->base, p->expires, p->ttl);
 			continue;
 		}
-		noted = ss_touch_note(&p->key, p->base, p->ttl, p->expires, true);
+		if (p->reservation != SS_NO_RESERVATION)
+			noted = ss_touch_note_reserved(&p->key, p->base, p->ttl, p->expires, p->reservation);
+		else
+			noted = ss_touch_note(&p->key, p->base, p->ttl, p->expires, true);
 		if (noted == SS_NOTE_FULL)
 			ss_touch_dropped();
 		else
@@ -58,6 +62,14 @@ tell_all(void)
 	npending = 0;
 	if (wake)
 		ss_wake_keeper();
+}
+
+/* The entry is not going to be told: it was rolled back. */
+static void
+discard(const Pending *p)
+{
+	if (p->reservation != SS_NO_RESERVATION)
+		ss_touch_unreserve(&p->key, p->reservation);
 }
 
 static void
@@ -72,6 +84,8 @@ xact_callback(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE: /* COMMIT PREPARED may come much later */
+			for (int i = 0; i < npending; i++)
+				discard(&pending[i]);
 			npending = 0;
 			break;
 		default:
@@ -91,7 +105,10 @@ subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 		if (pending[i].subxact == mine)
 		{
 			if (event == SUBXACT_EVENT_ABORT_SUB)
+			{
+				discard(&pending[i]);
 				continue;
+			}
 			pending[i].subxact = parent;
 		}
 		pending[kept++] = pending[i];
@@ -121,12 +138,13 @@ add(const SsKey *key, int64 base, int64 ttl, int64 expires, bool rebase)
 	p->ttl = ttl;
 	p->expires = expires;
 	p->rebase = rebase;
+	p->reservation = SS_NO_RESERVATION;
 	return true;
 }
 
-/* Used: at commit the row version that ends at `base` shall end at `expires`. */
-bool
-ss_pending_use(const SsKey *key, int64 base, int64 ttl, int64 expires)
+/* Used: at commit the row version that ends at `base` shall end at `expires`.  Returns the entry, or NULL. */
+static Pending *
+add_use(const SsKey *key, int64 base, int64 ttl, int64 expires)
 {
 	/* a transaction that reads its own row in a loop has one use of it */
 	for (int i = 0; i < npending; i++)
@@ -135,9 +153,33 @@ ss_pending_use(const SsKey *key, int64 base, int64 ttl, int64 expires)
 			ss_key_equal(&pending[i].key, key))
 		{
 			pending[i].expires = Max(pending[i].expires, expires);
-			return true;
+			return &pending[i];
 		}
-	return add(key, base, ttl, expires, false);
+	return add(key, base, ttl, expires, false) ? &pending[npending - 1] : NULL;
+}
+
+/* A read.  False if it cannot be noted. */
+bool
+ss_pending_use(const SsKey *key, int64 base, int64 ttl, int64 expires)
+{
+	return add_use(key, base, ttl, expires) != NULL;
+}
+
+/* A touch.  False if it cannot be noted for sure: the caller must write the row. */
+bool
+ss_pending_touch(const SsKey *key, int64 base, int64 ttl, int64 expires)
+{
+	int reservation = ss_touch_reserve(key);
+	Pending *p;
+
+	if (reservation == SS_NO_RESERVATION)
+		return false;
+	p = add_use(key, base, ttl, expires);
+	if (p == NULL || p->reservation != SS_NO_RESERVATION)
+		ss_touch_unreserve(key, reservation);
+	else
+		p->reservation = reservation;
+	return p != NULL;
 }
 
 /* Prolonged: the row version that ended at `base` was replaced by one that ends at `expires`. */

@@ -23,9 +23,9 @@
 
 typedef struct Partition
 {
-	int32 used;
-	int32 free;
-	int32 count[SS_MEMBERS]; /* of used slots */
+	int32 used;              /* slots in use or reserved */
+	int32 free;              /* head of the free list */
+	int32 count[SS_MEMBERS]; /* slots in use or reserved, per database */
 } Partition;
 
 typedef struct Shared
@@ -165,7 +165,7 @@ ss_slots_exist(void)
 	return shared != NULL && shared->slots > 0;
 }
 
-/* Slots of a partition, and how many of them are in use. */
+/* Slots of a partition, and how many of them are in use or reserved. */
 int
 ss_slots_each(void)
 {
@@ -199,7 +199,38 @@ ss_slot_find(int partition, uint32 hash, const SsKey *key)
 	return NULL;
 }
 
-/* Take a free slot for a key; NULL when there is none for this database.  Exclusive lock. */
+/*
+ * Reserve a free slot for a database; false if there is none for it.  Caller holds the partition's
+ * lock exclusively.  A reservation counts as a slot in use, but which slot it becomes is decided by
+ * ss_slot_take().
+ */
+bool
+ss_slot_reserve(int partition, int member)
+{
+	Partition *part = &shared->partitions[partition];
+
+	if (!ss_shares_may_take(&shared->shares, part->count, shared->slots - part->used, member))
+		return false;
+	part->used++;
+	part->count[member]++;
+	return true;
+}
+
+/* Return a reservation.  Caller holds the partition's lock exclusively. */
+void
+ss_slot_unreserve(int partition, int member)
+{
+	Partition *part = &shared->partitions[partition];
+
+	Assert(part->used > 0 && part->count[member] > 0);
+	part->used--;
+	part->count[member]--;
+}
+
+/*
+ * Turn a reservation of the database into a slot for a key that has none.  Caller holds the
+ * partition's lock exclusively.
+ */
 SsSlot *
 ss_slot_take(int partition, int member, uint32 hash, const SsKey *key)
 {
@@ -208,12 +239,10 @@ ss_slot_take(int partition, int member, uint32 hash, const SsKey *key)
 	int32 index = part->free;
 	SsSlot *slot;
 
-	if (!ss_shares_may_take(&shared->shares, part->count, shared->slots - part->used, member))
-		return NULL;
+	/* there are never more slots in use and reservations than slots */
+	Assert(index != NO_SLOT);
 	slot = ss_slot_at(partition, index);
 	part->free = slot->next;
-	part->used++;
-	part->count[member]++;
 	slot->member = member;
 	slot->hash = hash;
 	ss_key_copy(&slot->key, key);

@@ -35,6 +35,8 @@ extern bool ss_slot_maybe(uint32 hash);
 extern LWLock *ss_slot_lock(int partition);
 extern SsSlot *ss_slot_at(int partition, int32 index);
 extern SsSlot *ss_slot_find(int partition, uint32 hash, const SsKey *key);
+extern bool ss_slot_reserve(int partition, int member);
+extern void ss_slot_unreserve(int partition, int member);
 extern SsSlot *ss_slot_take(int partition, int member, uint32 hash, const SsKey *key);
 extern void ss_slot_release(int partition, SsSlot *slot);
 

@@ -129,9 +129,11 @@ ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force
 	if (slot == NULL)
 	{
 		/* more databases than can be known have no keeper that would write it */
-		slot = db == NULL ? NULL : ss_slot_take(partition, ss_shared_number(db), hash, key);
-		if (slot != NULL)
+		if (db != NULL && ss_slot_reserve(partition, ss_shared_number(db)))
+		{
+			slot = ss_slot_take(partition, ss_shared_number(db), hash, key);
 			restart(slot, base, ttl);
+		}
 	}
 	else if (slot->base != base && force)
 		restart(slot, base, ttl);
@@ -142,6 +144,66 @@ ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force
 	}
 	advance(slot, expires);
 	urgent = expires - base >= slack || ss_slots_pressed(partition, slot->member);
+	LWLockRelease(ss_slot_lock(partition));
+	return urgent ? SS_NOTED_URGENT : SS_NOTED;
+}
+
+/*
+ * Reserve a slot for a note that this transaction makes when it commits, so that it cannot fail then.
+ * Returns what the caller passes on to ss_touch_note_reserved() or ss_touch_unreserve(), one of which
+ * it must call at the end of the transaction; SS_NO_RESERVATION if there is no free slot.
+ */
+int
+ss_touch_reserve(const SsKey *key)
+{
+	int partition = ss_slot_partition(ss_slot_hash(key));
+	SsDb *db = ss_shared_my_db();
+	bool reserved;
+
+	if (db == NULL)
+		return SS_NO_RESERVATION;
+	LWLockAcquire(ss_slot_lock(partition), LW_EXCLUSIVE);
+	reserved = ss_slot_reserve(partition, ss_shared_number(db));
+	LWLockRelease(ss_slot_lock(partition));
+	return reserved ? ss_shared_number(db) : SS_NO_RESERVATION;
+}
+
+/* Return a reservation.  Does memory writes only, so it is safe in an abort callback. */
+void
+ss_touch_unreserve(const SsKey *key, int reservation)
+{
+	int partition = ss_slot_partition(ss_slot_hash(key));
+
+	LWLockAcquire(ss_slot_lock(partition), LW_EXCLUSIVE);
+	ss_slot_unreserve(partition, reservation);
+	LWLockRelease(ss_slot_lock(partition));
+}
+
+/*
+ * As ss_touch_note() with force, in a slot that was reserved; never SS_NOTE_FULL.  The reservation is
+ * used up, or returned if the session has a slot by now.
+ */
+SsNoted
+ss_touch_note_reserved(const SsKey *key, int64 base, int64 ttl, int64 expires, int reservation)
+{
+	uint32 hash = ss_slot_hash(key);
+	int partition = ss_slot_partition(hash);
+	SsSlot *slot;
+	bool urgent;
+
+	LWLockAcquire(ss_slot_lock(partition), LW_EXCLUSIVE);
+	slot = ss_slot_find(partition, hash, key);
+	if (slot != NULL)
+		ss_slot_unreserve(partition, reservation);
+	else
+	{
+		slot = ss_slot_take(partition, reservation, hash, key);
+		restart(slot, base, ttl);
+	}
+	if (slot->base != base)
+		restart(slot, base, ttl);
+	advance(slot, expires);
+	urgent = expires - base >= ss_slack(ttl) || ss_slots_pressed(partition, slot->member);
 	LWLockRelease(ss_slot_lock(partition));
 	return urgent ? SS_NOTED_URGENT : SS_NOTED;
 }
@@ -300,7 +362,7 @@ ss_touch_ended(const SsTouch *touch, int64 now)
 	return ended;
 }
 
-/* A read or touch could not be noted for want of room: for metrics and health. */
+/* A read could not be noted for want of room: for metrics and health. */
 void
 ss_touch_dropped(void)
 {

@@ -21,6 +21,9 @@ typedef struct SsTouch
 /* From one look at a note that could not be written to the next. */
 #define SS_TOUCH_POSTPONE INT64CONST(1000000)
 
+/* Returned by ss_touch_reserve() if there is no free slot. */
+#define SS_NO_RESERVATION (-1)
+
 /* What became of an attempt to note. */
 typedef enum SsNoted
 {
@@ -50,6 +53,10 @@ extern bool ss_key_from_datums(SsKey *key, Datum ns, Datum id);
 extern bool ss_touch_usable(void);
 extern int64 ss_touch_effective(const SsKey *key, int64 expires_at);
 extern SsNoted ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force);
+extern int ss_touch_reserve(const SsKey *key);
+extern void ss_touch_unreserve(const SsKey *key, int reservation);
+extern SsNoted ss_touch_note_reserved(const SsKey *key, int64 base, int64 ttl, int64 expires,
+									  int reservation);
 extern void ss_touch_rebase(const SsKey *key, int64 base, int64 written, int64 ttl);
 extern int ss_touch_due(Oid database, int64 now, bool all, int *partition, SsTouch *out, int max);
 extern void ss_touch_written(const SsTouch *touch);
