@@ -44,8 +44,8 @@ _PG_init(void)
 	ss_settings_define(preloading);
 	ss_shared_init_backend();
 	ss_pending_init_backend();
-	ss_notes_init_backend();
-	ss_change_init();
+	ss_xact_keys_init_backend();
+	ss_cache_trigger_init();
 	ss_events_init_backend();
 	ss_relaxed_init_backend();
 	ss_foreign_code_init();

@@ -103,7 +103,7 @@ session_get(PG_FUNCTION_ARGS)
 	if (!ss_session_read(&target, true, &row))
 		PG_RETURN_NULL();
 	ss_session_slide(&target, &row, GetCurrentTimestamp());
-	ss_hot_read(&target.key, &target.policy);
+	ss_hot_count_read(&target.key, &target.policy);
 	PG_RETURN_DATUM(row.data);
 }
 
@@ -121,7 +121,7 @@ session_fetch(PG_FUNCTION_ARGS)
 		bool nulls[9] = {false};
 
 		ss_session_slide(&target, &row, GetCurrentTimestamp());
-		ss_hot_read(&target.key, &target.policy);
+		ss_hot_count_read(&target.key, &target.policy);
 		values[0] = target.ns;
 		values[1] = target.id;
 		values[2] = row.data;
@@ -181,7 +181,7 @@ session_touch(PG_FUNCTION_ARGS)
 	ss_sql_enter(&caller);
 	found = ss_session_touch(&target, ttl, &expires_at);
 	if (found)
-		ss_hot_read(&target.key, &target.policy);
+		ss_hot_count_read(&target.key, &target.policy);
 	ss_sql_leave(&caller);
 	if (!found)
 		PG_RETURN_NULL();

@@ -138,7 +138,7 @@ session_history(PG_FUNCTION_ARGS)
 	if (!ss_session_read(&target, false, &row))
 		return (Datum) 0;
 	ss_session_slide(&target, &row, GetCurrentTimestamp());
-	ss_hot_read(&target.key, &target.policy);
+	ss_hot_count_read(&target.key, &target.policy);
 	ss_sql_enter(&caller);
 	ss_history_read(&row, &window, put_message, fcinfo->resultinfo);
 	ss_sql_leave(&caller);

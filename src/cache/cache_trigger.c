@@ -59,9 +59,9 @@ is_cacheable(bool known, const SsPolicy *policy)
 static int
 fence_of(bool end)
 {
-	if (ss_unfenced)
+	if (ss_skip_fence)
 		return 0;
-	return SS_NOTE_IF_ALL | (end || ss_fence == SS_FENCE_ALL ? SS_CHANGED_FENCED : 0);
+	return SS_KEY_FENCED_IF_ALL | (end || ss_fence == SS_FENCE_ALL ? SS_CHANGED_FENCED : 0);
 }
 
 /* What a statement did to a session, for each of its keys; flags SS_CHANGED_, or 0. */
@@ -85,7 +85,7 @@ note_part(SsKey *key, uint8 part, int what, int fence)
 	if (what == 0)
 		return;
 	key->part = part;
-	ss_note(key, what | fence);
+	ss_xact_key_add(key, what | fence);
 }
 
 /* Note a session, under the id that a row has. */
@@ -104,15 +104,15 @@ note_session(const SsDeformedRow *row, Effect effect)
 	if (!ss_key_from_datums(&key, row->values[SS_ROW_NAMESPACE], row->values[SS_ROW_SESSION_ID]))
 	{
 		/* a row that the trigger before us would not have let in: it has no copy */
-		ss_note_all(0);
+		ss_xact_keys_add_all(0);
 		return;
 	}
 	known = ss_ns_find(key.bytes, key.nslen, &policy);
 	if (!SS_RULE(13) && (!known || policy.cache == SS_CACHE_OFF))
 		return;
 	if (known && ((effect.document | effect.tail) & SS_CHANGED_DOCUMENT) && !effect.end)
-		ss_hot_use(&key, &policy);
-	cacheable = is_cacheable(known, &policy) ? SS_NOTE_CACHEABLE : 0;
+		ss_hot_count_use(&key, &policy);
+	cacheable = is_cacheable(known, &policy) ? SS_KEY_CACHEABLE : 0;
 	note_part(&key, SS_PART_DOCUMENT, effect.document, cacheable | fence_of(effect.end));
 	note_part(&key, SS_PART_TAIL, effect.tail, cacheable | fence_of(effect.end || effect.tail_end));
 }
@@ -125,8 +125,8 @@ static void
 remember_history(const SsDeformedRow *row, bool end)
 {
 	if (has(row, SS_ROW_HISTORY_ID))
-		ss_notes_add_history(DatumGetUUIDP(row->values[SS_ROW_HISTORY_ID]),
-							 fence_of(end) | SS_NOTE_CACHEABLE);
+		ss_xact_keys_add_history(DatumGetUUIDP(row->values[SS_ROW_HISTORY_ID]),
+								 fence_of(end) | SS_KEY_CACHEABLE);
 }
 
 /*
@@ -214,7 +214,7 @@ static void
 session_updated(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	ss_note_change();
-	if (ss_notes_wanted())
+	if (ss_xact_keys_attach())
 		note_update(old, new);
 	ss_history_mind(old, new);
 }
@@ -224,14 +224,14 @@ static void
 session_deleted(const SsDeformedRow *old)
 {
 	ss_note_change();
-	if (ss_notes_wanted())
+	if (ss_xact_keys_attach())
 		note_whole(old, true);
 	ss_history_mind(old, NULL);
 }
 
 /* Once, from _PG_init: who changes a row without a statement, and so without a trigger, tells us. */
 void
-ss_change_init(void)
+ss_cache_trigger_init(void)
 {
 	ss_direct_updated = session_updated;
 	ss_direct_purge_hook = session_deleted;
@@ -281,8 +281,8 @@ session_change_note(PG_FUNCTION_ARGS)
 	event = trigdata->tg_event;
 	if (TRIGGER_FIRED_BY_TRUNCATE(event))
 	{
-		if (ss_notes_wanted())
-			ss_note_all(SS_NOTE_END);
+		if (ss_xact_keys_attach())
+			ss_xact_keys_add_all(SS_KEY_ENDED);
 		ss_history_end_all();
 		return as_it_was(trigdata);
 	}
@@ -294,7 +294,7 @@ session_change_note(PG_FUNCTION_ARGS)
 	}
 	else if (TRIGGER_FIRED_BY_DELETE(event))
 		session_deleted(&old);
-	else if (ss_notes_wanted())
+	else if (ss_xact_keys_attach())
 		note_whole(&old, false);
 	return as_it_was(trigdata);
 }
@@ -306,21 +306,21 @@ session_change_note(PG_FUNCTION_ARGS)
 static void
 note_history(const pg_uuid_t *history, bool goes)
 {
-	int fence = fence_of(goes) | SS_NOTE_CACHEABLE;
+	int fence = fence_of(goes) | SS_KEY_CACHEABLE;
 	SsKey key;
 
-	if (ss_notes_have_history(history, fence))
+	if (ss_xact_keys_have_history(history, fence))
 		return;
-	if (ss_notes_full() || !ss_history_session(history, &key))
+	if (ss_xact_keys_overflowed() || !ss_history_session(history, &key))
 	{
 		/* nobody's any more: what is left of it may go; or of a session that we cannot see yet */
-		if (ss_notes_full() || !goes || !ss_history_has_ended(history))
-			ss_note_all(fence);
+		if (ss_xact_keys_overflowed() || !goes || !ss_history_has_ended(history))
+			ss_xact_keys_add_all(fence);
 		return;
 	}
 	key.part = SS_PART_TAIL;
-	ss_note(&key, SS_CHANGED_DOCUMENT | fence);
-	ss_notes_add_history(history, fence);
+	ss_xact_key_add(&key, SS_CHANGED_DOCUMENT | fence);
+	ss_xact_keys_add_history(history, fence);
 }
 
 static void
@@ -342,11 +342,11 @@ session_history_note(PG_FUNCTION_ARGS)
 	bool wanted;
 
 	check_call(fcinfo, "session_history_note", "conversation_history");
-	wanted = ss_notes_wanted();
+	wanted = ss_xact_keys_attach();
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
 	{
 		if (wanted)
-			ss_note_all(SS_NOTE_END);
+			ss_xact_keys_add_all(SS_KEY_ENDED);
 		ss_history_forget_all();
 		return as_it_was(trigdata);
 	}

@@ -5,6 +5,6 @@
 #ifndef SS_CACHE_TRIGGER_H
 #define SS_CACHE_TRIGGER_H
 
-extern void ss_change_init(void);
+extern void ss_cache_trigger_init(void);
 
 #endif

@@ -149,7 +149,7 @@ watch(SsProto *p, const SsGuard *guard, bool older, int64_t now)
 	}
 	if (!guard->leased && now - p->watched_since >= quiet)
 		return SS_STAGE_CLAIM;
-	return refuse(p, older ? SS_REFUSED_OLDER : SS_REFUSED_TWIN, now, WATCH_PAUSE);
+	return refuse(p, older ? SS_REFUSED_OLDER : SS_REFUSED_SAME_IDENTITY, now, WATCH_PAUSE);
 }
 
 /* A guard that names this database, at this timeline or an earlier one. */
@@ -207,7 +207,7 @@ ss_guard_decide(SsProto *p, const SsGuard *guard, int64_t now)
 	{
 		confirm(p);
 		p->watching = p->yielded = false;
-		p->refusal = SS_REFUSED_NOT;
+		p->refusal = SS_REFUSED_NONE;
 		return SS_STAGE_RUN;
 	}
 	if (!guard->present && p->leaving)
@@ -267,7 +267,7 @@ ss_guard_claimed(SsProto *p)
 	p->counts.takeovers += others ? 1 : 0;
 	confirm(p);
 	p->watching = p->superseded = p->yielded = false;
-	p->refusal = SS_REFUSED_NOT;
+	p->refusal = SS_REFUSED_NONE;
 }
 
 /* A claim found the guard changed: somebody else was quicker; or it is none that we can read. */

@@ -107,7 +107,7 @@ session_hash(const SsKey *key)
 
 /* Count a use. */
 void
-ss_hot_use(const SsKey *key, const SsPolicy *policy)
+ss_hot_count_use(const SsKey *key, const SsPolicy *policy)
 {
 	uint32 window;
 	uint32 hash;
@@ -131,7 +131,7 @@ ss_hot_use(const SsKey *key, const SsPolicy *policy)
 
 /* Does a session deserve a copy? */
 bool
-ss_hot_is(const SsKey *key, const SsPolicy *policy)
+ss_hot_wants_copy(const SsKey *key, const SsPolicy *policy)
 {
 	uint32 uses = PG_UINT32_MAX;
 	uint32 window;
@@ -199,14 +199,14 @@ want(SsDb *db, const SsKey *session, uint8 part)
  * (or its reader would have found them there): have the pusher look, and prolong them.
  */
 void
-ss_hot_read(const SsKey *session, const SsPolicy *policy)
+ss_hot_count_read(const SsKey *session, const SsPolicy *policy)
 {
 	SsDb *db = ss_shared_my_db();
 
 	if (db == NULL || policy->cache == SS_CACHE_OFF || !db->cache.control.attached)
 		return;
-	ss_hot_use(session, policy);
-	if (!ss_hot_is(session, policy))
+	ss_hot_count_use(session, policy);
+	if (!ss_hot_wants_copy(session, policy))
 		return;
 	want(db, session, SS_PART_DOCUMENT);
 	if (policy->tail_prefix[0] != '\0')

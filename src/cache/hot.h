@@ -10,8 +10,8 @@
 
 extern Size ss_hot_shmem_size(void);
 extern void ss_hot_shmem_init(void);
-extern void ss_hot_use(const SsKey *key, const SsPolicy *policy);
-extern bool ss_hot_is(const SsKey *key, const SsPolicy *policy);
-extern void ss_hot_read(const SsKey *session, const SsPolicy *policy);
+extern void ss_hot_count_use(const SsKey *key, const SsPolicy *policy);
+extern bool ss_hot_wants_copy(const SsKey *key, const SsPolicy *policy);
+extern void ss_hot_count_read(const SsKey *session, const SsPolicy *policy);
 
 #endif

@@ -118,7 +118,7 @@ ss_identity_was_standby(void)
 
 /* Who we are, in a worker of a database; not where Redis is. */
 void
-ss_identity_me(SsClaim *me)
+ss_identity_read(SsClaim *me)
 {
 	memset(me, 0, sizeof(*me));
 	me->system = GetSystemIdentifier();

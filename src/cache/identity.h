@@ -8,7 +8,7 @@
 #include "rows/claim.h"
 
 extern void ss_identity_at_start(void);
-extern void ss_identity_me(SsClaim *me);
+extern void ss_identity_read(SsClaim *me);
 extern bool ss_identity_was_standby(void);
 
 #endif

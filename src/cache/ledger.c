@@ -219,7 +219,7 @@ take(SsLedger *ledger, int member, const SsKey *key, uint32_t hash, int64_t now)
 	s->generation = generation;
 	s->ended = ended;
 	s->since = now;
-	s->before = s->after = s->next_changed = SS_NO_SLOT;
+	s->list_prev = s->list_next = s->next_changed = SS_NO_SLOT;
 	s->next = *bucket(ledger, hash);
 	*bucket(ledger, hash) = slot;
 	return slot;
@@ -481,7 +481,7 @@ ss_ledger_policy_passes(const SsControl *control, uint64_t number, int64_t lease
  * flushing.
  */
 void
-ss_ledger_settle(SsLedger *ledger, const SsControl *control, const SsKey *key, uint32_t hash)
+ss_ledger_resolve(SsLedger *ledger, const SsControl *control, const SsKey *key, uint32_t hash)
 {
 	int partition = hash % SS_LEDGER_PARTITIONS;
 	SsLedgerSlot *s;
@@ -554,8 +554,8 @@ ss_ledger_attach(SsLedger *ledger, SsControl *control, uint32_t database)
 				continue;
 			/* what an earlier pusher knew of Redis is not known any more */
 			s->absent = s->refill = false;
-			s->place = SS_PLACE_NONE;
-			s->before = s->after = SS_NO_SLOT;
+			s->list = SS_LIST_NONE;
+			s->list_prev = s->list_next = SS_NO_SLOT;
 			s->round = s->sync = s->order = 0; /* it counted from others */
 			tell(ledger, control, i);
 		}
@@ -631,7 +631,7 @@ ss_ledger_changed(SsLedger *ledger, uint32_t database, int *partition, int32_t *
 }
 
 void
-ss_ledger_look(SsLedger *ledger, int32_t slot, SsLedgerView *view)
+ss_ledger_read(SsLedger *ledger, int32_t slot, SsLedgerView *view)
 {
 	SsLedgerSlot *s = ss_ledger_slot(ledger, slot);
 	int partition = partition_of(ledger, slot);
@@ -666,7 +666,7 @@ ss_ledger_has(SsLedger *ledger, const SsKey *key, uint32_t hash)
  * something happened since; true when it left the ledger.
  */
 bool
-ss_ledger_done(SsLedger *ledger, int32_t slot, uint32_t generation, uint32_t ended)
+ss_ledger_finish(SsLedger *ledger, int32_t slot, uint32_t generation, uint32_t ended)
 {
 	SsLedgerSlot *s = ss_ledger_slot(ledger, slot);
 	int partition = partition_of(ledger, slot);

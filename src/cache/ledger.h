@@ -23,7 +23,7 @@
  *		ss_ledger_enter for each key, or ss_ledger_unlisted_begin;
  *		ss_ledger_ticket, a full barrier and then what may still be leased;
  *		if it is fenced: wait until ss_ledger_passes;
- *		commit or abort; ss_ledger_settle for each key, or ss_ledger_unlisted_end.
+ *		commit or abort; ss_ledger_resolve for each key, or ss_ledger_unlisted_end.
  * The pusher publishes the end of a lease before it looks at the ledger.  So of the
  * two, one always sees the other.
  */
@@ -49,16 +49,16 @@
 #define SS_CHANGED_FENCED 4   /* and the transaction waits until no copy can be seen */
 
 /* Where a key stands in the pusher's work; see worklist.c. */
-typedef enum SsPlace
+typedef enum SsListId
 {
-	SS_PLACE_NONE,
-	SS_PLACE_DOUBT,   /* to be looked at when it gets old, or when its transaction ends */
-	SS_PLACE_URGENT,  /* its copy must be deleted now */
-	SS_PLACE_PRESENT, /* dirty, and Redis may hold a copy */
-	SS_PLACE_ABSENT,  /* dirty, and Redis holds none */
-	SS_PLACE_WANTED,  /* not dirty */
-	SS_PLACES
-} SsPlace;
+	SS_LIST_NONE,
+	SS_LIST_DOUBT,   /* to be looked at when it gets old, or when its transaction ends */
+	SS_LIST_URGENT,  /* its copy must be deleted now */
+	SS_LIST_PRESENT, /* dirty, and Redis may hold a copy */
+	SS_LIST_ABSENT,  /* dirty, and Redis holds none */
+	SS_LIST_WANTED,  /* not dirty */
+	SS_LISTS
+} SsListId;
 
 typedef struct SsLedgerSlot
 {
@@ -82,12 +82,12 @@ typedef struct SsLedgerSlot
 	/* the pusher's own; nobody else reads or writes these while it is attached */
 	bool absent; /* Redis surely holds no copy */
 	bool refill; /* a copy was found to be missing that should be there */
-	uint8_t place;
-	int32_t before; /* in the list of its place */
-	int32_t after;
+	uint8_t list;
+	int32_t list_prev;
+	int32_t list_next;
 	uint32_t taken; /* the generation that the present work is about, */
 	uint32_t taken_ended;
-	int64_t placed; /* when it came into doubt's list */
+	int64_t listed_at; /* when it was put on the list DOUBT */
 	uint32_t round;
 	uint32_t sync;
 	uint32_t order;
@@ -183,8 +183,8 @@ extern bool ss_ledger_policy_passes(const SsControl *control, uint64_t number, i
 extern uint64_t ss_ledger_ticket(SsControl *control, int64_t *lease_until);
 extern bool ss_ledger_passes(const SsControl *control, uint64_t ticket, int64_t lease_until,
 							 int64_t now);
-extern void ss_ledger_settle(SsLedger *ledger, const SsControl *control, const SsKey *key,
-							 uint32_t hash);
+extern void ss_ledger_resolve(SsLedger *ledger, const SsControl *control, const SsKey *key,
+							  uint32_t hash);
 extern bool ss_ledger_want(SsLedger *ledger, const SsControl *control, const SsKey *key,
 						   uint32_t hash, int64_t when);
 
@@ -193,8 +193,8 @@ extern void ss_ledger_attach(SsLedger *ledger, SsControl *control, uint32_t data
 extern void ss_ledger_detach(SsLedger *ledger, SsControl *control, uint32_t database);
 extern int ss_ledger_changed(SsLedger *ledger, uint32_t database, int *partition, int32_t *out,
 							 int max);
-extern void ss_ledger_look(SsLedger *ledger, int32_t slot, SsLedgerView *view);
-extern bool ss_ledger_done(SsLedger *ledger, int32_t slot, uint32_t generation, uint32_t ended);
+extern void ss_ledger_read(SsLedger *ledger, int32_t slot, SsLedgerView *view);
+extern bool ss_ledger_finish(SsLedger *ledger, int32_t slot, uint32_t generation, uint32_t ended);
 extern bool ss_ledger_has(SsLedger *ledger, const SsKey *key, uint32_t hash);
 extern uint32_t ss_key_hash(const SsKey *key);
 

@@ -88,7 +88,7 @@ ss_proto_init(SsProto *p, SsLedger *ledger, SsControl *control, uint32_t databas
 	p->retry_at = now;
 	/* of an earlier pusher's lease only its published end is known */
 	p->lease_end = now;
-	ss_work_init(p);
+	ss_worklist_init(p);
 	ss_control_keep_lease(control);
 	/* whatever was unlisted or settled before us: we begin with a flush */
 	p->flush_wanted = true;
@@ -176,11 +176,12 @@ send_batch(SsProto *p, int64_t now)
 	{
 		/* and none of this round: what was published for it is about to be taken back */
 		p->request.lease = SS_LEASE_DROP;
-		ss_work_close_round(p);
+		ss_worklist_close_round(p);
 	}
 	else if (p->round_open && now >= p->round_at + p->round_lease)
-		ss_work_close_round(p); /* it took too long: its lease would have ended by now */
-	else if (p->round_open && p->policies_covered == p->policies_begun && ss_work_leaves_nothing(p))
+		ss_worklist_close_round(p); /* it took too long: its lease would have ended by now */
+	else if (p->round_open && p->policies_covered == p->policies_begun &&
+			 ss_worklist_leaves_nothing(p))
 	{
 		p->request.lease = SS_LEASE_SET;
 		p->lease_sent = true;
@@ -192,7 +193,7 @@ static void
 to_stage(SsProto *p, SsStage stage)
 {
 	if (stage != SS_STAGE_RUN)
-		ss_work_close_round(p);
+		ss_worklist_close_round(p);
 	p->stage = stage;
 }
 
@@ -249,10 +250,10 @@ end_flush(SsProto *p, int64_t now)
 		to_stage(p, SS_STAGE_RUN);
 		return;
 	}
-	ss_work_flushed(p, now);
+	ss_worklist_flushed(p, now);
 	if (ss_ledger_count(p->ledger, p->control->member) >
 		ss_ledger_allowed(p->ledger, p->control->member) / 2)
-		ss_work_forget(p);
+		ss_worklist_drop_backlog(p);
 	p->covered = p->flush_covers;
 	cover_policies(p, p->flush_policies);
 	p->names_covered = p->flush_names;
@@ -316,7 +317,7 @@ must_flush_policies(const SsProto *p)
 static bool
 delete_first(const SsProto *p, int64_t now)
 {
-	return (SS_RULE(10) && ss_work_lapsed(p, now)) || p->unreadable ||
+	return (SS_RULE(10) && ss_worklist_lease_lapsed(p, now)) || p->unreadable ||
 		   p->policies_begun != p->policies_ended ||
 		   (p->round_open && now >= p->round_at + p->round_lease / 2);
 }
@@ -332,7 +333,7 @@ run(SsProto *p, int64_t now)
 		p->was_suspended = p->suspended;
 		p->flush_wanted = true;
 	}
-	ss_work_look(p, now, !p->suspended && !p->flush_wanted);
+	ss_worklist_update(p, now, !p->suspended && !p->flush_wanted);
 	if (p->flush_wanted || p->begun != p->covered)
 	{
 		begin_flush(p);
@@ -346,17 +347,17 @@ run(SsProto *p, int64_t now)
 	if (must_flush_policies(p) && !p->policy_waits)
 		return flush_policies(p, now);
 	p->policy_waits = false;
-	p->deleting = ss_work_take_deletes(p, delete_first(p, now)) > 0;
+	p->deleting = ss_worklist_take_deletes(p, delete_first(p, now)) > 0;
 	if (p->deleting)
 		return send_batch(p, now);
 	if (must_flush_policies(p))
 		return flush_policies(p, now);
 	/* delete, then lease, then fill */
-	if (p->round_open && p->round_left == 0 && ss_work_lapsed(p, now))
+	if (p->round_open && p->round_left == 0 && ss_worklist_lease_lapsed(p, now))
 		return send_batch(p, now);
 	fill = !p->suspended && p->begun == p->ended && p->policies_begun == p->policies_ended &&
 		   now >= p->read_at;
-	if (fill && ss_work_take_fills(p, now) > 0)
+	if (fill && ss_worklist_take_fills(p, now) > 0)
 	{
 		p->reading = true;
 		return SS_DO_READ;
@@ -368,8 +369,8 @@ run(SsProto *p, int64_t now)
 	if (p->read_at > now)
 		next = least(next, p->read_at);
 	if (fill)
-		next = least(next, ss_work_next_wanted(p));
-	if (p->lists[SS_PLACE_DOUBT].count > 0)
+		next = least(next, ss_worklist_next_wanted(p));
+	if (p->lists[SS_LIST_DOUBT].count > 0)
 		next = least(next, now + DOUBT_PAUSE);
 	return wait_until(p, next);
 }
@@ -381,7 +382,7 @@ act(SsProto *p, int64_t now)
 	switch (p->stage)
 	{
 		case SS_STAGE_REFUSED:
-			ss_work_look(p, now, false);
+			ss_worklist_update(p, now, false);
 			if (p->leaving)
 				break;
 			if (now < p->probe_at)
@@ -421,21 +422,21 @@ attach_or_detach(SsProto *p)
 {
 	bool ours = p->stage == SS_STAGE_CLAIM || p->stage == SS_STAGE_FLUSH ||
 				p->stage == SS_STAGE_RUN;
-	int waiting = p->lists[SS_PLACE_PRESENT].count + p->lists[SS_PLACE_ABSENT].count +
-				  p->lists[SS_PLACE_WANTED].count;
+	int waiting = p->lists[SS_LIST_PRESENT].count + p->lists[SS_LIST_ABSENT].count +
+				  p->lists[SS_LIST_WANTED].count;
 	bool may;
 
 	if (ours)
-		p->shed = false;
+		p->backlog_dropped = false;
 	else if (p->attached && waiting > 0 &&
 			 waiting > ss_ledger_allowed(p->ledger, p->control->member) / 4)
-		p->shed = true;
-	may = !p->suspended && !p->shed && p->stage != SS_STAGE_REFUSED &&
-		  (ours || p->refusal == SS_REFUSED_NOT);
+		p->backlog_dropped = true;
+	may = !p->suspended && !p->backlog_dropped && p->stage != SS_STAGE_REFUSED &&
+		  (ours || p->refusal == SS_REFUSED_NONE);
 	if (may && !p->attached)
-		ss_work_attach(p);
+		ss_worklist_attach(p);
 	else if (!may && p->attached)
-		ss_work_detach(p);
+		ss_worklist_detach(p);
 }
 
 SsDo
@@ -461,7 +462,7 @@ ss_proto_next(SsProto *p, int64_t now)
 		p->stage = SS_STAGE_LEFT;
 		return SS_DO_LEAVE;
 	}
-	ss_work_look(p, now, false);
+	ss_worklist_update(p, now, false);
 	if (now < p->retry_at)
 		return wait_until(p, p->retry_at);
 	return SS_DO_CONNECT;
@@ -502,7 +503,7 @@ ss_proto_failed(SsProto *p, int64_t now)
 	if (p->busy)
 		ss_guard_unanswered(p);
 	if (p->ready || p->reading || (p->busy && p->request.kind == SS_REQUEST_BATCH))
-		ss_work_restore(p, 0, now);
+		ss_worklist_restore(p, 0, now);
 	flush_again(p);
 	p->busy = p->ready = p->reading = p->connected = false;
 	to_stage(p, SS_STAGE_PROBE);
@@ -529,7 +530,7 @@ claimed(SsProto *p)
 
 	ss_guard_claimed(p);
 	/* with the guard, the claim has taken away whatever lease there was in this Redis */
-	ss_work_publish(p, 0);
+	ss_worklist_publish_lease(p, 0);
 	if (ends_foreign)
 		ss_control_end_foreign(p->control);
 	if (p->flush_wanted)
@@ -550,15 +551,15 @@ batch_done(SsProto *p, int64_t now)
 		p->counts.deletes += op->kind == SS_OP_DELETE;
 		p->counts.expires += op->kind == SS_OP_EXPIRE;
 		if (p->deleting)
-			ss_work_deleted(p, op->slot, now);
+			ss_worklist_key_deleted(p, op->slot, now);
 		else
-			ss_work_written(p, op, now);
+			ss_worklist_key_written(p, op, now);
 	}
 	p->nops = 0;
 	if (p->request.lease == SS_LEASE_DROP)
 	{
 		p->lease_end = now;
-		ss_work_publish(p, 0);
+		ss_worklist_publish_lease(p, 0);
 		p->renew_at = now + heartbeat_of(p);
 		if (p->stage == SS_STAGE_FLUSH)
 			p->flush_dropped = true;
@@ -568,9 +569,9 @@ batch_done(SsProto *p, int64_t now)
 		p->counts.leases++;
 		p->lease_end = p->round_at + p->round_lease;
 		p->renew_at = p->round_at + heartbeat_of(p);
-		ss_work_close_round(p);
+		ss_worklist_close_round(p);
 	}
-	ss_work_let_pass(p);
+	ss_worklist_pass_fence(p);
 }
 
 void
@@ -589,7 +590,7 @@ ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now)
 	if (reply->answer != SS_ANSWER_OK)
 	{
 		if (r->kind == SS_REQUEST_BATCH)
-			ss_work_restore(p, 0, now);
+			ss_worklist_restore(p, 0, now);
 		if (reply->answer == SS_ANSWER_LATE)
 		{
 			p->counts.late++;
@@ -643,13 +644,13 @@ ss_proto_rows(SsProto *p, int64_t now)
 	p->reading = p->unreadable = false;
 	if (!SS_RULE(8))
 	{
-		ss_work_look(p, now, false);
-		ss_work_retake(p);
+		ss_worklist_update(p, now, false);
+		ss_worklist_retake(p);
 	}
 	/* what did not fit goes back to the front, behind what did */
 	while (n < p->nops && p->ops[n].found != SS_FOUND_LATER)
 		n++;
-	ss_work_restore(p, n, now);
+	ss_worklist_restore(p, n, now);
 	for (int i = 0; i < p->nops; i++)
 	{
 		SsOp *op = &p->ops[i];
@@ -668,7 +669,7 @@ ss_proto_rows(SsProto *p, int64_t now)
 	if (!anything)
 	{
 		for (int i = 0; i < p->nops; i++)
-			ss_work_written(p, &p->ops[i], now);
+			ss_worklist_key_written(p, &p->ops[i], now);
 		p->nops = 0;
 		return;
 	}
@@ -679,7 +680,7 @@ ss_proto_rows(SsProto *p, int64_t now)
 void
 ss_proto_unreadable(SsProto *p, int64_t now)
 {
-	ss_work_restore(p, 0, now);
+	ss_worklist_restore(p, 0, now);
 	p->reading = false;
 	p->unreadable = true;
 	p->read_at = now + UNREADABLE_PAUSE;
@@ -754,7 +755,7 @@ ss_proto_leave(SsProto *p)
 
 /* What the database's own records say; before the first probe, and when they were read again. */
 void
-ss_proto_learn(SsProto *p, const SsRecord *record)
+ss_proto_set_record(SsProto *p, const SsRecord *record)
 {
 	p->record = *record;
 	p->base_epoch = record->marks[0].epoch;
@@ -793,7 +794,7 @@ ss_proto_not_recorded(SsProto *p, int64_t now)
 bool
 ss_proto_stop(SsProto *p, int64_t now, int64_t give_up)
 {
-	if (!p->claimed || p->pending || p->superseded || p->refusal != SS_REFUSED_NOT ||
+	if (!p->claimed || p->pending || p->superseded || p->refusal != SS_REFUSED_NONE ||
 		p->stage >= SS_STAGE_REMOVE || p->control->lease_until <= now)
 		return false;
 	if (p->busy)
@@ -802,7 +803,7 @@ ss_proto_stop(SsProto *p, int64_t now, int64_t give_up)
 		return false; /* it would be carried out even if another server owns this Redis by now */
 	p->nops = 0;
 	p->deleting = false;
-	ss_work_close_round(p);
+	ss_worklist_close_round(p);
 	p->request.lease = SS_LEASE_DROP;
 	(void) send(p, SS_REQUEST_BATCH, now);
 	p->request.give_up = give_up;
@@ -818,7 +819,7 @@ ss_proto_stopped(SsProto *p, const SsReply *reply)
 	if (reply->answer != SS_ANSWER_OK)
 		return;
 	p->lease_end = 0;
-	ss_work_publish(p, 0);
+	ss_worklist_publish_lease(p, 0);
 }
 
 /* Since when the key that has waited longest waits; 0 when none does. */
@@ -827,13 +828,13 @@ ss_proto_oldest(const SsProto *p)
 {
 	int64_t oldest = 0;
 
-	for (int list = SS_PLACE_DOUBT; list <= SS_PLACE_ABSENT; list++)
+	for (int list = SS_LIST_DOUBT; list <= SS_LIST_ABSENT; list++)
 	{
 		SsLedgerView view;
 
 		if (p->lists[list].count == 0)
 			continue;
-		ss_ledger_look(p->ledger, p->lists[list].first, &view);
+		ss_ledger_read(p->ledger, p->lists[list].first, &view);
 		if (oldest == 0 || view.since < oldest)
 			oldest = view.since;
 	}

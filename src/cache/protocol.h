@@ -159,14 +159,14 @@ typedef enum SsStage
 /* Why a Redis is not ours. */
 typedef enum SsRefusal
 {
-	SS_REFUSED_NOT,
-	SS_REFUSED_OTHER,     /* another server or database owns it */
-	SS_REFUSED_NEWER,     /* a later timeline of ours does: this server was superseded */
-	SS_REFUSED_OLDER,     /* an earlier timeline does, and is alive */
-	SS_REFUSED_TWIN,      /* a server that says it is this one does, and is alive */
-	SS_REFUSED_RIVAL,     /* a server that says it is this one has claimed it since */
-	SS_REFUSED_COPY,      /* this database is a copy of the one that had a Redis: see record */
-	SS_REFUSED_UNRECORDED /* a claim could not be recorded in this database */
+	SS_REFUSED_NONE,
+	SS_REFUSED_OTHER,         /* another server or database owns it */
+	SS_REFUSED_NEWER,         /* a later timeline of ours does: this server was superseded */
+	SS_REFUSED_OLDER,         /* an earlier timeline does, and is alive */
+	SS_REFUSED_SAME_IDENTITY, /* a server that says it is this one does, and is alive */
+	SS_REFUSED_RIVAL,         /* a server that says it is this one has claimed it since */
+	SS_REFUSED_COPY,          /* this database is a copy of the one that had a Redis: see record */
+	SS_REFUSED_UNRECORDED     /* a claim could not be recorded in this database */
 } SsRefusal;
 
 typedef struct SsProtoCounts
@@ -228,12 +228,12 @@ typedef struct SsProto
 
 	/* its own */
 	bool connected;
-	bool attached; /* keys are kept in the ledger until Redis has them (R13) */
-	bool shed;     /* not while Redis is away: there were too many */
-	bool busy;     /* a request is under way */
-	bool reading;  /* rows are being read */
-	bool ready;    /* what was read is to be sent */
-	bool deleting; /* the batch deletes, whatever the rows say */
+	bool attached;        /* keys are kept in the ledger until Redis has them (R13) */
+	bool backlog_dropped; /* not while Redis is away: there were too many */
+	bool busy;            /* a request is under way */
+	bool reading;         /* rows are being read */
+	bool ready;           /* what was read is to be sent */
+	bool deleting;        /* the batch deletes, whatever the rows say */
 	bool leaving;
 	bool flush_wanted;
 	bool partial_wanted; /* a flush of some prefix */
@@ -264,8 +264,8 @@ typedef struct SsProto
 	int64_t clock_low;
 	int64_t clock_high;
 	int64_t clock_at;
-	/* lists of slots by SsPlace */
-	SsList lists[SS_PLACES];
+	/* lists of slots by SsListId */
+	SsList lists[SS_LISTS];
 	/* the round: what has to be done before the next lease */
 	bool round_open;
 	uint32_t round;
@@ -323,7 +323,7 @@ extern void ss_proto_takeover(SsProto *p, int64_t now);
 extern void ss_proto_no_takeover(SsProto *p);
 extern void ss_proto_reconnect(SsProto *p, int64_t now);
 extern void ss_proto_leave(SsProto *p);
-extern void ss_proto_learn(SsProto *p, const SsRecord *record);
+extern void ss_proto_set_record(SsProto *p, const SsRecord *record);
 extern bool ss_proto_moved(const SsProto *p, int64_t now);
 extern void ss_proto_recorded(SsProto *p, bool moved);
 extern void ss_proto_not_recorded(SsProto *p, int64_t now);

@@ -103,7 +103,7 @@ static void
 reloaded(int64 now)
 {
 	apply_settings();
-	ss_pusher_wake(&ss_pusher);
+	ss_pusher_end_rest(&ss_pusher);
 	if (ss_login_changed(&ss_pusher.login))
 		ss_pusher_leave(now, SS_LEAVE_WITHIN);
 	else if (!ss_pusher.proto.connected)
@@ -235,7 +235,7 @@ odd_jobs(int64 now)
 		ss_pusher.informed = now;
 		ss_aside_tidy(ss_pusher.push_aside, GetCurrentTimestamp());
 		ss_aside_tidy(ss_pusher.scrub_aside, GetCurrentTimestamp());
-		ss_pusher_record_settled(&ss_pusher, now);
+		ss_pusher_record_only_redis(&ss_pusher, now);
 		if (!ss_pusher_recheck_denied(&ss_pusher, give_up) ||
 			!ss_wire_info(&ss_pusher.wire, give_up, &ss_pusher.info))
 			ss_pusher_failed(ss_pusher.wire.error);
@@ -263,7 +263,7 @@ nap(int64 now)
 {
 	SsCache *cache = &ss_pusher.db->cache;
 	int64 look = ss_pusher.rest.tables ? LOOK_AT_REST : LOOK_AROUND;
-	int64 until = Min(ss_pusher.proto.wait_until, Max(ss_pusher.looked_around, now) + look);
+	int64 until = Min(ss_pusher.proto.wait_until, Max(ss_pusher.checked_at, now) + look);
 	int64 ms = (until - now + 999) / 1000;
 
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Max(ms, 0),
@@ -316,10 +316,10 @@ step(int64 now)
 			ss_pusher_send();
 			break;
 		case SS_DO_RECORD:
-			ss_pusher_record(&ss_pusher);
+			ss_pusher_record_claim(&ss_pusher);
 			break;
 		case SS_DO_READ:
-			ss_pusher_read();
+			ss_pusher_read_rows();
 			break;
 		case SS_DO_LEAVE:
 			proc_exit(0);
@@ -357,7 +357,7 @@ begin_work(void)
 	me.database = ss_pusher.me.database;
 	me.timeline = ss_pusher.me.timeline;
 	/* before a claim can end what this begins */
-	ss_notes_promoted(ss_pusher.db);
+	ss_xact_keys_apply_promotion(ss_pusher.db);
 	ss_proto_init(&ss_pusher.proto, ss_ledger, &cache->control, MyDatabaseId, &me, seed,
 				  ss_monotonic());
 	ss_pusher.proto.remembered = cache->token;
@@ -379,9 +379,9 @@ begin_work(void)
 static void
 recover(void)
 {
-	ErrorData *error = ss_pusher_caught();
+	ErrorData *error = ss_pusher_catch_error();
 
-	/* of what was read for a batch ss_pusher_read takes care */
+	/* of what was read for a batch ss_pusher_read_rows takes care */
 	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && !ss_pusher.proto.reading &&
 		!ss_pusher.proto.busy)
 		return;
@@ -402,8 +402,8 @@ ss_pusher_main(Datum arg)
 	ss_worker_set("lock_timeout", "50ms");
 	ss_worker_set("enable_hashjoin", "off");
 	ss_worker_set("enable_mergejoin", "off");
-	ss_pusher.turn_context = AllocSetContextCreate(TopMemoryContext, "session_store pusher turn",
-												   ALLOCSET_DEFAULT_SIZES);
+	ss_pusher.cycle_context = AllocSetContextCreate(TopMemoryContext, "session_store pusher turn",
+													ALLOCSET_DEFAULT_SIZES);
 	ss_pusher.batch_context = AllocSetContextCreate(TopMemoryContext, "session_store pusher batch",
 													ALLOCSET_DEFAULT_SIZES);
 	begin_work();
@@ -415,16 +415,16 @@ ss_pusher_main(Datum arg)
 		int64 now = ss_monotonic();
 
 		CHECK_FOR_INTERRUPTS();
-		MemoryContextReset(ss_pusher.turn_context);
-		MemoryContextSwitchTo(ss_pusher.turn_context);
+		MemoryContextReset(ss_pusher.cycle_context);
+		MemoryContextSwitchTo(ss_pusher.cycle_context);
 		PG_TRY();
 		{
 			if (ss_worker_reload())
 				reloaded(now);
-			if (now - ss_pusher.looked_around >= LOOK_AROUND ||
-				(now >= ss_pusher.looked_around &&
+			if (now - ss_pusher.checked_at >= LOOK_AROUND ||
+				(now >= ss_pusher.checked_at &&
 				 (ss_pusher.tables_stale || ss_pusher.policies_stale)))
-				ss_pusher_look_around(now);
+				ss_pusher_check(now);
 			if (ss_pusher.leave_at != 0 && now > ss_pusher.leave_at)
 				proc_exit(0);
 			take_request(now);

@@ -95,14 +95,14 @@ typedef struct SsPusher
 	char shown[240]; /* the last error in the log */
 
 	/* when, by the monotonic clock */
-	int64 looked_around;
+	int64 checked_at;
 	int64 reported;
 	int64 informed;
 	int64 scrubbed;
 	int64 linger_until;
 	int64 leave_at; /* 0: not at all */
 
-	MemoryContext turn_context;
+	MemoryContext cycle_context;
 	MemoryContext batch_context; /* of what is read, until it is sent */
 	int offsets[SS_BATCH_MAX];   /* of documents in `documents` */
 } SsPusher;
@@ -113,16 +113,16 @@ extern SsPusher ss_pusher;
 
 /* pusher_rows.c */
 extern void ss_pusher_relation_changed(Oid relid);
-extern void ss_pusher_begin(void);
-extern void ss_pusher_finish(void);
-extern ErrorData *ss_pusher_caught(void);
-extern void ss_pusher_was_locked(bool locked);
+extern void ss_pusher_begin_xact(void);
+extern void ss_pusher_end_xact(void);
+extern ErrorData *ss_pusher_catch_error(void);
+extern void ss_pusher_set_locked(bool locked);
 extern void ss_pusher_log(const ErrorData *error);
 extern void ss_pusher_set_aside(SsPusher *pusher, SsAside *aside, const SsKey *key,
 								ErrorData *error);
 extern void ss_pusher_untranslatable(SsPusher *pusher, SsAside *aside, const SsKey *key);
 extern void ss_pusher_make_keys(void);
-extern void ss_pusher_read(void);
+extern void ss_pusher_read_rows(void);
 
 /* pusher_io.c */
 extern void ss_pusher_failed(const char *what);
@@ -136,24 +136,24 @@ extern void ss_pusher_keep_denied(const SsPusher *pusher, const SsPolicy *polici
 								  SsKeyPrefixes *keys, int n);
 extern bool ss_pusher_recheck_denied(SsPusher *pusher, int64 give_up);
 
-/* pusher_look.c */
+/* pusher_check.c */
 extern void ss_pusher_leave(int64 now, int64 within);
-extern void ss_pusher_look_around(int64 now);
+extern void ss_pusher_check(int64 now);
 
 /* pusher_rest.c */
 extern bool ss_pusher_rests(SsPusher *pusher, int64 now);
-extern void ss_pusher_before_look(SsPusher *pusher);
-extern void ss_pusher_after_look(SsPusher *pusher, int64 now);
-extern void ss_pusher_wake(SsPusher *pusher);
+extern void ss_pusher_before_check(SsPusher *pusher);
+extern void ss_pusher_after_check(SsPusher *pusher, int64 now);
+extern void ss_pusher_end_rest(SsPusher *pusher);
 extern bool ss_pusher_scrub_rests(SsPusher *pusher);
 extern SsTableWalk *ss_pusher_before_scrub(SsPusher *pusher);
 extern void ss_pusher_after_scrub(SsPusher *pusher, bool different);
 
 /* pusher_claim.c */
 extern void ss_pusher_identify(SsPusher *pusher);
-extern void ss_pusher_learn_claims(SsPusher *pusher);
-extern void ss_pusher_record(SsPusher *pusher);
-extern void ss_pusher_record_settled(SsPusher *pusher, int64 now);
+extern void ss_pusher_read_claims(SsPusher *pusher);
+extern void ss_pusher_record_claim(SsPusher *pusher);
+extern void ss_pusher_record_only_redis(SsPusher *pusher, int64 now);
 extern void ss_pusher_drop_lease(int code, Datum arg);
 
 /* pusher_report.c */
@@ -162,8 +162,8 @@ extern void ss_pusher_report(int64 now);
 extern void ss_pusher_name_prefixes(SsPusher *pusher);
 extern void ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsKeyPrefixes *keys);
 extern void ss_pusher_changing_prefixes(SsPusher *pusher, SsPrefixes *prefixes);
-extern void ss_pusher_policies(SsPusher *pusher);
-extern const SsPolicy *ss_pusher_policy(const SsPusher *pusher, const SsKey *key);
+extern void ss_pusher_read_policies(SsPusher *pusher);
+extern const SsPolicy *ss_pusher_policy_of(const SsPusher *pusher, const SsKey *key);
 extern void ss_pusher_make_key(SsPusher *pusher, const SsKey *key, SsPayload *payload);
 
 extern SS_EXPORT void ss_pusher_main(Datum arg);

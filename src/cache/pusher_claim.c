@@ -42,7 +42,7 @@ ss_pusher_identify(SsPusher *pusher)
 	SsUrl url = pusher->login.url;
 	size_t len;
 
-	ss_identity_me(&pusher->me);
+	ss_identity_read(&pusher->me);
 	url.user[0] = url.password[0] = '\0';
 	ss_url_show(&url, pusher->me.redis, sizeof(pusher->me.redis));
 	len = strlen(pusher->me.redis);
@@ -51,7 +51,7 @@ ss_pusher_identify(SsPusher *pusher)
 
 /* In a transaction: what do the claims in this database say?  Once, before the first probe. */
 void
-ss_pusher_learn_claims(SsPusher *pusher)
+ss_pusher_read_claims(SsPusher *pusher)
 {
 	SsControl *control = &pusher->db->cache.control;
 	SsClaim claims[SS_CLAIMS_MAX];
@@ -64,7 +64,7 @@ ss_pusher_learn_claims(SsPusher *pusher)
 	ss_standing_judge(claims, n, &pusher->me, ss_identity_was_standby(), &record);
 	if (n == 0 && !ss_shared->began_in_recovery)
 		ss_control_never_leased(control, 0);
-	ss_proto_learn(&pusher->proto, &record);
+	ss_proto_set_record(&pusher->proto, &record);
 }
 
 /* Write the claim at hand, as a transaction of its own that is on disk when it is over. */
@@ -77,13 +77,13 @@ write_claim(SsPusher *pusher, bool moved)
 	ss_record_add(&record, pusher->proto.token, pusher->proto.epoch);
 	claim.moved = moved;
 	memcpy(claim.marks, record.marks, sizeof(claim.marks));
-	ss_pusher_begin();
+	ss_pusher_begin_xact();
 	XactReadOnly = false;
 	if (ss_cached_lock() != SS_TABLES_FINE)
 		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 						errmsg("the tables of session_store are locked")));
 	ss_claims_write(&claim);
-	ss_pusher_finish();
+	ss_pusher_end_xact();
 }
 
 /* Try to; false with the reason in pusher->unrecorded, which is logged when it is another. */
@@ -100,13 +100,13 @@ try_to_write(SsPusher *pusher, bool moved)
 	{
 		ErrorData *error;
 
-		MemoryContextSwitchTo(pusher->turn_context);
+		MemoryContextSwitchTo(pusher->cycle_context);
 		error = CopyErrorData();
 		if (strcmp(error->message, pusher->unrecorded) != 0)
 			EmitErrorReport();
 		FlushErrorState();
 		AbortCurrentTransaction();
-		MemoryContextSwitchTo(pusher->turn_context);
+		MemoryContextSwitchTo(pusher->cycle_context);
 		strlcpy(pusher->unrecorded, error->message, sizeof(pusher->unrecorded));
 		FreeErrorData(error);
 		written = false;
@@ -119,7 +119,7 @@ try_to_write(SsPusher *pusher, bool moved)
 
 /* Record the claim that the protocol is about to send. */
 void
-ss_pusher_record(SsPusher *pusher)
+ss_pusher_record_claim(SsPusher *pusher)
 {
 	bool moved = ss_proto_moved(&pusher->proto, ss_monotonic());
 
@@ -131,7 +131,7 @@ ss_pusher_record(SsPusher *pusher)
 
 /* While all is well: the time in which another Redis may have had a lease is over. */
 void
-ss_pusher_record_settled(SsPusher *pusher, int64 now)
+ss_pusher_record_only_redis(SsPusher *pusher, int64 now)
 {
 	if (pusher->proto.record.moved && !ss_proto_moved(&pusher->proto, now) &&
 		try_to_write(pusher, false))
@@ -155,7 +155,7 @@ ss_pusher_drop_lease(int code, Datum arg)
 	/* with 0 we leave by ourselves: there is nothing to drop, or it must stay */
 	if (code == 0 || !PostmasterIsAlive() || !ss_proto_stop(&pusher->proto, now, now + STOP_WITHIN))
 		return;
-	MemoryContextSwitchTo(pusher->turn_context);
+	MemoryContextSwitchTo(pusher->cycle_context);
 	if (ss_login_read(&pusher->login, problem, sizeof(problem)) &&
 		ss_wire_connect(&pusher->wire, &pusher->login, now + STOP_WITHIN) &&
 		ss_wire_send(&pusher->wire, &pusher->proto, NULL, &pusher->prefixes, &reply))

@@ -44,7 +44,7 @@ report(const SsPusher *p)
 static int
 policy_of(const SsPusher *p, const SsKey *key)
 {
-	const SsPolicy *policy = ss_pusher_policy(p, key);
+	const SsPolicy *policy = ss_pusher_policy_of(p, key);
 
 	return policy == NULL ? -1 : (int) (policy - p->policies);
 }

@@ -112,9 +112,8 @@ may_linger(void)
 {
 	const SsList *lists = ss_pusher.proto.lists;
 
-	return !ss_pusher.proto.deleting && lists[SS_PLACE_URGENT].count +
-												lists[SS_PLACE_PRESENT].count +
-												lists[SS_PLACE_ABSENT].count ==
+	return !ss_pusher.proto.deleting && lists[SS_LIST_URGENT].count + lists[SS_LIST_PRESENT].count +
+												lists[SS_LIST_ABSENT].count ==
 											0;
 }
 
@@ -151,7 +150,7 @@ ss_pusher_send(void)
 
 	if (proto->request.kind == SS_REQUEST_BATCH && proto->nops > 0 && proto->deleting)
 		ss_pusher_make_keys();
-	MemoryContextSwitchTo(ss_pusher.turn_context);
+	MemoryContextSwitchTo(ss_pusher.cycle_context);
 	if (!ss_wire_send(&ss_pusher.wire, proto, ss_pusher.payloads, prefixes, &reply))
 	{
 		if (ss_pusher.wire.redis != NULL)

@@ -34,7 +34,7 @@ refusal_name(const SsProto *proto)
 {
 	switch (proto->refusal)
 	{
-		case SS_REFUSED_NOT:
+		case SS_REFUSED_NONE:
 			break;
 		case SS_REFUSED_OTHER:
 			return "other_owner";
@@ -42,7 +42,7 @@ refusal_name(const SsProto *proto)
 			return "superseded";
 		case SS_REFUSED_OLDER:
 			return "old_primary";
-		case SS_REFUSED_TWIN:
+		case SS_REFUSED_SAME_IDENTITY:
 			return "same_identity";
 		case SS_REFUSED_RIVAL:
 			return "claimed_by_copy";
@@ -105,7 +105,7 @@ describe_refusal(const SsPusher *pusher, char *out, size_t size)
 
 	switch (proto->refusal)
 	{
-		case SS_REFUSED_NOT:
+		case SS_REFUSED_NONE:
 			out[0] = '\0';
 			break;
 		case SS_REFUSED_OTHER:
@@ -126,7 +126,7 @@ describe_refusal(const SsPusher *pusher, char *out, size_t size)
 					 "last 10 seconds): stop it, or set session_store.takeover = promoted; %s",
 					 owner->timeline, cure);
 			break;
-		case SS_REFUSED_TWIN:
+		case SS_REFUSED_SAME_IDENTITY:
 			snprintf(
 				out, size,
 				"a server with the same identity writes to this Redis, or did so a moment ago: "
@@ -176,8 +176,8 @@ ss_pusher_report(int64 now)
 	r->failures = proto->failures;
 	r->lease_end = proto->lease_end;
 	r->oldest = ss_proto_oldest(proto);
-	r->in_doubt = proto->lists[SS_PLACE_DOUBT].count + proto->lists[SS_PLACE_URGENT].count;
-	r->dirty = proto->lists[SS_PLACE_PRESENT].count + proto->lists[SS_PLACE_ABSENT].count;
+	r->in_doubt = proto->lists[SS_LIST_DOUBT].count + proto->lists[SS_LIST_URGENT].count;
+	r->dirty = proto->lists[SS_LIST_PRESENT].count + proto->lists[SS_LIST_ABSENT].count;
 	r->batches = proto->counts.batches;
 	r->late = proto->counts.late;
 	r->lost = proto->counts.lost;

@@ -4,7 +4,7 @@
  *
  * Where nothing changes, nothing is read: no transaction is made.
  *
- *	Looking around (pusher_look.c).  After a look that found all well, the next is made when one of
+ *	Looking around (pusher_check.c).  After a look that found all well, the next is made when one of
  *	these tells of a change, and neither needs a transaction:
  *
  *		our tables, triggers, policies		invalidation messages
@@ -87,14 +87,14 @@ ss_pusher_rests(SsPusher *pusher, int64 now)
 }
 
 void
-ss_pusher_before_look(SsPusher *pusher)
+ss_pusher_before_check(SsPusher *pusher)
 {
 	pusher->rest.tables = false;
 	pusher->rest.settings = count_settings();
 }
 
 void
-ss_pusher_after_look(SsPusher *pusher, int64 now)
+ss_pusher_after_check(SsPusher *pusher, int64 now)
 {
 	pusher->rest.tables = !pusher->tables_stale && !pusher->policies_stale &&
 						  pusher->trouble[0] == '\0' && pusher->leave_at == 0;
@@ -103,7 +103,7 @@ ss_pusher_after_look(SsPusher *pusher, int64 now)
 
 /* Something may have changed that no mark tells of. */
 void
-ss_pusher_wake(SsPusher *pusher)
+ss_pusher_end_rest(SsPusher *pusher)
 {
 	pusher->rest.tables = false;
 	pusher->rest.news++;

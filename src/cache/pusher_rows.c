@@ -32,12 +32,12 @@ void
 ss_pusher_relation_changed(Oid relid)
 {
 	ss_pusher.tables_stale = ss_pusher.policies_stale = true;
-	ss_pusher_wake(&ss_pusher);
+	ss_pusher_end_rest(&ss_pusher);
 }
 
 /* Begin a transaction on our tables. */
 void
-ss_pusher_begin(void)
+ss_pusher_begin_xact(void)
 {
 	StartTransactionCommand();
 	ss_utf8_init();
@@ -45,12 +45,12 @@ ss_pusher_begin(void)
 }
 
 void
-ss_pusher_finish(void)
+ss_pusher_end_xact(void)
 {
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	pgstat_report_stat(false);
-	MemoryContextSwitchTo(ss_pusher.turn_context);
+	MemoryContextSwitchTo(ss_pusher.cycle_context);
 }
 
 /*
@@ -189,7 +189,7 @@ prefix_in_redis(const char *prefix)
  * flushed before anything else is written.
  */
 void
-ss_pusher_policies(SsPusher *p)
+ss_pusher_read_policies(SsPusher *p)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "session_store pusher policies",
 												  ALLOCSET_SMALL_SIZES);
@@ -231,7 +231,7 @@ prefix_of(const SsPusher *p, int i, uint8 part)
 
 /* The policy of a key's namespace, if that may have such copies. */
 const SsPolicy *
-ss_pusher_policy(const SsPusher *p, const SsKey *key)
+ss_pusher_policy_of(const SsPusher *p, const SsKey *key)
 {
 	for (int i = 0; i < p->npolicies; i++)
 		if (strlen(p->policies[i].name) == key->nslen &&
@@ -275,7 +275,7 @@ hash_id(const char *id, int len, char *hex)
 void
 ss_pusher_make_key(SsPusher *p, const SsKey *key, SsPayload *payload)
 {
-	const SsPolicy *policy = ss_pusher_policy(p, key);
+	const SsPolicy *policy = ss_pusher_policy_of(p, key);
 	char id[SS_UTF8_ROOM(SS_NAME_MAX)];
 	const char *begins;
 	int prefix;
@@ -318,7 +318,7 @@ ss_pusher_make_keys(void)
 	MemoryContextSwitchTo(ss_pusher.batch_context);
 	for (int i = 0; i < ss_pusher.proto.nops; i++)
 		ss_pusher_make_key(&ss_pusher, key_of(i), &ss_pusher.payloads[i]);
-	MemoryContextSwitchTo(ss_pusher.turn_context);
+	MemoryContextSwitchTo(ss_pusher.cycle_context);
 }
 
 /* Has a session a key in Redis: can its id be converted to UTF-8? */
@@ -342,7 +342,7 @@ read_rows(int from, int to)
 	for (int i = from; i < to; i++)
 	{
 		rows[i].key = key_of(i);
-		rows[i].policy = ss_pusher_policy(&ss_pusher, rows[i].key);
+		rows[i].policy = ss_pusher_policy_of(&ss_pusher, rows[i].key);
 		rows[i].document = proto->ops[i].document;
 		if (rows[i].policy != NULL && ss_aside_holds(ss_pusher.push_aside, rows[i].key, time))
 			rows[i].policy = NULL;
@@ -352,7 +352,7 @@ read_rows(int from, int to)
 			rows[i].policy = NULL;
 		}
 		/* what nobody uses gets no copy, and needs no document */
-		if (rows[i].policy != NULL && !ss_hot_is(rows[i].key, rows[i].policy))
+		if (rows[i].policy != NULL && !ss_hot_wants_copy(rows[i].key, rows[i].policy))
 			rows[i].policy = NULL;
 	}
 	ss_cached_read(rows + from, to - from, ss_cache_max_bytes, &ss_pusher.documents);
@@ -384,7 +384,7 @@ point_to_documents(void)
 		ss_pusher.payloads[i].document = ss_pusher.documents.data + ss_pusher.offsets[i];
 		ss_pusher.payloads[i].length = length;
 	}
-	MemoryContextSwitchTo(ss_pusher.turn_context);
+	MemoryContextSwitchTo(ss_pusher.cycle_context);
 }
 
 /*
@@ -392,21 +392,21 @@ point_to_documents(void)
  * 55P03 says that somebody has locked what we need, and is perhaps waiting for us.
  */
 ErrorData *
-ss_pusher_caught(void)
+ss_pusher_catch_error(void)
 {
 	ErrorData *error;
 
-	MemoryContextSwitchTo(ss_pusher.turn_context);
+	MemoryContextSwitchTo(ss_pusher.cycle_context);
 	error = CopyErrorData();
 	FlushErrorState();
 	AbortCurrentTransaction();
-	MemoryContextSwitchTo(ss_pusher.turn_context);
+	MemoryContextSwitchTo(ss_pusher.cycle_context);
 	return error;
 }
 
 /* Could our tables be read?  For health: a lock of somebody else was in the way, or none was. */
 void
-ss_pusher_was_locked(bool locked)
+ss_pusher_set_locked(bool locked)
 {
 	ss_pusher.locked = locked;
 	ss_pusher.lock_skips += locked ? 1 : 0;
@@ -455,22 +455,22 @@ try_read(int from, int to, bool *locked, ErrorData **error)
 	{
 		SsTableState state;
 
-		ss_pusher_begin();
+		ss_pusher_begin_xact();
 		state = ss_cached_lock();
 		refused = state == SS_TABLES_LOCKED;
 		if (state == SS_TABLES_FINE && !ss_pusher.policies_stale && !ss_pusher.tables_stale)
 			read_rows(from, to);
 		else
 			held = true; /* or about to be looked at: not now */
-		ss_pusher_finish();
+		ss_pusher_end_xact();
 	}
 	PG_CATCH();
 	{
-		caught = ss_pusher_caught();
+		caught = ss_pusher_catch_error();
 		held = refused = caught->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	}
 	PG_END_TRY();
-	ss_pusher_was_locked(refused);
+	ss_pusher_set_locked(refused);
 	*error = caught;
 	*locked = held;
 	return caught == NULL && !held;
@@ -500,7 +500,7 @@ read_one_by_one(bool *locked)
 }
 
 void
-ss_pusher_read(void)
+ss_pusher_read_rows(void)
 {
 	SsProto *proto = &ss_pusher.proto;
 	ErrorData *error;
@@ -512,7 +512,7 @@ ss_pusher_read(void)
 	MemoryContextReset(ss_pusher.batch_context);
 	MemoryContextSwitchTo(ss_pusher.batch_context);
 	initStringInfo(&ss_pusher.documents);
-	MemoryContextSwitchTo(ss_pusher.turn_context);
+	MemoryContextSwitchTo(ss_pusher.cycle_context);
 	if (!try_read(0, proto->nops, &locked, &error) && !locked)
 		read_one_by_one(&locked);
 	if (locked)

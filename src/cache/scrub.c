@@ -103,12 +103,12 @@ session_of(SsPusher *pusher, const char *name, size_t len, SsKey *key)
 static bool
 begin(SsPusher *pusher)
 {
-	ss_pusher_begin();
+	ss_pusher_begin_xact();
 	if (ss_cached_lock() == SS_TABLES_FINE)
 		return true;
 	pusher->scrub_locked = true;
-	ss_pusher_was_locked(true);
-	ss_pusher_finish();
+	ss_pusher_set_locked(true);
+	ss_pusher_end_xact();
 	return false;
 }
 
@@ -140,7 +140,7 @@ sample_redis(SsPusher *pusher, uint64 *cursor, int64 give_up, Sample *sample)
 static void
 add_session(SsPusher *pusher, Sample *sample, const SsKey *key)
 {
-	const SsPolicy *policy = ss_pusher_policy(pusher, key);
+	const SsPolicy *policy = ss_pusher_policy_of(pusher, key);
 
 	if (policy == NULL || policy->cache == SS_CACHE_OFF)
 		return;
@@ -187,7 +187,7 @@ repair(SsPusher *pusher, const SsKey *key)
 	uint32 hash = ss_key_hash(key);
 
 	if (ss_ledger_enter(ss_ledger, control, key, hash, SS_CHANGED_DOCUMENT, ss_monotonic()))
-		ss_ledger_settle(ss_ledger, control, key, hash);
+		ss_ledger_resolve(ss_ledger, control, key, hash);
 }
 
 /* Compare those of a sample whose rows were read; the others remain in it, in front. */
@@ -257,7 +257,7 @@ compare_batches(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 		for (int i = 0; i < part->n; i++)
 		{
 			rows[i].key = &part->keys[i];
-			rows[i].policy = ss_pusher_policy(pusher, rows[i].key);
+			rows[i].policy = ss_pusher_policy_of(pusher, rows[i].key);
 			rows[i].document = true;
 		}
 		resetStringInfo(&documents);
@@ -265,7 +265,7 @@ compare_batches(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 		compare(pusher, part, rows, documents.data, counts);
 	} while (part->n > 0 && ss_monotonic() < stop);
 	pusher->scrub_cut = pusher->scrub_cut || part->n > 0;
-	ss_pusher_finish();
+	ss_pusher_end_xact();
 	MemoryContextSwitchTo(context);
 	pfree(documents.data);
 	pfree(rows);
@@ -283,13 +283,13 @@ try_compare(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 	}
 	PG_CATCH();
 	{
-		error = ss_pusher_caught();
+		error = ss_pusher_catch_error();
 	}
 	PG_END_TRY();
 	if (error != NULL && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 	{
 		pusher->scrub_locked = true;
-		ss_pusher_was_locked(true);
+		ss_pusher_set_locked(true);
 	}
 	return error;
 }
@@ -461,7 +461,7 @@ ss_scrub(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, int64 give_up, int
 		return true;
 	}
 	sample_table(pusher, walk, sample);
-	ss_pusher_finish();
+	ss_pusher_end_xact();
 	fine = compare_all(pusher, sample, give_up, found);
 	for (int i = 0; i < 4; i++)
 		counts[i] += found[i];

@@ -42,71 +42,71 @@ static void
 unlink_slot(SsProto *p, int32_t slot)
 {
 	SsLedgerSlot *s = slot_of(p, slot);
-	SsList *list = &p->lists[s->place];
+	SsList *list = &p->lists[s->list];
 
-	if (s->place == SS_PLACE_NONE)
+	if (s->list == SS_LIST_NONE)
 		return;
-	if (s->before == SS_NO_SLOT)
-		list->first = s->after;
+	if (s->list_prev == SS_NO_SLOT)
+		list->first = s->list_next;
 	else
-		slot_of(p, s->before)->after = s->after;
-	if (s->after == SS_NO_SLOT)
-		list->last = s->before;
+		slot_of(p, s->list_prev)->list_next = s->list_next;
+	if (s->list_next == SS_NO_SLOT)
+		list->last = s->list_prev;
 	else
-		slot_of(p, s->after)->before = s->before;
-	s->before = s->after = SS_NO_SLOT;
-	s->place = SS_PLACE_NONE;
+		slot_of(p, s->list_next)->list_prev = s->list_prev;
+	s->list_prev = s->list_next = SS_NO_SLOT;
+	s->list = SS_LIST_NONE;
 	list->count--;
 }
 
 static void
-link_slot(SsProto *p, int32_t slot, SsPlace place, bool in_front)
+link_slot(SsProto *p, int32_t slot, SsListId list_id, bool in_front)
 {
 	SsLedgerSlot *s = slot_of(p, slot);
-	SsList *list = &p->lists[place];
+	SsList *list = &p->lists[list_id];
 
-	s->place = place;
-	s->before = in_front ? SS_NO_SLOT : list->last;
-	s->after = in_front ? list->first : SS_NO_SLOT;
-	if (s->before == SS_NO_SLOT)
+	s->list = list_id;
+	s->list_prev = in_front ? SS_NO_SLOT : list->last;
+	s->list_next = in_front ? list->first : SS_NO_SLOT;
+	if (s->list_prev == SS_NO_SLOT)
 		list->first = slot;
 	else
-		slot_of(p, s->before)->after = slot;
-	if (s->after == SS_NO_SLOT)
+		slot_of(p, s->list_prev)->list_next = slot;
+	if (s->list_next == SS_NO_SLOT)
 		list->last = slot;
 	else
-		slot_of(p, s->after)->before = slot;
+		slot_of(p, s->list_next)->list_prev = slot;
 	list->count++;
 }
 
 /* What comes with a place: the next lease has to wait for it, and the next sync. */
 static void
-oblige(SsProto *p, int32_t slot, SsPlace where)
+assign_round(SsProto *p, int32_t slot, SsListId where)
 {
 	SsLedgerSlot *s = slot_of(p, slot);
 
-	if ((where == SS_PLACE_URGENT || where == SS_PLACE_PRESENT) && s->round == 0)
+	if ((where == SS_LIST_URGENT || where == SS_LIST_PRESENT) && s->round == 0)
 		s->round = p->round + 1;
-	if (where != SS_PLACE_WANTED && s->sync == 0)
+	if (where != SS_LIST_WANTED && s->sync == 0)
 		s->sync = p->sync + 1;
 }
 
 /* Put a key where it belongs, with the obligations that come with the place. */
 static void
-place(SsProto *p, int32_t slot, SsPlace where, int64_t now)
+put_slot(SsProto *p, int32_t slot, SsListId where, int64_t now)
 {
 	SsLedgerSlot *s = slot_of(p, slot);
 
-	if (s->place == where)
+	if (s->list == where)
 		return;
 	unlink_slot(p, slot);
 	/* what is wanted now stands before what is wanted later */
-	link_slot(p, slot, where, where == SS_PLACE_WANTED && s->since <= now);
-	if (where == SS_PLACE_DOUBT)
-		s->placed = now;
-	if (where == SS_PLACE_URGENT)
+	link_slot(p, slot, where, where == SS_LIST_WANTED && s->since <= now);
+	if (where == SS_LIST_DOUBT)
+		s->listed_at = now;
+	if (where == SS_LIST_URGENT)
 		s->order = ++p->order;
-	oblige(p, slot, where);
+	assign_round(p, slot, where);
 }
 
 /* Its copy is deleted or rewritten: no lease has to wait for it any more. */
@@ -131,19 +131,19 @@ fulfil_sync(SsProto *p, SsLedgerSlot *s)
  * look finds it in the list of what changed.
  */
 static void
-let_go(SsProto *p, int32_t slot, const SsLedgerView *view)
+release_slot(SsProto *p, int32_t slot, const SsLedgerView *view)
 {
 	SsLedgerSlot *s = slot_of(p, slot);
 
 	unlink_slot(p, slot);
 	fulfil_round(p, s);
 	fulfil_sync(p, s);
-	(void) ss_ledger_done(p->ledger, slot, view->generation, view->ended);
+	(void) ss_ledger_finish(p->ledger, slot, view->generation, view->ended);
 }
 
 /* Is there surely no lease in Redis? */
 bool
-ss_work_lapsed(const SsProto *p, int64_t now)
+ss_worklist_lease_lapsed(const SsProto *p, int64_t now)
 {
 	return now >= p->lease_end;
 }
@@ -155,28 +155,29 @@ classify(SsProto *p, int32_t slot, int64_t now)
 	SsLedgerSlot *s = slot_of(p, slot);
 	SsLedgerView view;
 
-	ss_ledger_look(p->ledger, slot, &view);
+	ss_ledger_read(p->ledger, slot, &view);
 	if (view.doubt > 0 && (SS_RULE(2) || !view.dirty))
 	{
 		/* it may have got old while we did not look, and a lease must not add to that */
-		bool urgent = view.fenced || view.dirty || s->place == SS_PLACE_URGENT ||
-					  now - view.since >= OLD_DOUBT / 2 || (SS_RULE(10) && ss_work_lapsed(p, now));
+		bool urgent = view.fenced || view.dirty || s->list == SS_LIST_URGENT ||
+					  now - view.since >= OLD_DOUBT / 2 ||
+					  (SS_RULE(10) && ss_worklist_lease_lapsed(p, now));
 
-		place(p, slot, urgent && !s->absent ? SS_PLACE_URGENT : SS_PLACE_DOUBT, now);
+		put_slot(p, slot, urgent && !s->absent ? SS_LIST_URGENT : SS_LIST_DOUBT, now);
 	}
 	else if (view.dirty)
-		place(p, slot, s->absent ? SS_PLACE_ABSENT : SS_PLACE_PRESENT, now);
+		put_slot(p, slot, s->absent ? SS_LIST_ABSENT : SS_LIST_PRESENT, now);
 	else if (view.wanted || s->refill)
-		place(p, slot, SS_PLACE_WANTED, now);
+		put_slot(p, slot, SS_LIST_WANTED, now);
 	else
 		/* entered, and not even in doubt any more: it was settled before we came */
-		let_go(p, slot, &view);
+		release_slot(p, slot, &view);
 }
 
 void
-ss_work_init(SsProto *p)
+ss_worklist_init(SsProto *p)
 {
-	for (int i = 0; i < SS_PLACES; i++)
+	for (int i = 0; i < SS_LISTS; i++)
 	{
 		p->lists[i].first = p->lists[i].last = SS_NO_SLOT;
 		p->lists[i].count = 0;
@@ -185,7 +186,7 @@ ss_work_init(SsProto *p)
 
 /* By `until` any lease that we have asked for has surely ended.  0: there is none. */
 void
-ss_work_publish(SsProto *p, int64_t until)
+ss_worklist_publish_lease(SsProto *p, int64_t until)
 {
 	if (until == 0 || until > p->control->lease_until)
 		__atomic_store_n(&p->control->lease_until, until, __ATOMIC_SEQ_CST);
@@ -194,29 +195,29 @@ ss_work_publish(SsProto *p, int64_t until)
 
 /* What is in doubt and cannot wait any more. */
 static void
-hurry(SsProto *p, int64_t now)
+promote_old_doubt(SsProto *p, int64_t now)
 {
-	bool all = SS_RULE(10) && ss_work_lapsed(p, now);
-	int32_t slot = p->lists[SS_PLACE_DOUBT].first;
+	bool all = SS_RULE(10) && ss_worklist_lease_lapsed(p, now);
+	int32_t slot = p->lists[SS_LIST_DOUBT].first;
 
 	while (slot != SS_NO_SLOT)
 	{
 		SsLedgerSlot *s = slot_of(p, slot);
-		int32_t next = s->after;
+		int32_t next = s->list_next;
 
-		if (!all && now - s->placed < OLD_DOUBT)
+		if (!all && now - s->listed_at < OLD_DOUBT)
 			break;
 		if (!s->absent)
-			place(p, slot, SS_PLACE_URGENT, now);
+			put_slot(p, slot, SS_LIST_URGENT, now);
 		slot = next;
 	}
 }
 
 /* Those who wait may pass, as far as all is deleted that they wait for. */
 void
-ss_work_let_pass(SsProto *p)
+ss_worklist_pass_fence(SsProto *p)
 {
-	const SsList *urgent = &p->lists[SS_PLACE_URGENT];
+	const SsList *urgent = &p->lists[SS_LIST_URGENT];
 
 	/* what is in doubt is not known */
 	if (!p->attached)
@@ -235,7 +236,7 @@ ss_work_let_pass(SsProto *p)
 }
 
 static void
-look_at_sync(SsProto *p)
+update_sync(SsProto *p)
 {
 	/* while Redis is away, nobody knows what it has */
 	if (p->stage != SS_STAGE_RUN || !p->connected || p->sync_left > 0 || p->covered != p->begun ||
@@ -247,8 +248,8 @@ look_at_sync(SsProto *p)
 		return;
 	p->sync++;
 	p->sync_ticket = p->ticket;
-	p->sync_left = p->lists[SS_PLACE_DOUBT].count + p->lists[SS_PLACE_URGENT].count +
-				   p->lists[SS_PLACE_PRESENT].count + p->lists[SS_PLACE_ABSENT].count;
+	p->sync_left = p->lists[SS_LIST_DOUBT].count + p->lists[SS_LIST_URGENT].count +
+				   p->lists[SS_LIST_PRESENT].count + p->lists[SS_LIST_ABSENT].count;
 	if (p->sync_left == 0)
 		__atomic_store_n(&p->control->synced, p->sync_ticket, __ATOMIC_SEQ_CST);
 }
@@ -259,7 +260,7 @@ look_at_sync(SsProto *p)
  * we do not see has seen it.
  */
 void
-ss_work_look(SsProto *p, int64_t now, bool may_open)
+ss_worklist_update(SsProto *p, int64_t now, bool may_open)
 {
 	bool open = may_open && p->attached && !p->round_open && now >= p->renew_at;
 	int64_t until = now + p->lease + p->lease / 100 + 10000;
@@ -268,7 +269,7 @@ ss_work_look(SsProto *p, int64_t now, bool may_open)
 	int n;
 
 	if (open && SS_RULE(4))
-		ss_work_publish(p, until);
+		ss_worklist_publish_lease(p, until);
 	p->ticket = __atomic_load_n(&p->control->tickets, __ATOMIC_SEQ_CST);
 	if (SS_RULE(11))
 	{
@@ -289,7 +290,7 @@ ss_work_look(SsProto *p, int64_t now, bool may_open)
 		for (int i = 0; i < n; i++)
 			classify(p, changed[i], now);
 	} while (n == 64);
-	hurry(p, now);
+	promote_old_doubt(p, now);
 	if (p->begun != p->covered || p->begun != p->ended || p->policies_begun != p->policies_covered)
 		open = false;
 	if (open)
@@ -298,12 +299,12 @@ ss_work_look(SsProto *p, int64_t now, bool may_open)
 		p->round_open = true;
 		p->round_at = now;
 		p->round_lease = p->lease;
-		p->round_left = p->lists[SS_PLACE_URGENT].count + p->lists[SS_PLACE_PRESENT].count;
+		p->round_left = p->lists[SS_LIST_URGENT].count + p->lists[SS_LIST_PRESENT].count;
 		if (!SS_RULE(4))
-			ss_work_publish(p, until);
+			ss_worklist_publish_lease(p, until);
 	}
-	ss_work_let_pass(p);
-	look_at_sync(p);
+	ss_worklist_pass_fence(p);
+	update_sync(p);
 }
 
 /* Out of its list, as it is now: what changes from here on is for another batch. */
@@ -313,7 +314,7 @@ mark_taken(SsProto *p, int32_t slot, SsLedgerView *view)
 	SsLedgerSlot *s = slot_of(p, slot);
 
 	unlink_slot(p, slot);
-	ss_ledger_look(p->ledger, slot, view);
+	ss_ledger_read(p->ledger, slot, view);
 	s->taken = view->generation;
 	s->taken_ended = view->ended;
 }
@@ -333,11 +334,10 @@ take(SsProto *p, int32_t slot)
 
 /* Keys whose copies are to be deleted, into p->ops. */
 int
-ss_work_take_deletes(SsProto *p, bool dirty_too)
+ss_worklist_take_deletes(SsProto *p, bool dirty_too)
 {
 	p->nops = 0;
-	for (int list = SS_PLACE_URGENT; list <= (dirty_too ? SS_PLACE_PRESENT : SS_PLACE_URGENT);
-		 list++)
+	for (int list = SS_LIST_URGENT; list <= (dirty_too ? SS_LIST_PRESENT : SS_LIST_URGENT); list++)
 		while (p->lists[list].count > 0 && p->nops < p->batch_keys)
 		{
 			take(p, p->lists[list].first);
@@ -348,15 +348,15 @@ ss_work_take_deletes(SsProto *p, bool dirty_too)
 
 /* Keys whose rows are to be read, into p->ops. */
 int
-ss_work_take_fills(SsProto *p, int64_t now)
+ss_worklist_take_fills(SsProto *p, int64_t now)
 {
 	p->nops = 0;
-	for (int list = SS_PLACE_PRESENT; list <= SS_PLACE_WANTED; list++)
+	for (int list = SS_LIST_PRESENT; list <= SS_LIST_WANTED; list++)
 		while (p->lists[list].count > 0 && p->nops < p->batch_keys)
 		{
 			int32_t slot = p->lists[list].first;
 
-			if (list == SS_PLACE_WANTED && slot_of(p, slot)->since > now)
+			if (list == SS_LIST_WANTED && slot_of(p, slot)->since > now)
 				break;
 			take(p, slot);
 		}
@@ -365,16 +365,16 @@ ss_work_take_fills(SsProto *p, int64_t now)
 
 /* When the next key is wanted; INT64_MAX for none. */
 int64_t
-ss_work_next_wanted(SsProto *p)
+ss_worklist_next_wanted(SsProto *p)
 {
-	int32_t slot = p->lists[SS_PLACE_WANTED].first;
+	int32_t slot = p->lists[SS_LIST_WANTED].first;
 
 	return slot == SS_NO_SLOT ? INT64_MAX : slot_of(p, slot)->since;
 }
 
 /* For the mutant of R8 only: take the keys after their rows were read. */
 void
-ss_work_retake(SsProto *p)
+ss_worklist_retake(SsProto *p)
 {
 	for (int i = 0; i < p->nops; i++)
 	{
@@ -386,7 +386,7 @@ ss_work_retake(SsProto *p)
 
 /* Operations from `from` on were not carried out, or who knows: back into the lists. */
 void
-ss_work_restore(SsProto *p, int from, int64_t now)
+ss_worklist_restore(SsProto *p, int from, int64_t now)
 {
 	for (int i = p->nops - 1; i >= from; i--)
 	{
@@ -394,22 +394,22 @@ ss_work_restore(SsProto *p, int from, int64_t now)
 		SsLedgerSlot *s = slot_of(p, slot);
 		SsLedgerView view;
 
-		ss_ledger_look(p->ledger, slot, &view);
+		ss_ledger_read(p->ledger, slot, &view);
 		if (view.doubt > 0 && s->order != 0)
 			/* in front, for its order is lower than that of those behind */
-			link_slot(p, slot, SS_PLACE_URGENT, true);
+			link_slot(p, slot, SS_LIST_URGENT, true);
 		else if (view.doubt > 0)
-			place(p, slot, SS_PLACE_URGENT, now);
+			put_slot(p, slot, SS_LIST_URGENT, now);
 		else if (view.dirty)
 		{
-			link_slot(p, slot, s->absent ? SS_PLACE_ABSENT : SS_PLACE_PRESENT, true);
-			oblige(p, slot, s->place); /* it may have been but wanted when it was taken */
+			link_slot(p, slot, s->absent ? SS_LIST_ABSENT : SS_LIST_PRESENT, true);
+			assign_round(p, slot, s->list); /* it may have been but wanted when it was taken */
 		}
 		else
 		{
 			fulfil_round(p, s);
 			fulfil_sync(p, s);
-			link_slot(p, slot, SS_PLACE_WANTED, true);
+			link_slot(p, slot, SS_LIST_WANTED, true);
 		}
 	}
 	p->nops = from;
@@ -417,7 +417,7 @@ ss_work_restore(SsProto *p, int from, int64_t now)
 
 /* The copy of a key is deleted: it stays, to be filled when that may be. */
 void
-ss_work_deleted(SsProto *p, int32_t slot, int64_t now)
+ss_worklist_key_deleted(SsProto *p, int32_t slot, int64_t now)
 {
 	SsLedgerSlot *s = slot_of(p, slot);
 
@@ -429,7 +429,7 @@ ss_work_deleted(SsProto *p, int32_t slot, int64_t now)
 
 /* A key was written, or deleted because its row says so. */
 void
-ss_work_written(SsProto *p, const SsOp *op, int64_t now)
+ss_worklist_key_written(SsProto *p, const SsOp *op, int64_t now)
 {
 	SsLedgerSlot *s = slot_of(p, op->slot);
 	bool missing = op->kind == SS_OP_EXPIRE && op->missing;
@@ -440,13 +440,13 @@ ss_work_written(SsProto *p, const SsOp *op, int64_t now)
 	s->order = 0;
 	fulfil_round(p, s);
 	fulfil_sync(p, s);
-	if (missing || !ss_ledger_done(p->ledger, op->slot, s->taken, s->taken_ended))
+	if (missing || !ss_ledger_finish(p->ledger, op->slot, s->taken, s->taken_ended))
 		classify(p, op->slot, now);
 }
 
 /* With the operations at hand carried out, would a lease leave anything behind? */
 bool
-ss_work_leaves_nothing(const SsProto *p)
+ss_worklist_leaves_nothing(const SsProto *p)
 {
 	int left = p->round_left;
 
@@ -463,7 +463,7 @@ ss_work_leaves_nothing(const SsProto *p)
 }
 
 void
-ss_work_close_round(SsProto *p)
+ss_worklist_close_round(SsProto *p)
 {
 	p->round_open = false;
 	p->round_left = 0;
@@ -471,21 +471,21 @@ ss_work_close_round(SsProto *p)
 
 /* A flush has left no copy of ours in Redis. */
 void
-ss_work_flushed(SsProto *p, int64_t now)
+ss_worklist_flushed(SsProto *p, int64_t now)
 {
-	for (int list = SS_PLACE_DOUBT; list <= SS_PLACE_PRESENT; list++)
+	for (int list = SS_LIST_DOUBT; list <= SS_LIST_PRESENT; list++)
 	{
 		int32_t slot = p->lists[list].first;
 
 		while (slot != SS_NO_SLOT)
 		{
-			int32_t next = slot_of(p, slot)->after;
+			int32_t next = slot_of(p, slot)->list_next;
 
 			slot_of(p, slot)->absent = true;
-			if (list != SS_PLACE_DOUBT)
+			if (list != SS_LIST_DOUBT)
 			{
 				unlink_slot(p, slot);
-				ss_work_deleted(p, slot, now);
+				ss_worklist_key_deleted(p, slot, now);
 			}
 			slot = next;
 		}
@@ -497,16 +497,16 @@ ss_work_flushed(SsProto *p, int64_t now)
  * one transaction after another is unlisted nothing is filled, and what waits would stay.
  */
 void
-ss_work_forget(SsProto *p)
+ss_worklist_drop_backlog(SsProto *p)
 {
-	for (int list = SS_PLACE_ABSENT; list <= SS_PLACE_WANTED; list++)
+	for (int list = SS_LIST_ABSENT; list <= SS_LIST_WANTED; list++)
 		while (p->lists[list].count > 0)
 		{
 			int32_t slot = p->lists[list].first;
 			SsLedgerView view;
 
-			ss_ledger_look(p->ledger, slot, &view);
-			let_go(p, slot, &view);
+			ss_ledger_read(p->ledger, slot, &view);
+			release_slot(p, slot, &view);
 		}
 }
 
@@ -516,7 +516,7 @@ ss_work_forget(SsProto *p)
  * it is flushed (R13).
  */
 void
-ss_work_attach(SsProto *p)
+ss_worklist_attach(SsProto *p)
 {
 	p->attached = true;
 	if (SS_RULE(22))
@@ -529,13 +529,13 @@ ss_work_attach(SsProto *p)
  * for too long.  No operation is at hand.  Who waits at the fence waits for the end of the lease.
  */
 void
-ss_work_detach(SsProto *p)
+ss_worklist_detach(SsProto *p)
 {
 	p->attached = false;
 	p->nops = 0;
-	ss_work_close_round(p);
+	ss_worklist_close_round(p);
 	ss_ledger_detach(p->ledger, p->control, p->database);
-	ss_work_init(p);
+	ss_worklist_init(p);
 	p->fence_ticket = 0;
 	p->sync_left = 0;
 }

@@ -3,7 +3,7 @@
  *		Which keys a transaction changed, told to the ledger around its commit.
  *
  * Triggers (cache_trigger.c) note the key of each row that changes, in the memory of the
- * backend.  A savepoint that is rolled back takes its own notes with it (note_marks.c), so that they
+ * backend.  A savepoint that is rolled back takes its own notes with it (xact_key_marks.c), so that they
  * do not count as changes; what it added to a note from before stays, which does no harm.
  *
  * A note says what was done, and whether that would have to wait at the fence.  Whether it really
@@ -31,8 +31,8 @@
 #include "utils/wait_event.h"
 
 #include "cache/ledger.h"
-#include "cache/note_marks.h"
-#include "cache/policy_notes.h"
+#include "cache/xact_key_marks.h"
+#include "cache/xact_policies.h"
 #include "cache/rules.h"
 #include "cache/xact_keys.h"
 #include "rows/catalog.h"
@@ -51,7 +51,7 @@
 typedef struct Note
 {
 	uint32 hash;
-	uint8 what;   /* SS_CHANGED_ and SS_NOTE_ */
+	uint8 what;   /* SS_CHANGED_ and SS_KEY_ */
 	uint8 told;   /* what the ledger was told of it */
 	bool entered; /* is in the ledger */
 	SsKey key;
@@ -83,7 +83,7 @@ static SsDb *db = NULL;
  * the first change that is committed here is a sign, and so is the pusher's start.
  */
 void
-ss_notes_promoted(SsDb *of)
+ss_xact_keys_apply_promotion(SsDb *of)
 {
 	static bool minded = false;
 	int64 none = 0;
@@ -111,7 +111,7 @@ is_configured(void)
 static bool
 may_be_trusted(void)
 {
-	ss_notes_promoted(db);
+	ss_xact_keys_apply_promotion(db);
 	return is_configured() || ss_control_may_be_leased(&db->cache.control, ss_monotonic());
 }
 
@@ -122,9 +122,9 @@ forget(void)
 	nhistories = 0;
 	fence_cacheable = fence_others = 0;
 	overflow = unlisted = entering = policies_changed = false;
-	ss_unfenced = false;
-	ss_marks_forget();
-	ss_policies_forget();
+	ss_skip_fence = false;
+	ss_xact_marks_reset();
+	ss_xact_policies_reset();
 	if (room > ROOM_KEPT)
 	{
 		pfree(notes);
@@ -190,18 +190,18 @@ find_note(const SsKey *key, uint32 hash)
 static void
 mark(void)
 {
-	SsNoteMark now = {nnotes, overflow, fence_cacheable, fence_others};
+	SsXactKeyMark now = {nnotes, overflow, fence_cacheable, fence_others};
 
-	ss_marks_add(&now);
+	ss_xact_marks_add(&now);
 }
 
 /* Remember what a note says of the fence, for the transaction as a whole. */
 static void
 note_fence(int what)
 {
-	int fence = what & (SS_CHANGED_FENCED | SS_NOTE_IF_ALL);
+	int fence = what & (SS_CHANGED_FENCED | SS_KEY_FENCED_IF_ALL);
 
-	if (what & SS_NOTE_CACHEABLE)
+	if (what & SS_KEY_CACHEABLE)
 		fence_cacheable |= fence;
 	else if (fence != 0)
 	{
@@ -220,14 +220,15 @@ has_to_wait(int fence, bool cacheable)
 {
 	if (!cacheable && !policies_changed)
 		return false;
-	return (fence & SS_CHANGED_FENCED) || ((fence & SS_NOTE_IF_ALL) && ss_fence == SS_FENCE_ALL);
+	return (fence & SS_CHANGED_FENCED) ||
+		   ((fence & SS_KEY_FENCED_IF_ALL) && ss_fence == SS_FENCE_ALL);
 }
 
 /* What the ledger is told of a note. */
 static uint8
 told_of(int what)
 {
-	bool fenced = has_to_wait(what, (what & SS_NOTE_CACHEABLE) != 0);
+	bool fenced = has_to_wait(what, (what & SS_KEY_CACHEABLE) != 0);
 
 	return (what & (SS_CHANGED_EXPIRY | SS_CHANGED_DOCUMENT)) | (fenced ? SS_CHANGED_FENCED : 0);
 }
@@ -271,7 +272,7 @@ be_unlisted(void)
  * as for a note.
  */
 void
-ss_note_all(int fence)
+ss_xact_keys_add_all(int fence)
 {
 	mark();
 	overflow = true;
@@ -280,9 +281,9 @@ ss_note_all(int fence)
 		be_unlisted();
 }
 
-/* What this transaction does to a key; flags SS_CHANGED_ and SS_NOTE_. */
+/* What this transaction does to a key; flags SS_CHANGED_ and SS_KEY_. */
 void
-ss_note(const SsKey *key, int what)
+ss_xact_key_add(const SsKey *key, int what)
 {
 	uint32 hash = ss_key_hash(key);
 	Note *n;
@@ -297,7 +298,7 @@ ss_note(const SsKey *key, int what)
 		/* what this database may have now is asked at PRE_COMMIT; this bounds our memory */
 		if (nnotes >= ss_ledger_room(ss_ledger) / 4)
 		{
-			ss_note_all(0);
+			ss_xact_keys_add_all(0);
 			return;
 		}
 		if (nnotes == room)
@@ -316,7 +317,7 @@ ss_note(const SsKey *key, int what)
 		}
 	}
 	else if (entering && (n->told | told_of(n->what | what)) != n->told)
-		ss_note_all(0); /* what the ledger has is too little */
+		ss_xact_keys_add_all(0); /* what the ledger has is too little */
 	n->what |= what;
 }
 
@@ -348,7 +349,7 @@ clear_places(int kept)
  * than `fence` says counts as not noted: after an append, a DELETE by hand has to wait.
  */
 bool
-ss_notes_have_history(const pg_uuid_t *history, int fence)
+ss_xact_keys_have_history(const pg_uuid_t *history, int fence)
 {
 	for (int i = 0; i < Min(nhistories, (int) lengthof(histories)); i++)
 		if (memcmp(&histories[i].id, history, sizeof(*history)) == 0)
@@ -357,7 +358,7 @@ ss_notes_have_history(const pg_uuid_t *history, int fence)
 }
 
 void
-ss_notes_add_history(const pg_uuid_t *history, int fence)
+ss_xact_keys_add_history(const pg_uuid_t *history, int fence)
 {
 	int at = 0;
 
@@ -376,14 +377,14 @@ ss_notes_add_history(const pg_uuid_t *history, int fence)
 
 /* Is everything noted already? */
 bool
-ss_notes_full(void)
+ss_xact_keys_overflowed(void)
 {
 	return overflow;
 }
 
 /* Are changes to be noted at all?  Not without shared memory. */
 bool
-ss_notes_wanted(void)
+ss_xact_keys_attach(void)
 {
 	db = ss_shared_my_db();
 	return db != NULL;
@@ -404,7 +405,7 @@ passes(const Fence *fence, int64 now)
 {
 	return (!fence->keys ||
 			ss_ledger_passes(&db->cache.control, fence->ticket, fence->lease_until, now)) &&
-		   (!fence->policies || ss_policies_pass(db, fence->lease_until, now));
+		   (!fence->policies || ss_xact_policies_pass(db, fence->lease_until, now));
 }
 
 static void
@@ -448,7 +449,7 @@ wait_for_old_leases(void)
 {
 	Fence fence = {0};
 
-	ss_notes_promoted(db);
+	ss_xact_keys_apply_promotion(db);
 	fence.ticket = ss_ledger_ticket(&db->cache.control, &fence.lease_until);
 	fence.keys = is_fenced();
 	wait_at_fence(&fence);
@@ -483,12 +484,12 @@ enter_all(void)
 
 	if (!SS_RULE(7))
 		return;
-	if (ss_policies_noted() && may_be_trusted())
-		ss_policies_take_turn(db);
+	if (ss_xact_policies_any() && may_be_trusted())
+		ss_xact_policies_throttle(db);
 	policies_changed = fence_others != 0 && ss_ns_generation(true) != others_generation;
 	entering = true;
 	/* also without a cache, for one may come meanwhile */
-	ss_policies_enter(db);
+	ss_xact_policies_enter(db);
 	if (too_many())
 	{
 		overflow = true;
@@ -508,11 +509,11 @@ enter_all(void)
 		policies_changed = true;
 		be_unlisted();
 	}
-	ss_notes_promoted(db);
+	ss_xact_keys_apply_promotion(db);
 	fence.ticket = ss_ledger_ticket(control, &fence.lease_until);
 	/* only now: a cache that comes after the keys were entered finds them in doubt */
 	fence.keys = is_fenced();
-	fence.policies = ss_policies_fenced() && may_be_trusted();
+	fence.policies = ss_xact_policies_fenced() && may_be_trusted();
 	wait_at_fence(&fence);
 }
 
@@ -527,7 +528,7 @@ settle_all(void)
 			enter(&notes[i]);
 	for (int i = 0; i < nnotes; i++)
 		if (notes[i].entered)
-			ss_ledger_settle(ss_ledger, control, &notes[i].key, notes[i].hash);
+			ss_ledger_resolve(ss_ledger, control, &notes[i].key, notes[i].hash);
 	if (unlisted)
 		ss_ledger_unlisted_end(control);
 	if (entering || unlisted)
@@ -550,7 +551,7 @@ refuse_with_cache(void)
 /*
  * A pusher may begin at any time during this, the wait included.  Until the transaction is prepared
  * it is unlisted, so that such a pusher fills nothing; and before it does, it looks at prepared
- * transactions once more (ss_pusher_read).
+ * transactions once more (ss_pusher_read_rows).
  */
 static void
 prepare(void)
@@ -558,7 +559,7 @@ prepare(void)
 	/* a refusal must not cause a flush, so this comes first */
 	refuse_with_cache();
 	begin_unlisted();
-	if (ss_policies_noted())
+	if (ss_xact_policies_any())
 		fence_cacheable |= SS_CHANGED_FENCED;
 	wait_for_old_leases();
 	refuse_with_cache();
@@ -567,10 +568,10 @@ prepare(void)
 static void
 xact_callback(XactEvent event, void *arg)
 {
-	if (nnotes == 0 && !overflow && !ss_policies_noted())
+	if (nnotes == 0 && !overflow && !ss_xact_policies_any())
 	{
 		if (event == XACT_EVENT_ABORT)
-			ss_unfenced = false;
+			ss_skip_fence = false;
 		/* notes that were rolled back may have taken much memory */
 		if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
 			forget();
@@ -604,19 +605,19 @@ xact_callback(XactEvent event, void *arg)
 static void
 subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
-	SsNoteMark back;
+	SsXactKeyMark back;
 
 	if (event == SUBXACT_EVENT_COMMIT_SUB)
 	{
-		ss_marks_commit(mine, parent);
-		ss_policies_commit_savepoint(mine, parent);
+		ss_xact_marks_commit(mine, parent);
+		ss_xact_policies_subxact_commit(mine, parent);
 	}
 	if (event != SUBXACT_EVENT_ABORT_SUB)
 		return;
 	nhistories = 0;
-	ss_unfenced = false;
-	ss_policies_abort_savepoint(mine);
-	if (!ss_marks_abort(mine, &back) || entering || unlisted)
+	ss_skip_fence = false;
+	ss_xact_policies_subxact_abort(mine);
+	if (!ss_xact_marks_abort(mine, &back) || entering || unlisted)
 		return;
 	Assert(back.notes <= nnotes);
 	clear_places(back.notes);
@@ -628,9 +629,9 @@ subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 
 /* Once, from _PG_init. */
 void
-ss_notes_init_backend(void)
+ss_xact_keys_init_backend(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
-	ss_policy_notes_init_backend();
+	ss_xact_policies_init_backend();
 }

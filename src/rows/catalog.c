@@ -45,7 +45,7 @@
 #include "rows/foreign_code.h"
 #include "rows/schema.h"
 
-bool ss_unfenced =
+bool ss_skip_fence =
 	false; /* an error leaves it to cache/xact_keys.c, at the end of the (sub)transaction */
 
 bool ss_sql_path_on_demand = false;
@@ -362,8 +362,8 @@ ss_sql_enter(SsCaller *caller)
 
 	ss_catalog_get(&catalog);
 	caller->outer = CurrentMemoryContext;
-	caller->unfenced = ss_unfenced;
-	ss_unfenced = false;
+	caller->unfenced = ss_skip_fence;
+	ss_skip_fence = false;
 	GetUserIdAndSecContext(&caller->user, &caller->sec_context);
 	SetUserIdAndSecContext(catalog.owner,
 						   caller->sec_context | SECURITY_LOCAL_USERID_CHANGE | ACTING_CONTEXT);
@@ -379,7 +379,7 @@ ss_sql_leave(SsCaller *caller)
 	ss_sql_reset_path(caller->guc_nest);
 	SetUserIdAndSecContext(caller->user, caller->sec_context);
 	MemoryContextSwitchTo(caller->outer);
-	ss_unfenced = caller->unfenced;
+	ss_skip_fence = caller->unfenced;
 }
 
 /*

@@ -32,7 +32,7 @@ typedef struct SsCaller
 	int sec_context;
 	MemoryContext outer; /* the caller's context: results go there */
 	int guc_nest;        /* where its search_path is kept; 0 when it was left in force */
-	bool unfenced;       /* ss_unfenced of an outer call, whose trigger may have made this one */
+	bool unfenced;       /* ss_skip_fence of an outer call, whose trigger may have made this one */
 } SsCaller;
 
 /*
@@ -95,7 +95,7 @@ extern bool ss_sql_path_on_demand;
  * True while rows end, or messages go, that no commit needs to wait for: by the purge, a quota or a
  * pop.  A call made by somebody's trigger on these is a call like any other: see ss_sql_enter.
  */
-extern bool ss_unfenced;
+extern bool ss_skip_fence;
 
 /* Called with the oid of a table of ours (or 0 for all) whose cache entry fell. */
 typedef void (*SsCatalogCallback)(Oid relid);

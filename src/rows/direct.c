@@ -174,14 +174,14 @@ ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	slot = table_slot_create(rel, NULL);
 	*found = find(rel, target, GetActiveSnapshot(), slot) &&
-			 (hold == SS_HOLD_NOT || lock(rel, slot, target, hold == SS_HOLD));
+			 (hold == SS_HOLD_NONE || lock(rel, slot, target, hold == SS_HOLD));
 	if (*found)
 	{
 		fill(slot, true, row);
 		row->place = slot->tts_tid;
 	}
 	row->placed = *found;
-	row->held = hold != SS_HOLD_NOT;
+	row->held = hold != SS_HOLD_NONE;
 	ExecDropSingleTupleTableSlot(slot);
 	PopActiveSnapshot();
 	table_close(rel, NoLock);

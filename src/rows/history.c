@@ -387,9 +387,9 @@ ss_history_pop(SsTarget *target, int64 n, Datum *popped)
 		return true;
 	write_count(&change, count);
 	/* a message that is taken off is not secret: readers may see it for a moment */
-	ss_unfenced = true;
+	ss_skip_fence = true;
 	ss_plan_run(&pop_plan, values, NULL, SS_PLAN_WRITE, 0);
-	ss_unfenced = false;
+	ss_skip_fence = false;
 	*popped = result(1, &null);
 	if (null)
 		ss_error_rows_skipped("conversation_history");

@@ -28,7 +28,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "cache/policy_notes.h"
+#include "cache/xact_policies.h"
 #include "cache/xact_keys.h"
 #include "function.h"
 #include "rows/catalog.h"
@@ -233,7 +233,7 @@ note_effect(const SsPolicy *before, const SsPolicy *after)
 	SsPolicyEffect effect = ss_policy_effect(before, after);
 
 	if (effect != SS_POLICY_NOTHING)
-		ss_note_policy(before->name, effect == SS_POLICY_FLUSH);
+		ss_xact_policy_add(before->name, effect == SS_POLICY_FLUSH);
 }
 
 /* The policy that a row says; policy->name is set. */
@@ -329,8 +329,8 @@ session_namespaces_guard(PG_FUNCTION_ARGS)
 	CacheInvalidateRelcache(rel);
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
 	{
-		if (ss_notes_wanted())
-			ss_note_all(SS_CHANGED_FENCED | SS_NOTE_CACHEABLE);
+		if (ss_xact_keys_attach())
+			ss_xact_keys_add_all(SS_CHANGED_FENCED | SS_KEY_CACHEABLE);
 		return PointerGetDatum(NULL);
 	}
 	note_change(trigdata, tuple, desc);

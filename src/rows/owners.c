@@ -120,9 +120,9 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 	values[1] = IntervalPGetDatum(ss_make_interval(target->policy.tombstone));
 	values[2] = BoolGetDatum(target->policy.owner_isolation);
 	values[3] = ids;
-	ss_unfenced = true;
+	ss_skip_fence = true;
 	evicted = ss_plan_run_on_others(&evict_plan, values, NULL, SS_PLAN_LATEST);
-	ss_unfenced = false;
+	ss_skip_fence = false;
 	if (evicted != found)
 		ss_error_rows_skipped("conversation_sessions");
 	ss_events_of(target, ids, owner, false, "evicted");

@@ -250,9 +250,9 @@ settle(SsPurge *purge, Batch *batch, SsDirectPurge *due)
 		raise_row(PointerGetDatum(&due->slot->tts_tid), &due->row, &key, end);
 		return true;
 	}
-	ss_unfenced = true;
+	ss_skip_fence = true;
 	removed = ss_direct_purge_remove(due);
-	ss_unfenced = false;
+	ss_skip_fence = false;
 	if (!removed)
 		return false;
 	purge->removed++;
@@ -334,10 +334,10 @@ settle_locked(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 		return;
 	values[0] = PointerGetDatum(
 		construct_array(dead, ndead, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
-	ss_unfenced = true;
+	ss_skip_fence = true;
 	if (ss_plan_run_on_others(&remove_plan, values, NULL, SS_PLAN_WRITE) != (uint64) ndead)
 		ss_error_rows_skipped("conversation_sessions");
-	ss_unfenced = false;
+	ss_skip_fence = false;
 	purge->removed += ndead;
 }
 
@@ -482,7 +482,7 @@ purge_apart(Batch *batch, Visit *names, uint64 n)
 			GetCurrentTimestamp() - batch->now > APART_TIME)
 			break;
 		settled = ss_aside_try(purge_alone, name, &error);
-		ss_unfenced = false;
+		ss_skip_fence = false;
 		apart.visited++;
 		purge->up_to = name->check_at;
 		apart.goes_on = apart.goes_on || settled || name->sound;
@@ -552,7 +552,7 @@ ss_purge_batch(SsPurge *purge, Oid actor)
 	open_batch(purge, &batch, actor, purge->limit);
 	purge->failed = 0;
 	(void) ss_aside_try(purge_together, &batch, &error);
-	ss_unfenced = false;
+	ss_skip_fence = false;
 	if (error != NULL)
 	{
 		FreeErrorData(error);

@@ -98,12 +98,12 @@ note_use(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 			case SS_NOTED:
 				ss_count(SS_USES_NOTED, 1);
 				return true;
-			case SS_NOTE_CONFLICT:
+			case SS_KEY_CONFLICT:
 				/* which version is the present one, ours or the one noted on? */
 				force = true;
 				(void) ss_row_refresh(target, row);
 				continue;
-			case SS_NOTE_FULL:
+			case SS_KEY_FULL:
 				break;
 		}
 		now = GetCurrentTimestamp();

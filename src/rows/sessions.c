@@ -229,7 +229,7 @@ hold_row(const SsTarget *target, SsRow *row, SsHold hold)
 
 	row->state = SS_ABSENT;
 	if (!ss_direct_hold(target, hold, row, &found))
-		return hold != SS_HOLD_NOT &&
+		return hold != SS_HOLD_NONE &&
 			   fetch_row(hold == SS_HOLD ? &lock_plan : &try_lock_plan, target, SS_PLAN_WRITE, row);
 	if (found)
 		ss_row_judge(row, target, GetCurrentTimestamp());
@@ -257,7 +257,7 @@ ss_row_try_lock(const SsTarget *target, SsRow *row)
 bool
 ss_row_peek(const SsTarget *target, SsRow *row)
 {
-	return hold_row(target, row, SS_HOLD_NOT);
+	return hold_row(target, row, SS_HOLD_NONE);
 }
 
 /* Bind a row to the parameters that the insert and the write share. */

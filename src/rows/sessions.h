@@ -51,7 +51,7 @@ typedef enum SsHold
 {
 	SS_HOLD,         /* lock it, and wait for whoever has it */
 	SS_HOLD_IF_FREE, /* lock it; what somebody has locked counts as absent */
-	SS_HOLD_NOT      /* only look: who writes it may find that another was quicker */
+	SS_HOLD_NONE     /* only look: who writes it may find that another was quicker */
 } SsHold;
 
 /* What of a row is to be written. */

@@ -53,7 +53,7 @@ tell_all(void)
 			noted = ss_touch_note_reserved(&p->key, p->base, p->ttl, p->expires, p->reservation);
 		else
 			noted = ss_touch_note(&p->key, p->base, p->ttl, p->expires, true);
-		if (noted == SS_NOTE_FULL)
+		if (noted == SS_KEY_FULL)
 			ss_touch_dropped();
 		else
 			ss_count(SS_USES_NOTED, 1);

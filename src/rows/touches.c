@@ -109,7 +109,7 @@ ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force
 	slot = ss_slot_find(partition, hash, key);
 	if (slot != NULL && (slot->base == base || !force))
 	{
-		SsNoted noted = SS_NOTE_CONFLICT;
+		SsNoted noted = SS_KEY_CONFLICT;
 
 		if (slot->base == base)
 		{
@@ -140,7 +140,7 @@ ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force
 	if (slot == NULL || slot->base != base)
 	{
 		LWLockRelease(ss_slot_lock(partition));
-		return slot == NULL ? SS_NOTE_FULL : SS_NOTE_CONFLICT;
+		return slot == NULL ? SS_KEY_FULL : SS_KEY_CONFLICT;
 	}
 	advance(slot, expires);
 	urgent = expires - base >= slack || ss_slots_pressed(partition, slot->member);
@@ -180,7 +180,7 @@ ss_touch_unreserve(const SsKey *key, int reservation)
 }
 
 /*
- * As ss_touch_note() with force, in a slot that was reserved; never SS_NOTE_FULL.  The reservation is
+ * As ss_touch_note() with force, in a slot that was reserved; never SS_KEY_FULL.  The reservation is
  * used up, or returned if the session has a slot by now.
  */
 SsNoted

@@ -29,8 +29,8 @@ typedef enum SsNoted
 {
 	SS_NOTED,
 	SS_NOTED_URGENT, /* and worth writing now */
-	SS_NOTE_FULL,    /* no room */
-	SS_NOTE_CONFLICT /* there is a note on another version of the row */
+	SS_KEY_FULL,     /* no room */
+	SS_KEY_CONFLICT  /* there is a note on another version of the row */
 } SsNoted;
 
 typedef struct SsTouchCounts

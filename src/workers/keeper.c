@@ -549,7 +549,7 @@ failed(SsTask task, TimestampTz now)
 	MemoryContextSwitchTo(turn_context);
 	error = CopyErrorData();
 	lock_timeout = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-	locked = lock_timeout || ss_stop_asked();
+	locked = lock_timeout || ss_stop_requested();
 	if (!locked)
 		EmitErrorReport();
 	AbortCurrentTransaction();
@@ -746,13 +746,13 @@ learn_claims(void)
 	SsClaim me;
 	SsCaller caller;
 
-	ss_notes_promoted(entry);
+	ss_xact_keys_apply_promotion(entry);
 	if ((ss_shared->began_in_recovery && ss_redis_url[0] != '\0') ||
 		!ss_control_may_be_leased(control, ss_monotonic()))
 		return;
 	PG_TRY();
 	{
-		ss_identity_me(&me);
+		ss_identity_read(&me);
 		if (begin(&caller))
 		{
 			if (ss_claims_read(claims, &me) == 0)
@@ -844,7 +844,7 @@ ss_keeper_main(Datum arg)
 	started_at = GetCurrentTimestamp();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "session_store keeper turn",
 										 ALLOCSET_DEFAULT_SIZES);
-	ss_stop_begin();
+	ss_stop_init();
 	ss_aside_rolled_back = ss_stop_defer_again;
 	purge_aside = ss_aside_of_worker(SS_WORK_PURGE, true);
 	touch_aside = ss_aside_of_worker(SS_WORK_TOUCH, false);
@@ -877,7 +877,7 @@ ss_keeper_main(Datum arg)
 			yield_turn(now);
 			look_after_pusher(now);
 		}
-		for (int i = 0; i < SS_TASKS && !ss_stop_asked(); i++)
+		for (int i = 0; i < SS_TASKS && !ss_stop_requested(); i++)
 			run_task(i);
 		nap();
 	}

@@ -32,7 +32,7 @@ static TimestampTz watched_until; /* 0: until SIGTERM is pending */
 
 /* Has SIGTERM arrived? */
 bool
-ss_stop_asked(void)
+ss_stop_requested(void)
 {
 	sigset_t pending;
 
@@ -45,7 +45,7 @@ ss_stop_asked(void)
 static void
 on_watch(void)
 {
-	if (watched_until == 0 ? ss_stop_asked() : GetCurrentTimestamp() >= watched_until)
+	if (watched_until == 0 ? ss_stop_requested() : GetCurrentTimestamp() >= watched_until)
 		kill(MyProcPid, SIGINT);
 }
 
@@ -60,7 +60,7 @@ block(int how)
 }
 
 void
-ss_stop_begin(void)
+ss_stop_init(void)
 {
 	watch = RegisterTimeout(USER_TIMEOUT, on_watch);
 	ss_stop_defer();

@@ -7,11 +7,11 @@
 
 #include "datatype/timestamp.h"
 
-extern void ss_stop_begin(void);
+extern void ss_stop_init(void);
 extern void ss_stop_defer(void);
 extern void ss_stop_defer_again(void);
 extern void ss_stop_allow(void);
-extern bool ss_stop_asked(void);
+extern bool ss_stop_requested(void);
 extern void ss_stop_watch(TimestampTz deadline);
 extern void ss_stop_unwatch(void);
 

@@ -367,7 +367,7 @@ settle(Node *node, int number, int i)
 		b->entered[i] = ss_ledger_enter(node->ledger, &node->control, &w.key[key], w.hash[key],
 										flags_of(b, i) & ~SS_CHANGED_FENCED, w.now);
 	if (b->entered[i])
-		ss_ledger_settle(node->ledger, &node->control, &w.key[key], w.hash[key]);
+		ss_ledger_resolve(node->ledger, &node->control, &w.key[key], w.hash[key]);
 }
 
 static void
@@ -536,7 +536,7 @@ backend_save_all(Node *node)
 		(void) ss_ledger_ticket(&node->control, &lease_until);
 		add_version(node, key, new_value(), w.now + 600 * SEC, false);
 		if (entered)
-			ss_ledger_settle(node->ledger, &node->control, &w.key[key], w.hash[key]);
+			ss_ledger_resolve(node->ledger, &node->control, &w.key[key], w.hash[key]);
 		else
 			ss_ledger_unlisted_end(&node->control);
 	}

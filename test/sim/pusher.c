@@ -36,7 +36,7 @@ enter_protocol(Node *node)
 static void
 check_lists(const Node *node)
 {
-	for (int list = SS_PLACE_NONE + 1; list < SS_PLACES; list++)
+	for (int list = SS_LIST_NONE + 1; list < SS_LISTS; list++)
 	{
 		const SsList *l = &node->proto.lists[list];
 		int32_t before = SS_NO_SLOT;
@@ -47,10 +47,10 @@ check_lists(const Node *node)
 		{
 			const SsLedgerSlot *s = ss_ledger_slot(node->ledger, slot);
 
-			if (!s->used || s->place != list || s->before != before)
+			if (!s->used || s->list != list || s->list_prev != before)
 				violation("lists: slot %d stands wrongly in list %d", slot, list);
 			before = slot;
-			slot = s->after;
+			slot = s->list_next;
 		}
 		if (n != l->count || before != l->last)
 			violation("lists: list %d is broken", list);
@@ -84,7 +84,7 @@ pusher_start(Node *node)
 	ss_standing_judge(&node->claim, node->has_claim ? 1 : 0, &node->me, node->was_standby, &record);
 	if (record.standing == SS_STANDING_NEW)
 		ss_control_never_leased(&node->control, 0);
-	ss_proto_learn(&node->proto, &record);
+	ss_proto_set_record(&node->proto, &record);
 	pusher->open = false;
 	pusher->woken = false;
 	pusher->unreadable = false;

@@ -263,7 +263,7 @@ is_printable(const char *text, size_t size)
 static void
 check(SsLedger *ledger, const SsControl *control)
 {
-	for (int list = SS_PLACE_NONE + 1; list < SS_PLACES; list++)
+	for (int list = SS_LIST_NONE + 1; list < SS_LISTS; list++)
 	{
 		const SsList *l = &proto.lists[list];
 		int32_t before = SS_NO_SLOT;
@@ -296,7 +296,7 @@ change_key(SsLedger *ledger, const SsControl *control)
 	hash = ss_key_hash(&key);
 	if (ss_ledger_enter(ledger, control, &key, hash, SS_CHANGED_DOCUMENT, virtual_now) &&
 		byte() % 4)
-		ss_ledger_settle(ledger, control, &key, hash);
+		ss_ledger_resolve(ledger, control, &key, hash);
 }
 
 /* What pusher.c and scrub.c ask besides, while nothing is under way. */
@@ -459,7 +459,7 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 	proto.batch_keys = 64;
 	memset(&record, 0, sizeof(record));
 	record.standing = byte() % 4 == 0 ? SS_STANDING_NEW : SS_STANDING_OWNER;
-	ss_proto_learn(&proto, &record);
+	ss_proto_set_record(&proto, &record);
 	for (int i = 0; i < STEPS && input < input_end; i++)
 	{
 		SsDo what = ss_proto_next(&proto, ss_monotonic());

@@ -1,5 +1,5 @@
 /*
- * pusher_look.c
+ * pusher_check.c
  *		The pusher looks around: is the database wanted by somebody, is the extension still
  *		there, can changes be trusted to be noted, what do namespaces and settings say now?
  *
@@ -51,15 +51,15 @@ look_at_tables(int64 now)
 	{
 		/* whoever holds them may be about to change them: look again */
 		ss_pusher.tables_stale = true;
-		ss_pusher_was_locked(true);
+		ss_pusher_set_locked(true);
 		return;
 	}
-	ss_pusher_was_locked(false);
+	ss_pusher_set_locked(false);
 	if (ss_pusher.marked && memcmp(&mark, &ss_pusher.mark, sizeof(mark)) != 0)
 		ss_proto_flush(&ss_pusher.proto);
 	ss_pusher.mark = mark;
 	ss_pusher.marked = true;
-	ss_pusher_learn_claims(&ss_pusher);
+	ss_pusher_read_claims(&ss_pusher);
 	ss_pusher.unlisted_ended = ss_ledger_unlisted_ended(&ss_pusher.db->cache.control);
 	unsure = max_prepared_xacts > 0 && ss_cached_prepared();
 	if (state == SS_TABLES_FINE && unsure)
@@ -72,7 +72,7 @@ look_at_tables(int64 now)
 	strlcpy(ss_pusher.trouble, trouble, sizeof(ss_pusher.trouble));
 	ss_pusher.proto.suspended = trouble[0] != '\0';
 	if (ss_pusher.policies_stale)
-		ss_pusher_policies(&ss_pusher);
+		ss_pusher_read_policies(&ss_pusher);
 	settings = ss_cached_settings();
 	if (ss_pusher.settings == NULL)
 		ss_pusher.settings = MemoryContextStrdup(TopMemoryContext, settings);
@@ -81,12 +81,12 @@ look_at_tables(int64 now)
 }
 
 void
-ss_pusher_look_around(int64 now)
+ss_pusher_check(int64 now)
 {
 	static int errors = 0;
 	SsProto *proto = &ss_pusher.proto;
 
-	ss_pusher.looked_around = now;
+	ss_pusher.checked_at = now;
 	if (ss_pusher.leave_at != 0)
 		return;
 	if (!ss_database_is_free(MyDatabaseId))
@@ -101,22 +101,22 @@ ss_pusher_look_around(int64 now)
 	{
 		if (!ss_pusher_rests(&ss_pusher, now))
 		{
-			ss_pusher_before_look(&ss_pusher);
-			ss_pusher_begin();
+			ss_pusher_before_check(&ss_pusher);
+			ss_pusher_begin_xact();
 			look_at_tables(now);
-			ss_pusher_finish();
-			ss_pusher_after_look(&ss_pusher, now);
+			ss_pusher_end_xact();
+			ss_pusher_after_check(&ss_pusher, now);
 		}
 		errors = 0;
 	}
 	PG_CATCH();
 	{
-		ErrorData *error = ss_pusher_caught();
+		ErrorData *error = ss_pusher_catch_error();
 
 		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 		{
 			ss_pusher.tables_stale = true;
-			ss_pusher_was_locked(true);
+			ss_pusher_set_locked(true);
 		}
 		else
 		{
@@ -125,7 +125,7 @@ ss_pusher_look_around(int64 now)
 			proto->suspended = true;
 			ss_pusher.marked = false;
 			ss_pusher.tables_stale = ss_pusher.policies_stale = false;
-			ss_pusher.looked_around = now + Min(PAUSE_FIRST << Min(errors++, 6), PAUSE_MOST);
+			ss_pusher.checked_at = now + Min(PAUSE_FIRST << Min(errors++, 6), PAUSE_MOST);
 			strlcpy(ss_pusher.trouble, "our tables could not be looked at: see the server log",
 					sizeof(ss_pusher.trouble));
 		}

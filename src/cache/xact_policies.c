@@ -1,5 +1,5 @@
 /*
- * policy_notes.c
+ * xact_policies.c
  *		Which namespaces a transaction makes end sessions or copies earlier.
  *
  * The trigger on session_namespaces notes them.  Rows of sessions are not touched by that, so no
@@ -25,7 +25,7 @@
 #include "utils/wait_event.h"
 
 #include "cache/ledger.h"
-#include "cache/policy_notes.h"
+#include "cache/xact_policies.h"
 #include "cache/xact_keys.h"
 
 #define POLICY_PAUSE INT64CONST(5000000)
@@ -46,11 +46,11 @@ static uint64 number = 0; /* of what was entered, and has not ended; 0: nothing 
 
 /* A namespace's policy changes; fenced: COMMIT waits until no copy can be seen. */
 void
-ss_note_policy(const char *ns, bool fenced)
+ss_xact_policy_add(const char *ns, bool fenced)
 {
 	SubTransactionId mine = GetCurrentSubTransactionId();
 
-	if (!ss_notes_wanted())
+	if (!ss_xact_keys_attach())
 		return;
 	for (int i = 0; i < nnotes; i++)
 		if (strcmp(notes[i].ns, ns) == 0 && (notes[i].fenced || !fenced))
@@ -58,7 +58,7 @@ ss_note_policy(const char *ns, bool fenced)
 	if (nnotes == NOTES || number != 0)
 	{
 		/* too many, or too late: by another extension's callback of PRE_COMMIT */
-		ss_note_all(fenced ? SS_CHANGED_FENCED | SS_NOTE_CACHEABLE : 0);
+		ss_xact_keys_add_all(fenced ? SS_CHANGED_FENCED | SS_KEY_CACHEABLE : 0);
 		return;
 	}
 	strlcpy(notes[nnotes].ns, ns, sizeof(notes[nnotes].ns));
@@ -68,7 +68,7 @@ ss_note_policy(const char *ns, bool fenced)
 }
 
 bool
-ss_policies_noted(void)
+ss_xact_policies_any(void)
 {
 	return nnotes > 0;
 }
@@ -103,7 +103,7 @@ pause_left(SsCache *cache)
 
 /* At PRE_COMMIT, while a cancel still ends the transaction: wait for our turn. */
 void
-ss_policies_take_turn(SsDb *db)
+ss_xact_policies_throttle(SsDb *db)
 {
 	int64 left;
 
@@ -138,7 +138,7 @@ make_place(SsCache *cache, const char *ns)
 
 /* Tell the pusher, which knows of all of them when it sees the number. */
 void
-ss_policies_enter(SsDb *db)
+ss_xact_policies_enter(SsDb *db)
 {
 	SsCache *cache = &db->cache;
 	bool room = true;
@@ -162,12 +162,12 @@ ss_policies_enter(SsDb *db)
 	number = ss_ledger_policy_begin(&cache->control);
 	ss_shared_unlock();
 	if (!room)
-		ss_note_all(SS_CHANGED_FENCED | SS_NOTE_CACHEABLE);
+		ss_xact_keys_add_all(SS_CHANGED_FENCED | SS_KEY_CACHEABLE);
 }
 
 /* Does COMMIT wait for the namespaces at hand? */
 bool
-ss_policies_fenced(void)
+ss_xact_policies_fenced(void)
 {
 	for (int i = 0; i < nnotes; i++)
 		if (notes[i].fenced)
@@ -177,14 +177,14 @@ ss_policies_fenced(void)
 
 /* Can no strong reader see a copy of what was entered any more? */
 bool
-ss_policies_pass(SsDb *db, int64 lease_until, int64 now)
+ss_xact_policies_pass(SsDb *db, int64 lease_until, int64 now)
 {
 	return ss_ledger_policy_passes(&db->cache.control, number, lease_until, now);
 }
 
 /* What a savepoint noted becomes its parent's, or is forgotten; not once it was entered. */
 void
-ss_policies_commit_savepoint(SubTransactionId mine, SubTransactionId parent)
+ss_xact_policies_subxact_commit(SubTransactionId mine, SubTransactionId parent)
 {
 	for (int i = 0; i < nnotes; i++)
 		if (notes[i].subxact == mine)
@@ -192,7 +192,7 @@ ss_policies_commit_savepoint(SubTransactionId mine, SubTransactionId parent)
 }
 
 void
-ss_policies_abort_savepoint(SubTransactionId mine)
+ss_xact_policies_subxact_abort(SubTransactionId mine)
 {
 	int kept = 0;
 
@@ -206,7 +206,7 @@ ss_policies_abort_savepoint(SubTransactionId mine)
 
 /* The transaction is over; what was entered ends a little later (see above). */
 void
-ss_policies_forget(void)
+ss_xact_policies_reset(void)
 {
 	nnotes = 0;
 }
@@ -227,7 +227,7 @@ released(ResourceReleasePhase phase, bool is_commit, bool is_top, void *arg)
 
 /* Once, from _PG_init. */
 void
-ss_policy_notes_init_backend(void)
+ss_xact_policies_init_backend(void)
 {
 	RegisterResourceReleaseCallback(released, NULL);
 }

@@ -1,5 +1,5 @@
 /*
- * note_marks.c
+ * xact_key_marks.c
  *		Where the notes of a transaction stood when a savepoint began to add to them.
  *
  * Only the innermost subtransaction adds notes, and it adds them at the end.  So what is noted
@@ -19,7 +19,7 @@
 #include "access/xact.h"
 #include "utils/memutils.h"
 
-#include "cache/note_marks.h"
+#include "cache/xact_key_marks.h"
 
 #define ROOM_FIRST 8
 #define ROOM_KEPT 64
@@ -27,7 +27,7 @@
 typedef struct Mark
 {
 	SubTransactionId subxact;
-	SsNoteMark at;
+	SsXactKeyMark at;
 } Mark;
 
 static Mark *marks = NULL;
@@ -36,7 +36,7 @@ static int room = 0;
 
 /* Before something is noted: remember how things stand if this is a subtransaction's first note. */
 void
-ss_marks_add(const SsNoteMark *now)
+ss_xact_marks_add(const SsXactKeyMark *now)
 {
 	SubTransactionId mine = GetCurrentSubTransactionId();
 
@@ -59,7 +59,7 @@ ss_marks_add(const SsNoteMark *now)
 
 /* A subtransaction became part of its parent. */
 void
-ss_marks_commit(SubTransactionId mine, SubTransactionId parent)
+ss_xact_marks_commit(SubTransactionId mine, SubTransactionId parent)
 {
 	if (nmarks == 0 || marks[nmarks - 1].subxact != mine)
 		return;
@@ -71,7 +71,7 @@ ss_marks_commit(SubTransactionId mine, SubTransactionId parent)
 
 /* A subtransaction is rolled back; false when it has noted nothing. */
 bool
-ss_marks_abort(SubTransactionId mine, SsNoteMark *back)
+ss_xact_marks_abort(SubTransactionId mine, SsXactKeyMark *back)
 {
 	if (nmarks == 0 || marks[nmarks - 1].subxact != mine)
 		return false;
@@ -81,7 +81,7 @@ ss_marks_abort(SubTransactionId mine, SsNoteMark *back)
 
 /* The transaction is over. */
 void
-ss_marks_forget(void)
+ss_xact_marks_reset(void)
 {
 	nmarks = 0;
 	if (room > ROOM_KEPT)

@@ -1,0 +1,21 @@
+/*
+ * xact_policies.h
+ *		Which namespaces a transaction makes end sessions or copies earlier.
+ */
+#ifndef SS_XACT_POLICIES_H
+#define SS_XACT_POLICIES_H
+
+#include "shared.h"
+
+extern void ss_xact_policies_init_backend(void);
+extern void ss_xact_policy_add(const char *ns, bool fenced);
+extern bool ss_xact_policies_any(void);
+extern void ss_xact_policies_throttle(SsDb *db);
+extern void ss_xact_policies_enter(SsDb *db);
+extern bool ss_xact_policies_fenced(void);
+extern bool ss_xact_policies_pass(SsDb *db, int64 lease_until, int64 now);
+extern void ss_xact_policies_subxact_commit(SubTransactionId mine, SubTransactionId parent);
+extern void ss_xact_policies_subxact_abort(SubTransactionId mine);
+extern void ss_xact_policies_reset(void);
+
+#endif
