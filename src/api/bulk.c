@@ -292,14 +292,14 @@ session_may(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		PG_RETURN_BOOL(false);
 	ss_arg_require(fcinfo, 3, "role");
-	if (!ss_need_of_role(TextDatumGetCString(PG_GETARG_DATUM(3)), &need))
+	if (!ss_access_need_of_role(TextDatumGetCString(PG_GETARG_DATUM(3)), &need))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid role"),
 						errdetail("It must be viewer, editor or owner.")));
 	ns = PG_GETARG_TEXT_PP(0);
 	if (!ss_ns_allows(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), role) ||
 		!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &policy))
 		PG_RETURN_BOOL(false);
-	if (!ss_isolates(&policy, role))
+	if (!ss_access_isolates(&policy, role))
 		PG_RETURN_BOOL(true);
 	row.owner_null = PG_ARGISNULL(1);
 	row.owner = arg_or_zero(fcinfo, 1);
@@ -310,7 +310,7 @@ session_may(PG_FUNCTION_ARGS)
 	 * In a parallel plan no new snapshot can be taken, and nothing waits for rows.
 	 */
 	mode = need == SS_VIEW || IsInParallelMode() ? SS_PLAN_READ : SS_PLAN_READ_LATEST;
-	PG_RETURN_BOOL(ss_may(&policy, role, &row, need, mode));
+	PG_RETURN_BOOL(ss_access_allows(&policy, role, &row, need, mode));
 }
 
 /* Is a row a living session, by all that the calls go by? */
@@ -332,7 +332,7 @@ session_alive(PG_FUNCTION_ARGS)
 	row.created_at = PG_GETARG_TIMESTAMPTZ(2);
 	row.expires_at = PG_GETARG_TIMESTAMPTZ(3);
 	row.dead_until = PG_ARGISNULL(4) ? SS_NEVER : PG_GETARG_TIMESTAMPTZ(4);
-	ss_row_judge(&row, &target, GetCurrentTimestamp());
+	ss_row_set_state(&row, &target, GetCurrentTimestamp());
 	PG_RETURN_BOOL(row.state == SS_ALIVE);
 }
 

@@ -46,7 +46,7 @@ static int64
 save(SsTarget *target, Datum document, int64 ttl, Datum owner, int64 if_version)
 {
 	SsCaller caller;
-	SsChange change = {.light = true};
+	SsChange change = {.optimistic = true};
 
 	ss_sql_enter(&caller);
 	do
@@ -73,7 +73,7 @@ session_create(PG_FUNCTION_ARGS)
 	ss_arg_require(fcinfo, 0, "data");
 	ss_arg_namespace(fcinfo, 3, &target);
 	ss_document_check(&target.policy, PG_GETARG_DATUM(0), "session document");
-	id = ss_random_id();
+	id = ss_session_random_id();
 	ss_set_id(&target, CStringGetTextDatum(id));
 	(void) save(&target, PG_GETARG_DATUM(0), ttl, owner, SS_MUST_NOT_EXIST);
 	PG_RETURN_DATUM(target.id);
@@ -193,7 +193,7 @@ session_merge(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsCaller caller;
-	SsChange change = {.light = true};
+	SsChange change = {.optimistic = true};
 	int64 if_version = ss_arg_if_version(fcinfo, 2);
 	Datum result;
 
@@ -251,7 +251,7 @@ session_incr(PG_FUNCTION_ARGS)
 	SsTarget target;
 	SsCaller caller;
 	/* that a ceiling is reached is said under the lock alone */
-	SsChange change = {.light = PG_ARGISNULL(3)};
+	SsChange change = {.optimistic = PG_ARGISNULL(3)};
 	Datum *path;
 	int npath;
 	Numeric by;

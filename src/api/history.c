@@ -217,7 +217,7 @@ session_fork(PG_FUNCTION_ARGS)
 						errhint("Give another new_session_id, or none for a random one.")));
 	PreventCommandIfReadOnly("session_fork()");
 	fork = source;
-	ss_set_id(&fork, id != (Datum) 0 ? id : CStringGetTextDatum(ss_random_id()));
+	ss_set_id(&fork, id != (Datum) 0 ? id : CStringGetTextDatum(ss_session_random_id()));
 	ss_sql_enter(&caller);
 	found = ss_session_fork(&source, &fork, up_to);
 	ss_sql_leave(&caller);
@@ -269,7 +269,7 @@ session_share(PG_FUNCTION_ARGS)
 	ss_arg_require(fcinfo, 2, "role");
 	member = ss_arg_name(fcinfo, 1, "member");
 	role = TextDatumGetCString(PG_GETARG_DATUM(2));
-	if (!ss_need_of_role(role, &need))
+	if (!ss_access_need_of_role(role, &need))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid role"),
 						errdetail("It must be viewer, editor or owner.")));
 	ss_arg_target(fcinfo, 0, 3, &target);

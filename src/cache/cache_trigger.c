@@ -216,7 +216,7 @@ session_updated(const SsDeformedRow *old, const SsDeformedRow *new)
 	ss_note_change();
 	if (ss_xact_keys_attach())
 		note_update(old, new);
-	ss_history_mind(old, new);
+	ss_history_detach(old, new);
 }
 
 /* .. and about a delete. */
@@ -226,7 +226,7 @@ session_deleted(const SsDeformedRow *old)
 	ss_note_change();
 	if (ss_xact_keys_attach())
 		note_whole(old, true);
-	ss_history_mind(old, NULL);
+	ss_history_detach(old, NULL);
 }
 
 /* Once, from _PG_init: who changes a row without a statement, and so without a trigger, tells us. */
@@ -283,7 +283,7 @@ session_change_note(PG_FUNCTION_ARGS)
 	{
 		if (ss_xact_keys_attach())
 			ss_xact_keys_add_all(SS_KEY_ENDED);
-		ss_history_end_all();
+		ss_history_detach_all();
 		return as_it_was(trigdata);
 	}
 	ss_row_deform(&old, trigdata->tg_trigtuple, RelationGetDescr(trigdata->tg_relation));
@@ -311,10 +311,10 @@ note_history(const pg_uuid_t *history, bool goes)
 
 	if (ss_xact_keys_have_history(history, fence))
 		return;
-	if (ss_xact_keys_overflowed() || !ss_history_session(history, &key))
+	if (ss_xact_keys_overflowed() || !ss_history_find_session(history, &key))
 	{
 		/* nobody's any more: what is left of it may go; or of a session that we cannot see yet */
-		if (ss_xact_keys_overflowed() || !goes || !ss_history_has_ended(history))
+		if (ss_xact_keys_overflowed() || !goes || !ss_history_is_queued(history))
 			ss_xact_keys_add_all(fence);
 		return;
 	}
@@ -347,7 +347,7 @@ session_history_note(PG_FUNCTION_ARGS)
 	{
 		if (wanted)
 			ss_xact_keys_add_all(SS_KEY_ENDED);
-		ss_history_forget_all();
+		ss_history_clear_queue();
 		return as_it_was(trigdata);
 	}
 	if (!wanted || ss_history_purging)

@@ -27,14 +27,14 @@ static SsPlan member_plan = {"SELECT role FROM {members} WHERE history_id {=} $1
 
 /* Are owners kept apart, as far as this role is concerned? */
 bool
-ss_isolates(const SsPolicy *policy, Oid role)
+ss_access_isolates(const SsPolicy *policy, Oid role)
 {
 	return policy->owner_isolation && !has_bypassrls_privilege(role);
 }
 
 /* What a member's role is good for; false when there is no such role. */
 bool
-ss_need_of_role(const char *name, SsNeed *need)
+ss_access_need_of_role(const char *name, SsNeed *need)
 {
 	static const char *const roles[] = {
 		[SS_VIEW] = "viewer", [SS_EDIT] = "editor", [SS_OWN] = "owner"};
@@ -58,10 +58,10 @@ shared_as(Datum history, const char *subject, SsPlanMode mode, SsNeed *role)
 
 	ss_sql_enter(&caller);
 	found = ss_plan_run(&member_plan, values, NULL, mode, 1) > 0 &&
-			ss_need_of_role(TextDatumGetCString(ss_sql_value(SPI_tuptable->vals[0],
-															 SPI_tuptable->tupdesc, 1,
-															 "session_members")),
-							role);
+			ss_access_need_of_role(TextDatumGetCString(ss_sql_value(SPI_tuptable->vals[0],
+																	SPI_tuptable->tupdesc, 1,
+																	"session_members")),
+								   role);
 	ss_sql_leave(&caller);
 	return found;
 }
@@ -71,12 +71,12 @@ shared_as(Datum history, const char *subject, SsPlanMode mode, SsNeed *role)
  * owner and the history_id are looked at.
  */
 bool
-ss_may(const SsPolicy *policy, Oid role, const SsRow *row, SsNeed need, SsPlanMode mode)
+ss_access_allows(const SsPolicy *policy, Oid role, const SsRow *row, SsNeed need, SsPlanMode mode)
 {
 	char *subject;
 	SsNeed shared;
 
-	if (!ss_isolates(policy, role))
+	if (!ss_access_isolates(policy, role))
 		return true;
 	subject = ss_caller_subject();
 	if (subject == NULL)
@@ -97,11 +97,12 @@ ss_may(const SsPolicy *policy, Oid role, const SsRow *row, SsNeed need, SsPlanMo
  * when to the caller there is none, an error when there is one that it may see, but no more.
  */
 bool
-ss_may_change(const SsTarget *target, const SsRow *row, SsNeed need)
+ss_access_allows_change(const SsTarget *target, const SsRow *row, SsNeed need)
 {
-	if (ss_may(&target->policy, target->role, row, need, SS_PLAN_LATEST))
+	if (ss_access_allows(&target->policy, target->role, row, need, SS_PLAN_LATEST))
 		return true;
-	if (need > SS_VIEW && ss_may(&target->policy, target->role, row, SS_VIEW, SS_PLAN_LATEST))
+	if (need > SS_VIEW &&
+		ss_access_allows(&target->policy, target->role, row, SS_VIEW, SS_PLAN_LATEST))
 		ss_error_not_owner(target);
 	return false;
 }

@@ -15,10 +15,10 @@ typedef enum SsNeed
 	SS_OWN
 } SsNeed;
 
-extern bool ss_isolates(const SsPolicy *policy, Oid role);
-extern bool ss_may(const SsPolicy *policy, Oid role, const SsRow *row, SsNeed need,
-				   SsPlanMode mode);
-extern bool ss_may_change(const SsTarget *target, const SsRow *row, SsNeed need);
-extern bool ss_need_of_role(const char *name, SsNeed *need);
+extern bool ss_access_isolates(const SsPolicy *policy, Oid role);
+extern bool ss_access_allows(const SsPolicy *policy, Oid role, const SsRow *row, SsNeed need,
+							 SsPlanMode mode);
+extern bool ss_access_allows_change(const SsTarget *target, const SsRow *row, SsNeed need);
+extern bool ss_access_need_of_role(const char *name, SsNeed *need);
 
 #endif

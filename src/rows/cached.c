@@ -231,7 +231,7 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 		target.key = *out->key;
 		target.policy.max_lifetime = out->policy->max_lifetime;
 		now = GetCurrentTimestamp();
-		ss_row_judge(&row, &target, now);
+		ss_row_set_state(&row, &target, now);
 		out->life = row.ends_at - now;
 		/* a session without messages ever has no tail */
 		if (row.state != SS_ALIVE || (out->key->part == SS_PART_TAIL && no_history))

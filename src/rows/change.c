@@ -57,8 +57,8 @@ is_of_another(const SsChange *change)
 {
 	const SsTarget *target = change->target;
 
-	return ss_isolates(&target->policy, target->role) &&
-		   !ss_may(&target->policy, target->role, &change->row, SS_OWN, SS_PLAN_LATEST);
+	return ss_access_isolates(&target->policy, target->role) &&
+		   !ss_access_allows(&target->policy, target->role, &change->row, SS_OWN, SS_PLAN_LATEST);
 }
 
 /* Let a counter go on by 2^20 to 2^31, so that it does not tell where it was. */
@@ -80,11 +80,11 @@ start_anew(SsChange *change)
 {
 	SsRow *row = &change->row;
 
-	change->over_expired = change->have_row && row->state == SS_EXPIRED &&
+	change->over_expired = change->has_row && row->state == SS_EXPIRED &&
 						   row->dead_until == SS_NEVER;
 	change->expired_owner = row->owner;
 	change->expired_owner_null = row->owner_null;
-	if (!change->have_row)
+	if (!change->has_row)
 	{
 		memset(row, 0, sizeof(*row));
 		row->version = 0;
@@ -103,7 +103,7 @@ start_anew(SsChange *change)
 	row->message_count = 0;
 	row->dead_until = SS_NEVER;
 	row->history_null = true;
-	change->fresh = true;
+	change->is_new = true;
 	change->old_owner_null = true;
 }
 
@@ -124,9 +124,9 @@ static void
 set_owner(SsChange *change, Datum owner)
 {
 	const SsTarget *target = change->target;
-	bool isolated = ss_isolates(&target->policy, target->role);
+	bool isolated = ss_access_isolates(&target->policy, target->role);
 
-	if (isolated && change->fresh && owner == (Datum) 0)
+	if (isolated && change->is_new && owner == (Datum) 0)
 	{
 		char *subject = ss_caller_subject();
 
@@ -140,8 +140,9 @@ set_owner(SsChange *change, Datum owner)
 	}
 	if (!isolated)
 		return;
-	if (change->fresh ? !ss_may(&target->policy, target->role, &change->row, SS_OWN, SS_PLAN_LATEST)
-					  : !same_owner(change))
+	if (change->is_new
+			? !ss_access_allows(&target->policy, target->role, &change->row, SS_OWN, SS_PLAN_LATEST)
+			: !same_owner(change))
 		ss_error_not_owner(target);
 }
 
@@ -149,15 +150,16 @@ set_owner(SsChange *change, Datum owner)
 static bool
 do_without_lock(SsChange *change, SsTarget *target, int64 if_version)
 {
-	return change->light && change->tries == 1 && !ss_isolates(&target->policy, target->role) &&
-		   ss_row_peek(target, &change->row) && change->row.state == SS_ALIVE &&
+	return change->optimistic && change->tries == 1 &&
+		   !ss_access_isolates(&target->policy, target->role) &&
+		   ss_row_read_unlocked(target, &change->row) && change->row.state == SS_ALIVE &&
 		   (if_version == SS_ANY_VERSION || if_version == SS_MUST_EXIST ||
 			if_version == change->row.version);
 }
 
 /*
  * Lock the session and judge it.  On return change->row is either the living
- * session, or a new one to be filled (change->fresh).  Raises an error when
+ * session, or a new one to be filled (change->is_new).  Raises an error when
  * if_version does not hold, when the id is dead, or when the session is somebody
  * else's in a namespace with owner isolation.
  */
@@ -173,11 +175,11 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
 								  MAX_TRIES),
 						errhint("Look for a trigger on conversation_sessions that skips rows.")));
 	change->target = target;
-	change->fresh = false;
-	change->have_row = do_without_lock(change, target, if_version) ||
-					   ss_row_lock(target, &change->row);
+	change->is_new = false;
+	change->has_row = do_without_lock(change, target, if_version) ||
+					  ss_row_lock(target, &change->row);
 	change->now = GetCurrentTimestamp();
-	change->row.state = change->have_row ? change->row.state : SS_ABSENT;
+	change->row.state = change->has_row ? change->row.state : SS_ABSENT;
 
 	/* a dead id can be used anew on purpose: where owners are kept apart, by whose it was */
 	if (change->row.state == SS_DEAD && (if_version != SS_MUST_NOT_EXIST || is_of_another(change)))
@@ -191,7 +193,7 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
 		return;
 	}
 
-	if (!ss_may(&target->policy, target->role, &change->row, SS_EDIT, SS_PLAN_LATEST))
+	if (!ss_access_allows(&target->policy, target->role, &change->row, SS_EDIT, SS_PLAN_LATEST))
 		ss_error_not_owner(target);
 	if (if_version == SS_MUST_NOT_EXIST || (if_version > 0 && if_version != change->row.version))
 		ss_error_conflict(if_version, change->row.version);
@@ -206,13 +208,13 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
  * far as the caller may see.
  */
 bool
-ss_change_living(SsChange *change, SsTarget *target, SsNeed need)
+ss_change_begin_existing(SsChange *change, SsTarget *target, SsNeed need)
 {
 	if (!ss_session_lock(target, &change->row, need))
 		return false;
 	change->target = target;
-	change->fresh = false;
-	change->have_row = true;
+	change->is_new = false;
+	change->has_row = true;
 	change->now = GetCurrentTimestamp();
 	change->base = change->row.expires_at;
 	change->old_owner = change->row.owner;
@@ -229,7 +231,7 @@ static void
 end_again(SsChange *change)
 {
 	change->row.expires_at = change->row.ends_at;
-	ss_row_extend(change->target, &change->row);
+	ss_row_write_expiry(change->target, &change->row);
 }
 
 /* The purge will not see the row of a session that expired and is now another one's. */
@@ -255,34 +257,34 @@ ss_change_end(SsChange *change)
 	SsTarget *target = change->target;
 	SsRow *row = &change->row;
 
-	if (change->fresh || !change->history_only)
+	if (change->is_new || !change->history_only)
 		row->version = ss_next_version(row->version);
 	row->updated_at = change->now;
 	row->expires_at = ss_expiry(change->now, row->ttl, row->created_at,
 								target->policy.max_lifetime);
 	/* a new session is looked at when it ends; an old one when it was to be anyway */
-	if (change->fresh)
+	if (change->is_new)
 		row->check_at = row->expires_at;
 
-	if (change->have_row && change->history_only && !change->fresh)
-		ss_row_count(target, row);
-	else if (!(change->have_row ? ss_row_write(target, row) : ss_row_insert(target, row)))
+	if (change->has_row && change->history_only && !change->is_new)
+		ss_row_write_history(target, row);
+	else if (!(change->has_row ? ss_row_write(target, row) : ss_row_insert(target, row)))
 	{
 		ss_relaxed_end(&target->policy);
 		return false;
 	}
-	if (row->placed && !row->held && GetCurrentTimestamp() >= row->ends_at)
+	if (row->has_tid && !row->locked && GetCurrentTimestamp() >= row->ends_at)
 	{
 		end_again(change);
 		ss_relaxed_end(&target->policy);
 		return false;
 	}
-	if (!change->fresh)
+	if (!change->is_new)
 		ss_pending_rebase(&target->key, change->base, row->ttl, row->expires_at);
 
-	if (!row->owner_null && (change->fresh || !same_owner(change)))
-		ss_owner_enforce_quota(target, row->owner, change->keep);
-	if (change->fresh)
+	if (!row->owner_null && (change->is_new || !same_owner(change)))
+		ss_owner_enforce_quota(target, row->owner, change->exempt_id);
+	if (change->is_new)
 	{
 		ss_count(SS_CREATED, 1);
 		if (change->over_expired)
@@ -294,7 +296,7 @@ ss_change_end(SsChange *change)
 		StringInfoData detail;
 
 		initStringInfo(&detail);
-		ss_detail_number(&detail, "version", row->version);
+		ss_event_detail_number(&detail, "version", row->version);
 		ss_event(target, row, "saved", &detail);
 	}
 	return true;
@@ -330,9 +332,9 @@ ss_session_may_lock(const SsTarget *target, SsNeed need)
 {
 	SsRow row;
 
-	return !ss_isolates(&target->policy, target->role) ||
+	return !ss_access_isolates(&target->policy, target->role) ||
 		   (ss_row_read(target, SS_PLAN_LATEST, &row) && row.state == SS_ALIVE &&
-			ss_may_change(target, &row, need));
+			ss_access_allows_change(target, &row, need));
 }
 
 /*
@@ -343,7 +345,7 @@ bool
 ss_session_lock(SsTarget *target, SsRow *row, SsNeed need)
 {
 	return ss_session_may_lock(target, need) && lock_present_row(target, row) &&
-		   row->state == SS_ALIVE && ss_may_change(target, row, need);
+		   row->state == SS_ALIVE && ss_access_allows_change(target, row, need);
 }
 
 /*
@@ -353,7 +355,7 @@ ss_session_lock(SsTarget *target, SsRow *row, SsNeed need)
  * for the purge.
  */
 void
-ss_session_bury(SsTarget *target, SsRow *row)
+ss_session_end(SsTarget *target, SsRow *row)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -381,7 +383,7 @@ ss_session_delete(SsTarget *target)
 	if (!ss_session_lock(target, &row, SS_OWN))
 		return false;
 	was = row;
-	ss_session_bury(target, &row);
+	ss_session_end(target, &row);
 	ss_event(target, &was, "deleted", NULL);
 	ss_count(SS_DELETED, 1);
 	return true;
@@ -389,7 +391,7 @@ ss_session_delete(SsTarget *target)
 
 /* 256 random bits, in 43 characters that are safe in URLs, cookies and file names. */
 char *
-ss_random_id(void)
+ss_session_random_id(void)
 {
 	uint8 bytes[32];
 	char *id = palloc(pg_b64_enc_len(sizeof(bytes)) + 1);
@@ -426,7 +428,7 @@ ss_session_regenerate(SsTarget *target)
 		return NULL;
 
 	now = GetCurrentTimestamp();
-	new_id = ss_random_id();
+	new_id = ss_session_random_id();
 	renamed.id = CStringGetTextDatum(new_id);
 	/* what reads have made of the expiry goes along; their note stays with the old id */
 	row.expires_at = row.ends_at;

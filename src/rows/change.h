@@ -17,15 +17,15 @@ typedef struct SsChange
 {
 	SsTarget *target;
 	SsRow row;         /* to be altered by the caller */
-	bool fresh;        /* a new session begins */
-	bool have_row;     /* over an expired or dead row, or a living one */
+	bool is_new;       /* a new session begins */
+	bool has_row;      /* over an expired or dead row, or a living one */
 	bool history_only; /* set by the caller: neither document nor owner changes */
-	bool light;        /* set by the caller: it writes nothing but the row, and loses nothing by
+	bool optimistic;   /* set by the caller: it writes nothing but the row, and loses nothing by
 						* beginning again */
 	TimestampTz now;   /* read under the row lock */
 	TimestampTz base;  /* expires_at before */
 	int tries;
-	Datum keep; /* an id that no quota shall evict, or 0 */
+	Datum exempt_id; /* an id that no quota shall evict, or 0 */
 	Datum old_owner;
 	bool old_owner_null;
 	bool over_expired; /* .. over one that had expired, of this owner: */
@@ -34,14 +34,14 @@ typedef struct SsChange
 } SsChange;
 
 extern void ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owner);
-extern bool ss_change_living(SsChange *change, SsTarget *target, SsNeed need);
+extern bool ss_change_begin_existing(SsChange *change, SsTarget *target, SsNeed need);
 extern bool ss_change_end(SsChange *change);
 
 extern bool ss_session_may_lock(const SsTarget *target, SsNeed need);
 extern bool ss_session_lock(SsTarget *target, SsRow *row, SsNeed need);
-extern void ss_session_bury(SsTarget *target, SsRow *row);
+extern void ss_session_end(SsTarget *target, SsRow *row);
 extern bool ss_session_delete(SsTarget *target);
 extern char *ss_session_regenerate(SsTarget *target);
-extern char *ss_random_id(void);
+extern char *ss_session_random_id(void);
 
 #endif

@@ -48,8 +48,8 @@
 /* Maximum number of passes that include sessions which began meanwhile. */
 #define MAX_EXTENSIONS 100
 
-#define SELECTED                                                                                        \
-	" FROM {sessions} WHERE namespace {=} $1 AND ($2 IS NULL OR session_id {~~} $2) AND " SS_SQL_YOUNG( \
+#define SELECTED                                                                                                \
+	" FROM {sessions} WHERE namespace {=} $1 AND ($2 IS NULL OR session_id {~~} $2) AND " SS_SQL_CREATED_AFTER( \
 		"$3") " AND created_at {<=} $4 AND " SS_SQL_ALIVE
 
 static SsPlan end_plan = {"UPDATE {sessions} SET " SS_SQL_END(
@@ -85,7 +85,7 @@ bind(const Clear *call, Datum *values, char *nulls)
 {
 	values[0] = call->target->ns;
 	values[1] = call->which->id_like;
-	values[2] = ss_youngest_over(call->target);
+	values[2] = ss_max_lifetime_cutoff(call->target);
 	values[3] = TimestampTzGetDatum(call->until);
 	values[4] = IntervalPGetDatum(ss_make_interval(call->target->policy.tombstone));
 	values[5] = BoolGetDatum(call->target->policy.owner_isolation);
@@ -102,7 +102,7 @@ end_free(Clear *call)
 	uint64 n;
 
 	bind(call, values, nulls);
-	n = ss_plan_run_on_others(&end_plan, values, nulls, SS_PLAN_LATEST);
+	n = ss_plan_run_redacted(&end_plan, values, nulls, SS_PLAN_LATEST);
 	for (uint64 i = 0; call->target->policy.audit && i < n; i++)
 		call->ids = accumArrayResult(call->ids,
 									 ss_sql_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,

@@ -69,7 +69,7 @@ fill(TupleTableSlot *slot, bool document, SsRow *row)
 	row->check_at = number(slot, SS_ROW_CHECK_AT, 0);
 	row->dead_until = number(slot, SS_ROW_DEAD_UNTIL, SS_NEVER);
 	row->history = kept(slot, SS_ROW_HISTORY_ID, 16, &row->history_null);
-	row->own = TransactionIdIsCurrentTransactionId(
+	row->own_xact = TransactionIdIsCurrentTransactionId(
 		DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &null)));
 }
 
@@ -111,7 +111,7 @@ ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found)
 	*found = find(rel, target, GetActiveSnapshot(), slot);
 	if (*found)
 		fill(slot, document, row);
-	row->placed = false;
+	row->has_tid = false;
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	return true;
@@ -174,14 +174,14 @@ ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	slot = table_slot_create(rel, NULL);
 	*found = find(rel, target, GetActiveSnapshot(), slot) &&
-			 (hold == SS_HOLD_NONE || lock(rel, slot, target, hold == SS_HOLD));
+			 (hold == SS_HOLD_NONE || lock(rel, slot, target, hold == SS_HOLD_WAIT));
 	if (*found)
 	{
 		fill(slot, true, row);
-		row->place = slot->tts_tid;
+		row->tid = slot->tts_tid;
 	}
-	row->placed = *found;
-	row->held = hold != SS_HOLD_NONE;
+	row->has_tid = *found;
+	row->locked = hold != SS_HOLD_NONE;
 	ExecDropSingleTupleTableSlot(slot);
 	PopActiveSnapshot();
 	table_close(rel, NoLock);
@@ -287,7 +287,7 @@ is_unclaimed(TupleTableSlot *slot)
 bool
 ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns)
 {
-	ItemPointerData place = row->place;
+	ItemPointerData place = row->tid;
 	Relation rel;
 	TupleTableSlot *old;
 	TupleTableSlot *new;
@@ -296,7 +296,7 @@ ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns)
 	SsUpdateIndexes indexes;
 	bool written = false;
 
-	if (!row->placed || (rel = ss_direct_open(RowExclusiveLock, SS_DIRECT_UPDATE)) == NULL)
+	if (!row->has_tid || (rel = ss_direct_open(RowExclusiveLock, SS_DIRECT_UPDATE)) == NULL)
 		return false;
 	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
 	CommandCounterIncrement();
@@ -305,7 +305,7 @@ ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns)
 	new = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	/* what has been written since we found it is not there any more */
 	if (table_tuple_fetch_row_version(rel, &place, GetActiveSnapshot(), old) &&
-		is_of(old, target) && (row->held || is_unclaimed(old)))
+		is_of(old, target) && (row->locked || is_unclaimed(old)))
 	{
 		make_version(old, row, columns, new);
 		written = table_tuple_update(rel, &place, new, GetCurrentCommandId(true),

@@ -170,7 +170,7 @@ hide_values(ErrorData *error)
  * show what is in it.  In a worker there is nobody to show it to.
  */
 uint64
-ss_plan_run_on_others(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode)
+ss_plan_run_redacted(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode)
 {
 	MemoryContext context = CurrentMemoryContext;
 	uint64 result = 0;

@@ -227,7 +227,7 @@ run(SsPlan *plan, Datum *values, const char *nulls, uint64 n)
 {
 	TimestampTz since = GetCurrentTimestamp();
 	uint64 rows = plan == &one_plan ? ss_plan_run(plan, values, nulls, SS_PLAN_WRITE, 0)
-									: ss_plan_run_on_others(plan, values, nulls, SS_PLAN_WRITE);
+									: ss_plan_run_redacted(plan, values, nulls, SS_PLAN_WRITE);
 
 	note_written(n == 0 ? rows : Min(n, rows), since);
 }
@@ -252,7 +252,7 @@ begin_member(StringInfo detail, const char *key)
 
 /* Members of the detail of an event; NULL is null. */
 void
-ss_detail_text(StringInfo detail, const char *key, const char *value)
+ss_event_detail_text(StringInfo detail, const char *key, const char *value)
 {
 	begin_member(detail, key);
 	if (value == NULL)
@@ -262,7 +262,7 @@ ss_detail_text(StringInfo detail, const char *key, const char *value)
 }
 
 void
-ss_detail_number(StringInfo detail, const char *key, int64 value)
+ss_event_detail_number(StringInfo detail, const char *key, int64 value)
 {
 	begin_member(detail, key);
 	appendStringInfo(detail, INT64_FORMAT, value);
@@ -279,7 +279,7 @@ detail_of(const StringInfoData *detail)
 		return (Datum) 0;
 	initStringInfo(&all);
 	if (subject != NULL)
-		ss_detail_text(&all, "subject", subject);
+		ss_event_detail_text(&all, "subject", subject);
 	if (detail != NULL)
 		appendStringInfo(&all, "%s%s", all.len > 0 ? ", " : "", detail->data);
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("{%s}", all.data)));

@@ -23,8 +23,8 @@ extern void ss_event(const SsTarget *target, const SsRow *row, const char *event
 extern void ss_events_of(const SsTarget *target, Datum ids, Datum owner, bool owner_null,
 						 const char *event);
 extern void ss_events_expired(Datum namespaces, Datum ids, Datum owners, int n, Oid role);
-extern void ss_detail_text(StringInfo detail, const char *key, const char *value);
-extern void ss_detail_number(StringInfo detail, const char *key, int64 value);
+extern void ss_event_detail_text(StringInfo detail, const char *key, const char *value);
+extern void ss_event_detail_number(StringInfo detail, const char *key, int64 value);
 extern bool ss_events_purge(long batch, SsAside *aside);
 extern bool ss_events_pending(SsNotice *notice);
 extern void ss_events_notify(const SsNotice *notice);

@@ -55,8 +55,8 @@ tell_of_fork(const SsTarget *source, const SsRow *row, const SsTarget *fork, int
 	StringInfoData detail;
 
 	initStringInfo(&detail);
-	ss_detail_text(&detail, "new_session_id", TextDatumGetCString(fork->id));
-	ss_detail_number(&detail, "messages", messages);
+	ss_event_detail_text(&detail, "new_session_id", TextDatumGetCString(fork->id));
+	ss_event_detail_number(&detail, "messages", messages);
 	ss_event(source, row, "forked", &detail);
 	ss_count(SS_FORKED, 1);
 }
@@ -76,7 +76,7 @@ fork_session(void *arg)
 	SsTarget *source = call->source;
 	SsTarget *fork = call->fork;
 	int64 up_to = call->up_to;
-	SsChange change = {.keep = source->id};
+	SsChange change = {.exempt_id = source->id};
 	SsRow row;
 	Datum owner;
 	int64 messages;
@@ -85,10 +85,11 @@ fork_session(void *arg)
 	if (!call->found)
 		return true;
 	/* where owners are kept apart, the copy is the caller's, as what anybody makes is */
-	owner = row.owner_null || ss_isolates(&source->policy, source->role) ? (Datum) 0 : row.owner;
+	owner = row.owner_null || ss_access_isolates(&source->policy, source->role) ? (Datum) 0
+																				: row.owner;
 	messages = ss_history_count(&row, up_to);
 	ss_change_begin(&change, fork, SS_ANY_VERSION, owner);
-	if (!change.fresh)
+	if (!change.is_new)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("cannot fork onto a session that exists"),
 						errhint("Give another new_session_id, or none for a random one.")));
@@ -98,7 +99,7 @@ fork_session(void *arg)
 	change.row.last_seq = Max(change.row.last_seq, Min(up_to, row.last_seq));
 	change.row.message_count = messages;
 	if (messages > 0)
-		ss_history_name(&change.row);
+		ss_history_assign_id(&change.row);
 	if (!ss_change_end(&change))
 		return false; /* somebody made it meanwhile */
 	if (messages > 0)
@@ -132,11 +133,11 @@ tell_of_absorption(const SsTarget *target, const SsRow *row, const SsTarget *sou
 	StringInfoData detail;
 
 	initStringInfo(&detail);
-	ss_detail_text(&detail, "source", TextDatumGetCString(source->id));
-	ss_detail_number(&detail, "messages", messages);
+	ss_event_detail_text(&detail, "source", TextDatumGetCString(source->id));
+	ss_event_detail_number(&detail, "messages", messages);
 	ss_event(target, row, "absorbed", &detail);
 	resetStringInfo(&detail);
-	ss_detail_text(&detail, "absorbed_by", TextDatumGetCString(target->id));
+	ss_event_detail_text(&detail, "absorbed_by", TextDatumGetCString(target->id));
 	ss_event(source, ended, "deleted", &detail);
 	ss_count(SS_ABSORBED, 1);
 	ss_count(SS_DELETED, 1);
@@ -161,7 +162,7 @@ absorb_session(void *arg)
 	SsRow was;
 	int64 base;
 
-	call->found = ss_change_living(&change, target, SS_EDIT) &&
+	call->found = ss_change_begin_existing(&change, target, SS_EDIT) &&
 				  ss_session_lock(source, &row, SS_OWN);
 	if (!call->found)
 		return true;
@@ -174,13 +175,13 @@ absorb_session(void *arg)
 	ss_document_check(&target->policy, change.row.data, "session document");
 	if (call->moved > 0)
 	{
-		change.row.last_seq = ss_history_next(&change.row, call->moved);
-		change.row.message_count = ss_history_sum(change.row.message_count, call->moved);
-		ss_history_name(&change.row);
+		change.row.last_seq = ss_history_next_seq(&change.row, call->moved);
+		change.row.message_count = ss_history_add_count(change.row.message_count, call->moved);
+		ss_history_assign_id(&change.row);
 	}
 	if (!ss_change_end(&change))
 		ss_error_rows_skipped("conversation_sessions");
-	ss_session_bury(source, &row);
+	ss_session_end(source, &row);
 	if (call->moved > 0)
 	{
 		Datum values[3] = {change.row.history, Int64GetDatum(base), was.history};

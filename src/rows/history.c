@@ -118,7 +118,7 @@ value_of(int column, const char *table)
  * (UUID version 7), so that new conversations lie side by side in the index.
  */
 void
-ss_history_name(SsRow *row)
+ss_history_assign_id(SsRow *row)
 {
 	pg_uuid_t *name = palloc(sizeof(pg_uuid_t));
 	uint64 ms = (uint64) (GetCurrentTimestamp() / 1000) +
@@ -139,7 +139,7 @@ ss_history_name(SsRow *row)
 
 /* The last seq after n more messages; no seq is ever used again, so it must not wrap. */
 int64
-ss_history_next(const SsRow *row, int64 n)
+ss_history_next_seq(const SsRow *row, int64 n)
 {
 	if (row->last_seq > PG_INT64_MAX - 1 - n)
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
@@ -150,14 +150,14 @@ ss_history_next(const SsRow *row, int64 n)
 
 /* A count of messages and some more; what was written by hand may be at the end of the range. */
 int64
-ss_history_sum(int64 count, int64 more)
+ss_history_add_count(int64 count, int64 more)
 {
 	return count > PG_INT64_MAX - more ? PG_INT64_MAX : count + more;
 }
 
 /* Whose conversation is it?  Whoever asks is a trigger, and acts as whoever fired it. */
 bool
-ss_history_session(const pg_uuid_t *history, SsKey *key)
+ss_history_find_session(const pg_uuid_t *history, SsKey *key)
 {
 	Datum values[1] = {UUIDPGetDatum(history)};
 	SsCaller caller;
@@ -268,9 +268,9 @@ ss_history_append(SsTarget *target, const SsMessages *messages)
 			ss_relaxed_end(&target->policy);
 			return last;
 		}
-		change.row.last_seq = ss_history_next(&change.row, messages->count);
-		change.row.message_count = ss_history_sum(change.row.message_count, messages->count);
-		ss_history_name(&change.row);
+		change.row.last_seq = ss_history_next_seq(&change.row, messages->count);
+		change.row.message_count = ss_history_add_count(change.row.message_count, messages->count);
+		ss_history_assign_id(&change.row);
 	} while (!ss_change_end(&change));
 	insert(&change, messages, hash);
 	ss_relaxed_end(&target->policy);
@@ -358,7 +358,7 @@ begin_removal(SsChange *change, SsTarget *target)
 {
 	memset(change, 0, sizeof(*change));
 	change->history_only = true;
-	return ss_change_living(change, target, SS_EDIT);
+	return ss_change_begin_existing(change, target, SS_EDIT);
 }
 
 /* Take the last n messages, as an array in *popped (0: none); false when there is no session. */

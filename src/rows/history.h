@@ -34,17 +34,17 @@ extern void ss_history_read(const SsRow *row, const SsWindow *window, SsMessageS
 							void *arg);
 extern bool ss_history_pop(SsTarget *target, int64 n, Datum *popped);
 extern bool ss_history_trim(SsTarget *target, int64 keep, int64 *removed);
-extern void ss_history_name(SsRow *row);
-extern int64 ss_history_next(const SsRow *row, int64 n);
-extern int64 ss_history_sum(int64 count, int64 more);
+extern void ss_history_assign_id(SsRow *row);
+extern int64 ss_history_next_seq(const SsRow *row, int64 n);
+extern int64 ss_history_add_count(int64 count, int64 more);
 extern int64 ss_history_count(const SsRow *row, int64 up_to);
-extern bool ss_history_session(const pg_uuid_t *history, SsKey *key);
+extern bool ss_history_find_session(const pg_uuid_t *history, SsKey *key);
 
 /* history_end.c: what becomes of messages and members when their session is gone */
-extern void ss_history_mind(const SsDeformedRow *old, const SsDeformedRow *new);
-extern void ss_history_end_all(void);
-extern void ss_history_forget_all(void);
-extern bool ss_history_has_ended(const pg_uuid_t *history);
+extern void ss_history_detach(const SsDeformedRow *old, const SsDeformedRow *new);
+extern void ss_history_detach_all(void);
+extern void ss_history_clear_queue(void);
+extern bool ss_history_is_queued(const pg_uuid_t *history);
 extern bool ss_history_purge(Datum ns, int64 limit, SsAside *aside, int64 *removed);
 extern bool ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed);
 

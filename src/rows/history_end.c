@@ -133,7 +133,7 @@ arrives_by_itself(void)
  * trigger on sessions, whoever fired it.
  */
 void
-ss_history_mind(const SsDeformedRow *old, const SsDeformedRow *new)
+ss_history_detach(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	Datum values[2] = {old->values[SS_ROW_NAMESPACE], old->values[SS_ROW_HISTORY_ID]};
 	SsCaller caller;
@@ -148,7 +148,7 @@ ss_history_mind(const SsDeformedRow *old, const SsDeformedRow *new)
 
 /* All sessions do: the table is about to be truncated. */
 void
-ss_history_end_all(void)
+ss_history_detach_all(void)
 {
 	SsCaller caller;
 
@@ -162,7 +162,7 @@ ss_history_end_all(void)
 
 /* There are no messages any more: they were truncated. */
 void
-ss_history_forget_all(void)
+ss_history_clear_queue(void)
 {
 	SsCaller caller;
 
@@ -173,7 +173,7 @@ ss_history_forget_all(void)
 
 /* Is it known to be nobody's any more? */
 bool
-ss_history_has_ended(const pg_uuid_t *history)
+ss_history_is_queued(const pg_uuid_t *history)
 {
 	Datum values[1] = {UUIDPGetDatum(history)};
 	SsCaller caller;
@@ -236,7 +236,7 @@ remove_some(const Ended *ended, Progress *progress)
 	int64 removed;
 	bool null;
 
-	ss_plan_run_on_others(&remove_plan, values, NULL, SS_PLAN_WRITE);
+	ss_plan_run_redacted(&remove_plan, values, NULL, SS_PLAN_WRITE);
 	removed = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
 	entry[1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null);
 	SPI_freetuptable(SPI_tuptable);
@@ -293,7 +293,7 @@ remove_from(SPITupleTable *queue, uint64 n, Progress *progress)
 	}
 	values[0] = PointerGetDatum(construct_array(gone, ngone, UUIDOID, 16, false, TYPALIGN_CHAR));
 	if (ngone > 0 && !ss_subscribed(SS_TABLE_MEMBERS))
-		ss_plan_run_on_others(&leave_members_plan, values, NULL, SS_PLAN_WRITE);
+		ss_plan_run_redacted(&leave_members_plan, values, NULL, SS_PLAN_WRITE);
 }
 
 /* The same, while the trigger on messages knows that Redis holds none of them. */
@@ -475,7 +475,7 @@ ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
 	ss_history_purging = true;
 	PG_TRY();
 	{
-		ss_plan_run_on_others(&remove_plan, values, NULL, SS_PLAN_WRITE);
+		ss_plan_run_redacted(&remove_plan, values, NULL, SS_PLAN_WRITE);
 	}
 	PG_FINALLY();
 	{
@@ -487,7 +487,7 @@ ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
 	if (ss_plan_run(&rest_plan, values, NULL, SS_PLAN_LATEST, 1) > 0)
 		return false;
 	gone[0] = PointerGetDatum(construct_array(&id, 1, UUIDOID, 16, false, TYPALIGN_CHAR));
-	ss_plan_run_on_others(&leave_members_plan, gone, NULL, SS_PLAN_WRITE);
+	ss_plan_run_redacted(&leave_members_plan, gone, NULL, SS_PLAN_WRITE);
 	return true;
 }
 
@@ -521,7 +521,7 @@ settle_queue(Datum ns, int64 limit)
 		gone[0] = PointerGetDatum(
 			construct_array(&ended.history, 1, UUIDOID, 16, false, TYPALIGN_CHAR));
 		if (members && !ended.in_use)
-			ss_plan_run_on_others(&leave_members_plan, gone, NULL, SS_PLAN_WRITE);
+			ss_plan_run_redacted(&leave_members_plan, gone, NULL, SS_PLAN_WRITE);
 	}
 	if (n < (uint64) limit)
 		memset(&from, 0, sizeof(from));

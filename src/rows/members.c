@@ -51,8 +51,8 @@ tell(const SsTarget *target, const SsRow *row, Datum member, const char *role)
 	StringInfoData detail;
 
 	initStringInfo(&detail);
-	ss_detail_text(&detail, "member", TextDatumGetCString(member));
-	ss_detail_text(&detail, "role", role);
+	ss_event_detail_text(&detail, "member", TextDatumGetCString(member));
+	ss_event_detail_text(&detail, "role", role);
 	ss_event(target, row, "shared", &detail);
 }
 
@@ -64,14 +64,14 @@ static void
 renew(const SsTarget *target, SsRow *row)
 {
 	row->updated_at = GetCurrentTimestamp();
-	ss_row_count(target, row);
+	ss_row_write_history(target, row);
 }
 
 /* Is this member the caller, as far as owners are kept apart? */
 static bool
 is_caller(const SsTarget *target, Datum member)
 {
-	char *subject = ss_isolates(&target->policy, target->role) ? ss_caller_subject() : NULL;
+	char *subject = ss_access_isolates(&target->policy, target->role) ? ss_caller_subject() : NULL;
 
 	return subject != NULL && DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, member,
 																   CStringGetTextDatum(subject)));
@@ -85,13 +85,13 @@ is_caller(const SsTarget *target, Datum member)
 bool
 ss_member_set(SsTarget *target, Datum member, const char *role)
 {
-	bool accepted = !ss_isolates(&target->policy, target->role) || is_caller(target, member);
+	bool accepted = !ss_access_isolates(&target->policy, target->role) || is_caller(target, member);
 	Datum values[4] = {(Datum) 0, member, CStringGetTextDatum(role), BoolGetDatum(accepted)};
 	SsRow row;
 
 	if (!ss_session_lock(target, &row, SS_OWN))
 		return false;
-	ss_history_name(&row);
+	ss_history_assign_id(&row);
 	renew(target, &row);
 	values[0] = row.history;
 	ss_plan_run(&set_plan, values, NULL, SS_PLAN_LATEST, 0);

@@ -33,13 +33,13 @@
 /* Others of the owner, at most $4 of them: more need not be counted. */
 static SsPlan others_plan = {
 	"SELECT 1 FROM {sessions} WHERE namespace {=} $1 AND owner_id {=} $2 AND session_id {<>} $3"
-	" AND " SS_SQL_YOUNG("$5") " AND " SS_SQL_ALIVE " LIMIT $4",
+	" AND " SS_SQL_CREATED_AFTER("$5") " AND " SS_SQL_ALIVE " LIMIT $4",
 	5,
 	{TEXTOID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID}};
 
 static SsPlan victims_plan = {
 	"SELECT session_id FROM {sessions} WHERE namespace {=} $1 AND owner_id {=} $2"
-	" AND session_id {<>} $3 AND session_id {<>} $6 AND " SS_SQL_YOUNG(
+	" AND session_id {<>} $3 AND session_id {<>} $6 AND " SS_SQL_CREATED_AFTER(
 		"$5") " AND " SS_SQL_ALIVE
 			  " ORDER BY created_at, session_id COLLATE pg_catalog.\"POSIX\" LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED",
 	6,
@@ -52,7 +52,7 @@ static SsPlan evict_plan = {BURY " AND session_id {=} ANY ($4)",
 /* The living sessions of an owner; the same parameters in both statements. */
 #define OF_OWNER                                              \
 	" owner_id {=} $4 AND ($5 IS NULL OR session_id {<>} $5)" \
-	" AND ($6 IS NULL OR session_id {~~} $6) AND " SS_SQL_YOUNG("$7") " AND " SS_SQL_ALIVE
+	" AND ($6 IS NULL OR session_id {~~} $6) AND " SS_SQL_CREATED_AFTER("$7") " AND " SS_SQL_ALIVE
 
 static SsPlan delete_owner_plan = {BURY " AND" OF_OWNER " RETURNING session_id",
 								   7,
@@ -103,7 +103,7 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 	values[2] = target->id;
 	/* a limit that was lowered is not made good all at once */
 	values[3] = Int64GetDatum(limit + 1000);
-	values[4] = ss_youngest_over(target);
+	values[4] = ss_max_lifetime_cutoff(target);
 	excess = (int64) ss_plan_run(&others_plan, values, NULL, SS_PLAN_LATEST, 0) + 1 - limit;
 	if (excess <= 0)
 		return;
@@ -121,7 +121,7 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 	values[2] = BoolGetDatum(target->policy.owner_isolation);
 	values[3] = ids;
 	ss_skip_fence = true;
-	evicted = ss_plan_run_on_others(&evict_plan, values, NULL, SS_PLAN_LATEST);
+	evicted = ss_plan_run_redacted(&evict_plan, values, NULL, SS_PLAN_LATEST);
 	ss_skip_fence = false;
 	if (evicted != found)
 		ss_error_rows_skipped("conversation_sessions");
@@ -139,11 +139,11 @@ run_on_owner(SsPlan *plan, const SsTarget *target, const SsSelection *which)
 					   which->owner,
 					   which->except_id,
 					   which->id_like,
-					   ss_youngest_over(target)};
+					   ss_max_lifetime_cutoff(target)};
 	char nulls[7] = {' ', ' ', ' ', ' ', ss_null_if(which->except_id), ss_null_if(which->id_like),
 					 ' '};
 
-	return ss_plan_run_on_others(plan, values, nulls, SS_PLAN_LATEST);
+	return ss_plan_run_redacted(plan, values, nulls, SS_PLAN_LATEST);
 }
 
 /*

@@ -214,7 +214,7 @@ raise_row(Datum ctid, const SsDeformedRow *row, SsKey *key, TimestampTz end)
 	TimestampTz prolonged = is_tombstone(row) ? expires_at : end;
 	Datum values[3] = {ctid, TimestampTzGetDatum(end), TimestampTzGetDatum(prolonged)};
 
-	ss_plan_run_on_others(&raise_plan, values, NULL, SS_PLAN_WRITE);
+	ss_plan_run_redacted(&raise_plan, values, NULL, SS_PLAN_WRITE);
 	if (prolonged != expires_at)
 		ss_pending_rebase(key, expires_at, ss_interval_usec(row->values[SS_ROW_TTL]), prolonged);
 }
@@ -335,7 +335,7 @@ settle_locked(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 	values[0] = PointerGetDatum(
 		construct_array(dead, ndead, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
 	ss_skip_fence = true;
-	if (ss_plan_run_on_others(&remove_plan, values, NULL, SS_PLAN_WRITE) != (uint64) ndead)
+	if (ss_plan_run_redacted(&remove_plan, values, NULL, SS_PLAN_WRITE) != (uint64) ndead)
 		ss_error_rows_skipped("conversation_sessions");
 	ss_skip_fence = false;
 	purge->removed += ndead;

@@ -51,7 +51,7 @@ read_row(const SsTarget *target, bool document, SsRow *row)
 	if (!ss_direct_read(target, document, row, &found))
 		return read_by_statement(target, document, row);
 	if (found)
-		ss_row_judge(row, target, GetCurrentTimestamp());
+		ss_row_set_state(row, target, GetCurrentTimestamp());
 	return found;
 }
 
@@ -64,7 +64,7 @@ ss_session_read(const SsTarget *target, bool document, SsRow *row)
 {
 	bool found = read_row(target, document, row) && row->state != SS_DEAD &&
 				 (row->state == SS_ALIVE || ss_row_refresh(target, row)) &&
-				 ss_may(&target->policy, target->role, row, SS_VIEW, SS_PLAN_READ);
+				 ss_access_allows(&target->policy, target->role, row, SS_VIEW, SS_PLAN_READ);
 
 	ss_count(SS_READ, 1);
 	if (!found)
@@ -84,7 +84,7 @@ note_use(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 	bool force = false;
 
 	/* nobody else can see this version yet */
-	if (row->own)
+	if (row->own_xact)
 		return ss_pending_use(&target->key, row->expires_at, row->ttl, expires_at);
 	for (;;)
 	{
@@ -129,7 +129,7 @@ prolong(SsTarget *target, SsRow *row, TimestampTz expires_at)
 	TimestampTz base = row->expires_at;
 
 	row->expires_at = expires_at;
-	ss_row_extend(target, row);
+	ss_row_write_expiry(target, row);
 	ss_pending_rebase(&target->key, base, row->ttl, expires_at);
 }
 
@@ -145,7 +145,7 @@ ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
 
 	/* what is noted must be noted of the row as it is now, at any isolation level */
 	if (!ss_row_read(target, SS_PLAN_LATEST, &row) || row.state != SS_ALIVE ||
-		!ss_may_change(target, &row, SS_EDIT))
+		!ss_access_allows_change(target, &row, SS_EDIT))
 		return false;
 	/* in a longer transaction the row may be another by the time of the commit */
 	if ((ttl <= 0 || ttl == row.ttl) && ss_touch_usable() && !IsTransactionBlock() &&

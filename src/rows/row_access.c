@@ -84,14 +84,14 @@ ss_row_access_insert(SsDeformedRow *new)
 			refuse_column(new, numbers[i].column);
 	ss_row_replace(new, SS_ROW_CREATED_AT, TimestampTzGetDatum(now));
 	ss_row_replace(new, SS_ROW_UPDATED_AT, TimestampTzGetDatum(now));
-	if (find_policy(new, &target) && ss_isolates(&target.policy, role))
+	if (find_policy(new, &target) && ss_access_isolates(&target.policy, role))
 	{
 		SsRow row = {0};
 
 		row.owner = new->values[SS_ROW_OWNER_ID];
 		row.owner_null = new->nulls[SS_ROW_OWNER_ID];
 		row.history_null = true;
-		if (!ss_may(&target.policy, role, &row, SS_OWN, SS_PLAN_LATEST))
+		if (!ss_access_allows(&target.policy, role, &row, SS_OWN, SS_PLAN_LATEST))
 			ss_error_not_owner(&target);
 	}
 }
@@ -110,7 +110,7 @@ ss_row_access_update(const SsDeformedRow *old, SsDeformedRow *new)
 	if (ss_row_differs(old, new, SS_ROW_UPDATED_AT))
 		ss_row_replace(new, SS_ROW_UPDATED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
 	if (ss_row_differs(old, new, SS_ROW_OWNER_ID) && find_policy(old, &target) &&
-		ss_isolates(&target.policy, GetUserId()))
+		ss_access_isolates(&target.policy, GetUserId()))
 		ss_error_not_owner(&target);
 }
 

@@ -115,7 +115,7 @@ add_row(HTAB *samples, HeapTuple tuple, TupleDesc desc, TimestampTz now)
 	if (!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target.policy))
 		target.policy.max_lifetime = SS_NO_LIMIT;
 	(void) ss_key_from_datums(&target.key, PointerGetDatum(ns), id);
-	ss_row_judge(&row, &target, now);
+	ss_row_set_state(&row, &target, now);
 	if (row.state == SS_DEAD)
 	{
 		sample->tombstones++;

@@ -20,7 +20,7 @@ ss_scope_of(const SsTarget *target, SsSelection *which)
 {
 	SsScope scope = {true, NULL};
 
-	if (!ss_isolates(&target->policy, target->role))
+	if (!ss_access_isolates(&target->policy, target->role))
 		return scope;
 	scope.subject = ss_caller_subject();
 	if (scope.subject == NULL)
@@ -39,7 +39,7 @@ ss_scope_of(const SsTarget *target, SsSelection *which)
 
 /* Sessions created before this are over, by max_lifetime. */
 Datum
-ss_youngest_over(const SsTarget *target)
+ss_max_lifetime_cutoff(const SsTarget *target)
 {
 	if (target->policy.max_lifetime == SS_NO_LIMIT)
 		return TimestampTzGetDatum(DT_NOBEGIN);

@@ -34,7 +34,7 @@ typedef struct SsScope
 	" AND {effective}(namespace, session_id, expires_at) {>} pg_catalog.clock_timestamp()))"
 
 /* Beyond max_lifetime a row is over as well, whatever its expires_at says. */
-#define SS_SQL_YOUNG(param) "created_at {>} " param
+#define SS_SQL_CREATED_AFTER(param) "created_at {>} " param
 
 /*
  * What the row of a session becomes when it ends.  Where owners are kept apart its owner stays, who
@@ -51,7 +51,7 @@ typedef struct SsScope
 	" dead_until = pg_catalog.clock_timestamp() {+} " tombstone
 
 extern SsScope ss_scope_of(const SsTarget *target, SsSelection *which);
-extern Datum ss_youngest_over(const SsTarget *target);
+extern Datum ss_max_lifetime_cutoff(const SsTarget *target);
 
 /* For a parameter that is no condition. */
 static inline char

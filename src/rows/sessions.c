@@ -148,13 +148,13 @@ from_result(SsRow *row)
 	row->check_at = get_int64(tuple, desc, 10, 0);
 	row->dead_until = get_int64(tuple, desc, 11, SS_NEVER);
 	row->history = SPI_getbinval(tuple, desc, 12, &row->history_null);
-	row->own = TransactionIdIsCurrentTransactionId(
+	row->own_xact = TransactionIdIsCurrentTransactionId(
 		DatumGetTransactionId(SPI_getbinval(tuple, desc, 13, &null)));
 }
 
 /* Is the row a session at this time, and until when? */
 void
-ss_row_judge(SsRow *row, const SsTarget *target, TimestampTz now)
+ss_row_set_state(SsRow *row, const SsTarget *target, TimestampTz now)
 {
 	/* a tombstone, or one that is over, is nobody's to keep alive */
 	row->ends_at = row->expires_at;
@@ -178,12 +178,12 @@ fetch_row(SsPlan *plan, const SsTarget *target, SsPlanMode mode, SsRow *row)
 	Datum values[2] = {target->ns, target->id};
 
 	row->state = SS_ABSENT;
-	row->placed = false;
+	row->has_tid = false;
 	if (ss_plan_run(plan, values, NULL, mode, 1) == 0)
 		return false;
 	from_result(row);
 	/* only now: waiting for a lock takes time, and the clock is read after it */
-	ss_row_judge(row, target, GetCurrentTimestamp());
+	ss_row_set_state(row, target, GetCurrentTimestamp());
 	return true;
 }
 
@@ -207,7 +207,7 @@ ss_row_refresh(const SsTarget *target, SsRow *row)
 	SsCaller caller;
 	bool alive;
 
-	if (row->own || IsInParallelMode())
+	if (row->own_xact || IsInParallelMode())
 		return false;
 	ss_sql_enter(&caller);
 	alive = fetch_row(&read_plan, target, SS_PLAN_READ_LATEST, &latest) && latest.state == SS_ALIVE;
@@ -218,7 +218,7 @@ ss_row_refresh(const SsTarget *target, SsRow *row)
 	row->expires_at = latest.expires_at;
 	row->ends_at = latest.ends_at;
 	row->ttl = latest.ttl;
-	row->own = latest.own;
+	row->own_xact = latest.own_xact;
 	return true;
 }
 
@@ -229,10 +229,10 @@ hold_row(const SsTarget *target, SsRow *row, SsHold hold)
 
 	row->state = SS_ABSENT;
 	if (!ss_direct_hold(target, hold, row, &found))
-		return hold != SS_HOLD_NONE &&
-			   fetch_row(hold == SS_HOLD ? &lock_plan : &try_lock_plan, target, SS_PLAN_WRITE, row);
+		return hold != SS_HOLD_NONE && fetch_row(hold == SS_HOLD_WAIT ? &lock_plan : &try_lock_plan,
+												 target, SS_PLAN_WRITE, row);
 	if (found)
-		ss_row_judge(row, target, GetCurrentTimestamp());
+		ss_row_set_state(row, target, GetCurrentTimestamp());
 	return found;
 }
 
@@ -240,14 +240,14 @@ hold_row(const SsTarget *target, SsRow *row, SsHold hold)
 bool
 ss_row_lock(const SsTarget *target, SsRow *row)
 {
-	return hold_row(target, row, SS_HOLD);
+	return hold_row(target, row, SS_HOLD_WAIT);
 }
 
 /* As ss_row_lock, but not waiting: a row that somebody has locked counts as absent. */
 bool
 ss_row_try_lock(const SsTarget *target, SsRow *row)
 {
-	return hold_row(target, row, SS_HOLD_IF_FREE);
+	return hold_row(target, row, SS_HOLD_SKIP_LOCKED);
 }
 
 /*
@@ -255,7 +255,7 @@ ss_row_try_lock(const SsTarget *target, SsRow *row)
  * the same and free.  False also where that cannot be.
  */
 bool
-ss_row_peek(const SsTarget *target, SsRow *row)
+ss_row_read_unlocked(const SsTarget *target, SsRow *row)
 {
 	return hold_row(target, row, SS_HOLD_NONE);
 }
@@ -307,7 +307,7 @@ ss_row_write(const SsTarget *target, const SsRow *row)
 
 	if (ss_direct_write(target, row, SS_ALL_COLUMNS))
 		return true;
-	if (row->placed && !row->held)
+	if (row->has_tid && !row->locked)
 		return false;
 	bind(target, row, values, nulls);
 	if (ss_plan_run(&write_plan, values, nulls, SS_PLAN_WRITE, 0) != 1)
@@ -317,7 +317,7 @@ ss_row_write(const SsTarget *target, const SsRow *row)
 
 /* Write what a change of its history changes in a row. */
 void
-ss_row_count(const SsTarget *target, const SsRow *row)
+ss_row_write_history(const SsTarget *target, const SsRow *row)
 {
 	Datum values[7] = {target->ns,
 					   target->id,
@@ -336,7 +336,7 @@ ss_row_count(const SsTarget *target, const SsRow *row)
 
 /* Write expires_at and ttl alone. */
 void
-ss_row_extend(const SsTarget *target, const SsRow *row)
+ss_row_write_expiry(const SsTarget *target, const SsRow *row)
 {
 	Datum values[4] = {target->ns, target->id, TimestampTzGetDatum(row->expires_at),
 					   IntervalPGetDatum(ss_make_interval(row->ttl))};

@@ -38,20 +38,20 @@ typedef struct SsRow
 	int64 message_count;
 	TimestampTz check_at;
 	TimestampTz dead_until;
-	bool own; /* this version was written by the present transaction */
+	bool own_xact; /* this version was written by the present transaction */
 	Datum history;
 	bool history_null;
-	bool placed; /* found without a statement, at: */
-	ItemPointerData place;
-	bool held; /* and locked */
+	bool has_tid; /* found without a statement, at: */
+	ItemPointerData tid;
+	bool locked; /* and locked */
 } SsRow;
 
 /* How to take hold of a row. */
 typedef enum SsHold
 {
-	SS_HOLD,         /* lock it, and wait for whoever has it */
-	SS_HOLD_IF_FREE, /* lock it; what somebody has locked counts as absent */
-	SS_HOLD_NONE     /* only look: who writes it may find that another was quicker */
+	SS_HOLD_WAIT,        /* lock it, and wait for whoever has it */
+	SS_HOLD_SKIP_LOCKED, /* lock it; what somebody has locked counts as absent */
+	SS_HOLD_NONE         /* only look: who writes it may find that another was quicker */
 } SsHold;
 
 /* What of a row is to be written. */
@@ -72,15 +72,15 @@ typedef struct SsTarget
 	Oid role; /* who calls */
 } SsTarget;
 
-extern void ss_row_judge(SsRow *row, const SsTarget *target, TimestampTz now);
+extern void ss_row_set_state(SsRow *row, const SsTarget *target, TimestampTz now);
 extern bool ss_row_read(const SsTarget *target, SsPlanMode mode, SsRow *row);
 extern bool ss_row_lock(const SsTarget *target, SsRow *row);
 extern bool ss_row_try_lock(const SsTarget *target, SsRow *row);
 extern bool ss_row_insert(const SsTarget *target, const SsRow *row);
-extern bool ss_row_peek(const SsTarget *target, SsRow *row);
+extern bool ss_row_read_unlocked(const SsTarget *target, SsRow *row);
 extern bool ss_row_write(const SsTarget *target, const SsRow *row);
-extern void ss_row_count(const SsTarget *target, const SsRow *row);
-extern void ss_row_extend(const SsTarget *target, const SsRow *row);
+extern void ss_row_write_history(const SsTarget *target, const SsRow *row);
+extern void ss_row_write_expiry(const SsTarget *target, const SsRow *row);
 extern void ss_row_rename(const SsTarget *target, Datum new_id, const SsRow *row);
 extern int64 ss_next_version(int64 version);
 extern int64 ss_final_version(int64 version);

@@ -80,7 +80,7 @@ write_one(const SsTouch *touch)
 	if (row.expires_at != touch->base || row.dead_until != SS_NEVER)
 		return UNMATCHED;
 	row.expires_at = touch->expires;
-	ss_row_extend(&target, &row);
+	ss_row_write_expiry(&target, &row);
 	return WRITTEN;
 }
 
