@@ -12,7 +12,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
-#include "rows/catalog.h"
+#include "rows/sql.h"
 #include "worker.h"
 
 static void

@@ -22,6 +22,7 @@
 #include "rows/names.h"
 #include "rows/owners.h"
 #include "rows/purge.h"
+#include "rows/sql.h"
 #include "rows/subscription.h"
 #include "shared.h"
 

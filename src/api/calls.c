@@ -24,6 +24,7 @@
 #include "rows/document.h"
 #include "rows/read.h"
 #include "rows/relaxed.h"
+#include "rows/sql.h"
 #include "shared.h"
 
 SS_FUNCTION(session_create, 1_0, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, TEXTOID);

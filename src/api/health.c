@@ -29,6 +29,7 @@
 #include "rows/orphans.h"
 #include "rows/purge.h"
 #include "rows/schema.h"
+#include "rows/sql.h"
 #include "rows/subscription.h"
 #include "rows/touches.h"
 #include "settings.h"

@@ -25,6 +25,7 @@
 #include "api/health.h"
 #include "compat.h"
 #include "rows/catalog.h"
+#include "rows/sql.h"
 
 /* The row types of our tables and views that still have the privileges of a new type. */
 static SsPlan open_types_plan = {

@@ -21,6 +21,7 @@
 #include "rows/catalog.h"
 #include "rows/foreign_code.h"
 #include "rows/foreign_triggers.h"
+#include "rows/sql.h"
 
 #define OURS "{=} ANY ($1)"
 

@@ -24,6 +24,7 @@
 
 #include "api/health.h"
 #include "rows/catalog.h"
+#include "rows/sql.h"
 
 /* The locks on some relations, and on the extension, in some modes: a sentence without its end. */
 static SsPlan holders_plan = {

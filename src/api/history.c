@@ -19,6 +19,7 @@
 #include "rows/history.h"
 #include "rows/members.h"
 #include "rows/read.h"
+#include "rows/sql.h"
 
 SS_FUNCTION(session_append, 1_0, INT8OID, TEXTOID, JSONBOID, TEXTOID, TEXTOID);
 SS_ROWS_FUNCTION(session_history, 1_0, true, SS_COLUMNS(INT8OID, JSONBOID, TIMESTAMPTZOID), TEXTOID,

@@ -13,6 +13,7 @@
 #include "function.h"
 #include "rows/catalog.h"
 #include "rows/orphans.h"
+#include "rows/sql.h"
 #include "rows/subscription.h"
 #include "rows/touches.h"
 #include "settings.h"

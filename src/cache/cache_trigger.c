@@ -38,6 +38,7 @@
 #include "rows/history.h"
 #include "rows/namespaces.h"
 #include "rows/schema.h"
+#include "rows/sql.h"
 #include "settings.h"
 #include "shared.h"
 

@@ -31,12 +31,12 @@
 #include "utils/wait_event.h"
 
 #include "cache/ledger.h"
-#include "cache/xact_key_marks.h"
-#include "cache/xact_policies.h"
 #include "cache/rules.h"
+#include "cache/xact_key_marks.h"
 #include "cache/xact_keys.h"
-#include "rows/catalog.h"
+#include "cache/xact_policies.h"
 #include "rows/namespaces.h"
+#include "rows/sql.h"
 #include "settings.h"
 #include "shared.h"
 

@@ -25,8 +25,8 @@
 #include "utils/wait_event.h"
 
 #include "cache/ledger.h"
-#include "cache/xact_policies.h"
 #include "cache/xact_keys.h"
+#include "cache/xact_policies.h"
 
 #define POLICY_PAUSE INT64CONST(5000000)
 

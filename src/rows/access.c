@@ -20,6 +20,7 @@
 #include "rows/access.h"
 #include "rows/claims.h"
 #include "rows/errors.h"
+#include "rows/sql.h"
 
 static SsPlan member_plan = {"SELECT role FROM {members} WHERE history_id {=} $1 AND member {=} $2",
 							 2,

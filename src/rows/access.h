@@ -6,6 +6,7 @@
 #define SS_ACCESS_H
 
 #include "rows/sessions.h"
+#include "rows/sql.h"
 
 /* What a call needs: each includes what stands before it. */
 typedef enum SsNeed

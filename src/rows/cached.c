@@ -23,6 +23,7 @@
 #include "rows/expiry.h"
 #include "rows/json_text.h"
 #include "rows/sessions.h"
+#include "rows/sql.h"
 #include "settings.h"
 
 /*

@@ -1,71 +1,58 @@
 /*
  * catalog.c
- *		Where our tables are, acting as their owner, and prepared SQL on them.
+ *		Cached OIDs of the extension, its schema and its tables.
  *
- * The extension may live in any schema of any name, so its tables are found
- * through pg_extension, never through the search_path, and remembered until an
- * invalidation says that one of them, or a schema, changed.
+ * The extension can be installed in any schema, so its tables are found through pg_extension, never
+ * through search_path.  The result is cached until an invalidation reports that one of the tables, or
+ * a schema, changed.  Finding the tables includes the check that they still have the columns that code
+ * in C relies on (schema.c).
  *
- * All SQL on our tables runs between ss_sql_enter and ss_sql_leave: as the
- * owner of the tables, in a security-restricted context, past row-level
- * policies.  The caller was checked before (api/args.c).  There is no PG_TRY:
- * on ERROR the (sub)transaction's abort puts user, context and search_path back,
- * and SPI ends with it.
- *
- * Every plan is made and run under SS_SEARCH_PATH, and so is whatever a plan reaches: the
- * caller's search_path names nothing while a call acts as the owner.  What else is
- * needed for that is in rows/foreign_code.c.
+ * Nothing here locks a table.  A caller that needs a table to stay as it was found locks it first and
+ * then asks ss_catalog_is_current(): with the lock held, what is current remains so.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/parallel.h"
 #include "access/table.h"
-#include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
-#include "commands/extension.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/plancache.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "rows/catalog.h"
-#include "rows/foreign_code.h"
 #include "rows/schema.h"
 
-bool ss_skip_fence =
-	false; /* an error leaves it to cache/xact_keys.c, at the end of the (sub)transaction */
-
-bool ss_sql_path_on_demand = false;
-
-static SsCatalog current;
+static SsCatalog current; /* the last complete result */
 static bool current_valid = false;
-static SsCatalog sought;         /* what ss_catalog_find has found so far */
-static bool seeking = false;     /* it is looking, or an error ended that */
-static List *children = NIL;     /* tables that inherit from ours */
-static uint64 identity = 1;      /* changes when the tables become others */
-static uint64 invalidations = 1; /* counts what may have made a plan stale */
-static SsCatalogCallback hooks[8];
-static int nhooks = 0;
+
+/* State of the search in ss_catalog_find.  An error leaves searching set, which is harmless. */
+static SsCatalog sought;
+static bool searching = false;
+
+static List *children = NIL;     /* OIDs of tables that inherit from ours, in TopMemoryContext */
+static uint64 identity = 1;      /* see ss_catalog_identity */
+static uint64 invalidations = 1; /* see ss_catalog_invalidations */
+
+static SsCatalogCallback callbacks[8];
+static int ncallbacks = 0;
+
+/* Relations that are not ours, but whose next invalidation a callback waits for. */
 static struct
 {
 	Oid relid;
-	SsCatalogCallback hook;
-} watched[32]; /* relations that are not ours */
+	SsCatalogCallback callback;
+} watched[32];
 static int nwatched = 0;
 
+/* Is a relation one of the tables in a result? */
 static bool
 is_of(const SsCatalog *catalog, Oid relid)
 {
@@ -74,8 +61,13 @@ is_of(const SsCatalog *catalog, Oid relid)
 		   relid == catalog->samples || relid == catalog->orphans || relid == catalog->claims;
 }
 
+/*
+ * Call a function at the next invalidation of a relation that is not ours, once.  Returns false, and
+ * does nothing, if too many relations are watched already.  A relation has one callback only: the
+ * first that was given since the last call.
+ */
 bool
-ss_catalog_watch(Oid relid, SsCatalogCallback hook)
+ss_catalog_watch(Oid relid, SsCatalogCallback callback)
 {
 	for (int i = 0; i < nwatched; i++)
 		if (watched[i].relid == relid)
@@ -83,21 +75,21 @@ ss_catalog_watch(Oid relid, SsCatalogCallback hook)
 	if (nwatched == (int) lengthof(watched))
 		return false;
 	watched[nwatched].relid = relid;
-	watched[nwatched++].hook = hook;
+	watched[nwatched++].callback = callback;
 	return true;
 }
 
-/* It is called once: it watches again if it still wants to know. */
+/* Remove the entry before the call, so that the callback could watch the relation again. */
 static void
-tell_watcher(Oid relid)
+call_watcher(Oid relid)
 {
 	for (int i = 0; i < nwatched; i++)
 		if (watched[i].relid == relid)
 		{
-			SsCatalogCallback hook = watched[i].hook;
+			SsCatalogCallback callback = watched[i].callback;
 
 			watched[i] = watched[--nwatched];
-			hook(relid);
+			callback(relid);
 			return;
 		}
 }
@@ -107,9 +99,9 @@ relcache_callback(Datum arg, Oid relid)
 {
 	bool ours = relid == InvalidOid || is_of(&current, relid) || is_of(&sought, relid);
 
-	tell_watcher(relid);
-	/* a table of ours may have been looked at, and not be known to be ours yet */
-	if (seeking)
+	call_watcher(relid);
+	/* the search may have checked this table already without having stored its OID */
+	if (searching)
 		invalidations++;
 	if (!ours && !list_member_oid(children, relid))
 		return;
@@ -117,10 +109,11 @@ relcache_callback(Datum arg, Oid relid)
 	invalidations++;
 	if (!ours)
 		return;
-	for (int i = 0; i < nhooks; i++)
-		hooks[i](relid);
+	for (int i = 0; i < ncallbacks; i++)
+		callbacks[i](relid);
 }
 
+/* A schema was renamed or dropped, perhaps ours. */
 static void
 syscache_callback(Datum arg, int cacheid, uint32 hashvalue)
 {
@@ -128,15 +121,18 @@ syscache_callback(Datum arg, int cacheid, uint32 hashvalue)
 	invalidations++;
 }
 
-/* Have a function called when the cache entry of one of our tables falls. */
+/*
+ * Call a function at every invalidation of one of our tables, until the backend exits.  To be called
+ * once per function.
+ */
 void
-ss_catalog_on_invalidation(SsCatalogCallback hook)
+ss_catalog_on_invalidation(SsCatalogCallback callback)
 {
-	Assert(nhooks < (int) lengthof(hooks));
-	hooks[nhooks++] = hook;
+	Assert(ncallbacks < (int) lengthof(callbacks));
+	callbacks[ncallbacks++] = callback;
 }
 
-/* The extension and its schema; false when it is not installed here. */
+/* Look up the extension and its schema; false if it is not installed in this database. */
 static bool
 find_extension(SsCatalog *catalog)
 {
@@ -161,7 +157,7 @@ find_extension(SsCatalog *catalog)
 	return OidIsValid(catalog->schema);
 }
 
-/* The owner of a relation, or InvalidOid when it is gone. */
+/* The owner of a relation, or InvalidOid if it no longer exists. */
 static Oid
 relation_owner(Oid relid)
 {
@@ -177,8 +173,11 @@ relation_owner(Oid relid)
 }
 
 /*
- * Find the extension in this database.  False when it is not there (or is in
- * the middle of being installed or dropped).
+ * Fill *catalog, from the cache if it is valid.  Returns false if the extension is not installed in
+ * this database.  Raises an error if its tables are damaged, that is, missing or without a column that
+ * code in C relies on.
+ *
+ * Processes pending invalidations, but takes no lock: see the top of the file.
  */
 bool
 ss_catalog_find(SsCatalog *catalog)
@@ -202,13 +201,13 @@ ss_catalog_find(SsCatalog *catalog)
 	}
 
 	seen = invalidations;
-	seeking = true;
+	searching = true;
 	memset(&sought, 0, sizeof(sought));
 	list_free(children);
 	children = NIL;
 	if (!find_extension(&sought))
 	{
-		seeking = false;
+		searching = false;
 		return false;
 	}
 	sought.sessions = ss_schema_check(sought.schema, "conversation_sessions", &children);
@@ -231,9 +230,8 @@ ss_catalog_find(SsCatalog *catalog)
 	found.schema_name = MemoryContextStrdup(TopMemoryContext, quote_identifier(name));
 
 	/*
-	 * Plans outlive an invalidation unless the tables became others.  The old
-	 * name may still be in the hands of an outer call: it is left to the
-	 * context rather than freed, which costs a few bytes per rename.
+	 * Keep the identity, and with it the prepared plans, unless a table is another one.  The old name
+	 * is not freed, because an outer call may still use it; that leaks a few bytes for each rename.
 	 */
 	if (current.schema_name != NULL && strcmp(current.schema_name, found.schema_name) == 0)
 	{
@@ -245,18 +243,19 @@ ss_catalog_find(SsCatalog *catalog)
 		found.owner != current.owner || found.schema_name != current.schema_name)
 		identity++;
 	current = found;
-	seeking = false;
-	/* what was invalidated while we looked is looked at again the next time */
+	searching = false;
+	/* an invalidation during the search may concern what was already found: search again next time */
 	current_valid = seen == invalidations;
 	*catalog = current;
 	return true;
 }
 
 /*
- * For a worker: hold the extension against DROP EXTENSION until the transaction
- * ends, without waiting; false when somebody is about to drop it.  DROP locks the
- * extension before anything in it, so that whoever got this lock can take others in
- * any order and never be part of a deadlock with it.
+ * Prevent DROP EXTENSION until the end of the transaction.  For workers: returns false instead of
+ * waiting if another session is about to drop it.
+ *
+ * DROP EXTENSION locks the extension before its members, so a holder of this lock can lock our tables
+ * in any order without a risk of deadlock with it.
  */
 bool
 ss_catalog_try_lock(const SsCatalog *catalog)
@@ -267,7 +266,10 @@ ss_catalog_try_lock(const SsCatalog *catalog)
 	return LockAcquire(&tag, AccessShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* What is wrong with our tables, for session_health, which must work when nothing does. */
+/*
+ * Describe the first damage found in the tables without which nothing works; NULL if there is none.
+ * For session_health, so it raises no error over a damaged table.
+ */
 char *
 ss_catalog_damage(void)
 {
@@ -276,7 +278,7 @@ ss_catalog_damage(void)
 	return find_extension(&catalog) ? ss_schema_damage(catalog.schema) : NULL;
 }
 
-/* The same of a table that calls can do without. */
+/* The same for one of the other tables (see ss_schema_damage_of). */
 char *
 ss_catalog_damage_of(const char *table)
 {
@@ -285,7 +287,7 @@ ss_catalog_damage_of(const char *table)
 	return find_extension(&catalog) ? ss_schema_damage_of(catalog.schema, table) : NULL;
 }
 
-/* As ss_catalog_find, for callers that cannot do without. */
+/* As ss_catalog_find, but raises an error if the extension is not installed. */
 void
 ss_catalog_get(SsCatalog *catalog)
 {
@@ -295,235 +297,34 @@ ss_catalog_get(SsCatalog *catalog)
 						errhint("Run CREATE EXTENSION session_store.")));
 }
 
-/* The marks that ss_sql_enter leaves on the security context. */
-#define ACTING_CONTEXT (SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS)
-
-/* Does a role have all rights of the tables' owner?  Superusers do. */
+/*
+ * Does a role have the privileges of the owner of our tables, as superusers do?  The owner is the one
+ * that was found last, so the caller must have called ss_catalog_get or be in a call that did.
+ */
 bool
 ss_catalog_has_owner_privs(Oid role)
 {
 	return has_privs_of_role(role, current.owner);
 }
 
-/*
- * Does the code that runs now run with the rights of the tables' owner because a call of ours
- * lent it these?  (Or with those of another role that has them: foreign keys are checked as the
- * owner of the table that they are about.)
- */
-bool
-ss_sql_acts_as_owner(void)
-{
-	SsCatalog catalog;
-	Oid user;
-	int sec_context;
-
-	GetUserIdAndSecContext(&user, &sec_context);
-	if ((sec_context & ACTING_CONTEXT) != ACTING_CONTEXT)
-		return false;
-	/* a parallel worker inherits the marks, but has not looked for the tables */
-	if (!OidIsValid(current.owner) && IsParallelWorker() && IsTransactionState())
-		(void) ss_catalog_find(&catalog);
-	return user == current.owner || ss_catalog_has_owner_privs(user);
-}
-
-/* Is it one of our tables? */
+/* Is this the OID of one of our tables, as found last? */
 bool
 ss_catalog_is_ours(Oid relid)
 {
 	return is_of(&current, relid);
 }
 
-/* Put SS_SEARCH_PATH in force; returns what to reset, or 0 when it is in force already. */
-int
-ss_sql_set_path(void)
-{
-	int guc_nest;
-
-	if (strcmp(namespace_search_path, SS_SEARCH_PATH) == 0)
-		return 0;
-	guc_nest = NewGUCNestLevel();
-	(void) set_config_option("search_path", SS_SEARCH_PATH, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	return guc_nest;
-}
-
-void
-ss_sql_reset_path(int guc_nest)
-{
-	if (guc_nest > 0)
-		AtEOXact_GUC(true, guc_nest);
-}
-
-/* Become the owner of the tables, and connect to SPI. */
-void
-ss_sql_enter(SsCaller *caller)
-{
-	SsCatalog catalog;
-
-	ss_catalog_get(&catalog);
-	caller->outer = CurrentMemoryContext;
-	caller->unfenced = ss_skip_fence;
-	ss_skip_fence = false;
-	GetUserIdAndSecContext(&caller->user, &caller->sec_context);
-	SetUserIdAndSecContext(catalog.owner,
-						   caller->sec_context | SECURITY_LOCAL_USERID_CHANGE | ACTING_CONTEXT);
-	caller->guc_nest = ss_sql_path_on_demand ? 0 : ss_sql_set_path();
-	SPI_connect();
-}
-
-/* Be the caller again. */
-void
-ss_sql_leave(SsCaller *caller)
-{
-	SPI_finish();
-	ss_sql_reset_path(caller->guc_nest);
-	SetUserIdAndSecContext(caller->user, caller->sec_context);
-	MemoryContextSwitchTo(caller->outer);
-	ss_skip_fence = caller->unfenced;
-}
-
 /*
- * A value of a column of ours that is NOT NULL.  The shape of the tables was checked (schema.c), so a
- * null is an error here only for what that cannot know; who dereferenced it would crash.
+ * The last result, which may be out of date, and is all zeros before the first.  For callers that
+ * cannot, or need not, search the catalogs.
  */
-Datum
-ss_sql_value(HeapTuple tuple, TupleDesc desc, int column, const char *table)
-{
-	bool null;
-	Datum value = SPI_getbinval(tuple, desc, column, &null);
-
-	if (null)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("session_store is damaged: column %s of %s has a null in it",
-							   SPI_fname(desc, column), table)));
-	return value;
-}
-
-/* Copy a value out of SPI's memory into the caller's. */
-Datum
-ss_sql_copy_out(const SsCaller *caller, Datum value, bool byval, int len)
-{
-	MemoryContext old = MemoryContextSwitchTo(caller->outer);
-	Datum copy = datumCopy(value, byval, len);
-
-	MemoryContextSwitchTo(old);
-	return copy;
-}
-
-/* Expand {sessions} and {=}; see catalog.h. */
-static char *
-expand(const char *sql)
-{
-	static const struct
-	{
-		const char *word;
-		const char *name;
-	} names[] = {{"sessions", "conversation_sessions"},
-				 {"namespaces", "session_namespaces"},
-				 {"history", "conversation_history"},
-				 {"ended", "conversation_history_ended"},
-				 {"members", "session_members"},
-				 {"events", "session_events"},
-				 {"samples", "session_samples"},
-				 {"orphans", "session_orphans"},
-				 {"effective", "session_effective_expiry"},
-				 {"contains", "session_contains"},
-				 {"claims", "session_cache_claims"}};
-	StringInfoData out;
-
-	initStringInfo(&out);
-	for (const char *p = sql; *p; p++)
-	{
-		const char *end;
-		int len;
-		bool known = false;
-
-		if (*p != '{' || (end = strchr(p, '}')) == NULL || p[1] == '}')
-		{
-			appendStringInfoChar(&out, *p);
-			continue;
-		}
-		len = (int) (end - p - 1);
-		for (int i = 0; i < (int) lengthof(names) && !known; i++)
-			if (strlen(names[i].word) == len && strncmp(names[i].word, p + 1, len) == 0)
-			{
-				appendStringInfo(&out, "%s.%s", current.schema_name, names[i].name);
-				known = true;
-			}
-		if (!known)
-			appendStringInfo(&out, "OPERATOR(pg_catalog.%.*s)", len, p + 1);
-		p = end;
-	}
-	return out.data;
-}
-
-/* Prepare a plan for the present catalog, dropping one made for an earlier. */
-static void
-prepare(SsPlan *plan)
-{
-	SPIPlanPtr fresh;
-
-	/* the old plan may be running further up: it is left rather than freed */
-	plan->plan = NULL;
-	fresh = SPI_prepare_cursor(expand(plan->sql), plan->nargs, plan->argtypes,
-							   CURSOR_OPT_GENERIC_PLAN);
-	if (fresh == NULL)
-		elog(ERROR, "could not prepare \"%s\": %s", plan->sql, SPI_result_code_string(SPI_result));
-	if (SPI_keepplan(fresh) != 0)
-		elog(ERROR, "could not keep the plan of \"%s\"", plan->sql);
-	plan->plan = fresh;
-	plan->catalog_identity = identity;
-	plan->settled = 0;
-}
-
-/*
- * The path is always the same, but the first temporary object of a session makes another of it,
- * and plans are made again: count it as an invalidation.
- */
-static void
-note_temp_schema(void)
-{
-	static Oid last = InvalidOid;
-	Oid schema;
-	Oid toast;
-
-	GetTempNamespaceState(&schema, &toast);
-	if (schema == last)
-		return;
-	last = schema;
-	invalidations++;
-}
-
-/* The text of the plan that ss_plan_run runs; a kept plan is never freed, so its text is its alone. */
-static const char *own_text = NULL;
-
-/* Is it a statement of ss_plan_run, and not of code that such a statement calls? */
-bool
-ss_plan_is_ours(const QueryDesc *query)
-{
-	return own_text != NULL && query->sourceText == own_text;
-}
-
-/*
- * A table was invalidated while a statement ran, at its own locks perhaps, so that it was planned
- * without the settings below: have it planned once more the next time, with them.
- */
-static void
-make_again(CachedPlanSource *source)
-{
-	source->is_valid = false;
-	if (source->gplan != NULL)
-		source->gplan->is_valid = false;
-}
-
-/* What was found last, perhaps out of date; for those who may be wrong. */
 const SsCatalog *
 ss_catalog_cached(void)
 {
 	return &current;
 }
 
-/* Was none of our tables altered since their columns were looked at? */
+/* Has none of our tables been invalidated since its columns were checked? */
 bool
 ss_catalog_is_current(void)
 {
@@ -531,65 +332,18 @@ ss_catalog_is_current(void)
 }
 
 /*
- * Run a prepared statement; SPI_tuptable and the count of rows tell the result.
- *
- * A generic plan that was made while the table was tiny would be a sequential
- * scan, and would stay one while the table grows.  Every statement of ours has
- * an index that serves it, so the planner is told so whenever it may plan anew:
- * on the first run after anything invalidated the table.  The settings are not
- * touched on any other run, for that would cost as much as the statement.
+ * A number that changes when one of our tables, their owner or their schema's name is another.  Plans
+ * that were prepared for another identity must not be run.
  */
 uint64
-ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, long limit)
+ss_catalog_identity(void)
 {
-	int path_nest = ss_sql_set_path();
-	const char *outer_text = own_text;
-	CachedPlanSource *source;
-	ErrorContextCallback context;
-	SsCatalog catalog;
-	uint64 seen;
-	int nest = -1;
-	int rc;
+	return identity;
+}
 
-	note_temp_schema();
-	seen = invalidations;
-	ss_foreign_code_watch(&context);
-
-	if (plan->plan == NULL || plan->catalog_identity != identity)
-		prepare(plan);
-	if (plan->settled != invalidations)
-	{
-		nest = NewGUCNestLevel();
-		(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-		(void) set_config_option("enable_sort", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-								 true, 0, false);
-		(void) set_config_option("enable_bitmapscan", "off", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-	}
-
-	source = linitial(SPI_plan_get_plan_sources(plan->plan));
-	own_text = source->query_string;
-	if (mode == SS_PLAN_LATEST || mode == SS_PLAN_READ_LATEST)
-		rc = SPI_execute_snapshot(plan->plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot,
-								  mode == SS_PLAN_READ_LATEST, true, limit);
-	else
-		rc = SPI_execute_plan(plan->plan, values, nulls, mode == SS_PLAN_READ, limit);
-	own_text = outer_text;
-
-	if (nest >= 0)
-	{
-		AtEOXact_GUC(true, nest);
-		plan->settled = seen;
-	}
-	else if (seen != invalidations)
-		make_again(source);
-	error_context_stack = context.previous;
-	ss_sql_reset_path(path_nest);
-	if (rc < 0)
-		elog(ERROR, "could not run \"%s\": %s", plan->sql, SPI_result_code_string(rc));
-	/* that it waited for a lock, and found a table altered, must be known before the result is read */
-	if (!current_valid)
-		ss_catalog_get(&catalog);
-	return SPI_processed;
+/* A counter of the invalidations that may have made a plan of ours stale. */
+uint64
+ss_catalog_invalidations(void)
+{
+	return invalidations;
 }

@@ -42,6 +42,7 @@
 #include "rows/expiry.h"
 #include "rows/owners.h"
 #include "rows/relaxed.h"
+#include "rows/sql.h"
 #include "rows/touch_pending.h"
 #include "shared.h"
 

@@ -19,8 +19,8 @@
 #include "utils/builtins.h"
 
 #include "function.h"
-#include "rows/catalog.h"
 #include "rows/claim_table.h"
+#include "rows/sql.h"
 
 SS_FUNCTION(session_cache_claims_guard, 1_0, TRIGGEROID);
 

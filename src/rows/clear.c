@@ -37,6 +37,7 @@
 #include "rows/clear.h"
 #include "rows/errors.h"
 #include "rows/owner_lock.h"
+#include "rows/sql.h"
 #include "rows/subxact.h"
 
 /* The longest wait for a row while others are locked. */

@@ -30,10 +30,12 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "rows/catalog.h"
 #include "rows/direct.h"
 #include "rows/direct_check.h"
 #include "rows/schema.h"
 #include "rows/session_trigger.h"
+#include "rows/sql.h"
 
 SsDirectHook ss_direct_updated = NULL;
 

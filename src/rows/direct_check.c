@@ -33,6 +33,7 @@
 #include "rows/direct_check.h"
 #include "rows/foreign_code.h"
 #include "rows/schema.h"
+#include "rows/sql.h"
 #include "settings.h"
 
 /* An index, and how old a snapshot must be for it. */

@@ -13,6 +13,7 @@
 
 #include "rows/change.h"
 #include "rows/errors.h"
+#include "rows/sql.h"
 #include "shared.h"
 
 void

@@ -7,6 +7,7 @@
 
 #include "compat.h"
 #include "rows/sessions.h"
+#include "rows/sql.h"
 
 #define ERRCODE_SS_DEAD_ID MAKE_SQLSTATE('S', 'S', 'T', '1', '0')
 #define ERRCODE_SS_OPERATION_REUSED MAKE_SQLSTATE('S', 'S', 'T', '1', '1')

@@ -23,6 +23,7 @@
 #include "rows/claims.h"
 #include "rows/errors.h"
 #include "rows/events.h"
+#include "rows/sql.h"
 #include "shared.h"
 
 static SsPlan one_plan = {

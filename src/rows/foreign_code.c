@@ -68,6 +68,7 @@
 #include "rows/foreign_code.h"
 #include "rows/foreign_triggers.h"
 #include "rows/plpgsql_types.h"
+#include "rows/sql.h"
 
 /* What matters of a function. */
 typedef struct Code

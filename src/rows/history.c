@@ -26,6 +26,7 @@
 #include "rows/errors.h"
 #include "rows/history.h"
 #include "rows/relaxed.h"
+#include "rows/sql.h"
 #include "shared.h"
 
 /* Messages that are held in memory at once. */

@@ -29,6 +29,7 @@
 #include "rows/errors.h"
 #include "rows/history.h"
 #include "rows/schema.h"
+#include "rows/sql.h"
 #include "rows/subscription.h"
 #include "shared.h"
 

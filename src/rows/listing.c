@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "rows/listing.h"
+#include "rows/sql.h"
 
 static SsPlan count_owner_plan = {
 	"SELECT pg_catalog.count(*) FROM {sessions} WHERE namespace {=} $1 AND owner_id {=} $2"

@@ -22,6 +22,7 @@
 #include "rows/events.h"
 #include "rows/history.h"
 #include "rows/members.h"
+#include "rows/sql.h"
 #include "shared.h"
 
 static SsPlan set_plan = {

@@ -28,8 +28,8 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "cache/xact_policies.h"
 #include "cache/xact_keys.h"
+#include "cache/xact_policies.h"
 #include "function.h"
 #include "rows/catalog.h"
 #include "rows/expiry.h"

@@ -35,6 +35,7 @@
 #include "rows/catalog.h"
 #include "rows/history.h"
 #include "rows/orphans.h"
+#include "rows/sql.h"
 #include "rows/subscription.h"
 #include "settings.h"
 #include "shared.h"

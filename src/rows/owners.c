@@ -23,6 +23,7 @@
 #include "rows/owner_lock.h"
 #include "rows/owners.h"
 #include "rows/selection.h"
+#include "rows/sql.h"
 #include "shared.h"
 
 /* Maximum number of passes of ss_sessions_delete. */

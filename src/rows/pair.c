@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 
 #include "rows/pair.h"
+#include "rows/sql.h"
 #include "rows/subxact.h"
 
 /* Give way at most so often: whoever took the other row was there first, each time. */

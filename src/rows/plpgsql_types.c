@@ -30,6 +30,7 @@
 #include "rows/catalog.h"
 #include "rows/foreign_code.h"
 #include "rows/plpgsql_types.h"
+#include "rows/sql.h"
 
 static PLpgSQL_plugin **place = NULL; /* where PL/pgSQL looks for a plugin */
 static PLpgSQL_plugin *ours = NULL;   /* with what theirs has, but for func_setup */

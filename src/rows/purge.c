@@ -44,6 +44,7 @@
 #include "rows/purge.h"
 #include "rows/schema.h"
 #include "rows/sessions.h"
+#include "rows/sql.h"
 #include "rows/touch_pending.h"
 #include "shared.h"
 

@@ -6,7 +6,6 @@
 #define SS_PURGE_H
 
 #include "rows/aside.h"
-#include "rows/catalog.h"
 
 typedef struct SsPurge
 {

@@ -18,6 +18,7 @@
 #include "rows/direct.h"
 #include "rows/expiry.h"
 #include "rows/read.h"
+#include "rows/sql.h"
 #include "rows/touch_pending.h"
 #include "shared.h"
 

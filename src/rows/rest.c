@@ -25,6 +25,7 @@
 
 #include "rows/catalog.h"
 #include "rows/rest.h"
+#include "rows/sql.h"
 #include "shared.h"
 
 static SsPlan ended_plan = {"SELECT 1 FROM {ended} LIMIT 1", 0, {InvalidOid}};

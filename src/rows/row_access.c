@@ -23,9 +23,11 @@
 
 #include "compat.h"
 #include "rows/access.h"
+#include "rows/catalog.h"
 #include "rows/errors.h"
 #include "rows/expiry.h"
 #include "rows/row_access.h"
+#include "rows/sql.h"
 
 /* Is the current role one that policies bind? */
 bool

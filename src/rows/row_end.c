@@ -33,11 +33,11 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "rows/catalog.h"
 #include "rows/errors.h"
 #include "rows/row_access.h"
 #include "rows/row_end.h"
 #include "rows/sessions.h"
+#include "rows/sql.h"
 
 static ExecutorStart_hook_type next_executor_start = NULL;
 

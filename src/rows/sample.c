@@ -20,10 +20,12 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "rows/catalog.h"
 #include "rows/expiry.h"
 #include "rows/namespaces.h"
 #include "rows/sample.h"
 #include "rows/sessions.h"
+#include "rows/sql.h"
 #include "rows/touches.h"
 
 #define SAMPLE_PAGES 1000

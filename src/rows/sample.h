@@ -7,8 +7,6 @@
 
 #include "rows/aside.h"
 
-#include "rows/catalog.h"
-
 extern void ss_sample_take(SsAside *aside);
 
 #endif

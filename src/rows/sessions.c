@@ -18,6 +18,7 @@
 #include "rows/errors.h"
 #include "rows/expiry.h"
 #include "rows/sessions.h"
+#include "rows/sql.h"
 
 #define ROW_COLUMNS                                                                        \
 	"session_data, owner_id, version, created_at, updated_at, expires_at, ttl, last_seq, " \

@@ -5,8 +5,8 @@
 #ifndef SS_SESSIONS_H
 #define SS_SESSIONS_H
 
-#include "rows/catalog.h"
 #include "rows/namespaces.h"
+#include "rows/sql.h"
 #include "rows/touches.h"
 
 #define SS_NEVER PG_INT64_MIN /* dead_until of a row that is no tombstone */

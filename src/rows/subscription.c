@@ -19,6 +19,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+#include "rows/catalog.h"
 #include "rows/subscription.h"
 
 static Oid

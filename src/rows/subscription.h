@@ -5,8 +5,6 @@
 #ifndef SS_SUBSCRIPTION_H
 #define SS_SUBSCRIPTION_H
 
-#include "rows/catalog.h"
-
 typedef enum SsTable
 {
 	SS_TABLE_SESSIONS,

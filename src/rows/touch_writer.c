@@ -19,6 +19,7 @@
 
 #include "rows/expiry.h"
 #include "rows/sessions.h"
+#include "rows/sql.h"
 #include "rows/touch_writer.h"
 #include "shared.h"
 

@@ -47,6 +47,7 @@
 #include "rows/purge.h"
 #include "rows/rest.h"
 #include "rows/sample.h"
+#include "rows/sql.h"
 #include "rows/subscription.h"
 #include "rows/touch_writer.h"
 #include "settings.h"
