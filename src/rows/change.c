@@ -1,28 +1,30 @@
 /*
  * change.c
- *		What it means to change a session.
+ *		Changes a session: the steps that every changing call shares, deletion and regeneration.
  *
- * Every call that changes a session goes the same way:
+ * Every call that changes a session has this form:
  *
  *		do
  *		{
- *			ss_change_begin(&change, target, if_version, owner);	-- lock, judge, or start anew
+ *			ss_change_begin(&change, target, if_version, owner);
  *			... alter change.row ...
- *		} while (!ss_change_end(&change));					-- write; false: begin again
+ *		} while (!ss_change_end(&change));
  *
- * The row lock decides every race: between two saves, between a save and a
- * log-out (whose tombstone is the row itself), between a save and the purge.  The
- * clock is read after the lock was granted.  The one race that no row lock can
- * decide, two calls creating the same id, is decided by the primary key: the one
- * that comes second begins again and finds a row.
+ * ss_change_begin reads and locks the row and checks if_version, owner and tombstone;
+ * ss_change_end writes it, or returns false when the change has to be repeated.
  *
- * Where nothing but a living row is written, the lock is saved: the row is read, and written
- * only if it is still the same and nobody has it.  So it was as good as locked from the one
- * to the other.  If not, or if the answer is anything but to write it, all begins again with a lock.
+ * The row lock decides every race: between two saves, between a save and a logout (whose tombstone
+ * is the row itself), between a save and the purge.  The clock is read after the lock was granted.
+ * Two calls that create the same id have no row to lock; the primary key decides, and the second
+ * call repeats its change and finds a row.
  *
- * Order of locks: first the row, then the owner's quota (owners.c); victims of a
- * quota are locked without waiting.  So no two calls can wait for each other, each in
- * a transaction of its own; those that do more take their locks in their own order.
+ * Optimistic path: if a change writes only a row that is alive, it is read without a lock and
+ * updated only if the tuple is unchanged and unlocked.  On any other outcome the change is repeated
+ * with a row lock.
+ *
+ * Order of locks: first the row, then the owner's quota lock (owners.c).  Sessions that a quota
+ * evicts are locked without waiting.  So two transactions of one call each cannot wait for each
+ * other; transactions of several calls lock in the order of their calls.
  */
 #include "postgres.h"
 
@@ -46,15 +48,18 @@
 #include "rows/touch_pending.h"
 #include "shared.h"
 
-/* The old id of a regenerated session is dead for at least this long. */
+/* Minimum lifetime of the tombstone of a regenerated session, us. */
 #define REGENERATE_TOMBSTONE (INT64CONST(300) * USECS_PER_SEC)
 
-/* Begin again at most so often: creators of one id take turns, they do not go round. */
+/*
+ * Maximum number of retries of a change.  A trigger that skips our rows reaches it; a race does not,
+ * since each retry is caused by another transaction that has committed.
+ */
 #define MAX_TRIES 1000
 
-/* Does an old row belong to somebody else than the caller, where owners are kept apart? */
+/* With owner isolation: did the row belong to another owner than the caller? */
 static bool
-is_of_another(const SsChange *change)
+belongs_to_another(const SsChange *change)
 {
 	const SsTarget *target = change->target;
 
@@ -62,7 +67,7 @@ is_of_another(const SsChange *change)
 		   !ss_access_allows(&target->policy, target->role, &change->row, SS_OWN, SS_PLAN_LATEST);
 }
 
-/* Let a counter go on by 2^20 to 2^31, so that it does not tell where it was. */
+/* Advances a counter by a random amount between 2^20 and 2^31, which hides its former value. */
 static int64
 skip_ahead(int64 counter)
 {
@@ -75,9 +80,9 @@ skip_ahead(int64 counter)
 	return counter > PG_INT64_MAX / 2 ? counter : counter + by;
 }
 
-/* A new session in change->row, over whatever was there. */
+/* Makes change->row a new session that replaces the expired or dead row, if there is one. */
 static void
-start_anew(SsChange *change)
+init_session(SsChange *change)
 {
 	SsRow *row = &change->row;
 
@@ -90,8 +95,8 @@ start_anew(SsChange *change)
 		memset(row, 0, sizeof(*row));
 		row->version = 0;
 	}
-	/* version and last_seq go on counting over an old row: over another's, from somewhere else */
-	else if (is_of_another(change))
+	/* version and last_seq go on counting over an old row; another owner's are not disclosed */
+	else if (belongs_to_another(change))
 	{
 		row->version = skip_ahead(row->version);
 		row->last_seq = skip_ahead(row->last_seq);
@@ -108,6 +113,7 @@ start_anew(SsChange *change)
 	change->old_owner_null = true;
 }
 
+/* Is the owner in change->row that of the row as it was read? */
 static bool
 same_owner(const SsChange *change)
 {
@@ -118,8 +124,8 @@ same_owner(const SsChange *change)
 }
 
 /*
- * Give the session an owner (0: the one it has).  With owner isolation a caller
- * owns what it makes, and nobody can give a session to somebody else, nor take one.
+ * Sets the owner; 0 keeps the present one.  With owner isolation the caller owns the sessions that it
+ * creates, and may neither give a session to another owner nor take one.
  */
 static void
 set_owner(SsChange *change, Datum owner)
@@ -147,9 +153,12 @@ set_owner(SsChange *change, Datum owner)
 		ss_error_not_owner(target);
 }
 
-/* Can it be done without a lock? */
+/*
+ * Optimistic path: reads the row without a lock.  False when it is not alive or if_version does not
+ * hold; the caller then locks the row and decides.
+ */
 static bool
-do_without_lock(SsChange *change, SsTarget *target, int64 if_version)
+read_optimistically(SsChange *change, SsTarget *target, int64 if_version)
 {
 	return change->optimistic && change->tries == 1 &&
 		   !ss_access_isolates(&target->policy, target->role) &&
@@ -159,10 +168,13 @@ do_without_lock(SsChange *change, SsTarget *target, int64 if_version)
 }
 
 /*
- * Lock the session and judge it.  On return change->row is either the living
- * session, or a new one to be filled (change->is_new).  Raises an error when
- * if_version does not hold, when the id is dead, or when the session is somebody
- * else's in a namespace with owner isolation.
+ * Begins a change that creates the session if there is none.  On return change->row is either the
+ * session, alive and locked (unless the optimistic path was taken), or a new one (change->is_new).
+ * Raises an error when if_version does not hold, when the id is dead, or when owner isolation denies
+ * the change.
+ *
+ * A caller whose transaction may commit with relaxed durability calls ss_relaxed_end after its last
+ * write, or instead of ss_change_end; other transactions wait for the disk.
  */
 void
 ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owner)
@@ -177,19 +189,20 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
 						errhint("Look for a trigger on conversation_sessions that skips rows.")));
 	change->target = target;
 	change->is_new = false;
-	change->has_row = do_without_lock(change, target, if_version) ||
+	change->has_row = read_optimistically(change, target, if_version) ||
 					  ss_row_lock(target, &change->row);
 	change->now = GetCurrentTimestamp();
 	change->row.state = change->has_row ? change->row.state : SS_ABSENT;
 
-	/* a dead id can be used anew on purpose: where owners are kept apart, by whose it was */
-	if (change->row.state == SS_DEAD && (if_version != SS_MUST_NOT_EXIST || is_of_another(change)))
+	/* if_version => 0 reuses a dead id deliberately; with owner isolation only its last owner may */
+	if (change->row.state == SS_DEAD &&
+		(if_version != SS_MUST_NOT_EXIST || belongs_to_another(change)))
 		ss_error_dead(target);
 	if (change->row.state != SS_ALIVE)
 	{
 		if (if_version != SS_ANY_VERSION && if_version != SS_MUST_NOT_EXIST)
 			ss_error_conflict(if_version, 0);
-		start_anew(change);
+		init_session(change);
 		set_owner(change, owner);
 		return;
 	}
@@ -205,8 +218,8 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
 }
 
 /*
- * As ss_change_begin, for a call that does not begin a session: false when there is none, as
- * far as the caller may see.
+ * Begins a change that does not create a session: locks it, if it is alive.  False when the caller
+ * sees no such session; an error when it may view the session but lacks `need`.
  */
 bool
 ss_change_begin_existing(SsChange *change, SsTarget *target, SsNeed need)
@@ -224,20 +237,20 @@ ss_change_begin_existing(SsChange *change, SsTarget *target, SsNeed need)
 }
 
 /*
- * A row that was not locked was written, and its session has ended since it was read: perhaps the
- * row was waited for.  A session must not live again, so the row, which is now locked, gets
- * its end back, and the caller begins a new session over it.
+ * Undoes the extension by an optimistic write that came too late: the session expired after the row
+ * was read, perhaps while the update waited for it.  An expired session must not be revived, so the
+ * row, which the update has locked, gets its end back; the repeated change then begins a new session.
  */
 static void
-end_again(SsChange *change)
+restore_expiry(SsChange *change)
 {
 	change->row.expires_at = change->row.ends_at;
 	ss_row_write_expiry(change->target, &change->row);
 }
 
-/* The purge will not see the row of a session that expired and is now another one's. */
+/* Records the "expired" event of a session that was replaced before the purge could do so. */
 static void
-tell_of_expiry(const SsChange *change)
+record_expiry(const SsChange *change)
 {
 	SsRow expired = change->row;
 
@@ -247,10 +260,11 @@ tell_of_expiry(const SsChange *change)
 }
 
 /*
- * Write what the caller made of change->row: counts the version (unless it was but the
- * history that changed), starts the lifetime anew, keeps to the owner's quota.  False when another transaction
- * created the session meanwhile, or was quicker to change it: then nothing was written, and the
- * caller begins again.
+ * Writes change->row: increments the version (unless only the history changed), restarts the
+ * lifetime, enforces the owner's quota and records the event.
+ *
+ * False when another transaction has created the session or, on the optimistic path, changed or
+ * locked it since ss_change_begin: the change had no effect, and the caller repeats it.
  */
 bool
 ss_change_end(SsChange *change)
@@ -263,7 +277,7 @@ ss_change_end(SsChange *change)
 	row->updated_at = change->now;
 	row->expires_at = ss_expiry(change->now, row->ttl, row->created_at,
 								target->policy.max_lifetime);
-	/* a new session is looked at when it ends; an old one when it was to be anyway */
+	/* the purge visits a new session at its end; the check_at of an old one stays, which keeps it HOT */
 	if (change->is_new)
 		row->check_at = row->expires_at;
 
@@ -276,7 +290,7 @@ ss_change_end(SsChange *change)
 	}
 	if (row->has_tid && !row->locked && GetCurrentTimestamp() >= row->ends_at)
 	{
-		end_again(change);
+		restore_expiry(change);
 		ss_relaxed_end(&target->policy);
 		return false;
 	}
@@ -289,7 +303,7 @@ ss_change_end(SsChange *change)
 	{
 		ss_count(SS_CREATED, 1);
 		if (change->over_expired)
-			tell_of_expiry(change);
+			record_expiry(change);
 		ss_event(target, row, "created", NULL);
 	}
 	else if (!change->history_only && target->policy.audit && target->policy.audit_saves)
@@ -304,9 +318,9 @@ ss_change_end(SsChange *change)
 }
 
 /*
- * Lock the row of a session.  The row that is waited for may be deleted, or get another id, while
- * there already is another one under this id: then that one is locked.  Above READ COMMITTED the
- * server refuses such a row by itself.
+ * Locks the row of the session.  If the row that was waited for was deleted or renamed and there is
+ * another one under this id by now, locks that one.  Above READ COMMITTED the server itself refuses
+ * such a row.
  */
 static bool
 lock_present_row(const SsTarget *target, SsRow *row)
@@ -323,10 +337,9 @@ lock_present_row(const SsTarget *target, SsRow *row)
 }
 
 /*
- * May the caller lock a session for a call that does not begin one?  Where owners are kept apart
- * that is asked before the lock, for until the transaction ends the session's owner would have to
- * wait for a caller to whom there is none.  False and errors as ss_session_lock, which asks again
- * when it has the lock.
+ * Checks before the lock is taken whether ss_session_lock may succeed; false and errors as there.
+ * With owner isolation a caller without access must not lock the row, as the session's owner would
+ * have to wait until the caller's transaction ends.  ss_session_lock repeats the check under the lock.
  */
 bool
 ss_session_may_lock(const SsTarget *target, SsNeed need)
@@ -339,8 +352,8 @@ ss_session_may_lock(const SsTarget *target, SsNeed need)
 }
 
 /*
- * Lock a living session for a call that does not begin one; false when there is none, as
- * far as the caller may see, an error when it may see it, but not do this with it.
+ * Locks a session that is alive, and reads it into *row.  False when the caller sees no such session;
+ * an error when it may view the session but lacks `need`.
  */
 bool
 ss_session_lock(SsTarget *target, SsRow *row, SsNeed need)
@@ -350,10 +363,10 @@ ss_session_lock(SsTarget *target, SsRow *row, SsNeed need)
 }
 
 /*
- * Make a tombstone of a living row that is locked: emptied, expired, and dead for the
- * namespace's tombstone.  With 0 the id may be used again at once, but the row is still marked
- * as one that no read can keep alive.  The history is hidden with it: the trigger queues it
- * for the purge.
+ * Ends a session whose row is locked: the row becomes a tombstone, empty, expired, and dead for the
+ * namespace's tombstone time.  If that is 0 the id may be reused at once, but dead_until is set all
+ * the same, so that no touch extends the row.  The history is detached; the trigger queues it for
+ * the purge.  The commit will wait for the disk.
  */
 void
 ss_session_end(SsTarget *target, SsRow *row)
@@ -361,7 +374,7 @@ ss_session_end(SsTarget *target, SsRow *row)
 	TimestampTz now = GetCurrentTimestamp();
 
 	row->data = ss_empty_document();
-	/* where owners are kept apart, the owner alone may use the id again */
+	/* with owner isolation only the owner may reuse the id */
 	row->owner_null = row->owner_null || !target->policy.owner_isolation;
 	row->version = ss_final_version(row->version);
 	row->updated_at = now;
@@ -370,11 +383,11 @@ ss_session_end(SsTarget *target, SsRow *row)
 	row->history_null = true;
 	row->dead_until = now + target->policy.tombstone;
 	(void) ss_row_write(target, row);
-	/* a log-out that a crash could undo would be none */
+	/* a crash must not undo a logout */
 	ForceSyncCommit();
 }
 
-/* End a session; false when there is none (that the caller may see). */
+/* Deletes a session (logout).  False when the caller sees no such session. */
 bool
 ss_session_delete(SsTarget *target)
 {
@@ -390,7 +403,10 @@ ss_session_delete(SsTarget *target)
 	return true;
 }
 
-/* 256 random bits, in 43 characters that are safe in URLs, cookies and file names. */
+/*
+ * Returns a random id of 256 bits, palloc'd: 43 characters of base64url, which are safe in URLs,
+ * cookies and file names.
+ */
 char *
 ss_session_random_id(void)
 {
@@ -398,7 +414,7 @@ ss_session_random_id(void)
 	char *id = palloc(pg_b64_enc_len(sizeof(bytes)) + 1);
 	int len;
 
-	/* 32 bytes make 43 characters and one of padding, which is cut */
+	/* 32 bytes encode to 43 characters and one padding character, which is cut off */
 	if (!pg_strong_random(bytes, sizeof(bytes)))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("could not generate a random session id")));
@@ -406,22 +422,22 @@ ss_session_random_id(void)
 	explicit_bzero(bytes, sizeof(bytes));
 	if (len < 43)
 		elog(ERROR, "could not encode a random session id");
-	id[43] = '\0'; /* without the padding */
+	id[43] = '\0';
 	for (char *p = id; *p; p++)
 		*p = *p == '+' ? '-' : *p == '/' ? '_' : *p;
 	return id;
 }
 
 /*
- * Give a living session a new id; NULL when there is none.  It keeps everything
- * else.  The old id becomes a tombstone, whatever the namespace says.
+ * Gives a session a new id and returns it; NULL when the caller sees no such session.  Everything
+ * else is kept.  The old id becomes a tombstone for at least REGENERATE_TOMBSTONE.
  */
 char *
 ss_session_regenerate(SsTarget *target)
 {
 	SsTarget renamed = *target;
 	SsRow row;
-	SsRow grave;
+	SsRow tombstone;
 	TimestampTz now;
 	char *new_id;
 
@@ -431,21 +447,21 @@ ss_session_regenerate(SsTarget *target)
 	now = GetCurrentTimestamp();
 	new_id = ss_session_random_id();
 	renamed.id = CStringGetTextDatum(new_id);
-	/* what reads have made of the expiry goes along; their note stays with the old id */
+	/* the pending touch stays with the old id, so the effective end is written */
 	row.expires_at = row.ends_at;
 	ss_row_rename(target, renamed.id, &row);
 
-	grave = row;
-	grave.data = ss_empty_document();
-	grave.owner_null = row.owner_null || !target->policy.owner_isolation;
-	grave.version = ss_final_version(row.version);
-	grave.created_at = grave.updated_at = grave.expires_at = now;
-	grave.message_count = 0;
-	grave.history_null = true;
-	grave.dead_until = now + Max(target->policy.tombstone, REGENERATE_TOMBSTONE);
-	grave.check_at = grave.dead_until;
-	/* the primary key was held by the row we have just renamed: nobody else has it */
-	if (!ss_row_insert(target, &grave))
+	tombstone = row;
+	tombstone.data = ss_empty_document();
+	tombstone.owner_null = row.owner_null || !target->policy.owner_isolation;
+	tombstone.version = ss_final_version(row.version);
+	tombstone.created_at = tombstone.updated_at = tombstone.expires_at = now;
+	tombstone.message_count = 0;
+	tombstone.history_null = true;
+	tombstone.dead_until = now + Max(target->policy.tombstone, REGENERATE_TOMBSTONE);
+	tombstone.check_at = tombstone.dead_until;
+	/* the row renamed above still has the old id for other transactions, so none can have taken it */
+	if (!ss_row_insert(target, &tombstone))
 		ss_error_rows_skipped("conversation_sessions");
 
 	ss_event(target, &row, "regenerated", NULL);

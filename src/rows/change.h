@@ -1,34 +1,37 @@
 /*
  * change.h
- *		What it means to change a session.
+ *		Changes a session: the steps that every changing call shares, deletion and regeneration.
  */
 #ifndef SS_CHANGE_H
 #define SS_CHANGE_H
 
 #include "rows/access.h"
 
-/* if_version, decoded */
+/* if_version, decoded; any positive value is the version itself */
 #define SS_ANY_VERSION INT64CONST(-2)
 #define SS_MUST_EXIST INT64CONST(-1)
 #define SS_MUST_NOT_EXIST INT64CONST(0)
 
-/* A change in the making; see ss_change_begin. */
+/*
+ * A change in progress, between ss_change_begin and ss_change_end.  The caller zeroes it, sets the
+ * options (the fields marked so) and alters `row`.  Datums live until ss_sql_leave.
+ */
 typedef struct SsChange
 {
 	SsTarget *target;
-	SsRow row;         /* to be altered by the caller */
+	SsRow row;         /* altered by the caller */
 	bool is_new;       /* a new session begins */
-	bool has_row;      /* over an expired or dead row, or a living one */
-	bool history_only; /* set by the caller: neither document nor owner changes */
-	bool optimistic;   /* set by the caller: it writes nothing but the row, and loses nothing by
-						* beginning again */
-	TimestampTz now;   /* read under the row lock */
-	TimestampTz base;  /* expires_at before */
+	bool has_row;      /* there is a row: alive, or expired or dead if is_new */
+	bool history_only; /* option: neither document nor owner changes */
+	bool optimistic;   /* option: only the row is written and the change can be repeated, so it is
+						* tried without a lock first */
+	TimestampTz now;   /* the clock, read after the row lock was granted */
+	TimestampTz base;  /* expires_at as it was read; not set if is_new */
 	int tries;
-	Datum exempt_id; /* an id that no quota shall evict, or 0 */
+	Datum exempt_id; /* option: a session that no quota may evict for this one, or 0 */
 	Datum old_owner;
 	bool old_owner_null;
-	bool over_expired; /* .. over one that had expired, of this owner: */
+	bool over_expired; /* the new session replaces an expired one, of expired_owner */
 	Datum expired_owner;
 	bool expired_owner_null;
 } SsChange;

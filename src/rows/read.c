@@ -2,7 +2,9 @@
  * read.c
  *		Reads a session and extends its expiry (sliding reads, touch).
  *
- * Neither writes if it can be helped: they are noted in shared memory (touches.c).
+ * A read never writes the row.  In a sliding namespace it is recorded in shared memory as a pending
+ * touch (touches.c), and so is an explicit touch where possible.  Reads need no lock and use the
+ * caller's snapshot; a touch reads the latest version, and locks the row only if it must write it.
  */
 #include "postgres.h"
 
@@ -22,7 +24,7 @@
 #include "rows/touch_pending.h"
 #include "shared.h"
 
-/* The row by a statement, when there is no direct way to it. */
+/* Reads the row through SPI.  Datums are copied to the caller's memory context. */
 static bool
 read_by_statement(const SsTarget *target, bool document, SsRow *row)
 {
@@ -43,7 +45,7 @@ read_by_statement(const SsTarget *target, bool document, SsRow *row)
 	return found;
 }
 
-/* The row as the caller's snapshot shows it. */
+/* Reads the row in the caller's snapshot, directly or through SPI. */
 static bool
 read_row(const SsTarget *target, bool document, SsRow *row)
 {
@@ -57,8 +59,9 @@ read_row(const SsTarget *target, bool document, SsRow *row)
 }
 
 /*
- * Read a living session that the caller may see, in its snapshot and its memory.  The
- * document is fetched only if it is wanted.
+ * Reads a session that is alive and that the caller may view, in the caller's snapshot; its Datums
+ * are in the current memory context.  row->data is set only if `document`.  False when there is none.
+ * Called outside ss_sql_enter.
  */
 bool
 ss_session_read(const SsTarget *target, bool document, SsRow *row)
@@ -74,17 +77,17 @@ ss_session_read(const SsTarget *target, bool document, SsRow *row)
 }
 
 /*
- * Note a read of a living row: it shall end at expires_at.  False when that could not
- * be noted.  When the notes are full, the keeper is asked to write some, and has 100 ms.
+ * Records a pending touch: the row shall live until expires_at.  When no slot is free, wakes the
+ * keeper to write some of them, and waits at most 100 ms for a slot.  False when there is still none.
  */
 static bool
-note_use(const SsTarget *target, SsRow *row, TimestampTz expires_at)
+record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 {
 	TimestampTz deadline = 0;
 	SsDb *db = ss_shared_my_db();
 	bool force = false;
 
-	/* nobody else can see this version yet */
+	/* no other transaction sees this row version: the touch is recorded at commit */
 	if (row->own_xact)
 		return ss_pending_use(&target->key, row->expires_at, row->ttl, expires_at);
 	for (;;)
@@ -100,7 +103,7 @@ note_use(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 				ss_count(SS_USES_NOTED, 1);
 				return true;
 			case SS_KEY_CONFLICT:
-				/* which version is the present one, ours or the one noted on? */
+				/* the slot has a touch of another row version: find out which is the latest */
 				force = true;
 				(void) ss_row_refresh(target, row);
 				continue;
@@ -123,9 +126,9 @@ note_use(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 	}
 }
 
-/* Write a row's expiry and ttl alone. */
+/* Writes expiry and ttl of a locked row, and moves its pending touch to the new row version. */
 static void
-prolong(SsTarget *target, SsRow *row, TimestampTz expires_at)
+write_expiry(SsTarget *target, SsRow *row, TimestampTz expires_at)
 {
 	TimestampTz base = row->expires_at;
 
@@ -135,20 +138,22 @@ prolong(SsTarget *target, SsRow *row, TimestampTz expires_at)
 }
 
 /*
- * Start a session's lifetime anew, with another ttl when ttl > 0; false when
- * there is no session.  A touch that changes nothing but the expiry, and is all there is
- * to its transaction, is not written but noted, at commit; if there is no room, the row is written.
+ * Restarts the session's lifetime, with a new ttl if ttl > 0, and sets *expires_at to its end.  False
+ * when the caller sees no such session; an error when it may view but not change it.
+ *
+ * A touch that leaves the ttl as it is and is its whole transaction becomes a pending touch at
+ * commit.  Otherwise, or when no slot is free, the row is locked and written.
  */
 bool
 ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
 {
 	SsRow row;
 
-	/* what is noted must be noted of the row as it is now, at any isolation level */
+	/* a pending touch must refer to the latest row version, at every isolation level */
 	if (!ss_row_read(target, SS_PLAN_LATEST, &row) || row.state != SS_ALIVE ||
 		!ss_access_allows_change(target, &row, SS_EDIT))
 		return false;
-	/* in a longer transaction the row may be another by the time of the commit */
+	/* in a longer transaction the row may have been replaced before the commit */
 	if ((ttl <= 0 || ttl == row.ttl) && ss_touch_usable() && !IsTransactionBlock() &&
 		!IsSubTransaction())
 	{
@@ -169,14 +174,14 @@ ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
 		row.ttl = ttl;
 	*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl, row.created_at,
 							target->policy.max_lifetime);
-	prolong(target, &row, *expires_at);
+	write_expiry(target, &row, *expires_at);
 	ss_count(SS_TOUCHED, 1);
 	return true;
 }
 
 /*
- * A read of a living session in a sliding namespace: note that it was used.
- * row->ends_at tells what then holds.
+ * Extends a session that is alive and was just read, if its namespace is sliding and this server can
+ * record touches.  Updates row->ends_at.
  */
 void
 ss_session_slide(const SsTarget *target, SsRow *row, TimestampTz now)
@@ -186,14 +191,14 @@ ss_session_slide(const SsTarget *target, SsRow *row, TimestampTz now)
 
 	if (!target->policy.sliding || !ss_touch_usable())
 		return;
-	/* an old snapshot may show a version that was prolonged since */
+	/* an old snapshot may show a version whose expiry was extended since */
 	if (IsolationUsesXactSnapshot() || now - GetCurrentStatementStartTimestamp() > SS_USEC_PER_SEC)
 		(void) ss_row_refresh(target, row);
 	expires_at = ss_expiry(now, row->ttl, row->created_at, target->policy.max_lifetime);
-	/* reads that come thick and fast need not all be noted */
+	/* reads in quick succession are not all recorded */
 	grain = Min(ss_slack(row->ttl) / 64, INT64CONST(100) * SS_USEC_PER_MSEC);
 	if (expires_at <= row->ends_at + grain)
 		return;
-	if (note_use(target, row, expires_at))
+	if (record_read(target, row, expires_at))
 		row->ends_at = Max(row->ends_at, expires_at);
 }

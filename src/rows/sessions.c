@@ -2,8 +2,11 @@
  * sessions.c
  *		Single rows of conversation_sessions: read, lock, write.
  *
- * Nothing here decides what a call means (rows/change.c does); it only brings a
- * row to C and back.  All of it runs between ss_sql_enter and ss_sql_leave.
+ * These functions convert between table rows and SsRow and set SsRow.state.  What a call does with a
+ * session is decided by their callers (rows/change.c).  Rows are accessed directly where possible
+ * (rows/direct.c), otherwise through SPI.
+ *
+ * Unless a function says otherwise, the caller is between ss_sql_enter and ss_sql_leave.
  */
 #include "postgres.h"
 
@@ -69,14 +72,14 @@ static SsPlan rename_plan = {"UPDATE {sessions} SET session_id = $3, expires_at 
 							 4,
 							 {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
 
-/* '{}'::jsonb, what a tombstone holds. */
+/* Returns '{}'::jsonb, the document of a new session and of a tombstone. */
 Datum
 ss_empty_document(void)
 {
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
 }
 
-/* The version after this one; it must not run backwards, so it must not wrap. */
+/* Returns the version that follows.  Raises an error rather than wrap: versions never decrease. */
 int64
 ss_next_version(int64 version)
 {
@@ -88,8 +91,8 @@ ss_next_version(int64 version)
 }
 
 /*
- * The version of a session that ends.  No counter may make a logout fail, so the last one is kept
- * where there is no next.
+ * Returns the version of a tombstone.  It saturates instead of raising an error, because no counter
+ * may make a logout fail.
  */
 int64
 ss_final_version(int64 version)
@@ -97,7 +100,7 @@ ss_final_version(int64 version)
 	return version == PG_INT64_MAX ? version : version + 1;
 }
 
-/* Elapsed time as an interval without days, so that no calendar can stretch it. */
+/* Returns an interval without days or months, so that adding it is independent of the calendar. */
 Interval *
 ss_make_interval(int64 usec)
 {
@@ -107,7 +110,10 @@ ss_make_interval(int64 usec)
 	return result;
 }
 
-/* A ttl out of the table: its trigger saw to it that it converts, unless it was off. */
+/*
+ * Converts a stored ttl to microseconds.  The trigger on conversation_sessions admits only values
+ * that can be converted; rows written while it was disabled get the default.
+ */
 int64
 ss_interval_usec(Datum interval)
 {
@@ -129,7 +135,7 @@ get_int64(HeapTuple tuple, TupleDesc desc, int column, int64 if_null)
 	return null ? if_null : DatumGetInt64(value);
 }
 
-/* Fill *row from the first row of SPI's result, in the order of ROW_COLUMNS. */
+/* Fills *row from the first row of SPI's result, whose columns are READ_COLUMNS. */
 static void
 from_result(SsRow *row)
 {
@@ -153,15 +159,18 @@ from_result(SsRow *row)
 		DatumGetTransactionId(SPI_getbinval(tuple, desc, 13, &null)));
 }
 
-/* Is the row a session at this time, and until when? */
+/*
+ * Sets row->state and row->ends_at for the time `now`.  Reads expires_at, dead_until and created_at
+ * of the row, the key and max_lifetime of the target; runs no SQL.
+ */
 void
 ss_row_set_state(SsRow *row, const SsTarget *target, TimestampTz now)
 {
-	/* a tombstone, or one that is over, is nobody's to keep alive */
+	/* touches do not extend a tombstone, not even one that has run out */
 	row->ends_at = row->expires_at;
 	if (row->dead_until == SS_NEVER)
 		row->ends_at = ss_touch_effective(&target->key, row->expires_at);
-	/* a policy that was tightened holds for what is there already */
+	/* a max_lifetime that was lowered applies to existing sessions */
 	if (target->policy.max_lifetime != SS_NO_LIMIT)
 		row->ends_at = Min(row->ends_at, ss_expiry(row->created_at, target->policy.max_lifetime,
 												   row->created_at, SS_NO_LIMIT));
@@ -183,12 +192,12 @@ fetch_row(SsPlan *plan, const SsTarget *target, SsPlanMode mode, SsRow *row)
 	if (ss_plan_run(plan, values, NULL, mode, 1) == 0)
 		return false;
 	from_result(row);
-	/* only now: waiting for a lock takes time, and the clock is read after it */
+	/* the clock is read after the row lock was granted, which may have taken long */
 	ss_row_set_state(row, target, GetCurrentTimestamp());
 	return true;
 }
 
-/* The row as a snapshot shows it. */
+/* Reads the row as the snapshot of `mode` shows it, without a lock.  False when there is none. */
 bool
 ss_row_read(const SsTarget *target, SsPlanMode mode, SsRow *row)
 {
@@ -196,15 +205,17 @@ ss_row_read(const SsTarget *target, SsPlanMode mode, SsRow *row)
 }
 
 /*
- * A reader with an old snapshot reads the document as it was then, but its reads keep
- * the session as it is now alive, and by now its expiry may have been written anew.
- * If it is still the same session, take over its end.
+ * Updates expiry and ttl of a row that was read with an old snapshot from its latest version, and
+ * keeps the document.  False, and nothing is updated, when the latest version is not alive or
+ * belongs to another session (created_at differs).
+ *
+ * A read extends the session as it is now, whose expiry may have been rewritten since the snapshot.
+ * May be called outside ss_sql_enter.
  */
 bool
 ss_row_refresh(const SsTarget *target, SsRow *row)
 {
 	SsRow latest;
-
 	SsCaller caller;
 	bool alive;
 
@@ -223,6 +234,10 @@ ss_row_refresh(const SsTarget *target, SsRow *row)
 	return true;
 }
 
+/*
+ * Reads the current version of the row, directly or by a statement.  False when there is none, and
+ * with SS_HOLD_NONE also when direct access is not possible.
+ */
 static bool
 hold_row(const SsTarget *target, SsRow *row, SsHold hold)
 {
@@ -237,14 +252,17 @@ hold_row(const SsTarget *target, SsRow *row, SsHold hold)
 	return found;
 }
 
-/* The row as it is, locked against change until the transaction ends. */
+/*
+ * Reads the current version of the row and locks it FOR NO KEY UPDATE until the transaction ends.
+ * False when there is no row.
+ */
 bool
 ss_row_lock(const SsTarget *target, SsRow *row)
 {
 	return hold_row(target, row, SS_HOLD_WAIT);
 }
 
-/* As ss_row_lock, but not waiting: a row that somebody has locked counts as absent. */
+/* As ss_row_lock without waiting: a row that another transaction has locked counts as absent. */
 bool
 ss_row_try_lock(const SsTarget *target, SsRow *row)
 {
@@ -252,8 +270,8 @@ ss_row_try_lock(const SsTarget *target, SsRow *row)
 }
 
 /*
- * As ss_row_lock, but without a lock: what is then written is written only if the row is still
- * the same and free.  False also where that cannot be.
+ * As ss_row_lock without the lock.  ss_row_write then writes only if the row was neither changed nor
+ * locked since.  False also when rows cannot be accessed directly.
  */
 bool
 ss_row_read_unlocked(const SsTarget *target, SsRow *row)
@@ -261,7 +279,7 @@ ss_row_read_unlocked(const SsTarget *target, SsRow *row)
 	return hold_row(target, row, SS_HOLD_NONE);
 }
 
-/* Bind a row to the parameters that the insert and the write share. */
+/* Sets the parameters of insert_plan and write_plan. */
 static void
 bind(const SsTarget *target, const SsRow *row, Datum *values, char *nulls)
 {
@@ -288,7 +306,7 @@ bind(const SsTarget *target, const SsRow *row, Datum *values, char *nulls)
 		nulls[13] = 'n';
 }
 
-/* Insert; false when somebody else did so first. */
+/* Inserts the row; false when the id has a row already. */
 bool
 ss_row_insert(const SsTarget *target, const SsRow *row)
 {
@@ -299,7 +317,10 @@ ss_row_insert(const SsTarget *target, const SsRow *row)
 	return ss_plan_run(&insert_plan, values, nulls, SS_PLAN_WRITE, 0) == 1;
 }
 
-/* Write the whole of a row; false when it was not locked, and somebody was quicker. */
+/*
+ * Writes all columns of an existing row.  False, and nothing is written, when the row was read by
+ * ss_row_read_unlocked and another transaction has changed or locked it since.
+ */
 bool
 ss_row_write(const SsTarget *target, const SsRow *row)
 {
@@ -316,7 +337,7 @@ ss_row_write(const SsTarget *target, const SsRow *row)
 	return true;
 }
 
-/* Write what a change of its history changes in a row. */
+/* Writes the columns of a locked row that a change of its history changes. */
 void
 ss_row_write_history(const SsTarget *target, const SsRow *row)
 {
@@ -335,7 +356,7 @@ ss_row_write_history(const SsTarget *target, const SsRow *row)
 		ss_error_rows_skipped("conversation_sessions");
 }
 
-/* Write expires_at and ttl alone. */
+/* Writes expires_at and ttl of a locked row. */
 void
 ss_row_write_expiry(const SsTarget *target, const SsRow *row)
 {
@@ -349,8 +370,8 @@ ss_row_write_expiry(const SsTarget *target, const SsRow *row)
 }
 
 /*
- * Give a locked row another id.  The row stays the same tuple chain, so that
- * whoever waits for it (a log-out everywhere, say) follows it to its new name.
+ * Gives a locked row another id and writes expires_at.  The update keeps the tuple chain, so that a
+ * transaction that waits for the row (to log out everywhere, for instance) follows it to its new id.
  */
 void
 ss_row_rename(const SsTarget *target, Datum new_id, const SsRow *row)

@@ -13,63 +13,64 @@
 
 typedef enum SsState
 {
-	SS_ABSENT,  /* no row */
-	SS_ALIVE,   /* a session */
-	SS_EXPIRED, /* a row, but no session any more */
+	SS_ABSENT,  /* there is no row */
+	SS_ALIVE,   /* the session may be read */
+	SS_EXPIRED, /* past its end, or a tombstone that has run out: the id is free */
 	SS_DEAD     /* a tombstone: the id cannot be used yet */
 } SsState;
 
 /*
- * A row in hand.  Datums that came from the table live until ss_sql_leave.
+ * A row of conversation_sessions in backend memory.  Datums that were read from the table live in
+ * the SPI context, that is until ss_sql_leave, unless the function that read them says otherwise.
  */
 typedef struct SsRow
 {
 	SsState state;
-	Datum data; /* perhaps toasted */
+	Datum data; /* session_data, possibly toasted */
 	Datum owner;
 	bool owner_null;
 	int64 version;
 	TimestampTz created_at;
 	TimestampTz updated_at;
-	TimestampTz expires_at; /* as stored */
-	TimestampTz ends_at;    /* as it really is: with noted reads and max_lifetime */
-	int64 ttl;
+	TimestampTz expires_at; /* the stored value */
+	TimestampTz ends_at;    /* the effective end, after pending touches and max_lifetime */
+	int64 ttl;              /* us */
 	int64 last_seq;
 	int64 message_count;
 	TimestampTz check_at;
 	TimestampTz dead_until;
-	bool own_xact; /* this version was written by the present transaction */
+	bool own_xact; /* this row version was written by the current transaction */
 	Datum history;
 	bool history_null;
-	bool has_tid; /* found without a statement, at: */
+	bool has_tid; /* tid is set: the row was found by direct access */
 	ItemPointerData tid;
-	bool locked; /* and locked */
+	bool locked; /* only if has_tid: the row is locked by this transaction */
 } SsRow;
 
-/* How to take hold of a row. */
+/* How the current version of a row is read. */
 typedef enum SsHold
 {
-	SS_HOLD_WAIT,        /* lock it, and wait for whoever has it */
-	SS_HOLD_SKIP_LOCKED, /* lock it; what somebody has locked counts as absent */
-	SS_HOLD_NONE         /* only look: who writes it may find that another was quicker */
+	SS_HOLD_WAIT,        /* lock it, waiting for other transactions */
+	SS_HOLD_SKIP_LOCKED, /* lock it; a row locked by another transaction counts as absent */
+	SS_HOLD_NONE         /* do not lock it: a later write fails if the row was changed or locked */
 } SsHold;
 
-/* What of a row is to be written. */
+/* The columns that a write stores. */
 typedef enum SsColumns
 {
 	SS_ALL_COLUMNS,
-	SS_HISTORY_COLUMNS, /* what a change of its history changes */
+	SS_HISTORY_COLUMNS, /* last_seq, message_count, history_id, updated_at, expires_at */
 	SS_EXPIRY_COLUMNS   /* expires_at and ttl */
 } SsColumns;
 
-/* A session that a call is about, and the policy that governs it. */
+/* The session that a call works on, whether or not it exists, and the policy of its namespace. */
 typedef struct SsTarget
 {
 	Datum ns;
 	Datum id;
 	SsKey key;
 	SsPolicy policy;
-	Oid role; /* who calls */
+	Oid role; /* the calling role */
 } SsTarget;
 
 extern void ss_row_set_state(SsRow *row, const SsTarget *target, TimestampTz now);
