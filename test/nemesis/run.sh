@@ -156,7 +156,7 @@ private_installation() {	# PREFIX
 
 build_extension() {
 	mkdir "$work/src"
-	(cd "$repo" && tar -cf - --exclude='*.o' --exclude='*.so' --exclude='*.bc' Makefile \
+	(cd "$repo" && tar -cf - --exclude='*.o' --exclude='*.so' --exclude='*.bc' --exclude='*.d' Makefile \
 		"$extension.control" sql src) | tar -C "$work/src" -xf -
 	make -s -C "$work/src" -j2 PG_CONFIG="$pg_config" with_llvm=no \
 		${knock_out:+COPT="-DSS_KNOCK_OUT=$knock_out"} >"$work/log/build.log" 2>&1 || {

@@ -83,7 +83,7 @@ build() {	# VERSION
 	local src=$tree/upgrade/src-$1
 
 	mkdir -p -- "$src"
-	(cd -- "$repo" && tar -c --exclude .git --exclude .dev --exclude '*.o' --exclude '*.so' --exclude '*.bc' --exclude tmp_check .) | tar -x -C "$src"
+	(cd -- "$repo" && tar -c --exclude .git --exclude .dev --exclude '*.o' --exclude '*.so' --exclude '*.bc' --exclude '*.d' --exclude tmp_check .) | tar -x -C "$src"
 	inside make -s -j2 -C "/upgrade/src-$1" "PG_CONFIG=/usr/lib/postgresql/$1/bin/pg_config" with_llvm=no WERROR=1 install
 }
 
