@@ -1,37 +1,37 @@
 /*
  * guard.c
- *		Whose a Redis is: what the guard in it says, and what we make of that.
+ *		Decides who owns a Redis, from the guard in it and our own record of claims.
  *
- * The guard is a key that names its owner, the epoch of the owner's claim, and the batch
- * that was carried out last.  Each batch of ours says which one it is, and after which it
- * may be carried out: batches make a chain (R5), whose last link is in the guard.
+ * The guard is a hash in Redis that names the owner, the epoch of its claim, and the batch that
+ * was carried out last.  Each batch of ours names itself and the batches after which it may be
+ * carried out.  So batches form a chain (R5), whose last link is in the guard.
  *
- * When a request's fate is unknown (no answer, broken connection), its id joins the chain
- * as one more possible predecessor: either it was carried out, or its turn is over once a
+ * If it is unknown whether a request was carried out (no answer, broken connection), its id
+ * becomes one more possible predecessor: either it was carried out, or it never will be once a
  * later one was.
  *
- * Before a claim its token and epoch are recorded in the database (standing.c), so the next
- * pusher knows them whatever happened to this one.  Epochs grow with each claim.
+ * Token and epoch of a claim are recorded in the database (standing.c) before it is sent, so that
+ * the next pusher knows them however this one ends.  Each claim has a greater epoch.
  *
  * What a probe finds, and what follows:
  *
- *	the last of our chain		RUN
+ *	the last batch of our chain	RUN
  *	this database is a copy		REFUSED, whatever Redis says, until session_cache_takeover()
- *	another link of ours, or	CLAIM: Redis lost something, or the answer to a claim
- *	an earlier pusher's here	was lost
- *	no guard					CLAIM, but not soon after another's was there (YIELD)
+ *	another batch of ours, or	CLAIM: Redis lost something, or the answer to a claim was lost
+ *	  of an earlier pusher here
+ *	no guard					CLAIM, but not soon after another's guard was there (YIELD)
  *	a guard of this database at this timeline,
- *	  of a recorded claim, or	REFUSED until it has been quiet for long enough, then
- *	  older than all of them	CLAIM: a copy of the block device may be its owner.  If it
- *								changes meanwhile there is one: REFUSED until takeover
+ *	  of a recorded claim, or	REFUSED until it has not changed for long enough, then CLAIM: a
+ *	  older than all of them	copy of the block device may own it.  If it changes meanwhile,
+ *								there is such a copy: REFUSED until takeover
  *	  of any other claim		REFUSED until takeover: a copy has claimed it since
- *	an earlier timeline's		likewise CLAIM when it has been quiet, or at once with
- *								takeover = promoted
+ *	an earlier timeline's		likewise CLAIM when it has not changed for long enough, or at once
+ *								with takeover = promoted
  *	a later timeline's			REFUSED from then on: this server was superseded
  *	another owner's				REFUSED
  *
- * Who is told to take over claims whatever the guard says.  A claim is carried out only where
- * the guard is still as it was found.
+ * After session_cache_takeover() a claim follows whatever the guard says.  A claim is carried out
+ * only if the guard is still as it was found.
  */
 #include <string.h>
 
@@ -40,22 +40,29 @@
 
 #define MS INT64_C(1000)
 
-/* How long a guard must not have changed before its owner counts as gone. */
+/* The owner of a guard counts as gone after the guard has not changed for this long. */
 #define QUIET (1200 * MS)
 #define WATCH_PAUSE (200 * MS)
 #define CLAIM_PAUSE (50 * MS)
 #define REFUSED_PAUSE (1000 * MS)
 
-/* Whoever yielded to another does not seize what that one has lost before it could. */
+/*
+ * After we were refused, another's guard must have been missing for this long before we claim:
+ * what its owner has lost it may claim first.
+ */
 #define YIELD (SS_LEASE_LONGEST + 5000 * MS)
 
 /*
- * So long after the first connection a batch of an earlier pusher of ours may still be carried
- * out: its deadline is a second after it was sent.  What changes the guard later is alive.
+ * For this long after the first connection a batch of an earlier pusher of ours may still be
+ * carried out, because its deadline is a second after it was sent.  If the guard changes
+ * later, its owner is alive.
  */
 #define STRAY (3000 * MS)
 
-/* No claim of ours has this epoch: none could follow it, in the table of claims or at all. */
+/*
+ * No claim of ours has this epoch: none could follow it, neither in the table of claims nor at
+ * all.
+ */
 #define EPOCH_MOST ((uint64_t) INT64_MAX)
 
 static bool
@@ -64,7 +71,7 @@ same_id(const SsBatchId *a, const SsBatchId *b)
 	return a->token == b->token && a->number == b->number;
 }
 
-/* Is the guard's last batch one that we know was, or may have been, the last? */
+/* Is this batch one that was, or may have been, carried out last? */
 static bool
 in_chain(const SsProto *p, const SsBatchId *id)
 {
@@ -74,14 +81,17 @@ in_chain(const SsProto *p, const SsBatchId *id)
 	return false;
 }
 
-/* Is a request of this kind a link of the chain? */
+/* Are requests of this kind part of the chain? */
 static bool
 is_link(SsRequestKind kind)
 {
 	return kind == SS_REQUEST_BATCH || kind == SS_REQUEST_FLUSH || kind == SS_REQUEST_REMOVE;
 }
 
-/* Fill in what the guard must say for the request to be carried out, and shall say then. */
+/*
+ * Fills in what the guard must say for the request to be carried out, and what it shall say
+ * then.
+ */
 void
 ss_guard_sign(SsProto *p)
 {
@@ -102,7 +112,7 @@ ss_guard_sign(SsProto *p)
 	}
 }
 
-/* The request is the last that was carried out. */
+/* The request is the last one that was carried out. */
 void
 ss_guard_carried_out(SsProto *p)
 {
@@ -110,7 +120,7 @@ ss_guard_carried_out(SsProto *p)
 	p->nchain = 1;
 }
 
-/* The request may be the last that was carried out, or will be. */
+/* The request may have been carried out, or may still be. */
 void
 ss_guard_unanswered(SsProto *p)
 {
@@ -119,9 +129,10 @@ ss_guard_unanswered(SsProto *p)
 	if (p->nchain < SS_CHAIN_MAX)
 		p->chain[p->nchain++] = p->request.id;
 	else
-		p->nchain = 0; /* too many that may have been: claim anew */
+		p->nchain = 0; /* too many possible predecessors: claim again */
 }
 
+/* Enters the stage REFUSED until the next probe after `pause`. */
 static SsStage
 refuse(SsProto *p, SsRefusal why, int64_t now, int64_t pause)
 {
@@ -132,7 +143,7 @@ refuse(SsProto *p, SsRefusal why, int64_t now, int64_t pause)
 	return SS_STAGE_REFUSED;
 }
 
-/* The guard of one who says to be us, or an earlier timeline of ours: is anybody there? */
+/* The guard names us, or an earlier timeline of ours: finds out whether its owner is alive. */
 static SsStage
 watch(SsProto *p, const SsGuard *guard, bool older, int64_t now)
 {
@@ -152,7 +163,7 @@ watch(SsProto *p, const SsGuard *guard, bool older, int64_t now)
 	return refuse(p, older ? SS_REFUSED_OLDER : SS_REFUSED_SAME_IDENTITY, now, WATCH_PAUSE);
 }
 
-/* A guard that names this database, at this timeline or an earlier one. */
+/* Decides about a guard that names this database, at this timeline or an earlier one. */
 static SsStage
 decide_ours(SsProto *p, const SsGuard *guard, int64_t now)
 {
@@ -166,10 +177,10 @@ decide_ours(SsProto *p, const SsGuard *guard, int64_t now)
 		return SS_STAGE_CLAIM;
 	if (older)
 		return watch(p, guard, true, now);
-	/* the token of a guard that cannot be read is 0, as is that of a pusher without a claim */
+	/* the token of an unreadable guard is 0, as is that of a pusher without a claim */
 	if ((p->token != 0 && guard->last.token == p->token) ||
 		(p->remembered != 0 && guard->last.token == p->remembered))
-		return SS_STAGE_CLAIM; /* ours, of this server's life */
+		return SS_STAGE_CLAIM; /* ours, since the start of this server */
 	if (SS_RULE(17) && ss_record_excludes(&p->record, guard->last.token, guard->epoch))
 		return refuse(p, SS_REFUSED_RIVAL, now, REFUSED_PAUSE);
 	return watch(p, guard, false, now);
@@ -190,7 +201,7 @@ confirm(SsProto *p)
 	p->takeover = false;
 }
 
-/* Whose is this Redis?  The stage that follows: RUN when it is ours. */
+/* Decides who owns this Redis and returns the next stage; RUN if it is ours. */
 SsStage
 ss_guard_decide(SsProto *p, const SsGuard *guard, int64_t now)
 {
@@ -232,8 +243,8 @@ ss_guard_decide(SsProto *p, const SsGuard *guard, int64_t now)
 }
 
 /*
- * Begin a chain, with a claim to be sent.  One whose fate is unknown is repeated under the same
- * token: it was carried out at most once, and nothing was sent under it yet.
+ * Starts a chain with a claim to be sent.  A claim whose result is unknown is repeated with
+ * the same token: it was carried out at most once, and nothing was sent with that token yet.
  */
 void
 ss_guard_claim(SsProto *p, uint64_t token)
@@ -247,11 +258,13 @@ ss_guard_claim(SsProto *p, uint64_t token)
 	p->epoch = p->base_epoch + 1;
 	if (found->epoch >= p->epoch && found->epoch < EPOCH_MOST)
 		p->epoch = found->epoch + 1;
-	/* the guard of the Redis that our last lease was in, and no other Redis may have one (R18) */
+	/*
+	 * it is the guard of the Redis that had our last lease, and no other Redis may have one (R18)
+	 */
 	p->ends_foreign = found->present && found->owner.system == p->me.system &&
 					  found->owner.database == p->me.database && !p->record.moved &&
 					  ss_record_has(&p->record, found->last.token);
-	/* should the answer be lost, the next probe will tell */
+	/* if the answer is lost, the next probe tells */
 	p->chain[0].token = p->token;
 	p->chain[0].number = 0;
 	p->nchain = 1;
@@ -270,7 +283,7 @@ ss_guard_claimed(SsProto *p)
 	p->refusal = SS_REFUSED_NONE;
 }
 
-/* A claim found the guard changed: somebody else was quicker; or it is none that we can read. */
+/* A claim found the guard changed: another claim was faster, or the guard is unreadable. */
 SsStage
 ss_guard_outrun(SsProto *p, int64_t now)
 {

@@ -1,6 +1,6 @@
 /*
  * guard.h
- *		Whose a Redis is: what the guard in it says, and what we make of that; for
+ *		Decides who owns a Redis, from the guard in it and our own record of claims; for
  *		protocol.c alone.
  */
 #ifndef SS_GUARD_H

@@ -1,12 +1,13 @@
 /*
  * ledger.c
- *		The keys whose copy in Redis may be wrong right now.
+ *		Shared table of the keys whose copy in Redis may be out of date.
  *
- * See ledger.h.  Nothing here allocates or fails: a transaction that finds no room
- * is told so at PRE_COMMIT, when it can still say that it is unlisted (rule R11).
+ * See ledger.h for the terms and the order of calls.  Nothing here allocates memory or fails.
+ * A transaction that finds no room learns so at PRE_COMMIT, when it can still become unlisted
+ * (R11).
  *
- * The pusher learns what changed from a list per partition, so that a look at the
- * ledger costs what changed since the last one, and not its size.
+ * Each partition has a list of the slots that changed since the pusher last read it, so that
+ * reading the ledger costs what changed and not its size.
  */
 #include <string.h>
 
@@ -16,7 +17,7 @@
 static int
 slots_of_partition(int keys)
 {
-	/* with head-room: hashing does not fill partitions evenly */
+	/* with headroom, because hashing does not fill partitions evenly */
 	return keys <= 0 ? 0 : keys / SS_LEDGER_PARTITIONS + keys / SS_LEDGER_PARTITIONS / 8 + 4;
 }
 
@@ -36,6 +37,7 @@ aligned(size_t size)
 	return (size + 63) & ~(size_t) 63;
 }
 
+/* Size in bytes of a ledger for this number of keys. */
 size_t
 ss_ledger_size(int keys)
 {
@@ -54,6 +56,10 @@ bucket(SsLedger *ledger, uint32_t hash)
 				(hash / SS_LEDGER_PARTITIONS & (ledger->buckets - 1))];
 }
 
+/*
+ * The slot with this number, which must be valid.  The caller may read and write its pusher
+ * fields while attached, and `key` and `hash` while the slot cannot be freed.
+ */
 SsLedgerSlot *
 ss_ledger_slot(SsLedger *ledger, int32_t slot)
 {
@@ -69,6 +75,7 @@ partition_of(const SsLedger *ledger, int32_t slot)
 	return slot / ledger->slots;
 }
 
+/* Initializes a block of ss_ledger_size(keys) bytes.  Nobody else may access it yet. */
 void
 ss_ledger_init(SsLedger *ledger, int keys)
 {
@@ -90,13 +97,14 @@ ss_ledger_init(SsLedger *ledger, int keys)
 	}
 }
 
-/* How many keys there is room for, and how many are in. */
+/* Number of slots. */
 int
 ss_ledger_room(const SsLedger *ledger)
 {
 	return ledger->slots * SS_LEDGER_PARTITIONS;
 }
 
+/* Number of slots in use; read without locks. */
 int
 ss_ledger_used(const SsLedger *ledger)
 {
@@ -107,7 +115,10 @@ ss_ledger_used(const SsLedger *ledger)
 	return used;
 }
 
-/* A member begins to have a pusher, or has none any more. */
+/*
+ * Gives a member its share when it gets a pusher, and takes it away when the pusher ends.
+ * Takes the locks of all partitions.
+ */
 void
 ss_ledger_share(SsLedger *ledger, int member, bool has_pusher)
 {
@@ -118,14 +129,14 @@ ss_ledger_share(SsLedger *ledger, int member, bool has_pusher)
 		ss_ledger_unlock(p);
 }
 
-/* What a member can count on, whatever others do. */
+/* Number of slots that are reserved for a member, whatever other members use. */
 int
 ss_ledger_share_of(const SsLedger *ledger, int member)
 {
 	return ss_shares_of(&ledger->shares, member) * SS_LEDGER_PARTITIONS;
 }
 
-/* How many slots a member has. */
+/* Number of slots that a member uses; read without locks. */
 int
 ss_ledger_count(const SsLedger *ledger, int member)
 {
@@ -136,7 +147,10 @@ ss_ledger_count(const SsLedger *ledger, int member)
 	return count;
 }
 
-/* How many it may have as things are now, with those that it has; read without locks. */
+/*
+ * Number of slots that a member may use at present, including those that it uses; read without
+ * locks.
+ */
 int
 ss_ledger_allowed(const SsLedger *ledger, int member)
 {
@@ -153,21 +167,21 @@ ss_ledger_allowed(const SsLedger *ledger, int member)
 	return allowed;
 }
 
-/* When a key was last refused for want of room; 0 for never. */
+/* When a key was last refused because there was no room; 0 for never. */
 int64_t
 ss_ledger_refused_at(const SsLedger *ledger)
 {
 	return __atomic_load_n(&ledger->refused_at, __ATOMIC_RELAXED);
 }
 
-/* FNV-1a, folded: the ledger is pure, and may be asked for by tests without a server. */
+/* FNV-1a, folded to 32 bits. Not a hash of the server's, because the ledger is pure C. */
 uint32_t
 ss_key_hash(const SsKey *key)
 {
 	uint64_t hash = UINT64_C(14695981039346656037) ^ key->database;
 	int len = ss_key_length(key);
 
-	/* the parts of a session are as far apart as two sessions */
+	/* places the parts of a session as far apart as two sessions */
 	hash = (hash ^ (key->part << 8 | key->nslen)) * UINT64_C(1099511628211);
 	for (int i = 0; i < len; i++)
 		hash = (hash ^ (uint8_t) key->bytes[i]) * UINT64_C(1099511628211);
@@ -175,9 +189,12 @@ ss_key_hash(const SsKey *key)
 	return (uint32_t) (hash ^ hash >> 15);
 }
 
-/* The partition's lock is held, here and in what follows. */
+/*
+ * The slot of a key, or SS_NO_SLOT.  The lock of the partition is held, here and in the next
+ * functions.
+ */
 static int32_t
-find(SsLedger *ledger, const SsKey *key, uint32_t hash)
+find_slot(SsLedger *ledger, const SsKey *key, uint32_t hash)
 {
 	int32_t slot = ledger->buckets == 0 ? SS_NO_SLOT : *bucket(ledger, hash);
 
@@ -192,8 +209,12 @@ find(SsLedger *ledger, const SsKey *key, uint32_t hash)
 	return SS_NO_SLOT;
 }
 
+/*
+ * Takes a slot from the free list for a key that has none; SS_NO_SLOT if the member may not
+ * have one more.
+ */
 static int32_t
-take(SsLedger *ledger, int member, const SsKey *key, uint32_t hash, int64_t now)
+allocate_slot(SsLedger *ledger, int member, const SsKey *key, uint32_t hash, int64_t now)
 {
 	SsLedgerPartition *partition = &ledger->partitions[hash % SS_LEDGER_PARTITIONS];
 	int32_t slot = partition->free;
@@ -208,7 +229,7 @@ take(SsLedger *ledger, int member, const SsKey *key, uint32_t hash, int64_t now)
 	partition->free = s->next;
 	partition->used++;
 	partition->count[member]++;
-	/* generations go on through the lives of a slot: nobody mistakes one for another */
+	/* generations survive the reuse of a slot, so that a stale reference is recognized */
 	generation = s->generation;
 	ended = s->ended;
 	memset(s, 0, offsetof(SsLedgerSlot, key));
@@ -225,8 +246,9 @@ take(SsLedger *ledger, int member, const SsKey *key, uint32_t hash, int64_t now)
 	return slot;
 }
 
+/* Removes a slot from its bucket and puts it on the free list. */
 static void
-release(SsLedger *ledger, int32_t slot)
+free_slot(SsLedger *ledger, int32_t slot)
 {
 	SsLedgerSlot *s = ss_ledger_slot(ledger, slot);
 	SsLedgerPartition *partition = &ledger->partitions[s->hash % SS_LEDGER_PARTITIONS];
@@ -244,11 +266,11 @@ release(SsLedger *ledger, int32_t slot)
 }
 
 /*
- * Have the pusher look at it.  One that is about to attach tells itself of all that is
- * there by then.
+ * Puts a slot on the list of those that the pusher has to read.  Without an attached pusher
+ * there is nothing to do: ss_ledger_attach lists all slots that exist by then.
  */
 static void
-tell(SsLedger *ledger, const SsControl *control, int32_t slot)
+mark_changed(SsLedger *ledger, const SsControl *control, int32_t slot)
 {
 	SsLedgerSlot *s = ss_ledger_slot(ledger, slot);
 	SsLedgerPartition *partition = &ledger->partitions[s->hash % SS_LEDGER_PARTITIONS];
@@ -264,7 +286,10 @@ tell(SsLedger *ledger, const SsControl *control, int32_t slot)
 	partition->last_changed = slot;
 }
 
-/* Leases that this process did not grant may last until then, or longer as known before. */
+/*
+ * Leases that this pusher did not grant may last until the given time, or longer if that is
+ * known already.
+ */
 static void
 raise_foreign(SsControl *control, int64_t until)
 {
@@ -277,8 +302,9 @@ raise_foreign(SsControl *control, int64_t until)
 }
 
 /*
- * Before anybody can be attached.  An earlier life of this server may have left a lease in
- * some Redis, not necessarily the one configured now, and it may be as long as any (R9).
+ * Initializes the control of a database, before a pusher can be attached.  This server may
+ * have left a lease before its restart, not necessarily in the Redis that is configured now,
+ * and the lease may be as long as any (R9).
  */
 void
 ss_control_init(SsControl *control, int member, int64_t now)
@@ -290,37 +316,37 @@ ss_control_init(SsControl *control, int member, int64_t now)
 }
 
 /*
- * The server began as a standby, and became a primary at this time: for leases of the old
- * primary that counts as its start.  May be called more than once; what
- * ss_control_end_foreign has ended stays ended.
+ * The server started as a standby and was promoted at the given time, which for leases of the
+ * old primary counts as its start.  May be called more than once; the time that
+ * ss_control_end_foreign has cleared stays cleared.
  */
 void
 ss_control_promoted(SsControl *control, int64_t when)
 {
 	if (__atomic_load_n(&control->promotion, __ATOMIC_SEQ_CST) != 0)
 		return;
-	/* in this order: who finds it set must find the time raised */
+	/* order matters: whoever reads promotion = 1 must find the time raised */
 	raise_foreign(control, when + SS_LEASE_LONGEST);
 	__atomic_store_n(&control->promotion, 1, __ATOMIC_SEQ_CST);
 }
 
 /*
- * This database never claimed a Redis: no earlier life of it left a lease, and its primary did
- * not, if it was promoted (0: it was not).
+ * This database never claimed a Redis, so that it left no lease before its restart; nor did
+ * its primary, if it was promoted (0: it was not).
  */
 void
 ss_control_never_leased(SsControl *control, int64_t promoted)
 {
 	int64_t first = promoted != 0 ? promoted + SS_LEASE_LONGEST : control->first_until;
 
-	/* unless it was raised for another reason since */
+	/* unless it was raised for another reason meanwhile */
 	(void) __atomic_compare_exchange_n(&control->foreign_until, &first, 0, false, __ATOMIC_SEQ_CST,
 									   __ATOMIC_SEQ_CST);
 }
 
 /*
- * A pusher begins.  The lease of its predecessor may be in another Redis: a claim of the one
- * configured now does not end it by itself.
+ * A new pusher starts.  The lease of its predecessor may be in another Redis, so claiming the
+ * one configured now does not end it.
  */
 void
 ss_control_keep_lease(SsControl *control)
@@ -336,7 +362,7 @@ ss_control_end_foreign(SsControl *control)
 	__atomic_store_n(&control->foreign_until, 0, __ATOMIC_SEQ_CST);
 }
 
-/* May a lease be in some Redis, or be granted soon? */
+/* May some Redis hold a lease, or be granted one soon? */
 bool
 ss_control_may_be_leased(const SsControl *control, int64_t now)
 {
@@ -346,8 +372,9 @@ ss_control_may_be_leased(const SsControl *control, int64_t now)
 }
 
 /*
- * At PRE_COMMIT: from here on the key is in doubt.  False when there is no room; the
- * transaction is unlisted then, but what it has entered stays and must be settled.
+ * At PRE_COMMIT: marks a key as in doubt; `what` are flags SS_CHANGED_.  Returns false when
+ * there is no room.  The caller must then become unlisted; the keys that it has entered stay
+ * and must be resolved.
  */
 bool
 ss_ledger_enter(SsLedger *ledger, const SsControl *control, const SsKey *key, uint32_t hash,
@@ -357,13 +384,13 @@ ss_ledger_enter(SsLedger *ledger, const SsControl *control, const SsKey *key, ui
 	SsLedgerSlot *s;
 	int32_t slot;
 
-	/* the mutant: nobody is there to be told */
+	/* mutant of R21: keys are entered only while a pusher is attached */
 	if (!SS_RULE(21) && !__atomic_load_n(&control->attached, __ATOMIC_SEQ_CST))
 		return true;
 	ss_ledger_lock(partition);
-	slot = find(ledger, key, hash);
+	slot = find_slot(ledger, key, hash);
 	if (slot == SS_NO_SLOT)
-		slot = take(ledger, control->member, key, hash, now);
+		slot = allocate_slot(ledger, control->member, key, hash, now);
 	if (slot != SS_NO_SLOT)
 	{
 		s = ss_ledger_slot(ledger, slot);
@@ -375,7 +402,7 @@ ss_ledger_enter(SsLedger *ledger, const SsControl *control, const SsKey *key, ui
 			s->document = true;
 		if (what & SS_CHANGED_FENCED)
 			s->fenced = true;
-		tell(ledger, control, slot);
+		mark_changed(ledger, control, slot);
 	}
 	else
 		__atomic_store_n(&ledger->refused_at, now, __ATOMIC_RELAXED);
@@ -383,19 +410,24 @@ ss_ledger_enter(SsLedger *ledger, const SsControl *control, const SsKey *key, ui
 	return slot != SS_NO_SLOT;
 }
 
+/*
+ * A transaction becomes unlisted (R11).  The pusher fills nothing and grants no lease until it
+ * has ended and a flush has followed.
+ */
 void
 ss_ledger_unlisted_begin(SsControl *control)
 {
 	__atomic_add_fetch(&control->unlisted_begun, 1, __ATOMIC_SEQ_CST);
 }
 
+/* The transaction has ended. Called once for each ss_ledger_unlisted_begin. */
 void
 ss_ledger_unlisted_end(SsControl *control)
 {
 	__atomic_add_fetch(&control->unlisted_ended, 1, __ATOMIC_SEQ_CST);
 }
 
-/* How many unlisted transactions have ended. */
+/* Number of unlisted transactions that have ended. */
 uint64_t
 ss_ledger_unlisted_ended(const SsControl *control)
 {
@@ -403,8 +435,9 @@ ss_ledger_unlisted_ended(const SsControl *control)
 }
 
 /*
- * A transaction is about to change a policy so that sessions or copies end earlier: its number.
- * Which namespaces it is about is known to the pusher by now.
+ * Returns the number of a transaction that is about to change a policy so that sessions or
+ * copies end earlier.  The caller has already stored the names of its namespaces where the
+ * pusher finds them.
  */
 uint64_t
 ss_ledger_policy_begin(SsControl *control)
@@ -412,7 +445,7 @@ ss_ledger_policy_begin(SsControl *control)
 	return __atomic_add_fetch(&control->policies_begun, 1, __ATOMIC_SEQ_CST);
 }
 
-/* It has ended, and who reads policies from now on reads the new one. */
+/* That transaction has ended, and policies that are read from now on are the new ones. */
 void
 ss_ledger_policy_end(SsControl *control)
 {
@@ -420,8 +453,8 @@ ss_ledger_policy_end(SsControl *control)
 }
 
 /*
- * After the keys were entered: the transaction's ticket, and until when Redis may hold
- * a lease that was granted without knowing of them.
+ * Returns the ticket of a transaction that has entered its keys, and until when Redis may hold
+ * a lease that was granted without knowledge of them.
  */
 uint64_t
 ss_ledger_ticket(SsControl *control, int64_t *lease_until)
@@ -430,7 +463,7 @@ ss_ledger_ticket(SsControl *control, int64_t *lease_until)
 	int64_t foreign;
 
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	/* in this order: a lease goes from the first to the second (ss_control_keep_lease) */
+	/* order matters: ss_control_keep_lease moves a lease from the first field to the second */
 	*lease_until = __atomic_load_n(&control->lease_until, __ATOMIC_SEQ_CST);
 	foreign = __atomic_load_n(&control->foreign_until, __ATOMIC_SEQ_CST);
 	if (foreign > *lease_until)
@@ -439,12 +472,13 @@ ss_ledger_ticket(SsControl *control, int64_t *lease_until)
 }
 
 /*
- * Has what a transaction waits for been reached, or can no lease be there (R1)?  The first is said of
- * the present Redis only: a lease that may be in another one is waited for in any case.
+ * Has the counter that a transaction waits for reached its value, or can no lease exist (R1)?
+ * The counter says something about the present Redis only: a lease that may be in another one
+ * is waited for in any case.
  */
 static bool
-passes(const SsControl *control, const uint64_t *reached, uint64_t wanted, int64_t lease_until,
-	   int64_t now)
+is_reached(const SsControl *control, const uint64_t *reached, uint64_t wanted, int64_t lease_until,
+		   int64_t now)
 {
 	if (!SS_RULE(1))
 		return true;
@@ -455,30 +489,30 @@ passes(const SsControl *control, const uint64_t *reached, uint64_t wanted, int64
 }
 
 /*
- * May a fenced transaction commit?  When its copies are deleted, or no lease can be
- * there.  A lease that is granted later has seen its keys, so the bound that
- * it read once stands; the pusher may lower it.
+ * May a fenced transaction commit?  Yes, once its copies are deleted or no lease can exist.  A
+ * lease that is granted later was granted with knowledge of its keys, so the time that
+ * ss_ledger_ticket returned remains an upper bound; the pusher may lower it.
  */
 bool
 ss_ledger_passes(const SsControl *control, uint64_t ticket, int64_t lease_until, int64_t now)
 {
-	return passes(control, &control->passed, ticket, lease_until, now);
+	return is_reached(control, &control->passed, ticket, lease_until, now);
 }
 
 /*
- * The same for a change of a policy: its namespaces are flushed, or no lease can be there.  None
- * is granted while it is not covered (R14).
+ * The same for a change of a policy: yes, once its namespaces are flushed or no lease can
+ * exist.  No lease is granted before the policy is covered (R14).
  */
 bool
 ss_ledger_policy_passes(const SsControl *control, uint64_t number, int64_t lease_until, int64_t now)
 {
-	return passes(control, &control->policies_covered, number, lease_until, now);
+	return is_reached(control, &control->policies_covered, number, lease_until, now);
 }
 
 /*
- * The transaction has ended, whichever way.  Called once for each call of ss_ledger_enter
- * that returned true.  Without a pusher, that is the end of it: the next one begins by
- * flushing.
+ * The transaction has committed or aborted: its key is dirty.  Called once for each call of
+ * ss_ledger_enter that returned true.  Without a pusher the key leaves the ledger, because the
+ * next pusher starts with a flush.
  */
 void
 ss_ledger_resolve(SsLedger *ledger, const SsControl *control, const SsKey *key, uint32_t hash)
@@ -488,7 +522,7 @@ ss_ledger_resolve(SsLedger *ledger, const SsControl *control, const SsKey *key, 
 	int32_t slot;
 
 	ss_ledger_lock(partition);
-	slot = find(ledger, key, hash);
+	slot = find_slot(ledger, key, hash);
 	if (slot != SS_NO_SLOT && (s = ss_ledger_slot(ledger, slot))->doubt > 0)
 	{
 		s->doubt--;
@@ -498,17 +532,18 @@ ss_ledger_resolve(SsLedger *ledger, const SsControl *control, const SsKey *key, 
 		if (s->doubt == 0)
 			s->fenced = false;
 		if (!__atomic_load_n(&control->attached, __ATOMIC_SEQ_CST) && s->doubt == 0 && !s->changed)
-			release(ledger, slot);
+			free_slot(ledger, slot);
 		else
-			tell(ledger, control, slot);
+			mark_changed(ledger, control, slot);
 	}
 	ss_ledger_unlock(partition);
 }
 
 /*
- * Somebody reads a session that may deserve a copy and have none: have the pusher look at
- * it, not before `when`.  A wish, which is dropped when the ledger is half full, unless the member has
- * used less than half of its share.
+ * A session was read that may deserve a copy and have none: the pusher shall check it, not
+ * before `when`.  This is a hint, which is dropped if the ledger is half full, unless the
+ * member uses less than half of its share.  Returns true if the pusher has something new to
+ * do.
  */
 bool
 ss_ledger_want(SsLedger *ledger, const SsControl *control, const SsKey *key, uint32_t hash,
@@ -522,23 +557,26 @@ ss_ledger_want(SsLedger *ledger, const SsControl *control, const SsKey *key, uin
 	if (!__atomic_load_n(&control->attached, __ATOMIC_SEQ_CST))
 		return false;
 	ss_ledger_lock(partition);
-	slot = find(ledger, key, hash);
+	slot = find_slot(ledger, key, hash);
 	if (slot == SS_NO_SLOT &&
 		(p->used < ledger->slots / 2 ||
 		 p->count[control->member] < ss_shares_of(&ledger->shares, control->member) / 2))
 	{
-		slot = take(ledger, control->member, key, hash, when);
+		slot = allocate_slot(ledger, control->member, key, hash, when);
 		fresh = slot != SS_NO_SLOT;
 	}
 	if (slot != SS_NO_SLOT)
 		ss_ledger_slot(ledger, slot)->wanted = true;
 	if (fresh)
-		tell(ledger, control, slot);
+		mark_changed(ledger, control, slot);
 	ss_ledger_unlock(partition);
 	return fresh;
 }
 
-/* A pusher begins: it shall look at whatever is in doubt. */
+/*
+ * A pusher starts: from now on keys stay until it has finished them, and it shall read each
+ * key of its database that is there.
+ */
 void
 ss_ledger_attach(SsLedger *ledger, SsControl *control, uint32_t database)
 {
@@ -552,18 +590,21 @@ ss_ledger_attach(SsLedger *ledger, SsControl *control, uint32_t database)
 
 			if (!s->used || s->key.database != database)
 				continue;
-			/* what an earlier pusher knew of Redis is not known any more */
+			/* what an earlier pusher knew about Redis is not known any more */
 			s->absent = s->refill = false;
 			s->list = SS_LIST_NONE;
 			s->list_prev = s->list_next = SS_NO_SLOT;
-			s->round = s->sync = s->order = 0; /* it counted from others */
-			tell(ledger, control, i);
+			s->round = s->sync = s->order = 0; /* numbers of the earlier pusher's counters */
+			mark_changed(ledger, control, i);
 		}
 		ss_ledger_unlock(p);
 	}
 }
 
-/* A pusher ends: what is not in doubt is its successor's to flush. */
+/*
+ * A pusher ends: removes the keys of its database that are not in doubt.  Its successor
+ * flushes Redis instead.
+ */
 void
 ss_ledger_detach(SsLedger *ledger, SsControl *control, uint32_t database)
 {
@@ -581,15 +622,16 @@ ss_ledger_detach(SsLedger *ledger, SsControl *control, uint32_t database)
 			SsLedgerSlot *s = ss_ledger_slot(ledger, i);
 
 			if (s->used && s->key.database == database && s->doubt == 0 && !s->changed)
-				release(ledger, i);
+				free_slot(ledger, i);
 		}
 		ss_ledger_unlock(p);
 	}
 }
 
 /*
- * Take slots of this database off the lists of what changed, from *partition on; leaves
- * there where to go on.  Returns how many; fewer than max is all.
+ * Takes slots of this database off the lists of changed slots, starting at *partition, and
+ * updates that for the next call.  Returns their number; less than max means that no more are
+ * left.
  */
 int
 ss_ledger_changed(SsLedger *ledger, uint32_t database, int *partition, int32_t *out, int max)
@@ -630,6 +672,7 @@ ss_ledger_changed(SsLedger *ledger, uint32_t database, int *partition, int32_t *
 	return count;
 }
 
+/* Copies the part of a slot that transactions write. */
 void
 ss_ledger_read(SsLedger *ledger, int32_t slot, SsLedgerView *view)
 {
@@ -648,7 +691,7 @@ ss_ledger_read(SsLedger *ledger, int32_t slot, SsLedgerView *view)
 	ss_ledger_unlock(partition);
 }
 
-/* Is a key in the ledger, in doubt or about to be looked at? */
+/* Is a key in the ledger? */
 bool
 ss_ledger_has(SsLedger *ledger, const SsKey *key, uint32_t hash)
 {
@@ -656,14 +699,15 @@ ss_ledger_has(SsLedger *ledger, const SsKey *key, uint32_t hash)
 	bool has;
 
 	ss_ledger_lock(partition);
-	has = find(ledger, key, hash) != SS_NO_SLOT;
+	has = find_slot(ledger, key, hash) != SS_NO_SLOT;
 	ss_ledger_unlock(partition);
 	return has;
 }
 
 /*
- * Redis has what was committed when the key had this generation.  Done with it, unless
- * something happened since; true when it left the ledger.
+ * Redis has what was committed when the key had this generation: removes the key unless
+ * something happened since.  Returns true if it was removed.  Otherwise, if no transaction has
+ * ended since, the key is not dirty any more.
  */
 bool
 ss_ledger_finish(SsLedger *ledger, int32_t slot, uint32_t generation, uint32_t ended)
@@ -675,9 +719,9 @@ ss_ledger_finish(SsLedger *ledger, int32_t slot, uint32_t generation, uint32_t e
 	ss_ledger_lock(partition);
 	done = s->used && s->generation == generation && s->doubt == 0 && !s->changed;
 	if (done)
-		release(ledger, slot);
+		free_slot(ledger, slot);
 	else if (s->used && s->ended == ended)
-		s->dirty = false; /* others are about to change it, but nobody has yet */
+		s->dirty = false; /* others are about to change it, but none has ended */
 	ss_ledger_unlock(partition);
 	return done;
 }

@@ -1,31 +1,32 @@
 /*
  * ledger.h
- *		The keys whose copy in Redis may be wrong right now.
+ *		Shared table of the keys whose copy in Redis may be out of date.
  *
- * Pure C over one block of memory, without pointers in it: the extension puts it into
- * shared memory and guards each partition by a lock, the simulator calls it as it is.
+ * Pure C over one block of memory that contains no pointers.  The extension puts it into
+ * shared memory and protects each partition by an LWLock; the simulator calls it directly.
  *
- * Words
- *	in doubt	a transaction that changed the key is between PRE_COMMIT and its end:
+ * Terms
+ *	in doubt	a transaction that changed the key is between PRE_COMMIT and its end, so that
  *				others may see the old row or the new one
- *	dirty		that transaction has ended; the copy must be written anew or deleted
- *	wanted		nothing changed, but somebody reads the session, and the copy may be missing
- *	unlisted	a transaction whose keys are not in the ledger, for want of room
- *	ticket		a transaction's place in the order of those that entered their keys
- *	policy		a transaction that changes a namespace's policy so that sessions or copies of it
- *				end earlier; it has a number, and a flush of its namespaces covers it
- *	attached	a pusher works for the database and may run; without one, keys are in the
- *				ledger only while they are in doubt (R13)
- *	member		a database, as the ledger knows it: a number
- *	share		how many slots are kept for a member that has a pusher; see shares.c
+ *	dirty		that transaction has ended; the copy must be rewritten or deleted
+ *	wanted		nothing changed, but the session was read and its copy may be missing
+ *	unlisted	a transaction whose keys are not all in the ledger, because they did not fit or are
+ *				not known, as with TRUNCATE (R11)
+ *	ticket		a transaction's position in the order of those that have entered their keys
+ *	policy		a transaction that changes the policy of a namespace so that sessions or copies
+ *				end earlier.  It has a number; a flush of its namespaces covers it (R14)
+ *	attached	a pusher works for the database and may write to Redis.  Without one, keys are
+ *				in the ledger only while they are in doubt (R13)
+ *	member		a database, identified by a small number
+ *	share		the number of slots reserved for a member that has a pusher; see shares.c
  *
- * A transaction, in this order:
+ * A transaction calls, in this order:
  *		ss_ledger_enter for each key, or ss_ledger_unlisted_begin;
- *		ss_ledger_ticket, a full barrier and then what may still be leased;
- *		if it is fenced: wait until ss_ledger_passes;
- *		commit or abort; ss_ledger_resolve for each key, or ss_ledger_unlisted_end.
- * The pusher publishes the end of a lease before it looks at the ledger.  So of the
- * two, one always sees the other.
+ *		ss_ledger_ticket, which is a full barrier and then reads until when a lease may last;
+ *		if it is fenced, ss_ledger_passes until that returns true;
+ *		after commit or abort, ss_ledger_resolve for each key, or ss_ledger_unlisted_end.
+ * The pusher publishes the end of the next lease before it reads the ledger (R4).  So either the
+ * transaction sees the lease, or the pusher sees the keys.
  */
 #ifndef SS_LEDGER_H
 #define SS_LEDGER_H
@@ -37,23 +38,26 @@
 #include "cache/shares.h"
 #include "rows/key.h"
 
-/* The longest lease that the setting allows, and so the longest that a stranger may hold. */
+/*
+ * The longest lease that the setting allows, and so the longest that another server can have
+ * granted.
+ */
 #define SS_LEASE_LONGEST INT64_C(10000000)
 
 #define SS_LEDGER_PARTITIONS 32
 #define SS_NO_SLOT (-1)
 
 /* What a transaction did to a key; flags. */
-#define SS_CHANGED_EXPIRY 1   /* nothing but when it ends */
+#define SS_CHANGED_EXPIRY 1   /* only the expiry of the session */
 #define SS_CHANGED_DOCUMENT 2 /* what Redis holds, or whether it may hold it */
-#define SS_CHANGED_FENCED 4   /* and the transaction waits until no copy can be seen */
+#define SS_CHANGED_FENCED 4   /* and the transaction waits until no copy is visible */
 
-/* Where a key stands in the pusher's work; see worklist.c. */
+/* The list of the pusher on which a key stands; see worklist.c. */
 typedef enum SsListId
 {
 	SS_LIST_NONE,
-	SS_LIST_DOUBT,   /* to be looked at when it gets old, or when its transaction ends */
-	SS_LIST_URGENT,  /* its copy must be deleted now */
+	SS_LIST_DOUBT,   /* in doubt; checked when it gets old or is resolved */
+	SS_LIST_URGENT,  /* the copy must be deleted now */
 	SS_LIST_PRESENT, /* dirty, and Redis may hold a copy */
 	SS_LIST_ABSENT,  /* dirty, and Redis holds none */
 	SS_LIST_WANTED,  /* not dirty */
@@ -63,29 +67,29 @@ typedef enum SsListId
 typedef struct SsLedgerSlot
 {
 	uint32_t hash;
-	int32_t next; /* in its bucket's chain, or in the free list */
+	int32_t next; /* in the chain of its bucket, or in the free list */
 	int32_t next_changed;
 	uint8_t member;
 	bool used;
-	bool changed; /* is in the partition's list of what the pusher has to look at */
+	bool changed; /* on the partition's list of slots that the pusher has to read */
 
-	/* what transactions say */
-	bool fenced; /* one of those in doubt waits */
+	/* Written by transactions, under the lock of the partition. */
+	bool fenced; /* one of the transactions in doubt waits at the fence */
 	bool dirty;
 	bool document;
 	bool wanted;
-	uint32_t doubt;      /* how many transactions */
-	uint32_t generation; /* counts every entry and every end */
-	uint32_t ended;      /* counts every end */
-	int64_t since;       /* when it became in doubt or dirty; or when it is wanted */
+	uint32_t doubt;      /* number of transactions that have it in doubt */
+	uint32_t generation; /* incremented by each entry and each end */
+	uint32_t ended;      /* incremented by each end */
+	int64_t since;       /* when it became in doubt or dirty, or from when on it is wanted */
 
-	/* the pusher's own; nobody else reads or writes these while it is attached */
-	bool absent; /* Redis surely holds no copy */
-	bool refill; /* a copy was found to be missing that should be there */
+	/* Private to the pusher while it is attached; needs no lock. */
+	bool absent; /* Redis certainly holds no copy */
+	bool refill; /* the copy was missing although it should exist */
 	uint8_t list;
 	int32_t list_prev;
 	int32_t list_next;
-	uint32_t taken; /* the generation that the present work is about, */
+	uint32_t taken; /* the generation that the operation under way is about */
 	uint32_t taken_ended;
 	int64_t listed_at; /* when it was put on the list DOUBT */
 	uint32_t round;
@@ -101,42 +105,42 @@ typedef struct SsLedgerPartition
 	int32_t free;
 	int32_t first_changed;
 	int32_t last_changed;
-	int32_t count[SS_MEMBERS]; /* of used slots */
+	int32_t count[SS_MEMBERS]; /* used slots, by member */
 } SsLedgerPartition;
 
 typedef struct SsLedger
 {
-	int32_t slots;      /* a partition */
-	int32_t buckets;    /* a partition; a power of two */
+	int32_t slots;      /* per partition */
+	int32_t buckets;    /* per partition; a power of two */
 	SsShares shares;    /* written under the locks of all partitions, read under any */
-	int64_t refused_at; /* atomic: when a key was last refused for want of room */
+	int64_t refused_at; /* atomic: when a key was last refused because there was no room */
 	SsLedgerPartition partitions[SS_LEDGER_PARTITIONS];
-	/* then int32_t buckets[SS_LEDGER_PARTITIONS][buckets], then the slots, likewise */
+	/* Followed by int32_t buckets[SS_LEDGER_PARTITIONS][buckets] and by the slots, by partition. */
 } SsLedger;
 
 /*
- * What a database's transactions and its pusher tell each other.  All of it is read
- * and written atomically.
+ * What the transactions of a database and its pusher tell each other.  Every field is read and
+ * written atomically, except `member`, which does not change.
  */
 typedef struct SsControl
 {
-	int64_t lease_until;   /* by then any lease that the present pusher granted has surely ended */
-	int64_t foreign_until; /* likewise for leases granted before, perhaps in another Redis (R9) */
-	int64_t first_until;   /* what foreign_until was at the server's start */
-	uint32_t promotion;    /* 1: foreign_until covers the promotion of this server */
-	uint64_t tickets;      /* given out */
-	uint64_t passed;       /* every ticket up to this one may pass the fence */
-	uint64_t synced;       /* of every ticket up to this one, Redis has what was committed */
-	uint64_t unlisted_begun;   /* transactions that began to be unlisted, */
-	uint64_t unlisted_ended;   /* and that ended since */
-	uint64_t policies_begun;   /* transactions that end sessions or copies by a policy (R14), */
-	uint64_t policies_ended;   /* that ended since, */
-	uint64_t policies_covered; /* and whose namespaces have no copies any more, but those after */
+	int64_t lease_until;       /* by then each lease granted by the present pusher has ended */
+	int64_t foreign_until;     /* the same for earlier leases, perhaps in another Redis (R9) */
+	int64_t first_until;       /* value of foreign_until at the start of the server */
+	uint32_t promotion;        /* 1: foreign_until covers the promotion of this server */
+	uint64_t tickets;          /* number of tickets issued */
+	uint64_t passed;           /* tickets up to this one may pass the fence */
+	uint64_t synced;           /* Redis has what transactions up to this ticket committed */
+	uint64_t unlisted_begun;   /* number of transactions that became unlisted */
+	uint64_t unlisted_ended;   /* .. and have ended */
+	uint64_t policies_begun;   /* number of transactions that end sessions by a policy (R14) */
+	uint64_t policies_ended;   /* .. and have ended */
+	uint64_t policies_covered; /* policies up to this number have no copies left */
 	uint32_t attached;
 	uint8_t member;
 } SsControl;
 
-/* What the pusher learns of a slot. */
+/* A copy of the part of a slot that transactions write. */
 typedef struct SsLedgerView
 {
 	bool fenced;
@@ -149,7 +153,11 @@ typedef struct SsLedgerView
 	int64_t since;
 } SsLedgerView;
 
-/* The one who links this guards the partitions. */
+/*
+ * Lock and unlock a partition; provided by the program that links this file.  Called with no
+ * other partition locked, except by ss_ledger_share, which locks all of them in ascending
+ * order.
+ */
 extern void ss_ledger_lock(int partition);
 extern void ss_ledger_unlock(int partition);
 
@@ -164,7 +172,7 @@ extern int ss_ledger_count(const SsLedger *ledger, int member);
 extern int ss_ledger_allowed(const SsLedger *ledger, int member);
 extern int64_t ss_ledger_refused_at(const SsLedger *ledger);
 
-/* for transactions */
+/* For transactions */
 extern void ss_control_init(SsControl *control, int member, int64_t now);
 extern void ss_control_promoted(SsControl *control, int64_t when);
 extern void ss_control_never_leased(SsControl *control, int64_t promoted);
@@ -188,7 +196,7 @@ extern void ss_ledger_resolve(SsLedger *ledger, const SsControl *control, const 
 extern bool ss_ledger_want(SsLedger *ledger, const SsControl *control, const SsKey *key,
 						   uint32_t hash, int64_t when);
 
-/* for the pusher */
+/* For the pusher */
 extern void ss_ledger_attach(SsLedger *ledger, SsControl *control, uint32_t database);
 extern void ss_ledger_detach(SsLedger *ledger, SsControl *control, uint32_t database);
 extern int ss_ledger_changed(SsLedger *ledger, uint32_t database, int *partition, int32_t *out,

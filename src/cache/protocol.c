@@ -1,23 +1,24 @@
 /*
  * protocol.c
- *		What the pusher does: events and a clock in, actions out.
+ *		The protocol of the pusher as a state machine: events and a clock in, actions out.
  *
- * A connection begins with a probe: whose is this Redis, and what time has it?  Then
+ * A connection begins with a probe, which asks for the guard and for Redis' clock.  Then:
  *
- *		PROBE --> RUN				the guard's last batch is in our chain: go on
+ *		PROBE --> RUN						the guard's last batch is in our chain: continue
  *		PROBE --> CLAIM --> FLUSH --> RUN	it lost something, or never was ours (R5, R6)
- *		PROBE --> REFUSED --> PROBE		it is another's, or this database is a copy
+ *		PROBE --> REFUSED --> PROBE			it is another's, or this database is a copy
  *
- * A claim is recorded in this database before it is sent (R15): a claim that was carried out
- * and is not recorded would look like that of a copy after a crash.
+ * A claim is recorded in this database before it is sent (R15): a claim that was carried out but
+ * not recorded would look like the claim of a copy after a crash.
  *
- * One request is under way at a time.  When its fate is unknown (no answer, broken
- * connection), what it was about is done again.
+ * One request is under way at a time.  If it is unknown whether it was carried out (no answer,
+ * broken connection), its work is repeated.
  *
- * In RUN a turn is: look at the ledger, delete what is urgent, read rows and fill.
+ * In RUN each cycle updates the lists from the ledger, deletes what is urgent, then reads rows
+ * and fills.
  *
- * Whose a Redis is, and the chain by which we know, is in guard.c; the lists and the rule
- * of who may have a lease are in worklist.c.
+ * Who owns a Redis, and the chain of batches that proves it, is decided in guard.c; the lists,
+ * and when a lease may be granted, in worklist.c.  docs/protocol.md lists the rules R1 to R22.
  */
 #include <string.h>
 
@@ -33,9 +34,9 @@
 #define BACKOFF_FIRST (100 * MS)
 #define BACKOFF_MOST (10000 * MS)
 #define UNREADABLE_PAUSE (20 * MS)
-#define DOUBT_PAUSE (100 * MS) /* how often to see whether one in doubt got old */
+#define DOUBT_PAUSE (100 * MS) /* how often keys in doubt are checked for their age */
 
-/* What two clocks may drift apart in a second, and how finely Redis' tells the time. */
+/* The drift of two clocks per second, and the resolution of Redis' clock. */
 #define DRIFT_PER_SECOND (2 * MS)
 #define CLOCK_GRAIN (3 * MS)
 
@@ -61,18 +62,25 @@ draw(SsProto *p)
 	return p->random * UINT64_C(2685821657736338717);
 }
 
+/* How long to wait for the answer to a request. */
 static int64_t
 timeout_of(const SsProto *p)
 {
 	return least(most(p->lease / 2, TIMEOUT_LEAST), TIMEOUT_MOST);
 }
 
+/* The interval at which leases are granted, and an idle connection is checked. */
 static int64_t
 heartbeat_of(const SsProto *p)
 {
 	return least(p->lease / 4, HEARTBEAT_MOST);
 }
 
+/*
+ * Initializes the state machine for a new pusher.  The ledger and the control outlive it;
+ * `seed` is for tokens and the jitter of retries.  Leases of the predecessor become foreign
+ * leases.
+ */
 void
 ss_proto_init(SsProto *p, SsLedger *ledger, SsControl *control, uint32_t database,
 			  const SsOwner *me, uint64_t seed, int64_t now)
@@ -90,18 +98,18 @@ ss_proto_init(SsProto *p, SsLedger *ledger, SsControl *control, uint32_t databas
 	p->lease_end = now;
 	ss_worklist_init(p);
 	ss_control_keep_lease(control);
-	/* whatever was unlisted or settled before us: we begin with a flush */
+	/* the flush covers what was unlisted or resolved before we started */
 	p->flush_wanted = true;
 	(void) draw(p);
 }
 
 /*
- * Redis' clock less ours was at least low (the request was carried out before the answer
- * came) and at most high (after it was sent).  With low, what is told to end by a time
- * of ours ends by then or earlier (R12).
+ * Redis' clock minus ours was at least `low`, because the request was carried out before the
+ * answer came, and at most `high`, because it was carried out after it was sent.  A time of
+ * ours is converted with the lower bound, so that it ends at that time or earlier (R12).
  */
 static void
-note_clock(SsProto *p, int64_t time, int64_t now)
+update_clock(SsProto *p, int64_t time, int64_t now)
 {
 	int64_t low = time - now;
 	int64_t high = time - p->sent_at;
@@ -115,7 +123,7 @@ note_clock(SsProto *p, int64_t time, int64_t now)
 	}
 	if (p->clock_known && (high < p->clock_low - drift || low > p->clock_high + drift))
 	{
-		/* it stepped: what ends at a time of its clock ends at another of ours */
+		/* it was set: what ends at a time of Redis' clock ends at another time of ours */
 		p->counts.steps++;
 		p->flush_wanted = true;
 		p->clock_known = false;
@@ -138,7 +146,7 @@ wait_until(SsProto *p, int64_t until)
 	return SS_DO_WAIT;
 }
 
-/* Fill in what every request has, and be busy with it. */
+/* Completes the request and sends it; the caller has set request.lease for a batch. */
 static SsDo
 send(SsProto *p, SsRequestKind kind, int64_t now)
 {
@@ -166,7 +174,7 @@ send(SsProto *p, SsRequestKind kind, int64_t now)
 	return SS_DO_SEND;
 }
 
-/* Send the operations at hand, with a lease if that leaves nothing behind (R10). */
+/* Sends the operations at hand, with a lease if that leaves no old copy behind (R10). */
 static SsDo
 send_batch(SsProto *p, int64_t now)
 {
@@ -174,7 +182,7 @@ send_batch(SsProto *p, int64_t now)
 	p->lease_sent = false;
 	if (p->flush_wanted || p->suspended || p->begun != p->covered || p->begun != p->ended)
 	{
-		/* and none of this round: what was published for it is about to be taken back */
+		/* and no lease of this round, whose published end is about to be withdrawn */
 		p->request.lease = SS_LEASE_DROP;
 		ss_worklist_close_round(p);
 	}
@@ -198,8 +206,8 @@ to_stage(SsProto *p, SsStage stage)
 }
 
 /*
- * Flush everything of ours: first of all the lease goes.  What is unlisted by now is
- * covered, for nothing is filled before all of it has ended.
+ * Begins to flush all our keys; the lease is removed first.  Transactions that are unlisted by
+ * now are covered, because nothing is filled before all of them have ended.
  */
 static void
 begin_flush(SsProto *p)
@@ -219,8 +227,8 @@ begin_flush(SsProto *p)
 }
 
 /*
- * Flush the keys of one prefix, because somebody asks for it: no copy is wrong, so the
- * lease stays, and what the ledger knows.
+ * Begins to flush the keys of one prefix on request.  No copy is wrong, so the lease stays,
+ * and so does the state of the ledger.
  */
 static void
 begin_partial_flush(SsProto *p)
@@ -232,7 +240,7 @@ begin_partial_flush(SsProto *p)
 	p->removed = 0;
 }
 
-/* The namespaces of all policies up to this one have no copies. */
+/* The namespaces of all policies up to this number have no copies. */
 static void
 cover_policies(SsProto *p, uint64_t number)
 {
@@ -279,10 +287,10 @@ flush(SsProto *p, int64_t now)
 }
 
 /*
- * A step of the flush of namespaces whose policies change (R14).  The lease stays, but no new one is
- * granted before the end of it; nothing is filled until those transactions have ended.
- *
- * The same flush has the guard name the prefixes of new namespaces, before they have copies.
+ * A step of the flush of namespaces whose policies change (R14).  The lease stays, but no new
+ * one is granted before the flush ends, and nothing is filled until those transactions have
+ * ended.  The same flush makes the guard name the prefixes of new namespaces, before they have
+ * copies.
  */
 static SsDo
 flush_policies(SsProto *p, int64_t now)
@@ -303,7 +311,7 @@ flush_policies(SsProto *p, int64_t now)
 	return SS_DO_SEND;
 }
 
-/* Is there something for flush_policies to do? */
+/* Is there work for flush_policies? */
 static bool
 must_flush_policies(const SsProto *p)
 {
@@ -311,8 +319,8 @@ must_flush_policies(const SsProto *p)
 }
 
 /*
- * Delete first: while there is no lease, while rows cannot be read or must not, and when a round
- * drags on.
+ * Do deletions of PRESENT keys go before fills?  Yes while there is no lease, while rows
+ * cannot or must not be read, and when a round takes long.
  */
 static bool
 delete_first(const SsProto *p, int64_t now)
@@ -352,7 +360,7 @@ run(SsProto *p, int64_t now)
 		return send_batch(p, now);
 	if (must_flush_policies(p))
 		return flush_policies(p, now);
-	/* delete, then lease, then fill */
+	/* delete, then grant the lease, then fill */
 	if (p->round_open && p->round_left == 0 && ss_worklist_lease_lapsed(p, now))
 		return send_batch(p, now);
 	fill = !p->suspended && p->begun == p->ended && p->policies_begun == p->policies_ended &&
@@ -375,7 +383,7 @@ run(SsProto *p, int64_t now)
 	return wait_until(p, next);
 }
 
-/* Connected and with nothing under way. */
+/* The next action when we are connected and nothing is under way. */
 static SsDo
 act(SsProto *p, int64_t now)
 {
@@ -414,8 +422,9 @@ act(SsProto *p, int64_t now)
 }
 
 /*
- * Keep settled keys in the ledger only while we may write to Redis, or may when it is back, and
- * then not more than a quarter of what this database may have (R13).  No operation is at hand.
+ * Resolved keys stay in the ledger only while we may write to Redis, or may once it is back;
+ * and while it is away, at most a quarter of what this database may have (R13).  No operation
+ * may be at hand.
  */
 static void
 attach_or_detach(SsProto *p)
@@ -439,6 +448,7 @@ attach_or_detach(SsProto *p)
 		ss_worklist_detach(p);
 }
 
+/* Returns the next action; see protocol.h. */
 SsDo
 ss_proto_next(SsProto *p, int64_t now)
 {
@@ -468,6 +478,7 @@ ss_proto_next(SsProto *p, int64_t now)
 	return SS_DO_CONNECT;
 }
 
+/* A connection was made. */
 void
 ss_proto_connected(SsProto *p, int64_t now)
 {
@@ -477,7 +488,7 @@ ss_proto_connected(SsProto *p, int64_t now)
 	to_stage(p, SS_STAGE_PROBE);
 }
 
-/* A flush was cut short. */
+/* A flush was interrupted: begin it again later. */
 static void
 flush_again(SsProto *p)
 {
@@ -492,8 +503,8 @@ flush_again(SsProto *p)
 }
 
 /*
- * No connection, no answer, or one that makes no sense.  The request may have been carried
- * out, or may be yet, until its deadline.
+ * There is no connection, no answer, or an invalid one.  The request may have been carried
+ * out, or may still be until its deadline.  The connection must not be used any more.
  */
 void
 ss_proto_failed(SsProto *p, int64_t now)
@@ -514,22 +525,22 @@ ss_proto_failed(SsProto *p, int64_t now)
 }
 
 static void
-probed(SsProto *p, const SsGuard *guard, int64_t now)
+handle_probe(SsProto *p, const SsGuard *guard, int64_t now)
 {
 	to_stage(p, ss_guard_decide(p, guard, now));
-	/* before the flush, which is then for what was settled meanwhile as well */
+	/* before the flush, which then also covers what was resolved meanwhile */
 	attach_or_detach(p);
 	if (p->stage == SS_STAGE_RUN && (p->flush_wanted || p->leaving))
 		begin_flush(p);
 }
 
 static void
-claimed(SsProto *p)
+handle_claim(SsProto *p)
 {
 	bool ends_foreign = p->ends_foreign || !SS_RULE(18);
 
 	ss_guard_claimed(p);
-	/* with the guard, the claim has taken away whatever lease there was in this Redis */
+	/* with the guard, the claim has removed whatever lease this Redis held */
 	ss_worklist_publish_lease(p, 0);
 	if (ends_foreign)
 		ss_control_end_foreign(p->control);
@@ -574,16 +585,17 @@ batch_done(SsProto *p, int64_t now)
 	ss_worklist_pass_fence(p);
 }
 
+/* The answer to p->request. */
 void
 ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now)
 {
 	SsRequest *r = &p->request;
 
 	p->busy = false;
-	note_clock(p, reply->time, now);
+	update_clock(p, reply->time, now);
 	if (r->kind == SS_REQUEST_PROBE)
 	{
-		probed(p, &reply->guard, now);
+		handle_probe(p, &reply->guard, now);
 		return;
 	}
 	p->failures = 0;
@@ -594,7 +606,7 @@ ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now)
 		if (reply->answer == SS_ANSWER_LATE)
 		{
 			p->counts.late++;
-			return; /* by the clock just seen, the next will not be */
+			return; /* the clock is known now, so the next request will not be late */
 		}
 		p->counts.lost++;
 		if (r->kind == SS_REQUEST_CLAIM)
@@ -608,7 +620,7 @@ ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now)
 	}
 	if (r->kind == SS_REQUEST_CLAIM)
 	{
-		claimed(p);
+		handle_claim(p);
 		return;
 	}
 	ss_guard_carried_out(p);
@@ -634,7 +646,7 @@ ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now)
 		p->stage = SS_STAGE_LEFT;
 }
 
-/* The rows of p->ops were read, and the transaction is over. */
+/* The rows of p->ops were read, and the transaction has ended. */
 void
 ss_proto_rows(SsProto *p, int64_t now)
 {
@@ -647,7 +659,7 @@ ss_proto_rows(SsProto *p, int64_t now)
 		ss_worklist_update(p, now, false);
 		ss_worklist_retake(p);
 	}
-	/* what did not fit goes back to the front, behind what did */
+	/* what did not fit goes back to the front of its list */
 	while (n < p->nops && p->ops[n].found != SS_FOUND_LATER)
 		n++;
 	ss_worklist_restore(p, n, now);
@@ -676,7 +688,7 @@ ss_proto_rows(SsProto *p, int64_t now)
 	p->ready = true;
 }
 
-/* The table is locked: its keys are deleted, and filled when it can be read again. */
+/* The table is locked: the keys are deleted, and filled when it can be read again. */
 void
 ss_proto_unreadable(SsProto *p, int64_t now)
 {
@@ -686,28 +698,28 @@ ss_proto_unreadable(SsProto *p, int64_t now)
 	p->read_at = now + UNREADABLE_PAUSE;
 }
 
-/* Delete all our keys, soon. */
+/* Requests that all our keys are deleted. */
 void
 ss_proto_flush(SsProto *p)
 {
 	p->flush_wanted = true;
 }
 
-/* Have the guard name new prefixes, and forget those that are given up, before more is filled. */
+/* Requests that the guard names new prefixes and forgets abandoned ones before more is filled. */
 void
 ss_proto_flush_names(SsProto *p)
 {
 	p->names_begun++;
 }
 
-/* Delete the keys of some prefix, soon: whoever carries out the flush knows which. */
+/* Requests that the keys of one prefix are deleted; the driver knows which. */
 void
 ss_proto_flush_partly(SsProto *p)
 {
 	p->partial_wanted = true;
 }
 
-/* Is a flush asked for, or under way? */
+/* Is a flush requested or under way? */
 bool
 ss_proto_flushing(const SsProto *p)
 {
@@ -715,7 +727,7 @@ ss_proto_flushing(const SsProto *p)
 		   p->stage == SS_STAGE_CLAIM;
 }
 
-/* Take over from whoever owns this Redis. */
+/* Requests to take over this Redis from whoever owns it. */
 void
 ss_proto_takeover(SsProto *p, int64_t now)
 {
@@ -724,7 +736,7 @@ ss_proto_takeover(SsProto *p, int64_t now)
 	p->retry_at = now;
 }
 
-/* Nobody wants that any more.  A claim that was not sent yet depends on what the guard says. */
+/* Withdraws that request.  A claim that was not sent yet depends on what the guard says. */
 void
 ss_proto_no_takeover(SsProto *p)
 {
@@ -735,7 +747,7 @@ ss_proto_no_takeover(SsProto *p)
 		to_stage(p, SS_STAGE_PROBE);
 }
 
-/* Somewhere else, or with another password: try at once. */
+/* Redis is elsewhere, or has another password: connect immediately. */
 void
 ss_proto_reconnect(SsProto *p, int64_t now)
 {
@@ -746,14 +758,20 @@ ss_proto_reconnect(SsProto *p, int64_t now)
 	p->retry_at = now;
 }
 
-/* Flush, remove guard and lease, and leave; if Redis does not answer, leave. */
+/*
+ * Requests to flush, to remove guard and lease, and to end; if Redis does not answer, only to
+ * end.
+ */
 void
 ss_proto_leave(SsProto *p)
 {
 	p->leaving = true;
 }
 
-/* What the database's own records say; before the first probe, and when they were read again. */
+/*
+ * What the claims recorded in this database say.  Called before the first probe, and whenever
+ * they are read again.
+ */
 void
 ss_proto_set_record(SsProto *p, const SsRecord *record)
 {
@@ -769,7 +787,7 @@ ss_proto_moved(const SsProto *p, int64_t now)
 		   now < __atomic_load_n(&p->control->foreign_until, __ATOMIC_SEQ_CST);
 }
 
-/* The claim at hand is recorded, and may be sent; moved as ss_proto_moved said. */
+/* The claim at hand is recorded and may be sent; `moved` is what ss_proto_moved returned. */
 void
 ss_proto_recorded(SsProto *p, bool moved)
 {
@@ -778,7 +796,7 @@ ss_proto_recorded(SsProto *p, bool moved)
 	p->record.elsewhere = false;
 }
 
-/* It could not be: no claim, and another attempt later. */
+/* The claim at hand could not be recorded: it is not sent, and tried again later. */
 void
 ss_proto_not_recorded(SsProto *p, int64_t now)
 {
@@ -786,10 +804,10 @@ ss_proto_not_recorded(SsProto *p, int64_t now)
 }
 
 /*
- * The pusher's process is about to end while Redis stays ours: fill in p->request with a batch
- * that drops the lease and leaves everything else.  It is for a new connection: a request
- * under way on the old one is either carried out before it, or never.  False when there is
- * nothing to drop, or the lease is not ours to drop.
+ * The pusher's process is about to end while Redis stays ours: fills p->request with a batch
+ * that removes the lease and changes nothing else.  It must be sent on a new connection: a
+ * request under way on the old one is then carried out either before it or never.  Returns
+ * false if there is nothing to remove, or if the lease is not ours.
  */
 bool
 ss_proto_stop(SsProto *p, int64_t now, int64_t give_up)
@@ -800,7 +818,7 @@ ss_proto_stop(SsProto *p, int64_t now, int64_t give_up)
 	if (p->busy)
 		ss_guard_unanswered(p);
 	if (p->nchain == 0)
-		return false; /* it would be carried out even if another server owns this Redis by now */
+		return false; /* without a chain it would be carried out even if another server owned this Redis by now */
 	p->nops = 0;
 	p->deleting = false;
 	ss_worklist_close_round(p);
@@ -811,7 +829,10 @@ ss_proto_stop(SsProto *p, int64_t now, int64_t give_up)
 	return true;
 }
 
-/* The answer to that: if it was carried out there is no lease, and who waits may go on. */
+/*
+ * The answer to that batch: if it was carried out there is no lease, and waiting transactions
+ * may continue.
+ */
 void
 ss_proto_stopped(SsProto *p, const SsReply *reply)
 {
@@ -822,7 +843,7 @@ ss_proto_stopped(SsProto *p, const SsReply *reply)
 	ss_worklist_publish_lease(p, 0);
 }
 
-/* Since when the key that has waited longest waits; 0 when none does. */
+/* Since when the key that has waited longest waits; 0 if none does. */
 int64_t
 ss_proto_oldest(const SsProto *p)
 {

@@ -1,23 +1,23 @@
 /*
  * protocol.h
- *		What the pusher does: events and a clock in, actions out.
+ *		The protocol of the pusher as a state machine: events and a clock in, actions out.
  *
- * Pure C: no Postgres, no hiredis, no allocation.  The pusher (pusher.c) links it, and so
- * does the simulator (test/sim).  Whoever drives it does what ss_proto_next says:
+ * Pure C: no PostgreSQL, no hiredis, no allocation.  The pusher (pusher.c) links it, and so does
+ * the simulator (test/sim).  The driver does what ss_proto_next returns:
  *
- *		SS_DO_CONNECT	connect; then ss_proto_connected, or ss_proto_failed
- *		SS_DO_SEND		send p->request; then ss_proto_reply, or ss_proto_failed when there
- *						is no answer by request.give_up or the connection breaks (after
- *						which it is never used again)
- *		SS_DO_READ		read the rows of p->ops in one new snapshot, fill in what was found,
- *						end the transaction; then ss_proto_rows, or ss_proto_unreadable
+ *		SS_DO_CONNECT	connect; then call ss_proto_connected or ss_proto_failed
+ *		SS_DO_SEND		send p->request; then call ss_proto_reply, or ss_proto_failed if there is
+ *						no answer by request.give_up or the connection breaks.  A broken
+ *						connection is never used again
+ *		SS_DO_READ		read the rows of p->ops in one new snapshot, fill in what was found and
+ *						end the transaction; then call ss_proto_rows or ss_proto_unreadable
  *		SS_DO_RECORD	write p->epoch and p->token durably into this database, before they are
- *						claimed; then ss_proto_recorded, or ss_proto_not_recorded
- *		SS_DO_WAIT		sleep until p->wait_until, or until somebody wakes us
- *		SS_DO_LEAVE		the end, after ss_proto_leave
+ *						claimed; then call ss_proto_recorded or ss_proto_not_recorded
+ *		SS_DO_WAIT		sleep until p->wait_until, or until the latch is set
+ *		SS_DO_LEAVE		end the process; only after ss_proto_leave
  *
- * Times are microseconds of the monotonic clock that all processes of this machine
- * share, unless they are said to be in Redis' clock.
+ * Times are microseconds of the monotonic clock that all processes of this machine share, unless
+ * they are said to be in Redis' clock.
  */
 #ifndef SS_PROTOCOL_H
 #define SS_PROTOCOL_H
@@ -28,26 +28,26 @@
 #define SS_BATCH_MAX 256
 #define SS_CHAIN_MAX 8
 
-/* Who writes to a Redis. */
+/* The owner of a Redis, as the guard names it. */
 typedef struct SsOwner
 {
-	uint64_t system; /* the system identifier */
+	uint64_t system; /* system identifier */
 	uint32_t database;
 	uint32_t timeline;
 } SsOwner;
 
-/* A link of the chain.  A token is drawn anew with each claim. */
+/* Identifies a batch.  A token is drawn for each claim. */
 typedef struct SsBatchId
 {
 	uint64_t token;
 	uint64_t number;
 } SsBatchId;
 
-/* What Redis says of its owner. */
+/* What Redis says about its owner. */
 typedef struct SsGuard
 {
 	bool present;
-	bool leased; /* the lease is there */
+	bool leased; /* the lease exists */
 	SsOwner owner;
 	uint64_t epoch;
 	SsBatchId last;
@@ -55,10 +55,10 @@ typedef struct SsGuard
 
 typedef enum SsRequestKind
 {
-	SS_REQUEST_PROBE,  /* reply with the guard and the time */
-	SS_REQUEST_CLAIM,  /* if the guard is `expected`: become its owner, drop the lease */
-	SS_REQUEST_BATCH,  /* the operations, then the lease */
-	SS_REQUEST_FLUSH,  /* delete some of our keys, from a cursor on */
+	SS_REQUEST_PROBE,  /* return the guard and the time */
+	SS_REQUEST_CLAIM,  /* if the guard is `expected`: become the owner, remove the lease */
+	SS_REQUEST_BATCH,  /* carry out the operations, then set or remove the lease */
+	SS_REQUEST_FLUSH,  /* delete some of our keys, starting at a cursor */
 	SS_REQUEST_REMOVE, /* delete guard and lease */
 	SS_REQUEST_KINDS
 } SsRequestKind;
@@ -71,8 +71,8 @@ typedef enum SsLeaseAction
 } SsLeaseAction;
 
 /*
- * All but the probe do nothing (LATE) after the deadline.  All but probe and claim do
- * nothing (LOST) unless the guard names this owner, epoch, and one of `previous`.
+ * All requests except the probe do nothing (LATE) after the deadline.  All except probe and
+ * claim do nothing (LOST) unless the guard names this owner, this epoch and one of `previous`.
  */
 typedef struct SsRequest
 {
@@ -84,10 +84,10 @@ typedef struct SsRequest
 	int nprevious;
 	SsLeaseAction lease;
 	int64_t lease_until; /* in Redis' clock */
-	int64_t lease_for;   /* for the mutant of R3 only: from when the request is carried out */
+	int64_t lease_for;   /* for the mutant of R3 only: duration, from when it is carried out */
 	uint64_t cursor;     /* of a flush */
-	bool policies;       /* a flush of the namespaces whose policies change, not of everything */
-	uint64_t epoch;      /* of all but the probe: ours */
+	bool policies;       /* flush the namespaces whose policies change, not everything */
+	uint64_t epoch;      /* of all requests except the probe: ours */
 	SsGuard expected;    /* of a claim */
 } SsRequest;
 
@@ -103,15 +103,15 @@ typedef struct SsReply
 	SsAnswer answer;
 	int64_t time;    /* Redis' clock while it carried the request out */
 	SsGuard guard;   /* of a probe */
-	uint64_t cursor; /* of a flush; 0 is the end */
+	uint64_t cursor; /* of a flush; 0 at the end */
 	uint64_t removed;
 } SsReply;
 
 typedef enum SsFound
 {
-	SS_FOUND_NONE, /* no session, or one that shall have no copy, or that cannot be read */
-	SS_FOUND_COPY, /* has one, until `until` */
-	SS_FOUND_LATER /* did not fit into the batch any more */
+	SS_FOUND_NONE, /* no session, one that shall have no copy, or an unreadable one */
+	SS_FOUND_COPY, /* a session whose copy may live until `until` */
+	SS_FOUND_LATER /* did not fit into the batch */
 } SsFound;
 
 typedef enum SsOpKind
@@ -125,11 +125,11 @@ typedef enum SsOpKind
 typedef struct SsOp
 {
 	int32_t slot;
-	/* for SS_DO_READ */
-	bool document; /* is the document needed, or only when it ends? */
+	/* For SS_DO_READ */
+	bool document; /* is the document needed, or only its expiry? */
 	SsFound found;
 	int64_t until;
-	/* for SS_DO_SEND */
+	/* For SS_DO_SEND */
 	SsOpKind kind;
 	int64_t expires; /* in Redis' clock */
 	bool missing;    /* the answer to SS_OP_EXPIRE: there was no copy */
@@ -147,8 +147,8 @@ typedef enum SsDo
 
 typedef enum SsStage
 {
-	SS_STAGE_PROBE,   /* whose is this Redis? */
-	SS_STAGE_REFUSED, /* another's */
+	SS_STAGE_PROBE,   /* find out who owns this Redis */
+	SS_STAGE_REFUSED, /* somebody else owns it */
 	SS_STAGE_CLAIM,
 	SS_STAGE_FLUSH,
 	SS_STAGE_RUN,
@@ -161,11 +161,11 @@ typedef enum SsRefusal
 {
 	SS_REFUSED_NONE,
 	SS_REFUSED_OTHER,         /* another server or database owns it */
-	SS_REFUSED_NEWER,         /* a later timeline of ours does: this server was superseded */
-	SS_REFUSED_OLDER,         /* an earlier timeline does, and is alive */
-	SS_REFUSED_SAME_IDENTITY, /* a server that says it is this one does, and is alive */
-	SS_REFUSED_RIVAL,         /* a server that says it is this one has claimed it since */
-	SS_REFUSED_COPY,          /* this database is a copy of the one that had a Redis: see record */
+	SS_REFUSED_NEWER,         /* a later timeline of this server owns it: we were superseded */
+	SS_REFUSED_OLDER,         /* an earlier timeline of this server owns it, and is alive */
+	SS_REFUSED_SAME_IDENTITY, /* a server with our identity owns it, and is alive */
+	SS_REFUSED_RIVAL,         /* a server with our identity has claimed it after us */
+	SS_REFUSED_COPY,          /* this database is a copy of one that had a Redis: see record */
 	SS_REFUSED_UNRECORDED     /* a claim could not be recorded in this database */
 } SsRefusal;
 
@@ -177,9 +177,9 @@ typedef struct SsProtoCounts
 	uint64_t failures;
 	uint64_t connects;
 	uint64_t claims;
-	uint64_t takeovers; /* claims from others */
+	uint64_t takeovers; /* claims of a Redis that another had */
 	uint64_t flushes;
-	uint64_t steps; /* of Redis' clock */
+	uint64_t steps; /* times that Redis' clock was set */
 	uint64_t sets;
 	uint64_t deletes;
 	uint64_t expires;
@@ -199,18 +199,18 @@ typedef struct SsProto
 	SsControl *control;
 	uint32_t database;
 
-	/* what the driver may change at any time */
+	/* Inputs, which the driver may change at any time. */
 	SsOwner me;
 	int64_t lease;
 	int batch_keys;
-	bool promoted;       /* take over from an earlier timeline, alive or not */
-	bool takeover;       /* take over from anybody, once */
+	bool promoted;       /* take over from an earlier timeline, whether it is alive or not */
+	bool takeover;       /* take over from any owner, once */
 	bool suspended;      /* the tables cannot be trusted: no copies, no lease */
-	int64_t own_clock;   /* our wall clock less the monotonic one, for the mutant of R12 only */
-	uint64_t remembered; /* the token last confirmed, by this pusher or the one before it */
-	bool copied;         /* a copy of this server was seen to write: claim nothing by ourselves */
+	int64_t own_clock;   /* our wall clock minus the monotonic one, for the mutant of R12 only */
+	uint64_t remembered; /* the last token confirmed by this pusher or its predecessor */
+	bool copied;         /* a copy of this server was seen to write: claim only by takeover */
 
-	/* what it may read */
+	/* Outputs, which the driver may read. */
 	int64_t wait_until;
 	SsRequest request;
 	SsOp ops[SS_BATCH_MAX];
@@ -222,90 +222,90 @@ typedef struct SsProto
 	uint64_t token;
 	int64_t lease_end;
 	int64_t retry_at;
-	int failures;     /* in a row */
+	int failures;     /* consecutive */
 	uint64_t removed; /* by the last flush */
 	SsProtoCounts counts;
 
-	/* its own */
+	/* Private to the state machine. */
 	bool connected;
-	bool attached;        /* keys are kept in the ledger until Redis has them (R13) */
-	bool backlog_dropped; /* not while Redis is away: there were too many */
+	bool attached;        /* keys stay in the ledger until Redis has them (R13) */
+	bool backlog_dropped; /* detached while Redis is away, because too many keys waited */
 	bool busy;            /* a request is under way */
 	bool reading;         /* rows are being read */
-	bool ready;           /* what was read is to be sent */
-	bool deleting;        /* the batch deletes, whatever the rows say */
+	bool ready;           /* the operations are complete and shall be sent */
+	bool deleting;        /* the batch only deletes, without regard to the rows */
 	bool leaving;
 	bool flush_wanted;
-	bool partial_wanted; /* a flush of some prefix */
-	bool partial;        /* which is under way */
-	bool claimed;        /* at least once */
+	bool partial_wanted; /* a flush of one prefix was asked for */
+	bool partial;        /* and is under way */
+	bool claimed;        /* at least once by this pusher */
 	bool pending;        /* the claim of this token was not confirmed yet */
-	bool ends_foreign;   /* that claim finds the guard of our last lease */
-	uint64_t base_epoch; /* what a claim must exceed */
-	bool superseded;     /* a later timeline was seen: never claim by ourselves again */
+	bool ends_foreign;   /* this claim finds the guard of our last lease (R18) */
+	uint64_t base_epoch; /* a claim must have a greater epoch */
+	bool superseded;     /* a later timeline was seen: claim only by takeover */
 	bool yielded;        /* refused, and not claimed since */
 	bool was_suspended;
 	int64_t guard_seen_at;
 	bool unreadable;
 	int64_t sent_at;
 	int64_t probe_at;
-	int64_t read_at; /* not before */
+	int64_t read_at; /* not before this time */
 	uint64_t random;
 	uint64_t epoch;
 	uint64_t number;
 	SsBatchId chain[SS_CHAIN_MAX];
 	int nchain;
-	SsBatchId watched; /* the last of a foreign guard, */
+	SsBatchId watched; /* last batch of a foreign guard */
 	int64_t watched_since;
 	bool watching;
-	int64_t connected_at; /* for the first time */
-	/* Redis' clock less ours is between these */
+	int64_t connected_at; /* the first connection */
+	/* Redis' clock minus ours is between these two. */
 	bool clock_known;
 	int64_t clock_low;
 	int64_t clock_high;
 	int64_t clock_at;
-	/* lists of slots by SsListId */
+	/* Lists of slots, by SsListId. */
 	SsList lists[SS_LISTS];
-	/* the round: what has to be done before the next lease */
+	/* The round: what has to be done before the next lease. */
 	bool round_open;
 	uint32_t round;
 	int32_t round_left;
 	int64_t round_at;
-	int64_t round_lease; /* what was published; `lease` may change meanwhile */
+	int64_t round_lease; /* duration that was published; `lease` may change meanwhile */
 	int64_t renew_at;
 	bool lease_sent;
-	/* the fence: when all up to this order are deleted, this ticket passes */
+	/* The fence: when all keys up to this order are deleted, this ticket passes. */
 	uint32_t order;
 	uint32_t fence_order;
 	uint64_t fence_ticket;
-	/* session_cache_sync: when all of these are done, this ticket is synced */
+	/* session_cache_sync: when all of these keys are done, this ticket is synced. */
 	uint32_t sync;
 	int32_t sync_left;
 	uint64_t sync_ticket;
-	/* as of the last look */
+	/* As of the last update of the lists. */
 	uint64_t ticket;
 	uint64_t begun;
 	uint64_t ended;
-	/* flushes */
-	uint64_t covered; /* unlisted transactions up to this one are flushed away */
+	/* Flushes. */
+	uint64_t covered; /* unlisted transactions up to this one are covered */
 	uint64_t flush_covers;
 	uint64_t flush_ticket;
 	uint64_t flush_cursor;
-	bool flush_dropped; /* the lease, first of all */
-	/* changes of policies, as of the last look, and the flush of their namespaces */
+	bool flush_dropped; /* the lease, which goes first */
+	/* Changes of policies as of the last update, and the flush of their namespaces. */
 	uint64_t policies_begun;
 	uint64_t policies_ended;
 	uint64_t policies_covered;
-	uint64_t flush_policies; /* those that the flush of everything covers */
+	uint64_t flush_policies; /* policies that the flush of everything covers */
 	bool policy_flush;
-	uint64_t policy_covers; /* likewise, by the flush of namespaces */
+	uint64_t policy_covers; /* policies that the flush of namespaces covers */
 	uint64_t policy_cursor;
-	uint64_t
-		names_begun; /* prefixes that the guard is to name or to forget: the same flush does it */
+	/* Prefixes that the guard shall name or forget; the same flush does it. */
+	uint64_t names_begun;
 	uint64_t names_covered;
 	uint64_t flush_names;
 	uint64_t policy_names;
-	bool policy_waits; /* it lets deletions go first, every second time */
+	bool policy_waits; /* every second time, deletions go first */
 } SsProto;
 
 extern void ss_proto_init(SsProto *p, SsLedger *ledger, SsControl *control, uint32_t database,

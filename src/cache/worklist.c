@@ -1,25 +1,25 @@
 /*
  * worklist.c
- *		The pusher's work: which keys are to be deleted, and which written.
+ *		The lists of keys that the pusher has to delete or to write; for protocol.c alone.
  *
- * Each key of the ledger that the pusher has looked at stands in one list:
+ * Each key of the ledger that the pusher has read is on one list:
  *
- *	DOUBT		in doubt, and that can wait
- *	URGENT		in doubt, and its copy must be deleted: somebody waits for that, or it
- *				is dirty from before, or has been in doubt for long, or there is no
- *				lease and none can be granted before (R10)
+ *	DOUBT		in doubt, and can wait
+ *	URGENT		in doubt, and its copy must be deleted: a transaction waits for that at the
+ *				fence, or the key is dirty from an earlier change, or it has been in doubt for
+ *				long, or there is no lease and none can be granted before (R10)
  *	PRESENT		dirty, and Redis may hold a copy: delete or rewrite it
- *	ABSENT		dirty, and Redis holds none: write one, or none
- *	WANTED		clean, and somebody reads it
+ *	ABSENT		dirty, and Redis holds no copy: write one if there shall be one
+ *	WANTED		not dirty, but the session is read
  *
- * or in none while a batch is about it.  Three obligations are counted along:
+ * or on none while it is part of the batch under way.  Three things are counted along:
  *
- *	the round	A lease is granted by the batch after which nothing is left of what was in
- *				URGENT and PRESENT when the round was opened (R10).  The lease runs from then
- *				on, not from when it is granted.
- *	the fence	All who wait with a ticket that was out at a look may pass when what was in
- *				URGENT after that look is deleted.
- *	the sync	Likewise session_cache_sync, for all that was in any list.
+ *	round		A lease is granted by the batch after which nothing is left of what was on the
+ *				lists URGENT and PRESENT when the round was opened (R10).  The lease runs from
+ *				the opening of the round, not from when it is granted.
+ *	fence		All transactions whose tickets had been issued at an update of the lists may
+ *				pass once everything that was URGENT after that update is deleted.
+ *	sync		The same for session_cache_sync and what was on any list.
  */
 #include <string.h>
 
@@ -27,8 +27,8 @@
 #include "cache/worklist.h"
 
 /*
- * So long may a committed change stay in doubt (its backend was stopped between commit
- * and callback) before its copy is deleted.
+ * A committed change may stay in doubt for this long, because its backend was stopped between
+ * commit and callback, before its copy is deleted.
  */
 #define OLD_DOUBT INT64_C(250000)
 
@@ -79,7 +79,7 @@ link_slot(SsProto *p, int32_t slot, SsListId list_id, bool in_front)
 	list->count++;
 }
 
-/* What comes with a place: the next lease has to wait for it, and the next sync. */
+/* What a list entails: the next lease and the next sync have to wait for the key. */
 static void
 assign_round(SsProto *p, int32_t slot, SsListId where)
 {
@@ -91,7 +91,7 @@ assign_round(SsProto *p, int32_t slot, SsListId where)
 		s->sync = p->sync + 1;
 }
 
-/* Put a key where it belongs, with the obligations that come with the place. */
+/* Puts a key on a list, unless it is there. */
 static void
 put_slot(SsProto *p, int32_t slot, SsListId where, int64_t now)
 {
@@ -100,7 +100,7 @@ put_slot(SsProto *p, int32_t slot, SsListId where, int64_t now)
 	if (s->list == where)
 		return;
 	unlink_slot(p, slot);
-	/* what is wanted now stands before what is wanted later */
+	/* what is wanted now goes before what is wanted later */
 	link_slot(p, slot, where, where == SS_LIST_WANTED && s->since <= now);
 	if (where == SS_LIST_DOUBT)
 		s->listed_at = now;
@@ -109,7 +109,7 @@ put_slot(SsProto *p, int32_t slot, SsListId where, int64_t now)
 	assign_round(p, slot, where);
 }
 
-/* Its copy is deleted or rewritten: no lease has to wait for it any more. */
+/* The copy is deleted or rewritten: no lease has to wait for the key any more. */
 static void
 fulfil_round(SsProto *p, SsLedgerSlot *s)
 {
@@ -118,6 +118,7 @@ fulfil_round(SsProto *p, SsLedgerSlot *s)
 	s->round = 0;
 }
 
+/* The same for session_cache_sync. */
 static void
 fulfil_sync(SsProto *p, SsLedgerSlot *s)
 {
@@ -127,8 +128,8 @@ fulfil_sync(SsProto *p, SsLedgerSlot *s)
 }
 
 /*
- * Nothing is left to do about a key, as it was seen.  Should it have changed since, the next
- * look finds it in the list of what changed.
+ * Nothing is left to do about a key in the state `view`.  If it has changed since, the ledger
+ * keeps it, and the next update finds it on the list of changed slots.
  */
 static void
 release_slot(SsProto *p, int32_t slot, const SsLedgerView *view)
@@ -141,14 +142,14 @@ release_slot(SsProto *p, int32_t slot, const SsLedgerView *view)
 	(void) ss_ledger_finish(p->ledger, slot, view->generation, view->ended);
 }
 
-/* Is there surely no lease in Redis? */
+/* Has the last lease certainly ended? */
 bool
 ss_worklist_lease_lapsed(const SsProto *p, int64_t now)
 {
 	return now >= p->lease_end;
 }
 
-/* Where does a key belong now? */
+/* Reads a key from the ledger and puts it on the list on which it belongs now. */
 static void
 classify(SsProto *p, int32_t slot, int64_t now)
 {
@@ -158,7 +159,7 @@ classify(SsProto *p, int32_t slot, int64_t now)
 	ss_ledger_read(p->ledger, slot, &view);
 	if (view.doubt > 0 && (SS_RULE(2) || !view.dirty))
 	{
-		/* it may have got old while we did not look, and a lease must not add to that */
+		/* it may have aged since the last update, and a lease must not add to that */
 		bool urgent = view.fenced || view.dirty || s->list == SS_LIST_URGENT ||
 					  now - view.since >= OLD_DOUBT / 2 ||
 					  (SS_RULE(10) && ss_worklist_lease_lapsed(p, now));
@@ -170,10 +171,11 @@ classify(SsProto *p, int32_t slot, int64_t now)
 	else if (view.wanted || s->refill)
 		put_slot(p, slot, SS_LIST_WANTED, now);
 	else
-		/* entered, and not even in doubt any more: it was settled before we came */
+		/* it was resolved before we read it, while no pusher was attached */
 		release_slot(p, slot, &view);
 }
 
+/* Makes all lists empty. */
 void
 ss_worklist_init(SsProto *p)
 {
@@ -184,7 +186,7 @@ ss_worklist_init(SsProto *p)
 	}
 }
 
-/* By `until` any lease that we have asked for has surely ended.  0: there is none. */
+/* Publishes that each lease we have asked for has ended by `until`; 0: there is none. */
 void
 ss_worklist_publish_lease(SsProto *p, int64_t until)
 {
@@ -193,7 +195,7 @@ ss_worklist_publish_lease(SsProto *p, int64_t until)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-/* What is in doubt and cannot wait any more. */
+/* Moves keys from DOUBT to URGENT that cannot wait any longer. */
 static void
 promote_old_doubt(SsProto *p, int64_t now)
 {
@@ -213,7 +215,7 @@ promote_old_doubt(SsProto *p, int64_t now)
 	}
 }
 
-/* Those who wait may pass, as far as all is deleted that they wait for. */
+/* Lets the transactions pass the fence whose copies have all been deleted. */
 void
 ss_worklist_pass_fence(SsProto *p)
 {
@@ -222,7 +224,7 @@ ss_worklist_pass_fence(SsProto *p)
 	/* what is in doubt is not known */
 	if (!p->attached)
 		return;
-	/* unlisted transactions wait for a flush, and do not say which tickets are theirs */
+	/* unlisted transactions wait for a flush, and it is not known which tickets are theirs */
 	if (p->covered != p->begun)
 		return;
 	if (urgent->count > 0 && slot_of(p, urgent->first)->order <= p->fence_order)
@@ -235,10 +237,11 @@ ss_worklist_pass_fence(SsProto *p)
 		__atomic_store_n(&p->control->passed, p->fence_ticket, __ATOMIC_SEQ_CST);
 }
 
+/* Reports what has been synced, and starts to count for the next calls of session_cache_sync. */
 static void
 update_sync(SsProto *p)
 {
-	/* while Redis is away, nobody knows what it has */
+	/* while Redis is away, its contents are not known */
 	if (p->stage != SS_STAGE_RUN || !p->connected || p->sync_left > 0 || p->covered != p->begun ||
 		p->flush_wanted)
 		return;
@@ -255,9 +258,9 @@ update_sync(SsProto *p)
 }
 
 /*
- * Look at what changed in the ledger, if we are attached; with may_open, begin a round if one is due.  Until
- * when the lease would run is published before the look (R4): a transaction that
- * we do not see has seen it.
+ * Reads what changed in the ledger, if we are attached.  With may_open, opens a round if one
+ * is due.  The time until which its lease would run is published before the ledger is read
+ * (R4): a transaction that we do not see here has seen that time.
  */
 void
 ss_worklist_update(SsProto *p, int64_t now, bool may_open)
@@ -273,7 +276,7 @@ ss_worklist_update(SsProto *p, int64_t now, bool may_open)
 	p->ticket = __atomic_load_n(&p->control->tickets, __ATOMIC_SEQ_CST);
 	if (SS_RULE(11))
 	{
-		/* what has ended has begun before */
+		/* read `ended` first: what has ended had begun before */
 		p->ended = __atomic_load_n(&p->control->unlisted_ended, __ATOMIC_SEQ_CST);
 		p->begun = __atomic_load_n(&p->control->unlisted_begun, __ATOMIC_SEQ_CST);
 	}
@@ -307,7 +310,7 @@ ss_worklist_update(SsProto *p, int64_t now, bool may_open)
 	update_sync(p);
 }
 
-/* Out of its list, as it is now: what changes from here on is for another batch. */
+/* Takes a key off its list in its present state: later changes are left to another batch. */
 static void
 mark_taken(SsProto *p, int32_t slot, SsLedgerView *view)
 {
@@ -319,8 +322,9 @@ mark_taken(SsProto *p, int32_t slot, SsLedgerView *view)
 	s->taken_ended = view->ended;
 }
 
+/* Makes a key the next operation of p->ops. */
 static void
-take(SsProto *p, int32_t slot)
+take_key(SsProto *p, int32_t slot)
 {
 	SsLedgerSlot *s = slot_of(p, slot);
 	SsOp *op = &p->ops[p->nops++];
@@ -332,7 +336,7 @@ take(SsProto *p, int32_t slot)
 	op->document = view.document || s->refill || s->absent;
 }
 
-/* Keys whose copies are to be deleted, into p->ops. */
+/* Fills p->ops with keys whose copies are to be deleted, and returns their number. */
 int
 ss_worklist_take_deletes(SsProto *p, bool dirty_too)
 {
@@ -340,13 +344,13 @@ ss_worklist_take_deletes(SsProto *p, bool dirty_too)
 	for (int list = SS_LIST_URGENT; list <= (dirty_too ? SS_LIST_PRESENT : SS_LIST_URGENT); list++)
 		while (p->lists[list].count > 0 && p->nops < p->batch_keys)
 		{
-			take(p, p->lists[list].first);
+			take_key(p, p->lists[list].first);
 			p->ops[p->nops - 1].kind = SS_OP_DELETE;
 		}
 	return p->nops;
 }
 
-/* Keys whose rows are to be read, into p->ops. */
+/* Fills p->ops with keys whose rows are to be read, and returns their number. */
 int
 ss_worklist_take_fills(SsProto *p, int64_t now)
 {
@@ -358,12 +362,12 @@ ss_worklist_take_fills(SsProto *p, int64_t now)
 
 			if (list == SS_LIST_WANTED && slot_of(p, slot)->since > now)
 				break;
-			take(p, slot);
+			take_key(p, slot);
 		}
 	return p->nops;
 }
 
-/* When the next key is wanted; INT64_MAX for none. */
+/* When the next key becomes wanted; INT64_MAX if there is none. */
 int64_t
 ss_worklist_next_wanted(SsProto *p)
 {
@@ -384,7 +388,10 @@ ss_worklist_retake(SsProto *p)
 	}
 }
 
-/* Operations from `from` on were not carried out, or who knows: back into the lists. */
+/*
+ * Operations from `from` on were not carried out, or it is unknown whether they were: puts
+ * their keys back on the lists.
+ */
 void
 ss_worklist_restore(SsProto *p, int from, int64_t now)
 {
@@ -396,14 +403,14 @@ ss_worklist_restore(SsProto *p, int from, int64_t now)
 
 		ss_ledger_read(p->ledger, slot, &view);
 		if (view.doubt > 0 && s->order != 0)
-			/* in front, for its order is lower than that of those behind */
+			/* to the front, because its order is lower than that of the keys behind it */
 			link_slot(p, slot, SS_LIST_URGENT, true);
 		else if (view.doubt > 0)
 			put_slot(p, slot, SS_LIST_URGENT, now);
 		else if (view.dirty)
 		{
 			link_slot(p, slot, s->absent ? SS_LIST_ABSENT : SS_LIST_PRESENT, true);
-			assign_round(p, slot, s->list); /* it may have been but wanted when it was taken */
+			assign_round(p, slot, s->list); /* it may have been only WANTED when it was taken */
 		}
 		else
 		{
@@ -415,7 +422,7 @@ ss_worklist_restore(SsProto *p, int from, int64_t now)
 	p->nops = from;
 }
 
-/* The copy of a key is deleted: it stays, to be filled when that may be. */
+/* The copy of a key was deleted.  The key stays, to be filled when that is allowed. */
 void
 ss_worklist_key_deleted(SsProto *p, int32_t slot, int64_t now)
 {
@@ -427,7 +434,7 @@ ss_worklist_key_deleted(SsProto *p, int32_t slot, int64_t now)
 	classify(p, slot, now);
 }
 
-/* A key was written, or deleted because its row says so. */
+/* A key was written, or was deleted because its row says so. */
 void
 ss_worklist_key_written(SsProto *p, const SsOp *op, int64_t now)
 {
@@ -444,7 +451,7 @@ ss_worklist_key_written(SsProto *p, const SsOp *op, int64_t now)
 		classify(p, op->slot, now);
 }
 
-/* With the operations at hand carried out, would a lease leave anything behind? */
+/* If the operations at hand are carried out, would a lease leave no old copy behind? */
 bool
 ss_worklist_leaves_nothing(const SsProto *p)
 {
@@ -462,6 +469,7 @@ ss_worklist_leaves_nothing(const SsProto *p)
 	return left == 0;
 }
 
+/* Ends the round, with or without a lease. */
 void
 ss_worklist_close_round(SsProto *p)
 {
@@ -469,7 +477,7 @@ ss_worklist_close_round(SsProto *p)
 	p->round_left = 0;
 }
 
-/* A flush has left no copy of ours in Redis. */
+/* A flush has removed all our copies from Redis. */
 void
 ss_worklist_flushed(SsProto *p, int64_t now)
 {
@@ -493,8 +501,8 @@ ss_worklist_flushed(SsProto *p, int64_t now)
 }
 
 /*
- * After a flush, in a ledger that fills up: what Redis has no copy of need not wait for one.  While
- * one transaction after another is unlisted nothing is filled, and what waits would stay.
+ * After a flush, in a ledger that fills up: drops the keys that have no copy in Redis.  While
+ * unlisted transactions follow each other nothing is filled, so these keys would stay.
  */
 void
 ss_worklist_drop_backlog(SsProto *p)
@@ -511,9 +519,9 @@ ss_worklist_drop_backlog(SsProto *p)
 }
 
 /*
- * From now on keys are kept in the ledger until Redis has them.  First of all those that are in
- * doubt by now are looked at; of what was settled before, everything in Redis may be wrong, so
- * it is flushed (R13).
+ * From now on keys stay in the ledger until Redis has them.  Those that are in doubt at this
+ * moment are read first; anything resolved earlier may be wrong in Redis, so it is flushed
+ * (R13).
  */
 void
 ss_worklist_attach(SsProto *p)
@@ -525,8 +533,9 @@ ss_worklist_attach(SsProto *p)
 }
 
 /*
- * Keep no key in the ledger that is not in doubt (R13): we may not write to Redis, or it has been away
- * for too long.  No operation is at hand.  Who waits at the fence waits for the end of the lease.
+ * Removes all keys from the ledger that are not in doubt (R13): we may not write to Redis, or
+ * it has been away for too long.  No operation may be at hand.  Transactions at the fence wait
+ * for the end of the lease.
  */
 void
 ss_worklist_detach(SsProto *p)

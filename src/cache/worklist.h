@@ -1,7 +1,6 @@
 /*
  * worklist.h
- *		The pusher's work: which keys are to be deleted, and which written; for
- *		protocol.c alone.
+ *		The lists of keys that the pusher has to delete or to write; for protocol.c alone.
  */
 #ifndef SS_WORKLIST_H
 #define SS_WORKLIST_H
