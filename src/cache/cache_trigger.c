@@ -1,20 +1,18 @@
 /*
  * cache_trigger.c
- *		The triggers that notice which copies in Redis a change makes out of date.
+ *		Triggers that record which cached keys a change invalidates.
  *
- * Each is the last BEFORE ROW trigger of its table, so that it sees the row as it will be,
- * and ENABLE ALWAYS.  What they notice goes to xact_keys.c.
+ * Each is the last BEFORE ROW trigger of its table, so that it sees the final row, and ENABLE
+ * ALWAYS.  The keys go to xact_keys.c.
  *
- * A session has up to two keys: its document, and the tail of its history.  The row of
- * the session tells of both, for whoever changes messages by the calls changes its counters
- * as well; the trigger on the messages is for those who change them by hand, and first
- * asks whose they are.
+ * A session has up to two keys: its document, and the tail of its history.  The row of the session
+ * covers both, because calls that change messages also change counters in that row.  The trigger
+ * on messages is for changes by hand; it first looks up the session of the message.
  *
- * Changes are noted whatever the namespace's cache rule says (R13): a namespace may be
- * switched on while the transaction is under way.
+ * Changes are recorded whatever the cache rule of the namespace says (R13), because a namespace
+ * may be switched on while the transaction is in progress.
  *
- * That a session loses its history is noticed on the same occasion, and rows/history_end.c's
- * to mind.
+ * When a session loses its history, the history is detached here as well (rows/history_end.c).
  */
 #include "postgres.h"
 
@@ -46,8 +44,8 @@ SS_FUNCTION(session_change_note, 1_0, TRIGGEROID);
 SS_FUNCTION(session_history_note, 1_0, TRIGGEROID);
 
 /*
- * Does the policy of a namespace allow copies?  That it was switched off a moment ago the pusher
- * may not know yet.  (That it is switched on afterwards xact_keys.c finds out.)
+ * Does the policy of a namespace allow copies?  If it was switched off a moment ago, the
+ * pusher may not know that yet.  (If it is switched on later, xact_keys.c detects that.)
  */
 static bool
 is_cacheable(bool known, const SsPolicy *policy)
@@ -56,7 +54,7 @@ is_cacheable(bool known, const SsPolicy *policy)
 		   ss_monotonic() - policy->read_at < SS_LEASE_LONGEST;
 }
 
-/* What to note of the fence about a change, or about an end. */
+/* Fence flags of a change, or of the end of a session. */
 static int
 fence_of(bool end)
 {
@@ -65,23 +63,24 @@ fence_of(bool end)
 	return SS_KEY_FENCED_IF_ALL | (end || ss_fence == SS_FENCE_ALL ? SS_CHANGED_FENCED : 0);
 }
 
-/* What a statement did to a session, for each of its keys; flags SS_CHANGED_, or 0. */
+/* What a statement did to each of the two keys of a session, as flags SS_CHANGED_; 0: nothing. */
 typedef struct Effect
 {
 	int document;
 	int tail;
-	bool end;      /* it ceases to be a session under this id */
+	bool end;      /* it is no longer a session under this id */
 	bool tail_end; /* it loses its messages */
 } Effect;
 
 static bool
-has(const SsDeformedRow *row, int column)
+is_set(const SsDeformedRow *row, int column)
 {
 	return !row->nulls[column];
 }
 
+/* Adds one key of a session, if it was changed. */
 static void
-note_part(SsKey *key, uint8 part, int what, int fence)
+add_part(SsKey *key, uint8 part, int what, int fence)
 {
 	if (what == 0)
 		return;
@@ -89,9 +88,9 @@ note_part(SsKey *key, uint8 part, int what, int fence)
 	ss_xact_key_add(key, what | fence);
 }
 
-/* Note a session, under the id that a row has. */
+/* Adds the keys of a session, under the id in this row. */
 static void
-note_session(const SsDeformedRow *row, Effect effect)
+add_session(const SsDeformedRow *row, Effect effect)
 {
 	SsPolicy policy;
 	bool known;
@@ -99,12 +98,12 @@ note_session(const SsDeformedRow *row, Effect effect)
 	SsKey key;
 
 	if (effect.document == 0 && effect.tail == 0)
-		return; /* Redis does not know of the rest */
-	if (!has(row, SS_ROW_NAMESPACE) || !has(row, SS_ROW_SESSION_ID))
-		return; /* it will be refused */
+		return; /* nothing that Redis holds was changed */
+	if (!is_set(row, SS_ROW_NAMESPACE) || !is_set(row, SS_ROW_SESSION_ID))
+		return; /* NOT NULL will reject the row */
 	if (!ss_key_from_datums(&key, row->values[SS_ROW_NAMESPACE], row->values[SS_ROW_SESSION_ID]))
 	{
-		/* a row that the trigger before us would not have let in: it has no copy */
+		/* the trigger before us does not allow such a row, so it has no copy */
 		ss_xact_keys_add_all(0);
 		return;
 	}
@@ -114,32 +113,32 @@ note_session(const SsDeformedRow *row, Effect effect)
 	if (known && ((effect.document | effect.tail) & SS_CHANGED_DOCUMENT) && !effect.end)
 		ss_hot_count_use(&key, &policy);
 	cacheable = is_cacheable(known, &policy) ? SS_KEY_CACHEABLE : 0;
-	note_part(&key, SS_PART_DOCUMENT, effect.document, cacheable | fence_of(effect.end));
-	note_part(&key, SS_PART_TAIL, effect.tail, cacheable | fence_of(effect.end || effect.tail_end));
+	add_part(&key, SS_PART_DOCUMENT, effect.document, cacheable | fence_of(effect.end));
+	add_part(&key, SS_PART_TAIL, effect.tail, cacheable | fence_of(effect.end || effect.tail_end));
 }
 
 /*
- * Its messages need not ask again whose they are: the row is locked, and so stays where it is.  Not
- * so one that is being inserted, and may yet turn out to be there already.
+ * The messages of this session need not look it up again: its row is locked and cannot change
+ * its id.  Not for a row that is being inserted, which may turn out to exist already.
  */
 static void
 remember_history(const SsDeformedRow *row, bool end)
 {
-	if (has(row, SS_ROW_HISTORY_ID))
+	if (is_set(row, SS_ROW_HISTORY_ID))
 		ss_xact_keys_add_history(DatumGetUUIDP(row->values[SS_ROW_HISTORY_ID]),
 								 fence_of(end) | SS_KEY_CACHEABLE);
 }
 
 /*
- * Is a session left without the messages that it had?  Not one that begins over an expired row: the
- * copies of that are gone.
+ * Does a session lose the messages that it had?  Not if a new session starts over an expired
+ * row, whose copies have expired.
  */
 static bool
 loses_history(const SsDeformedRow *old, const SsDeformedRow *new)
 {
-	if (!has(old, SS_ROW_HISTORY_ID) || !ss_row_differs(old, new, SS_ROW_HISTORY_ID))
+	if (!is_set(old, SS_ROW_HISTORY_ID) || !ss_row_differs(old, new, SS_ROW_HISTORY_ID))
 		return false;
-	return !ss_row_differs(old, new, SS_ROW_CREATED_AT) || !has(old, SS_ROW_EXPIRES_AT) ||
+	return !ss_row_differs(old, new, SS_ROW_CREATED_AT) || !is_set(old, SS_ROW_EXPIRES_AT) ||
 		   DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT]) > GetCurrentTimestamp();
 }
 
@@ -149,26 +148,27 @@ expires_by_hand(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	TimestampTz expires_at;
 
-	if (!has(old, SS_ROW_EXPIRES_AT) || !has(new, SS_ROW_EXPIRES_AT))
+	if (!is_set(old, SS_ROW_EXPIRES_AT) || !is_set(new, SS_ROW_EXPIRES_AT))
 		return false;
 	expires_at = DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]);
 	return expires_at < DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT]) &&
 		   expires_at <= GetCurrentTimestamp();
 }
 
-/* A row comes or goes. */
+/* A row is inserted or deleted. */
 static void
-note_whole(const SsDeformedRow *row, bool end)
+add_row(const SsDeformedRow *row, bool end)
 {
 	Effect effect = {SS_CHANGED_DOCUMENT, 0, end, end};
 
-	if (has(row, SS_ROW_HISTORY_ID))
+	if (is_set(row, SS_ROW_HISTORY_ID))
 		effect.tail = SS_CHANGED_DOCUMENT;
-	note_session(row, effect);
+	add_session(row, effect);
 }
 
+/* A row is updated. */
 static void
-note_update(const SsDeformedRow *old, const SsDeformedRow *new)
+add_update(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	bool expiry = ss_row_differs(old, new, SS_ROW_EXPIRES_AT) ||
 				  ss_row_differs(old, new, SS_ROW_CREATED_AT);
@@ -177,11 +177,11 @@ note_update(const SsDeformedRow *old, const SsDeformedRow *new)
 
 	if (ss_row_differs(old, new, SS_ROW_NAMESPACE) || ss_row_differs(old, new, SS_ROW_SESSION_ID))
 	{
-		note_whole(old, true);
-		note_whole(new, false);
+		add_row(old, true);
+		add_row(new, false);
 		return;
 	}
-	tail = has(old, SS_ROW_HISTORY_ID) || has(new, SS_ROW_HISTORY_ID);
+	tail = is_set(old, SS_ROW_HISTORY_ID) || is_set(new, SS_ROW_HISTORY_ID);
 	if (tail)
 		effect.tail = ss_row_differs(old, new, SS_ROW_HISTORY_ID) ||
 							  ss_row_differs(old, new, SS_ROW_LAST_SEQ) ||
@@ -192,7 +192,7 @@ note_update(const SsDeformedRow *old, const SsDeformedRow *new)
 	{
 		effect.document = SS_CHANGED_DOCUMENT;
 		effect.tail = tail ? SS_CHANGED_DOCUMENT : 0;
-		effect.end = has(new, SS_ROW_DEAD_UNTIL);
+		effect.end = is_set(new, SS_ROW_DEAD_UNTIL);
 	}
 	else if (expires_by_hand(old, new))
 	{
@@ -202,7 +202,7 @@ note_update(const SsDeformedRow *old, const SsDeformedRow *new)
 	}
 	else if (ss_row_differs(old, new, SS_ROW_SESSION_DATA))
 		effect.document = SS_CHANGED_DOCUMENT;
-	note_session(new, effect);
+	add_session(new, effect);
 	if (effect.tail & SS_CHANGED_DOCUMENT)
 	{
 		remember_history(old, effect.end || effect.tail_end);
@@ -210,27 +210,30 @@ note_update(const SsDeformedRow *old, const SsDeformedRow *new)
 	}
 }
 
-/* What the trigger on sessions does about an update. */
+/* What the trigger on sessions does for an update. */
 static void
 session_updated(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	ss_note_change();
 	if (ss_xact_keys_attach())
-		note_update(old, new);
+		add_update(old, new);
 	ss_history_detach(old, new);
 }
 
-/* .. and about a delete. */
+/* What the trigger on sessions does for a delete. */
 static void
 session_deleted(const SsDeformedRow *old)
 {
 	ss_note_change();
 	if (ss_xact_keys_attach())
-		note_whole(old, true);
+		add_row(old, true);
 	ss_history_detach(old, NULL);
 }
 
-/* Once, from _PG_init: who changes a row without a statement, and so without a trigger, tells us. */
+/*
+ * Registers the functions above with the code that changes rows through the table AM, where no
+ * trigger fires; called once, from _PG_init.
+ */
 void
 ss_cache_trigger_init(void)
 {
@@ -238,6 +241,7 @@ ss_cache_trigger_init(void)
 	ss_direct_purge_hook = session_deleted;
 }
 
+/* Raises an error unless the function was called as one of our triggers on its own table. */
 static void
 check_call(FunctionCallInfo fcinfo, const char *function, const char *table)
 {
@@ -258,9 +262,9 @@ check_call(FunctionCallInfo fcinfo, const char *function, const char *table)
 						errmsg("%s() works on %s only", function, table)));
 }
 
-/* What a BEFORE trigger returns that lets all be. */
+/* What a BEFORE trigger returns that changes nothing. */
 static Datum
-as_it_was(const TriggerData *trigdata)
+unchanged_row(const TriggerData *trigdata)
 {
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
 		return PointerGetDatum(NULL);
@@ -268,7 +272,7 @@ as_it_was(const TriggerData *trigdata)
 																	   : trigdata->tg_trigtuple);
 }
 
-/* The trigger on sessions. */
+/* The trigger on conversation_sessions. */
 static Datum
 session_change_note(PG_FUNCTION_ARGS)
 {
@@ -285,7 +289,7 @@ session_change_note(PG_FUNCTION_ARGS)
 		if (ss_xact_keys_attach())
 			ss_xact_keys_add_all(SS_KEY_ENDED);
 		ss_history_detach_all();
-		return as_it_was(trigdata);
+		return unchanged_row(trigdata);
 	}
 	ss_row_deform(&old, trigdata->tg_trigtuple, RelationGetDescr(trigdata->tg_relation));
 	if (TRIGGER_FIRED_BY_UPDATE(event))
@@ -296,26 +300,26 @@ session_change_note(PG_FUNCTION_ARGS)
 	else if (TRIGGER_FIRED_BY_DELETE(event))
 		session_deleted(&old);
 	else if (ss_xact_keys_attach())
-		note_whole(&old, false);
-	return as_it_was(trigdata);
+		add_row(&old, false);
+	return unchanged_row(trigdata);
 }
 
 /*
- * Note the tail of the session that has this conversation.  A message that is removed or altered is
- * like a session that ends, when it is done by hand.
+ * Adds the tail of the session that owns this history.  A message that is removed or altered
+ * by hand counts as the end of a session.
  */
 static void
-note_history(const pg_uuid_t *history, bool goes)
+add_history(const pg_uuid_t *history, bool is_removed)
 {
-	int fence = fence_of(goes) | SS_KEY_CACHEABLE;
+	int fence = fence_of(is_removed) | SS_KEY_CACHEABLE;
 	SsKey key;
 
 	if (ss_xact_keys_have_history(history, fence))
 		return;
 	if (ss_xact_keys_overflowed() || !ss_history_find_session(history, &key))
 	{
-		/* nobody's any more: what is left of it may go; or of a session that we cannot see yet */
-		if (ss_xact_keys_overflowed() || !goes || !ss_history_is_queued(history))
+		/* an ended history, whose messages may go; or one of a session that we cannot see yet */
+		if (ss_xact_keys_overflowed() || !is_removed || !ss_history_is_queued(history))
 			ss_xact_keys_add_all(fence);
 		return;
 	}
@@ -324,17 +328,18 @@ note_history(const pg_uuid_t *history, bool goes)
 	ss_xact_keys_add_history(history, fence);
 }
 
+/* The same for the history of a message. */
 static void
-note_message(HeapTuple tuple, TupleDesc desc, bool goes)
+add_message(HeapTuple tuple, TupleDesc desc, bool is_removed)
 {
 	bool null;
 	Datum history = heap_getattr(tuple, SS_HISTORY_ROW_ID, desc, &null);
 
 	if (!null)
-		note_history(DatumGetUUIDP(history), goes);
+		add_history(DatumGetUUIDP(history), is_removed);
 }
 
-/* The trigger on messages. */
+/* The trigger on conversation_history. */
 static Datum
 session_history_note(PG_FUNCTION_ARGS)
 {
@@ -349,13 +354,13 @@ session_history_note(PG_FUNCTION_ARGS)
 		if (wanted)
 			ss_xact_keys_add_all(SS_KEY_ENDED);
 		ss_history_clear_queue();
-		return as_it_was(trigdata);
+		return unchanged_row(trigdata);
 	}
 	if (!wanted || ss_history_purging)
-		return as_it_was(trigdata);
+		return unchanged_row(trigdata);
 	desc = RelationGetDescr(trigdata->tg_relation);
-	note_message(trigdata->tg_trigtuple, desc, !TRIGGER_FIRED_BY_INSERT(trigdata->tg_event));
+	add_message(trigdata->tg_trigtuple, desc, !TRIGGER_FIRED_BY_INSERT(trigdata->tg_event));
 	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
-		note_message(trigdata->tg_newtuple, desc, false);
-	return as_it_was(trigdata);
+		add_message(trigdata->tg_newtuple, desc, false);
+	return unchanged_row(trigdata);
 }

@@ -1,6 +1,6 @@
 /*
  * cache_trigger.h
- *		The triggers that notice which copies in Redis a change makes out of date.
+ *		Triggers that record which cached keys a change invalidates.
  */
 #ifndef SS_CACHE_TRIGGER_H
 #define SS_CACHE_TRIGGER_H

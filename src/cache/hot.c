@@ -1,16 +1,15 @@
 /*
  * hot.c
- *		Which sessions are used enough to be in Redis.
+ *		Which sessions are used often enough to be cached (cache rule `hot`).
  *
- * Uses are counted in a sketch of fixed size, whatever the number of sessions: two
- * rows of cells, a key has one cell in each, and the lesser count of the two is an upper
- * bound of its uses that is seldom far off.  To count too much only means a copy
- * that few will read.
+ * Uses are counted in a sketch of fixed size, whatever the number of sessions: two rows of cells.
+ * A key has one cell in each row, and the smaller of its two counts is an upper bound of its uses
+ * that is seldom far off.  Counting too much only means a copy that few will read.
  *
- * A cell counts by half windows (half of cache_ttl): the present one and the one
- * before.  So a use counts for at least half a cache_ttl and at most a whole one.
+ * A cell counts by half windows (half of cache_ttl): the present one and the previous one.  So a
+ * use counts for at least half of cache_ttl and at most all of it.
  *
- * Cells are plain atomics: a count that is lost in a race is no harm.
+ * Cells are plain atomics: a count lost in a race does no harm.
  */
 #include "postgres.h"
 
@@ -22,29 +21,30 @@
 #include "shared.h"
 
 #define ROWS 2
-#define CELLS 16384 /* a row; a power of two */
-#define COUNT_MOST 0xffff
+#define CELLS 16384 /* per row; a power of two */
+#define COUNT_MAX 0xffff
 
 /* A session that is read all the time is offered to the pusher no more often than this. */
-#define ASK_EVERY 700 /* ms */
-#define ASKED_AGAIN 1 /* in a cell: there was another read since */
+#define OFFER_EVERY_MS 700
+#define OFFER_REPEATED 1 /* flag in a cell: a second offer, with a delay, was made as well */
 
-/* window << 32 | count of the one before << 16 | count of this one */
+/* window << 32 | count of the previous half window << 16 | count of the present one */
 typedef struct Sketch
 {
 	pg_atomic_uint64 uses[ROWS][CELLS];
-	pg_atomic_uint64 asked[CELLS]; /* hash << 32 | milliseconds | ASKED_AGAIN */
+	pg_atomic_uint64 offered[CELLS]; /* hash << 32 | milliseconds | OFFER_REPEATED */
 } Sketch;
 
 static Sketch *sketch = NULL;
 
+/* Size of the sketch. */
 Size
 ss_hot_shmem_size(void)
 {
 	return MAXALIGN(sizeof(Sketch));
 }
 
-/* Under AddinShmemInitLock. */
+/* Creates or attaches the sketch.  AddinShmemInitLock is held. */
 void
 ss_hot_shmem_init(void)
 {
@@ -57,7 +57,7 @@ ss_hot_shmem_init(void)
 	{
 		for (int row = 0; row < ROWS; row++)
 			pg_atomic_init_u64(&sketch->uses[row][i], 0);
-		pg_atomic_init_u64(&sketch->asked[i], 0);
+		pg_atomic_init_u64(&sketch->offered[i], 0);
 	}
 }
 
@@ -73,9 +73,9 @@ window_now(const SsPolicy *policy)
 	return (uint32) (ss_monotonic() / Max(policy->cache_ttl / 2, 1000));
 }
 
-/* Bring a cell into the present window. */
+/* The value of a cell in the present half window. */
 static uint64
-brought_up(uint64 value, uint32 window)
+roll_window(uint64 value, uint32 window)
 {
 	uint32 then = value >> 32;
 
@@ -92,7 +92,7 @@ uses_in(uint64 value)
 	return (value >> 16 & 0xffff) + (value & 0xffff);
 }
 
-/* Uses are of the session, whichever of its keys is asked for. */
+/* The hash of the session of a key: uses are counted by session, not by key. */
 static uint32
 session_hash(const SsKey *key)
 {
@@ -105,7 +105,7 @@ session_hash(const SsKey *key)
 	return ss_key_hash(&session);
 }
 
-/* Count a use. */
+/* Counts a use of a session.  Takes no lock. */
 void
 ss_hot_count_use(const SsKey *key, const SsPolicy *policy)
 {
@@ -120,16 +120,16 @@ ss_hot_count_use(const SsKey *key, const SsPolicy *policy)
 	{
 		pg_atomic_uint64 *at = cell(row, hash);
 		uint64 old = pg_atomic_read_u64(at);
-		uint64 new = brought_up(old, window);
+		uint64 new = roll_window(old, window);
 
-		if ((new & 0xffff) < COUNT_MOST)
+		if ((new & 0xffff) < COUNT_MAX)
 			new ++;
 		if (new != old)
 			(void) pg_atomic_compare_exchange_u64(at, &old, new);
 	}
 }
 
-/* Does a session deserve a copy? */
+/* Does the cache rule want a copy of this session? */
 bool
 ss_hot_wants_copy(const SsKey *key, const SsPolicy *policy)
 {
@@ -142,40 +142,41 @@ ss_hot_wants_copy(const SsKey *key, const SsPolicy *policy)
 	hash = session_hash(key);
 	window = window_now(policy);
 	for (int row = 0; row < ROWS; row++)
-		uses = Min(uses, uses_in(brought_up(pg_atomic_read_u64(cell(row, hash)), window)));
-	return uses >= (uint32) Min(policy->hot_uses, COUNT_MOST);
+		uses = Min(uses, uses_in(roll_window(pg_atomic_read_u64(cell(row, hash)), window)));
+	return uses >= (uint32) Min(policy->hot_uses, COUNT_MAX);
 }
 
 /*
- * When is it time to offer it to the pusher again?  0 now; in so many ms, once, for the
- * copy that may be lost by now; or -1, not for this read.
+ * When to offer a key to the pusher: 0 now; a number of milliseconds, once in that time,
+ * because the copy may be lost by then; or -1, not for this read.
  */
 static int
-ask(uint32 hash)
+next_offer(uint32 hash)
 {
-	pg_atomic_uint64 *at = &sketch->asked[hash & (CELLS - 1)];
+	pg_atomic_uint64 *at = &sketch->offered[hash & (CELLS - 1)];
 	uint32 now = (uint32) (ss_monotonic() / 1000);
 	uint64 old = pg_atomic_read_u64(at);
-	uint32 passed = now - (uint32) (old & ~(uint64) ASKED_AGAIN);
+	uint32 passed = now - (uint32) (old & ~(uint64) OFFER_REPEATED);
 
-	if (old >> 32 == hash && passed < ASK_EVERY)
+	if (old >> 32 == hash && passed < OFFER_EVERY_MS)
 	{
-		if ((old & ASKED_AGAIN) || !pg_atomic_compare_exchange_u64(at, &old, old | ASKED_AGAIN))
+		if ((old & OFFER_REPEATED) ||
+			!pg_atomic_compare_exchange_u64(at, &old, old | OFFER_REPEATED))
 			return -1;
-		return ASK_EVERY - passed;
+		return OFFER_EVERY_MS - passed;
 	}
-	/* those that share a cell take turns */
-	if (old >> 32 != hash && passed < ASK_EVERY / 32)
+	/* keys that share a cell alternate */
+	if (old >> 32 != hash && passed < OFFER_EVERY_MS / 32)
 		return -1;
 	return pg_atomic_compare_exchange_u64(at, &old,
-										  (uint64) hash << 32 | (now & ~(uint32) ASKED_AGAIN))
+										  (uint64) hash << 32 | (now & ~(uint32) OFFER_REPEATED))
 			   ? 0
 			   : -1;
 }
 
-/* Have the pusher look after one key of a session, now or when its copy may be lost. */
+/* Offers one key of a session to the pusher, now or later. */
 static void
-want(SsDb *db, const SsKey *session, uint8 part)
+offer(SsDb *db, const SsKey *session, uint8 part)
 {
 	SsKey key;
 	uint32 hash;
@@ -184,7 +185,7 @@ want(SsDb *db, const SsKey *session, uint8 part)
 	ss_key_copy(&key, session);
 	key.part = part;
 	hash = ss_key_hash(&key);
-	if ((when = ask(hash)) < 0)
+	if ((when = next_offer(hash)) < 0)
 		return;
 	if (ss_ledger_want(ss_ledger, &db->cache.control, &key, hash,
 					   ss_monotonic() + when * INT64CONST(1000)))
@@ -195,8 +196,9 @@ want(SsDb *db, const SsKey *session, uint8 part)
 }
 
 /*
- * A living session was read by SQL.  Should it have copies in Redis, it may have lost them
- * (or its reader would have found them there): have the pusher look, and prolong them.
+ * A living session was read by SQL, so its copies in Redis may be missing; otherwise the
+ * reader would have found them there.  If it should have copies, the pusher checks that, and
+ * extends their expiry.
  */
 void
 ss_hot_count_read(const SsKey *session, const SsPolicy *policy)
@@ -208,7 +210,7 @@ ss_hot_count_read(const SsKey *session, const SsPolicy *policy)
 	ss_hot_count_use(session, policy);
 	if (!ss_hot_wants_copy(session, policy))
 		return;
-	want(db, session, SS_PART_DOCUMENT);
+	offer(db, session, SS_PART_DOCUMENT);
 	if (policy->tail_prefix[0] != '\0')
-		want(db, session, SS_PART_TAIL);
+		offer(db, session, SS_PART_TAIL);
 }

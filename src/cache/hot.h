@@ -1,6 +1,6 @@
 /*
  * hot.h
- *		Which sessions are used enough to be in Redis.
+ *		Which sessions are used often enough to be cached (cache rule `hot`).
  */
 #ifndef SS_HOT_H
 #define SS_HOT_H

@@ -1,17 +1,17 @@
 /*
  * identity.c
- *		Which data directory this is, and whether it was that of a standby.
+ *		Identifies the data directory, and tells whether it was that of a standby.
  *
- * A data directory is known by the inode and the birth time of global/pg_control.  The server
- * writes that file in place, and so do crash recovery, pg_rewind and pg_resetwal; every copy
- * (cp, rsync, pg_basebackup) has another.  Device numbers change with a reboot, so they are
- * not looked at.  A copy of the block device keeps both: standing.c says what then happens.
+ * A data directory is identified by the inode and the birth time of global/pg_control.  The server
+ * writes that file in place, and so do crash recovery, pg_rewind and pg_resetwal; every copy (cp,
+ * rsync, pg_basebackup) has another inode.  Device numbers may change with a reboot, so they are
+ * not used.  A copy of the block device keeps both; see standing.c for what happens then.
  *
- * Whether a server was promoted or restored cannot be seen later, because the end of recovery
- * removes the signal file.  So the postmaster notes at its start, in the file session_store.standby of
- * the data directory, that it found standby.signal.  The file holds the identity of the
- * directory, so that a copy of the file means nothing elsewhere.  recovery.signal alone
- * (point-in-time recovery) removes it.  It is written and removed by the postmaster, before
+ * Whether a server was promoted or restored cannot be determined later, because the end of
+ * recovery removes the signal file.  So at its start the postmaster records in the file
+ * session_store.standby of the data directory that it found standby.signal.  The file contains the
+ * identity of the directory, so that a copy of the file has no meaning elsewhere.  recovery.signal
+ * alone (point-in-time recovery) removes it.  It is written and removed by the postmaster, before
  * any other process exists, and read by pushers.
  */
 #include "postgres.h"
@@ -30,7 +30,7 @@
 #define STANDBY_FILE "session_store.standby"
 #define STANDBY_FILE_NEW STANDBY_FILE ".tmp"
 
-/* Inode and birth time; where the system does not tell the latter, it is 0. */
+/* Inode and birth time; the latter is 0 where the system does not provide it. */
 static void
 directory_identity(char *out, size_t size)
 {
@@ -61,7 +61,10 @@ directory_identity(char *out, size_t size)
 	snprintf(out, size, "%llu/%llu", inode, born);
 }
 
-/* Note durably that this data directory is a standby's.  Failure is logged: the server starts. */
+/*
+ * Records durably that this data directory is that of a standby.  A failure is logged only, so
+ * that the server starts.
+ */
 static void
 write_standby_file(void)
 {
@@ -83,7 +86,7 @@ write_standby_file(void)
 		(void) durable_rename(STANDBY_FILE_NEW, STANDBY_FILE, LOG);
 }
 
-/* In the postmaster: as what does this server start? */
+/* Called in the postmaster: records whether this server starts as a standby. */
 void
 ss_identity_at_start(void)
 {
@@ -98,25 +101,25 @@ ss_identity_at_start(void)
 		(void) durable_unlink(STANDBY_FILE, LOG);
 }
 
-/* Was this data directory that of a standby, after it was last restored? */
+/* Was this data directory that of a standby after it was last restored? */
 bool
 ss_identity_was_standby(void)
 {
 	char identity[SS_DIRECTORY_LEN];
-	char noted[SS_DIRECTORY_LEN];
+	char stored[SS_DIRECTORY_LEN];
 	ssize_t n;
 	int fd = OpenTransientFile(STANDBY_FILE, O_RDONLY | PG_BINARY);
 
 	if (fd < 0)
 		return false;
-	n = read(fd, noted, sizeof(noted) - 1);
+	n = read(fd, stored, sizeof(stored) - 1);
 	CloseTransientFile(fd);
-	noted[Max(n, 0)] = '\0';
+	stored[Max(n, 0)] = '\0';
 	directory_identity(identity, sizeof(identity));
-	return strcmp(noted, identity) == 0;
+	return strcmp(stored, identity) == 0;
 }
 
-/* Who we are, in a worker of a database; not where Redis is. */
+/* Fills in who we are, in a worker connected to a database; not where Redis is. */
 void
 ss_identity_read(SsClaim *me)
 {

@@ -1,6 +1,6 @@
 /*
  * identity.h
- *		Which data directory this is, and whether it was that of a standby.
+ *		Identifies the data directory, and tells whether it was that of a standby.
  */
 #ifndef SS_IDENTITY_H
 #define SS_IDENTITY_H

@@ -1,13 +1,14 @@
 /*
  * rules.h
- *		The rules R1 to R22 that keep the cache from lying.
+ *		The rules R1 to R22 of the cache's protocol.
  *
- * Each place that keeps a rule asks SS_RULE(n), which is always true: a mutant, built
- * with SS_KNOCK_OUT=n, leaves that rule out, and the simulator (test/sim) must find
- * a stale read.  That is how we know that each rule is needed, and tested.
+ * Each place in the code that implements a rule tests SS_RULE(n), which is always true.  A mutant,
+ * built with SS_KNOCK_OUT=n, leaves that rule out, and the simulator (test/sim) must then find a
+ * stale read.  So each rule is known to be needed and tested.
  *
- * R13 has three: 13, changes are recorded whatever the cache rule says; 21, keys are entered while
- * no pusher is attached, too; 22, a pusher that attaches flushes what was settled before.
+ * docs/protocol.md has each rule with its reason and its places.  R13 has three mutants: 13,
+ * changes are recorded whatever the cache rule says; 21, keys are entered even while no pusher is
+ * attached; 22, a pusher that attaches flushes what was resolved before.
  */
 #ifndef SS_RULES_H
 #define SS_RULES_H

@@ -1,26 +1,30 @@
 /*
  * shares.c
- *		How many slots of what all databases share one of them may have.
+ *		How many slots of a table that all databases share one of them may use.
  *
- * For the ledger and for the noted reads, which are tables in shared memory for all databases.  Half
- * of the slots is divided equally among the members (databases) that have a worker which empties
- * them, a pusher or a keeper: that is their share.
- * The other half is for who needs more.  A member below its share gets any free slot; above it, a
- * slot only if enough stay free for the others to reach their shares.  So a share is a guarantee
- * and not a cap, and a member that needs too much is refused alone.  (With shares of all slots,
- * what is kept for the others would leave nobody more than its share.)  A member without a worker
- * has no share: of its keys in the ledger nothing depends before a pusher attaches, which begins
- * with a flush, and its noted reads would stay.
+ * Used for the ledger and for the touch slots, which are tables in shared memory for all databases.
+ * Half of the slots is divided equally among the members (databases) that have a worker which
+ * empties their slots, a pusher or a keeper.  That is their share.  The other half is for members
+ * that need more.  A member below its share gets any free slot; a member above it gets a slot only
+ * if enough stay free for the others to reach their shares.  So a share is a guarantee and not a
+ * limit, and only the member that needs too much is refused.  (If shares divided all of the slots,
+ * no member could ever exceed its share.)
  *
- * All of that holds for each partition by itself, under its lock (shares are changed under all of
- * them), and so it is exact and costs a
- * member below its share one comparison.  Keys are spread over the partitions by their hash.
+ * A member without a worker has no share: nothing depends on its keys in the ledger before a pusher
+ * attaches, which starts with a flush, and its pending touches would never be written.
  *
- * A member that had more when another got its share keeps that, until its worker is done with it.
+ * All of this applies to each partition separately, under its lock (shares change under all of
+ * them).  So it is exact, and costs a member below its share one comparison.  Keys are spread over
+ * the partitions by their hash.
+ *
+ * A member that used more when another got its share keeps its slots until its worker frees them.
  */
 #include "cache/shares.h"
 
-/* A member begins to have a share, or has none any more; true if that changes anything. */
+/*
+ * Gives a member a share, or takes it away; returns true if that changes anything.  The locks
+ * of all partitions are held.
+ */
 bool
 ss_shares_set(SsShares *shares, int32_t slots, int member, bool has)
 {
@@ -33,14 +37,14 @@ ss_shares_set(SsShares *shares, int32_t slots, int member, bool has)
 		if (shares->has[i])
 			shares->sharer[sharers++] = (uint8_t) i;
 	shares->sharers = sharers;
-	/* half of all, rounded up; but together never more than there is */
+	/* half of the slots, rounded up, but together never more than there are */
 	shares->share = sharers > 0 ? (slots / 2 + sharers - 1) / sharers : 0;
 	if (shares->share * sharers > slots)
 		shares->share = slots / sharers;
 	return true;
 }
 
-/* How many slots of a partition are kept for the other members that have a share? */
+/* Number of slots of a partition that are kept for other members with a share. */
 static int32_t
 kept_for_others(const SsShares *shares, const int32_t *count, int member)
 {
@@ -56,14 +60,14 @@ kept_for_others(const SsShares *shares, const int32_t *count, int member)
 	return kept;
 }
 
-/* What a member can count on in a partition, whatever others do. */
+/* Number of slots of a partition that are reserved for a member. */
 int32_t
 ss_shares_of(const SsShares *shares, int member)
 {
 	return shares->has[member] ? shares->share : 0;
 }
 
-/* May a member have one more slot of a partition, of which so many are free? */
+/* May a member take one of the `free` slots of a partition?  The lock of the partition is held. */
 bool
 ss_shares_may_take(const SsShares *shares, const int32_t *count, int32_t free, int member)
 {
@@ -73,7 +77,10 @@ ss_shares_may_take(const SsShares *shares, const int32_t *count, int32_t free, i
 		   free > kept_for_others(shares, count, member);
 }
 
-/* How many slots of a partition it may have as things are now, with those that it has. */
+/*
+ * Number of slots of a partition that a member may use at present, including those that it
+ * uses.  Without the lock the result is an estimate.
+ */
 int32_t
 ss_shares_allowed(const SsShares *shares, const int32_t *count, int32_t free, int member)
 {

@@ -1,6 +1,6 @@
 /*
  * shares.h
- *		How many slots of what all databases share one of them may have.
+ *		How many slots of a table that all databases share one of them may use.
  */
 #ifndef SS_SHARES_H
 #define SS_SHARES_H
@@ -8,13 +8,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Databases, by number. */
+/* Maximum number of databases. */
 #define SS_MEMBERS 256
 
-/* Who has a share of the slots of each partition. */
+/* The members that have a share of the slots of each partition. */
 typedef struct SsShares
 {
-	int32_t share; /* of each member that has one, in a partition */
+	int32_t share; /* of each of them, per partition */
 	int32_t sharers;
 	uint8_t sharer[SS_MEMBERS];
 	bool has[SS_MEMBERS];

@@ -1,11 +1,11 @@
 /*
  * standing.c
- *		May this database claim a Redis by itself?  What its own records say.
+ *		Decides from this database's own records whether it may claim a Redis by itself.
  *
- * Before each claim the pusher writes a row into the table session_cache_claims: who it is
- * (system identifier, database OID, data directory, timeline), where that Redis is, and the
- * epoch and token of the claim.  The row is WAL-logged, dumped and copied like any other,
- * so a copy of a database finds there that it is a copy:
+ * Before each claim the pusher writes a row into the table session_cache_claims: who it is (system
+ * identifier, database OID, data directory, timeline), where that Redis is, and the epoch and token
+ * of the claim.  The row is WAL-logged, dumped and copied like any other, so a copy of a database
+ * can tell from it that it is a copy:
  *
  *	who starts with the row				system	OID		directory	timeline	standing
  *	the database that wrote it			same	same	same		same		OWNER
@@ -17,25 +17,26 @@
  *	dump restored, pg_upgrade			other									COPY_SERVER
  *	a database without any row												NEW
  *
- * A standby and a restored backup differ by the signal file that the server was started
- * with (identity.c).  A copy of the block device looks like the owner here; epoch and token
- * tell it apart as soon as one of the two has claimed (guard.c).
+ * A standby and a restored backup differ in the signal file with which the server was started
+ * (identity.c).  A copy of the block device looks like the owner here; epoch and token distinguish
+ * the two as soon as one of them has claimed (guard.c).
  *
- * Each row that is written replaces all others, so usually there is one.  There may be more
- * after a data-only restore.  A row also has the marks (token and epoch) of the claims before it.
+ * Writing a row replaces all others, so usually there is one.  There may be more after a data-only
+ * restore.  A row also contains the marks (token and epoch) of the claims before it.
  */
 #include <string.h>
 
 #include "cache/rules.h"
 #include "cache/standing.h"
 
+/* Were two claims made by the same database of the same server? */
 static bool
 same_database(const SsClaim *a, const SsClaim *b)
 {
 	return a->system == b->system && a->database == b->database;
 }
 
-/* How close is a claim to us? */
+/* The standing that follows from one claim. */
 static SsStanding
 judge(const SsClaim *claim, const SsClaim *me, bool was_standby)
 {
@@ -53,8 +54,9 @@ judge(const SsClaim *claim, const SsClaim *me, bool was_standby)
 }
 
 /*
- * What do the claims in this database say?  The closest one decides, and of several the one
- * with the highest epoch.  me: who we are; its marks are not looked at.
+ * Fills in *record from the n claims found in this database.  The closest claim decides, and
+ * of several equally close ones the one with the highest epoch.  `me` is who we are; its marks
+ * are ignored.
  */
 void
 ss_standing_judge(const SsClaim *claims, int n, const SsClaim *me, bool was_standby,
@@ -75,7 +77,7 @@ ss_standing_judge(const SsClaim *claims, int n, const SsClaim *me, bool was_stan
 		record->database = claims[i].database;
 		record->moved = claims[i].moved;
 		record->elsewhere = strcmp(claims[i].redis, me->redis) != 0;
-		/* the marks of others say nothing about us, but that a claim must exceed them */
+		/* the marks of others only say which epoch our claim must exceed */
 		memset(record->marks, 0, sizeof(record->marks));
 		if (same_database(&claims[i], me))
 			memcpy(record->marks, claims[i].marks, sizeof(record->marks));
@@ -84,7 +86,7 @@ ss_standing_judge(const SsClaim *claims, int n, const SsClaim *me, bool was_stan
 	}
 }
 
-/* Does it wait for session_cache_takeover(), whatever Redis says? */
+/* Does this standing wait for session_cache_takeover(), whatever Redis says? */
 bool
 ss_standing_is_copy(SsStanding standing)
 {
@@ -102,9 +104,9 @@ ss_record_has(const SsRecord *record, uint64_t token)
 }
 
 /*
- * Is it surely not?  The record has the last claims without a gap, so what is not among them and not
- * older than all of them is somebody else's.  What is older may be ours, from a Redis that was
- * restored from an old backup.
+ * Is this certainly not the token of a claim of ours?  The record contains the last claims
+ * without a gap, so a claim that is not among them and not older than all of them is
+ * another's.  An older one may be ours, in a Redis that was restored from an old backup.
  */
 bool
 ss_record_excludes(const SsRecord *record, uint64_t token, uint64_t epoch)
@@ -114,7 +116,7 @@ ss_record_excludes(const SsRecord *record, uint64_t token, uint64_t epoch)
 	return !ss_record_has(record, token) && (oldest->token == 0 || epoch >= oldest->epoch);
 }
 
-/* Put a claim in front; one that is repeated under another epoch keeps its place. */
+/* Adds a claim as the newest.  A claim that is repeated with another epoch keeps its position. */
 void
 ss_record_add(SsRecord *record, uint64_t token, uint64_t epoch)
 {

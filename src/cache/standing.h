@@ -1,6 +1,6 @@
 /*
  * standing.h
- *		May this database claim a Redis by itself?  What its own records say.
+ *		Decides from this database's own records whether it may claim a Redis by itself.
  *
  * Pure C, for the simulator.
  */
@@ -13,23 +13,23 @@
 typedef enum SsStanding
 {
 	SS_STANDING_UNKNOWN,  /* the claims have not been read yet */
-	SS_STANDING_NEW,      /* there are none: it never had a Redis */
-	SS_STANDING_OWNER,    /* it wrote the last one itself */
-	SS_STANDING_PROMOTED, /* it was a standby of the one that did */
-	/* all from here on are copies, which wait for session_cache_takeover() */
-	SS_STANDING_RESTORED,       /* the same data directory at a later timeline, never a standby */
-	SS_STANDING_COPY_DIRECTORY, /* the same database in another data directory */
+	SS_STANDING_NEW,      /* no claims: it never had a Redis */
+	SS_STANDING_OWNER,    /* it wrote the last claim itself */
+	SS_STANDING_PROMOTED, /* it was a standby of the database that wrote it */
+	/* The rest are copies, which wait for session_cache_takeover(). */
+	SS_STANDING_RESTORED,       /* same data directory, later timeline, never a standby */
+	SS_STANDING_COPY_DIRECTORY, /* same database in another data directory */
 	SS_STANDING_COPY_DATABASE,  /* another database of the same server */
 	SS_STANDING_COPY_SERVER     /* a database of another server */
 } SsStanding;
 
-/* What the claims say, in short. */
+/* Summary of the claims. */
 typedef struct SsRecord
 {
 	SsStanding standing;
 	uint32_t database;                 /* of the claim that decided */
 	SsClaimMark marks[SS_CLAIM_MARKS]; /* newest first */
-	bool moved;     /* a Redis claimed before the last one may still hold a lease of ours */
+	bool moved;     /* a Redis claimed before the last one may hold a lease of ours */
 	bool elsewhere; /* so may the last one, which is not the one configured now */
 } SsRecord;
 

@@ -1,18 +1,18 @@
 /*
  * xact_key_marks.c
- *		Where the notes of a transaction stood when a savepoint began to add to them.
+ *		The state of a transaction's keys at the start of each of its subtransactions.
  *
- * Only the innermost subtransaction adds notes, and it adds them at the end.  So what is noted
- * from its first note on until it is rolled back is its own and that of subtransactions which it
- * contains, and a rollback goes back to the mark that was made at that first note.
+ * Only the innermost subtransaction adds keys, and it appends them.  So everything from its first
+ * key on, until it is rolled back, belongs to it or to subtransactions inside it, and a rollback
+ * restores the mark that was made before that first key.
  *
- *		first note of a subtransaction		a mark is added
- *		it is committed						the mark becomes its parent's, unless that has one
- *		it is rolled back					the mark tells what to go back to, and is removed
+ *		first key of a subtransaction		a mark is added
+ *		it commits							the mark becomes its parent's, unless that has one
+ *		it is rolled back					the mark is restored and removed
  *
- * A subtransaction that notes nothing costs nothing.  Marks of one subtransaction are never above
- * those of another that it contains, so both ends of a subtransaction look at the last mark only.
- * Nothing at these ends allocates or fails.
+ * A subtransaction that adds no key costs nothing.  Marks of a subtransaction are never above
+ * those of one inside it, so both ends of a subtransaction check the last mark only.  They
+ * allocate nothing and cannot fail.
  */
 #include "postgres.h"
 
@@ -21,8 +21,8 @@
 
 #include "cache/xact_key_marks.h"
 
-#define ROOM_FIRST 8
-#define ROOM_KEPT 64
+#define CAPACITY_FIRST 8
+#define CAPACITY_KEPT 64
 
 typedef struct Mark
 {
@@ -32,9 +32,12 @@ typedef struct Mark
 
 static Mark *marks = NULL;
 static int nmarks = 0;
-static int room = 0;
+static int capacity = 0;
 
-/* Before something is noted: remember how things stand if this is a subtransaction's first note. */
+/*
+ * Called before a key is added: saves the present state if this is the first key of a
+ * subtransaction.  May raise an error, for lack of memory.
+ */
 void
 ss_xact_marks_add(const SsXactKeyMark *now)
 {
@@ -42,22 +45,22 @@ ss_xact_marks_add(const SsXactKeyMark *now)
 
 	if (mine == TopSubTransactionId || (nmarks > 0 && marks[nmarks - 1].subxact == mine))
 		return;
-	if (nmarks == room)
+	if (nmarks == capacity)
 	{
-		int more = room == 0 ? ROOM_FIRST : room * 2;
+		int more = capacity == 0 ? CAPACITY_FIRST : capacity * 2;
 
 		if (marks == NULL)
 			marks = MemoryContextAlloc(TopMemoryContext, sizeof(Mark) * more);
 		else
 			marks = repalloc_huge(marks, sizeof(Mark) * more);
-		room = more;
+		capacity = more;
 	}
 	marks[nmarks].subxact = mine;
 	marks[nmarks].at = *now;
 	nmarks++;
 }
 
-/* A subtransaction became part of its parent. */
+/* A subtransaction commits into its parent. */
 void
 ss_xact_marks_commit(SubTransactionId mine, SubTransactionId parent)
 {
@@ -69,7 +72,10 @@ ss_xact_marks_commit(SubTransactionId mine, SubTransactionId parent)
 		marks[nmarks - 1].subxact = parent;
 }
 
-/* A subtransaction is rolled back; false when it has noted nothing. */
+/*
+ * A subtransaction is rolled back: sets *back to the state before its first key.  False if it
+ * added no key.
+ */
 bool
 ss_xact_marks_abort(SubTransactionId mine, SsXactKeyMark *back)
 {
@@ -84,10 +90,10 @@ void
 ss_xact_marks_reset(void)
 {
 	nmarks = 0;
-	if (room > ROOM_KEPT)
+	if (capacity > CAPACITY_KEPT)
 	{
 		pfree(marks);
 		marks = NULL;
-		room = 0;
+		capacity = 0;
 	}
 }

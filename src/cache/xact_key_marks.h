@@ -1,13 +1,13 @@
 /*
  * xact_key_marks.h
- *		Where the notes of a transaction stood when a savepoint began to add to them.
+ *		The state of a transaction's keys at the start of each of its subtransactions.
  */
-#ifndef SS_KEY_MARKS_H
-#define SS_KEY_MARKS_H
+#ifndef SS_XACT_KEY_MARKS_H
+#define SS_XACT_KEY_MARKS_H
 
 typedef struct SsXactKeyMark
 {
-	int notes;
+	int keys;
 	bool overflow;
 	int fence_cacheable;
 	int fence_others;

@@ -1,25 +1,25 @@
 /*
  * xact_keys.c
- *		Which keys a transaction changed, told to the ledger around its commit.
+ *		Keys changed by the current transaction, and the fence in its COMMIT.
  *
- * Triggers (cache_trigger.c) note the key of each row that changes, in the memory of the
- * backend.  A savepoint that is rolled back takes its own notes with it (xact_key_marks.c), so that they
- * do not count as changes; what it added to a note from before stays, which does no harm.
+ * Triggers (cache_trigger.c) add the key of each row that changes to an array in the memory of
+ * the backend, with flags that say what was done and whether the transaction would have to wait
+ * at the fence for it.  Whether it really has to is decided at PRE_COMMIT: until then a cache may
+ * be configured, the policy of a namespace changed, and a copy made of what is about to end.
  *
- * A note says what was done, and whether that would have to wait at the fence.  Whether it really
- * has to is decided at PRE_COMMIT: until then a cache may be configured, a namespace's policy
- * changed, and a copy made of what is about to end.
- *
- * At PRE_COMMIT, where an error still aborts, the keys enter the ledger as in doubt (R7)
- * and a fenced transaction waits (R1).  At COMMIT and ABORT they are settled:
- * memory writes under a lock, for an error there would be a PANIC.  What is noted after
- * PRE_COMMIT (by another extension's callback) enters at once.
+ * At PRE_COMMIT, where an error still aborts the transaction, the keys enter the ledger as in
+ * doubt (R7), and a fenced transaction waits (R1).  At COMMIT and ABORT they are resolved, which
+ * only writes to memory under a lock, because an error at that point would be a PANIC.  A key that
+ * is added after PRE_COMMIT (by a callback of another extension) enters the ledger immediately.
  *
  *					trigger		PRE_COMMIT				COMMIT / ABORT
- *		notes		added		enter					settle, then forgotten
+ *		keys		added		entered					resolved, then forgotten
  *		too many	overflow	unlisted_begin			unlisted_end
  *
- * A backend that dies hard takes the server, and so the ledger, with it.
+ * A savepoint that is rolled back takes back the keys that it added (xact_key_marks.c), so that
+ * they do not count as changes.  Flags that it added to an earlier key stay, which is harmless.
+ *
+ * If a backend crashes, the postmaster reinitializes shared memory, and so the ledger.
  */
 #include "postgres.h"
 
@@ -40,36 +40,38 @@
 #include "settings.h"
 #include "shared.h"
 
-/* Notes are found again by scanning while they are few. */
-#define FEW 8
-#define ROOM_FIRST 16
-#define ROOM_KEPT 1024
+/* Up to this number keys are searched linearly. */
+#define SCAN_MOST 8
+#define CAPACITY_FIRST 16
+#define CAPACITY_KEPT 1024
 
-/* So many keys are entered without asking how many may be. */
-#define FEW_LISTED 16
+/* Up to this number keys enter the ledger without a check of how many may. */
+#define ALWAYS_ENTERED 16
 
-typedef struct Note
+typedef struct XactKey
 {
 	uint32 hash;
-	uint8 what;   /* SS_CHANGED_ and SS_KEY_ */
-	uint8 told;   /* what the ledger was told of it */
-	bool entered; /* is in the ledger */
+	uint8 what;         /* flags SS_CHANGED_ and SS_KEY_ */
+	uint8 ledger_flags; /* flags SS_CHANGED_ that the ledger has */
+	bool entered;       /* is in the ledger */
 	SsKey key;
-} Note;
+} XactKey;
 
-static Note *notes = NULL;
-static int nnotes = 0;
-static int room = 0;
-static int32 *places = NULL; /* of notes, by hash: open addressing, twice the room */
+static XactKey *keys = NULL;
+static int nkeys = 0;
+static int capacity = 0;
+static int32 *buckets = NULL; /* indexes of keys by hash: open addressing, 2 * capacity */
 static bool overflow = false;
-static int fence_cacheable = 0;       /* what all notes of cacheable namespaces say of the fence, */
-static int fence_others = 0;          /* .. and those of others */
-static uint64 others_generation = 0;  /* of the policies, when the first of these was noted */
-static bool policies_changed = false; /* since then; known from PRE_COMMIT on */
-static bool unlisted = false;         /* we have said so */
-static bool entering = false;         /* PRE_COMMIT is over */
+static int fence_cacheable = 0; /* fence flags of all keys in cacheable namespaces */
+static int fence_others = 0;    /* .. and in others */
+static uint64 others_generation =
+	0; /* generation of the policies when the first of these was added */
+static bool policies_changed =
+	false;                    /* .. and whether it has changed since; known from PRE_COMMIT on */
+static bool unlisted = false; /* ss_ledger_unlisted_begin was called */
+static bool entering = false; /* PRE_COMMIT has begun: keys enter the ledger as they are added */
 
-/* Histories whose tail was noted, and what that note says of the fence. */
+/* Histories whose tail was added, with its fence flags. */
 static struct
 {
 	pg_uuid_t id;
@@ -79,21 +81,23 @@ static int nhistories = 0;
 static SsDb *db = NULL;
 
 /*
- * On a promoted standby the old primary's lease may be as young as the promotion, of which
- * the first change that is committed here is a sign, and so is the pusher's start.
+ * On a promoted standby the old primary's lease may be as recent as the promotion.  The time
+ * of the promotion is not known here, so the first commit of a change, or the start of the
+ * pusher or the keeper, stands for it.  Does nothing on a server that did not start in
+ * recovery.
  */
 void
 ss_xact_keys_apply_promotion(SsDb *of)
 {
-	static bool minded = false;
+	static bool applied = false;
 	int64 none = 0;
 
-	if (minded || !ss_shared->began_in_recovery)
+	if (applied || !ss_shared->began_in_recovery)
 		return;
 	(void) __atomic_compare_exchange_n(&ss_shared->promoted, &none, ss_monotonic(), false,
 									   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 	ss_control_promoted(&of->cache.control, ss_shared->promoted);
-	minded = true;
+	applied = true;
 }
 
 /* Does a pusher write to a Redis, or will one? */
@@ -104,9 +108,10 @@ is_configured(void)
 }
 
 /*
- * May a strong reader trust some Redis?  Asked when the transaction ends, never when a row
- * changes: it may become true in between.  Also after a start without a URL: an earlier life of
- * this server may have left a lease, in this database's Redis or in one configured before.
+ * May a strong reader trust some Redis?  Checked when the transaction ends, never when a row
+ * changes, because it may become true in between.  It may also be true after a start without a
+ * URL: before its restart this server may have left a lease, in this database's Redis or in an
+ * earlier one.
  */
 static bool
 may_be_trusted(void)
@@ -115,89 +120,97 @@ may_be_trusted(void)
 	return is_configured() || ss_control_may_be_leased(&db->cache.control, ss_monotonic());
 }
 
+/* The transaction is over: forgets everything, and frees memory beyond the usual. */
 static void
-forget(void)
+reset_state(void)
 {
-	nnotes = 0;
+	nkeys = 0;
 	nhistories = 0;
 	fence_cacheable = fence_others = 0;
 	overflow = unlisted = entering = policies_changed = false;
 	ss_skip_fence = false;
 	ss_xact_marks_reset();
 	ss_xact_policies_reset();
-	if (room > ROOM_KEPT)
+	if (capacity > CAPACITY_KEPT)
 	{
-		pfree(notes);
-		pfree(places);
-		notes = NULL;
-		places = NULL;
-		room = 0;
+		pfree(keys);
+		pfree(buckets);
+		keys = NULL;
+		buckets = NULL;
+		capacity = 0;
 	}
 }
 
+/* Adds a key to the index, which has room for it. */
 static void
-index_note(int n)
+index_key(int n)
 {
-	uint32 mask = room * 2 - 1;
-	uint32 at = notes[n].hash & mask;
+	uint32 mask = capacity * 2 - 1;
+	uint32 at = keys[n].hash & mask;
 
-	while (places[at] >= 0)
+	while (buckets[at] >= 0)
 		at = (at + 1) & mask;
-	places[at] = n;
+	buckets[at] = n;
 }
 
+/* Doubles the capacity.  May fail for lack of memory, with the old contents intact. */
 static void
 grow(void)
 {
-	int more = room == 0 ? ROOM_FIRST : room * 2;
-	int32 *more_places = MemoryContextAllocHuge(TopMemoryContext, sizeof(int32) * more * 2);
+	int more = capacity == 0 ? CAPACITY_FIRST : capacity * 2;
+	int32 *more_buckets = MemoryContextAllocHuge(TopMemoryContext, sizeof(int32) * more * 2);
 
-	/* out of memory or not, what there is fits together */
-	if (notes == NULL)
-		notes = MemoryContextAlloc(TopMemoryContext, sizeof(Note) * more);
+	/* the array and its index stay consistent if this runs out of memory */
+	if (keys == NULL)
+		keys = MemoryContextAlloc(TopMemoryContext, sizeof(XactKey) * more);
 	else
-		notes = repalloc_huge(notes, sizeof(Note) * more);
-	if (places != NULL)
-		pfree(places);
-	places = more_places;
-	room = more;
-	memset(places, 0xff, sizeof(int32) * more * 2);
-	for (int i = 0; i < nnotes; i++)
-		index_note(i);
+		keys = repalloc_huge(keys, sizeof(XactKey) * more);
+	if (buckets != NULL)
+		pfree(buckets);
+	buckets = more_buckets;
+	capacity = more;
+	memset(buckets, 0xff, sizeof(int32) * more * 2);
+	for (int i = 0; i < nkeys; i++)
+		index_key(i);
 }
 
-static Note *
-find_note(const SsKey *key, uint32 hash)
+/* The entry of a key; NULL if there is none. */
+static XactKey *
+find_key(const SsKey *key, uint32 hash)
 {
-	if (nnotes <= FEW)
+	if (nkeys <= SCAN_MOST)
 	{
-		for (int i = 0; i < nnotes; i++)
-			if (notes[i].hash == hash && ss_key_equal(&notes[i].key, key))
-				return &notes[i];
+		for (int i = 0; i < nkeys; i++)
+			if (keys[i].hash == hash && ss_key_equal(&keys[i].key, key))
+				return &keys[i];
 		return NULL;
 	}
-	for (uint32 at = hash & (room * 2 - 1); places[at] >= 0; at = (at + 1) & (room * 2 - 1))
+	for (uint32 at = hash & (capacity * 2 - 1); buckets[at] >= 0;
+		 at = (at + 1) & (capacity * 2 - 1))
 	{
-		Note *note = &notes[places[at]];
+		XactKey *xact_key = &keys[buckets[at]];
 
-		if (note->hash == hash && ss_key_equal(&note->key, key))
-			return note;
+		if (xact_key->hash == hash && ss_key_equal(&xact_key->key, key))
+			return xact_key;
 	}
 	return NULL;
 }
 
-/* Before anything is noted: a savepoint may begin to note here. */
+/*
+ * Remembers the present state before something is added, in case this is the first addition of
+ * a subtransaction.
+ */
 static void
-mark(void)
+mark_subxact(void)
 {
-	SsXactKeyMark now = {nnotes, overflow, fence_cacheable, fence_others};
+	SsXactKeyMark now = {nkeys, overflow, fence_cacheable, fence_others};
 
 	ss_xact_marks_add(&now);
 }
 
-/* Remember what a note says of the fence, for the transaction as a whole. */
+/* Adds the fence flags of a key to those of the transaction. */
 static void
-note_fence(int what)
+add_fence(int what)
 {
 	int fence = what & (SS_CHANGED_FENCED | SS_KEY_FENCED_IF_ALL);
 
@@ -212,8 +225,8 @@ note_fence(int what)
 }
 
 /*
- * Does what a note says have to wait at the fence?  The policies of namespaces without copies may
- * have been changed since they were read; then there may be copies by now.
+ * Do these fence flags require a wait?  The policies of namespaces without copies may have
+ * changed since they were read, and then copies may exist by now.
  */
 static bool
 has_to_wait(int fence, bool cacheable)
@@ -224,23 +237,23 @@ has_to_wait(int fence, bool cacheable)
 		   ((fence & SS_KEY_FENCED_IF_ALL) && ss_fence == SS_FENCE_ALL);
 }
 
-/* What the ledger is told of a note. */
+/* The flags that the ledger gets for a key. */
 static uint8
-told_of(int what)
+ledger_flags_of(int what)
 {
 	bool fenced = has_to_wait(what, (what & SS_KEY_CACHEABLE) != 0);
 
 	return (what & (SS_CHANGED_EXPIRY | SS_CHANGED_DOCUMENT)) | (fenced ? SS_CHANGED_FENCED : 0);
 }
 
-/* Enter one note; without room the transaction is unlisted (R11). */
+/* Enters one key.  If there is no room the transaction has to become unlisted (R11). */
 static void
-enter(Note *note)
+enter_key(XactKey *xact_key)
 {
-	note->told = told_of(note->what);
-	note->entered = ss_ledger_enter(ss_ledger, &db->cache.control, &note->key, note->hash,
-									note->told, ss_monotonic());
-	if (!note->entered)
+	xact_key->ledger_flags = ledger_flags_of(xact_key->what);
+	xact_key->entered = ss_ledger_enter(ss_ledger, &db->cache.control, &xact_key->key,
+										xact_key->hash, xact_key->ledger_flags, ss_monotonic());
+	if (!xact_key->entered)
 	{
 		overflow = true;
 		if (!unlisted)
@@ -249,6 +262,7 @@ enter(Note *note)
 	}
 }
 
+/* Makes the transaction unlisted, once. */
 static void
 begin_unlisted(void)
 {
@@ -258,8 +272,9 @@ begin_unlisted(void)
 	unlisted = true;
 }
 
+/* The same, and counts it. */
 static void
-be_unlisted(void)
+become_unlisted(void)
 {
 	if (unlisted || !SS_RULE(11))
 		return;
@@ -268,85 +283,88 @@ be_unlisted(void)
 }
 
 /*
- * Everything may have changed: a TRUNCATE, or more than the ledger shall hold.  fence: 0, or flags
- * as for a note.
+ * Every key may have changed: TRUNCATE, or more keys than the ledger can take.  `fence` is 0
+ * or fence flags as for a key.  The database must be attached.
  */
 void
 ss_xact_keys_add_all(int fence)
 {
-	mark();
+	mark_subxact();
 	overflow = true;
-	note_fence(fence);
+	add_fence(fence);
 	if (entering)
-		be_unlisted();
+		become_unlisted();
 }
 
-/* What this transaction does to a key; flags SS_CHANGED_ and SS_KEY_. */
+/*
+ * The transaction changes what a key stands for.  `what` are flags SS_CHANGED_ and SS_KEY_.
+ * The database must be attached (ss_xact_keys_attach).  May raise an error, for lack of
+ * memory.
+ */
 void
 ss_xact_key_add(const SsKey *key, int what)
 {
 	uint32 hash = ss_key_hash(key);
-	Note *n;
+	XactKey *n;
 
-	mark();
-	note_fence(what);
+	mark_subxact();
+	add_fence(what);
 	if (overflow)
 		return;
-	n = find_note(key, hash);
+	n = find_key(key, hash);
 	if (n == NULL)
 	{
-		/* what this database may have now is asked at PRE_COMMIT; this bounds our memory */
-		if (nnotes >= ss_ledger_room(ss_ledger) / 4)
+		/* how many the ledger allows is checked at PRE_COMMIT; this bounds our memory */
+		if (nkeys >= ss_ledger_room(ss_ledger) / 4)
 		{
 			ss_xact_keys_add_all(0);
 			return;
 		}
-		if (nnotes == room)
+		if (nkeys == capacity)
 			grow();
-		n = &notes[nnotes];
+		n = &keys[nkeys];
 		n->hash = hash;
-		n->what = n->told = 0;
+		n->what = n->ledger_flags = 0;
 		n->entered = false;
 		ss_key_copy(&n->key, key);
-		index_note(nnotes++);
-		/* the table of places outlives the notes */
+		index_key(nkeys++);
 		if (entering)
 		{
 			n->what = what;
-			enter(n);
+			enter_key(n);
 		}
 	}
-	else if (entering && (n->told | told_of(n->what | what)) != n->told)
-		ss_xact_keys_add_all(0); /* what the ledger has is too little */
+	else if (entering && (n->ledger_flags | ledger_flags_of(n->what | what)) != n->ledger_flags)
+		ss_xact_keys_add_all(0); /* the ledger has fewer flags than the key needs */
 	n->what |= what;
 }
 
-/* Forget the places of all notes but the first `kept`: the table of places outlives the notes. */
+/* Removes all keys but the first `kept` from the index, which outlives the keys. */
 static void
-clear_places(int kept)
+unindex_keys(int kept)
 {
-	uint32 mask = room * 2 - 1;
+	uint32 mask = capacity * 2 - 1;
 
-	if (kept == 0 && nnotes > FEW * 4)
+	if (kept == 0 && nkeys > SCAN_MOST * 4)
 	{
-		memset(places, 0xff, sizeof(int32) * room * 2);
+		memset(buckets, 0xff, sizeof(int32) * capacity * 2);
 		return;
 	}
-	/* from the last on, so that what lies behind another goes before it */
-	for (int i = nnotes - 1; i >= kept; i--)
+	/* from the last to the first, so that entries displaced by others are removed before them */
+	for (int i = nkeys - 1; i >= kept; i--)
 	{
-		uint32 at = notes[i].hash & mask;
+		uint32 at = keys[i].hash & mask;
 
-		while (places[at] != i)
+		while (buckets[at] != i)
 			at = (at + 1) & mask;
-		places[at] = -1;
+		buckets[at] = -1;
 	}
 }
 
 /*
- * Conversations whose tail this transaction has noted.  Their messages come in numbers, and
- * each would ask again whose it is; the last few are remembered.  A tail that was noted for less
- * than `fence` says counts as not noted: after an append, a DELETE by hand has to wait.
+ * Was the tail of this history added, with at least these fence flags?  A history has many
+ * messages, and each would have to look up its session; the last few histories are remembered.
+ * Flags matter: after an append, a DELETE by hand still has to wait.
  */
 bool
 ss_xact_keys_have_history(const pg_uuid_t *history, int fence)
@@ -357,6 +375,7 @@ ss_xact_keys_have_history(const pg_uuid_t *history, int fence)
 	return false;
 }
 
+/* Remembers that the tail of this history was added with these fence flags. */
 void
 ss_xact_keys_add_history(const pg_uuid_t *history, int fence)
 {
@@ -375,14 +394,17 @@ ss_xact_keys_add_history(const pg_uuid_t *history, int fence)
 	histories[at].fence = fence;
 }
 
-/* Is everything noted already? */
+/* Do all keys count as changed already? */
 bool
 ss_xact_keys_overflowed(void)
 {
 	return overflow;
 }
 
-/* Are changes to be noted at all?  Not without shared memory. */
+/*
+ * Looks up the shared entry of this database for the other functions.  False without shared
+ * memory or without an entry; then changes are not recorded.
+ */
 bool
 ss_xact_keys_attach(void)
 {
@@ -393,13 +415,13 @@ ss_xact_keys_attach(void)
 /* What a transaction waits for at the fence. */
 typedef struct Fence
 {
-	bool keys;     /* copies of the keys that it has entered, */
+	bool keys;     /* deletion of the copies of its keys */
 	bool policies; /* .. and of the namespaces whose policies it changes */
 	uint64 ticket;
 	int64_t lease_until;
 } Fence;
 
-/* Can no strong reader see the old values any more, or no lease be left? */
+/* Is everything reached that the transaction waits for, or can no lease exist? */
 static bool
 passes(const Fence *fence, int64 now)
 {
@@ -408,6 +430,7 @@ passes(const Fence *fence, int64 now)
 		   (!fence->policies || ss_xact_policies_pass(db, fence->lease_until, now));
 }
 
+/* Waits until the transaction may pass.  Interruptible: an error here still aborts it. */
 static void
 wait_at_fence(const Fence *fence)
 {
@@ -435,7 +458,7 @@ wait_at_fence(const Fence *fence)
 		ss_count(SS_FENCE_EXPIRED, 1);
 }
 
-/* Does this transaction have to wait at the fence, where there is a Redis that anybody trusts? */
+/* Does the transaction have to wait, given that some Redis may be trusted? */
 static bool
 is_fenced(void)
 {
@@ -443,7 +466,10 @@ is_fenced(void)
 		   may_be_trusted();
 }
 
-/* Without a cache: a lease from before may be alive, whose readers nobody will tell of this. */
+/*
+ * For PREPARE, which is refused with a cache: an earlier lease may still be alive, and its
+ * readers will not be told of this change.
+ */
 static void
 wait_for_old_leases(void)
 {
@@ -455,19 +481,22 @@ wait_for_old_leases(void)
 	wait_at_fence(&fence);
 }
 
-/* More than a quarter of what this database may have in the ledger now?  A few always may try. */
+/*
+ * Does the transaction have more keys than a quarter of what this database may have in the
+ * ledger?  A few keys are always allowed.
+ */
 static bool
 too_many(void)
 {
-	return nnotes > FEW_LISTED &&
-		   nnotes > ss_ledger_allowed(ss_ledger, db->cache.control.member) / 4;
+	return nkeys > ALWAYS_ENTERED &&
+		   nkeys > ss_ledger_allowed(ss_ledger, db->cache.control.member) / 4;
 }
 
-/* For health: when that was, and the namespace of the last key. */
+/* Records for health when that happened, and the namespace of the last key. */
 static void
-tell_too_large(void)
+report_too_large(void)
 {
-	const SsKey *last = &notes[nnotes - 1].key;
+	const SsKey *last = &keys[nkeys - 1].key;
 
 	ss_shared_lock(true);
 	db->cache.too_large_at = ss_monotonic();
@@ -476,6 +505,7 @@ tell_too_large(void)
 	ss_shared_unlock();
 }
 
+/* PRE_COMMIT. */
 static void
 enter_all(void)
 {
@@ -488,54 +518,54 @@ enter_all(void)
 		ss_xact_policies_throttle(db);
 	policies_changed = fence_others != 0 && ss_ns_generation(true) != others_generation;
 	entering = true;
-	/* also without a cache, for one may come meanwhile */
+	/* also without a cache, because one may be configured meanwhile */
 	ss_xact_policies_enter(db);
 	if (too_many())
 	{
 		overflow = true;
-		tell_too_large();
+		report_too_large();
 	}
 	if (overflow)
-		be_unlisted();
-	for (int i = 0; i < nnotes && !unlisted; i++)
+		become_unlisted();
+	for (int i = 0; i < nkeys && !unlisted; i++)
 	{
-		enter(&notes[i]);
+		enter_key(&keys[i]);
 		if (overflow)
-			be_unlisted();
+			become_unlisted();
 	}
-	/* a policy that is read from here on finds the keys; one that was read before may not have */
+	/* whoever reads the policies from here on finds the keys; an earlier reader may not have */
 	if (fence_others != 0 && !policies_changed && ss_ns_generation(true) != others_generation)
 	{
 		policies_changed = true;
-		be_unlisted();
+		become_unlisted();
 	}
 	ss_xact_keys_apply_promotion(db);
 	fence.ticket = ss_ledger_ticket(control, &fence.lease_until);
-	/* only now: a cache that comes after the keys were entered finds them in doubt */
+	/* only now: a cache that is configured after the keys were entered finds them in doubt */
 	fence.keys = is_fenced();
 	fence.policies = ss_xact_policies_fenced() && may_be_trusted();
 	wait_at_fence(&fence);
 }
 
-/* At the end of the transaction: nothing here may fail. */
+/* End of the transaction.  Nothing here may fail. */
 static void
-settle_all(void)
+resolve_all(void)
 {
 	SsControl *control = &db->cache.control;
 
 	if (!SS_RULE(7))
-		for (int i = 0; i < nnotes; i++)
-			enter(&notes[i]);
-	for (int i = 0; i < nnotes; i++)
-		if (notes[i].entered)
-			ss_ledger_resolve(ss_ledger, control, &notes[i].key, notes[i].hash);
+		for (int i = 0; i < nkeys; i++)
+			enter_key(&keys[i]);
+	for (int i = 0; i < nkeys; i++)
+		if (keys[i].entered)
+			ss_ledger_resolve(ss_ledger, control, &keys[i].key, keys[i].hash);
 	if (unlisted)
 		ss_ledger_unlisted_end(control);
 	if (entering || unlisted)
 		ss_wake_pusher(db, false);
 }
 
-/* With a cache a transaction is committed in one phase: COMMIT PREPARED tells nobody. */
+/* With a cache, two-phase commit is refused: COMMIT PREPARED calls no callback of ours. */
 static void
 refuse_with_cache(void)
 {
@@ -549,14 +579,14 @@ refuse_with_cache(void)
 }
 
 /*
- * A pusher may begin at any time during this, the wait included.  Until the transaction is prepared
- * it is unlisted, so that such a pusher fills nothing; and before it does, it looks at prepared
- * transactions once more (ss_pusher_read_rows).
+ * PRE_PREPARE.  A pusher may start at any time during this, also during the wait.  Until the
+ * transaction is prepared it is unlisted, so that such a pusher fills nothing; and before it
+ * fills anything it checks for prepared transactions again (ss_pusher_read_rows).
  */
 static void
 prepare(void)
 {
-	/* a refusal must not cause a flush, so this comes first */
+	/* first, because a refusal must not cause a flush */
 	refuse_with_cache();
 	begin_unlisted();
 	if (ss_xact_policies_any())
@@ -568,13 +598,13 @@ prepare(void)
 static void
 xact_callback(XactEvent event, void *arg)
 {
-	if (nnotes == 0 && !overflow && !ss_xact_policies_any())
+	if (nkeys == 0 && !overflow && !ss_xact_policies_any())
 	{
 		if (event == XACT_EVENT_ABORT)
 			ss_skip_fence = false;
-		/* notes that were rolled back may have taken much memory */
+		/* keys that were rolled back may have taken much memory */
 		if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-			forget();
+			reset_state();
 		return;
 	}
 	switch (event)
@@ -588,10 +618,10 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			settle_all();
-			if (room > 0)
-				clear_places(0);
-			forget();
+			resolve_all();
+			if (capacity > 0)
+				unindex_keys(0);
+			reset_state();
 			break;
 		default:
 			break;
@@ -599,8 +629,8 @@ xact_callback(XactEvent event, void *arg)
 }
 
 /*
- * A savepoint is rolled back: its locks are gone, and so is what they were to keep in place, and
- * what it noted.  Not after PRE_COMMIT: what has entered the ledger must be settled.
+ * When a savepoint is rolled back, its row locks are released and its keys removed.  After
+ * PRE_COMMIT they stay, because what has entered the ledger must be resolved.
  */
 static void
 subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
@@ -619,15 +649,15 @@ subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 	ss_xact_policies_subxact_abort(mine);
 	if (!ss_xact_marks_abort(mine, &back) || entering || unlisted)
 		return;
-	Assert(back.notes <= nnotes);
-	clear_places(back.notes);
-	nnotes = back.notes;
+	Assert(back.keys <= nkeys);
+	unindex_keys(back.keys);
+	nkeys = back.keys;
 	overflow = back.overflow;
 	fence_cacheable = back.fence_cacheable;
 	fence_others = back.fence_others;
 }
 
-/* Once, from _PG_init. */
+/* Registers the callbacks; called once, from _PG_init. */
 void
 ss_xact_keys_init_backend(void)
 {

@@ -1,6 +1,6 @@
 /*
  * xact_keys.h
- *		Which keys a transaction changed, told to the ledger around its commit.
+ *		Keys changed by the current transaction, and the fence in its COMMIT.
  */
 #ifndef SS_XACT_KEYS_H
 #define SS_XACT_KEYS_H
@@ -11,13 +11,13 @@
 #include "shared.h"
 
 /*
- * What a note says beside the flags SS_CHANGED_ (ledger.h).  SS_CHANGED_FENCED means here that the
- * transaction waits at the fence if there may be a copy; whether there may be is asked at PRE_COMMIT.
+ * Flags of a key in addition to SS_CHANGED_ (ledger.h).  SS_CHANGED_FENCED means here that the
+ * transaction waits at the fence if a copy may exist, which is decided at PRE_COMMIT.
  */
 #define SS_KEY_FENCED_IF_ALL 8 /* the same, if session_store.fence is `all` at PRE_COMMIT */
 #define SS_KEY_CACHEABLE 16    /* the namespace's policy allows copies, or did a moment ago */
 
-/* Everything that a note can say about the fence. */
+/* All flags that concern the fence. */
 #define SS_KEY_ENDED (SS_CHANGED_FENCED | SS_KEY_FENCED_IF_ALL | SS_KEY_CACHEABLE)
 
 extern void ss_xact_keys_init_backend(void);

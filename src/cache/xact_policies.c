@@ -1,20 +1,24 @@
 /*
  * xact_policies.c
- *		Which namespaces a transaction makes end sessions or copies earlier.
+ *		Namespaces whose policy the current transaction changes so that sessions or copies end
+ *		earlier.
  *
- * The trigger on session_namespaces notes them.  Rows of sessions are not touched by that, so no
- * key can be told to the ledger; what is told is the namespace (R14):
+ * The trigger on session_namespaces adds them.  Such a change touches no row of a session, so the
+ * ledger gets no keys; the pusher is told the namespace (R14):
  *
- *		trigger			noted, in the memory of the backend
- *		PRE_COMMIT		take a turn: a namespace is flushed once in POLICY_PAUSE, however often
- *						its policy changes; nothing is held meanwhile that readers or the pusher wait for
- *						enter: the namespace and a number into shared memory; from here on the
- *						pusher fills nothing and grants no lease before it has flushed the namespace
- *						wait: until that is done, or no lease can be left
+ *		trigger			add: remembered in the memory of the backend
+ *		PRE_COMMIT		throttle: a namespace is flushed once in POLICY_PAUSE, however often its
+ *							policy changes.  Nothing is held meanwhile that readers or the pusher
+ *							wait for
+ *						enter: the namespace and a number go into shared memory.  From here on the
+ *							pusher fills nothing and grants no lease before it has flushed the
+ *							namespace
+ *						wait, until that is done or no lease can exist
  *		COMMIT, ABORT	end: the pusher may fill again
  *
- * The end is told when the messages that make others read policies again have been sent, which
- * is after the callback of COMMIT: a pusher that sees the end reads the new policy.
+ * The end is reported after the invalidation messages were sent that make other backends read the
+ * policies again, which is later than the callback of COMMIT.  So a pusher that sees the end reads
+ * the new policy.
  */
 #include "postgres.h"
 
@@ -30,21 +34,24 @@
 
 #define POLICY_PAUSE INT64CONST(5000000)
 
-/* More namespaces than that in one transaction flush everything. */
-#define NOTES 8
+/* More namespaces than this in one transaction flush everything. */
+#define POLICIES_MAX 8
 
-typedef struct PolicyNote
+typedef struct XactPolicy
 {
 	char ns[SS_NAMESPACE_MAX + 1];
 	SubTransactionId subxact;
 	bool fenced;
-} PolicyNote;
+} XactPolicy;
 
-static PolicyNote notes[NOTES];
-static int nnotes = 0;
-static uint64 number = 0; /* of what was entered, and has not ended; 0: nothing */
+static XactPolicy policies[POLICIES_MAX];
+static int npolicies = 0;
+static uint64 entered_number = 0; /* of the policies entered and not ended yet; 0: none */
 
-/* A namespace's policy changes; fenced: COMMIT waits until no copy can be seen. */
+/*
+ * The transaction changes the policy of a namespace.  With `fenced`, COMMIT waits until none
+ * of its copies is visible.
+ */
 void
 ss_xact_policy_add(const char *ns, bool fenced)
 {
@@ -52,29 +59,31 @@ ss_xact_policy_add(const char *ns, bool fenced)
 
 	if (!ss_xact_keys_attach())
 		return;
-	for (int i = 0; i < nnotes; i++)
-		if (strcmp(notes[i].ns, ns) == 0 && (notes[i].fenced || !fenced))
+	for (int i = 0; i < npolicies; i++)
+		if (strcmp(policies[i].ns, ns) == 0 && (policies[i].fenced || !fenced))
 			return;
-	if (nnotes == NOTES || number != 0)
+	if (npolicies == POLICIES_MAX || entered_number != 0)
 	{
-		/* too many, or too late: by another extension's callback of PRE_COMMIT */
+		/* too many, or too late: added by a PRE_COMMIT callback of another extension */
 		ss_xact_keys_add_all(fenced ? SS_CHANGED_FENCED | SS_KEY_CACHEABLE : 0);
 		return;
 	}
-	strlcpy(notes[nnotes].ns, ns, sizeof(notes[nnotes].ns));
-	notes[nnotes].subxact = mine;
-	notes[nnotes].fenced = fenced;
-	nnotes++;
+	strlcpy(policies[npolicies].ns, ns, sizeof(policies[npolicies].ns));
+	policies[npolicies].subxact = mine;
+	policies[npolicies].fenced = fenced;
+	npolicies++;
 }
 
+/* Does the transaction change any policy? */
 bool
 ss_xact_policies_any(void)
 {
-	return nnotes > 0;
+	return npolicies > 0;
 }
 
+/* The slot of a namespace in shared memory; NULL if it has none.  The main lock is held. */
 static SsPolicyChange *
-find(SsCache *cache, const char *ns)
+find_change(SsCache *cache, const char *ns)
 {
 	for (int i = 0; i < SS_POLICY_CHANGES; i++)
 		if (cache->policy_changes[i].number != 0 && strcmp(cache->policy_changes[i].ns, ns) == 0)
@@ -82,7 +91,10 @@ find(SsCache *cache, const char *ns)
 	return NULL;
 }
 
-/* How long the namespaces at hand have to wait for their next flush. */
+/*
+ * How long the namespaces have to wait for their next flush, in microseconds; 0 or less: no
+ * wait.
+ */
 static int64
 pause_left(SsCache *cache)
 {
@@ -90,9 +102,9 @@ pause_left(SsCache *cache)
 	int64 left = 0;
 
 	ss_shared_lock(false);
-	for (int i = 0; i < nnotes; i++)
+	for (int i = 0; i < npolicies; i++)
 	{
-		const SsPolicyChange *change = find(cache, notes[i].ns);
+		const SsPolicyChange *change = find_change(cache, policies[i].ns);
 
 		if (change != NULL)
 			left = Max(left, change->at + POLICY_PAUSE - now);
@@ -101,7 +113,10 @@ pause_left(SsCache *cache)
 	return left;
 }
 
-/* At PRE_COMMIT, while a cancel still ends the transaction: wait for our turn. */
+/*
+ * At PRE_COMMIT, where a cancel still aborts the transaction: waits until each namespace may
+ * be flushed again.
+ */
 void
 ss_xact_policies_throttle(SsDb *db)
 {
@@ -116,118 +131,125 @@ ss_xact_policies_throttle(SsDb *db)
 	}
 }
 
-/* A place for a namespace: its own, or one of a namespace that was flushed; NULL: there is none. */
+/*
+ * A slot for a namespace: its own, a free one, or that of a namespace already flushed.  NULL
+ * if there is none.  The main lock is held exclusively.
+ */
 static SsPolicyChange *
-make_place(SsCache *cache, const char *ns)
+make_slot(SsCache *cache, const char *ns)
 {
-	SsPolicyChange *place = find(cache, ns);
+	SsPolicyChange *slot = find_change(cache, ns);
 
-	if (place != NULL)
-		return place;
-	/* what was flushed longest ago; those that are free are from the begin of time */
+	if (slot != NULL)
+		return slot;
+	/* the one that was flushed longest ago; a free one has the time 0 */
 	for (int i = 0; i < SS_POLICY_CHANGES; i++)
 	{
 		SsPolicyChange *change = &cache->policy_changes[i];
 
 		if (change->number <= cache->control.policies_covered &&
-			(place == NULL || change->at < place->at))
-			place = change;
+			(slot == NULL || change->at < slot->at))
+			slot = change;
 	}
-	return place;
+	return slot;
 }
 
-/* Tell the pusher, which knows of all of them when it sees the number. */
+/*
+ * At PRE_COMMIT: stores the namespaces in shared memory and then takes a number, so that a
+ * pusher that sees the number finds the namespaces.
+ */
 void
 ss_xact_policies_enter(SsDb *db)
 {
 	SsCache *cache = &db->cache;
 	bool room = true;
 
-	if (nnotes == 0)
+	if (npolicies == 0)
 		return;
 	ss_shared_lock(true);
-	for (int i = 0; i < nnotes; i++)
+	for (int i = 0; i < npolicies; i++)
 	{
-		SsPolicyChange *change = make_place(cache, notes[i].ns);
+		SsPolicyChange *change = make_slot(cache, policies[i].ns);
 
 		if (change == NULL)
 		{
 			room = false;
 			break;
 		}
-		strlcpy(change->ns, notes[i].ns, sizeof(change->ns));
+		strlcpy(change->ns, policies[i].ns, sizeof(change->ns));
 		change->number = cache->control.policies_begun + 1;
 		change->at = ss_monotonic();
 	}
-	number = ss_ledger_policy_begin(&cache->control);
+	entered_number = ss_ledger_policy_begin(&cache->control);
 	ss_shared_unlock();
 	if (!room)
 		ss_xact_keys_add_all(SS_CHANGED_FENCED | SS_KEY_CACHEABLE);
 }
 
-/* Does COMMIT wait for the namespaces at hand? */
+/* Does COMMIT wait for any of the namespaces? */
 bool
 ss_xact_policies_fenced(void)
 {
-	for (int i = 0; i < nnotes; i++)
-		if (notes[i].fenced)
+	for (int i = 0; i < npolicies; i++)
+		if (policies[i].fenced)
 			return true;
 	return false;
 }
 
-/* Can no strong reader see a copy of what was entered any more? */
+/* Are the namespaces flushed, or can no lease exist? */
 bool
 ss_xact_policies_pass(SsDb *db, int64 lease_until, int64 now)
 {
-	return ss_ledger_policy_passes(&db->cache.control, number, lease_until, now);
+	return ss_ledger_policy_passes(&db->cache.control, entered_number, lease_until, now);
 }
 
-/* What a savepoint noted becomes its parent's, or is forgotten; not once it was entered. */
+/* A subtransaction commits: its namespaces become its parent's. */
 void
 ss_xact_policies_subxact_commit(SubTransactionId mine, SubTransactionId parent)
 {
-	for (int i = 0; i < nnotes; i++)
-		if (notes[i].subxact == mine)
-			notes[i].subxact = parent;
+	for (int i = 0; i < npolicies; i++)
+		if (policies[i].subxact == mine)
+			policies[i].subxact = parent;
 }
 
+/* A subtransaction is rolled back: forgets its namespaces, unless they were entered already. */
 void
 ss_xact_policies_subxact_abort(SubTransactionId mine)
 {
 	int kept = 0;
 
-	if (number != 0)
+	if (entered_number != 0)
 		return;
-	for (int i = 0; i < nnotes; i++)
-		if (notes[i].subxact != mine)
-			notes[kept++] = notes[i];
-	nnotes = kept;
+	for (int i = 0; i < npolicies; i++)
+		if (policies[i].subxact != mine)
+			policies[kept++] = policies[i];
+	npolicies = kept;
 }
 
-/* The transaction is over; what was entered ends a little later (see above). */
+/* The transaction is over.  What was entered ends a little later; see above. */
 void
 ss_xact_policies_reset(void)
 {
-	nnotes = 0;
+	npolicies = 0;
 }
 
-/* The end of a transaction, after its messages to others. */
+/* End of a transaction, after its invalidation messages. */
 static void
-released(ResourceReleasePhase phase, bool is_commit, bool is_top, void *arg)
+resource_callback(ResourceReleasePhase phase, bool is_commit, bool is_top, void *arg)
 {
 	SsDb *db;
 
-	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top || number == 0)
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top || entered_number == 0)
 		return;
-	number = 0;
+	entered_number = 0;
 	db = ss_shared_my_db();
 	ss_ledger_policy_end(&db->cache.control);
 	ss_wake_pusher(db, false);
 }
 
-/* Once, from _PG_init. */
+/* Registers the callback; called once, from _PG_init. */
 void
 ss_xact_policies_init_backend(void)
 {
-	RegisterResourceReleaseCallback(released, NULL);
+	RegisterResourceReleaseCallback(resource_callback, NULL);
 }

@@ -1,6 +1,7 @@
 /*
  * xact_policies.h
- *		Which namespaces a transaction makes end sessions or copies earlier.
+ *		Namespaces whose policy the current transaction changes so that sessions or copies end
+ *		earlier.
  */
 #ifndef SS_XACT_POLICIES_H
 #define SS_XACT_POLICIES_H
