@@ -1,10 +1,9 @@
 /*
  * login.c
- *		Where Redis is, and how to log in there: what the settings say.
+ *		Where Redis is and how to log in, from the settings.
  *
- * The password comes from a file that only its owner can read, or, with a warning in
- * health, from the URL.  It is in no message, and in no other place of shared memory
- * than the settings themselves.
+ * The password comes from a file that only its owner can read or, with a warning in health, from the
+ * URL.  It is in no message, and nowhere in shared memory except in the settings themselves.
  */
 #include "postgres.h"
 
@@ -22,39 +21,40 @@ static char *chosen_url = NULL;
 static char *chosen_file = NULL;
 static int chosen_db;
 
+/* Fills in all but the password. */
 static void
-what_settings_say(SsWireLogin *login)
+read_settings(SsWireLogin *login)
 {
 	memset(login, 0, sizeof(*login));
 	if (ss_url_parse(ss_redis_url, &login->url) != NULL)
-		memset(&login->url, 0, sizeof(login->url)); /* refused when it was set */
+		memset(&login->url, 0, sizeof(login->url)); /* an invalid value is refused when it is set */
 	login->database = ss_redis_db >= 0           ? ss_redis_db
 					  : login->url.database >= 0 ? login->url.database
 												 : 0;
 }
 
-/* At the start of a worker. */
+/* At the start of a worker: fills in *login, and remembers the settings for ss_login_changed. */
 void
 ss_login_choose(SsWireLogin *login)
 {
-	what_settings_say(login);
+	read_settings(login);
 	chosen_url = strdup(ss_redis_url);
 	chosen_file = strdup(ss_redis_password_file);
 	chosen_db = login->database;
 }
 
-/* Do the settings say something else by now? */
+/* Do the settings differ from those at the start of the worker? */
 bool
 ss_login_changed(const SsWireLogin *login)
 {
 	SsWireLogin now;
 
-	what_settings_say(&now);
+	read_settings(&now);
 	return chosen_url == NULL || chosen_file == NULL || strcmp(chosen_url, ss_redis_url) != 0 ||
 		   strcmp(chosen_file, ss_redis_password_file) != 0 || chosen_db != now.database;
 }
 
-/* The first line of the password file. */
+/* Reads the first line of the password file. */
 static bool
 read_file(SsWireLogin *login, char *problem, size_t size)
 {
@@ -86,7 +86,10 @@ read_file(SsWireLogin *login, char *problem, size_t size)
 	return true;
 }
 
-/* Before each connection: the password may have been changed.  False with a reason. */
+/*
+ * Reads the password before each connection, because it may have changed.  False with a
+ * message in `problem`.
+ */
 bool
 ss_login_read(SsWireLogin *login, char *problem, size_t size)
 {

@@ -2,17 +2,16 @@
  * pusher.c
  *		The worker that writes to Redis: one for each database that has a cache.
  *
- * It does what protocol.c says, and nothing of its own: connect, send, read rows, wait.
- * Rows are read in short transactions that are over before anything is sent, so that a
- * Redis that hangs holds back no vacuum.
+ * It does what protocol.c says: connect, send, read rows, wait.  Rows are read in short transactions
+ * that end before anything is sent, so that a Redis that hangs does not hold back vacuum.
  *
- * About twice a second, and whenever the server says that a table of ours changed, it looks
- * around: is the database wanted by somebody, is the extension still there, can changes
- * be trusted to be noted, what do the namespaces and the settings say now.  Where nothing changed
- * that takes no transaction (pusher_rest.c).
+ * About twice a second, and after each invalidation of one of our tables, it checks whether it has
+ * to leave the database, whether the extension is still there and its triggers can be trusted, and
+ * what the namespaces and settings say now (pusher_check.c).  Where nothing changed, that takes no
+ * transaction (pusher_rest.c).
  *
- * Settings that say where Redis is are read at the start alone: when they change, the
- * worker removes what it wrote and ends, and the keeper starts another.
+ * Settings that say where Redis is are read only at the start.  When they change, the worker removes
+ * what it wrote and ends, and the keeper starts another.
  */
 #include "postgres.h"
 
@@ -34,16 +33,20 @@
 #include "shared.h"
 #include "worker.h"
 
-#define LOOK_AROUND INT64CONST(500000) /* us */
-#define LOOK_AT_REST INT64CONST(1000000)
+#define CHECK_EVERY INT64CONST(500000)
+#define CHECK_AT_REST INT64CONST(1000000)
 #define REPORT_EVERY INT64CONST(100000)
 #define INFO_EVERY INT64CONST(10000000)
 #define SCRUB_EVERY INT64CONST(5000000)
 #define SCRUB_AT_REST INT64CONST(60000000)
-#define PAUSE_AFTER_ERROR 1000 /* ms */
+#define PAUSE_AFTER_ERROR_MS 1000
 
 SsPusher ss_pusher;
 
+/*
+ * At the end of the process: gives up the slots of the ledger, and lets the keeper start
+ * another pusher after a second.
+ */
 static void
 on_exit_pusher(int code, Datum arg)
 {
@@ -66,9 +69,9 @@ on_exit_pusher(int code, Datum arg)
 	ss_wake_keeper();
 }
 
-/* Enter ourselves as the pusher of this database, unless there is one. */
+/* Registers this process as the pusher of its database; exits if there is one already. */
 static void
-report_for_duty(void)
+register_pusher(void)
 {
 	bool taken = true;
 
@@ -87,6 +90,7 @@ report_for_duty(void)
 	before_shmem_exit(on_exit_pusher, (Datum) 0);
 }
 
+/* Copies the settings that may change at any time into the protocol. */
 static void
 apply_settings(void)
 {
@@ -98,9 +102,9 @@ apply_settings(void)
 					   (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY - ss_monotonic();
 }
 
-/* The file was read again: is Redis somewhere else now? */
+/* The configuration was reloaded: leaves if Redis is elsewhere now. */
 static void
-reloaded(int64 now)
+apply_reload(int64 now)
 {
 	apply_settings();
 	ss_pusher_end_rest(&ss_pusher);
@@ -111,9 +115,10 @@ reloaded(int64 now)
 }
 
 /*
- * A slice of a verification, when nothing is under way; true when it was the last.  It
- * begins at some place, so that one after another see others, and ends at the latest
- * when it has visited all keys of Redis and all rows of the table.
+ * Compares a part of the copies for session_cache_verify while nothing is under way; true if
+ * that was the last part.  It starts where the scrubber is, so that successive calls see
+ * different keys, and ends at the latest when it has visited all keys of Redis and all rows of
+ * the table.
  */
 static bool
 verify(SsCacheRequest *request, bool begun, int64 now)
@@ -124,7 +129,7 @@ verify(SsCacheRequest *request, bool begun, int64 now)
 	{
 		ss_pusher.verifying = true;
 		ss_pusher.verify_cursor = ss_pusher.cursor;
-		/* from the very beginning there is nothing to come by a second time */
+		/* a scan from the very beginning visits nothing twice */
 		ss_pusher.verify_ends = ss_pusher.verify_cursor == 0 ? 1 : 0;
 		memset(&ss_pusher.verify_walk, 0, sizeof(ss_pusher.verify_walk));
 		memset(ss_pusher.verify_counts, 0, sizeof(ss_pusher.verify_counts));
@@ -149,9 +154,12 @@ verify(SsCacheRequest *request, bool begun, int64 now)
 		   (ss_pusher.verify_ends >= 2 && ss_pusher.verify_walk.done);
 }
 
-/* Answer what somebody asks for; false when it takes longer. */
+/*
+ * Works on a request of a backend; true when it is done.  `begun`: this is not the first call
+ * for it.
+ */
 static bool
-answer(SsCacheRequest *request, bool begun, int64 now)
+serve_request(SsCacheRequest *request, bool begun, int64 now)
 {
 	SsProto *proto = &ss_pusher.proto;
 
@@ -176,8 +184,9 @@ answer(SsCacheRequest *request, bool begun, int64 now)
 	return true;
 }
 
+/* Works on the present request, if any, and sends the answer. */
 static void
-take_request(int64 now)
+handle_request(int64 now)
 {
 	static uint64 begun = 0;
 	SsCacheRequest *request = &ss_pusher.db->cache.request;
@@ -196,13 +205,13 @@ take_request(int64 now)
 	ss_shared_unlock();
 	if (copy.question != SS_ASK_TAKEOVER)
 		ss_proto_no_takeover(&ss_pusher.proto);
-	done = answer(&copy, begun == copy.asked, now);
+	done = serve_request(&copy, begun == copy.asked, now);
 	if (done)
 		ss_pusher.verifying = false;
 	begun = copy.asked;
 	if (!done)
 		return;
-	/* who has the answer and asks health shall find it there */
+	/* so that health is up to date when the caller gets the answer */
 	ss_pusher_report(ss_monotonic());
 	ss_shared_lock(true);
 	memcpy(request->results, copy.results, sizeof(copy.results));
@@ -220,9 +229,9 @@ end_pass(void)
 	ss_pusher.divergent_before = ss_pusher.divergent;
 }
 
-/* What is done now and then while Redis is well and nothing waits. */
+/* Tasks for idle times while Redis works and nothing waits. */
 static void
-odd_jobs(int64 now)
+run_maintenance(int64 now)
 {
 	SsProto *proto = &ss_pusher.proto;
 	int64 give_up = now + USECS_PER_SEC / 5;
@@ -257,13 +266,13 @@ odd_jobs(int64 now)
 	}
 }
 
-/* Sleep until there is something to do. */
+/* Sleeps until the protocol or the next check is due, or the latch is set. */
 static void
-nap(int64 now)
+sleep_until_due(int64 now)
 {
 	SsCache *cache = &ss_pusher.db->cache;
-	int64 look = ss_pusher.rest.tables ? LOOK_AT_REST : LOOK_AROUND;
-	int64 until = Min(ss_pusher.proto.wait_until, Max(ss_pusher.checked_at, now) + look);
+	int64 check = ss_pusher.rest.tables ? CHECK_AT_REST : CHECK_EVERY;
+	int64 until = Min(ss_pusher.proto.wait_until, Max(ss_pusher.checked_at, now) + check);
 	int64 ms = (until - now + 999) / 1000;
 
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Max(ms, 0),
@@ -272,9 +281,12 @@ nap(int64 now)
 	ResetLatch(MyLatch);
 }
 
-/* Those who wait, at the fence or for what they asked, may look again if there is news. */
+/*
+ * Wakes backends that wait at the fence or for session_cache_sync, if something they wait for
+ * changed.
+ */
 static void
-tell_waiters(const SsControl *before)
+wake_waiters(const SsControl *before)
 {
 	SsCache *cache = &ss_pusher.db->cache;
 
@@ -283,7 +295,10 @@ tell_waiters(const SsControl *before)
 		ConditionVariableBroadcast(&cache->changed);
 }
 
-/* Let some more be saved.  We are not idle, so that those who commit need not wake us. */
+/*
+ * Waits for more saves to share the next batch.  `idle` is not set, so that commits need not
+ * wake us.
+ */
 static void
 linger(int64 now)
 {
@@ -326,24 +341,25 @@ step(int64 now)
 		case SS_DO_WAIT:
 			if (cache->idle)
 			{
-				tell_waiters(&before);
-				odd_jobs(now);
+				wake_waiters(&before);
+				run_maintenance(now);
 				if (!ss_pusher.verifying)
-					nap(now);
+					sleep_until_due(now);
 			}
 			else
 			{
-				/* who commits from here on wakes us; who has just done so is seen at the next look */
+				/* a commit from here on wakes us; one just before is seen at the next update */
 				((volatile SsCache *) cache)->idle = 1;
 				pg_memory_barrier();
 			}
 			break;
 	}
-	tell_waiters(&before);
+	wake_waiters(&before);
 }
 
+/* Initializes the state of the pusher and its report. */
 static void
-begin_work(void)
+init_pusher(void)
 {
 	SsOwner me;
 	SsCache *cache = &ss_pusher.db->cache;
@@ -356,7 +372,7 @@ begin_work(void)
 	me.system = ss_pusher.me.system;
 	me.database = ss_pusher.me.database;
 	me.timeline = ss_pusher.me.timeline;
-	/* before a claim can end what this begins */
+	/* before a claim can end the wait that this begins */
 	ss_xact_keys_apply_promotion(ss_pusher.db);
 	ss_proto_init(&ss_pusher.proto, ss_ledger, &cache->control, MyDatabaseId, &me, seed,
 				  ss_monotonic());
@@ -365,7 +381,7 @@ begin_work(void)
 	apply_settings();
 	ss_pusher.wire.known = &ss_pusher.prefixes;
 	ss_pusher.tables_stale = ss_pusher.policies_stale = true;
-	ss_pusher.proto.suspended = true; /* until the tables were looked at */
+	ss_pusher.proto.suspended = true; /* until the tables were checked */
 	ss_shared_lock(true);
 	memset(&cache->report, 0, sizeof(cache->report));
 	ss_url_show(&ss_pusher.login.url, cache->report.where, sizeof(cache->report.where));
@@ -375,29 +391,30 @@ begin_work(void)
 	before_shmem_exit(ss_pusher_drop_lease, (Datum) 0);
 }
 
-/* Whatever was thrown: nothing stays open, and Redis is asked anew. */
+/* Handles an error of any kind: nothing stays open, and the connection starts again. */
 static void
 recover(void)
 {
 	ErrorData *error = ss_pusher_catch_error();
 
-	/* of what was read for a batch ss_pusher_read_rows takes care */
+	/* ss_pusher_read_rows handles what was read for a batch */
 	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && !ss_pusher.proto.reading &&
 		!ss_pusher.proto.busy)
 		return;
 	ss_pusher_log(error);
 	ss_pusher_failed("an error, see the server log");
-	(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PAUSE_AFTER_ERROR,
+	(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PAUSE_AFTER_ERROR_MS,
 					 PG_WAIT_EXTENSION);
 }
 
+/* Entry point of the worker; the argument is the OID of the database. */
 void
 ss_pusher_main(Datum arg)
 {
 	ss_worker_begin(DatumGetObjectId(arg));
-	report_for_duty();
+	register_pusher();
 	ss_worker_set("default_transaction_read_only", "on");
-	/* a claim must be on this disk; whether it is on a standby's changes nothing */
+	/* a claim must be on this server's disk; standbys do not matter */
 	ss_worker_set("synchronous_commit", "local");
 	ss_worker_set("lock_timeout", "50ms");
 	ss_worker_set("enable_hashjoin", "off");
@@ -406,7 +423,7 @@ ss_pusher_main(Datum arg)
 													ALLOCSET_DEFAULT_SIZES);
 	ss_pusher.batch_context = AllocSetContextCreate(TopMemoryContext, "session_store pusher batch",
 													ALLOCSET_DEFAULT_SIZES);
-	begin_work();
+	init_pusher();
 	ss_pusher.push_aside = ss_aside_of_worker(SS_WORK_PUSH, false);
 	ss_pusher.scrub_aside = ss_aside_of_worker(SS_WORK_SCRUB, false);
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -420,14 +437,14 @@ ss_pusher_main(Datum arg)
 		PG_TRY();
 		{
 			if (ss_worker_reload())
-				reloaded(now);
-			if (now - ss_pusher.checked_at >= LOOK_AROUND ||
+				apply_reload(now);
+			if (now - ss_pusher.checked_at >= CHECK_EVERY ||
 				(now >= ss_pusher.checked_at &&
 				 (ss_pusher.tables_stale || ss_pusher.policies_stale)))
 				ss_pusher_check(now);
 			if (ss_pusher.leave_at != 0 && now > ss_pusher.leave_at)
 				proc_exit(0);
-			take_request(now);
+			handle_request(now);
 			if (now < ss_pusher.linger_until)
 				linger(now);
 			step(ss_monotonic());

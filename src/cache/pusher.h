@@ -12,8 +12,9 @@
 #include "shared.h"
 
 /*
- * What the keys of a namespace begin with in Redis, in UTF-8; NULL: it has none of that sort.  Denied
- * is a key that Redis does not let us access: while it does not, the namespace has none, either.
+ * The prefixes of a namespace's keys in Redis, in UTF-8; NULL: it has no keys of that kind.
+ * `denied` is a key that the ACL of Redis does not let us access; while it does not, the
+ * namespace has no keys at all.
  */
 typedef struct SsKeyPrefixes
 {
@@ -22,25 +23,25 @@ typedef struct SsKeyPrefixes
 	char *denied;
 } SsKeyPrefixes;
 
-/* Whether the pusher need not look: see pusher_rest.c. */
+/* State of the idle pusher: what it need not check again.  See pusher_rest.c. */
 typedef struct SsPusherRest
 {
-	/* our tables */
-	bool tables;     /* a look has found nothing to do; false until then */
-	int64 looked_at; /* when it ended, by the monotonic clock */
-	int64 settings;  /* rows changed in pg_db_role_setting before it; -1: unknown */
+	/* Our tables. */
+	bool tables;      /* the last check found nothing to do */
+	int64 checked_at; /* when it ended, by the monotonic clock */
+	int64 settings;   /* rows changed in pg_db_role_setting before it; -1: unknown */
 
-	uint64 news; /* invalidations of our tables */
+	uint64 changes; /* number of invalidations of our tables */
 
-	/* a round of the scrubber, over all keys of Redis and all rows of the table */
+	/* A round of the scrubber over all keys of Redis and all rows of the table. */
 	bool began;
-	uint64 mark;       /* of all that changes copies, when it began */
-	int ends;          /* how often it must still come to the end of Redis' keys */
-	SsTableWalk walk;  /* of the table */
-	TimestampTz since; /* when it was over; 0: it is not */
+	uint64 mark;       /* mark_of_copies() at its start */
+	int ends;          /* how often the scan of Redis still has to reach its end */
+	SsTableWalk walk;  /* over the table */
+	TimestampTz since; /* when it was completed; 0: it is not */
 } SsPusherRest;
 
-/* Everything that a pusher knows; there is one in a process. */
+/* The state of a pusher; there is one per process. */
 typedef struct SsPusher
 {
 	struct SsDb *db;
@@ -50,61 +51,61 @@ typedef struct SsPusher
 	SsClaim me;           /* who we are, and where Redis is */
 	char unrecorded[240]; /* why a claim could not be recorded */
 
-	/* the policies, as last read; keys of Redis are made of these */
+	/* The policies as last read; keys in Redis are derived from them. */
 	MemoryContext policies_context;
 	SsPolicy *policies;
-	SsKeyPrefixes *keys; /* of each policy */
+	SsKeyPrefixes *keys; /* by policy */
 	int npolicies;
-	SsPrefixes prefixes; /* that may have keys in Redis */
+	SsPrefixes prefixes; /* those under which Redis may hold keys */
 	bool policies_stale;
-	uint64 changes_seen[SS_POLICY_CHANGES]; /* numbers of those whose policy was read since */
+	uint64 changes_seen[SS_POLICY_CHANGES]; /* changes whose policy was read since, by number */
 
-	/* what belongs to proto.ops */
+	/* Belongs to proto.ops. */
 	SsPayload payloads[SS_BATCH_MAX];
 	StringInfoData documents;
 
-	/* our tables */
+	/* Our tables. */
 	SsTableMark mark;
 	bool marked;
 	bool tables_stale;
-	uint64 unlisted_ended; /* of the control, before prepared transactions were looked for */
+	uint64 unlisted_ended; /* of the control, before the check for prepared transactions */
 	char *settings;
 	SsPusherRest rest;
 
-	/* what is told to others */
+	/* Reported to others. */
 	char trouble[480];
 	SsAside *push_aside;  /* rows that cannot be read for a batch */
-	SsAside *scrub_aside; /* or for a sample */
-	bool locked; /* our tables could not be read when it was last tried, because of a lock */
+	SsAside *scrub_aside; /* .. or for a sample */
+	bool locked;          /* a lock prevented the last attempt to read our tables */
 	uint64 lock_skips;
 	uint64 too_large;
 	uint64 unreadable;
 	uint64 verified;
 	uint64 divergent;
-	uint64 divergent_before; /* the present pass over all keys of Redis */
-	bool diverging;          /* since then, or in the pass before */
+	uint64 divergent_before; /* before the present pass over all keys of Redis */
+	bool diverging;          /* a difference was found in this pass or the one before */
 	uint64 cursor;           /* of the scrubber */
-	bool scrub_locked;       /* it could not read our tables the last time */
-	bool scrub_cut;          /* it did not compare all of its sample */
+	bool scrub_locked;       /* a lock prevented the last sample */
+	bool scrub_cut;          /* it was not compared completely */
 	bool verifying;
 	uint64 verify_cursor;
-	int verify_ends;         /* how often it came to the end of Redis' keys */
-	SsTableWalk verify_walk; /* of the table */
+	int verify_ends;         /* how often the scan of Redis has reached its end */
+	SsTableWalk verify_walk; /* over the table */
 	int64 verify_counts[4];
 	SsWireInfo info;
-	char shown[240]; /* the last error in the log */
+	char logged_error[240]; /* the last error that was logged */
 
-	/* when, by the monotonic clock */
+	/* Times by the monotonic clock. */
 	int64 checked_at;
 	int64 reported;
 	int64 informed;
 	int64 scrubbed;
 	int64 linger_until;
-	int64 leave_at; /* 0: not at all */
+	int64 leave_at; /* 0: it shall not */
 
 	MemoryContext cycle_context;
-	MemoryContext batch_context; /* of what is read, until it is sent */
-	int offsets[SS_BATCH_MAX];   /* of documents in `documents` */
+	MemoryContext batch_context; /* for what is read, until it is sent */
+	int offsets[SS_BATCH_MAX];   /* of documents, in `documents` */
 } SsPusher;
 
 extern SsPusher ss_pusher;

@@ -1,10 +1,10 @@
 /*
  * pusher_check.c
- *		The pusher looks around: is the database wanted by somebody, is the extension still
- *		there, can changes be trusted to be noted, what do namespaces and settings say now?
+ *		Periodic check of the pusher: may it stay in the database, and what do tables, triggers,
+ *		namespaces and settings say now?
  *
- * About twice a second, and when the server says that a table of ours changed.  No transaction is made
- * for that while nothing that is looked at can have changed (pusher_rest.c).
+ * It runs about twice a second, and after each invalidation of one of our tables.  It makes no
+ * transaction while nothing that it reads can have changed (pusher_rest.c).
  */
 #include "postgres.h"
 
@@ -17,11 +17,11 @@
 #include "cache/pusher.h"
 #include "shared.h"
 
-#define MAKE_ROOM_WITHIN INT64CONST(400000) /* for who wants to drop the database */
-#define PAUSE_FIRST INT64CONST(1000000)     /* after an error */
-#define PAUSE_MOST INT64CONST(60000000)
+#define LEAVE_DROPPED_WITHIN INT64CONST(400000) /* when somebody waits to drop the database */
+#define PAUSE_FIRST INT64CONST(1000000)         /* after an error */
+#define PAUSE_MAX INT64CONST(60000000)
 
-/* From now on: remove what we wrote, and end, soon in any case. */
+/* From now on: removes what we wrote and ends, at the latest after `within` microseconds. */
 void
 ss_pusher_leave(int64 now, int64 within)
 {
@@ -30,9 +30,9 @@ ss_pusher_leave(int64 now, int64 within)
 	ss_proto_leave(&ss_pusher.proto);
 }
 
-/* In a transaction: our tables, policies and settings. */
+/* Checks our tables, policies and settings; in a transaction. */
 static void
-look_at_tables(int64 now)
+check_tables(int64 now)
 {
 	char trouble[480];
 	SsTableMark mark = {0};
@@ -49,7 +49,7 @@ look_at_tables(int64 now)
 	}
 	if (state == SS_TABLES_LOCKED)
 	{
-		/* whoever holds them may be about to change them: look again */
+		/* whoever holds the lock may be about to change them: check again */
 		ss_pusher.tables_stale = true;
 		ss_pusher_set_locked(true);
 		return;
@@ -80,6 +80,10 @@ look_at_tables(int64 now)
 		ss_pusher_leave(now, SS_LEAVE_WITHIN);
 }
 
+/*
+ * Runs the check.  Errors are handled here: a lock means another attempt soon; after any other
+ * error nothing is cached, and the check is repeated with increasing delays.
+ */
 void
 ss_pusher_check(int64 now)
 {
@@ -91,10 +95,10 @@ ss_pusher_check(int64 now)
 		return;
 	if (!ss_database_is_free(MyDatabaseId))
 	{
-		/* a copy must find our guard in Redis; but of what is dropped nothing shall stay there */
+		/* a copy must find our guard in Redis, but a dropped database must leave nothing there */
 		if (!ss_database_is_going(MyDatabaseId))
 			proc_exit(0);
-		ss_pusher_leave(now, MAKE_ROOM_WITHIN);
+		ss_pusher_leave(now, LEAVE_DROPPED_WITHIN);
 		return;
 	}
 	PG_TRY();
@@ -103,7 +107,7 @@ ss_pusher_check(int64 now)
 		{
 			ss_pusher_before_check(&ss_pusher);
 			ss_pusher_begin_xact();
-			look_at_tables(now);
+			check_tables(now);
 			ss_pusher_end_xact();
 			ss_pusher_after_check(&ss_pusher, now);
 		}
@@ -121,11 +125,11 @@ ss_pusher_check(int64 now)
 		else
 		{
 			ss_pusher_log(error);
-			/* nothing can be trusted before it was looked at; but not all the time, nor the log */
+			/* nothing can be trusted before the next check, which is delayed to spare the log */
 			proto->suspended = true;
 			ss_pusher.marked = false;
 			ss_pusher.tables_stale = ss_pusher.policies_stale = false;
-			ss_pusher.checked_at = now + Min(PAUSE_FIRST << Min(errors++, 6), PAUSE_MOST);
+			ss_pusher.checked_at = now + Min(PAUSE_FIRST << Min(errors++, 6), PAUSE_MAX);
 			strlcpy(ss_pusher.trouble, "our tables could not be looked at: see the server log",
 					sizeof(ss_pusher.trouble));
 		}

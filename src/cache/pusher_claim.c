@@ -1,20 +1,20 @@
 /*
  * pusher_claim.c
- *		Whose Redis it is, in the pusher: read and write this database's own record of its
- *		claims, and give the lease back at the end.
+ *		Reads and writes this database's record of its claims, and drops the lease when the
+ *		pusher ends.
  *
  *	who					what								when					durable
  *	postmaster			"started as a standby"				at its start			session_store.standby
- *	keeper, pusher		reads the claims; without any,		at its start
- *						no old lease is waited for
+ *	keeper, pusher		reads the claims; if there are		at its start
+ *						none, no old lease is waited for
  *	pusher				writes epoch and token				before each claim		own transaction, flushed
  *	pusher				claims								after that				the guard in Redis
- *	pusher				"no other Redis has a lease"		when that is over		own transaction
+ *	pusher				"no other Redis has a lease"		once that is certain	own transaction
  *	pusher				drops the lease						when it is terminated
  *
- * If the server dies after the record was written and before the claim was carried out, the
- * guard has the token before it, which the record also has.  If the record cannot be written
- * (full disk, a lock, a trigger of the owner's), nothing is claimed, and health says why.
+ * If the server crashes after the record was written and before the claim was carried out, the guard
+ * has the token before it, which the record contains as well.  If the record cannot be written (full
+ * disk, a lock, a trigger of the owner's), nothing is claimed, and health gives the reason.
  */
 #include "postgres.h"
 
@@ -35,7 +35,10 @@
 /* At the end of the process Redis gets this long to drop the lease. */
 #define STOP_WITHIN USECS_PER_SEC
 
-/* Who we are, and where our Redis is; without user and password, which are no part of that. */
+/*
+ * Fills in who we are and where our Redis is, without user and password, which are not part of
+ * that.
+ */
 void
 ss_pusher_identify(SsPusher *pusher)
 {
@@ -49,7 +52,7 @@ ss_pusher_identify(SsPusher *pusher)
 	snprintf(pusher->me.redis + len, sizeof(pusher->me.redis) - len, "/%d", pusher->login.database);
 }
 
-/* In a transaction: what do the claims in this database say?  Once, before the first probe. */
+/* Reads the claims in this database, once, before the first probe; in a transaction. */
 void
 ss_pusher_read_claims(SsPusher *pusher)
 {
@@ -67,7 +70,7 @@ ss_pusher_read_claims(SsPusher *pusher)
 	ss_proto_set_record(&pusher->proto, &record);
 }
 
-/* Write the claim at hand, as a transaction of its own that is on disk when it is over. */
+/* Writes the claim at hand in a transaction of its own, which is on disk when this returns. */
 static void
 write_claim(SsPusher *pusher, bool moved)
 {
@@ -86,7 +89,10 @@ write_claim(SsPusher *pusher, bool moved)
 	ss_pusher_end_xact();
 }
 
-/* Try to; false with the reason in pusher->unrecorded, which is logged when it is another. */
+/*
+ * The same, but an error is caught: returns false with the message in pusher->unrecorded.  It
+ * is logged when it differs from the last one.
+ */
 static bool
 try_to_write(SsPusher *pusher, bool moved)
 {
@@ -117,7 +123,7 @@ try_to_write(SsPusher *pusher, bool moved)
 	return written;
 }
 
-/* Record the claim that the protocol is about to send. */
+/* Records the claim that the protocol is about to send. */
 void
 ss_pusher_record_claim(SsPusher *pusher)
 {
@@ -129,7 +135,7 @@ ss_pusher_record_claim(SsPusher *pusher)
 		ss_proto_not_recorded(&pusher->proto, ss_monotonic());
 }
 
-/* While all is well: the time in which another Redis may have had a lease is over. */
+/* Records that no other Redis can hold a lease any more, once that is certain. */
 void
 ss_pusher_record_only_redis(SsPusher *pusher, int64 now)
 {
@@ -139,10 +145,10 @@ ss_pusher_record_only_redis(SsPusher *pusher, int64 now)
 }
 
 /*
- * Before the process ends because it was terminated (a fast or smart stop of the server, or
- * pg_terminate_backend): drop the lease, so that logouts need not wait for its end.  The copies
- * stay for plain readers.  On a connection of its own, for an answer may be under way on the
- * other; and for a moment only.  Nothing here is retried.
+ * before_shmem_exit callback.  If the process is terminated (a fast or smart stop of the
+ * server, or pg_terminate_backend), drops the lease, so that logouts need not wait for its
+ * end.  The copies stay for plain readers.  Uses a connection of its own, because an answer
+ * may be under way on the other one, and only for a moment.  Nothing is retried.
  */
 void
 ss_pusher_drop_lease(int code, Datum arg)
@@ -152,7 +158,7 @@ ss_pusher_drop_lease(int code, Datum arg)
 	char problem[SS_MESSAGE_LEN];
 	SsReply reply;
 
-	/* with 0 we leave by ourselves: there is nothing to drop, or it must stay */
+	/* exit code 0: we leave by ourselves, and there is nothing to drop, or it must stay */
 	if (code == 0 || !PostmasterIsAlive() || !ss_proto_stop(&pusher->proto, now, now + STOP_WITHIN))
 		return;
 	MemoryContextSwitchTo(pusher->cycle_context);

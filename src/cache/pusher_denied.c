@@ -2,14 +2,14 @@
  * pusher_denied.c
  *		Namespaces whose keys the ACL of Redis does not let the pusher access.
  *
- * Redis refuses a whole batch for one such key.  Then the pusher asks which keys those are, and their
- * namespaces go without copies; all others keep theirs:
+ * Redis refuses a whole batch because of one such key.  Then the pusher asks which keys those are,
+ * and their namespaces have no copies; all others keep theirs:
  *
- *	1. Nothing may stay in Redis that we cannot delete when it gets out of date.  So the connection is
- *	   begun again with a flush of all copies, before which the lease is dropped.  It fails, and no
- *	   lease is granted, while there is a key of such a namespace that we may not delete.
- *	2. From then on keys of the namespace are neither written nor deleted: there are none.
- *	3. Every few seconds one of its keys is asked for again.  When it may be accessed, the namespace
+ *	1. Nothing may stay in Redis that we cannot delete when it is out of date.  So the connection is
+ *	   made again, with a flush of all copies, before which the lease is dropped.  The flush fails,
+ *	   and no lease is granted, while there is a key of such a namespace that we may not delete.
+ *	2. From then on keys of the namespace are neither written nor deleted, because there are none.
+ *	3. Every few seconds access to one of its keys is tried again.  Once it is allowed, the namespace
  *	   gets copies as its sessions are used.
  */
 #include "postgres.h"
@@ -19,7 +19,7 @@
 #include "cache/pusher.h"
 #include "shared.h"
 
-/* Tell health, which namespaces these are. */
+/* Reports for health how many namespaces are denied, and one of them. */
 static void
 report(const SsPusher *p)
 {
@@ -40,7 +40,7 @@ report(const SsPusher *p)
 	ss_shared_unlock();
 }
 
-/* Which policy is a key of? */
+/* The index of a key's policy; -1 if there is none. */
 static int
 policy_of(const SsPusher *p, const SsKey *key)
 {
@@ -50,8 +50,8 @@ policy_of(const SsPusher *p, const SsKey *key)
 }
 
 /*
- * Redis has refused keys: find out which namespaces they are of.  True when some are; then all copies
- * are to be flushed when the connection is made again.
+ * Redis has refused some of these keys: finds out which namespaces they belong to.  Returns
+ * true if there are any; all copies are then flushed when the connection is made again.
  */
 bool
 ss_pusher_find_denied(SsPusher *p, const SsKey *keys, const SsPayload *payloads, int n,
@@ -84,7 +84,10 @@ ss_pusher_find_denied(SsPusher *p, const SsKey *keys, const SsPayload *payloads,
 	return found;
 }
 
-/* New policies are about to replace those that are known: what was denied still is. */
+/*
+ * New policies are about to replace the known ones: what was denied still is, if the prefixes
+ * are the same.
+ */
 void
 ss_pusher_keep_denied(const SsPusher *p, const SsPolicy *policies, SsKeyPrefixes *keys, int n)
 {
@@ -96,7 +99,10 @@ ss_pusher_keep_denied(const SsPusher *p, const SsPolicy *policies, SsKeyPrefixes
 				keys[j].denied = pstrdup(p->keys[i].denied);
 }
 
-/* May what was denied be accessed by now?  False, with the connection closed, without an answer. */
+/*
+ * Tries access to the denied keys again.  False, with the connection closed, if there is no
+ * answer.
+ */
 bool
 ss_pusher_recheck_denied(SsPusher *p, int64 give_up)
 {

@@ -1,6 +1,6 @@
 /*
  * pusher_io.c
- *		The pusher's talk with Redis: connect, send, fail.
+ *		The pusher's communication with Redis: connect, send, handle failures.
  */
 #include "postgres.h"
 
@@ -12,16 +12,16 @@
 #include "shared.h"
 
 /*
- * After a batch of what was saved, so long is waited for more: a transaction and a round trip
- * for each single save would cost as much as the save.  Whoever waits at a fence, or for
- * session_cache_sync, cuts it short.
+ * After a batch of saves, how long to wait for more of them: a transaction and a round trip
+ * for each single save would cost as much as the save.  A transaction at the fence, or
+ * session_cache_sync, ends the wait.
  */
 #define LINGER INT64CONST(1000)
 
-/* The pause before the next flush, after one that found keys which we may not delete. */
+/* The delay before the next flush after one that found keys which we may not delete. */
 #define STUCK_PAUSE INT64CONST(2000000)
 
-/* The connection is gone, or could not be had: say so once, until it is another reason. */
+/* The connection is broken, or could not be made.  The reason is logged once, until it changes. */
 void
 ss_pusher_failed(const char *what)
 {
@@ -29,11 +29,11 @@ ss_pusher_failed(const char *what)
 
 	ss_wire_close(&ss_pusher.wire);
 	ss_proto_failed(&ss_pusher.proto, ss_monotonic());
-	if (strcmp(ss_pusher.shown, what) != 0)
+	if (strcmp(ss_pusher.logged_error, what) != 0)
 	{
 		ereport(LOG, (errmsg("session_store: no cache: %s", what),
 					  errdetail("Redis is at %s. SQL goes on without it.", report->where)));
-		strlcpy(ss_pusher.shown, what, sizeof(ss_pusher.shown));
+		strlcpy(ss_pusher.logged_error, what, sizeof(ss_pusher.logged_error));
 	}
 	ss_shared_lock(true);
 	strlcpy(report->last_error, what, sizeof(report->last_error));
@@ -43,6 +43,7 @@ ss_pusher_failed(const char *what)
 	ss_pusher.reported = 0;
 }
 
+/* Connects and logs in, for SS_DO_CONNECT. */
 void
 ss_pusher_connect(void)
 {
@@ -59,7 +60,7 @@ ss_pusher_connect(void)
 	}
 }
 
-/* The guard names prefixes that an earlier pusher wrote under. */
+/* Adds the prefixes that the guard names, under which an earlier pusher wrote. */
 static void
 learn_prefixes(void)
 {
@@ -71,11 +72,11 @@ learn_prefixes(void)
 	ss_pusher_name_prefixes(&ss_pusher);
 }
 
-/* The prefixes that a request is about. */
+/* The prefixes that the request at hand is about.  The result is valid until the next call. */
 static const SsPrefixes *
-which_prefixes(void)
+prefixes_of_request(void)
 {
-	static SsPrefixes changing; /* the same from the begin of a flush to its end */
+	static SsPrefixes changing; /* the same from the start of a flush to its end */
 	static SsPrefixes one;
 	const SsProto *proto = &ss_pusher.proto;
 	char ns[SS_NAMESPACE_MAX + 1];
@@ -106,7 +107,7 @@ which_prefixes(void)
 	return &one;
 }
 
-/* Is there nothing to do but to wait for more to be saved? */
+/* Is there nothing to do but to wait for more saves? */
 static bool
 may_linger(void)
 {
@@ -118,11 +119,11 @@ may_linger(void)
 }
 
 /*
- * Redis refused a batch for want of permissions: of keys of some namespaces, perhaps, which then go
- * without copies.
+ * Redis refused a batch for lack of permissions, perhaps because of keys of some namespaces,
+ * which then have no copies.
  */
 static void
-denied(void)
+handle_denied(void)
 {
 	SsProto *proto = &ss_pusher.proto;
 	SsKey *keys = palloc(sizeof(SsKey) * SS_BATCH_MAX);
@@ -137,12 +138,13 @@ denied(void)
 	ss_pusher_failed(what);
 }
 
+/* Sends proto.request and processes the answer, for SS_DO_SEND. */
 void
 ss_pusher_send(void)
 {
 	SsProto *proto = &ss_pusher.proto;
 	SsCache *cache = &ss_pusher.db->cache;
-	const SsPrefixes *prefixes = which_prefixes();
+	const SsPrefixes *prefixes = prefixes_of_request();
 	bool flush = proto->request.kind == SS_REQUEST_FLUSH;
 	SsReply reply;
 	int64 sent = ss_monotonic();
@@ -154,10 +156,10 @@ ss_pusher_send(void)
 	if (!ss_wire_send(&ss_pusher.wire, proto, ss_pusher.payloads, prefixes, &reply))
 	{
 		if (ss_pusher.wire.redis != NULL)
-			denied();
+			handle_denied();
 		else
 			ss_pusher_failed(ss_pusher.wire.error);
-		/* connecting would succeed at once, and be in vain */
+		/* connecting again would succeed immediately, and change nothing */
 		if (ss_pusher.wire.stuck)
 			proto->retry_at = Max(proto->retry_at, ss_monotonic() + STUCK_PAUSE);
 		return;
@@ -170,13 +172,13 @@ ss_pusher_send(void)
 	cache->report.latency = ss_monotonic() - sent;
 	cache->token = proto->token;
 	cache->copied = proto->copied;
-	/* not when the lease was renewed, and nothing else */
+	/* not after a batch that only renewed the lease */
 	if (wrote && may_linger())
 		ss_pusher.linger_until = ss_monotonic() + LINGER;
-	if (proto->stage == SS_STAGE_RUN && ss_pusher.shown[0] != '\0')
+	if (proto->stage == SS_STAGE_RUN && ss_pusher.logged_error[0] != '\0')
 	{
 		ereport(LOG, (errmsg("session_store: the cache is back"),
 					  errdetail("Redis is at %s.", cache->report.where)));
-		ss_pusher.shown[0] = '\0';
+		ss_pusher.logged_error[0] = '\0';
 	}
 }

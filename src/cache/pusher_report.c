@@ -1,12 +1,13 @@
 /*
  * pusher_report.c
- *		What the pusher tells health and metrics, through shared memory.
+ *		What the pusher reports to health and metrics, through shared memory.
  */
 #include "postgres.h"
 
 #include "cache/pusher.h"
 #include "shared.h"
 
+/* The state, as in the reference. */
 static const char *
 stage_name(const SsProto *proto)
 {
@@ -28,7 +29,7 @@ stage_name(const SsProto *proto)
 	}
 }
 
-/* The case, in a word for programs; as in the reference. */
+/* The reason of a refusal, as one word for programs; see the reference. */
 static const char *
 refusal_name(const SsProto *proto)
 {
@@ -64,7 +65,7 @@ refusal_name(const SsProto *proto)
 	return "";
 }
 
-/* Why a copy waits. */
+/* Describes why a copy waits. */
 static void
 describe_copy(const SsProto *proto, const char *cure, char *out, size_t size)
 {
@@ -96,6 +97,7 @@ describe_copy(const SsProto *proto, const char *cure, char *out, size_t size)
 	}
 }
 
+/* Describes why a Redis is refused, and what to do; empty if it is not. */
 static void
 describe_refusal(const SsPusher *pusher, char *out, size_t size)
 {
@@ -155,7 +157,7 @@ describe_refusal(const SsPusher *pusher, char *out, size_t size)
 	}
 }
 
-/* Tell health how things are. */
+/* Copies the state of the pusher into its report.  Takes the main lock. */
 void
 ss_pusher_report(int64 now)
 {

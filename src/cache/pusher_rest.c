@@ -1,11 +1,11 @@
 /*
  * pusher_rest.c
- *		Whether the pusher need not look at the database, nor compare Redis with it.
+ *		Decides when the pusher may skip its check of the database and its comparison with Redis.
  *
- * Where nothing changes, nothing is read: no transaction is made.
+ * Where nothing changes, nothing is read and no transaction is made.
  *
- *	Looking around (pusher_check.c).  After a look that found all well, the next is made when one of
- *	these tells of a change, and neither needs a transaction:
+ *	Check (pusher_check.c).  After a check that found nothing to do, the next one is made when one of
+ *	these indicates a change; none of them needs a transaction:
  *
  *		our tables, triggers, policies		invalidation messages
  *		transactions that were unlisted		shared memory
@@ -13,15 +13,15 @@
  *		ALTER DATABASE .. SET				the server's count of rows changed in pg_db_role_setting,
  *											which a backend reports within seconds
  *
- *	and once a minute in any case, for the count may be switched off.
+ *	and once a minute in any case, because the count may be switched off.
  *
- *	Comparing (scrub.c).  After a round over all keys of Redis and all rows of the table in which
- *	nothing was written to Redis, nothing differed and no table of ours was altered, one step a minute
- *	is made, for what happens in Redis alone, such as an eviction.  (When Redis was emptied, the next
- *	request finds no guard.)  Rows that are set aside are tried again by the scrubber: then there is
- *	no rest.  Any write to Redis ends it, and so does a new connection.
+ *	Comparison (scrub.c).  After a round over all keys of Redis and all rows of the table in which
+ *	nothing was written to Redis, nothing differed and no table of ours was altered, only one step a
+ *	minute is made, for changes in Redis alone, such as an eviction.  (After Redis was emptied, the
+ *	next request finds no guard.)  Rows that are set aside are tried again by the scrubber, so there
+ *	is no rest while there are any.  Any write to Redis ends the rest, and so does a new connection.
  *
- * A mark is taken before the work that it stands for.
+ * A mark is always taken before the work that it stands for.
  */
 #include "postgres.h"
 
@@ -37,9 +37,9 @@
 
 #include "cache/pusher.h"
 
-#define LOOK_ANYWAY INT64CONST(60000000) /* us */
+#define CHECK_ANYWAY INT64CONST(60000000)
 
-/* Rows changed in pg_db_role_setting, as the server counts; -1 when it does not. */
+/* Rows changed in pg_db_role_setting, as counted by the server; -1 if it does not count. */
 static int64
 count_settings(void)
 {
@@ -56,7 +56,10 @@ count_settings(void)
 	return sum;
 }
 
-/* Is there a prepared transaction in this database?  What the entry says of one that is over stays. */
+/*
+ * Is there a prepared transaction in this database?  The entry of one that has ended keeps its
+ * contents, so the transaction id is checked as well.
+ */
 static bool
 has_prepared(void)
 {
@@ -71,13 +74,16 @@ has_prepared(void)
 	return false;
 }
 
-/* All is well, and nothing that a look would see has changed since the last.  Not in a transaction. */
+/*
+ * May the check be skipped, because the last one found nothing to do and nothing that it reads
+ * has changed?  Must not be called in a transaction.
+ */
 bool
 ss_pusher_rests(SsPusher *pusher, int64 now)
 {
 	SsPusherRest *rest = &pusher->rest;
 
-	if (!rest->tables || now - rest->looked_at >= LOOK_ANYWAY)
+	if (!rest->tables || now - rest->checked_at >= CHECK_ANYWAY)
 		return false;
 	AcceptInvalidationMessages();
 	(void) pgstat_report_stat(false);
@@ -86,6 +92,7 @@ ss_pusher_rests(SsPusher *pusher, int64 now)
 		   count_settings() == rest->settings && !has_prepared();
 }
 
+/* Called before a check: takes the mark. */
 void
 ss_pusher_before_check(SsPusher *pusher)
 {
@@ -93,20 +100,21 @@ ss_pusher_before_check(SsPusher *pusher)
 	pusher->rest.settings = count_settings();
 }
 
+/* Called after a check that did not fail: rests if it found nothing to do. */
 void
 ss_pusher_after_check(SsPusher *pusher, int64 now)
 {
 	pusher->rest.tables = !pusher->tables_stale && !pusher->policies_stale &&
 						  pusher->trouble[0] == '\0' && pusher->leave_at == 0;
-	pusher->rest.looked_at = now;
+	pusher->rest.checked_at = now;
 }
 
-/* Something may have changed that no mark tells of. */
+/* Something may have changed that none of the marks would show. */
 void
 ss_pusher_end_rest(SsPusher *pusher)
 {
 	pusher->rest.tables = false;
-	pusher->rest.news++;
+	pusher->rest.changes++;
 }
 
 /* A number that changes with everything that changes copies, or what they should be. */
@@ -115,11 +123,11 @@ mark_of_copies(const SsPusher *pusher)
 {
 	const SsProto *proto = &pusher->proto;
 
-	return pusher->rest.news + proto->counts.connects + proto->counts.flushes + proto->counts.lost +
-		   proto->counts.sets + proto->counts.deletes + proto->counts.expires;
+	return pusher->rest.changes + proto->counts.connects + proto->counts.flushes +
+		   proto->counts.lost + proto->counts.sets + proto->counts.deletes + proto->counts.expires;
 }
 
-/* Was a whole round without a finding, and has nothing changed since it began? */
+/* Was a whole round without a difference, and has nothing changed since it started? */
 bool
 ss_pusher_scrub_rests(SsPusher *pusher)
 {
@@ -132,7 +140,7 @@ ss_pusher_scrub_rests(SsPusher *pusher)
 	return rest->since != 0;
 }
 
-/* Where in the table a step goes on: at a random place, unless it is one of a round. */
+/* Called before a step of the scrubber; returns where in the table it continues. */
 SsTableWalk *
 ss_pusher_before_scrub(SsPusher *pusher)
 {
@@ -143,7 +151,7 @@ ss_pusher_before_scrub(SsPusher *pusher)
 	{
 		rest->began = true;
 		rest->mark = mark_of_copies(pusher);
-		/* from the very beginning, one end is enough */
+		/* a round that starts at the very beginning reaches the end once */
 		rest->ends = pusher->cursor == 0 ? 1 : 2;
 		memset(&rest->walk, 0, sizeof(rest->walk));
 	}
@@ -152,6 +160,7 @@ ss_pusher_before_scrub(SsPusher *pusher)
 	return &rest->walk;
 }
 
+/* Called after a step; `different`: it found a difference. */
 void
 ss_pusher_after_scrub(SsPusher *pusher, bool different)
 {

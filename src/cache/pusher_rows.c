@@ -1,8 +1,8 @@
 /*
  * pusher_rows.c
- *		What the pusher reads: policies, and the rows that it is about to copy.
+ *		What the pusher reads from the database: policies, and the rows that it is about to copy.
  *
- * In short transactions, which are over before anything is sent.
+ * Reads are made in short transactions, which end before anything is sent.
  */
 #include "postgres.h"
 
@@ -24,10 +24,10 @@
 #include "settings.h"
 #include "shared.h"
 
-/* Rows that are read one by one end a batch when there is so much text. */
+/* Rows that are read one by one end a batch when it has this much text. */
 #define ALONE_BYTES (256 * 1024)
 
-/* Something of ours changed: look at it before anything else is read. */
+/* Relcache callback: one of our tables changed, so it is checked before anything else is read. */
 void
 ss_pusher_relation_changed(Oid relid)
 {
@@ -35,7 +35,7 @@ ss_pusher_relation_changed(Oid relid)
 	ss_pusher_end_rest(&ss_pusher);
 }
 
-/* Begin a transaction on our tables. */
+/* Begins a transaction with a snapshot. */
 void
 ss_pusher_begin_xact(void)
 {
@@ -44,6 +44,7 @@ ss_pusher_begin_xact(void)
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
+/* Commits it. */
 void
 ss_pusher_end_xact(void)
 {
@@ -54,8 +55,8 @@ ss_pusher_end_xact(void)
 }
 
 /*
- * Has a change of this policy been flushed already, as the transaction that made it asked for?  Each
- * request answers for the change that is seen first after it.
+ * Was the change of this policy flushed already, as the transaction that made it requested?
+ * Each request covers the first change that is seen after it.
  */
 static bool
 was_flushed(SsPusher *p, const char *ns)
@@ -79,6 +80,7 @@ was_flushed(SsPusher *p, const char *ns)
 	return found;
 }
 
+/* The policy of a namespace; NULL if there is none. */
 static const SsPolicy *
 policy_named(const char *name, const SsPolicy *policies, int n)
 {
@@ -88,7 +90,7 @@ policy_named(const char *name, const SsPolicy *policies, int n)
 	return NULL;
 }
 
-/* Do the copies that were made by the policies at hand have to go? */
+/* Do copies have to be deleted that were made under the present policies? */
 static bool
 must_flush(SsPusher *p, const SsPolicy *fresh, int n)
 {
@@ -106,8 +108,8 @@ must_flush(SsPusher *p, const SsPolicy *fresh, int n)
 }
 
 /*
- * The prefixes of the namespaces whose policies are about to change, and those that the guard is to
- * name or to forget.
+ * Fills in the prefixes of namespaces whose policies are about to change, and those that the
+ * guard shall name or forget.
  */
 void
 ss_pusher_changing_prefixes(SsPusher *p, SsPrefixes *prefixes)
@@ -134,9 +136,10 @@ ss_pusher_changing_prefixes(SsPusher *p, SsPrefixes *prefixes)
 }
 
 /*
- * The guard must name a prefix before there is a copy under it: the next pusher, perhaps after a
- * crash, knows no other way that copies of a namespace that is gone may be there.  What no policy has
- * any more is forgotten after a last flush, for it may be another application's from then on.
+ * The guard must name a prefix before there is a copy under it: otherwise the next pusher,
+ * perhaps after a crash, cannot know that copies of a dropped namespace may exist.  A prefix
+ * that no policy has any more is forgotten after a last flush, because from then on it may
+ * belong to another application.
  */
 void
 ss_pusher_name_prefixes(SsPusher *p)
@@ -149,7 +152,7 @@ ss_pusher_name_prefixes(SsPusher *p)
 		}
 }
 
-/* What the policies that were just read say of prefixes. */
+/* Updates the known prefixes from policies that were just read. */
 static void
 own_prefixes(SsPusher *p, const SsKeyPrefixes *keys, int n)
 {
@@ -164,7 +167,7 @@ own_prefixes(SsPusher *p, const SsKeyPrefixes *keys, int n)
 	ss_pusher_name_prefixes(p);
 }
 
-/* The prefixes of a namespace's keys. */
+/* Adds the prefixes of a namespace, and marks them as owned. */
 void
 ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsKeyPrefixes *keys)
 {
@@ -174,7 +177,7 @@ ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsKeyPrefixes *keys)
 		ss_prefixes_add(prefixes, keys->tail, strlen(keys->tail))->owned = true;
 }
 
-/* A prefix in UTF-8; NULL when there is none, or it cannot be converted. */
+/* A prefix in UTF-8, in the current memory context; NULL if it is empty or cannot be converted. */
 static char *
 prefix_in_redis(const char *prefix)
 {
@@ -184,9 +187,9 @@ prefix_in_redis(const char *prefix)
 }
 
 /*
- * Read the policies again, in the transaction at hand.  What a changed policy says of copies was
- * flushed before its transaction ended (R14); if not, as when Redis was away, everything is
- * flushed before anything else is written.
+ * Reads the policies again, in the transaction at hand.  Copies that a changed policy forbids
+ * were flushed before its transaction ended (R14); if they were not, as when Redis was away,
+ * everything is flushed before anything else is written.
  */
 void
 ss_pusher_read_policies(SsPusher *p)
@@ -220,7 +223,7 @@ ss_pusher_read_policies(SsPusher *p)
 	p->npolicies = n;
 }
 
-/* What a namespace's keys of this sort begin with; NULL when it has none in Redis. */
+/* The prefix of keys of this part in a namespace; NULL if it has no such keys in Redis. */
 static const char *
 prefix_of(const SsPusher *p, int i, uint8 part)
 {
@@ -229,7 +232,7 @@ prefix_of(const SsPusher *p, int i, uint8 part)
 	return part == SS_PART_TAIL ? p->keys[i].tail : p->keys[i].document;
 }
 
-/* The policy of a key's namespace, if that may have such copies. */
+/* The policy of a key's namespace, if it may have such copies; else NULL. */
 const SsPolicy *
 ss_pusher_policy_of(const SsPusher *p, const SsKey *key)
 {
@@ -240,6 +243,7 @@ ss_pusher_policy_of(const SsPusher *p, const SsKey *key)
 	return NULL;
 }
 
+/* Writes the SHA-256 of an id as hexadecimal digits. */
 static void
 hash_id(const char *id, int len, char *hex)
 {
@@ -248,7 +252,7 @@ hash_id(const char *id, int len, char *hex)
 	uint8 digest[PG_SHA256_DIGEST_LENGTH];
 	pg_cryptohash_ctx *ctx;
 
-	/* the server's hashes want one, and outside a transaction there is none */
+	/* the server's hashes need a resource owner, and outside a transaction there is none */
 	if (ours == NULL)
 		ours = ResourceOwnerCreate(NULL, "session_store pusher");
 	CurrentResourceOwner = ours;
@@ -269,8 +273,8 @@ hash_id(const char *id, int len, char *hex)
 }
 
 /*
- * The key in Redis of a session, in the current memory context: none without a policy, nor for an id
- * that cannot be converted to UTF-8.
+ * Sets the key in Redis, allocated in the current memory context; NULL without a policy, or
+ * for an id that cannot be converted to UTF-8.
  */
 void
 ss_pusher_make_key(SsPusher *p, const SsKey *key, SsPayload *payload)
@@ -310,7 +314,7 @@ key_of(int op)
 	return &ss_ledger_slot(ss_ledger, ss_pusher.proto.ops[op].slot)->key;
 }
 
-/* Keys for operations that came without a look at their rows. */
+/* Sets the keys of operations whose rows were not read. */
 void
 ss_pusher_make_keys(void)
 {
@@ -321,7 +325,7 @@ ss_pusher_make_keys(void)
 	MemoryContextSwitchTo(ss_pusher.cycle_context);
 }
 
-/* Has a session a key in Redis: can its id be converted to UTF-8? */
+/* Can the id of a session be converted to UTF-8? */
 static bool
 has_name(const SsKey *key)
 {
@@ -330,13 +334,14 @@ has_name(const SsKey *key)
 	return ss_utf8_name(key->bytes + key->nslen, key->idlen, id) >= 0;
 }
 
-/* Read the rows of operations from..to-1; in a transaction. */
+/* Reads the rows of operations from..to-1; in a transaction. */
 static void
 read_rows(int from, int to)
 {
 	SsProto *proto = &ss_pusher.proto;
 	SsCachedRow rows[SS_BATCH_MAX];
-	int64 now = ss_monotonic(); /* a copy must not outlive its session */
+	int64 now =
+		ss_monotonic(); /* read before the rows, because a copy must not outlive its session */
 	TimestampTz time = GetCurrentTimestamp();
 
 	for (int i = from; i < to; i++)
@@ -351,7 +356,7 @@ read_rows(int from, int to)
 			ss_pusher_untranslatable(&ss_pusher, ss_pusher.push_aside, rows[i].key);
 			rows[i].policy = NULL;
 		}
-		/* what nobody uses gets no copy, and needs no document */
+		/* what is hardly used gets no copy, so its document is not needed */
 		if (rows[i].policy != NULL && !ss_hot_wants_copy(rows[i].key, rows[i].policy))
 			rows[i].policy = NULL;
 	}
@@ -363,7 +368,8 @@ read_rows(int from, int to)
 		proto->ops[i].found = rows[i].later ? SS_FOUND_LATER : copy ? SS_FOUND_COPY : SS_FOUND_NONE;
 		proto->ops[i].until = now + rows[i].life;
 		ss_pusher.payloads[i].length = rows[i].length;
-		ss_pusher.offsets[i] = rows[i].offset; /* the text may yet move: see point_to_documents */
+		ss_pusher.offsets[i] =
+			rows[i].offset; /* the text may still be moved by repalloc: see point_to_documents */
 		ss_pusher.too_large += rows[i].large ? 1 : 0;
 		if (rows[i].foreign)
 			ss_pusher_untranslatable(&ss_pusher, ss_pusher.push_aside, rows[i].key);
@@ -372,6 +378,7 @@ read_rows(int from, int to)
 	}
 }
 
+/* Sets keys and documents of the operations, once the text does not move any more. */
 static void
 point_to_documents(void)
 {
@@ -388,8 +395,9 @@ point_to_documents(void)
 }
 
 /*
- * An error has ended the transaction in which rows were read: what it was, in the turn's memory.
- * 55P03 says that somebody has locked what we need, and is perhaps waiting for us.
+ * In PG_CATCH: aborts the transaction and returns the error, in cycle_context.
+ * ERRCODE_LOCK_NOT_AVAILABLE means that another session holds a lock that we need, and perhaps
+ * waits for us.
  */
 ErrorData *
 ss_pusher_catch_error(void)
@@ -404,7 +412,7 @@ ss_pusher_catch_error(void)
 	return error;
 }
 
-/* Could our tables be read?  For health: a lock of somebody else was in the way, or none was. */
+/* Records for health whether a lock prevented that our tables are read. */
 void
 ss_pusher_set_locked(bool locked)
 {
@@ -412,7 +420,7 @@ ss_pusher_set_locked(bool locked)
 	ss_pusher.lock_skips += locked ? 1 : 0;
 }
 
-/* Say in the server log what was caught. */
+/* Writes a caught error to the server log. */
 void
 ss_pusher_log(const ErrorData *error)
 {
@@ -421,7 +429,10 @@ ss_pusher_log(const ErrorData *error)
 				  error->context ? errcontext_msg("%s", error->context) : 0));
 }
 
-/* A row failed, when it was read alone; an error that says nothing about the row is raised again. */
+/*
+ * Sets a row aside that failed when it was read alone.  An error that says nothing about the
+ * row is rethrown.
+ */
 void
 ss_pusher_set_aside(SsPusher *pusher, SsAside *aside, const SsKey *key, ErrorData *error)
 {
@@ -443,7 +454,10 @@ ss_pusher_untranslatable(SsPusher *pusher, SsAside *aside, const SsKey *key)
 	ss_pusher_set_aside(pusher, aside, key, &error);
 }
 
-/* Read rows from..to-1 in a transaction of their own; false when they could not be. */
+/*
+ * Reads rows from..to-1 in a transaction of their own.  Returns false if they could not be
+ * read: either *locked is set, or *error is the reason.
+ */
 static bool
 try_read(int from, int to, bool *locked, ErrorData **error)
 {
@@ -461,7 +475,7 @@ try_read(int from, int to, bool *locked, ErrorData **error)
 		if (state == SS_TABLES_FINE && !ss_pusher.policies_stale && !ss_pusher.tables_stale)
 			read_rows(from, to);
 		else
-			held = true; /* or about to be looked at: not now */
+			held = true; /* or about to be checked: not now */
 		ss_pusher_end_xact();
 	}
 	PG_CATCH();
@@ -477,8 +491,8 @@ try_read(int from, int to, bool *locked, ErrorData **error)
 }
 
 /*
- * One of the rows cannot be read: each alone.  Those that cannot are set aside, and their keys deleted;
- * what there is no room for is left for later.
+ * One of the rows cannot be read: reads each alone.  Those that fail are set aside, and their
+ * keys deleted; what does not fit into the batch is left for later.
  */
 static void
 read_one_by_one(bool *locked)
@@ -499,6 +513,7 @@ read_one_by_one(bool *locked)
 	}
 }
 
+/* Reads the rows of proto.ops, for SS_DO_READ. */
 void
 ss_pusher_read_rows(void)
 {
@@ -506,7 +521,7 @@ ss_pusher_read_rows(void)
 	ErrorData *error;
 	bool locked;
 
-	/* what was unlisted may be prepared by now, of whose commit nobody hears */
+	/* an unlisted transaction may be prepared by now, and its commit would not be reported */
 	if (ss_pusher.unlisted_ended != ss_ledger_unlisted_ended(&ss_pusher.db->cache.control))
 		ss_pusher.tables_stale = true;
 	MemoryContextReset(ss_pusher.batch_context);
@@ -521,6 +536,6 @@ ss_pusher_read_rows(void)
 		return;
 	}
 	point_to_documents();
-	/* what did not fit is not sent: it is taken again */
+	/* what did not fit is not sent; it is taken again */
 	ss_proto_rows(proto, ss_monotonic());
 }

@@ -1,14 +1,17 @@
 /*
  * redis.c
- *		A connection to Redis that never blocks longer than it is told to.
+ *		A connection to Redis whose calls never block beyond a given time.
  *
- * hiredis formats commands and parses answers; the waiting is ours, on the socket and on
- * the latch at once, with a deadline of our own: a blocking hiredis call cannot be
- * cancelled, and its timeout begins anew with every signal.
+ * hiredis formats commands and parses replies.  Waiting is done here, on the socket and the latch at
+ * once, until a deadline: a blocking hiredis call cannot be cancelled, and its timeout starts again
+ * with each signal.
  *
- * Memory: a connection is malloc'ed by hiredis and freed by ss_redis_close, an answer by
- * ss_reply_free.  Should an error be thrown while we wait, whoever owns the connection
- * (pusher.c) closes it, and with it what was read.
+ * Memory: a connection is allocated by ss_redis_open and freed by ss_redis_close, a reply by
+ * ss_reply_free.  If an error is thrown during a wait, the owner of the connection (pusher.c) closes
+ * it, which frees what was read.
+ *
+ * On failure functions return false or NULL with a message in `error`, of at most `size` bytes.
+ * give_up is a time of the monotonic clock.
  */
 #include "postgres.h"
 
@@ -30,12 +33,12 @@
 #include "settings.h"
 #include "shared.h"
 
-/* last: it defines a macro by a name that the server's headers use */
+/* last, because it defines a macro with a name that headers of the server use */
 #include <resolv.h>
 
 /*
- * Answers to our commands have a few KB, and at most one copy in a piece; a server that sends more
- * is no Redis of ours.
+ * Replies to our commands have a few KB, plus at most one copy of a session; a server that
+ * sends more is not our Redis.
  */
 #define REPLY_MOST (4 * 1024 * 1024)
 
@@ -47,8 +50,8 @@ struct SsRedis
 };
 
 /*
- * hiredis makes room for as many elements as an answer announces.  Ours have a few thousand;
- * to make room for a milliard takes as long as to hang.
+ * hiredis allocates as many elements as a reply announces.  Ours have a few thousand;
+ * allocating a billion would take so long that the pusher would seem to hang.
  */
 #define ELEMENTS_MOST 100000
 
@@ -64,12 +67,14 @@ bounded_array(const redisReadTask *task, SsHiredisCount elements)
 #define STRING_OF(x) #x
 #define VERSION_OF(x, y, z) STRING_OF(x) "." STRING_OF(y) "." STRING_OF(z)
 
+/* Version of hiredis. */
 const char *
 ss_redis_library(void)
 {
 	return VERSION_OF(HIREDIS_MAJOR, HIREDIS_MINOR, HIREDIS_PATCH);
 }
 
+/* Can this build connect with TLS? */
 bool
 ss_redis_has_tls(void)
 {
@@ -77,8 +82,8 @@ ss_redis_has_tls(void)
 }
 
 /*
- * Wait for the socket, at most until give_up; false then.  Whoever sets our latch is heard
- * afterwards: the pusher looks at everything once it has its answer.
+ * Waits for the socket; false if it is not ready by give_up.  Latch events are not lost by
+ * that: the pusher checks everything after the reply.
  */
 static bool
 wait_for(SsRedis *redis, int events, int64 give_up)
@@ -100,7 +105,10 @@ wait_for(SsRedis *redis, int events, int64 give_up)
 	}
 }
 
-/* What a stranger sends may hold anything: make a text of it that is fit for logs and for health. */
+/*
+ * Replaces every byte that is not printable ASCII: the text comes from outside, and goes to
+ * the log and to health.
+ */
 void
 ss_redis_printable(char *text)
 {
@@ -117,6 +125,7 @@ fail(char *error, size_t size, const char *what)
 	return false;
 }
 
+/* Sets the message from the error state of the connection, or of TLS. */
 static bool
 fail_of_context(SsRedis *redis, char *error, size_t size)
 {
@@ -130,7 +139,7 @@ fail_of_context(SsRedis *redis, char *error, size_t size)
 	return fail(error, size, text);
 }
 
-/* A resolver that does not answer must not keep us for half a minute. */
+/* Limits the time that the resolver takes if no name server answers. */
 static void
 short_resolver(void)
 {
@@ -146,7 +155,7 @@ short_resolver(void)
 	}
 }
 
-/* The connection is made, or will be when the socket can be written. */
+/* Waits until the connection is established. */
 static bool
 finish_connecting(SsRedis *redis, bool tcp, int64 give_up, char *error, size_t size)
 {
@@ -156,7 +165,7 @@ finish_connecting(SsRedis *redis, bool tcp, int64 give_up, char *error, size_t s
 
 	if (redis->context->err)
 		return fail_of_context(redis, error, size);
-	/* hiredis 0.14 leaves it to whatever the server may execute */
+	/* hiredis 0.14 does not, and the server may execute programs */
 	(void) fcntl(redis->context->fd, F_SETFD, FD_CLOEXEC);
 	if (!wait_for(redis, WL_SOCKET_WRITEABLE, give_up))
 		return fail(error, size, "timeout while connecting");
@@ -172,10 +181,7 @@ finish_connecting(SsRedis *redis, bool tcp, int64 give_up, char *error, size_t s
 	return true;
 }
 
-/*
- * Connect; false with a message when that fails.  *out is the caller's to close either
- * way, and when an error is thrown.
- */
+/* Connects. *out must be closed by the caller in any case, also when an error is thrown. */
 bool
 ss_redis_open(SsRedis **out, const SsUrl *url, int64 give_up, char *error, size_t size)
 {
@@ -199,6 +205,7 @@ ss_redis_open(SsRedis **out, const SsUrl *url, int64 give_up, char *error, size_
 		   (!url->tls || ss_tls_start(redis->context, url->host, &redis->tls, error, size));
 }
 
+/* Closes a connection and frees it; NULL is allowed. */
 void
 ss_redis_close(SsRedis *redis)
 {
@@ -210,13 +217,14 @@ ss_redis_close(SsRedis *redis)
 	pfree(redis);
 }
 
+/* Begins a new command, reusing the memory of the last one. */
 void
 ss_command_reset(SsCommand *command)
 {
 	command->argc = 0;
 }
 
-/* The data is not copied: it must live until the command is queued. */
+/* Adds an argument.  The data is not copied: it must exist until the command is queued. */
 void
 ss_command_add(SsCommand *command, const char *data, size_t len)
 {
@@ -242,13 +250,14 @@ ss_command_add(SsCommand *command, const char *data, size_t len)
 	command->lengths[command->argc++] = len;
 }
 
+/* Adds a string; not copied either. */
 void
 ss_command_word(SsCommand *command, const char *word)
 {
 	ss_command_add(command, word, strlen(word));
 }
 
-/* The digits live in the current memory context. */
+/* Adds a number.  The digits are allocated in the current memory context. */
 void
 ss_command_int(SsCommand *command, int64 value)
 {
@@ -258,7 +267,7 @@ ss_command_int(SsCommand *command, int64 value)
 	ss_command_word(command, digits);
 }
 
-/* Put a command into the buffer that the next receive sends. */
+/* Appends a command to the output buffer, which the next ss_redis_receive sends. */
 bool
 ss_redis_queue(SsRedis *redis, const SsCommand *command, char *error, size_t size)
 {
@@ -268,7 +277,7 @@ ss_redis_queue(SsRedis *redis, const SsCommand *command, char *error, size_t siz
 	return true;
 }
 
-/* Send what is queued, and wait for the next answer; NULL with a message. */
+/* Sends what is queued and waits for the next reply, which the caller frees. */
 SsRedisReply *
 ss_redis_receive(SsRedis *redis, int64 give_up, char *error, size_t size)
 {
@@ -319,7 +328,10 @@ ss_redis_receive(SsRedis *redis, int64 give_up, char *error, size_t size)
 	}
 }
 
-/* One command, one answer; an error as answer counts as none. */
+/*
+ * Sends one command and waits for its reply, which the caller frees.  An error reply counts as
+ * a failure.
+ */
 SsRedisReply *
 ss_redis_call(SsRedis *redis, const SsCommand *command, int64 give_up, char *error, size_t size)
 {
@@ -337,7 +349,7 @@ ss_redis_call(SsRedis *redis, const SsCommand *command, int64 give_up, char *err
 	return reply;
 }
 
-/* Has the other side hung up?  Asked while nothing is under way. */
+/* Has the server closed the connection?  Only while no request is under way. */
 bool
 ss_redis_broken(SsRedis *redis)
 {
@@ -368,7 +380,7 @@ ss_reply_kind(const SsRedisReply *reply)
 	}
 }
 
-/* A number, also one that came as text; -1 for none. */
+/* The value of a number, also of one that came as text; -1 for other replies. */
 int64
 ss_reply_int(const SsRedisReply *reply)
 {
@@ -379,7 +391,7 @@ ss_reply_int(const SsRedisReply *reply)
 	return -1;
 }
 
-/* A text, or an empty one. */
+/* The text of a reply, or an empty string; valid as long as the reply. */
 const char *
 ss_reply_text(const SsRedisReply *reply, size_t *len)
 {
@@ -391,18 +403,21 @@ ss_reply_text(const SsRedisReply *reply, size_t *len)
 	return text ? reply->str : "";
 }
 
+/* Number of elements of an array; 0 for other replies. */
 int
 ss_reply_count(const SsRedisReply *reply)
 {
 	return reply->type == REDIS_REPLY_ARRAY ? (int) reply->elements : 0;
 }
 
+/* An element of an array; i must be less than ss_reply_count. */
 const SsRedisReply *
 ss_reply_at(const SsRedisReply *reply, int i)
 {
 	return reply->element[i];
 }
 
+/* Frees a reply and its elements; NULL is allowed. */
 void
 ss_reply_free(SsRedisReply *reply)
 {

@@ -1,10 +1,9 @@
 /*
  * redis.h
- *		A connection to Redis that never blocks longer than it is told to.
+ *		A connection to Redis whose calls never block beyond a given time.
  *
- * redis.c is the only file that knows hiredis.  Whatever goes wrong (an error, a timeout,
- * an answer that makes no sense) is reported as a message; the connection is then closed
- * and never used again.
+ * Only redis.c and tls.c include hiredis.  Any failure (an error, a timeout, an invalid reply) is
+ * reported as a message; the connection must then be closed and not be used again.
  */
 #ifndef SS_REDIS_H
 #define SS_REDIS_H
@@ -14,7 +13,7 @@
 typedef struct SsRedis SsRedis;
 typedef struct redisReply SsRedisReply;
 
-/* A command under construction: an argument vector, never a format. */
+/* A command under construction: an argument vector, never a format string. */
 typedef struct SsCommand
 {
 	int argc;

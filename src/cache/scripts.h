@@ -1,14 +1,13 @@
 /*
  * scripts.h
- *		What Redis is asked to do, in Lua: each request of the protocol is one call, and so
- *		happens as a whole or not at all.
+ *		The Lua scripts of the requests of the protocol.  Each request is one script, and so
+ *		atomic.
  *
- * KEYS[1] is the lease, KEYS[2] the guard, a hash of: owner (system/database/timeline),
- * epoch, last (the id of the last batch), and a field p:PREFIX for each prefix that we
- * ever wrote under.  Times are microseconds of Redis' clock, but those of commands
- * are milliseconds.
+ * KEYS[1] is the lease, KEYS[2] the guard, a hash with the fields owner (system/database/timeline),
+ * epoch, last (the id of the last batch), and p:PREFIX for each prefix under which we ever wrote.
+ * Times are microseconds of Redis' clock, but milliseconds in Redis commands.
  *
- * Every answer begins with a word and the time.
+ * Each reply begins with OK, LATE or LOST and the time.
  */
 #ifndef SS_SCRIPTS_H
 #define SS_SCRIPTS_H
@@ -20,7 +19,7 @@
 	"local t = redis.call('TIME')\n" \
 	"local now = t[1] * 1000000 + t[2]\n"
 
-/* ARGV: deadline, owner, epoch, own id, count and ids of the possible predecessors */
+/* ARGV: deadline, owner, epoch, own id, number and ids of the possible predecessors */
 #define LUA_CHAIN                                                                               \
 	LUA_TIME                                                                                    \
 	"if now > tonumber(ARGV[1]) then return {'LATE', t[1], t[2]} end\n"                         \
@@ -34,7 +33,10 @@
 static const char script_probe[] = LUA_TIME
 	"return {'OK', t[1], t[2], redis.call('EXISTS', KEYS[1]), redis.call('HGETALL', KEYS[2])}";
 
-/* ARGV: deadline, owner, epoch and id as expected (empty: no guard), the same as they shall be, prefixes */
+/*
+ * ARGV: deadline; expected owner, epoch and id (empty: no guard); new owner, epoch and id;
+ * prefixes
+ */
 static const char script_claim[] = LUA_TIME
 	"if now > tonumber(ARGV[1]) then return {'LATE', t[1], t[2]} end\n"
 	"local g = redis.call('HMGET', KEYS[2], 'owner', 'epoch', 'last')\n"
@@ -47,13 +49,13 @@ static const char script_claim[] = LUA_TIME
 	"return {'OK', t[1], t[2]}";
 
 /*
- * Then ARGV: what becomes of the lease (K, D, or S and until when), and for each further
- * key D, or E and until when, or S, until when and the value.
+ * Further ARGV: the lease (K keep, D delete, or S set, each with a time), and for each further
+ * key D (delete), E and a time (set the expiry), or S, a time and the value (set).
  *
- * A Redis that is full refuses SET, and would refuse all that follows: such a key is
- * deleted instead.  The first DEL also counts as a write, after which Redis lets the
- * small writes of the guard pass.  Answers how many were refused, and which had none
- * to prolong.
+ * If Redis is out of memory it refuses SET, and would refuse all commands after it; such a key
+ * is deleted instead.  The first DEL also counts as a write, after which Redis allows the
+ * small writes of the guard.  Returns the number of refused values, and the keys that did not
+ * exist when their expiry should be set.
  */
 static const char script_batch[] = LUA_CHAIN
 	"local missing, refused = {}, 0\n"
@@ -83,9 +85,9 @@ static const char script_batch[] = LUA_CHAIN
 	"return {'OK', t[1], t[2], refused, missing}";
 
 /*
- * Then ARGV: a cursor, how far to look, and for each prefix K, or G when it is given up with this
- * flush, and the prefix.  Answers the next cursor, how many went, and under which prefix there was
- * one that we may not delete.
+ * Further ARGV: a cursor, the number of keys to scan, and for each prefix K (keep) or G (given
+ * up with this flush) and the prefix.  Returns the next cursor, the number of deleted keys,
+ * and a prefix under which there was a key that we may not delete.
  */
 static const char script_flush[] = LUA_CHAIN
 	"local r = redis.call('SCAN', ARGV[a], 'COUNT', ARGV[a + 1])\n"
@@ -116,7 +118,7 @@ static const char script_flush[] = LUA_CHAIN
 	"end\n"
 	"return {'OK', t[1], t[2], r[1], gone, denied}";
 
-/* Nothing: before it is run, Redis checks whether we may access the key. */
+/* Does nothing: Redis checks the access to the key before it runs a script. */
 static const char script_access[] = "return KEYS[1]";
 
 static const char script_remove[] = LUA_CHAIN "redis.call('DEL', KEYS[1], KEYS[2])\n"

@@ -1,16 +1,15 @@
 /*
  * scrub.c
- *		Compares a sample of Redis with the table, counts what differs and has it repaired.
+ *		Compares a sample of Redis with the table, counts differences and has them repaired.
  *
- * The pusher runs it between two batches, so that nobody else writes to Redis meanwhile.
- * A key that is in the ledger may differ; any other must not.  Copies are read first and
- * rows after: a row that changed in between is in the ledger before anybody can see
- * it.
+ * The pusher runs it between two batches, so that nothing else writes to Redis meanwhile.  A key
+ * that is in the ledger may differ; any other must not.  Copies are read before their rows: a row
+ * that changes in between is in the ledger before its change is visible.
  *
- * What is found to be wrong enters the ledger as if it had been changed.
+ * A key that differs enters the ledger as if its session had been changed.
  *
- * Memory: copies are read in parts, by the sizes that Redis tells first.  One that is larger than a
- * copy may be is wrong, and is not read.
+ * Memory: copies are read in parts, by the sizes that Redis reports first.  A copy that is larger
+ * than copies may be is wrong, and is not read.
  */
 #include "postgres.h"
 
@@ -28,13 +27,13 @@
 #include "settings.h"
 #include "shared.h"
 
-#define STEP 100            /* keys that a SCAN looks at, more or less */
-#define SAMPLE_MOST 1024    /* of which so many are compared: a page is all but never longer */
-#define FROM_TABLE 30       /* keys of sessions of the table with each page, or more */
-#define BLOCKS_FROM_TABLE 8 /* from at most so many blocks */
+#define STEP 100            /* keys per SCAN, approximately */
+#define SAMPLE_MOST 1024    /* maximum number of keys compared; a page of SCAN is seldom longer */
+#define FROM_TABLE 30       /* minimum number of keys from the table with each page */
+#define BLOCKS_FROM_TABLE 8 /* from at most this many blocks */
 #define JUST_NOW (2 * USECS_PER_SEC)
-#define SLICE (USECS_PER_SEC / 10) /* nothing is pushed meanwhile */
-#define PART_BYTES (256 * 1024)    /* of copies read at a time, unless a single one is larger */
+#define SLICE (USECS_PER_SEC / 10) /* time limit, because nothing is pushed meanwhile */
+#define PART_BYTES (256 * 1024)    /* copies read at a time, unless a single one is larger */
 
 enum
 {
@@ -44,7 +43,7 @@ enum
 	ORPHANED
 };
 
-/* A sample, or a part of one: keys, and what Redis has under them. */
+/* A sample, or a part of one: keys and their copies in Redis. */
 typedef struct Sample
 {
 	int n;
@@ -52,10 +51,10 @@ typedef struct Sample
 	SsPayload payloads[SAMPLE_MOST];
 	bool from_redis[SAMPLE_MOST];
 	const SsRedisReply *copies[SAMPLE_MOST];
-	bool oversized; /* all copies of this part are larger than a copy may be: they are not read */
+	bool oversized; /* all copies of this part are too large, and are not read */
 } Sample;
 
-/* The length of a prefix that a key has, and more; else 0. */
+/* The length of the prefix, if it is not empty and the key starts with it and is longer; else 0. */
 static size_t
 begins_with(const char *name, size_t len, const char *prefix)
 {
@@ -65,8 +64,8 @@ begins_with(const char *name, size_t len, const char *prefix)
 }
 
 /*
- * Which session is a key of Redis?  None that we could tell, when ids are hashed, or when it is no
- * text of the database.
+ * Finds the session of a key of Redis.  False if it is unknown: the ids are hashed, or are not
+ * text in the encoding of the database.
  */
 static bool
 session_of(SsPusher *pusher, const char *name, size_t len, SsKey *key)
@@ -99,7 +98,7 @@ session_of(SsPusher *pusher, const char *name, size_t len, SsKey *key)
 	return false;
 }
 
-/* Begin a transaction on our tables; false when somebody has them locked: not now. */
+/* Begins a transaction on our tables; false if another session has them locked. */
 static bool
 begin(SsPusher *pusher)
 {
@@ -112,7 +111,7 @@ begin(SsPusher *pusher)
 	return false;
 }
 
-/* A page of Redis' keys, from a cursor on. */
+/* Adds a page of Redis' keys, starting at a cursor. */
 static bool
 sample_redis(SsPusher *pusher, uint64 *cursor, int64 give_up, Sample *sample)
 {
@@ -136,7 +135,7 @@ sample_redis(SsPusher *pusher, uint64 *cursor, int64 give_up, Sample *sample)
 	return true;
 }
 
-/* Add a session of the table, and its tail where there are tails. */
+/* Adds a session of the table, and its tail if the namespace has tails. */
 static void
 add_session(SsPusher *pusher, Sample *sample, const SsKey *key)
 {
@@ -152,8 +151,8 @@ add_session(SsPusher *pusher, Sample *sample, const SsKey *key)
 }
 
 /*
- * Sessions of the table, block by block from a random one on, until there are enough: so each row
- * is as likely as any other.  A walk that goes on visits all blocks once.
+ * Adds sessions of the table, block by block from a random one on, until there are enough; so
+ * each row has the same probability.  A walk that is continued visits each block once.
  */
 static void
 sample_table(SsPusher *pusher, SsTableWalk *walk, Sample *sample)
@@ -173,13 +172,14 @@ sample_table(SsPusher *pusher, SsTableWalk *walk, Sample *sample)
 	pfree(keys);
 }
 
-/* Is a key on its way to Redis anyway? */
+/* Will the key be written to Redis anyway? */
 static bool
 is_under_way(const SsKey *key)
 {
 	return ss_ledger_has(ss_ledger, key, ss_key_hash(key));
 }
 
+/* Has the pusher write the key again. */
 static void
 repair(SsPusher *pusher, const SsKey *key)
 {
@@ -190,7 +190,7 @@ repair(SsPusher *pusher, const SsKey *key)
 		ss_ledger_resolve(ss_ledger, control, key, hash);
 }
 
-/* Compare those of a sample whose rows were read; the others remain in it, in front. */
+/* Compares those of a sample whose rows were read; the rest stays in it. */
 static void
 compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documents, int64 counts[4])
 {
@@ -226,7 +226,7 @@ compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documen
 		ss_aside_done(pusher->scrub_aside, &sample->keys[i]);
 		if (wrong < 0 || is_under_way(&sample->keys[i]))
 			continue;
-		/* its life ended between the two looks */
+		/* its life ended between the two reads */
 		if (wrong == ORPHANED && rows[i].life < 0 && rows[i].life > -JUST_NOW)
 			continue;
 		counts[wrong]++;
@@ -236,9 +236,8 @@ compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documen
 }
 
 /*
- * Compare a part with its rows, in one snapshot: as many at a time as there may be
- * documents in memory, which is at least one.  Those that it would take too long to read
- * are left for another sample.
+ * Compares a part with its rows in one snapshot, in batches limited by the memory for
+ * documents, of at least one row.  What would take too long is left for another sample.
  */
 static void
 compare_batches(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
@@ -271,7 +270,7 @@ compare_batches(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 	pfree(rows);
 }
 
-/* The same; NULL, or the error that ended it, with the transaction. */
+/* The same; returns NULL, or the error that aborted its transaction. */
 static ErrorData *
 try_compare(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 {
@@ -295,8 +294,8 @@ try_compare(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 }
 
 /*
- * Compare a part with its rows; when one of them cannot be read, each alone.  Those that cannot are set
- * aside, and the pusher is told of them, which deletes their copies.
+ * Compares a part with its rows; if one of them cannot be read, each row alone.  Those that
+ * fail are set aside, and the pusher deletes their copies.
  */
 static void
 compare_rows(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
@@ -324,7 +323,7 @@ compare_rows(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 	pfree(one);
 }
 
-/* Compare a part with its copies, which Redis may not answer. */
+/* Reads the copies of a part and compares them with the rows; false if Redis does not answer. */
 static bool
 compare_copies(SsPusher *pusher, Sample *part, int64 give_up, int64 stop, int64 counts[4])
 {
@@ -348,7 +347,10 @@ compare_copies(SsPusher *pusher, Sample *part, int64 give_up, int64 stop, int64 
 	return true;
 }
 
-/* The keys in Redis; a session that has none, or is set aside, leaves the sample. */
+/*
+ * Sets the keys in Redis.  A session without a key, or one that is set aside, is removed from
+ * the sample.
+ */
 static void
 make_keys(SsPusher *pusher, Sample *sample)
 {
@@ -368,7 +370,10 @@ make_keys(SsPusher *pusher, Sample *sample)
 	sample->n = left;
 }
 
-/* The part of from..to-1 of a sample that is read first, by what its copies take; how many. */
+/*
+ * Selects the first part of from..to-1 of a sample by the sizes of the copies, and returns its
+ * length.
+ */
 static int
 take_part(const Sample *sample, const int64 *sizes, int from, int to, Sample *part)
 {
@@ -392,8 +397,8 @@ take_part(const Sample *sample, const int64 *sizes, int from, int to, Sample *pa
 }
 
 /*
- * Rows and copies of the sample, part by part until the time is over; false when Redis does not
- * answer.  It begins at a random place, so that no key is always left out.
+ * Compares a sample part by part until the time limit; false if Redis does not answer.  Starts
+ * at a random key, so that no key is always left out.
  */
 static bool
 compare_all(SsPusher *pusher, Sample *sample, int64 give_up, int64 counts[4])
@@ -409,7 +414,7 @@ compare_all(SsPusher *pusher, Sample *sample, int64 give_up, int64 counts[4])
 		return false;
 	for (int i = 0; i < sample->n; i++)
 		refused = refused || sizes[i] < 0;
-	/* MGET is refused as a whole for one key that we may not access */
+	/* MGET is refused as a whole because of one key that we may not access */
 	if (refused &&
 		ss_pusher_find_denied(pusher, sample->keys, sample->payloads, sample->n, give_up))
 	{
@@ -440,9 +445,9 @@ compare_all(SsPusher *pusher, Sample *sample, int64 give_up, int64 counts[4])
 }
 
 /*
- * Look at a page of Redis' keys, from a cursor on (0 again when all were seen), and at some
- * sessions of the table; what was found is added to the counts.  False when Redis does not
- * answer; the connection is closed then.
+ * Compares a page of Redis' keys, starting at a cursor (0 again after the last), and some
+ * sessions of the table, and adds the findings to the counts.  False, with the connection
+ * closed, if Redis does not answer.
  */
 bool
 ss_scrub(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, int64 give_up, int64 counts[4])
@@ -466,7 +471,7 @@ ss_scrub(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, int64 give_up, int
 	for (int i = 0; i < 4; i++)
 		counts[i] += found[i];
 	pusher->verified += found[CHECKED];
-	/* a copy that is missing (evicted, or flushed) tells no lie */
+	/* a missing copy (evicted or flushed) is not a wrong one */
 	pusher->divergent += found[STALE] + found[ORPHANED];
 	if (found[STALE] + found[ORPHANED] > 0)
 		pusher->diverging = true;

@@ -1,10 +1,10 @@
 /*
  * tls.c
- *		TLS for redis.c alone, where hiredis_ssl was there at build time.
+ *		TLS for redis.c, where hiredis_ssl was available at build time.
  *
- * The certificate must be one that the system trusts (SSL_CERT_FILE and SSL_CERT_DIR
- * of the server's environment count), and must be made out to the host of the URL.
- * hiredis checks neither by itself, so the SSL object is of our own making.
+ * The certificate must be one that the system trusts (SSL_CERT_FILE and SSL_CERT_DIR of the
+ * server's environment apply) and must be issued for the host of the URL.  hiredis checks neither
+ * by itself, so the SSL object is created here.
  */
 #include "postgres.h"
 
@@ -25,6 +25,7 @@ const bool ss_tls_built = true;
 
 static SSL_CTX *trust = NULL;
 
+/* Sets the message from OpenSSL's last error. */
 static bool
 tls_error(const char *what, char *error, size_t size)
 {
@@ -35,7 +36,10 @@ tls_error(const char *what, char *error, size_t size)
 	return false;
 }
 
-/* Negotiated along with the first command: until then errors show there. */
+/*
+ * Begins TLS on a connection.  The handshake takes place along with the first command, which
+ * reports its errors.
+ */
 bool
 ss_tls_start(struct redisContext *context, const char *host, void **tls, char *error, size_t size)
 {
@@ -65,7 +69,7 @@ ss_tls_start(struct redisContext *context, const char *host, void **tls, char *e
 		SSL_free(ssl);
 		return tls_error("bad host name", error, size);
 	}
-	/* from here on it belongs to the context */
+	/* from here on the hiredis context owns it */
 	if (redisInitiateSSL(context, ssl) != REDIS_OK)
 	{
 		snprintf(error, size, "TLS: %s", context->errstr);
@@ -75,21 +79,21 @@ ss_tls_start(struct redisContext *context, const char *host, void **tls, char *e
 	return true;
 }
 
-/* Has OpenSSL read more than it has handed out?  Then the socket may stay silent. */
+/* Has OpenSSL read more than it has returned?  Then the socket may stay silent. */
 bool
 ss_tls_pending(void *tls)
 {
 	return tls != NULL && SSL_pending((SSL *) tls) > 0;
 }
 
-/* In the middle of a handshake writing may have to wait for the other side. */
+/* Does a write have to wait for input, as in the middle of a handshake? */
 bool
 ss_tls_wants_to_read(void *tls)
 {
 	return tls != NULL && SSL_want_read((SSL *) tls);
 }
 
-/* Why a connection failed, if TLS knows: hiredis does not say. */
+/* Why a connection failed, if TLS knows it; hiredis does not say.  NULL: not because of TLS. */
 const char *
 ss_tls_problem(void *tls)
 {
@@ -105,10 +109,11 @@ ss_tls_problem(void *tls)
 	return code == 0 ? NULL : ERR_reason_error_string(code);
 }
 
+/* Called after redisFree. */
 void
 ss_tls_end(void *tls)
 {
-	/* redisFree has freed it */
+	/* redisFree has freed the SSL object */
 }
 
 #else

@@ -1,13 +1,13 @@
 /*
  * url.c
- *		What session_store.redis_url says.
+ *		Parses session_store.redis_url.
  *
  *		redis://[user[:password]@]host[:port][/database]
  *		rediss://..			the same with TLS
  *		unix://[user[:password]@]/path/of/socket[?db=database]
  *
- * Everything may be percent-encoded.  A message about a bad URL never holds a part of
- * it, since that part may be the password.
+ * Everything may be percent-encoded.  A message about an invalid URL never contains a part of it,
+ * because that part may be the password.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ hex(char c)
 	return -1;
 }
 
-/* Copy a part, decoded; false when it does not fit or is no text. */
+/* Decodes a part; false if it does not fit, is badly encoded, or contains control characters. */
 static bool
 decode(const char *from, size_t len, char *to, size_t size)
 {
@@ -55,6 +55,7 @@ decode(const char *from, size_t len, char *to, size_t size)
 	return true;
 }
 
+/* Parses a number from 0 to `most`. */
 static bool
 number(const char *text, size_t len, int most, int *out)
 {
@@ -74,7 +75,7 @@ number(const char *text, size_t len, int most, int *out)
 	return true;
 }
 
-/* user:password, of which either may be missing. */
+/* Parses user:password; either may be missing.  These functions return NULL, or what is wrong. */
 static const char *
 credentials(const char *text, size_t len, SsUrl *out)
 {
@@ -88,6 +89,7 @@ credentials(const char *text, size_t len, SsUrl *out)
 	return NULL;
 }
 
+/* Parses what follows the credentials of unix://. */
 static const char *
 unix_rest(const char *rest, SsUrl *out)
 {
@@ -104,6 +106,7 @@ unix_rest(const char *rest, SsUrl *out)
 	return NULL;
 }
 
+/* Parses what follows the credentials of redis:// and rediss://. */
 static const char *
 host_rest(const char *rest, SsUrl *out)
 {
@@ -167,7 +170,7 @@ ss_url_parse(const char *url, SsUrl *out)
 	else
 		return "It must begin with redis://, rediss:// or unix://.";
 
-	/* what is before the last @ are credentials, unless the path has begun */
+	/* up to the last @ are credentials, unless the path has begun */
 	at = is_unix && rest[0] == '/' ? NULL : strrchr(rest, '@');
 	if (at != NULL)
 	{

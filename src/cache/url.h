@@ -1,6 +1,6 @@
 /*
  * url.h
- *		What session_store.redis_url says.
+ *		Parses session_store.redis_url.
  *
  * Pure C, for the unit tests.
  */
@@ -15,18 +15,18 @@
 typedef struct SsUrl
 {
 	bool tls;         /* rediss:// */
-	char socket[108]; /* unix://: a path; else empty */
+	char socket[108]; /* unix://: a path; otherwise empty */
 	char host[SS_URL_PART];
 	int port;
-	char user[SS_URL_PART];     /* empty: the default one */
+	char user[SS_URL_PART];     /* empty: the default user */
 	char password[SS_URL_PART]; /* empty: none */
-	int database;               /* -1: not said */
+	int database;               /* -1: not specified */
 } SsUrl;
 
-/* NULL, or what is wrong with it, in words that do not repeat it. */
+/* Parses a URL. Returns NULL, or a sentence that says what is wrong without repeating any of it. */
 extern const char *ss_url_parse(const char *url, SsUrl *out);
 
-/* As ss_url_parse, but without the password: fit to be printed. */
+/* Writes a URL without its password, for logs and health. */
 extern void ss_url_show(const SsUrl *url, char *out, size_t size);
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * wire.c
- *		The requests of the protocol, as commands to a real Redis.
+ *		Sends the requests of the protocol to a real Redis.
  *
- * After any failure the connection is closed.  The message in wire->error is fit for a log:
- * it never holds a key, a document or the password.
+ * After a failure the connection is closed, unless stated otherwise.  The message in wire->error may
+ * be logged: it never contains a session id, a document or the password.
  */
 #include "postgres.h"
 
@@ -14,14 +14,17 @@
 #include "cache/wire.h"
 #include "shared.h"
 
-/* How many keys a step of a flush looks at: about a millisecond's worth. */
+/* Number of keys that a step of a flush scans; about a millisecond's work. */
 #define FLUSH_STEP 2000
 
-/* How many prefixes of a guard are kept that no policy has, and how long one may be: 100 bytes in UTF-8. */
+/*
+ * How many prefixes of a guard are kept that no policy has, and their maximum length: that of
+ * 100 bytes of a database encoding in UTF-8.
+ */
 #define LEARNED_MAX 10000
 #define LEARNED_LENGTH 400
 
-/* Which script asks whether keys may be accessed; it is no request of the protocol. */
+/* The script that tests access to a key; it is no request of the protocol. */
 #define SCRIPT_ACCESS SS_REQUEST_KINDS
 #define SCRIPTS (SS_REQUEST_KINDS + 1)
 
@@ -31,6 +34,7 @@ static const char *const scripts[SCRIPTS] = {
 	[SS_REQUEST_REMOVE] = script_remove, [SCRIPT_ACCESS] = script_access,
 };
 
+/* Closes the connection, if there is one. */
 void
 ss_wire_close(SsWire *wire)
 {
@@ -40,6 +44,7 @@ ss_wire_close(SsWire *wire)
 	ss_redis_close(redis);
 }
 
+/* Closes the connection after a failure, with the message set already. */
 static bool
 broken(SsWire *wire)
 {
@@ -47,13 +52,15 @@ broken(SsWire *wire)
 	return false;
 }
 
+/* Closes the connection because of an invalid reply. */
 static bool
-nonsense(SsWire *wire)
+bad_reply(SsWire *wire)
 {
 	strlcpy(wire->error, "an answer makes no sense: is this a Redis?", sizeof(wire->error));
 	return broken(wire);
 }
 
+/* Removes all prefixes. */
 void
 ss_prefixes_clear(SsPrefixes *prefixes)
 {
@@ -62,6 +69,7 @@ ss_prefixes_clear(SsPrefixes *prefixes)
 	prefixes->count = 0;
 }
 
+/* The entry of a prefix; NULL if there is none.  Valid until the next ss_prefixes_add. */
 SsPrefix *
 ss_prefixes_find(const SsPrefixes *prefixes, const char *prefix, size_t len)
 {
@@ -72,7 +80,7 @@ ss_prefixes_find(const SsPrefixes *prefixes, const char *prefix, size_t len)
 	return NULL;
 }
 
-/* Add a prefix, unless it is there; the result is valid until the next call. */
+/* Adds a prefix, unless it exists.  The result is valid until the next call. */
 SsPrefix *
 ss_prefixes_add(SsPrefixes *prefixes, const char *prefix, size_t len)
 {
@@ -98,7 +106,10 @@ ss_prefixes_add(SsPrefixes *prefixes, const char *prefix, size_t len)
 	return entry;
 }
 
-/* A flush of these is over: the guard names those that a policy has, and no others. */
+/*
+ * A flush of the prefixes `sent` is complete: the guard names those of them that a policy has,
+ * and the others are removed.
+ */
 void
 ss_prefixes_flushed(SsPrefixes *prefixes, const SsPrefixes *sent)
 {
@@ -122,6 +133,7 @@ ss_prefixes_flushed(SsPrefixes *prefixes, const SsPrefixes *sent)
 	prefixes->count = kept;
 }
 
+/* Begins a command of one or two words. */
 static void
 command(SsWire *wire, const char *word1, const char *word2)
 {
@@ -131,6 +143,7 @@ command(SsWire *wire, const char *word1, const char *word2)
 		ss_command_word(&wire->command, word2);
 }
 
+/* Queues the command under construction. */
 static bool
 queue(SsWire *wire)
 {
@@ -152,9 +165,12 @@ info_line(const char *text, const char *name, char *out, size_t size)
 	out[n] = '\0';
 }
 
-/* One queued command's answer; `what` says which in a message.  optional: it may be refused. */
+/*
+ * Reads the reply to one queued command, which `what` names in a message.  With `optional` an
+ * error reply is accepted.  If `out` is not NULL the caller frees the reply.
+ */
 static bool
-greeted(SsWire *wire, int64 give_up, const char *what, bool optional, SsRedisReply **out)
+read_greeting(SsWire *wire, int64 give_up, const char *what, bool optional, SsRedisReply **out)
 {
 	SsRedisReply *reply = ss_redis_receive(wire->redis, give_up, wire->error, sizeof(wire->error));
 	bool refused;
@@ -176,7 +192,10 @@ greeted(SsWire *wire, int64 give_up, const char *what, bool optional, SsRedisRep
 	return true;
 }
 
-/* Log in, choose the database, load the scripts: queued, then answered in the same order. */
+/*
+ * Logs in, selects the database and loads the scripts: commands are queued first, and replies
+ * read in the same order.
+ */
 static bool
 greet(SsWire *wire, const SsWireLogin *login, int64 give_up)
 {
@@ -207,11 +226,11 @@ greet(SsWire *wire, const SsWireLogin *login, int64 give_up)
 		ok = queue(wire);
 	}
 
-	ok = ok && (!auth || greeted(wire, give_up, "AUTH", false, NULL)) &&
-		 greeted(wire, give_up, "INFO", true, &reply);
+	ok = ok && (!auth || read_greeting(wire, give_up, "AUTH", false, NULL)) &&
+		 read_greeting(wire, give_up, "INFO", true, &reply);
 	if (!ok)
 		return false;
-	/* Valkey says "server_mode" unless it is configured to look like Redis. */
+	/* Valkey says "server_mode" unless it is configured to look like Redis */
 	info_line(ss_reply_text(reply, NULL), "redis_mode:", mode, sizeof(mode));
 	if (mode[0] == '\0')
 		info_line(ss_reply_text(reply, NULL), "server_mode:", mode, sizeof(mode));
@@ -228,22 +247,23 @@ greet(SsWire *wire, const SsWireLogin *login, int64 give_up)
 				sizeof(wire->error));
 		ok = false;
 	}
-	ok = ok && greeted(wire, give_up, "CLIENT SETNAME", true, NULL) &&
-		 greeted(wire, give_up, "SELECT", false, NULL);
+	ok = ok && read_greeting(wire, give_up, "CLIENT SETNAME", true, NULL) &&
+		 read_greeting(wire, give_up, "SELECT", false, NULL);
 	for (int i = 0; ok && i < SCRIPTS; i++)
 	{
-		ok = greeted(wire, give_up, "SCRIPT LOAD", false, &reply);
+		ok = read_greeting(wire, give_up, "SCRIPT LOAD", false, &reply);
 		if (ok)
 		{
 			strlcpy(wire->sha[i], ss_reply_text(reply, NULL), sizeof(wire->sha[i]));
 			ss_reply_free(reply);
 			if (strlen(wire->sha[i]) != 40)
-				return nonsense(wire);
+				return bad_reply(wire);
 		}
 	}
 	return ok;
 }
 
+/* Connects and logs in. */
 bool
 ss_wire_connect(SsWire *wire, const SsWireLogin *login, int64 give_up)
 {
@@ -268,6 +288,7 @@ show_owner(const SsOwner *owner)
 					owner->timeline);
 }
 
+/* Stores a copy of a string, and frees the old one. */
 static void
 remember(char **where, const char *what)
 {
@@ -278,7 +299,7 @@ remember(char **where, const char *what)
 	*where = copy;
 }
 
-/* How many prefixes we may learn from a guard: of those that no policy has we keep no more than so many. */
+/* How many more prefixes may be learned from a guard, given how many without a policy are known. */
 static int
 prefixes_left(const SsWire *wire)
 {
@@ -290,7 +311,10 @@ prefixes_left(const SsWire *wire)
 	return left;
 }
 
-/* Remember a prefix of the guard, unless we know it; false: it is too long, or one too many. */
+/*
+ * Remembers a prefix of the guard, unless it is known; false: it is too long, or there are too
+ * many.
+ */
 static bool
 learn_prefix(SsWire *wire, const char *prefix, size_t len, int left)
 {
@@ -302,7 +326,7 @@ learn_prefix(SsWire *wire, const char *prefix, size_t len, int left)
 	return wire->seen.count <= left;
 }
 
-/* False: it names more prefixes than any of our guards. */
+/* Parses the guard; false if it names more prefixes than a guard of ours can. */
 static bool
 read_guard(SsWire *wire, const SsRedisReply *list, SsGuard *guard)
 {
@@ -356,6 +380,7 @@ read_guard(SsWire *wire, const SsRedisReply *list, SsGuard *guard)
 	return true;
 }
 
+/* Adds the arguments of all requests that belong to the chain. */
 static void
 add_chain(SsCommand *c, const SsProto *p)
 {
@@ -370,6 +395,7 @@ add_chain(SsCommand *c, const SsProto *p)
 		ss_command_word(c, show_id(&r->previous[i]));
 }
 
+/* Adds the arguments of a claim. */
 static void
 add_claim(SsWire *wire, SsCommand *c, const SsProto *p, const SsPrefixes *prefixes)
 {
@@ -385,6 +411,7 @@ add_claim(SsWire *wire, SsCommand *c, const SsProto *p, const SsPrefixes *prefix
 		ss_command_word(c, prefixes->prefix[i].text);
 }
 
+/* Adds the keys of a batch and returns their number. */
 static int
 add_keys(SsCommand *c, const SsProto *p, const SsPayload *payloads)
 {
@@ -399,6 +426,7 @@ add_keys(SsCommand *c, const SsProto *p, const SsPayload *payloads)
 	return n;
 }
 
+/* Adds the lease and the operations of a batch. */
 static void
 add_ops(SsCommand *c, const SsProto *p, const SsPayload *payloads)
 {
@@ -420,9 +448,12 @@ add_ops(SsCommand *c, const SsProto *p, const SsPayload *payloads)
 	}
 }
 
-/* Which copies were not there to be prolonged: by the number of the key, from 3 on. */
+/*
+ * Marks the operations whose copy did not exist when its expiry should be extended.  Redis
+ * numbers the keys from 3 on.
+ */
 static void
-note_missing(SsProto *p, const SsPayload *payloads, const SsRedisReply *missing)
+mark_missing(SsProto *p, const SsPayload *payloads, const SsRedisReply *missing)
 {
 	int key = 3;
 	int m = 0;
@@ -439,7 +470,7 @@ note_missing(SsProto *p, const SsPayload *payloads, const SsRedisReply *missing)
 	}
 }
 
-/* A flush found copies that we may not delete: without that no lease can be granted. */
+/* A flush found copies that we may not delete, so no lease can be granted. */
 static bool
 copies_stay(SsWire *wire, const char *prefix)
 {
@@ -453,6 +484,7 @@ copies_stay(SsWire *wire, const char *prefix)
 	return broken(wire);
 }
 
+/* Parses the reply to p->request. */
 static bool
 read_reply(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsRedisReply *raw,
 		   SsReply *reply)
@@ -463,18 +495,18 @@ read_reply(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsRedisRep
 
 	memset(reply, 0, sizeof(*reply));
 	if (ss_reply_count(raw) < 3)
-		return nonsense(wire);
+		return bad_reply(wire);
 	word = ss_reply_text(ss_reply_at(raw, 0), NULL);
 	reply->time = ss_reply_int(ss_reply_at(raw, 1)) * INT64CONST(1000000) +
 				  ss_reply_int(ss_reply_at(raw, 2));
 	if (reply->time <= 0)
-		return nonsense(wire);
+		return bad_reply(wire);
 	if (strcmp(word, "LATE") == 0 && kind != SS_REQUEST_PROBE)
 		reply->answer = SS_ANSWER_LATE;
 	else if (strcmp(word, "LOST") == 0 && kind != SS_REQUEST_PROBE)
 		reply->answer = SS_ANSWER_LOST;
 	else if (strcmp(word, "OK") != 0 || (longer && ss_reply_count(raw) < 5))
-		return nonsense(wire);
+		return bad_reply(wire);
 	else if (kind == SS_REQUEST_PROBE)
 	{
 		if (!read_guard(wire, ss_reply_at(raw, 4), &reply->guard))
@@ -491,12 +523,12 @@ read_reply(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsRedisRep
 	else if (kind == SS_REQUEST_BATCH)
 	{
 		wire->refused += Max(ss_reply_int(ss_reply_at(raw, 3)), 0);
-		note_missing(p, payloads, ss_reply_at(raw, 4));
+		mark_missing(p, payloads, ss_reply_at(raw, 4));
 	}
 	return true;
 }
 
-/* Does Redis say that the account may not access a key?  (For a command it says "run".) */
+/* Is this an error because of access to a key? (For a command Redis says "run".) */
 static bool
 is_denied_key(const char *error)
 {
@@ -504,9 +536,9 @@ is_denied_key(const char *error)
 }
 
 /*
- * Carry out p->request.  False, with the connection closed, when there is no answer.  It stays open
- * when keys of a batch may not be accessed, so that the caller can find out which.
- * Memory of the current context is used freely.
+ * Carries out p->request and fills in *reply.  False, with the connection closed, if there is
+ * no answer.  If keys of a batch may not be accessed the connection stays open, so that the
+ * caller can find out which.  Allocates in the current memory context without freeing.
  */
 bool
 ss_wire_send(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsPrefixes *prefixes,
@@ -559,7 +591,7 @@ ss_wire_send(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsPrefix
 	return ok;
 }
 
-/* What does Redis tell of itself?  It may refuse to. */
+/* Reads version and memory from INFO, which Redis may refuse. */
 bool
 ss_wire_info(SsWire *wire, int64 give_up, SsWireInfo *info)
 {
@@ -570,14 +602,14 @@ ss_wire_info(SsWire *wire, int64 give_up, SsWireInfo *info)
 	if (!queue(wire))
 		return broken(wire);
 	command(wire, "INFO", "memory");
-	if (!queue(wire) || !greeted(wire, give_up, "INFO", true, &reply))
+	if (!queue(wire) || !read_greeting(wire, give_up, "INFO", true, &reply))
 		return broken(wire);
 	info_line(ss_reply_text(reply, NULL), "redis_version:", info->version, sizeof(info->version));
 	info_line(ss_reply_text(reply, NULL), "valkey_version:", number, sizeof(number));
 	if (number[0])
 		snprintf(info->version, sizeof(info->version), "valkey %.20s", number);
 	ss_reply_free(reply);
-	if (!greeted(wire, give_up, "INFO", true, &reply))
+	if (!read_greeting(wire, give_up, "INFO", true, &reply))
 		return broken(wire);
 	info_line(ss_reply_text(reply, NULL), "used_memory:", number, sizeof(number));
 	info->memory = strtoll(number, NULL, 10);
@@ -588,7 +620,10 @@ ss_wire_info(SsWire *wire, int64 give_up, SsWireInfo *info)
 	return true;
 }
 
-/* Some keys, from a cursor on; the answer's second element is their list. */
+/*
+ * Scans some keys, starting at a cursor, and updates that.  The caller frees the reply, whose
+ * second element is the list of keys.
+ */
 bool
 ss_wire_scan(SsWire *wire, int64 give_up, uint64 *cursor, int count, SsRedisReply **reply)
 {
@@ -601,16 +636,13 @@ ss_wire_scan(SsWire *wire, int64 give_up, uint64 *cursor, int count, SsRedisRepl
 	if (ss_reply_count(*reply) != 2)
 	{
 		ss_reply_free(*reply);
-		return nonsense(wire);
+		return bad_reply(wire);
 	}
 	*cursor = strtoull(ss_reply_text(ss_reply_at(*reply, 0), NULL), NULL, 10);
 	return true;
 }
 
-/*
- * Which of some keys may we not access?  False, with the connection closed, when there is no
- * answer.
- */
+/* Tests for each key whether we may not access it. */
 bool
 ss_wire_denied(SsWire *wire, int64 give_up, const SsPayload *payloads, int n, bool *denied)
 {
@@ -642,8 +674,8 @@ ss_wire_denied(SsWire *wire, int64 give_up, const SsPayload *payloads, int n, bo
 }
 
 /*
- * How many bytes the copies of some keys have: 0 for what is no copy, or none that we may access; -1
- * for what Redis does not tell us.
+ * The sizes of copies in bytes: 0 if there is none, or the key is not a string; -1 if Redis
+ * does not tell.
  */
 bool
 ss_wire_sizes(SsWire *wire, int64 give_up, const SsPayload *payloads, int n, int64 *sizes)
@@ -671,7 +703,10 @@ ss_wire_sizes(SsWire *wire, int64 give_up, const SsPayload *payloads, int n, int
 	return true;
 }
 
-/* The copies of some keys, in their order; NULL with the connection closed. */
+/*
+ * Reads copies, in the order of the keys; the caller frees the reply.  NULL, with the
+ * connection closed, if there is no answer.
+ */
 SsRedisReply *
 ss_wire_mget(SsWire *wire, int64 give_up, const SsPayload *payloads, int n)
 {

@@ -1,6 +1,6 @@
 /*
  * wire.h
- *		The requests of the protocol, as commands to a real Redis.
+ *		Sends the requests of the protocol to a real Redis.
  */
 #ifndef SS_WIRE_H
 #define SS_WIRE_H
@@ -8,7 +8,7 @@
 #include "cache/protocol.h"
 #include "cache/redis.h"
 
-/* What goes along with an operation: the key in Redis (NULL: it has none), the document. */
+/* What belongs to an operation: the key in Redis (NULL: it has none), and the document. */
 typedef struct SsPayload
 {
 	const char *key;
@@ -17,12 +17,12 @@ typedef struct SsPayload
 	int length;
 } SsPayload;
 
-/* A prefix of keys that are ours. */
+/* A prefix of our keys. */
 typedef struct SsPrefix
 {
 	char *text;
-	bool owned; /* by a policy, as last read; else it is given up with the flush at hand */
-	bool named; /* by the guard, since a flush */
+	bool owned; /* a policy has it; otherwise it is removed by the next flush */
+	bool named; /* the guard names it, since a flush */
 } SsPrefix;
 
 typedef struct SsPrefixes
@@ -39,7 +39,7 @@ typedef struct SsWireLogin
 	int database;
 } SsWireLogin;
 
-/* What a Redis tells of itself. */
+/* What a Redis reports about itself. */
 typedef struct SsWireInfo
 {
 	int64 memory;
@@ -54,9 +54,9 @@ typedef struct SsWire
 	char sha[SS_REQUEST_KINDS + 1][41]; /* the last one is that of ss_wire_denied */
 	SsCommand command;
 	const SsPrefixes *known;
-	SsPrefixes seen; /* in the guard, and not known */
-	char *guard[3];  /* its owner, epoch and last as they stand there: a claim compares them */
-	uint64 refused;  /* documents, for want of memory */
+	SsPrefixes seen; /* named by the guard, and not known */
+	char *guard[3];  /* its owner, epoch and last as stored there, for the comparison by a claim */
+	uint64 refused;  /* number of documents refused for lack of memory */
 	bool stuck;      /* the last flush found a key that we may not delete */
 	char error[240];
 } SsWire;

@@ -1,25 +1,25 @@
 /*
  * keeper.c
- *		The worker of one database: writes noted reads, purges, keeps the log short.
+ *		The worker of one database: writes pending touches, purges, notifies of events, takes
+ *		samples.
  *
- * Each task runs in transactions of its own, short ones, with its own back-off: an
- * error in one (a table that somebody broke) is logged, shown by session_health()
- * and tried again later and later, while the others go on.
+ * Each task runs in short transactions of its own and has its own back-off: an error in one (a table
+ * that was altered, for example) is logged, shown by session_health(), and the task is tried again
+ * with increasing delays, while the others continue.
  *
- * The keeper is connected to a database, and would be in the way of DROP DATABASE,
- * RENAME and CREATE DATABASE .. TEMPLATE.  These hold a lock on the database while
- * they wait for others to leave; so twice a second the keeper tries for a lock that
- * conflicts, without waiting, and leaves when it is refused.  It does not wait for
- * our tables either, when somebody holds them exclusively.
+ * The keeper is connected to a database, and would block DROP DATABASE, RENAME and CREATE DATABASE ..
+ * TEMPLATE.  These hold a lock on the database while they wait for others to leave.  So twice a
+ * second the keeper tries to take a conflicting lock without waiting, and exits if it is refused.
+ * It does not wait for our tables either if another session holds them exclusively.
  *
- * Where nothing changes, nothing is done: after a look that found nothing to do a task rests, without
+ * Where nothing changes, nothing is done: after a run that found nothing to do a task rests, without
  * transactions, until a row is due or something has changed (rows/rest.c).
  *
- * What arrives by a subscription (rows/subscription.c) is purged by the publisher alone.
+ * Rows that arrive by a subscription (rows/subscription.c) are purged by the publisher only.
  *
- * Asked to stop, the keeper writes the pending touches first (workers/stop.c).  At a fast or smart
- * stop of the server that comes before the shutdown checkpoint, so that standbys and subscribers
- * get them.
+ * When asked to stop, the keeper writes the pending touches first (workers/stop.c).  At a fast or
+ * smart stop of the server that precedes the shutdown checkpoint, so that standbys and subscribers
+ * receive them.
  */
 #include "postgres.h"
 
@@ -56,53 +56,54 @@
 #include "workers/stop.h"
 #include "workers/workers.h"
 
-#define LOOK_AROUND (INT64CONST(500) * 1000) /* is somebody waiting for the database? */
-#define TURN (INT64CONST(3) * USECS_PER_SEC) /* when worker slots are short */
-#define TOUCH_EVERY (USECS_PER_SEC)          /* or when asked to, but */
-#define TOUCH_GAP (INT64CONST(100) * 1000)   /* not more often than this */
-#define NOTIFY_EVERY (USECS_PER_SEC)         /* likewise, */
-#define NOTIFY_GAP (INT64CONST(100) * 1000)  /* so that what happens together is told together */
+#define CHECK_EVERY (INT64CONST(500) * 1000)      /* is the database to be dropped or copied? */
+#define SLOT_TIME (INT64CONST(3) * USECS_PER_SEC) /* of a keeper, when worker slots are short */
+#define TOUCH_EVERY (USECS_PER_SEC)               /* or when a backend requests it, but */
+#define TOUCH_GAP (INT64CONST(100) * 1000)        /* .. not more often than this */
+#define NOTIFY_EVERY (USECS_PER_SEC)              /* likewise, */
+#define NOTIFY_GAP \
+	(INT64CONST(100) * 1000) /* .. so that simultaneous events share a notification */
 #define EVENTS_BATCH 1000
 #define EVENTS_EVERY (INT64CONST(60) * USECS_PER_SEC)
 #define SAMPLE_EVERY (INT64CONST(30) * USECS_PER_SEC)
 #define LOCK_TIMEOUT "300ms"      /* less than deadlock_timeout; see failed() */
 #define STOP_TIME (USECS_PER_SEC) /* for pending touches, before a stop */
-#define STOP_NAP_MS 10            /* until it is tried again */
+#define STOP_RETRY_MS 10          /* before the next attempt */
 #define ORPHANS_STEP (USECS_PER_SEC)
 #define ORPHANS_BATCH 500
 #define ORPHANS_PAUSE_MAX (INT64CONST(3600) * USECS_PER_SEC)
-#define ORPHANS_BUSY (INT64CONST(10) * USECS_PER_SEC) /* until the lock is tried again */
-#define ORPHANS_PATIENCE 6 /* after so many times it is waited for, shortly */
+#define ORPHANS_BUSY (INT64CONST(10) * USECS_PER_SEC) /* before the lock is tried again */
+#define ORPHANS_PATIENCE 6 /* after this many refusals, wait for it briefly */
 #define RETRY_MAX (INT64CONST(300) * USECS_PER_SEC)
 
-/* A batch of the purge should take about this long; it adapts. */
+/* A batch of the purge should take between these times; its size adapts. */
 #define BATCH_SHORT (INT64CONST(15) * 1000)
 #define BATCH_LONG (INT64CONST(45) * 1000)
-#define BATCH_LEAST 50
+#define BATCH_MIN 50
 #define BATCH_FIRST 200
 #define HISTORY_BATCH 1000
 
 /*
- * With a limit on the rate, batches are so short that this many make a second.
- * What a batch logs is flushed by the next client that commits: many small
- * portions hold nobody up, a few large ones are what a p99 is made of.
+ * With purge_rate set, batches are so short that there are this many per second.  The next
+ * client that commits flushes what a batch logs: many small portions delay nobody, few large
+ * ones would dominate the 99th percentile.
  */
 #define BATCHES_A_SECOND 500
-/* The rate is kept over such a time. */
+/* The rate is kept on average over this time. */
 #define CATCH_UP (INT64CONST(20) * 1000)
 
 /*
- * Below the low-water mark everything was looked at.  A sweep from the very start
- * finds what was passed over (locked, or entered late); it costs what vacuum has
- * not removed yet, so it is made the more seldom the longer it takes.
+ * Everything below the low-water mark was visited.  A sweep from the very start finds what was
+ * skipped (locked, or committed late).  It costs what vacuum has not removed yet, so the
+ * longer it takes the less often it is made.
  */
 #define SWEEP_EVERY (INT64CONST(3) * USECS_PER_SEC)
 #define SWEEP_SHARE 100
-#define SWEEP_MAX RETRY_MAX /* until the next, however long one took */
+#define SWEEP_MAX RETRY_MAX /* maximum time between sweeps */
 #define LOW_MARGIN (INT64CONST(10) * USECS_PER_SEC)
 
 static SsDb *entry; /* of our database */
-static MemoryContext turn_context;
+static MemoryContext cycle_context;
 static TimestampTz next_run[SS_TASKS];
 static TimestampTz started_at;
 static TimestampTz low_water = DT_NOBEGIN;
@@ -110,18 +111,18 @@ static TimestampTz next_sweep = DT_NOBEGIN;
 static TimestampTz purge_clock = DT_NOBEGIN; /* see next_at_the_rate */
 static TimestampTz history_clock = DT_NOBEGIN;
 static int64 batch_size = BATCH_FIRST;
-static const char *activity = "starting"; /* what transactions are made for */
+static const char *activity = "starting"; /* reported to pg_stat_activity for each transaction */
 static bool stopping = false;
 static SsRest rests[SS_TASKS];
 static TimestampTz next_due; /* the lowest check_at, while the purge rests */
-static bool skipped;         /* a lock of somebody else is in the way of this task */
+static bool skipped;         /* this task was prevented by a lock of another session */
 static SsAside *purge_aside;
 static SsAside *touch_aside;
 static SsAside *history_aside;
 static SsAside *events_aside;
 static SsAside *sample_aside;
 
-/* Leave, and say in which state the database is left. */
+/* Exits, after setting the state of the database for the launcher. */
 static void
 leave(SsDbState state, TimestampTz retry_at)
 {
@@ -133,6 +134,7 @@ leave(SsDbState state, TimestampTz retry_at)
 	proc_exit(0);
 }
 
+/* At the end of the process: clears the keeper's entry. */
 static void
 on_exit_keeper(int code, Datum arg)
 {
@@ -145,7 +147,7 @@ on_exit_keeper(int code, Datum arg)
 		for (int i = 0; i < SS_TASKS; i++)
 			entry->tasks[i].skipped = 0;
 		entry->last_served = now;
-		/* not by leave(): killed, so the launcher starts another, but not at once */
+		/* not by leave(): it was killed, so the launcher starts another, but not at once */
 		if (entry->state == SS_DB_RUNNING)
 		{
 			entry->state = SS_DB_WAITING;
@@ -156,9 +158,9 @@ on_exit_keeper(int code, Datum arg)
 	ss_wake_launcher();
 }
 
-/* Enter ourselves as the keeper of this database, unless there is one. */
+/* Registers this process as the keeper of its database; exits if there is one already. */
 static void
-report_for_duty(void)
+register_keeper(void)
 {
 	bool taken = true;
 
@@ -178,14 +180,17 @@ report_for_duty(void)
 	before_shmem_exit(on_exit_keeper, (Datum) 0);
 }
 
-/* Begin a transaction on our tables; false when they cannot be had right now. */
+/*
+ * Begins a transaction with our tables locked.  False if another session has them locked;
+ * exits if the extension was dropped.
+ */
 static bool
 begin(SsCaller *caller)
 {
-	static bool has_share = false; /* of the touch slots, for as long as the extension is here */
+	static bool has_share = false; /* of the touch slots, as long as the extension exists */
 	SsCatalog catalog;
 
-	/* its timer would wake a keeper that has nothing to do, so it is for transactions */
+	/* only during transactions, because the timer would wake an idle keeper */
 	if (!stopping)
 		ss_stop_watch(0);
 	pgstat_report_activity(STATE_RUNNING, activity);
@@ -215,22 +220,23 @@ begin(SsCaller *caller)
 	return true;
 }
 
+/* Commits it. */
 static void
 finish(SsCaller *caller)
 {
 	ss_sql_leave(caller);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	/* without this autovacuum would not see what we did */
+	/* otherwise autovacuum would not see our changes */
 	pgstat_report_stat(false);
-	MemoryContextSwitchTo(turn_context);
+	MemoryContextSwitchTo(cycle_context);
 }
 
-/* Write the notes that are due. */
+/* Writes the pending touches that are due. */
 static TimestampTz
 write_touches(TimestampTz now)
 {
-	static int partition = 0; /* where the last turn ran out of time */
+	static int partition = 0; /* where the last run ran out of time */
 	SsTouchBatch *batch;
 	SsCaller caller;
 
@@ -238,31 +244,31 @@ write_touches(TimestampTz now)
 	while ((batch = ss_touches_take(GetCurrentTimestamp(), false, &partition)) != NULL)
 	{
 		if (!begin(&caller))
-			return now + LOOK_AROUND;
+			return now + CHECK_EVERY;
 		ss_touches_write(batch, touch_aside);
 		finish(&caller);
 		ss_touches_settle(batch, touch_aside);
 		CHECK_FOR_INTERRUPTS();
-		/* full disk or not, nobody is kept from dropping the database */
-		if (GetCurrentTimestamp() - now > LOOK_AROUND)
-			return now + LOOK_AROUND;
+		/* even if the disk is full, DROP DATABASE must not be blocked */
+		if (GetCurrentTimestamp() - now > CHECK_EVERY)
+			return now + CHECK_EVERY;
 	}
 	partition = 0;
 	return now + TOUCH_EVERY;
 }
 
-/* Make batches longer or shorter, towards the time that one should take. */
+/* Makes batches longer or shorter, towards the intended duration. */
 static void
 adapt(int64 looked, int64 took)
 {
 	if (took > BATCH_LONG)
-		batch_size = Max(batch_size / 2, BATCH_LEAST);
+		batch_size = Max(batch_size / 2, BATCH_MIN);
 	else if (took < BATCH_SHORT && looked >= batch_size)
 		batch_size = batch_size * 2;
 	batch_size = Min(batch_size, ss_purge_batch_max);
 }
 
-/* How many rows in one batch, when there is a limit on the rate. */
+/* Number of rows in a batch, given the limit on the rate. */
 static int64
 at_the_rate(int64 rows)
 {
@@ -271,8 +277,8 @@ at_the_rate(int64 rows)
 }
 
 /*
- * When is the next batch due, at the rate that is allowed?  Counted from when this one was, for a nap
- * is always a little longer than it should be.
+ * When the next batch is due, given the limit on the rate.  Counted from when this one was
+ * due, because a sleep always takes a little longer than intended.
  */
 static TimestampTz
 next_at_the_rate(TimestampTz *clock, TimestampTz began, int64 rows)
@@ -283,7 +289,7 @@ next_at_the_rate(TimestampTz *clock, TimestampTz began, int64 rows)
 	return *clock;
 }
 
-/* Visit some rows of a namespace that is set aside, when one is due. */
+/* Visits some rows of a namespace that is set aside, if one is due. */
 static void
 walk_namespace(TimestampTz now)
 {
@@ -298,7 +304,7 @@ walk_namespace(TimestampTz now)
 	finish(&caller);
 }
 
-/* One batch of the purge; returns when the next is due. */
+/* Purges one batch of sessions.  Like all tasks it returns when it is due again. */
 static TimestampTz
 purge(TimestampTz now)
 {
@@ -312,7 +318,7 @@ purge(TimestampTz now)
 	if (ss_purge_interval == 0)
 		return now + USECS_PER_SEC;
 	if (ss_rest_holds(&rests[SS_TASK_PURGE]) && now < next_due)
-		return Min(next_due, now + LOOK_AROUND);
+		return Min(next_due, now + CHECK_EVERY);
 	rests[SS_TASK_PURGE].resting = false;
 	mark = ss_rest_mark();
 	work.from = sweep ? DT_NOBEGIN : low_water;
@@ -323,11 +329,11 @@ purge(TimestampTz now)
 	ss_aside_tidy(purge_aside, now);
 	walk_namespace(now);
 	if (!begin(&caller))
-		return now + LOOK_AROUND;
+		return now + CHECK_EVERY;
 	left = ss_subscribed(SS_TABLE_SESSIONS);
 	if (!left)
 		ss_purge_batch(&work, GetUserId());
-	/* rows that are locked or set aside are due: then there is no rest */
+	/* locked rows and rows set aside are due, so there is no rest then */
 	if (!left && sweep && work.looked == 0)
 	{
 		if (!ss_purge_oldest(&next_due))
@@ -339,7 +345,7 @@ purge(TimestampTz now)
 	done = GetCurrentTimestamp();
 	if (left)
 	{
-		/* what has become due meanwhile is found once the subscription is gone */
+		/* what has become due meanwhile is found when the subscription is dropped */
 		low_water = DT_NOBEGIN;
 		return done + ss_purge_interval * INT64CONST(1000);
 	}
@@ -352,14 +358,14 @@ purge(TimestampTz now)
 	if (work.looked >= work.limit)
 	{
 		low_water = work.up_to;
-		/* more is due: go on */
+		/* more rows are due: continue */
 		return next_at_the_rate(&purge_clock, now, work.looked);
 	}
 	low_water = now - LOW_MARGIN;
 	return done + ss_purge_interval * INT64CONST(1000);
 }
 
-/* One batch of messages whose session is gone. */
+/* Purges one batch of messages whose session is gone. */
 static TimestampTz
 purge_history(TimestampTz now)
 {
@@ -372,11 +378,11 @@ purge_history(TimestampTz now)
 	if (ss_purge_interval == 0)
 		return now + USECS_PER_SEC;
 	if (ss_rest_holds(&rests[SS_TASK_HISTORY]))
-		return now + LOOK_AROUND;
+		return now + CHECK_EVERY;
 	rests[SS_TASK_HISTORY].resting = false;
 	mark = ss_rest_mark();
 	if (!begin(&caller))
-		return now + LOOK_AROUND;
+		return now + CHECK_EVERY;
 	ss_aside_tidy(history_aside, now);
 	more = ss_history_purge((Datum) 0, limit, history_aside, &removed);
 	ss_rest_begin(&mark, !more && removed == 0 && ss_rest_no_ended());
@@ -387,7 +393,7 @@ purge_history(TimestampTz now)
 	return next_at_the_rate(&history_clock, now, limit);
 }
 
-/* Tell who listens what has happened. */
+/* Sends notifications of events that were committed. */
 static TimestampTz
 notify(TimestampTz now)
 {
@@ -397,13 +403,14 @@ notify(TimestampTz now)
 	if (!ss_events_pending(&notice))
 		return now + NOTIFY_EVERY;
 	if (!begin(&caller))
-		return now + LOOK_AROUND;
+		return now + CHECK_EVERY;
 	ss_events_notify(&notice);
 	finish(&caller);
 	ss_events_notified(&notice);
 	return now + NOTIFY_GAP;
 }
 
+/* Purges one batch of old events. */
 static TimestampTz
 purge_events(TimestampTz now)
 {
@@ -417,7 +424,7 @@ purge_events(TimestampTz now)
 	rests[SS_TASK_EVENTS].resting = false;
 	mark = ss_rest_mark();
 	if (!begin(&caller))
-		return now + LOOK_AROUND;
+		return now + CHECK_EVERY;
 	if (!ss_subscribed(SS_TABLE_EVENTS))
 		more = ss_events_purge(EVENTS_BATCH, events_aside);
 	ss_rest_begin(&mark, !more && ss_rest_no_events());
@@ -426,6 +433,7 @@ purge_events(TimestampTz now)
 	return more ? now + USECS_PER_SEC : now + EVENTS_EVERY;
 }
 
+/* Takes a sample of the sessions, for session_stats. */
 static TimestampTz
 take_sample(TimestampTz now)
 {
@@ -434,11 +442,11 @@ take_sample(TimestampTz now)
 
 	ss_aside_tidy(sample_aside, now);
 	if (ss_rest_holds(&rests[SS_TASK_SAMPLE]))
-		return now + LOOK_AROUND;
+		return now + CHECK_EVERY;
 	rests[SS_TASK_SAMPLE].resting = false;
 	mark = ss_rest_mark();
 	if (!begin(&caller))
-		return now + LOOK_AROUND;
+		return now + CHECK_EVERY;
 	if (!ss_subscribed(SS_TABLE_SAMPLES))
 		ss_sample_take(sample_aside);
 	ss_rest_begin(&mark, ss_aside_is_empty(sample_aside));
@@ -448,8 +456,8 @@ take_sample(TimestampTz now)
 }
 
 /*
- * From one pass over the conversations to the next.  A removal is late by no more than that, and
- * by the time that a pass takes.
+ * The time between two passes over the histories.  A removal is late by at most this time and
+ * the duration of a pass.
  */
 static TimestampTz
 orphans_pause(void)
@@ -459,12 +467,12 @@ orphans_pause(void)
 	return pause == 0 ? ORPHANS_PAUSE_MAX : Min(Max(pause, ORPHANS_STEP), ORPHANS_PAUSE_MAX);
 }
 
-/* One step of looking for messages and members without a session. */
+/* One step of a pass that finds messages and members without a session. */
 static TimestampTz
 remove_orphans(TimestampTz now)
 {
 	static SsOrphanPass pass;
-	static bool recorded = true; /* there may be some of an earlier keeper */
+	static bool recorded = true; /* an earlier keeper may have recorded some */
 	static int refused = 0;
 	SsCaller caller;
 	TimestampTz oldest;
@@ -480,7 +488,7 @@ remove_orphans(TimestampTz now)
 			return now + orphans_pause();
 		pass.only_old = !changed;
 	}
-	/* writers of sessions queue behind us meanwhile */
+	/* writers of sessions queue behind us while we wait */
 	pass.wait = refused >= ORPHANS_PATIENCE;
 	if (pass.wait)
 	{
@@ -490,7 +498,7 @@ remove_orphans(TimestampTz now)
 	else
 		ss_worker_set("lock_timeout", LOCK_TIMEOUT);
 	if (!begin(&caller))
-		return now + LOOK_AROUND;
+		return now + CHECK_EVERY;
 	if (begins)
 		ss_orphans_begun();
 	pass.begun = true;
@@ -523,7 +531,7 @@ static const struct
 	[SS_TASK_ORPHANS] = {"looking for messages without a session", remove_orphans},
 };
 
-/* A task did not do its work, because of a lock: for health. */
+/* Counts for health that a task was prevented by a lock. */
 static void
 skip(SsTask task)
 {
@@ -535,9 +543,9 @@ skip(SsTask task)
 }
 
 /*
- * A task failed: say so, leave nothing open, and try again later.  That somebody
- * has one of our tables locked is no failure: lock_timeout is shorter than
- * deadlock_timeout, so that it is always we who give way.
+ * A task raised an error: logs it, aborts the transaction, and schedules another attempt.  A
+ * lock held by another session does not count as an error: lock_timeout is shorter than
+ * deadlock_timeout, so that it is always the keeper that gives way.
  */
 static void
 failed(SsTask task, TimestampTz now)
@@ -547,7 +555,7 @@ failed(SsTask task, TimestampTz now)
 	bool locked;
 	bool lock_timeout;
 
-	MemoryContextSwitchTo(turn_context);
+	MemoryContextSwitchTo(cycle_context);
 	error = CopyErrorData();
 	lock_timeout = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	locked = lock_timeout || ss_stop_requested();
@@ -556,7 +564,7 @@ failed(SsTask task, TimestampTz now)
 	AbortCurrentTransaction();
 	ss_stop_defer();
 	FlushErrorState();
-	MemoryContextSwitchTo(turn_context);
+	MemoryContextSwitchTo(cycle_context);
 	if (locked)
 	{
 		next_run[task] = now + USECS_PER_SEC;
@@ -578,24 +586,26 @@ failed(SsTask task, TimestampTz now)
 }
 
 /*
- * By how much a task may run before its time: those that are not about a moment run together with
- * others, so that an idle keeper wakes twice a second and not twice for each of them.
+ * How much earlier a task may run than it is due.  Tasks whose time is not critical run
+ * together with others, so that an idle keeper wakes up twice a second and not twice for each
+ * task.
  */
 static int64
 slack_of(SsTask task)
 {
 	bool exact = (task == SS_TASK_PURGE || task == SS_TASK_HISTORY) && !rests[task].resting;
 
-	return exact ? 0 : LOOK_AROUND / 2;
+	return exact ? 0 : CHECK_EVERY / 2;
 }
 
-/* So long after its last run a task does not run again, whoever calls. */
+/* The minimum time between two runs of a task, whoever requests it. */
 static int64
 gap_of(SsTask task)
 {
 	return task == SS_TASK_TOUCH ? TOUCH_GAP : task == SS_TASK_NOTIFY ? NOTIFY_GAP : 0;
 }
 
+/* Runs a task if it is due. */
 static void
 run_task(SsTask task)
 {
@@ -630,7 +640,7 @@ run_task(SsTask task)
 	ss_stop_unwatch();
 }
 
-/* Write the notes of all touches once; false when there were none. */
+/* Writes all pending touches once; false if there were none. */
 static bool
 flush_touches(TimestampTz deadline)
 {
@@ -655,8 +665,8 @@ flush_touches(TimestampTz deadline)
 }
 
 /*
- * Write the pending touches, for a time: what a client holds locked is free once that client has
- * ended, as it has been asked to.  True when none is left.
+ * Writes all pending touches until the deadline; true if none is left.  A row that a client
+ * holds locked becomes free once that client has ended, as it was also asked to.
  */
 static bool
 flush_touches_until(TimestampTz deadline)
@@ -665,23 +675,23 @@ flush_touches_until(TimestampTz deadline)
 	{
 		bool any = flush_touches(deadline);
 
-		/* past the deadline nobody has looked whether there are any */
+		/* after the deadline it is unknown whether any are left */
 		if (GetCurrentTimestamp() >= deadline)
 			return false;
 		if (!any)
 			return true;
-		(void) WaitLatch(NULL, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, STOP_NAP_MS, PG_WAIT_EXTENSION);
+		(void) WaitLatch(NULL, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, STOP_RETRY_MS, PG_WAIT_EXTENSION);
 	}
 }
 
-/* SIGTERM was received: write what is pending, and end. */
+/* SIGTERM was received: writes what is pending, and exits. */
 static void
 stop(void)
 {
 	TimestampTz deadline = GetCurrentTimestamp() + STOP_TIME;
 	volatile bool done = false;
 
-	/* not to be acted upon before that */
+	/* do not act on SIGTERM before that */
 	ProcDiePending = false;
 	QueryCancelPending = false;
 	stopping = true;
@@ -712,11 +722,11 @@ stop(void)
 }
 
 /*
- * See to it that there is a pusher when there is a Redis to push to.  When no slot is
- * free for it, health says so.
+ * Starts a pusher if there is none and a Redis is configured.  Health reports when no worker
+ * slot is free.
  */
 static void
-look_after_pusher(TimestampTz now)
+ensure_pusher(TimestampTz now)
 {
 	static BackgroundWorkerHandle *handle = NULL;
 	SsCache *cache = &entry->cache;
@@ -735,12 +745,13 @@ look_after_pusher(TimestampTz now)
 }
 
 /*
- * Did this database ever claim a Redis?  If not, logouts need not wait for a lease of an earlier
- * life of the server, which they otherwise do for its first seconds.  On a promoted standby the
- * row may be missing that its primary wrote last: there the lack of a redis_url must say the same.
+ * Did this database ever claim a Redis?  If not, logouts need not wait for a lease from before
+ * the start of the server, which they otherwise do in its first seconds.  On a promoted
+ * standby the last row that its primary wrote may be missing; there, the absence of a
+ * redis_url must confirm it.
  */
 static void
-learn_claims(void)
+read_claims(void)
 {
 	SsControl *control = &entry->cache.control;
 	SsClaim claims[SS_CLAIMS_MAX];
@@ -765,63 +776,63 @@ learn_claims(void)
 	PG_CATCH();
 	{
 		/* then the wait ends by itself */
-		MemoryContextSwitchTo(turn_context);
+		MemoryContextSwitchTo(cycle_context);
 		EmitErrorReport();
 		AbortCurrentTransaction();
 		FlushErrorState();
-		MemoryContextSwitchTo(turn_context);
+		MemoryContextSwitchTo(cycle_context);
 	}
 	PG_END_TRY();
 	ss_stop_unwatch();
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-/* Others have waited for a worker slot while we had ours: make room. */
+/* Other databases have waited for a worker slot while we had one: exits to make room. */
 static void
-yield_turn(TimestampTz now)
+yield_slot(TimestampTz now)
 {
 	int waiting;
 
 	ss_shared_lock(false);
 	waiting = ss_shared->launcher.waiting;
 	ss_shared_unlock();
-	if (waiting > 0 && now - started_at > TURN)
+	if (waiting > 0 && now - started_at > SLOT_TIME)
 		leave(SS_DB_WAITING, 0);
 }
 
-/* Somebody calls: a task may run before its time. */
+/* A backend requests a task before it is due. */
 static void
-hurry(SsTask task)
+run_early(SsTask task)
 {
 	if (entry->tasks[task].failures == 0)
 		next_run[task] = Min(next_run[task], entry->tasks[task].last_run + gap_of(task));
 }
 
-/* Sleep until a task is due or somebody calls, but not past the next look around. */
+/* Sleeps until a task is due or the latch is set, but not beyond the next check of the database. */
 static void
-nap(void)
+sleep_until_due(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz until = now + LOOK_AROUND;
+	TimestampTz until = now + CHECK_EVERY;
 	long ms;
 
 	for (int i = 0; i < SS_TASKS; i++)
 		until = Min(until, next_run[i]);
 	ms = TimestampDifferenceMilliseconds(now, until);
 	ss_stop_allow();
-	/* even when there is no time to sleep, the postmaster may have died */
+	/* even without time to sleep, because the postmaster may have died */
 	if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, PG_WAIT_EXTENSION) &
 		WL_LATCH_SET)
 	{
 		ResetLatch(MyLatch);
-		/* a reader has something worth writing, or finds the notes full; or there are events */
-		hurry(SS_TASK_TOUCH);
-		hurry(SS_TASK_NOTIFY);
+		/* a reader added a touch worth writing, or found the slots full; or there are events */
+		run_early(SS_TASK_TOUCH);
+		run_early(SS_TASK_NOTIFY);
 	}
 	ss_stop_defer();
 }
 
-/* What was planned by a clock that was ahead would not come for as long as it was. */
+/* The wall clock was set back: what was scheduled by it would come late by as much. */
 static void
 clock_was_set_back(void)
 {
@@ -831,20 +842,21 @@ clock_was_set_back(void)
 	started_at = GetCurrentTimestamp();
 }
 
+/* Entry point of the worker; the argument is the OID of the database. */
 void
 ss_keeper_main(Datum arg)
 {
-	TimestampTz looked_around = 0;
+	TimestampTz checked_at = 0;
 	TimestampTz now = 0;
 
 	ss_worker_begin(DatumGetObjectId(arg));
-	report_for_duty();
+	register_keeper();
 	ss_worker_set("synchronous_commit", "off");
 	ss_worker_set("default_transaction_read_only", "off");
 	ss_worker_set("lock_timeout", LOCK_TIMEOUT);
 	started_at = GetCurrentTimestamp();
-	turn_context = AllocSetContextCreate(TopMemoryContext, "session_store keeper turn",
-										 ALLOCSET_DEFAULT_SIZES);
+	cycle_context = AllocSetContextCreate(TopMemoryContext, "session_store keeper turn",
+										  ALLOCSET_DEFAULT_SIZES);
 	ss_stop_init();
 	ss_aside_rolled_back = ss_stop_defer_again;
 	purge_aside = ss_aside_of_worker(SS_WORK_PURGE, true);
@@ -859,27 +871,27 @@ ss_keeper_main(Datum arg)
 		CHECK_FOR_INTERRUPTS();
 		if (ss_worker_reload())
 		{
-			next_run[SS_TASK_ORPHANS] = 0; /* how long they are kept decides when to look */
+			next_run[SS_TASK_ORPHANS] = 0; /* the retention time decides when to look */
 			memset(rests, 0, sizeof(rests));
 		}
-		MemoryContextReset(turn_context);
-		MemoryContextSwitchTo(turn_context);
+		MemoryContextReset(cycle_context);
+		MemoryContextSwitchTo(cycle_context);
 
 		if (now == 0)
-			learn_claims();
+			read_claims();
 		if (GetCurrentTimestamp() < now)
 			clock_was_set_back();
 		now = GetCurrentTimestamp();
-		if (now - looked_around >= LOOK_AROUND - LOOK_AROUND / 4 || now < looked_around)
+		if (now - checked_at >= CHECK_EVERY - CHECK_EVERY / 4 || now < checked_at)
 		{
-			looked_around = now;
+			checked_at = now;
 			if (!ss_database_is_free(MyDatabaseId))
 				leave(SS_DB_WAITING, now + 2 * USECS_PER_SEC);
-			yield_turn(now);
-			look_after_pusher(now);
+			yield_slot(now);
+			ensure_pusher(now);
 		}
 		for (int i = 0; i < SS_TASKS && !ss_stop_requested(); i++)
 			run_task(i);
-		nap();
+		sleep_until_due();
 	}
 }

@@ -1,19 +1,18 @@
 /*
  * launcher.c
- *		Finds the databases that have the extension, and keeps a keeper in each.
+ *		Finds the databases that have the extension, and keeps a keeper running in each.
  *
- * There is no list to configure.  The launcher reads pg_database about once a
- * second; into each database that it has not seen before (a copy of another, say)
- * it sends a keeper, which looks for the extension and leaves at once, reporting
- * so, when there is none.  CREATE EXTENSION asks for a look by itself
- * (session_store_wake).  The launcher is in no database, so it is in nobody's way.
+ * There is no list to configure.  The launcher reads pg_database about once a second.  Into each
+ * database that it does not know (a copy of another, for example) it sends a keeper, which looks for
+ * the extension and, if there is none, reports that and exits.  CREATE EXTENSION requests this by
+ * itself (session_store_wake).  The launcher is connected to no database, so it blocks no DROP
+ * DATABASE.
  *
- * What it knows of databases is in shared memory (shared.h), so that a launcher
- * that was killed goes on where it was, with the keepers that run.  A keeper
- * clears its entry when it ends for whatever reason.
+ * What it knows about databases is in shared memory (shared.h), so that a launcher that was killed
+ * continues with the keepers that run.  A keeper clears its entry when it ends for any reason.
  *
- * Where there are fewer worker slots than databases, keepers take turns: the
- * launcher says how many wait, and a keeper that has had its turn leaves.
+ * If there are fewer worker slots than databases, keepers alternate: the launcher publishes how many
+ * databases wait, and a keeper that has had its time exits.
  */
 #include "postgres.h"
 
@@ -37,24 +36,28 @@
 #include "worker.h"
 #include "workers/workers.h"
 
-#define TURN_MS 1000
+#define CYCLE_MS 1000
 
-/* A keeper that was asked for has this long to report. */
+/* A keeper that was requested must report within this time. */
 #define START_TIMEOUT (INT64CONST(15) * USECS_PER_SEC)
 
-/* Keepers that could not be started are tried again after 1, 2, 4 .. seconds. */
+/* Maximum delay before a keeper that could not be started is tried again: 1, 2, 4 .. seconds. */
 #define RETRY_MAX (INT64CONST(60) * USECS_PER_SEC)
 
-/* The keepers that this launcher asked for; an earlier one's are known by their entries. */
+/*
+ * Keepers requested by this launcher, by index of the database; those of an earlier one are
+ * known by their entries.
+ */
 static BackgroundWorkerHandle *handles[SS_MAX_DATABASES];
 
-/* A database as pg_database has it. */
+/* A row of pg_database. */
 typedef struct Candidate
 {
 	Oid oid;
 	bool connectable;
 } Candidate;
 
+/* At the end of the process: clears the launcher's entry. */
 static void
 on_exit_launcher(int code, Datum arg)
 {
@@ -64,7 +67,7 @@ on_exit_launcher(int code, Datum arg)
 	ss_shared_unlock();
 }
 
-/* All databases of the cluster, in the current context. */
+/* Reads all databases of the cluster, into the current memory context. */
 static Candidate *
 read_databases(int *count)
 {
@@ -88,7 +91,7 @@ read_databases(int *count)
 		if (*count == room)
 			found = repalloc(found, sizeof(Candidate) * (room *= 2));
 		found[*count].oid = form->oid;
-		/* a limit of -2 marks what an interrupted DROP DATABASE left behind */
+		/* a limit of -2 marks what an interrupted DROP DATABASE left */
 		found[*count].connectable = form->datallowconn && form->datconnlimit != -2;
 		(*count)++;
 	}
@@ -99,6 +102,7 @@ read_databases(int *count)
 	return found;
 }
 
+/* The row of a database; NULL if there is none. */
 static const Candidate *
 candidate_of(const Candidate *all, int count, Oid oid)
 {
@@ -108,7 +112,7 @@ candidate_of(const Candidate *all, int count, Oid oid)
 	return NULL;
 }
 
-/* Is the keeper that was asked for still on its way (waiting for a lock, say)? */
+/* Has the requested keeper not ended yet?  It may be waiting for a lock. */
 static bool
 is_under_way(int index)
 {
@@ -117,7 +121,7 @@ is_under_way(int index)
 	return handles[index] != NULL && GetBackgroundWorkerPid(handles[index], &pid) != BGWH_STOPPED;
 }
 
-/* Bring the entries in line with pg_database. */
+/* Updates the entries in shared memory from pg_database. */
 static void
 update_entries(const Candidate *all, int count, TimestampTz now)
 {
@@ -131,7 +135,7 @@ update_entries(const Candidate *all, int count, TimestampTz now)
 			continue;
 		if (candidate_of(all, count, db->oid) == NULL)
 		{
-			/* dropped, or so new that the scan has not seen it: the next will */
+			/* dropped; or so new that this scan does not see it, but the next will */
 			if (++db->missed > 1)
 			{
 				ss_touch_forget_database(db->oid);
@@ -141,7 +145,7 @@ update_entries(const Candidate *all, int count, TimestampTz now)
 			continue;
 		}
 		db->missed = 0;
-		/* asked for, but it ended, or never came: its start failed */
+		/* requested, but it exited or never reported: its start failed */
 		if (db->state == SS_DB_STARTING && now - db->since > START_TIMEOUT && !is_under_way(i))
 		{
 			db->state = SS_DB_WAITING;
@@ -162,7 +166,7 @@ update_entries(const Candidate *all, int count, TimestampTz now)
 	ss_shared_unlock();
 }
 
-/* Does this entry want a keeper now? */
+/* Shall a keeper be started for this entry now? */
 static bool
 wants_keeper(const SsDb *db, const Candidate *all, int count, TimestampTz now)
 {
@@ -176,7 +180,7 @@ wants_keeper(const SsDb *db, const Candidate *all, int count, TimestampTz now)
 	return candidate != NULL && candidate->connectable;
 }
 
-/* The entry that has waited longest for a keeper, or NULL; counts all that wait. */
+/* The entry that has waited longest for a keeper, or NULL; *waiting is the number that wait. */
 static SsDb *
 next_to_serve(const Candidate *all, int count, TimestampTz now, int *waiting)
 {
@@ -196,7 +200,7 @@ next_to_serve(const Candidate *all, int count, TimestampTz now, int *waiting)
 	return next;
 }
 
-/* Start keepers until all have one, or no slot is left. */
+/* Starts keepers until all databases have one, or no worker slot is free. */
 static void
 start_keepers(const Candidate *all, int count)
 {
@@ -235,7 +239,7 @@ start_keepers(const Candidate *all, int count)
 		if (ss_worker_start("keeper", oid, &handles[db - ss_shared->databases]))
 			continue;
 
-		/* no slot: those that have one are asked to make room in turn */
+		/* no slot: keepers that run are asked to make room */
 		ss_shared_lock(true);
 		if (db->oid == oid && db->state == SS_DB_STARTING)
 			db->state = SS_DB_WAITING;
@@ -245,10 +249,11 @@ start_keepers(const Candidate *all, int count)
 	}
 }
 
+/* Entry point of the worker. */
 void
 ss_launcher_main(Datum arg)
 {
-	MemoryContext turn;
+	MemoryContext cycle;
 
 	ss_worker_begin(InvalidOid);
 	before_shmem_exit(on_exit_launcher, (Datum) 0);
@@ -257,8 +262,8 @@ ss_launcher_main(Datum arg)
 	ss_shared->launcher.proc = SsMyProcNumber();
 	ss_shared_unlock();
 
-	turn = AllocSetContextCreate(TopMemoryContext, "session_store launcher turn",
-								 ALLOCSET_DEFAULT_SIZES);
+	cycle = AllocSetContextCreate(TopMemoryContext, "session_store launcher cycle",
+								  ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
 		Candidate *all;
@@ -266,8 +271,8 @@ ss_launcher_main(Datum arg)
 
 		CHECK_FOR_INTERRUPTS();
 		(void) ss_worker_reload();
-		MemoryContextReset(turn);
-		MemoryContextSwitchTo(turn);
+		MemoryContextReset(cycle);
+		MemoryContextSwitchTo(cycle);
 		pgstat_report_activity(STATE_RUNNING, "looking at databases");
 		all = read_databases(&count);
 		update_entries(all, count, GetCurrentTimestamp());
@@ -275,7 +280,7 @@ ss_launcher_main(Datum arg)
 		pgstat_report_stat(false);
 		pgstat_report_activity(STATE_IDLE, NULL);
 
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, TURN_MS,
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, CYCLE_MS,
 						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}

@@ -1,19 +1,18 @@
 /*
  * stop.c
- *		When a keeper that is asked to stop does so.
+ *		Delays SIGTERM until the keeper can act on it.
  *
- * A keeper that gets SIGTERM has something left to do: to write the pending touches, so that a
- * switch-over after a clean stop ends no session early.  That needs a transaction, which is not
- * to be had once die() was acted upon in the middle of another one.  So SIGTERM is blocked but
- * for the time in which the keeper sleeps; its handler stays die(), and the main loop sees
- * ProcDiePending.
+ * On SIGTERM a keeper still has to write the pending touches, so that a switchover after a clean
+ * stop ends no session early.  That needs a transaction, which is impossible once die() has taken
+ * effect in the middle of another one.  So SIGTERM is blocked except while the keeper sleeps; its
+ * handler stays die(), and the main loop sees ProcDiePending.
  *
- * Work must not hold up a stop for that: while a task runs, a timer looks whether SIGTERM is
- * pending, and if so cancels the task as pg_cancel_backend() would, which ends waits for locks
- * and code of others that runs in a trigger, too.  (The abort of a transaction unblocks all signals;
- * should somebody's trigger catch an error at that moment, the keeper dies in the middle of the
- * task and the touches that are pending then are lost, as in a crash.)  The same timer ends the last task, the writing
- * of pending touches, at its deadline.
+ * Tasks must not delay a stop for that.  While a task runs, a timer checks whether SIGTERM is
+ * pending, and if so cancels the task as pg_cancel_backend() would, which also ends waits for locks
+ * and foreign code in triggers.  (Aborting a transaction unblocks all signals.  If a trigger of the
+ * user's catches an error at that moment, the keeper dies in the middle of the task, and the pending
+ * touches are lost as in a crash.)  The same timer limits the time for writing pending touches at the
+ * end.
  */
 #include "postgres.h"
 
@@ -30,7 +29,7 @@
 static TimeoutId watch;
 static TimestampTz watched_until; /* 0: until SIGTERM is pending */
 
-/* Has SIGTERM arrived? */
+/* Has SIGTERM arrived, blocked or not? */
 bool
 ss_stop_requested(void)
 {
@@ -41,7 +40,7 @@ ss_stop_requested(void)
 	return sigpending(&pending) == 0 && sigismember(&pending, SIGTERM);
 }
 
-/* In a signal handler. */
+/* Timeout handler; runs in a signal handler. */
 static void
 on_watch(void)
 {
@@ -59,6 +58,7 @@ block(int how)
 	(void) sigprocmask(how, &mask, NULL);
 }
 
+/* Called once at the start of the keeper: registers the timer and blocks SIGTERM. */
 void
 ss_stop_init(void)
 {
@@ -66,7 +66,7 @@ ss_stop_init(void)
 	ss_stop_defer();
 }
 
-/* SIGTERM is kept for later. */
+/* Blocks SIGTERM. */
 void
 ss_stop_defer(void)
 {
@@ -74,8 +74,8 @@ ss_stop_defer(void)
 }
 
 /*
- * The same in the middle of a task, after the abort of a subtransaction: also one that arrived
- * while it was unblocked.
+ * Blocks SIGTERM in the middle of a task, after the abort of a subtransaction, and defers one
+ * that arrived while it was unblocked.
  */
 void
 ss_stop_defer_again(void)
@@ -88,14 +88,14 @@ ss_stop_defer_again(void)
 	}
 }
 
-/* SIGTERM is received: one that was kept, at once. */
+/* Unblocks SIGTERM; a pending one is received immediately. */
 void
 ss_stop_allow(void)
 {
 	block(SIG_UNBLOCK);
 }
 
-/* Cancel what follows at a deadline, or (0) when SIGTERM is pending. */
+/* Cancels what follows at a deadline, or, if that is 0, when SIGTERM is pending. */
 void
 ss_stop_watch(TimestampTz deadline)
 {
@@ -104,6 +104,7 @@ ss_stop_watch(TimestampTz deadline)
 						 WATCH_MS);
 }
 
+/* Ends that. */
 void
 ss_stop_unwatch(void)
 {
