@@ -1,11 +1,9 @@
 /*
  * backend.c
- *		Postgres servers: rows with all their versions, and the transactions that
- *		change them.
+ *		PostgreSQL servers: rows with all their versions, and the transactions that change them.
  *
- * A transaction locks its rows in order, enters its keys, waits at the fence, becomes
- * visible, and only then, at times much later, runs its callback and lets go of
- * its locks.  Each step is an event of its own.
+ * A transaction locks its rows in order, enters its keys, waits at the fence and becomes visible.
+ * Only later, perhaps much later, it runs its callback and releases its locks.  Each step is an event.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +31,7 @@ new_value(void)
 	return w.values;
 }
 
-/* Of servers that claim the same Redis, each is another writer. */
+/* Identifies a writer of Redis: two servers that claim the same Redis differ. */
 uint32_t
 writer_of(const Node *node)
 {
@@ -59,7 +57,7 @@ add_version(Node *node, int key, int64_t value, int64_t ends, bool fenced)
 		w.committed[value] = 1;
 }
 
-/* What a snapshot taken now says of a row; NULL: no living session. */
+/* The row as a snapshot taken now sees it; NULL: no living session. */
 const Version *
 row_now(const Node *node, int key)
 {
@@ -82,7 +80,7 @@ later(Node *node, int number, int64_t pause)
 		 NULL);
 }
 
-/* A short time between two steps; now and then the backend is stopped there. */
+/* A short time between two steps.  Occasionally the backend is stopped there. */
 static int64_t
 gap(int64_t most)
 {
@@ -123,8 +121,8 @@ idle(Node *node, int number)
 }
 
 /*
- * A policy ends all sessions of its namespace, without a note of any.  Rows are not locked for that:
- * what others do to them meanwhile comes before or after.
+ * A change of policy ends all sessions of its namespace without adding their keys.  It locks
+ * no rows: what others do to them meanwhile happens before or after.
  */
 static void
 begin_policy(Node *node, int number)
@@ -185,33 +183,33 @@ begin(Node *node, int number)
 	later(node, number, 1);
 }
 
-/* All rows are locked: what will change, and what is to be noted of that. */
+/* All rows are locked: determines what changes, and which keys are recorded. */
 static void
 decide(Node *node, int number)
 {
 	Backend *b = &node->backend[number];
 	bool any_fenced = false;
-	int noted = 0;
+	int recorded = 0;
 
 	for (int i = 0; i < b->keys; i++)
 	{
 		int ns = namespace_of(b->key[i]);
 		bool alive = row_now(node, b->key[i]) != NULL;
 
-		b->noted[i] = (alive || b->change == CHANGE_SAVE) && (node->on[ns] || SS_RULE(13));
-		b->key_fenced[i] = b->noted[i] && b->fenced && node->on[ns];
+		b->recorded[i] = (alive || b->change == CHANGE_SAVE) && (node->on[ns] || SS_RULE(13));
+		b->key_fenced[i] = b->recorded[i] && b->fenced && node->on[ns];
 		any_fenced = any_fenced || b->key_fenced[i];
-		noted += b->noted[i];
+		recorded += b->recorded[i];
 	}
 	b->fenced = any_fenced;
-	b->unlisted = noted > w.config.listed_most || (b->truncates && noted > 0);
+	b->unlisted = recorded > w.config.listed_most || (b->truncates && recorded > 0);
 	if (b->unlisted && SS_RULE(11))
 		ss_ledger_unlisted_begin(&node->control);
 	totals.happened[HAPPENED_UNLISTED] += b->unlisted;
 	b->state = !SS_RULE(7) ? BACKEND_COMMIT : b->unlisted ? BACKEND_TICKET : BACKEND_ENTER;
 }
 
-/* One lock a call; false when somebody else has it. */
+/* Takes the remaining locks; waits for the first one that another backend holds. */
 static void
 lock(Node *node, int number)
 {
@@ -257,7 +255,7 @@ enter(Node *node, int number)
 		backend_step(node, number);
 		return;
 	}
-	if (b->noted[i])
+	if (b->recorded[i])
 	{
 		int key = b->key[i];
 
@@ -323,7 +321,7 @@ fence(Node *node, int number)
 	later(node, number, gap(300));
 }
 
-/* It becomes visible to others; nobody of the cache knows yet. */
+/* The transaction becomes visible; the pusher does not know yet. */
 static void
 become_visible(Node *node, Backend *b)
 {
@@ -358,12 +356,12 @@ become_visible(Node *node, Backend *b)
 }
 
 static void
-settle(Node *node, int number, int i)
+resolve(Node *node, int number, int i)
 {
 	Backend *b = &node->backend[number];
 	int key = b->key[i];
 
-	if (!SS_RULE(7) && b->noted[i])
+	if (!SS_RULE(7) && b->recorded[i])
 		b->entered[i] = ss_ledger_enter(node->ledger, &node->control, &w.key[key], w.hash[key],
 										flags_of(b, i) & ~SS_CHANGED_FENCED, w.now);
 	if (b->entered[i])
@@ -377,7 +375,7 @@ callback(Node *node, int number)
 
 	if (b->next < b->keys)
 	{
-		settle(node, number, b->next++);
+		resolve(node, number, b->next++);
 		later(node, number, between(0, 3));
 		return;
 	}
@@ -386,7 +384,7 @@ callback(Node *node, int number)
 	if (b->change == CHANGE_POLICY)
 		ss_ledger_policy_end(&node->control);
 	pusher_wake(node);
-	say("node %d backend %d: settled", (int) (node - w.node), number);
+	say("node %d backend %d: resolved", (int) (node - w.node), number);
 	release_locks(node, number);
 	idle(node, number);
 }
@@ -429,8 +427,8 @@ backend_step(Node *node, int number)
 }
 
 /*
- * Another database of the server writes as much as it may, and its Redis takes nothing: the ledger
- * has no room but what is kept for us.
+ * Another database of the server writes as much as it may, and its Redis accepts nothing.
+ * Only what is reserved for us is left of the ledger.
  */
 static void
 fill_by_neighbour(Node *node)
@@ -452,7 +450,7 @@ fill_by_neighbour(Node *node)
 		violation("shares: a neighbour has more than it may");
 }
 
-/* The server starts: nothing is in memory yet, and its rows are as they are. */
+/* The server starts with empty shared memory; its rows are as before. */
 void
 node_start(Node *node)
 {
@@ -460,7 +458,7 @@ node_start(Node *node)
 
 	node->up = true;
 	node->life = ++w.serials;
-	/* to the byte, so that a sanitizer sees what lies beyond */
+	/* of the exact size, so that a sanitizer detects accesses beyond it */
 	free(node->ledger);
 	node->ledger = malloc(size);
 	ss_ledger_init(node->ledger, w.config.ledger_keys);
@@ -489,7 +487,7 @@ node_start(Node *node)
 		 NULL);
 }
 
-/* The server dies.  A transaction that was just committing may turn out to be committed. */
+/* The server crashes.  A transaction that was committing may turn out to be committed. */
 void
 node_stop(Node *node)
 {
@@ -518,7 +516,7 @@ node_free(Node *node)
 	memset(node, 0, sizeof(*node));
 }
 
-/* One change of everything, without any hurry in it; false: the ledger had no room for it. */
+/* Changes all keys once, without faults.  False: the ledger had no room for all of them. */
 bool
 backend_save_all(Node *node)
 {

@@ -1,21 +1,19 @@
 /*
  * check.c
- *		What the readers of Redis are promised, looked at from outside.
+ *		Checks what readers of Redis are promised, from outside.
  *
- *	plain	a value that was committed, for at most the copy's life after it was not
- *			current any more
- *	strong	if the lease is there: not at all after a fenced change, and else for at most
- *			a lease and half a second
+ *	plain	a value that was committed, for at most the life of the copy after it was replaced
+ *	strong	only if the lease exists: never after a fenced change, otherwise for at most a lease and
+ *			half a second after it was replaced
  *
- * A key is looked at after every change of its row and after everything that Redis
- * does, and besides all the time: a reader who could see something wrong is not missed.
+ * A key is checked after every change of its row, after everything that Redis does, and continually,
+ * so that no moment is missed in which a reader could see something wrong.
  *
- * After a failover the new primary's rows are what is true, from its promotion on.  What
- * the old one committed and the new one never had may be seen by plain readers until
- * Redis is taken over and the copies have ended.  Until then a strong reader, too,
- * reads what an old primary writes that nobody stopped, and only the fences of the new
- * one are judged, and those only for the longest lease: after it, the new one cannot
- * wait any longer for a Redis that it may not even reach.
+ * After a failover the rows of the new primary are the truth, from its promotion on.  What the old
+ * one committed and the new one never had is visible to plain readers until Redis is taken over and
+ * the copies have expired.  Until then strong readers, too, read what an old primary writes that was
+ * not stopped.  Only the fences of the new primary are checked then, and only for the longest lease:
+ * after that it cannot wait any longer for a Redis that it may not even reach.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -71,7 +69,7 @@ stopped(const Row *row, int i)
 	return stop;
 }
 
-/* Was the row changed by a fenced transaction after this version, and after some time? */
+/* Was the row changed by a fenced transaction after this version and this time? */
 static bool
 fenced_after(const Row *row, int version, int64_t after)
 {
@@ -152,7 +150,7 @@ check_strong(const RedisData *data, int key, int64_t value)
 				  (double) stale / 1e6, (double) w.config.lease_most / 1e6);
 }
 
-/* A reader of each kind reads a key. */
+/* A plain and a strong reader read a key. */
 static void
 check_key_in(const RedisData *data, int key)
 {
@@ -187,9 +185,9 @@ check_all(void)
 }
 
 /*
- * A lease was granted.  What fences rely on, and what would take a rare meeting of events
- * to be seen by a reader: it ends by when its node has published, and its node is not one
- * that knows that it was superseded.
+ * A lease was granted.  It must end by the time that its node has published, on which fences
+ * rely, and its node must not know that it was superseded.  A reader would notice a violation
+ * only in rare coincidences.
  */
 void
 check_lease(const Node *node, const RedisData *data)
@@ -209,16 +207,16 @@ check_lease(const Node *node, const RedisData *data)
 }
 
 /*
- * A claim is about to be carried out, by itself or because somebody has told the node to.  A copy
- * that can know that it is one never claims by itself.  Of a server and a copy of its block
- * device the one that claims first is the owner; the other one must find out.
+ * A claim is about to be carried out, by the node itself or because an operator told it to.  A
+ * copy that can know that it is one never claims by itself.  Of a server and a copy of its
+ * block device the first to claim is the owner; the other one must detect that.
  */
 void
 check_claim(const Node *node, bool takeover)
 {
 	int number = (int) (node - w.node);
 
-	takeover = takeover || !node->up; /* it was under way when its server died */
+	takeover = takeover || !node->up; /* it was under way when its server crashed */
 	if (!takeover && (node->copy == COPY_DATABASE || node->copy == COPY_FILES))
 		violation("claimed by a copy of kind %d", node->copy);
 	if (!takeover && node->copy == COPY_BLOCKS && node->witnessed)
@@ -233,7 +231,7 @@ check_claim(const Node *node, bool takeover)
 		w.foreign_until = NEVER;
 }
 
-/* What was committed before a session_cache_sync that says so is in Redis. */
+/* When session_cache_sync returns, Redis has what was committed before the call. */
 static void
 check_sync(void)
 {
@@ -255,7 +253,7 @@ check_sync(void)
 	if (node->control.synced < w.sync_ticket)
 		return;
 	w.syncing = false;
-	/* of what Redis has lost the pusher may not know yet */
+	/* the pusher may not know yet what Redis has lost */
 	if (SS_KNOCK_OUT != 0 || w.now - w.forgot_at < 12 * SEC || !w.redis.up || w.redis.hung ||
 		w.redis.data.writer != writer_of(node) || node->place != 0)
 		return;
@@ -280,12 +278,12 @@ check_reader(void)
 	if (!w.quiet)
 		post(w.now + between(MS, 6 * MS), EVENT_READER, 0, 0, 0, NULL);
 	if (p->stage != SS_STAGE_RUN || !p->connected || p->suspended || !redis_leased())
-		w.last_fault = w.now; /* or what is left of one */
+		w.last_fault = w.now; /* or the consequences of one */
 	check_all();
 	check_sync();
 	if (chance(20000))
 		operate();
-	/* a miss falls back to Postgres, which may want a copy */
+	/* after a miss the reader calls PostgreSQL, which may want a copy */
 	if (node->up && !w.quiet && node->on[namespace_of(key)] && row_now(node, key) != NULL &&
 		node->place == 0 && redis_get(key, node->prefix[namespace_of(key)]) == 0 &&
 		ss_ledger_want(node->ledger, &node->control, &w.key[key], w.hash[key], w.now))
@@ -295,12 +293,15 @@ check_reader(void)
 					  w.now > w.hold_until))
 	{
 		w.holding = false;
-		/* nor does a snapshot from before the step come back: its lease, too, got longer */
+		/*
+		 * a snapshot from before the step does not come back either, because its lease got longer as
+		 * well
+		 */
 		w.redis.saved = w.redis.data;
 	}
 }
 
-/* Is everything as it must be when nothing has gone wrong for some time? */
+/* Is everything as it must be when there was no fault for some time? */
 bool
 check_recovered(bool filled)
 {

@@ -1,10 +1,9 @@
 /*
  * config.c
- *		What a seed's world is like: its size, its pace, and which faults it has.
+ *		Parameters of the world of a seed: its size, its pace, and which faults it has.
  *
- * A theme gives the faults that endanger one thing, in a world in which a mistake would
- * stay long enough to be seen.  Each rule of the protocol has at least one theme that
- * needs it.
+ * A theme has the faults that endanger one thing, in a world in which an error would persist long
+ * enough to be seen.  Each rule of the protocol has at least one theme that needs it.
  */
 #include <string.h>
 
@@ -28,7 +27,7 @@ typedef enum Theme
 	THEME_AWAY,
 	THEME_NOTHING,
 	THEMES,
-	/* what needs more seeds, because it takes a rare meeting of events, comes again */
+	/* themes that need more seeds, because their violations are rare coincidences, occur twice */
 	TURNS = THEMES + 4
 } Theme;
 
@@ -39,7 +38,7 @@ weigh(Fault first, Fault last, int weight)
 		w.config.weight[fault] += weight;
 }
 
-/* Many keys that change now and then: what is stale stays so. */
+/* Many keys that change rarely, so that stale copies persist. */
 static void
 slow_down(Config *c)
 {
@@ -52,7 +51,7 @@ slow_down(Config *c)
 	c->fault_pause = between(SEC, 3 * SEC);
 }
 
-/* What a theme has more of. */
+/* The parameters of a theme. */
 static void
 draw_theme(Config *c)
 {
@@ -120,7 +119,7 @@ draw_theme(Config *c)
 			c->fault_pause = between(300 * MS, 2 * SEC);
 			break;
 		case THEME_STALLS:
-			/* a pusher and a backend that both stand still, under a long lease */
+			/* a pusher and a backend that are both stopped, under a long lease */
 			weigh(FAULT_WORKER_STALL, FAULT_WORKER_STALL, 10);
 			slow_down(c);
 			c->lease = spread(SEC, 6 * SEC);
@@ -142,7 +141,7 @@ draw_theme(Config *c)
 			c->duration = 60 * SEC;
 			break;
 		case THEME_AWAY:
-			/* Redis is away until so many keys wait that they are given up, and has lost nothing */
+			/* Redis is away until too many keys wait and are dropped, and has lost nothing */
 			weigh(FAULT_HANG, FAULT_HANG, 20);
 			weigh(FAULT_PARTITION, FAULT_PARTITION, 20);
 			c->keys = KEYS_MOST;

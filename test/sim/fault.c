@@ -1,17 +1,17 @@
 /*
  * fault.c
- *		What goes wrong.
+ *		The faults.
  *
- * Some faults no protocol can stand, and they are left out here:
- *	- Redis' clock steps back while the pusher cannot hear of it: the lease, which is an
- *	  absolute time, gets longer.  So such a step happens only while the pusher is
- *	  connected, and no other fault begins until it has seen the step and flushed; no
- *	  snapshot from before it comes back, and what had expired before does not either.
- *	- Redis forgets (FLUSHALL, an old snapshot, ..) that it was taken over, or is left by
- *	  its owner, while an old primary is alive that has never heard of the new one.
- *	- Redis comes back without writes that it acknowledged before a lease could end.
- *	- Redis forgets while a copy of the block device runs that has not seen the original at
- *		work, or after such a copy has claimed it: nothing is left that tells the two apart.
+ * Some faults no protocol can tolerate, and they are excluded here:
+ *	- Redis' clock is set back while the pusher cannot notice it: the lease, which is an absolute
+ *	  time, gets longer.  So this happens only while the pusher is connected, and no other fault
+ *	  begins until it has noticed the step and flushed; no snapshot from before it comes back, and
+ *	  what had expired before does not either.
+ *	- Redis forgets (FLUSHALL, an old snapshot, ..) that it was taken over, or its owner leaves it,
+ *	  while an old primary is alive that has never noticed the new one.
+ *	- Redis comes back without writes that it acknowledged, before a lease could end.
+ *	- Redis forgets while a copy of the block device runs that has not seen the original at work, or
+ *	  after such a copy has claimed it: nothing is left that distinguishes the two.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,13 +31,13 @@ restore_later(Fault what, uint64_t life, int64_t pause)
 	post(w.now + pause, EVENT_RESTORE, w.judged, what, life, NULL);
 }
 
-/* May the other node write to Redis, if that forgets what the node has not seen? */
+/* May the other node write to a Redis that forgets what that node has not seen? */
 static bool
 other_may_seize(void)
 {
 	const Node *other = &w.node[1 - w.judged];
 
-	/* a copy may be about to start; one that was stopped is none any more */
+	/* a copy may be about to start; a stopped one does not count */
 	if (!other->up && other->copy != COPY_BLOCKS)
 		return false;
 	switch (other->copy)
@@ -51,7 +51,7 @@ other_may_seize(void)
 	}
 }
 
-/* Is everybody who may write to Redis one who would find out that it forgot? */
+/* Would every node that may write to Redis notice that it forgot? */
 static bool
 may_forget(void)
 {
@@ -67,7 +67,7 @@ forget(void)
 	w.forgot_at = w.now;
 }
 
-/* A step back is for a time at which the pusher surely hears of it. */
+/* The clock may be set back only when the pusher certainly notices it. */
 static bool
 may_step_back(void)
 {
@@ -98,7 +98,7 @@ step_back(void)
 	return true;
 }
 
-/* The rows of a node as they were at a time. */
+/* Copies the rows of a node as they were at a time. */
 static void
 copy_rows(Node *to, const Node *from, int64_t at)
 {
@@ -120,7 +120,7 @@ copy_rows(Node *to, const Node *from, int64_t at)
 	to->claim = from->claim_at <= at ? from->claim : from->claim_before;
 }
 
-/* Another server is promoted, without the last that this one committed. */
+/* Another server is promoted, perhaps without the last commits of this one. */
 static bool
 fail_over(void)
 {
@@ -165,7 +165,7 @@ copy_server(void)
 	Node *new = &w.node[1 - w.judged];
 	int64_t pause = spread(10 * MS, SEC);
 
-	/* one that was copied before it ever had a Redis is no copy in this sense */
+	/* a copy made before its original ever had a Redis is no copy in this sense */
 	if (new->up || w.stolen || old->place != 0 || old->place_next != 0 || !old->has_claim)
 		return false;
 	node_free(new);
@@ -205,8 +205,8 @@ restart_at(int place)
 }
 
 /*
- * What an operator does after a copy of the block device was the first to claim Redis: stop the
- * copy, and have the original take over.
+ * What an operator does after a copy of the block device was the first to claim Redis: stop
+ * the copy, and have the original take over.
  */
 void
 operate(void)
@@ -230,10 +230,10 @@ zombie_stop(void)
 	if (other->up)
 		node_stop(other);
 	other->copy = COPY_NONE;
-	other->life = ++w.serials; /* nor does it start any more */
+	other->life = ++w.serials; /* so that it does not start any more */
 }
 
-/* What happens to Redis itself. */
+/* Faults of Redis. */
 static bool
 strike_redis(Fault fault)
 {
@@ -285,7 +285,7 @@ strike_redis(Fault fault)
 	}
 }
 
-/* What happens to the network or to Postgres. */
+/* Faults of the network or of PostgreSQL. */
 static bool
 strike_node(Fault fault)
 {
@@ -314,7 +314,7 @@ strike_node(Fault fault)
 			node->pusher.stalled_until = w.now + spread(10 * MS, 6 * SEC);
 			return true;
 		case FAULT_WORKER_CRASH:
-			/* a zombie whose worker starts anew has forgotten that it is one: see above */
+			/* not of a zombie: its new worker would not know that it is one, see above */
 			pusher_crash(judged());
 			return true;
 		case FAULT_WORKER_LEAVE:
@@ -447,7 +447,7 @@ fault_restore(const Event *event)
 				break;
 			if (w.stolen || other_may_seize())
 			{
-				/* a copy, or an old primary again, that has heard of nothing: see above */
+				/* a copy, or an old primary, that has noticed nothing: see above */
 				restore_later(FAULT_OLD_SNAPSHOT, event->b, 100 * MS);
 				break;
 			}
@@ -458,7 +458,7 @@ fault_restore(const Event *event)
 			w.forgot_at = w.now;
 			if (w.redis.data.writer != writer_of(judged()))
 				w.foreign_until = NEVER;
-			/* what a copy had claimed is the copy's again, until an operator sees to it */
+			/* what a copy had claimed belongs to the copy again, until an operator acts */
 			w.stolen = w.redis.data.writer >= WRITER_COPY;
 			redis_start();
 			break;
@@ -477,7 +477,7 @@ fault_restore(const Event *event)
 				restart_at(0);
 			break;
 		default:
-			/* its process does not change its own settings while it is at work */
+			/* a process does not change its own settings while it is working */
 			if (w.nested)
 				post(w.now + MS, EVENT_RESTORE, event->node, event->a, event->b, NULL);
 			else
@@ -486,7 +486,7 @@ fault_restore(const Event *event)
 	}
 }
 
-/* From here on nothing goes wrong any more. */
+/* Ends all faults. */
 void
 fault_end_all(void)
 {

@@ -21,7 +21,7 @@
 #include "sim.h"
 
 #define RECOVERY_MOST (60 * SEC)
-#define ENOUGH 10 /* a mutant that was caught so often needs no more seeds */
+#define ENOUGH 10 /* a mutant that was caught this often needs no more seeds */
 #define START (1000000 * SEC)
 
 static const char *const rule_names[] = {
@@ -38,16 +38,16 @@ static const char *const rule_names[] = {
 	"a lease leaves nothing behind",
 	"unlisted transactions",
 	"times in Redis' clock",
-	"changes are noted whatever the cache rule",
+	"changes are recorded whatever the cache rule",
 	"a policy waits for its namespace",
 	"a claim is recorded before it is made",
 	"a copy does not claim",
-	"nor does who finds a later claim",
+	"nor does a server that finds a later claim",
 	"only our last Redis ends the wait for old leases",
 	"a standby is remembered",
-	"nor does who has seen its original",
+	"nor does a server that has seen its original",
 	"keys are entered while no pusher is attached",
-	"what was settled before is flushed",
+	"what was resolved before is flushed",
 };
 
 static const char *const happened_names[HAPPENED_KINDS] = {"hang",
@@ -93,7 +93,7 @@ static const char *const happened_names[HAPPENED_KINDS] = {"hang",
 														   "syncs",
 														   "not recorded"};
 
-/* Names of sessions, so that with one_partition all of them meet in one of the ledger's. */
+/* Chooses session names; with one_partition all of them are in one partition of the ledger. */
 static void
 name_keys(void)
 {
@@ -132,7 +132,7 @@ begin(uint64_t seed)
 	w.redis.room = queue_room;
 	w.random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
 	w.running = -1;
-	w.now = START; /* far from 0, which in Redis' clock means: no lease */
+	w.now = START; /* far from 0, which in Redis' clock would mean: no lease */
 	w.forgot_at = w.last_fault = 0;
 	config_draw(seed);
 	name_keys();
@@ -152,7 +152,7 @@ begin(uint64_t seed)
 	post(w.now + SEC, EVENT_SAVE, 0, 0, 0, NULL);
 }
 
-/* Nothing goes wrong any more, and so everything must come right. */
+/* There are no more faults, so everything must recover. */
 static void
 recover(void)
 {
@@ -193,7 +193,7 @@ recover(void)
 		violation("the last changes did not reach Redis");
 }
 
-/* One world; false if something was wrong in it. */
+/* Runs one world; false if there was a violation. */
 static bool
 run_seed(uint64_t seed)
 {

@@ -1,7 +1,7 @@
 /*
  * pusher.c
- *		The process around SsProto: it connects, sends, reads rows and waits, as
- *		protocol.h says, and it may be stopped for a while between any two of these.
+ *		The process around SsProto: it connects, sends, reads rows and waits, as protocol.h says,
+ *		and may be stopped for a while between any two of these.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 
 #include "sim.h"
 
-static void turn(Node *node);
+static void cycle(Node *node);
 
 static int
 number_of(const Node *node)
@@ -17,7 +17,7 @@ number_of(const Node *node)
 	return (int) (node - w.node);
 }
 
-/* What the pusher expects next has a serial: what was expected before is void. */
+/* The next event of the pusher gets a serial, which makes events expected before void. */
 static void
 expect(Node *node, PusherState state, EventKind kind, int64_t at)
 {
@@ -32,7 +32,7 @@ enter_protocol(Node *node)
 	w.running = number_of(node);
 }
 
-/* Each list is as long as it says, and what stands in it knows. */
+/* Each list has the length that it says, and its members are linked correctly. */
 static void
 check_lists(const Node *node)
 {
@@ -91,7 +91,7 @@ pusher_start(Node *node)
 	memcpy(pusher->on, node->on, sizeof(pusher->on));
 	memcpy(pusher->prefix, node->prefix, sizeof(pusher->prefix));
 	say("node %d: a worker starts", number_of(node));
-	expect(node, PUSHER_WAITING, EVENT_TURN, w.now);
+	expect(node, PUSHER_WAITING, EVENT_CYCLE, w.now);
 }
 
 static void
@@ -111,7 +111,7 @@ come_back(Node *node, int64_t pause)
 	post(w.now + pause, EVENT_START_WORKER, number_of(node), node->life, 0, NULL);
 }
 
-/* The worker ends by an error: the next one knows its token, for that is in shared memory. */
+/* The worker ends with an error.  The next one knows its token, which is in shared memory. */
 void
 pusher_crash(Node *node)
 {
@@ -128,10 +128,10 @@ pusher_wake(Node *node)
 		return;
 	pusher->woken = true;
 	if (pusher->state == PUSHER_WAITING)
-		post(w.now + between(5, 200), EVENT_TURN, number_of(node), pusher->serial, 0, NULL);
+		post(w.now + between(5, 200), EVENT_CYCLE, number_of(node), pusher->serial, 0, NULL);
 }
 
-/* Its connection is gone; it learns of it soon. */
+/* The connection is broken; the pusher notices it soon. */
 void
 pusher_broken(Node *node)
 {
@@ -149,12 +149,12 @@ failed(Node *node)
 	enter_protocol(node);
 	ss_proto_failed(&node->proto, w.now);
 	leave_protocol(node);
-	turn(node);
+	cycle(node);
 }
 
-/* Have the namespaces changed?  Then everything of ours goes, before anything is written. */
+/* If the namespaces have changed, everything of ours is flushed before anything is written. */
 static bool
-notice(Node *node)
+check_namespaces(Node *node)
 {
 	Pusher *pusher = &node->pusher;
 
@@ -169,7 +169,7 @@ notice(Node *node)
 }
 
 static void
-turn(Node *node)
+cycle(Node *node)
 {
 	Pusher *pusher = &node->pusher;
 	SsProto *p = &node->proto;
@@ -180,7 +180,7 @@ turn(Node *node)
 	pusher->woken = false;
 	if (p->record.moved && p->stage == SS_STAGE_RUN && !ss_proto_moved(p, w.now))
 		p->record.moved = node->claim.moved = false;
-	(void) notice(node);
+	(void) check_namespaces(node);
 	enter_protocol(node);
 	what = ss_proto_next(p, w.now);
 	leave_protocol(node);
@@ -190,7 +190,7 @@ turn(Node *node)
 			at = p->wait_until > w.now ? p->wait_until + between(0, 200) : w.now + 10;
 			if (pusher->woken)
 				at = w.now + 10;
-			expect(node, PUSHER_WAITING, EVENT_TURN, at);
+			expect(node, PUSHER_WAITING, EVENT_CYCLE, at);
 			break;
 		case SS_DO_CONNECT:
 			expect(node, PUSHER_CONNECTING, EVENT_CONNECTED,
@@ -233,10 +233,13 @@ connected(Node *node)
 	enter_protocol(node);
 	ss_proto_connected(&node->proto, w.now);
 	leave_protocol(node);
-	turn(node);
+	cycle(node);
 }
 
-/* Which keys a flush of namespaces deletes: those whose policies were about to change when it began. */
+/*
+ * Which keys a flush of namespaces deletes: those whose policies were about to change when it
+ * began.
+ */
 static void
 name_prefixes(Node *node, Packet *packet)
 {
@@ -283,7 +286,7 @@ make_packet(Node *node)
 	return packet;
 }
 
-/* Would it do harm if it were carried out at another time? */
+/* Would this packet do harm if it were carried out late? */
 static bool
 writes(const Packet *packet)
 {
@@ -293,7 +296,7 @@ writes(const Packet *packet)
 	return false;
 }
 
-/* The request goes out, and how the network treats it is decided. */
+/* The request is sent, and the fate of the packet is drawn. */
 static void
 sent(Node *node)
 {
@@ -310,7 +313,7 @@ sent(Node *node)
 	packet = make_packet(node);
 	if (node->cut_next && writes(packet))
 	{
-		/* on its way for long, while the connection breaks and others are made */
+		/* under way for long, while the connection breaks and others are made */
 		node->cut_next = false;
 		packet->delayed = true;
 		say("node %d: batch %d is delayed, and the connection cut", packet->node,
@@ -354,10 +357,10 @@ replied(Node *node, const Packet *packet)
 	enter_protocol(node);
 	ss_proto_reply(p, &packet->reply, w.now);
 	leave_protocol(node);
-	turn(node);
+	cycle(node);
 }
 
-/* One snapshot: what each row is at this instant. */
+/* One snapshot: the state of each row at this instant. */
 static void
 take_snapshot(Node *node)
 {
@@ -371,7 +374,7 @@ take_snapshot(Node *node)
 		return;
 	}
 	pusher->unreadable = node->table_locker >= 0 || (!calm() && chance(w.config.unreadable));
-	if (notice(node))
+	if (check_namespaces(node))
 		pusher->unreadable = true;
 	for (int i = 0; i < p->nops && !pusher->unreadable; i++)
 	{
@@ -407,10 +410,10 @@ rows(Node *node)
 	else
 		ss_proto_rows(&node->proto, w.now);
 	leave_protocol(node);
-	turn(node);
+	cycle(node);
 }
 
-/* The claim at hand is on disk; or it could not be written. */
+/* The claim is on disk, or could not be written. */
 static void
 recorded(Node *node)
 {
@@ -421,7 +424,7 @@ recorded(Node *node)
 	{
 		totals.happened[HAPPENED_UNRECORDED]++;
 		ss_proto_not_recorded(p, w.now);
-		turn(node);
+		cycle(node);
 		return;
 	}
 	claim.moved = ss_proto_moved(p, w.now);
@@ -432,10 +435,10 @@ recorded(Node *node)
 	node->claim = claim;
 	node->has_claim = true;
 	node->claim_at = w.now;
-	turn(node);
+	cycle(node);
 }
 
-/* The worker is stopped now and then, and what happens to it waits. */
+/* The worker is stopped now and then; its events wait. */
 static bool
 stalled(Node *node, const Event *event)
 {
@@ -469,7 +472,7 @@ pusher_event(const Event *event)
 	}
 	if (event->kind == EVENT_BROKEN)
 	{
-		/* while it reads rows it does not look at its socket */
+		/* while it reads rows it does not check its socket */
 		if (node->up && pusher->connection == event->a && !pusher->open &&
 			(pusher->state == PUSHER_WAITING || pusher->state == PUSHER_AWAITING) &&
 			node->proto.connected && !stalled(node, event))
@@ -486,8 +489,8 @@ pusher_event(const Event *event)
 		return;
 	switch (event->kind)
 	{
-		case EVENT_TURN:
-			turn(node);
+		case EVENT_CYCLE:
+			cycle(node);
 			break;
 		case EVENT_CONNECTED:
 			connected(node);

@@ -2,10 +2,9 @@
  * redis.c
  *		A Redis, and the network to it.
  *
- * A request is carried out at one instant, as a script is.  While Redis hangs
- * (SIGSTOP), packets wait in its sockets and are carried out in order when it goes on, also
- * those of connections that were closed meanwhile.  A packet that was sent to a process
- * that is no more is lost with its connection.
+ * A request is carried out at one instant, like a script.  While Redis hangs (SIGSTOP), packets wait
+ * in its sockets and are carried out in order when it continues, including those of connections that
+ * were closed meanwhile.  A packet sent to a process that has ended is lost with its connection.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +40,7 @@ redis_drop_queue(void)
 	w.redis.queued = 0;
 }
 
-/* The process ends, and with it its connections. */
+/* The process ends, and so do its connections. */
 void
 redis_stop(void)
 {
@@ -71,7 +70,7 @@ redis_leased(void)
 	return data_leased(&w.redis.data);
 }
 
-/* Redis removes what has expired, without being asked. */
+/* Redis removes what has expired, unasked. */
 void
 redis_expire(void)
 {
@@ -109,7 +108,7 @@ same_id(const SsBatchId *a, const SsBatchId *b)
 	return a->token == b->token && a->number == b->number;
 }
 
-/* Is the guard as a request must find it? */
+/* Is the guard as the request expects it? */
 static bool
 fits(const Packet *packet)
 {
@@ -198,7 +197,7 @@ batch(Packet *packet)
 	data->guard.last = r->id;
 }
 
-/* As SCAN does: some keys a call, and where to go on. */
+/* Like SCAN: some keys per call, and where to continue. */
 static void
 flush_some(Packet *packet)
 {
@@ -257,7 +256,7 @@ carry_out(Packet *packet)
 	check_all();
 }
 
-/* The answer goes back, if anybody listens. */
+/* The answer is sent back, if the connection still exists. */
 static void
 answer(Packet *packet)
 {

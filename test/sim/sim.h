@@ -1,26 +1,26 @@
 /*
  * sim.h
- *		A world in which the cache's protocol is put to the test: one process, one seed.
+ *		A simulated world that tests the protocol of the cache: one process, one seed.
  *
- * What is real: src/cache/{ledger,work,protocol}.c.  What is modelled: Postgres servers
+ * Real: src/cache/{ledger,shares,worklist,protocol,guard,standing}.c.  Modelled: PostgreSQL servers
  * with their rows, transactions and workers, a network, a Redis, and time.
  *
- * Words
- *	node		a Postgres server; after a failover there may be two for a while
- *	judged		the node that applications use; the other one is a zombie: an old primary
- *				that nobody told
- *	version		what a row was from some time on; value 0 is: no session
- *	theme		what kind of fault a seed has more of than of others
- *	calm		a time without faults, which some faults need to be fair
- *	quiet		the end of a run, when everything must come right again
- *	elsewhere	a second Redis, which nothing ever happens to, and that readers read, too
- *	copy		a second server made from the judged one; one of its block device is equal to
- *				it in all that it can know, and may be the first to claim Redis
- *	stolen		Redis was claimed by such a copy, and the judged one waits for an operator
+ * Terms
+ *	node		a PostgreSQL server; after a failover there may be two for a while
+ *	judged		the node that applications use; the other one is a zombie: an old primary that was
+ *				not told of the failover
+ *	version		the contents of a row from some time on; value 0 means no session
+ *	theme		the kind of faults of which a seed has more than others
+ *	calm		a time without faults, which some faults need in order to be fair
+ *	quiet		the end of a run, in which everything must recover
+ *	elsewhere	a second Redis, which has no faults, and which readers read as well
+ *	copy		a second server made from the judged one.  A copy of the block device equals the
+ *				original in everything it can know, and may be the first to claim Redis
+ *	stolen		Redis was claimed by such a copy, and the judged node waits for an operator
  *
- * Times are microseconds of the clock that all nodes share, unless they are said to be
- * in Redis' clock.  Everything happens in events; a pusher may besides be preempted
- * wherever it takes a lock of the ledger, and others' events then happen inside its own.
+ * Times are microseconds of the clock that all nodes share, unless they are said to be in Redis'
+ * clock.  Everything happens in events.  In addition a pusher may be preempted where it takes a lock
+ * of the ledger; then other events happen inside its own.
  */
 #ifndef SIM_H
 #define SIM_H
@@ -41,7 +41,7 @@
 #define PREFIXES 2
 #define OPS_MOST 16
 #define DATABASE 5
-#define MEMBER 3 /* as the ledger knows it */
+#define MEMBER 3 /* its number in the ledger */
 #define SYSTEM 77
 
 typedef enum Fault
@@ -68,13 +68,13 @@ typedef enum Fault
 	FAULT_PREFIX,
 	FAULT_LEASE_CHANGE,
 	FAULT_SUSPEND,
-	FAULT_PARTIAL_FLUSH, /* none, but somebody asks for it */
-	FAULT_ELSEWHERE,     /* the server starts with another Redis, or none, and goes back later */
+	FAULT_PARTIAL_FLUSH, /* no fault, but a request */
+	FAULT_ELSEWHERE,     /* the server is started with another Redis, or none, and returns later */
 	FAULT_MOVE,          /* the same by reload */
 	FAULT_COPY,          /* a copy of the server, or of its database, is started */
 	FAULT_KINDS,
 
-	/* counted, but not from the list that fault.c draws from */
+	/* Counted, but not drawn by fault.c. */
 	HAPPENED_BACKEND_STALL = FAULT_KINDS,
 	HAPPENED_PREEMPTION,
 	HAPPENED_CONNECT_FAILED,
@@ -99,13 +99,13 @@ typedef enum EventKind
 	EVENT_BACKEND,
 	EVENT_READER,
 	EVENT_FAULT,
-	EVENT_RESTORE, /* what a fault took away comes back; a: what, b: of which life */
+	EVENT_RESTORE, /* a fault ends; a: which one, b: in which life */
 	EVENT_SAVE,    /* Redis writes a snapshot of itself to disk */
-	EVENT_ARRIVE,  /* a packet at Redis */
+	EVENT_ARRIVE,  /* a packet arrives at Redis */
 	EVENT_STOP_ZOMBIE,
 	EVENT_START_SERVER,
-	/* all from here on happen to a pusher, and wait while it is stalled */
-	EVENT_TURN,
+	/* All from here on concern a pusher, and wait while it is stalled. */
+	EVENT_CYCLE,
 	EVENT_CONNECTED,
 	EVENT_SENT,
 	EVENT_REPLY,
@@ -123,12 +123,12 @@ typedef struct Event
 	uint64_t order;
 	EventKind kind;
 	int node;
-	uint64_t a; /* whose event it is: compared with what its receiver expects by now */
+	uint64_t a; /* whose event it is: compared with what the receiver expects at that time */
 	uint64_t b;
 	void *p;
 } Event;
 
-/* What a seed's world is like. */
+/* Parameters of the world of a seed. */
 typedef struct Config
 {
 	uint64_t seed;
@@ -139,16 +139,16 @@ typedef struct Config
 	int ledger_keys;
 	int listed_most; /* a transaction with more keys is unlisted */
 	bool one_partition;
-	bool neighbour; /* another database takes all of the ledger that it may */
+	bool neighbour; /* another database uses all of the ledger that it may */
 	int batch_keys;
 	int64_t lease;
-	int64_t lease_most; /* of those that the setting has in this run */
+	int64_t lease_most; /* longest lease of this run */
 	int64_t life;
 	int64_t latency;
 	int64_t think;
 	int64_t fault_pause;
 	int weight[FAULT_KINDS];
-	/* chances in a million */
+	/* Probabilities per million. */
 	int stall;
 	int64_t stall_least;
 	int backend_stall;
@@ -198,7 +198,7 @@ typedef enum Change
 	CHANGE_SAVE,
 	CHANGE_DELETE,
 	CHANGE_TOUCH,
-	CHANGE_POLICY /* of a namespace, which ends all its sessions */
+	CHANGE_POLICY /* of a namespace; ends all its sessions */
 } Change;
 
 typedef struct Backend
@@ -208,13 +208,13 @@ typedef struct Backend
 	int waits_for; /* a key, or -1 */
 	Change change;
 	bool truncates;
-	int ns; /* of a policy */
+	int ns; /* of a change of policy */
 	uint64_t policy;
 	bool aborts;
 	bool visible;
 	bool fenced;
 	bool unlisted;
-	bool noted[KEYS_MOST];
+	bool recorded[KEYS_MOST];
 	bool entered[KEYS_MOST];
 	bool key_fenced[KEYS_MOST];
 	int key[KEYS_MOST];
@@ -240,22 +240,22 @@ typedef enum PusherState
 typedef struct Pusher
 {
 	PusherState state;
-	uint64_t serial;     /* of what it expects */
+	uint64_t serial;     /* of the event that it expects */
 	uint64_t remembered; /* in shared memory: the token of the last claim */
-	bool copied;         /* likewise: a copy of this server was seen */
+	bool copied;         /* the same: a copy of this server was seen */
 	bool woken;
 	int64_t stalled_until;
 	bool unreadable;
 	int64_t lock_patience;
 	int64_t values[SS_BATCH_MAX];
-	/* what it last saw of the namespaces */
+	/* The namespaces as it last read them. */
 	bool on[NAMESPACES];
 	int prefix[NAMESPACES];
-	bool flushes[NAMESPACES]; /* by the flush of namespaces under way */
-	/* its connection */
+	bool flushes[NAMESPACES]; /* covered by the flush of namespaces under way */
+	/* Its connection. */
 	uint64_t connection;
 	bool open;
-	bool deaf; /* an answer that it waits for will not come */
+	bool deaf; /* the answer that it waits for will not arrive */
 	int64_t last_arrival;
 	int64_t last_reply;
 } Pusher;
@@ -276,17 +276,18 @@ typedef struct Node
 	bool promoted;
 	int64_t promoted_at;
 	Copy copy;
-	bool witnessed;    /* it has seen the original at work */
-	SsBatchId witness; /* as it last saw the guard */
-	int place;         /* of its Redis: 0, 1 elsewhere, -1 none */
+	bool witnessed;    /* it has seen the original at work (R20) */
+	SsBatchId witness; /* the guard as it last saw it */
+	int place;         /* its Redis: 0, 1 elsewhere, -1 none */
 	int place_next;
-	/* on its disk */
+	/* On its disk. */
 	SsClaim me; /* who it is */
 	bool was_standby;
 	SsClaim claim; /* session_cache_claims: the row, if there is one */
 	bool has_claim;
 	int64_t claim_at;
-	SsClaim claim_before; /* the row before that, for a standby that has not replayed the last */
+	SsClaim
+		claim_before; /* the row before that, for a standby that has not replayed the last one */
 	bool had_claim;
 	SsLedger *ledger;
 	SsControl control;
@@ -298,7 +299,7 @@ typedef struct Node
 	int prefix[NAMESPACES];
 	uint64_t policy[NAMESPACES]; /* the number of the last change that ends sessions */
 	Backend backend[BACKENDS_MOST];
-	/* its network */
+	/* Its network. */
 	int64_t partition_until;
 	int64_t swallow_until;
 	bool cut_next;
@@ -322,14 +323,14 @@ typedef struct Packet
 	bool delayed;
 	int place;
 	uint32_t writer;
-	bool takeover; /* somebody has told it to */
+	bool takeover; /* an operator has told it to */
 	SsOwner owner;
 	SsRequest request;
 	int nops;
 	PacketOp op[OPS_MOST];
-	/* of a flush of namespaces; -1: none of this one's keys */
+	/* of a flush of namespaces; -1: no keys of this one */
 	int prefix[NAMESPACES];
-	/* on its way back */
+	/* The answer. */
 	SsReply reply;
 	bool missing[OPS_MOST];
 } Packet;
@@ -375,7 +376,7 @@ typedef struct Totals
 	int64_t plain_bound;
 	int64_t strong_most;
 	int64_t strong_bound;
-	int64_t strong_excess; /* the most that strong staleness was over the lease */
+	int64_t strong_excess; /* maximum by which strong staleness exceeded the lease */
 	int64_t healthy_plain_most;
 	int64_t healthy_strong_most;
 	int64_t recovery_most;
@@ -395,14 +396,14 @@ typedef struct World
 	Redis redis;
 	RedisData elsewhere;
 	bool pair;         /* there is, or was, a copy of the block device of the judged node */
-	int pair_claimant; /* which of the two claimed since; -1: none */
+	int pair_claimant; /* which of the two has claimed since; -1: none */
 	uint32_t pair_timeline;
 	bool stolen;
 	SsKey key[KEYS_MOST];
 	uint32_t hash[KEYS_MOST];
 	int running; /* the node whose pusher runs, or -1 */
 	bool nested;
-	int preempted; /* then, whose pusher stands still */
+	int preempted; /* then, whose pusher is preempted */
 	bool quiet;
 	int64_t last_fault;
 	bool holding; /* no faults until the pusher has seen a step of Redis' clock */
@@ -410,19 +411,19 @@ typedef struct World
 	uint64_t hold_steps;
 	bool violated;
 	char complaint[200];
-	/* of a waiting session_cache_sync */
+	/* For a waiting session_cache_sync. */
 	bool syncing;
 	uint64_t sync_ticket;
 	int64_t sync_since;
 	int64_t forgot_at;     /* when Redis last lost something */
-	int64_t foreign_until; /* so long may copies be there that another node wrote */
+	int64_t foreign_until; /* until then copies may exist that another node wrote */
 } World;
 
 extern World w;
 extern Totals totals;
 extern bool verbose;
 
-/* world.c: chance, time and events */
+/* world.c: random numbers, time and events */
 extern uint64_t draw(void);
 extern int64_t between(int64_t low, int64_t high);
 extern int64_t spread(int64_t low, int64_t high);

@@ -1,10 +1,10 @@
 /*
  * world.c
- *		Chance, time and events.
+ *		Random numbers, time and events.
  *
- * Events of the same time happen in the order in which they were posted.  A pusher that
- * is preempted (ss_ledger_lock below) lets the world go on inside its own event; what
- * happens to that pusher meanwhile, and every new fault, waits until it goes on itself.
+ * Events of the same time happen in the order in which they were posted.  A pusher that is preempted
+ * (ss_ledger_lock below) lets the world continue inside its own event; what happens to that pusher
+ * meanwhile, and every new fault, waits until it continues.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -38,7 +38,7 @@ between(int64_t low, int64_t high)
 	return high <= low ? low : low + (int64_t) (draw() % (uint64_t) (high - low + 1));
 }
 
-/* As between, but each order of magnitude is as likely as any other. */
+/* As between, but each order of magnitude has the same probability. */
 int64_t
 spread(int64_t low, int64_t high)
 {
@@ -162,7 +162,7 @@ happen(const Event *event)
 	}
 }
 
-/* The world goes on until then, or until something is wrong. */
+/* Runs the world until this time, or until a violation. */
 void
 run_until(int64_t until)
 {
@@ -184,7 +184,7 @@ run_until(int64_t until)
 			w.now = event.at;
 		happen(&event);
 	}
-	/* a preemption may have gone beyond that */
+	/* a preemption may have gone beyond it */
 	if (!w.violated && w.now < until)
 		w.now = until;
 	for (int i = 0; i < nkept; i++)
@@ -195,10 +195,7 @@ run_until(int64_t until)
 	free(kept);
 }
 
-/*
- * No lock is needed here, but whoever is about to take one may be preempted: it holds
- * no other.
- */
+/* No lock is needed here, but whoever takes one may be preempted: it holds no other lock. */
 void
 ss_ledger_lock(int partition)
 {
@@ -221,7 +218,7 @@ ss_ledger_unlock(int partition)
 	(void) partition;
 }
 
-/* May nothing go wrong now? */
+/* Are faults excluded at the moment? */
 bool
 calm(void)
 {
