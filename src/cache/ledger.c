@@ -411,8 +411,8 @@ ss_ledger_enter(SsLedger *ledger, const SsControl *control, const SsKey *key, ui
 }
 
 /*
- * A transaction becomes unlisted (R11).  The pusher fills nothing and grants no lease until it
- * has ended and a flush has followed.
+ * A transaction becomes unlisted (R11).  The pusher flushes everything, and until the
+ * transaction has ended it fills nothing and grants no lease.
  */
 void
 ss_ledger_unlisted_begin(SsControl *control)

@@ -1,7 +1,9 @@
 # The documents say what is true: every SQL example in them runs, and every
-# function, setting and column that there is stands in the reference.
+# function, setting and column that there is stands in the reference; each rule of
+# the protocol is described, with its places in the code.
 use strict;
 use warnings;
+use File::Basename;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use PostgreSQL::Test::Cluster;
@@ -123,5 +125,44 @@ for my $name (sort keys %raised)
 {
 	like($table, qr/^\|[^|]*\b\Q$sqlstate{$name}\E\b[^|]*\|/m, "$name, $sqlstate{$name}, is in the table of errors");
 }
+
+# ---- docs/protocol.md: the functions that it names exist, and each SS_RULE(n) stands in the section of its rule
+
+my $protocol = slurp_file("$top/docs/protocol.md");
+my %functions;    # of a file, by its name
+my %rule_places;    # "R1 file.c:function" for each SS_RULE(1)
+
+for my $file (glob("$top/src/*/*.c"))
+{
+	my $base = basename($file);
+	my $function = '';
+
+	for my $line (split /\n/, slurp_file($file))
+	{
+		if ($line =~ /^(\w+)\(/)
+		{
+			$function = $1;
+			$functions{$base}{$function} = 1;
+		}
+		$rule_places{"R$1 $base:$function"} = 1 while $line =~ /SS_RULE\((\d+)\)/g;
+	}
+}
+my @named = $protocol =~ /`(\w+\.c:\w+)`/g;
+my @gone = grep { my ($file, $function) = split /:/; !$functions{$file}{$function} } @named;
+cmp_ok(scalar @named, '>', 40, 'docs/protocol.md names functions');
+is("@gone", '', 'all of them exist');
+
+my %section = $protocol =~ /^### (R\d+): [^\n]*\n(.*?)(?=^###? |\z)/msg;
+is(join(' ', sort { substr($a, 1) <=> substr($b, 1) } keys %section), join(' ', map { "R$_" } 1 .. 22),
+	'docs/protocol.md has the rules R1 to R22');
+for my $rule (sort keys %section)
+{
+	like($section{$rule}, qr/\*Why:\*.*\*Places:\*\s.*\*Mutant:\*/s, "$rule has its reason, its places and its mutant");
+}
+my @missing = grep { my ($rule, $place) = split / /; index($section{$rule} // '', "`$place`") < 0 } sort keys %rule_places;
+cmp_ok(scalar keys %rule_places, '>=', 22, 'each rule has a place in the code');
+is(join(', ', @missing), '', 'docs/protocol.md names each place that tests SS_RULE');
+my %knocked_out = map { /^R(\d+)/ ? ($1 => 1) : () } keys %rule_places;
+is(join(' ', sort { $a <=> $b } keys %knocked_out), join(' ', 1 .. 22), 'each rule has a mutant in src');
 
 done_testing();
