@@ -325,7 +325,7 @@ ss_control_promoted(SsControl *control, int64_t when)
 {
 	if (__atomic_load_n(&control->promotion, __ATOMIC_SEQ_CST) != 0)
 		return;
-	/* order matters: whoever reads promotion = 1 must find the time raised */
+	/* order matters: a reader of promotion = 1 must find the time raised */
 	raise_foreign(control, when + SS_LEASE_LONGEST);
 	__atomic_store_n(&control->promotion, 1, __ATOMIC_SEQ_CST);
 }

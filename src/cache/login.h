@@ -1,6 +1,6 @@
 /*
  * login.h
- *		Where Redis is, and how to log in there: what the settings say.
+ *		Where Redis is and how to log in, from the settings.
  */
 #ifndef SS_LOGIN_H
 #define SS_LOGIN_H

@@ -727,7 +727,7 @@ ss_proto_flushing(const SsProto *p)
 		   p->stage == SS_STAGE_CLAIM;
 }
 
-/* Requests to take over this Redis from whoever owns it. */
+/* Requests to take over this Redis from its present owner. */
 void
 ss_proto_takeover(SsProto *p, int64_t now)
 {

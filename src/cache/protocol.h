@@ -148,7 +148,7 @@ typedef enum SsDo
 typedef enum SsStage
 {
 	SS_STAGE_PROBE,   /* find out who owns this Redis */
-	SS_STAGE_REFUSED, /* somebody else owns it */
+	SS_STAGE_REFUSED, /* another server or database owns it */
 	SS_STAGE_CLAIM,
 	SS_STAGE_FLUSH,
 	SS_STAGE_RUN,

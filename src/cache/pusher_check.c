@@ -17,7 +17,7 @@
 #include "cache/pusher.h"
 #include "shared.h"
 
-#define LEAVE_DROPPED_WITHIN INT64CONST(400000) /* when somebody waits to drop the database */
+#define LEAVE_DROPPED_WITHIN INT64CONST(400000) /* when DROP DATABASE waits for us */
 #define PAUSE_FIRST INT64CONST(1000000)         /* after an error */
 #define PAUSE_MAX INT64CONST(60000000)
 
@@ -40,6 +40,7 @@ check_tables(int64 now)
 	bool unsure; /* a prepared transaction may have changed sessions */
 	char *settings;
 
+	Assert(IsTransactionState());
 	ss_pusher.tables_stale = false;
 	state = ss_cached_check(&mark, trouble, sizeof(trouble));
 	if (state == SS_TABLES_GONE)
@@ -49,7 +50,7 @@ check_tables(int64 now)
 	}
 	if (state == SS_TABLES_LOCKED)
 	{
-		/* whoever holds the lock may be about to change them: check again */
+		/* the holder of the lock may be about to change them: check again */
 		ss_pusher.tables_stale = true;
 		ss_pusher_set_locked(true);
 		return;

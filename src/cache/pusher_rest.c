@@ -27,6 +27,7 @@
 
 #include "access/transam.h"
 #include "access/twophase.h"
+#include "access/xact.h"
 #include "catalog/pg_db_role_setting.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -83,6 +84,7 @@ ss_pusher_rests(SsPusher *pusher, int64 now)
 {
 	SsPusherRest *rest = &pusher->rest;
 
+	Assert(!IsTransactionState());
 	if (!rest->tables || now - rest->checked_at >= CHECK_ANYWAY)
 		return false;
 	AcceptInvalidationMessages();

@@ -1,6 +1,6 @@
 /*
  * tls.h
- *		TLS for redis.c alone, where hiredis_ssl was there at build time.
+ *		TLS for redis.c, where hiredis_ssl was available at build time.
  */
 #ifndef SS_TLS_H
 #define SS_TLS_H

@@ -23,7 +23,7 @@ typedef struct SsUrl
 	int database;               /* -1: not specified */
 } SsUrl;
 
-/* Parses a URL. Returns NULL, or a sentence that says what is wrong without repeating any of it. */
+/* Parses a URL.  Returns NULL, or a sentence that says what is wrong without repeating any of it. */
 extern const char *ss_url_parse(const char *url, SsUrl *out);
 
 /* Writes a URL without its password, for logs and health. */

@@ -528,7 +528,7 @@ read_reply(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsRedisRep
 	return true;
 }
 
-/* Is this an error because of access to a key? (For a command Redis says "run".) */
+/* Is this an error because of access to a key?  (For a command Redis says "run".) */
 static bool
 is_denied_key(const char *error)
 {

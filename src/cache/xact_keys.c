@@ -289,6 +289,7 @@ become_unlisted(void)
 void
 ss_xact_keys_add_all(int fence)
 {
+	Assert(db != NULL);
 	mark_subxact();
 	overflow = true;
 	add_fence(fence);
@@ -307,6 +308,7 @@ ss_xact_key_add(const SsKey *key, int what)
 	uint32 hash = ss_key_hash(key);
 	XactKey *n;
 
+	Assert(db != NULL);
 	mark_subxact();
 	add_fence(what);
 	if (overflow)
@@ -533,7 +535,7 @@ enter_all(void)
 		if (overflow)
 			become_unlisted();
 	}
-	/* whoever reads the policies from here on finds the keys; an earlier reader may not have */
+	/* policies read from here on are read with the keys entered; earlier ones may not be */
 	if (fence_others != 0 && !policies_changed && ss_ns_generation(true) != others_generation)
 	{
 		policies_changed = true;

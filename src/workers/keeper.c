@@ -598,7 +598,7 @@ slack_of(SsTask task)
 	return exact ? 0 : CHECK_EVERY / 2;
 }
 
-/* The minimum time between two runs of a task, whoever requests it. */
+/* The minimum time between two runs of a task, even on request. */
 static int64
 gap_of(SsTask task)
 {

@@ -1,6 +1,6 @@
 /*
  * stop.h
- *		When a keeper that is asked to stop does so.
+ *		Delays SIGTERM until the keeper can act on it.
  */
 #ifndef SS_STOP_H
 #define SS_STOP_H

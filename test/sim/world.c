@@ -195,7 +195,7 @@ run_until(int64_t until)
 	free(kept);
 }
 
-/* No lock is needed here, but whoever takes one may be preempted: it holds no other lock. */
+/* No lock is needed here, but the pusher may be preempted where it takes one: it holds no other lock. */
 void
 ss_ledger_lock(int partition)
 {
