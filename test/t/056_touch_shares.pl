@@ -104,4 +104,5 @@ for my $name (sort keys %settings)
 }
 my $database = $big->safe_psql('postgres', q{SELECT size / 256 FROM pg_shmem_allocations WHERE name = 'session_store'});
 cmp_ok(abs($database - ($documented{session_store} // 0)), '<=', 500, "session_store: $database bytes for each database, as documented ($documented{session_store})");
+is($documented{'session_store hot'} // 0, $big->safe_psql('postgres', q{SELECT size FROM pg_shmem_allocations WHERE name = 'session_store hot'}), 'session_store hot: as documented');
 done_testing();
