@@ -1,16 +1,14 @@
 /*
  * direct.c
- *		Reading, locking and updating a session's row without a statement: one probe of the
- *		primary key, through the table's and the index' access methods.
+ *		Reads, locks and updates a session's row through the table AM instead of SPI.
  *
- * It is what the executor would do for the one plan that there is for it, with the same
- * snapshot, the same locks kept to the end of the transaction, and the access methods' own care
- * for serializable transactions; less all that makes a statement.  Nothing of it is
- * lost: the tables' owner meets no policy, no trigger fires on a read, and an update does what
- * our triggers do by calling them as functions.
+ * One probe of the primary key does what the executor would do for the same statement: with the
+ * same snapshots, the same locks kept to the end of the transaction, and the predicate locks of the
+ * access methods for serializable transactions.  The result is the same as well: the tables' owner
+ * is exempt from row-level policies, reads fire no triggers, and an update calls our triggers as
+ * functions.
  *
- * Whether this way leads to the rows is asked each time (direct_check.c); when it does not, whoever asks
- * goes the long way.
+ * Eligibility is rechecked on every use (direct_check.c); callers fall back to SPI.
  */
 #include "postgres.h"
 
@@ -39,28 +37,30 @@
 
 SsDirectHook ss_direct_updated = NULL;
 
+/* A bigint or timestamptz column of a row. */
 static int64
 number(TupleTableSlot *slot, int column, int64 if_null)
 {
 	return slot->tts_isnull[column - 1] ? if_null : DatumGetInt64(slot->tts_values[column - 1]);
 }
 
-/* A value that must outlive the page that it lies in. */
+/* Copy a by-reference column, which must outlive the buffer pin of the slot. */
 static Datum
-kept(TupleTableSlot *slot, int column, int len, bool *null)
+copy_column(TupleTableSlot *slot, int column, int len, bool *null)
 {
 	*null = slot->tts_isnull[column - 1];
 	return *null ? (Datum) 0 : datumCopy(slot->tts_values[column - 1], false, len);
 }
 
+/* Fill *row from a slot, in the current memory context. */
 static void
-fill(TupleTableSlot *slot, bool document, SsRow *row)
+fill_row(TupleTableSlot *slot, bool document, SsRow *row)
 {
 	bool null;
 
 	slot_getallattrs(slot);
-	row->data = document ? kept(slot, SS_ROW_SESSION_DATA, -1, &null) : (Datum) 0;
-	row->owner = kept(slot, SS_ROW_OWNER_ID, -1, &row->owner_null);
+	row->data = document ? copy_column(slot, SS_ROW_SESSION_DATA, -1, &null) : (Datum) 0;
+	row->owner = copy_column(slot, SS_ROW_OWNER_ID, -1, &row->owner_null);
 	row->version = number(slot, SS_ROW_VERSION, 0);
 	row->created_at = number(slot, SS_ROW_CREATED_AT, 0);
 	row->updated_at = number(slot, SS_ROW_UPDATED_AT, 0);
@@ -70,14 +70,14 @@ fill(TupleTableSlot *slot, bool document, SsRow *row)
 	row->message_count = number(slot, SS_ROW_MESSAGE_COUNT, 0);
 	row->check_at = number(slot, SS_ROW_CHECK_AT, 0);
 	row->dead_until = number(slot, SS_ROW_DEAD_UNTIL, SS_NEVER);
-	row->history = kept(slot, SS_ROW_HISTORY_ID, 16, &row->history_null);
+	row->history = copy_column(slot, SS_ROW_HISTORY_ID, 16, &row->history_null);
 	row->own_xact = TransactionIdIsCurrentTransactionId(
 		DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &null)));
 }
 
-/* The row of a session that a snapshot shows, into a slot. */
+/* Store the row of a session that is visible to a snapshot in a slot; false if there is none. */
 static bool
-find(Relation rel, const SsTarget *target, Snapshot snapshot, TupleTableSlot *slot)
+find_row(Relation rel, const SsTarget *target, Snapshot snapshot, TupleTableSlot *slot)
 {
 	Relation index = index_open(ss_direct_pkey(), AccessShareLock);
 	IndexScanDesc scan;
@@ -92,14 +92,15 @@ find(Relation rel, const SsTarget *target, Snapshot snapshot, TupleTableSlot *sl
 	index_rescan(scan, keys, 2, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, slot);
 	index_endscan(scan);
-	/* the locks are kept, as a statement would */
+	/* keep the lock to the end of the transaction, as a statement would */
 	index_close(index, NoLock);
 	return found;
 }
 
 /*
- * The row as the active snapshot shows it, in the current memory context, its document only if
- * that is wanted.  False when this way does not lead there.
+ * Read a session as of the active snapshot; *found tells whether there is one.  Its values are
+ * allocated in the current memory context; the document is left out unless asked for.  Returns false,
+ * with nothing done, if rows cannot be accessed directly.
  */
 bool
 ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found)
@@ -110,16 +111,16 @@ ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found)
 	if (!ActiveSnapshotSet() || (rel = ss_direct_open(AccessShareLock, SS_DIRECT_READ)) == NULL)
 		return false;
 	slot = table_slot_create(rel, NULL);
-	*found = find(rel, target, GetActiveSnapshot(), slot);
+	*found = find_row(rel, target, GetActiveSnapshot(), slot);
 	if (*found)
-		fill(slot, document, row);
+		fill_row(slot, document, row);
 	row->has_tid = false;
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	return true;
 }
 
-/* Is it still the row of this session?  Who waits for a row may find that it got another id. */
+/* Is a row that of this session?  While its lock was waited for, its id may have been changed. */
 static bool
 is_of(TupleTableSlot *slot, const SsTarget *target)
 {
@@ -128,20 +129,24 @@ is_of(TupleTableSlot *slot, const SsTarget *target)
 		   datum_image_eq(slot->tts_values[SS_ROW_SESSION_ID - 1], target->id, false, -1);
 }
 
-/* Lock what is in the slot, or what it became meanwhile; false when there is nothing to be had. */
+/*
+ * Lock the row in a slot, and replace it by its newest version if the isolation level allows that.
+ * False if the row was deleted, is another session's by now, was changed by this command, or, without
+ * wait, is locked by another transaction.
+ */
 static bool
-lock(Relation rel, TupleTableSlot *slot, const SsTarget *target, bool wait)
+lock_row(Relation rel, TupleTableSlot *slot, const SsTarget *target, bool wait)
 {
-	ItemPointerData place = slot->tts_tid;
+	ItemPointerData tid = slot->tts_tid;
 	TM_FailureData failure;
 	/*
-	 * Not TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS: our lock conflicts with any update, so there is none
-	 * that it would have to be carried over to, and looking for one waits even where we must not.
+	 * Not TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS: our lock conflicts with any update, so there is no
+	 * newer version to lock as well, and looking for one would wait even if we must not.
 	 */
 	uint8 flags = IsolationUsesXactSnapshot() ? 0 : TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
 
 	ExecClearTuple(slot);
-	switch (table_tuple_lock(rel, &place, GetActiveSnapshot(), slot, GetCurrentCommandId(false),
+	switch (table_tuple_lock(rel, &tid, GetActiveSnapshot(), slot, GetCurrentCommandId(false),
 							 LockTupleNoKeyExclusive, wait ? LockWaitBlock : LockWaitSkip, flags,
 							 &failure))
 	{
@@ -152,7 +157,7 @@ lock(Relation rel, TupleTableSlot *slot, const SsTarget *target, bool wait)
 			if (IsolationUsesXactSnapshot())
 				ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 								errmsg("could not serialize access due to concurrent update")));
-			return false; /* it was deleted */
+			return false; /* deleted */
 		case TM_SelfModified:
 		case TM_WouldBlock:
 			return false;
@@ -161,25 +166,30 @@ lock(Relation rel, TupleTableSlot *slot, const SsTarget *target, bool wait)
 	}
 }
 
-/* The row as it is, held until the transaction ends.  False when this way does not lead there. */
+/*
+ * Read the newest version of a session for a change, and lock it to the end of the transaction unless
+ * hold is SS_HOLD_NONE.  *found is false if there is no row, or if it is locked and hold says not to
+ * wait.  Values are allocated in the current memory context.  Returns false, with nothing done, if
+ * rows cannot be accessed directly.
+ */
 bool
 ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found)
 {
 	Relation rel;
 	TupleTableSlot *slot;
 
-	/* the statement has the right words for who may not write */
+	/* where writing is not allowed, the statement raises the proper error */
 	if (XactReadOnly || IsInParallelMode() ||
 		(rel = ss_direct_open(RowExclusiveLock, SS_DIRECT_UPDATE)) == NULL)
 		return false;
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	slot = table_slot_create(rel, NULL);
-	*found = find(rel, target, GetActiveSnapshot(), slot) &&
-			 (hold == SS_HOLD_NONE || lock(rel, slot, target, hold == SS_HOLD_WAIT));
+	*found = find_row(rel, target, GetActiveSnapshot(), slot) &&
+			 (hold == SS_HOLD_NONE || lock_row(rel, slot, target, hold == SS_HOLD_WAIT));
 	if (*found)
 	{
-		fill(slot, true, row);
+		fill_row(slot, true, row);
 		row->tid = slot->tts_tid;
 	}
 	row->has_tid = *found;
@@ -197,7 +207,7 @@ set_or_null(SsDeformedRow *view, int column, Datum value, bool null)
 	view->nulls[column] = null;
 }
 
-/* What is to be written of a row, over what is there. */
+/* Put the columns that are to be written into a deformed row. */
 static void
 set_columns(SsDeformedRow *view, const SsRow *row, SsColumns columns)
 {
@@ -221,7 +231,7 @@ set_columns(SsDeformedRow *view, const SsRow *row, SsColumns columns)
 				row->dead_until == SS_NEVER);
 }
 
-/* The new version, as our triggers leave it. */
+/* Form the new version of a row in a virtual slot, after our triggers. */
 static void
 make_version(TupleTableSlot *old, const SsRow *row, SsColumns columns, TupleTableSlot *new)
 {
@@ -240,7 +250,7 @@ make_version(TupleTableSlot *old, const SsRow *row, SsColumns columns, TupleTabl
 	ExecClearTuple(new);
 	memcpy(new->tts_values, &is.values[1], sizeof(Datum) * SS_ROW_ATTRS);
 	memcpy(new->tts_isnull, &is.nulls[1], sizeof(bool) * SS_ROW_ATTRS);
-	/* what somebody has added; of what was dropped nothing is kept */
+	/* columns that the owner of the table has added are kept, dropped ones are not */
 	for (int i = SS_ROW_ATTRS; i < is.desc->natts; i++)
 	{
 		new->tts_values[i] = old->tts_values[i];
@@ -249,11 +259,11 @@ make_version(TupleTableSlot *old, const SsRow *row, SsColumns columns, TupleTabl
 	ExecStoreVirtualTuple(new);
 }
 
-/* Few updates need it: most are HOT. */
+/* Add index entries for a new version that is not HOT, or whose summarizing indexes need it. */
 static void
 insert_into_indexes(Relation rel, TupleTableSlot *slot, SsUpdateIndexes which)
 {
-	/* the owner's indexes may be on functions */
+	/* the table's owner may have added indexes on expressions */
 	int path_nest = ss_sql_set_path();
 	EState *estate = CreateExecutorState();
 	ResultRelInfo *info = makeNode(ResultRelInfo);
@@ -278,18 +288,18 @@ is_unclaimed(TupleTableSlot *slot)
 }
 
 /*
- * Write a row that ss_direct_hold has found.  False when it found none, when rows cannot be
- * accessed directly (any more), or when the row has been written since; for a row that is not
- * locked also when another transaction has locked it.
+ * Update a row that ss_direct_hold has read.  Returns false if it found none, if rows cannot be accessed
+ * directly (any more), or if the row was changed since; for a row that was not locked also if another
+ * transaction has locked it.
  *
- * heap_update requires its wait flag to be true.  So a row that is not locked is given up as soon
- * as its header shows another transaction; only one that comes in the instant after that test is
- * waited for.
+ * heap_update has to be called with wait = true.  To avoid waiting, a row that was not locked is not
+ * updated if its header shows another transaction.  Only a transaction that arrives between that
+ * test and heap_update is waited for.
  */
 bool
 ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns)
 {
-	ItemPointerData place = row->tid;
+	ItemPointerData tid = row->tid;
 	Relation rel;
 	TupleTableSlot *old;
 	TupleTableSlot *new;
@@ -305,14 +315,13 @@ ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	old = table_slot_create(rel, NULL);
 	new = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
-	/* what has been written since we found it is not there any more */
-	if (table_tuple_fetch_row_version(rel, &place, GetActiveSnapshot(), old) &&
-		is_of(old, target) && (row->locked || is_unclaimed(old)))
+	/* this version is not visible any more if the row was changed since it was read */
+	if (table_tuple_fetch_row_version(rel, &tid, GetActiveSnapshot(), old) && is_of(old, target) &&
+		(row->locked || is_unclaimed(old)))
 	{
 		make_version(old, row, columns, new);
-		written = table_tuple_update(rel, &place, new, GetCurrentCommandId(true),
-									 GetActiveSnapshot(), InvalidSnapshot, true, &failure,
-									 &lockmode, &indexes) == TM_Ok;
+		written = table_tuple_update(rel, &tid, new, GetCurrentCommandId(true), GetActiveSnapshot(),
+									 InvalidSnapshot, true, &failure, &lockmode, &indexes) == TM_Ok;
 	}
 	if (written && indexes != SS_NO_INDEXES)
 		insert_into_indexes(rel, new, indexes);

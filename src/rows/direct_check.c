@@ -1,11 +1,14 @@
 /*
  * direct_check.c
- *		Is there a way to the rows of conversation_sessions without a statement?
+ *		Decides whether sessions may be accessed through the table AM instead of SPI.
  *
- * The table is its owner's to alter.  This is looked at anew after every invalidation of it: there
- * is none when the table has become partitioned or has children, or its primary key is another;
- * and none to change a row when anybody else wants to be asked, by a trigger, a rule or a
- * constraint.
+ * The owner of conversation_sessions may alter it, so the table is checked again after every
+ * invalidation.  Direct access is ruled out if the table is partitioned, has children or has
+ * another primary key.  Direct changes are also ruled out if a trigger, rule or constraint that
+ * is not ours would have to be taken into account.
+ *
+ * A check without a lock may be out of date at once.  ss_direct_open therefore locks the table and
+ * then verifies that nothing was invalidated since the check.
  */
 #include "postgres.h"
 
@@ -36,32 +39,36 @@
 #include "rows/sql.h"
 #include "settings.h"
 
-/* An index, and how old a snapshot must be for it. */
-typedef struct WayIndex
+/* An index that direct access uses. */
+typedef struct DirectIndex
 {
-	Oid oid; /* InvalidOid: there is none */
-	TransactionId after;
-} WayIndex;
+	Oid oid;                    /* InvalidOid if there is none */
+	TransactionId usable_after; /* TransactionXmin must follow it, unless it is invalid */
+} DirectIndex;
 
-static Oid table = InvalidOid; /* of which all this is known */
-static WayIndex pkey;          /* none: go the long way */
-static bool writable = false;  /* false: go the long way to change a row */
-static WayIndex due;           /* on check_at; none: go the long way to delete */
-static uint64 changes = 1;     /* counts what may have made it another */
-static uint64 looked = 0;      /* after so many changes we have looked */
-static uint64 looked_for_due = 0;
+/*
+ * Results of the checks.  They hold as long as the counter of invalidations has the value that was
+ * stored with them.
+ */
+static Oid table = InvalidOid; /* the table that was checked */
+static DirectIndex pkey;       /* its primary key; without one there is no direct access */
+static bool writable = false;  /* may rows be updated directly? */
+static DirectIndex check_at;   /* its index on check_at; without one there are no direct deletes */
+static uint64 invalidations = 1;
+static uint64 checked_at = 0;         /* of table, pkey and writable */
+static uint64 deletes_checked_at = 0; /* of check_at */
 
 static void
-forget(Oid relid)
+relation_changed(Oid relid)
 {
-	changes++;
+	invalidations++;
 }
 
-/* Whose foreign keys are ignored may be another matter now. */
+/* Whether the owner of a referencing table is trusted may have changed. */
 static void
 roles_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
-	changes++;
+	invalidations++;
 }
 
 static bool
@@ -73,22 +80,22 @@ is_btree(Relation index, int attributes)
 		   form->indnkeyatts == attributes;
 }
 
-static WayIndex
-known_as(Relation index)
+static DirectIndex
+describe_index(Relation index)
 {
-	WayIndex known = {RelationGetRelid(index), InvalidTransactionId};
+	DirectIndex result = {RelationGetRelid(index), InvalidTransactionId};
 
 	if (index->rd_index->indcheckxmin)
-		known.after = HeapTupleHeaderGetXmin(index->rd_indextuple->t_data);
-	return known;
+		result.usable_after = HeapTupleHeaderGetXmin(index->rd_indextuple->t_data);
+	return result;
 }
 
-/* As the planner asks: is there one, and may all our snapshots use it? */
+/* May every snapshot of this transaction use an index?  Same test as the planner's. */
 static bool
-is_there(const WayIndex *index)
+is_usable(const DirectIndex *index)
 {
-	return OidIsValid(index->oid) && (!TransactionIdIsValid(index->after) ||
-									  TransactionIdPrecedes(index->after, TransactionXmin));
+	return OidIsValid(index->oid) && (!TransactionIdIsValid(index->usable_after) ||
+									  TransactionIdPrecedes(index->usable_after, TransactionXmin));
 }
 
 static bool
@@ -106,9 +113,9 @@ is_our_key(Relation index)
 	return true;
 }
 
-/* Has it all rows in the order of check_at? */
+/* Does an index hold all rows in ascending order of check_at? */
 static bool
-is_of_due(Relation index)
+is_on_check_at(Relation index)
 {
 	return is_btree(index, 1) && index->rd_index->indkey.values[0] == SS_ROW_CHECK_AT &&
 		   index->rd_opfamily[0] ==
@@ -116,7 +123,7 @@ is_of_due(Relation index)
 		   index->rd_indoption[0] == 0 && RelationGetIndexPredicate(index) == NIL;
 }
 
-/* Is it one of those that we know how to be asked? */
+/* Is a trigger one of ours, as the install script creates it? */
 static bool
 is_our_trigger(const Trigger *trigger, const char *name, const char *function, Oid schema)
 {
@@ -131,10 +138,15 @@ is_our_trigger(const Trigger *trigger, const char *name, const char *function, O
 		   get_func_namespace(trigger->tgfoid) == schema;
 }
 
+/*
+ * Are our own triggers the only ones that an UPDATE, or a DELETE, of a row fires?  Disabled triggers
+ * and those of ignored foreign keys (foreign_code.c) do not count.  If one of ours is missing or
+ * disabled, the answer is no.
+ */
 static bool
-has_our_triggers_alone(Relation rel, Oid schema, bool deletes)
+has_only_our_triggers(Relation rel, Oid schema, bool deletes)
 {
-	/* a copy: asking the catalogs may have the one in the cache replaced */
+	/* a copy, because a catalog lookup may process invalidations and free the original */
 	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
 	int ours = 0;
 
@@ -146,9 +158,9 @@ has_our_triggers_alone(Relation rel, Oid schema, bool deletes)
 					  : TRIGGER_FOR_UPDATE(trigger->tgtype)) ||
 			trigger->tgenabled == TRIGGER_DISABLED)
 			continue;
-		/* whether a foreign key is ignored holds until its table, or a role, changes */
+		/* ignored until the referencing table or a role changes: see roles_changed */
 		if (trigger->tgisinternal && OidIsValid(trigger->tgconstrrelid) &&
-			ss_catalog_watch(trigger->tgconstrrelid, forget) &&
+			ss_catalog_watch(trigger->tgconstrrelid, relation_changed) &&
 			ss_foreign_key_trigger_is_ignored(trigger))
 			continue;
 		if (!is_our_trigger(trigger, "session_row_guard", "session_row_guard", schema) &&
@@ -159,17 +171,23 @@ has_our_triggers_alone(Relation rel, Oid schema, bool deletes)
 	return ours == (deletes ? 1 : 2);
 }
 
-/* Is nobody else asked about an update, or a delete, by the owner, and may he do it? */
+/*
+ * Would an UPDATE, or a DELETE, by the owner of the table run no trigger or rule but ours, and does the
+ * owner have the privileges for it?
+ */
 static bool
-is_ours_alone(Relation rel, const SsCatalog *catalog, bool deletes)
+runs_only_our_code(Relation rel, const SsCatalog *catalog, bool deletes)
 {
 	AclMode rights = ACL_SELECT | (deletes ? ACL_DELETE : ACL_UPDATE);
 
-	return rel->rd_rules == NULL && has_our_triggers_alone(rel, catalog->schema, deletes) &&
+	return rel->rd_rules == NULL && has_only_our_triggers(rel, catalog->schema, deletes) &&
 		   pg_class_aclmask(RelationGetRelid(rel), catalog->owner, rights, ACLMASK_ALL) == rights;
 }
 
-/* Does anything but a trigger look at what is written?  These columns we sometimes write NULL. */
+/*
+ * Does anything but a trigger constrain or compute what is written?  Covers the columns that may be
+ * written as null, partition bounds, CHECK constraints and generated columns.
+ */
 static bool
 is_constrained(Relation rel)
 {
@@ -184,17 +202,17 @@ is_constrained(Relation rel)
 							   SsHasGeneratedVirtual(constr)));
 }
 
-/* Is all that an UPDATE by the owner would do what ss_direct_write does? */
+/* Would an UPDATE by the owner do just what ss_direct_write does? */
 static bool
 is_writable(Relation rel, const SsCatalog *catalog)
 {
 	return rel->rd_att->natts >= SS_ROW_ATTRS && !is_constrained(rel) &&
-		   is_ours_alone(rel, catalog, false);
+		   runs_only_our_code(rel, catalog, false);
 }
 
-/* Find the way, or that there is none. */
+/* Check the table, for reads and updates. */
 static void
-look(const SsCatalog *catalog)
+check_table(const SsCatalog *catalog)
 {
 	static bool registered = false;
 	uint64 now;
@@ -203,13 +221,13 @@ look(const SsCatalog *catalog)
 
 	if (!registered)
 	{
-		ss_catalog_on_invalidation(forget);
+		ss_catalog_on_invalidation(relation_changed);
 		CacheRegisterSyscacheCallback(AUTHOID, roles_changed, (Datum) 0);
 		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, roles_changed, (Datum) 0);
 		registered = true;
 	}
-	now = changes;
-	looked = looked_for_due = 0; /* should this fail */
+	now = invalidations;
+	checked_at = deletes_checked_at = 0; /* in case of an error */
 	pkey.oid = InvalidOid;
 	writable = false;
 	table = catalog->sessions;
@@ -224,44 +242,45 @@ look(const SsCatalog *catalog)
 		Relation key = index_open(index, AccessShareLock);
 
 		if (is_our_key(key))
-			pkey = known_as(key);
+			pkey = describe_index(key);
 		index_close(key, AccessShareLock);
 	}
 	if (OidIsValid(pkey.oid))
 		writable = is_writable(rel, catalog);
 	table_close(rel, AccessShareLock);
-	looked = now;
+	checked_at = now;
 }
 
 /*
- * Find the index to delete by, if all that a DELETE by the owner would do is what ss_direct_purge_remove does.
- * Who only reads need not open that.
+ * Find the index on check_at, if a DELETE by the owner would do just what ss_direct_purge_remove does.
+ * Apart from check_table, so that backends which only read do not open all indexes.
  */
 static void
-look_for_due(const SsCatalog *catalog)
+check_deletes(const SsCatalog *catalog)
 {
-	uint64 now = changes;
+	uint64 now = invalidations;
 	Relation rel = table_open(catalog->sessions, AccessShareLock);
 	List *indexes = RelationGetIndexList(rel);
 	ListCell *cell;
 
-	due.oid = InvalidOid;
-	if (is_ours_alone(rel, catalog, true))
+	check_at.oid = InvalidOid;
+	if (runs_only_our_code(rel, catalog, true))
 		foreach (cell, indexes)
 		{
 			Relation index = index_open(lfirst_oid(cell), AccessShareLock);
 
-			if (is_of_due(index))
-				due = known_as(index);
+			if (is_on_check_at(index))
+				check_at = describe_index(index);
 			index_close(index, AccessShareLock);
 		}
 	list_free(indexes);
 	table_close(rel, AccessShareLock);
-	looked_for_due = now;
+	deletes_checked_at = now;
 }
 
+/* The work of ss_direct_open. */
 static Relation
-open_way(LOCKMODE lockmode, SsDirectUse way)
+open_if_eligible(LOCKMODE lockmode, SsDirectUse use)
 {
 	SsCatalog catalog;
 	Relation rel;
@@ -269,46 +288,49 @@ open_way(LOCKMODE lockmode, SsDirectUse way)
 	if (!ss_direct_rows)
 		return NULL;
 	ss_catalog_get(&catalog);
-	if (looked != changes || table != catalog.sessions)
-		look(&catalog);
-	if (!is_there(&pkey) || (way == SS_DIRECT_UPDATE && !writable))
+	if (checked_at != invalidations || table != catalog.sessions)
+		check_table(&catalog);
+	if (!is_usable(&pkey) || (use == SS_DIRECT_UPDATE && !writable))
 		return NULL;
-	if (way == SS_DIRECT_DELETE_DUE)
+	if (use == SS_DIRECT_DELETE_DUE)
 	{
-		if (looked_for_due != changes)
-			look_for_due(&catalog);
-		if (!is_there(&due) || looked_for_due != changes)
+		if (deletes_checked_at != invalidations)
+			check_deletes(&catalog);
+		if (!is_usable(&check_at) || deletes_checked_at != invalidations)
 			return NULL;
 	}
 	rel = table_open(table, lockmode);
-	/* with the lock held it stays as it is: is it as we know it? */
-	if (looked == changes && ss_catalog_is_current())
+	/* the lock keeps the table as it is; verify that it is still what was checked */
+	if (checked_at == invalidations && ss_catalog_is_current())
 		return rel;
 	table_close(rel, lockmode);
 	return NULL;
 }
 
-/* Open the table, if there is a way to its rows for what is wanted. */
+/*
+ * Open and lock conversation_sessions for direct access; the caller closes it.  Returns NULL if direct
+ * access is turned off or not possible for this use; the caller then falls back to SPI.
+ */
 Relation
-ss_direct_open(LOCKMODE lockmode, SsDirectUse way)
+ss_direct_open(LOCKMODE lockmode, SsDirectUse use)
 {
-	Relation rel = open_way(lockmode, way);
+	Relation rel = open_if_eligible(lockmode, use);
 
-	if (way == SS_DIRECT_UPDATE)
+	if (use == SS_DIRECT_UPDATE)
 		ss_sql_path_on_demand = rel != NULL;
 	return rel;
 }
 
-/* The primary key of the table that is open. */
+/* The primary key index of the table that ss_direct_open has opened. */
 Oid
 ss_direct_pkey(void)
 {
 	return pkey.oid;
 }
 
-/* The index on check_at of the table that is open. */
+/* The index on check_at of the table that ss_direct_open has opened for deletes. */
 Oid
 ss_direct_check_at_index(void)
 {
-	return due.oid;
+	return check_at.oid;
 }

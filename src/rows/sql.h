@@ -14,7 +14,7 @@ typedef struct SsCaller
 	int sec_context;
 	MemoryContext outer; /* results are copied into this context */
 	int guc_nest;        /* GUC nest level of the search_path; 0 if ss_sql_enter did not set it */
-	bool skip_fence; /* ss_skip_fence of an outer call, one of whose triggers may have made this */
+	bool skip_fence;     /* ss_skip_fence of the outer call, if a trigger made this one */
 } SsCaller;
 
 /*
