@@ -2,13 +2,13 @@
  * catalog.c
  *		Cached OIDs of the extension, its schema and its tables.
  *
- * The extension can be installed in any schema, so its tables are found through pg_extension, never
- * through search_path.  The result is cached until an invalidation reports that one of the tables, or
- * a schema, changed.  Finding the tables includes the check that they still have the columns that code
- * in C relies on (schema.c).
+ * The extension can be installed in any schema, so its tables are found through pg_extension,
+ * never through search_path.  The result is cached until an invalidation reports that one of the
+ * tables, or a schema, changed.  Finding the tables includes the check that they still have the
+ * columns that code in C relies on (schema.c).
  *
- * Nothing here locks a table.  A caller that needs a table to stay as it was found locks it first and
- * then asks ss_catalog_is_current(): with the lock held, what is current remains so.
+ * Nothing here locks a table.  A caller that needs a table to stay as it was found locks it first
+ * and then asks ss_catalog_is_current(): with the lock held, what is current remains so.
  */
 #include "postgres.h"
 
@@ -62,9 +62,9 @@ is_of(const SsCatalog *catalog, Oid relid)
 }
 
 /*
- * Call a function at the next invalidation of a relation that is not ours, once.  Returns false, and
- * does nothing, if too many relations are watched already.  A relation has one callback only: the
- * first that was given since the last call.
+ * Call a function at the next invalidation of a relation that is not ours, once.  Returns false,
+ * and does nothing, if too many relations are watched already.  A relation has one callback only:
+ * the first that was given since the last call.
  */
 bool
 ss_catalog_watch(Oid relid, SsCatalogCallback callback)
@@ -122,8 +122,8 @@ syscache_callback(Datum arg, int cacheid, uint32 hashvalue)
 }
 
 /*
- * Call a function at every invalidation of one of our tables, until the backend exits.  To be called
- * once per function.
+ * Call a function at every invalidation of one of our tables, until the backend exits.  To be
+ * called once per function.
  */
 void
 ss_catalog_on_invalidation(SsCatalogCallback callback)
@@ -173,9 +173,9 @@ relation_owner(Oid relid)
 }
 
 /*
- * Fill *catalog, from the cache if it is valid.  Returns false if the extension is not installed in
- * this database.  Raises an error if its tables are damaged, that is, missing or without a column that
- * code in C relies on.
+ * Fill *catalog, from the cache if it is valid.  Returns false if the extension is not installed
+ * in this database.  Raises an error if its tables are damaged, that is, missing or without a
+ * column that code in C relies on.
  *
  * Processes pending invalidations, but takes no lock: see the top of the file.
  */
@@ -230,8 +230,9 @@ ss_catalog_find(SsCatalog *catalog)
 	found.schema_name = MemoryContextStrdup(TopMemoryContext, quote_identifier(name));
 
 	/*
-	 * Keep the identity, and with it the prepared plans, unless a table is another one.  The old name
-	 * is not freed, because an outer call may still use it; that leaks a few bytes for each rename.
+	 * Keep the identity, and with it the prepared plans, unless a table is another one.  The old
+	 * name is not freed, because an outer call may still use it; that leaks a few bytes for each
+	 * rename.
 	 */
 	if (current.schema_name != NULL && strcmp(current.schema_name, found.schema_name) == 0)
 	{
@@ -244,7 +245,9 @@ ss_catalog_find(SsCatalog *catalog)
 		identity++;
 	current = found;
 	searching = false;
-	/* an invalidation during the search may concern what was already found: search again next time */
+	/*
+	 * an invalidation during the search may concern what was already found: search again next time
+	 */
 	current_valid = seen == invalidations;
 	*catalog = current;
 	return true;
@@ -254,8 +257,8 @@ ss_catalog_find(SsCatalog *catalog)
  * Prevent DROP EXTENSION until the end of the transaction.  For workers: returns false instead of
  * waiting if another session is about to drop it.
  *
- * DROP EXTENSION locks the extension before its members, so a holder of this lock can lock our tables
- * in any order without a risk of deadlock with it.
+ * DROP EXTENSION locks the extension before its members, so a holder of this lock can lock our
+ * tables in any order without a risk of deadlock with it.
  */
 bool
 ss_catalog_try_lock(const SsCatalog *catalog)
@@ -267,8 +270,8 @@ ss_catalog_try_lock(const SsCatalog *catalog)
 }
 
 /*
- * Describe the first damage found in the tables without which nothing works; NULL if there is none.
- * For session_health, so it raises no error over a damaged table.
+ * Describe the first damage found in the tables without which nothing works; NULL if there is
+ * none.  For session_health, so it raises no error over a damaged table.
  */
 char *
 ss_catalog_damage(void)
@@ -298,8 +301,8 @@ ss_catalog_get(SsCatalog *catalog)
 }
 
 /*
- * Does a role have the privileges of the owner of our tables, as superusers do?  The owner is the one
- * that was found last, so the caller must have called ss_catalog_get or be in a call that did.
+ * Does a role have the privileges of the owner of our tables, as superusers do?  The owner is the
+ * one that was found last, so the caller must have called ss_catalog_get or be in a call that did.
  */
 bool
 ss_catalog_has_owner_privs(Oid role)
@@ -332,8 +335,8 @@ ss_catalog_is_current(void)
 }
 
 /*
- * A number that changes when one of our tables, their owner or their schema's name is another.  Plans
- * that were prepared for another identity must not be run.
+ * A number that changes when one of our tables, their owner or their schema's name is another.
+ * Plans that were prepared for another identity must not be run.
  */
 uint64
 ss_catalog_identity(void)

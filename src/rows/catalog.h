@@ -5,7 +5,9 @@
 #ifndef SS_CATALOG_H
 #define SS_CATALOG_H
 
-/* Filled by ss_catalog_find.  A copy stays readable after an invalidation, but may be out of date. */
+/*
+ * Filled by ss_catalog_find.  A copy stays readable after an invalidation, but may be out of date.
+ */
 typedef struct SsCatalog
 {
 	Oid extension;

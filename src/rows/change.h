@@ -6,6 +6,7 @@
 #define SS_CHANGE_H
 
 #include "rows/access.h"
+#include "rows/sql.h"
 
 /* if_version, decoded; any positive value is the version itself */
 #define SS_ANY_VERSION INT64CONST(-2)

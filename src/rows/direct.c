@@ -3,10 +3,10 @@
  *		Reads, locks and updates a session's row through the table AM instead of SPI.
  *
  * One probe of the primary key does what the executor would do for the same statement: with the
- * same snapshots, the same locks kept to the end of the transaction, and the predicate locks of the
- * access methods for serializable transactions.  The result is the same as well: the tables' owner
- * is exempt from row-level policies, reads fire no triggers, and an update calls our triggers as
- * functions.
+ * same snapshots, the same locks kept to the end of the transaction, and the predicate locks of
+ * the access methods for serializable transactions.  The result is the same as well: the tables'
+ * owner is exempt from row-level policies, reads fire no triggers, and an update calls our
+ * triggers as functions.
  *
  * Eligibility is rechecked on every use (direct_check.c); callers fall back to SPI.
  */
@@ -99,8 +99,8 @@ find_row(Relation rel, const SsTarget *target, Snapshot snapshot, TupleTableSlot
 
 /*
  * Read a session as of the active snapshot; *found tells whether there is one.  Its values are
- * allocated in the current memory context; the document is left out unless asked for.  Returns false,
- * with nothing done, if rows cannot be accessed directly.
+ * allocated in the current memory context; the document is left out unless asked for.  Returns
+ * false, with nothing done, if rows cannot be accessed directly.
  */
 bool
 ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found)
@@ -131,8 +131,8 @@ is_of(TupleTableSlot *slot, const SsTarget *target)
 
 /*
  * Lock the row in a slot, and replace it by its newest version if the isolation level allows that.
- * False if the row was deleted, is another session's by now, was changed by this command, or, without
- * wait, is locked by another transaction.
+ * False if the row was deleted, is another session's by now, was changed by this command, or,
+ * without wait, is locked by another transaction.
  */
 static bool
 lock_row(Relation rel, TupleTableSlot *slot, const SsTarget *target, bool wait)
@@ -140,8 +140,8 @@ lock_row(Relation rel, TupleTableSlot *slot, const SsTarget *target, bool wait)
 	ItemPointerData tid = slot->tts_tid;
 	TM_FailureData failure;
 	/*
-	 * Not TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS: our lock conflicts with any update, so there is no
-	 * newer version to lock as well, and looking for one would wait even if we must not.
+	 * Not TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS: our lock conflicts with any update, so there is
+	 * no newer version to lock as well, and looking for one would wait even if we must not.
 	 */
 	uint8 flags = IsolationUsesXactSnapshot() ? 0 : TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
 
@@ -167,10 +167,10 @@ lock_row(Relation rel, TupleTableSlot *slot, const SsTarget *target, bool wait)
 }
 
 /*
- * Read the newest version of a session for a change, and lock it to the end of the transaction unless
- * hold is SS_HOLD_NONE.  *found is false if there is no row, or if it is locked and hold says not to
- * wait.  Values are allocated in the current memory context.  Returns false, with nothing done, if
- * rows cannot be accessed directly.
+ * Read the newest version of a session for a change, and lock it to the end of the transaction
+ * unless hold is SS_HOLD_NONE.  *found is false if there is no row, or if it is locked and hold
+ * says not to wait.  Values are allocated in the current memory context.  Returns false, with
+ * nothing done, if rows cannot be accessed directly.
  */
 bool
 ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found)
@@ -288,13 +288,13 @@ is_unclaimed(TupleTableSlot *slot)
 }
 
 /*
- * Update a row that ss_direct_hold has read.  Returns false if it found none, if rows cannot be accessed
- * directly (any more), or if the row was changed since; for a row that was not locked also if another
- * transaction has locked it.
+ * Update a row that ss_direct_hold has read.  Returns false if it found none, if rows cannot be
+ * accessed directly (any more), or if the row was changed since; for a row that was not locked
+ * also if another transaction has locked it.
  *
- * heap_update has to be called with wait = true.  To avoid waiting, a row that was not locked is not
- * updated if its header shows another transaction.  Only a transaction that arrives between that
- * test and heap_update is waited for.
+ * heap_update has to be called with wait = true.  To avoid waiting, a row that was not locked is
+ * not updated if its header shows another transaction.  Only a transaction that arrives between
+ * that test and heap_update is waited for.
  */
 bool
 ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns)

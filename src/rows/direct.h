@@ -13,8 +13,8 @@ extern bool ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool
 extern bool ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns);
 
 /*
- * Called for each row that ss_direct_write updates, in place of the trigger zz_session_change.  Set by
- * cache_trigger.c, which this file must not depend on.
+ * Called for each row that ss_direct_write updates, in place of the trigger zz_session_change.
+ * Set by cache_trigger.c, which this file must not depend on.
  */
 typedef void (*SsDirectHook)(const SsDeformedRow *old, const SsDeformedRow *new);
 extern SsDirectHook ss_direct_updated;

@@ -139,9 +139,9 @@ is_our_trigger(const Trigger *trigger, const char *name, const char *function, O
 }
 
 /*
- * Are our own triggers the only ones that an UPDATE, or a DELETE, of a row fires?  Disabled triggers
- * and those of ignored foreign keys (foreign_code.c) do not count.  If one of ours is missing or
- * disabled, the answer is no.
+ * Are our own triggers the only ones that an UPDATE, or a DELETE, of a row fires?  Disabled
+ * triggers and those of ignored foreign keys (foreign_code.c) do not count.  If one of ours is
+ * missing or disabled, the answer is no.
  */
 static bool
 has_only_our_triggers(Relation rel, Oid schema, bool deletes)
@@ -172,8 +172,8 @@ has_only_our_triggers(Relation rel, Oid schema, bool deletes)
 }
 
 /*
- * Would an UPDATE, or a DELETE, by the owner of the table run no trigger or rule but ours, and does the
- * owner have the privileges for it?
+ * Would an UPDATE, or a DELETE, by the owner of the table run no trigger or rule but ours, and
+ * does the owner have the privileges for it?
  */
 static bool
 runs_only_our_code(Relation rel, const SsCatalog *catalog, bool deletes)
@@ -185,8 +185,8 @@ runs_only_our_code(Relation rel, const SsCatalog *catalog, bool deletes)
 }
 
 /*
- * Does anything but a trigger constrain or compute what is written?  Covers the columns that may be
- * written as null, partition bounds, CHECK constraints and generated columns.
+ * Does anything but a trigger constrain or compute what is written?  Covers the columns that may
+ * be written as null, partition bounds, CHECK constraints and generated columns.
  */
 static bool
 is_constrained(Relation rel)
@@ -252,8 +252,8 @@ check_table(const SsCatalog *catalog)
 }
 
 /*
- * Find the index on check_at, if a DELETE by the owner would do just what ss_direct_purge_remove does.
- * Apart from check_table, so that backends which only read do not open all indexes.
+ * Find the index on check_at, if a DELETE by the owner would do just what ss_direct_purge_remove
+ * does.  Apart from check_table, so that backends which only read do not open all indexes.
  */
 static void
 check_deletes(const SsCatalog *catalog)
@@ -308,8 +308,8 @@ open_if_eligible(LOCKMODE lockmode, SsDirectUse use)
 }
 
 /*
- * Open and lock conversation_sessions for direct access; the caller closes it.  Returns NULL if direct
- * access is turned off or not possible for this use; the caller then falls back to SPI.
+ * Open and lock conversation_sessions for direct access; the caller closes it.  Returns NULL if
+ * direct access is turned off or not possible for this use; the caller then falls back to SPI.
  */
 Relation
 ss_direct_open(LOCKMODE lockmode, SsDirectUse use)

@@ -1,35 +1,37 @@
 /*
  * foreign_code.c
- *		Functions and foreign keys of other people that our statements reach.
+ *		Controls the functions and foreign keys of other roles that our statements reach.
  *
- * The owner of the tables may attach functions to them: as triggers, in constraints, domains,
- * index expressions, defaults and rules.  In a call of ours they run with the owner's rights,
- * while the session belongs to the caller.  So, while a call acts as the owner (ss_sql_acts_as_owner):
+ * The owner of the tables may attach functions to them: in triggers, constraints, domains, index
+ * expressions, defaults and rules.  A call of ours runs them with the owner's rights, in the
+ * session of a caller who may have few.  A role is called trusted if it has the privileges of the
+ * tables' owner.  While a call acts as the owner (ss_sql_acts_as_owner), these rules apply:
  *
- *	- A function runs only if its owner has the rights of the tables' owner.  Else whoever was granted
- *	  TRIGGER could take these rights.  What else such a role chooses is in rows/foreign_triggers.c.
- *	- A function that sets a search_path has pg_temp at its end.  Where it is not
- *	  named the server searches it first, and what is in there is the caller's.
- *	- A function that sets none runs under SS_SEARCH_PATH.  A table or type named without a
- *	  schema is then found in pg_temp or not at all.  So it does not run while the session has temporary
- *	  tables or types of a role that is not trusted.
- *	- A function of PL/pgSQL does not run with variables of types of a role that is not trusted
- *	  (rows/plpgsql_types.c).
- *	- Foreign keys from tables whose owner is not trusted are not enforced on rows of our
- *	  tables, nor of other tables of a role that is trusted: their actions would fire that table's triggers with the owner's rights, and
- *	  their checks would stop the purge.
- *	- Deferrable triggers and constraints act at the end of the statement, for the server
+ *	- A function runs only if its owner is trusted.  Otherwise any role that was granted TRIGGER
+ *	  could acquire the owner's rights.  foreign_triggers.c covers what else such a role can
+ *	  choose.
+ *	- If a function sets a search_path, pg_temp is moved to its end.  The server searches pg_temp
+ *	  first unless the path names it, and the objects in it are the caller's.
+ *	- A function that sets no search_path runs under SS_SEARCH_PATH.  It then finds a table or type
+ *	  that is named without a schema in pg_temp or not at all.  So it does not run if the session
+ *	  has temporary tables or types of a role that is not trusted.
+ *	- A PL/pgSQL function does not run with variables whose types belong to a role that is not
+ *	  trusted (plpgsql_types.c).
+ *	- Foreign keys from tables whose owner is not trusted are not enforced on rows of our tables,
+ *	  nor on rows of other tables that a trusted role owns.  Their actions would fire triggers of
+ *	  the referencing table with the owner's rights, and their checks would stop the purge.
+ *	- Deferrable triggers and constraints are run at the end of the statement, because the server
  *	  refuses to defer them in a security-restricted operation.
  *
- * Functions in C are made by superusers; the names in an SQL function with a parsed body
- * were resolved when it was made.  Both are exempt from what is said of paths.
+ * Functions written in C are created by superusers, and the names in an SQL function with a parsed
+ * body were resolved when it was created.  Both are exempt from the rules about search_path.
  *
- * Functions are met through fmgr_hook, which the server asks about each function when an
- * executor node, a trigger or an expression is set up, so nested calls are met as
- * well.  (Not a call in an expression of a PL/pgSQL function that was evaluated earlier in the
- * transaction under the same path: that means what it meant to the function's owner,
- * unless others can create functions in a schema of that path.)  The hooks do nothing
- * unless a call acts as the owner, and what they change the end of the function's call restores.
+ * Functions are seen through fmgr_hook, which the server calls when an executor node, a trigger or
+ * an expression sets a function up, so nested calls are seen as well.  An exception is a call in a
+ * PL/pgSQL expression that was evaluated before in the same transaction under the same
+ * search_path.  It means what it meant to the function's owner, unless other roles can create
+ * functions in a schema of that path.  The hooks do nothing unless a call acts as the owner, and
+ * the end of the function's call restores what they changed.
  */
 #include "postgres.h"
 
@@ -70,37 +72,38 @@
 #include "rows/plpgsql_types.h"
 #include "rows/sql.h"
 
-/* What matters of a function. */
+/* The properties of a function that the rules depend on. */
 typedef struct Code
 {
 	Oid owner;
-	bool resolved; /* its names were resolved when it was made */
-	char *path;    /* the search_path that it sets, or NULL */
+	bool resolved; /* names do not depend on search_path when it runs */
+	char *path;    /* the search_path that the function sets, or NULL */
 } Code;
 
 /*
- * What is kept of a function, for one place that calls it: of the call that runs, what ran around it, and
- * what another hook keeps.  The place may be met again within the call, if the function leads back to it.
+ * State of a running function, kept in the private argument of fmgr_hook.  There is one argument
+ * for each FmgrInfo, which may be entered again before the first call ends if the function is
+ * recursive; the state of the outer call is then saved in a copy.
  */
 typedef struct Running
 {
-	Oid around;
-	bool guarded; /* it runs with the owner's rights */
-	bool busy;
-	struct Running *outer; /* of the call of the same place around this one, or NULL */
-	Datum next;
+	Oid around;            /* value of running outside this call */
+	bool guarded;          /* the function runs with the owner's rights */
+	bool busy;             /* a call is in progress */
+	struct Running *outer; /* saved state of an outer call through the same FmgrInfo, or NULL */
+	Datum next;            /* private argument of the next hook */
 } Running;
 
 static needs_fmgr_hook_type next_needs_fmgr_hook = NULL;
 static fmgr_hook_type next_fmgr_hook = NULL;
 static ExecutorStart_hook_type next_executor_start = NULL;
 
-/* The innermost function, if it runs under SS_SEARCH_PATH for want of a path of its own. */
+/* The innermost running function if it sets no search_path, and so runs under SS_SEARCH_PATH. */
 static Oid running = InvalidOid;
 
-/* The search_path among the settings of a function, or NULL. */
+/* Find search_path in the settings of a function (proconfig); NULL if it is not set. */
 static char *
-path_among(ArrayType *settings)
+find_path_setting(ArrayType *settings)
 {
 	static const char prefix[] = "search_path=";
 	Datum *items;
@@ -117,7 +120,7 @@ path_among(ArrayType *settings)
 	return NULL;
 }
 
-/* Look a function up; false when it is gone. */
+/* Look up a function; false if it no longer exists. */
 static bool
 find_code(Oid function, Code *code)
 {
@@ -135,12 +138,15 @@ find_code(Oid function, Code *code)
 	code->resolved = form->prolang == INTERNALlanguageId || form->prolang == ClanguageId ||
 					 (form->prolang == SQLlanguageId && !no_body);
 	value = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &no_settings);
-	code->path = no_settings ? NULL : path_among(DatumGetArrayTypeP(value));
+	code->path = no_settings ? NULL : find_path_setting(DatumGetArrayTypeP(value));
 	ReleaseSysCache(tuple);
 	return true;
 }
 
-/* The names of a search_path without pg_temp, quoted; *last: it was named, once and at the end. */
+/*
+ * The schemas of a search_path without pg_temp, quoted.  *last is set if pg_temp was named exactly
+ * once, at the end.
+ */
 static char *
 without_temp(const char *path, bool *last)
 {
@@ -151,7 +157,7 @@ without_temp(const char *path, bool *last)
 
 	initStringInfo(&out);
 	*last = false;
-	/* a path that is no list would have been refused */
+	/* the setting was validated when it was set, so this cannot fail */
 	(void) SplitIdentifierString(pstrdup(path), ',', &names);
 	foreach (cell, names)
 	{
@@ -167,7 +173,10 @@ without_temp(const char *path, bool *last)
 	return out.data;
 }
 
-/* Put pg_temp at the end of the path in force, until the function ends that has set it. */
+/*
+ * Move pg_temp to the end of the current search_path.  The function that set the search_path
+ * restores it when it returns.
+ */
 static void
 put_temp_last(void)
 {
@@ -180,7 +189,10 @@ put_temp_last(void)
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
-/* The owner of a table or type, or InvalidOid for what no search for either finds. */
+/*
+ * The owner of a dependent table or type; InvalidOid for other objects, which names cannot refer
+ * to.
+ */
 static Oid
 owner_of(Form_pg_depend depend)
 {
@@ -206,9 +218,9 @@ owner_of(Form_pg_depend depend)
 	return owner;
 }
 
-/* Has this session temporary tables or types of a role that is not trusted? */
+/* Does this session have temporary tables or types of a role that is not trusted? */
 static bool
-has_alien_temps(void)
+has_untrusted_temps(void)
 {
 	bool found = false;
 	Oid schema;
@@ -221,7 +233,7 @@ has_alien_temps(void)
 	GetTempNamespaceState(&schema, &toast);
 	if (!OidIsValid(schema))
 		return false;
-	/* all that a schema holds depends on it */
+	/* everything in a schema depends on it */
 	rel = table_open(DependRelationId, AccessShareLock);
 	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(NamespaceRelationId));
@@ -239,7 +251,9 @@ has_alien_temps(void)
 	return found;
 }
 
-/* The ALTER that gives a function a path that is safe. */
+/*
+ * The ALTER FUNCTION command that gives a function a safe search_path; empty if it does not exist.
+ */
 char *
 ss_foreign_code_remedy(Oid function)
 {
@@ -258,7 +272,7 @@ ss_foreign_code_remedy(Oid function)
 					format_procedure_qualified(function), path, path[0] ? ", " : "");
 }
 
-/* What is wrong with a function, for any caller? */
+/* Would a function be refused, whoever the caller is? */
 SsCodeFault
 ss_foreign_code_fault(Oid function)
 {
@@ -271,7 +285,7 @@ ss_foreign_code_fault(Oid function)
 	return code.resolved || code.path != NULL ? SS_CODE_SOUND : SS_CODE_NO_SEARCH_PATH;
 }
 
-/* A function of a role that is not trusted would run, or its trigger would fire. */
+/* Raise the error for a function, or the function of a trigger, whose owner is not trusted. */
 void
 ss_error_code_not_trusted(Oid function)
 {
@@ -289,6 +303,7 @@ ss_error_code_not_trusted(Oid function)
 				 "index or rule that calls it.")));
 }
 
+/* Raise the error for a function that sets no search_path. */
 static void
 error_no_path(Oid function, const char *detail)
 {
@@ -301,8 +316,9 @@ error_no_path(Oid function, const char *detail)
 }
 
 /*
- * A function is about to run with the owner's rights: refuse it, or see to it that its names mean
- * what its owner meant.  True when it runs under SS_SEARCH_PATH.
+ * Apply the rules to a function that is about to run with the owner's rights: raise an error, or
+ * adjust search_path.  Returns true if the function sets no search_path and runs under
+ * SS_SEARCH_PATH.
  */
 static bool
 check_code(Oid function)
@@ -320,15 +336,16 @@ check_code(Oid function)
 		put_temp_last();
 		return false;
 	}
-	/* called by a function that sets a path: it runs under that */
+	/* the calling function has set a search_path, under which this one runs */
 	if (strcmp(namespace_search_path, SS_SEARCH_PATH) != 0)
 		return false;
-	if (has_alien_temps())
+	if (has_untrusted_temps())
 		error_no_path(function, _("It sets no search_path, and this session has temporary objects "
 								  "that names in it could mean."));
 	return true;
 }
 
+/* needs_fmgr_hook: does fmgr_hook have to be called for a function? */
 static bool
 needs_fmgr(Oid function)
 {
@@ -347,6 +364,7 @@ needs_fmgr(Oid function)
 	return needed;
 }
 
+/* fmgr_hook: called at the start and end of a function, the end by error included. */
 static void
 on_fmgr(FmgrHookEventType event, FmgrInfo *function, Datum *arg)
 {
@@ -396,9 +414,12 @@ on_fmgr(FmgrHookEventType event, FmgrInfo *function, Datum *arg)
 		next_fmgr_hook(event, function, &call->next);
 }
 
-/* Say under which path a function has run that did not find what it names. */
+/*
+ * Error context callback: if a function that sets no search_path did not find an object, say so.
+ * Its argument is the value of running outside the statement.
+ */
 static void
-say_path(void *arg)
+path_context(void *arg)
 {
 	Oid before = (Oid) (uintptr_t) arg;
 	int code = geterrcode();
@@ -411,17 +432,17 @@ say_path(void *arg)
 				   format_procedure_qualified(running), ss_foreign_code_remedy(running));
 }
 
-/* Around a plan: until the caller restores error_context_stack, errors say what say_path adds. */
+/* Push path_context for the run of a plan.  The caller restores error_context_stack. */
 void
 ss_foreign_code_watch(ErrorContextCallback *context)
 {
-	context->callback = say_path;
+	context->callback = path_context;
 	context->arg = (void *) (uintptr_t) running;
 	context->previous = error_context_stack;
 	error_context_stack = context;
 }
 
-/* Are foreign keys from this table to ours ignored, because its owner is not trusted? */
+/* Are foreign keys from a table to ours ignored, because its owner is not trusted? */
 bool
 ss_foreign_key_is_ignored(Oid table)
 {
@@ -435,7 +456,7 @@ ss_foreign_key_is_ignored(Oid table)
 	return ignored;
 }
 
-/* Is it a trigger of such a foreign key, on the table that is referred to? */
+/* Is this a trigger of an ignored foreign key, on the referenced table? */
 bool
 ss_foreign_key_trigger_is_ignored(const Trigger *trigger)
 {
@@ -445,8 +466,9 @@ ss_foreign_key_trigger_is_ignored(const Trigger *trigger)
 }
 
 /*
- * The triggers of a table as a statement that is about to run shall see them.  Foreign keys are
- * ignored on tables of roles that are trusted: what these lend is what an action would run with.
+ * Adapt the executor's copy of a table's triggers: none is deferrable, and those of ignored
+ * foreign keys are disabled.  The latter only if the owner of the table is trusted, since these
+ * are the rights that an action would gain.
  */
 static void
 adapt_triggers(TriggerDesc *triggers, bool trusted)
@@ -461,7 +483,7 @@ adapt_triggers(TriggerDesc *triggers, bool trusted)
 	}
 }
 
-/* The events (TRIGGER_TYPE_INSERT and so on) that a statement may cause. */
+/* The trigger events (TRIGGER_TYPE_INSERT and so on) that a statement may cause. */
 static int
 events_of(const QueryDesc *query)
 {
@@ -484,7 +506,10 @@ events_of(const QueryDesc *query)
 	}
 }
 
-/* The executor opens the partitions that rows are routed to, or moved to, when it meets the first. */
+/*
+ * Check the triggers of all partitions.  The executor opens a partition when the first row is
+ * routed or moved to it, which no hook sees.
+ */
 static void
 check_partitions(Oid table)
 {
@@ -501,6 +526,7 @@ check_partitions(Oid table)
 	}
 }
 
+/* ExecutorStart_hook: check and adapt the triggers of the tables that a statement changes. */
 static void
 on_executor_start(QueryDesc *query, int eflags)
 {
@@ -522,12 +548,11 @@ on_executor_start(QueryDesc *query, int eflags)
 		if (info->ri_TrigDesc == NULL)
 			continue;
 		ss_triggers_check(RelationGetRelid(rel), info->ri_TrigDesc, events_of(query));
-		/* the executor's own copy */
 		adapt_triggers(info->ri_TrigDesc, ss_catalog_has_owner_privs(rel->rd_rel->relowner));
 	}
 }
 
-/* Once, from _PG_init. */
+/* Install the hooks.  Called once, by _PG_init. */
 void
 ss_foreign_code_init(void)
 {

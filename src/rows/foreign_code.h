@@ -1,6 +1,6 @@
 /*
  * foreign_code.h
- *		Functions and foreign keys of other people that our statements reach.
+ *		Controls the functions and foreign keys of other roles that our statements reach.
  */
 #ifndef SS_FOREIGN_CODE_H
 #define SS_FOREIGN_CODE_H
@@ -10,12 +10,12 @@
 
 #include "compat.h"
 
-/* What is wrong with a function that would run with the rights of the tables' owner. */
+/* Why a function does not run with the rights of the tables' owner. */
 typedef enum SsCodeFault
 {
-	SS_CODE_SOUND,
-	SS_CODE_NOT_TRUSTED,   /* its owner has not these rights */
-	SS_CODE_NO_SEARCH_PATH /* it sets no search_path, so it may find temporary objects */
+	SS_CODE_SOUND,         /* it does */
+	SS_CODE_NOT_TRUSTED,   /* its owner does not have the privileges of the tables' owner */
+	SS_CODE_NO_SEARCH_PATH /* it sets no search_path */
 } SsCodeFault;
 
 extern void ss_foreign_code_init(void);

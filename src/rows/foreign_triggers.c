@@ -1,19 +1,20 @@
 /*
  * foreign_triggers.c
- *		Which triggers may not fire while a call acts as the owner of the tables.
+ *		Decides which triggers may fire while a call acts as the owner of the tables.
  *
- * A role that was granted TRIGGER on a table chooses three things that run with the rights of the role that
- * changes a row, and a trigger does not record who made it.  So all triggers are held to the same:
+ * A role that was granted TRIGGER on a table chooses three things that run with the rights of the
+ * role that changes a row, and a trigger does not record who created it.  So the same rules apply
+ * to all triggers (for trusted roles, see foreign_code.c):
  *
- *	- The function.  It belongs to a role that is trusted, also where it is SECURITY DEFINER: it could
- *	  change the settings of the session, or skip the row.  Functions in C are made by superusers.
- *	- The condition (WHEN).  It may call any function, for PostgreSQL checks EXECUTE as the role that
- *	  changes the row, and no hook is asked about the server's own functions.  So it is restricted to
- *	  functions without effect that read nothing: the immutable ones, the server's own for dates
- *	  and times, those that join text, and pg_trigger_depth().
- *	- The arguments.  A function in C may take them for names or for SQL.  So it gets none unless
- *	  only trusted roles may execute it, and so attach it.  (What a function in another language that
- *	  belongs to a trusted role does with TG_ARGV is up to that role.)
+ *	- The function must belong to a trusted role even if it is SECURITY DEFINER, because it could
+ *	  change settings of the session or skip the row.  Functions in C are created by superusers.
+ *	- The WHEN condition may call only functions that have no effect and read nothing: immutable
+ *	  ones, the server's functions on dates and times and for joining text, and pg_trigger_depth().
+ *	  PostgreSQL checks EXECUTE as the role that changes the row, and calls no hook for built-in
+ *	  functions, so nothing else would stop the condition from calling any function.
+ *	- A function in C may be given arguments only if untrusted roles may not execute it, and so
+ *	  cannot attach it, because it may take its arguments for names or for SQL.  (What a trusted
+ *	  role's function in another language does with TG_ARGV is the responsibility of that role.)
  */
 #include "postgres.h"
 
@@ -42,8 +43,9 @@
 #include "rows/foreign_triggers.h"
 #include "rows/plpgsql_types.h"
 
+/* Is a type a date, a time or an interval? */
 static bool
-is_of_time(Oid type)
+is_datetime_type(Oid type)
 {
 	char category;
 	bool preferred;
@@ -52,31 +54,32 @@ is_of_time(Oid type)
 	return category == TYPCATEGORY_DATETIME || category == TYPCATEGORY_TIMESPAN;
 }
 
-/* Does a stable function of the server's deal with dates and times alone? */
+/* Does a stable built-in function deal with dates and times only? */
 static bool
-computes_time(Oid function)
+is_datetime_function(Oid function)
 {
 	Oid *types;
 	int n;
 
-	if (is_of_time(get_func_signature(function, &types, &n)))
+	if (is_datetime_type(get_func_signature(function, &types, &n)))
 		return true;
 	for (int i = 0; i < n; i++)
-		if (!is_of_time(types[i]))
+		if (!is_datetime_type(types[i]))
 			return false;
 	return n > 0;
 }
 
 /*
- * Functions of the server's that are not immutable, and have no effect and read nothing.  Those that
- * join text are stable because of the output functions of their arguments.
+ * Built-in functions that are not immutable but have no effect and read nothing.  Those that join
+ * text are marked stable because the output functions of their arguments may be.
  */
 static const Oid harmless[] = {F_CLOCK_TIMESTAMP, F_PG_TRIGGER_DEPTH, F_TEXTANYCAT,
 							   F_ANYTEXTCAT,      F_CONCAT,           F_CONCAT_WS,
 							   F_FORMAT_TEXT,     F_FORMAT_TEXT_ANY};
 
+/* Is a function one that a condition may not call?  A callback of check_functions_in_node. */
 static bool
-has_effect(Oid function, void *unused)
+is_unsafe_function(Oid function, void *unused)
 {
 	if (func_volatile(function) == PROVOLATILE_IMMUTABLE)
 		return false;
@@ -85,25 +88,25 @@ has_effect(Oid function, void *unused)
 	for (int i = 0; i < (int) lengthof(harmless); i++)
 		if (function == harmless[i])
 			return false;
-	return func_volatile(function) == PROVOLATILE_VOLATILE || !computes_time(function);
+	return func_volatile(function) == PROVOLATILE_VOLATILE || !is_datetime_function(function);
 }
 
-/* Of an expression: does it contain what a condition may not? */
+/* Does an expression contain anything that a condition may not? */
 static bool
 is_unsafe(Node *node, void *unused)
 {
 	if (node == NULL)
 		return false;
-	if (check_functions_in_node(node, has_effect, NULL) || SsIsJsonQuery(node))
+	if (check_functions_in_node(node, is_unsafe_function, NULL) || SsIsJsonQuery(node))
 		return true;
 	if (IsA(node, CoerceToDomain) && !ss_type_is_trusted(((CoerceToDomain *) node)->resulttype))
 		return true;
 	return expression_tree_walker(node, SsWalker(is_unsafe), NULL);
 }
 
-/* May a role that is not trusted execute it, and so make a trigger of it? */
+/* May a role that is not trusted execute a function, and so create a trigger with it? */
 static bool
-is_open(HeapTuple function)
+is_executable_by_others(HeapTuple function)
 {
 	bool is_default;
 	bool open = false;
@@ -123,7 +126,7 @@ is_open(HeapTuple function)
 	return open;
 }
 
-/* What is wrong with the function of a trigger? */
+/* Apply the rules on the function of a trigger and its arguments. */
 static SsTriggerFault
 function_fault(const Trigger *trigger)
 {
@@ -140,7 +143,8 @@ function_fault(const Trigger *trigger)
 		if (!ss_catalog_has_owner_privs(form->proowner))
 			fault = SS_TRIGGER_NOT_TRUSTED;
 	}
-	else if (form->prolang == ClanguageId && trigger->tgnargs > 0 && is_open(tuple) &&
+	else if (form->prolang == ClanguageId && trigger->tgnargs > 0 &&
+			 is_executable_by_others(tuple) &&
 			 getExtensionOfObject(ProcedureRelationId, trigger->tgfoid) !=
 				 get_extension_oid("session_store", true))
 		fault = SS_TRIGGER_ARGUMENTS;
@@ -148,7 +152,7 @@ function_fault(const Trigger *trigger)
 	return fault;
 }
 
-/* What is wrong with a trigger, for any caller? */
+/* Would a trigger be refused, whoever the caller is? */
 SsTriggerFault
 ss_trigger_fault(const Trigger *trigger)
 {
@@ -163,7 +167,7 @@ ss_trigger_fault(const Trigger *trigger)
 	return fault;
 }
 
-/* Why a trigger does not fire, and what to do. */
+/* Why a trigger does not fire, translated; for SS_TRIGGER_CONDITION and SS_TRIGGER_ARGUMENTS. */
 const char *
 ss_trigger_fault_detail(SsTriggerFault fault)
 {
@@ -174,6 +178,7 @@ ss_trigger_fault_detail(SsTriggerFault fault)
 				   "executed by roles that do not have the privileges of the tables' owner.");
 }
 
+/* What to do about it, palloced. */
 char *
 ss_trigger_fault_remedy(SsTriggerFault fault, const Trigger *trigger)
 {
@@ -183,7 +188,7 @@ ss_trigger_fault_remedy(SsTriggerFault fault, const Trigger *trigger)
 						  format_procedure_qualified(trigger->tgfoid));
 }
 
-/* May it fire by one of these events (TRIGGER_TYPE_INSERT and so on)? */
+/* May a trigger fire on one of these events (TRIGGER_TYPE_INSERT and so on)? */
 static bool
 may_fire(const Trigger *trigger, int events)
 {
@@ -194,7 +199,7 @@ may_fire(const Trigger *trigger, int events)
 	return (trigger->tgtype & events) != 0 && trigger->tgenabled != other;
 }
 
-/* Refuse a statement that may fire a trigger of this table that it must not. */
+/* Raise an error if one of these events may fire a trigger of a table that must not fire. */
 void
 ss_triggers_check(Oid table, const TriggerDesc *triggers, int events)
 {

@@ -1,18 +1,19 @@
 /*
  * foreign_triggers.h
- *		Which triggers may not fire while a call acts as the owner of the tables.
+ *		Decides which triggers may fire while a call acts as the owner of the tables.
  */
 #ifndef SS_FOREIGN_TRIGGERS_H
 #define SS_FOREIGN_TRIGGERS_H
 
 #include "utils/reltrigger.h"
 
+/* Why a trigger does not fire while a call acts as the owner. */
 typedef enum SsTriggerFault
 {
-	SS_TRIGGER_SOUND,
-	SS_TRIGGER_NOT_TRUSTED, /* the owner of its function has not the rights of the tables' owner */
-	SS_TRIGGER_CONDITION,   /* its WHEN may do more than compare */
-	SS_TRIGGER_ARGUMENTS    /* others may have given its function in C these arguments */
+	SS_TRIGGER_SOUND,       /* it does */
+	SS_TRIGGER_NOT_TRUSTED, /* the owner of its function is not trusted */
+	SS_TRIGGER_CONDITION,   /* its WHEN condition contains what it may not */
+	SS_TRIGGER_ARGUMENTS    /* an untrusted role may have chosen the arguments of its C function */
 } SsTriggerFault;
 
 extern SsTriggerFault ss_trigger_fault(const Trigger *trigger);

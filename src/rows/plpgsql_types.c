@@ -1,18 +1,20 @@
 /*
  * plpgsql_types.c
- *		The types of the variables of PL/pgSQL functions that run with the owner's rights.
+ *		Checks the types of variables in PL/pgSQL functions that run with the owner's rights.
  *
- * PL/pgSQL compiles a function once in a session and keeps what the names of types meant then,
- * whatever the search_path is when it runs again.  So a caller who may execute a function could have it
- * compiled under a path of his own, where "amount" or "text" is a domain that he made, and
- * then make a call that runs it as the owner: the domain's constraint would run as well, and it
- * may use the server's own functions for superusers, which no check of functions meets.  (Plans,
- * those of expressions included, are made again when the path changes.)
+ * PL/pgSQL compiles a function once per session and keeps the types that its names meant then,
+ * whatever search_path is when the function runs again.  So a caller that may execute a function
+ * could have it compiled under a search_path of its own, in which "amount" or "text" is a domain
+ * that the caller created, and then make a call that runs the function as the owner.  The
+ * constraint of the domain would run as the owner as well, and could use built-in functions that
+ * are restricted to superusers, which no check of functions sees.  (Plans, also of expressions,
+ * are not affected: they are made again if search_path changes.)
  *
- * So a function of PL/pgSQL does not run as the owner with a variable of a type that belongs to
- * a role that is not trusted.  The interface for debuggers and profilers shows
- * each function and its variables before they are initialized.  While functions run as the owner it is
- * ours; a plugin that uses it is called as before.
+ * Therefore a PL/pgSQL function does not run as the owner with a variable whose type belongs to a
+ * role that is not trusted (foreign_code.c).  The interface for debuggers and profilers, a struct
+ * of callbacks behind a rendezvous variable, shows each function with its variables before they
+ * are initialized.  While functions run as the owner it points to our struct, from which a plugin
+ * that was there before is called.
  */
 #include "postgres.h"
 
@@ -32,12 +34,12 @@
 #include "rows/plpgsql_types.h"
 #include "rows/sql.h"
 
-static PLpgSQL_plugin **place = NULL; /* where PL/pgSQL looks for a plugin */
-static PLpgSQL_plugin *ours = NULL;   /* with what theirs has, but for func_setup */
-static PLpgSQL_plugin *theirs = NULL; /* the plugin that was there before, or NULL */
-static int depth = 0;
+static PLpgSQL_plugin **plugin_ptr = NULL; /* the rendezvous variable */
+static PLpgSQL_plugin *ours = NULL;        /* the callbacks of theirs, except for func_setup */
+static PLpgSQL_plugin *theirs = NULL;      /* the plugin that was set before, or NULL */
+static int depth = 0;                      /* calls of ss_plpgsql_types_enter not yet left */
 
-/* The type of a variable, or InvalidOid. */
+/* The type of a variable; InvalidOid if the datum is none, or has no type of its own. */
 static Oid
 type_of(const PLpgSQL_datum *datum)
 {
@@ -53,7 +55,7 @@ type_of(const PLpgSQL_datum *datum)
 	}
 }
 
-/* Does a type belong to the server or to a role that is trusted? */
+/* Is a type built in, or owned by a trusted role? */
 bool
 ss_type_is_trusted(Oid type)
 {
@@ -64,12 +66,13 @@ ss_type_is_trusted(Oid type)
 		return true;
 	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
 	if (!HeapTupleIsValid(tuple))
-		return true; /* it was dropped: PL/pgSQL will say so */
+		return true; /* dropped; PL/pgSQL raises the error */
 	trusted = ss_catalog_has_owner_privs(((Form_pg_type) GETSTRUCT(tuple))->typowner);
 	ReleaseSysCache(tuple);
 	return trusted;
 }
 
+/* Raise an error if a variable has a type that is not trusted. */
 static void
 check_types(const PLpgSQL_function *function)
 {
@@ -92,6 +95,7 @@ check_types(const PLpgSQL_function *function)
 	}
 }
 
+/* The func_setup callback: called before the variables of a function are initialized. */
 static void
 on_setup(PLpgSQL_execstate *estate, PLpgSQL_function *function)
 {
@@ -99,7 +103,7 @@ on_setup(PLpgSQL_execstate *estate, PLpgSQL_function *function)
 		check_types(function);
 	if (theirs == NULL)
 		return;
-	/* what PL/pgSQL has just told us is for them */
+	/* pass on the function pointers that PL/pgSQL has just set in our struct */
 	theirs->error_callback = ours->error_callback;
 	theirs->assign_expr = ours->assign_expr;
 	theirs->assign_value = ours->assign_value;
@@ -109,7 +113,7 @@ on_setup(PLpgSQL_execstate *estate, PLpgSQL_function *function)
 		theirs->func_setup(estate, function);
 }
 
-/* Until ss_plpgsql_types_leave, functions of PL/pgSQL are checked.  Calls nest. */
+/* Check PL/pgSQL functions until the matching ss_plpgsql_types_leave.  Calls nest. */
 void
 ss_plpgsql_types_enter(void)
 {
@@ -118,32 +122,36 @@ ss_plpgsql_types_enter(void)
 		depth++;
 		return;
 	}
-	if (place == NULL)
-		place = (PLpgSQL_plugin **) find_rendezvous_variable("PLpgSQL_plugin");
+	if (plugin_ptr == NULL)
+		plugin_ptr = (PLpgSQL_plugin **) find_rendezvous_variable("PLpgSQL_plugin");
 	if (ours == NULL)
 		ours = MemoryContextAlloc(TopMemoryContext, sizeof(PLpgSQL_plugin));
-	theirs = *place;
+	theirs = *plugin_ptr;
 	if (theirs != NULL)
 		*ours = *theirs;
 	else
 		memset(ours, 0, sizeof(PLpgSQL_plugin));
 	ours->func_setup = on_setup;
-	*place = ours;
+	*plugin_ptr = ours;
 	depth = 1;
 }
 
+/* End a matching ss_plpgsql_types_enter; called after an error as well (by fmgr_hook). */
 void
 ss_plpgsql_types_leave(void)
 {
 	Assert(depth > 0);
 	if (depth == 0 || --depth > 0)
 		return;
-	if (*place == ours)
+	if (*plugin_ptr == ours)
 	{
-		*place = theirs;
+		*plugin_ptr = theirs;
 		return;
 	}
-	/* another plugin was loaded meanwhile, and may call this one on: it is what theirs was */
+	/*
+	 * Another plugin was set meanwhile, which may call our struct as its predecessor.  Give that
+	 * the callbacks of theirs, and never free it.
+	 */
 	if (theirs != NULL)
 		*ours = *theirs;
 	else

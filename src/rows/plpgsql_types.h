@@ -1,6 +1,6 @@
 /*
  * plpgsql_types.h
- *		The types of the variables of PL/pgSQL functions that run with the owner's rights.
+ *		Checks the types of variables in PL/pgSQL functions that run with the owner's rights.
  */
 #ifndef SS_PLPGSQL_TYPES_H
 #define SS_PLPGSQL_TYPES_H

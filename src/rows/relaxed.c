@@ -1,17 +1,17 @@
 /*
  * relaxed.c
- *		Saves that do not wait for the disk.
+ *		Lets transactions commit asynchronously if they did nothing but save sessions.
  *
- * A namespace with durability `relaxed` lets a transaction that did nothing but save there
- * commit as with synchronous_commit off: what a crash of the server takes is the last moments,
- * whole transactions, never a part of one.  A transaction that did anything else waits as ever,
- * for somebody else's data is none of our business.
+ * In a namespace with durability `relaxed`, a transaction that did nothing but save sessions there
+ * commits as with synchronous_commit = off.  A crash of the server then loses the last moments, in
+ * whole transactions.  A transaction that did anything else commits as usual, since other data
+ * must not become less durable.
  *
- * Whether it did is told by the write-ahead log: it had no transaction id before its first
- * relaxed save, and every record that it has written since was written within a relaxed save.
- * A record that changes nothing (of a page that was pruned while it was read) counts as something
- * else, and costs the wait.  What the log cannot tell: changes in other servers, and what another
- * extension does while the transaction commits.
+ * Whether it did anything else is decided by WAL: the transaction had no transaction id before its
+ * first relaxed save, and wrote all WAL records since then within relaxed saves.  A record that
+ * changes no data (pruning a page that was read) counts as something else, and costs a wait.  WAL
+ * does not show changes in other servers, nor what another extension does while the transaction
+ * commits.
  */
 #include "postgres.h"
 
@@ -29,29 +29,29 @@
 typedef enum State
 {
 	UNKNOWN, /* no relaxed save yet */
-	RELAXED,
-	STRICT
+	RELAXED, /* nothing but relaxed saves */
+	STRICT   /* something else as well */
 } State;
 
-static State state = UNKNOWN;
-static XLogRecPtr last;    /* our last record, at the end of the last relaxed save */
-static uint64 changes = 1; /* counts what may have given our tables triggers */
-static uint64 looked = 0;  /* after so many changes we have looked, and what we saw holds */
-static bool foreign = true;
+static State state = UNKNOWN;        /* of the current transaction */
+static XLogRecPtr last;              /* ProcLastRecPtr when the last relaxed save ended */
+static uint64 invalidations = 1;     /* of our tables */
+static uint64 checked_at = 0;        /* value of invalidations for which has_foreign_code holds */
+static bool has_foreign_code = true; /* may a save run code that is not ours? */
 
 static void
 tables_changed(Oid relid)
 {
-	changes++;
+	invalidations++;
 }
 
 /*
- * Can a statement on a table do more than we know of?  By a trigger that we did not make, or
- * a rule, or in a child or partition, that may have either.  Triggers of foreign keys do nothing on
- * a save.
+ * May a statement on a table run code that is not ours?  That is so if the table has a trigger
+ * that we did not create, a rule, or children or partitions, which may have either.  Triggers of
+ * foreign keys do nothing on a save.
  */
 static bool
-does_more(Oid relid)
+may_run_foreign_code(Oid relid)
 {
 	static const char *const ours[] = {"session_row_guard", "zz_session_change",
 									   "zz_session_truncate", "zz_history_change",
@@ -72,9 +72,9 @@ does_more(Oid relid)
 	return found;
 }
 
-/* Does a save do nothing but what we make it do? */
+/* Does a save run no code but ours? */
 static bool
-is_ours_alone(void)
+runs_only_our_code(void)
 {
 	static bool registered = false;
 	uint64 now;
@@ -85,19 +85,21 @@ is_ours_alone(void)
 		ss_catalog_on_invalidation(tables_changed);
 		registered = true;
 	}
-	while (looked != changes)
+	while (checked_at != invalidations)
 	{
-		foreign = true; /* should an error end the look */
-		now = changes;
+		has_foreign_code = true; /* in case of an error */
+		now = invalidations;
 		ss_catalog_get(&catalog);
-		foreign = does_more(catalog.sessions) || does_more(catalog.history) ||
-				  does_more(catalog.ended) || !OidIsValid(catalog.events) ||
-				  does_more(catalog.events);
-		looked = now;
+		has_foreign_code = may_run_foreign_code(catalog.sessions) ||
+						   may_run_foreign_code(catalog.history) ||
+						   may_run_foreign_code(catalog.ended) || !OidIsValid(catalog.events) ||
+						   may_run_foreign_code(catalog.events);
+		checked_at = now;
 	}
-	return !foreign;
+	return !has_foreign_code;
 }
 
+/* Has this backend written WAL since the last relaxed save? */
 static bool
 wrote_something_else(void)
 {
@@ -105,15 +107,15 @@ wrote_something_else(void)
 }
 
 /*
- * Before a change of a session takes its first lock.  A trigger of the owner's on a table that a
- * save writes to may change what it likes: then all of them wait.
+ * Called before a change of a session takes its first lock.  If a save may run foreign code, which
+ * may change anything, the transaction commits as usual.
  */
 void
 ss_relaxed_begin(const SsPolicy *policy)
 {
 	if (!policy->relaxed)
 		return;
-	if (!is_ours_alone())
+	if (!runs_only_our_code())
 		state = STRICT;
 	if (state == UNKNOWN)
 	{
@@ -125,15 +127,16 @@ ss_relaxed_begin(const SsPolicy *policy)
 }
 
 /*
- * After its last write, or when it turns out that there is none.  A trigger may have been made
- * while we waited for the table; by now it cannot be any more.
+ * Called after the last write of a change, or when nothing is to be written.  Checks again,
+ * because a trigger may have been created while the change waited for the table; with the table
+ * locked, none can be now.
  */
 void
 ss_relaxed_end(const SsPolicy *policy)
 {
 	if (!policy->relaxed)
 		return;
-	if (!is_ours_alone())
+	if (!runs_only_our_code())
 		state = STRICT;
 	last = ProcLastRecPtr;
 }
@@ -144,7 +147,9 @@ xact_callback(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			/* by the setting, until the transaction's end: standbys are waited for by it as well */
+			/*
+			 * the setting also controls the wait for synchronous standbys; it reverts at the end
+			 */
 			if (state == RELAXED && !wrote_something_else() &&
 				synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
 				(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
@@ -160,7 +165,7 @@ xact_callback(XactEvent event, void *arg)
 	}
 }
 
-/* Once, from _PG_init. */
+/* Register the transaction callback.  Called once, by _PG_init. */
 void
 ss_relaxed_init_backend(void)
 {

@@ -1,6 +1,6 @@
 /*
  * relaxed.h
- *		Saves that do not wait for the disk.
+ *		Lets transactions commit asynchronously if they did nothing but save sessions.
  */
 #ifndef SS_RELAXED_H
 #define SS_RELAXED_H

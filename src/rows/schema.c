@@ -6,8 +6,8 @@
  * triggers.  But C code reads our columns by position: what it takes for a bigint must be
  * one, and what it takes for not null must be not null, or a backend would crash.
  *
- * Statements read the rows of tables that inherit from ours as well, and these may allow nulls where
- * ours do not (up to PostgreSQL 17), so they are looked at too.
+ * Statements read the rows of tables that inherit from ours as well, and these may allow nulls
+ * where ours do not (up to PostgreSQL 17), so they are looked at too.
  */
 #include "postgres.h"
 
@@ -191,8 +191,8 @@ relation_is_sound(Relation rel, const char *table, bool inherits, Fault *fault)
 
 /*
  * Is a table as it was made?  No lock is needed: who reads rows asks again when it has one and a
- * table was invalidated (catalog.c).  The tables that inherit from it are added to a list, unless that
- * is NULL.
+ * table was invalidated (catalog.c).  The tables that inherit from it are added to a list, unless
+ * that is NULL.
  */
 static bool
 table_is_sound(Oid relid, const char *table, List **children, Fault *fault)
@@ -327,7 +327,9 @@ ss_schema_check(Oid schema, const char *table, List **children)
 	return relid;
 }
 
-/* What is wrong with a table, and what does not work for it, as a sentence; NULL when all is well. */
+/*
+ * What is wrong with a table, and what does not work for it, as a sentence; NULL when all is well.
+ */
 static char *
 damage_of(Oid schema, const char *table, const char *fails)
 {

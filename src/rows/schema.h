@@ -38,8 +38,9 @@ enum
 #define SS_HISTORY_ROW_ID 1
 
 /*
- * A deformed row of conversation_sessions, indexed by attribute number (element 0 is unused).  By-reference
- * values point into the tuple or slot that it was deformed from, which must outlive it.
+ * A deformed row of conversation_sessions, indexed by attribute number (element 0 is unused).
+ * By-reference values point into the tuple or slot that it was deformed from, which must outlive
+ * it.
  */
 typedef struct SsDeformedRow
 {

@@ -7,9 +7,9 @@
  * checked before that (api/args.c).  There is no PG_TRY: on ERROR the abort of the transaction or
  * subtransaction restores user, security context and search_path, and ends the SPI connection.
  *
- * Every plan is prepared and run under SS_SEARCH_PATH, as is all code that a plan calls, so the caller's
- * search_path has no effect while a call acts as the owner.  foreign_code.c does the rest that this
- * needs.
+ * Every plan is prepared and run under SS_SEARCH_PATH, as is all code that a plan calls, so the
+ * caller's search_path has no effect while a call acts as the owner.  foreign_code.c does the rest
+ * that this needs.
  */
 #include "postgres.h"
 
@@ -43,9 +43,9 @@ static uint64 temp_schema_changes = 0;
 static const char *running_text = NULL;
 
 /*
- * Does the current code have the privileges of the tables' owner because it runs within ss_sql_enter
- * and ss_sql_leave?  True as well for code that a foreign key check there runs as the owner of another
- * table, if that role has the privileges of the tables' owner.
+ * Does the current code have the privileges of the tables' owner because it runs within
+ * ss_sql_enter and ss_sql_leave?  True as well for code that a foreign key check there runs as the
+ * owner of another table, if that role has the privileges of the tables' owner.
  */
 bool
 ss_sql_acts_as_owner(void)
@@ -89,8 +89,8 @@ ss_sql_reset_path(int guc_nest)
 }
 
 /*
- * Switch to the owner of the tables and connect to SPI; the state of the caller is saved in *caller.
- * Raises an error if the extension is not installed or its tables are damaged.
+ * Switch to the owner of the tables and connect to SPI; the state of the caller is saved in
+ * *caller.  Raises an error if the extension is not installed or its tables are damaged.
  */
 void
 ss_sql_enter(SsCaller *caller)
@@ -109,8 +109,8 @@ ss_sql_enter(SsCaller *caller)
 }
 
 /*
- * Disconnect from SPI and restore the state of the caller.  What was allocated since ss_sql_enter is
- * freed; see ss_sql_copy_out.
+ * Disconnect from SPI and restore the state of the caller.  What was allocated since ss_sql_enter
+ * is freed; see ss_sql_copy_out.
  */
 void
 ss_sql_leave(SsCaller *caller)
@@ -123,8 +123,8 @@ ss_sql_leave(SsCaller *caller)
 }
 
 /*
- * Get the value of a column that is NOT NULL.  schema.c has checked that the column is, so a null can
- * only come from what it does not see.  It is an error, because callers dereference the value.
+ * Get the value of a column that is NOT NULL.  schema.c has checked that the column is, so a null
+ * can only come from what it does not see.  It is an error, because callers dereference the value.
  */
 Datum
 ss_sql_value(HeapTuple tuple, TupleDesc desc, int column, const char *table)
@@ -241,8 +241,9 @@ plan_generation(void)
 }
 
 /*
- * Is a query a statement of ss_plan_run, and not one of code that such a statement calls?  Compares
- * pointers: a saved plan is never freed, so no other query has its text at the same address.
+ * Is a query a statement of ss_plan_run, and not one of code that such a statement calls?
+ * Compares pointers: a saved plan is never freed, so no other query has its text at the same
+ * address.
  */
 bool
 ss_plan_is_ours(const QueryDesc *query)
@@ -260,13 +261,13 @@ invalidate_plan(CachedPlanSource *source)
 }
 
 /*
- * Run a statement, preparing it first if necessary.  Returns the number of rows; the rows themselves
- * are in SPI_tuptable.  A limit of 0 means all rows.
+ * Run a statement, preparing it first if necessary.  Returns the number of rows; the rows
+ * themselves are in SPI_tuptable.  A limit of 0 means all rows.
  *
- * A generic plan that is made while a table is small would use a sequential scan, and be kept while
- * the table grows.  There is an index for every statement of ours, so the planner's settings make it
- * use that.  They are changed only for a run in which the statement may be planned, because changing
- * them costs as much as running the statement.
+ * A generic plan that is made while a table is small would use a sequential scan, and be kept
+ * while the table grows.  There is an index for every statement of ours, so the planner's settings
+ * make it use that.  They are changed only for a run in which the statement may be planned,
+ * because changing them costs as much as running the statement.
  */
 uint64
 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, long limit)

@@ -24,9 +24,9 @@ typedef struct SsCaller
 #define SS_SEARCH_PATH "\"pg_catalog\", pg_temp"
 
 /*
- * A statement, prepared once per backend.  In its text {sessions} stands for a table of the extension
- * (see expand in sql.c for the others) and {=} for OPERATOR(pg_catalog.=), so that the meaning of
- * neither depends on a search_path.
+ * A statement, prepared once per backend.  In its text {sessions} stands for a table of the
+ * extension (see expand in sql.c for the others) and {=} for OPERATOR(pg_catalog.=), so that the
+ * meaning of neither depends on a search_path.
  */
 typedef struct SsPlan
 {
@@ -65,9 +65,9 @@ extern bool ss_plan_is_ours(const QueryDesc *query);
 extern bool ss_sql_path_on_demand;
 
 /*
- * True while rows end, or messages are removed, for which no commit has to wait at the fence: by the
- * purge, a quota or a pop.  ss_sql_enter clears it for a nested call, which a trigger on these rows
- * may make.
+ * True while rows end, or messages are removed, for which no commit has to wait at the fence: by
+ * the purge, a quota or a pop.  ss_sql_enter clears it for a nested call, which a trigger on these
+ * rows may make.
  */
 extern bool ss_skip_fence;
 
