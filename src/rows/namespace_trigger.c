@@ -1,15 +1,13 @@
 /*
  * namespace_trigger.c
- *		The trigger on session_namespaces: refuses nonsense, and tells every
- *		backend that a policy changed.
+ *		The triggers on session_namespaces: they validate policies and publish their changes.
  *
- * Key prefixes must not begin one another, for the keys of two namespaces would
- * meet in the cache, and an access rule by prefix would let one service read the
- * other's sessions.  No index can say that, so the writers of prefixes are
- * serialised: each INSERT, and each UPDATE of a name or prefix, takes a lock on
- * the table as an object (not as a relation, which would deadlock with the locks
- * that the statements already hold), keeps it to the end of its transaction, and
- * compares with all rows of a new snapshot.
+ * No key prefix may be the beginning of another.  Otherwise the keys of two namespaces could be
+ * the same in the cache, and a Redis access rule by prefix would let one service read the other's
+ * sessions.  No index can enforce this, so writers of prefixes are serialized.  Each INSERT, and
+ * each UPDATE of a name or prefix, locks the table as an object, which does not conflict with the
+ * relation locks that statements hold and so cannot deadlock with them.  It keeps the lock to the
+ * end of the transaction, and compares its prefixes with those of all rows in a new snapshot.
  */
 #include "postgres.h"
 
@@ -38,12 +36,13 @@
 #include "rows/policy_effect.h"
 #include "rows/schema.h"
 
-/* The pusher's own keys begin so. */
+/* The pusher's own keys begin with this. */
 #define RESERVED_PREFIX "session_store:"
 #define PREFIX_MAX 100
 
 SS_FUNCTION(session_namespaces_guard, 1_0, TRIGGEROID);
 
+/* Raise the error for an invalid column; hint may be NULL. */
 static void
 refuse(const char *column, const char *what, const char *hint)
 {
@@ -51,12 +50,14 @@ refuse(const char *column, const char *what, const char *hint)
 					errdetail("%s", what), hint ? errhint("%s", hint) : 0));
 }
 
+/* Does b begin with a? */
 static bool
 begins(const char *a, const char *b)
 {
 	return strncmp(a, b, strlen(a)) == 0;
 }
 
+/* Check a key or tail prefix by itself. */
 static void
 check_prefix(const char *column, const char *prefix)
 {
@@ -66,13 +67,14 @@ check_prefix(const char *column, const char *prefix)
 		refuse(column, "A prefix is 1 to 100 bytes.", NULL);
 	if (!ss_name_is_plain(prefix, len))
 		refuse(column, "A prefix holds no control characters.", NULL);
-	/* either way round: the prefix "session_" and the id "store:lease" meet it, too */
+	/* in both directions: with prefix "session_", the id "store:lease" would collide */
 	if (begins(RESERVED_PREFIX, prefix) || begins(prefix, RESERVED_PREFIX))
 		refuse(column,
 			   "Keys that begin with \"" RESERVED_PREFIX "\" belong to session_store itself.",
 			   "Choose another prefix, such as the name of the service and a colon.");
 }
 
+/* Check an interval of at least `least` microseconds. */
 static void
 check_duration(const char *column, Datum value, int64 least)
 {
@@ -98,7 +100,7 @@ check_duration(const char *column, Datum value, int64 least)
 	}
 }
 
-/* BEFORE INSERT OR UPDATE: check one row by itself, filling in its prefix. */
+/* BEFORE INSERT OR UPDATE: check one row by itself, and fill in key_prefix if it is null. */
 static HeapTuple
 check_row(TriggerData *trigdata, HeapTuple tuple)
 {
@@ -109,7 +111,7 @@ check_row(TriggerData *trigdata, HeapTuple tuple)
 
 	ss_ns_deform(tuple, desc, values, nulls);
 	if (nulls[NS_NAME])
-		return tuple; /* NOT NULL will say it */
+		return tuple; /* left to NOT NULL */
 	name = TextDatumGetCString(values[NS_NAME]);
 	if (strlen(name) < 1 || strlen(name) > SS_NAMESPACE_MAX)
 		refuse("name", "A namespace's name is 1 to 63 bytes.", NULL);
@@ -150,9 +152,9 @@ check_row(TriggerData *trigdata, HeapTuple tuple)
 	return tuple;
 }
 
-/* Complain when two prefixes begin one another. */
+/* Raise an error if one of two prefixes begins with the other; either may be NULL. */
 static void
-compare(const char *name, const char *prefix, const char *other_name, const char *other)
+compare_prefixes(const char *name, const char *prefix, const char *other_name, const char *other)
 {
 	if (prefix != NULL && other != NULL && (begins(prefix, other) || begins(other, prefix)))
 		ereport(ERROR, (errcode(ERRCODE_EXCLUSION_VIOLATION),
@@ -171,8 +173,8 @@ text_or_null(Datum value, bool null)
 }
 
 /*
- * AFTER a change: compare the prefixes of one namespace with all others.  name
- * is "default" and its prefixes the built-in ones when its row was deleted.
+ * AFTER a change: compare the prefixes of one namespace with all others.  When the row of
+ * namespace "default" was deleted, the arguments are that name and its built-in prefixes.
  */
 static void
 check_overlap(Relation rel, const char *name, const char *key, const char *tail)
@@ -182,10 +184,10 @@ check_overlap(Relation rel, const char *name, const char *key, const char *tail)
 	HeapTuple tuple;
 
 	LockDatabaseObject(RelationRelationId, RelationGetRelid(rel), 1, ExclusiveLock);
-	/* what this statement wrote must be seen by the scan's new snapshot */
+	/* make the rows of this statement visible to the snapshot of the scan */
 	CommandCounterIncrement();
 
-	compare(name, key, name, tail);
+	compare_prefixes(name, key, name, tail);
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
@@ -203,20 +205,20 @@ check_overlap(Relation rel, const char *name, const char *key, const char *tail)
 			continue;
 		other_key = text_or_null(values[NS_KEY_PREFIX], nulls[NS_KEY_PREFIX]);
 		other_tail = text_or_null(values[NS_TAIL_PREFIX], nulls[NS_TAIL_PREFIX]);
-		compare(name, key, other, other_key);
-		compare(name, key, other, other_tail);
-		compare(name, tail, other, other_key);
-		compare(name, tail, other, other_tail);
+		compare_prefixes(name, key, other, other_key);
+		compare_prefixes(name, key, other, other_tail);
+		compare_prefixes(name, tail, other, other_key);
+		compare_prefixes(name, tail, other, other_tail);
 	}
 	systable_endscan(scan);
 	if (!default_seen)
 	{
-		compare(name, key, SS_DEFAULT_NAMESPACE, SS_DEFAULT_PREFIX);
-		compare(name, tail, SS_DEFAULT_NAMESPACE, SS_DEFAULT_PREFIX);
+		compare_prefixes(name, key, SS_DEFAULT_NAMESPACE, SS_DEFAULT_PREFIX);
+		compare_prefixes(name, tail, SS_DEFAULT_NAMESPACE, SS_DEFAULT_PREFIX);
 	}
 }
 
-/* Does a deleted or renamed row bring the built-in "default" back? */
+/* Is this the row of "default", so that its removal brings the built-in policy back? */
 static bool
 was_default(HeapTuple tuple, TupleDesc desc)
 {
@@ -226,9 +228,9 @@ was_default(HeapTuple tuple, TupleDesc desc)
 	return !null && strcmp(TextDatumGetCString(name), SS_DEFAULT_NAMESPACE) == 0;
 }
 
-/* Note what becomes of a namespace; NULL: it is not there. */
+/* Record for COMMIT what a change of policy means to the cache; NULL if there is no namespace. */
 static void
-note_effect(const SsPolicy *before, const SsPolicy *after)
+record_effect(const SsPolicy *before, const SsPolicy *after)
 {
 	SsPolicyEffect effect = ss_policy_effect(before, after);
 
@@ -236,7 +238,7 @@ note_effect(const SsPolicy *before, const SsPolicy *after)
 		ss_xact_policy_add(before->name, effect == SS_POLICY_FLUSH);
 }
 
-/* The policy that a row says; policy->name is set. */
+/* Read the policy, name included, from a row. */
 static void
 read_policy(HeapTuple tuple, TupleDesc desc, SsPolicy *policy)
 {
@@ -248,9 +250,11 @@ read_policy(HeapTuple tuple, TupleDesc desc, SsPolicy *policy)
 	ss_ns_read(policy, tuple, desc, CurrentMemoryContext);
 }
 
-/* AFTER a change: what it means for the copies of the namespace, or of two when it was renamed. */
+/*
+ * AFTER a change: record its effect on the copies of one namespace, or of two if it was renamed.
+ */
 static void
-note_change(TriggerData *trigdata, HeapTuple now, TupleDesc desc)
+record_change(TriggerData *trigdata, HeapTuple now, TupleDesc desc)
 {
 	SsPolicy before;
 	SsPolicy after;
@@ -265,17 +269,17 @@ note_change(TriggerData *trigdata, HeapTuple now, TupleDesc desc)
 		read_policy(now, desc, &after);
 	if (was && is && strcmp(before.name, after.name) == 0)
 	{
-		note_effect(&before, &after);
+		record_effect(&before, &after);
 		return;
 	}
-	/* without a row, "default" has the built-in policy, and others do not exist */
+	/* without a row, "default" has the built-in policy and others do not exist */
 	if (was)
-		note_effect(&before, strcmp(before.name, SS_DEFAULT_NAMESPACE) == 0 ? &built_in : NULL);
+		record_effect(&before, strcmp(before.name, SS_DEFAULT_NAMESPACE) == 0 ? &built_in : NULL);
 	if (is && strcmp(after.name, SS_DEFAULT_NAMESPACE) == 0)
-		note_effect(&built_in, &after);
+		record_effect(&built_in, &after);
 }
 
-/* Has an update left everything as it was that the prefixes of other rows are compared with? */
+/* Has an update left name and prefixes as they were? */
 static bool
 same_prefixes(TupleDesc desc, HeapTuple before, HeapTuple after)
 {
@@ -295,6 +299,7 @@ same_prefixes(TupleDesc desc, HeapTuple before, HeapTuple after)
 	return true;
 }
 
+/* The trigger function, for rows BEFORE and AFTER a change, and for TRUNCATE. */
 static Datum
 session_namespaces_guard(PG_FUNCTION_ARGS)
 {
@@ -333,8 +338,10 @@ session_namespaces_guard(PG_FUNCTION_ARGS)
 			ss_xact_keys_add_all(SS_CHANGED_FENCED | SS_KEY_CACHEABLE);
 		return PointerGetDatum(NULL);
 	}
-	note_change(trigdata, tuple, desc);
-	/* the lock is held while COMMIT waits for Redis: other tenants' policies are not to wait for it */
+	record_change(trigdata, tuple, desc);
+	/*
+	 * the lock in check_overlap is held while COMMIT waits at the fence, so take it only if needed
+	 */
 	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) &&
 		same_prefixes(desc, trigdata->tg_trigtuple, tuple))
 		return PointerGetDatum(NULL);

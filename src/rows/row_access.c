@@ -1,19 +1,19 @@
 /*
  * row_access.c
- *		What a role that was granted conversation_sessions may write in a row.
+ *		Restricts what a role that was granted conversation_sessions may write.
  *
- * Row-level policies say which rows a role may write, but not what in them.  Whoever passes the
- * policies must not be able to do in plain SQL what the functions refuse: give a session to
- * somebody else, make it look older or younger than it is, count it up to the end of its version,
- * keep it alive for longer than its ttl and the policy allow, bring it back, or make a tombstone.
+ * Row-level policies decide which rows a role may write, but not which values.  A role that passes
+ * the policies must not be able to do in plain SQL what the functions refuse: give a session to
+ * another owner, change its age, exhaust its version counter, extend its life beyond what its ttl
+ * and the policy allow, bring it back after it has expired, or create a tombstone.
  *
- * A bound role may set session_data, ttl and expires_at (at most ttl from now, and within
- * max_lifetime), and owner_id: with owner isolation its own in an INSERT, never another in an
- * UPDATE.  created_at (in an INSERT) and updated_at are the time of the statement, whatever it
- * gives.  The other columns are refused.  docs/security.md has this as a table.
+ * A restricted role may set session_data, ttl, expires_at (at most ttl from now, and within
+ * max_lifetime), and owner_id (with owner isolation its own in an INSERT, and no other in an
+ * UPDATE).  created_at, in an INSERT, and updated_at are set to the current time, whatever the
+ * statement gives.  Other columns are refused.  docs/security.md has this as a table.
  *
- * Not bound are the tables' owner, as whom the functions act, roles with its privileges, and
- * roles with BYPASSRLS: the same that no policy binds.
+ * Not restricted are the roles that policies do not restrict either: the owner of the tables, as
+ * which the functions act, roles with its privileges, and roles with BYPASSRLS.
  */
 #include "postgres.h"
 
@@ -29,7 +29,7 @@
 #include "rows/row_access.h"
 #include "rows/sql.h"
 
-/* Is the current role one that policies bind? */
+/* Is the current role restricted, by policies and so by this file? */
 bool
 ss_row_access_is_bound(const SsCatalog *catalog)
 {
@@ -39,6 +39,7 @@ ss_row_access_is_bound(const SsCatalog *catalog)
 		   !has_bypassrls_privilege(role);
 }
 
+/* Raise the error for a column that a restricted role may not set. */
 static void
 refuse_column(const SsDeformedRow *t, int column)
 {
@@ -50,7 +51,7 @@ refuse_column(const SsDeformedRow *t, int column)
 					errhint("Use the functions, or act as the owner of the table.")));
 }
 
-/* The policy of a row; false when its namespace has none. */
+/* Find the policy of a row's namespace and store it in target->policy; false if there is none. */
 static bool
 find_policy(const SsDeformedRow *t, SsTarget *target)
 {
@@ -63,7 +64,7 @@ find_policy(const SsDeformedRow *t, SsTarget *target)
 	return ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target->policy);
 }
 
-/* A new row begins a session as a function would, of the caller where owners are kept apart. */
+/* Apply the restrictions to an INSERT: the row must be what a function would insert. */
 void
 ss_row_access_insert(SsDeformedRow *new)
 {
@@ -98,6 +99,7 @@ ss_row_access_insert(SsDeformedRow *new)
 	}
 }
 
+/* Apply the restrictions to an UPDATE, apart from those on lifetime. */
 void
 ss_row_access_update(const SsDeformedRow *old, SsDeformedRow *new)
 {
@@ -116,7 +118,10 @@ ss_row_access_update(const SsDeformedRow *old, SsDeformedRow *new)
 		ss_error_not_owner(&target);
 }
 
-/* To take an expiry back is for the tables' owner. */
+/*
+ * Raise the error for an attempt to revoke an expiry, which is reserved to the owner of the
+ * tables.
+ */
 void
 ss_row_access_refuse_return(void)
 {
@@ -126,8 +131,9 @@ ss_row_access_refuse_return(void)
 }
 
 /*
- * A session ends at most its ttl from now, and within the policy's max_lifetime; whoever shortens
- * its life may.  Called with ttl and times checked; old is NULL for an INSERT.
+ * Apply the restrictions on lifetime: expires_at is at most ttl from now, and within the policy's
+ * max_lifetime.  It may always be lowered.  ttl and times were checked before; old is NULL for an
+ * INSERT.
  */
 void
 ss_row_access_lifetime(const SsDeformedRow *old, const SsDeformedRow *new)

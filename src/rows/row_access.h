@@ -1,6 +1,6 @@
 /*
  * row_access.h
- *		What a role that was granted conversation_sessions may write in a row.
+ *		Restricts what a role that was granted conversation_sessions may write.
  */
 #ifndef SS_ROW_ACCESS_H
 #define SS_ROW_ACCESS_H

@@ -1,26 +1,26 @@
 /*
  * row_end.c
- *		What a statement of plain SQL makes of a session that has ended, or that it ends.
+ *		Rules for plain SQL that ends a session, or changes one that has ended.
  *
- * A logout has to stick, whoever writes the row.  So for an INSERT .. ON CONFLICT, an UPDATE or a
- * MERGE:
+ * A logout must be final, whoever writes the row.  So an INSERT .. ON CONFLICT, an UPDATE or a
+ * MERGE has these effects:
  *
- *	dead_until is set					the session ends as by session_delete: no document, history or
- *										(without owner isolation) owner, expired now, and the commit
- *										waits for the disk
- *	over a tombstone, document, owner,	SST10, unless dead_until is set to NULL
- *	history or a future expires_at
- *	over a row that has ended, with		a new session: what the statement does not give it does not
- *	a future expires_at					have, but for its version and last_seq, which go on counting
+ *	- If it sets dead_until, the session ends as by session_delete: no document, history or
+ *	  (without owner isolation) owner, expires_at not in the future, and the commit waits for the
+ *	  disk.
+ *	- If it sets the document, owner, history or a future expires_at of a tombstone, it is refused
+ *	  (SST10), unless it sets dead_until to NULL.
+ *	- If it sets a future expires_at of a row that has ended, it begins a new session: columns that
+ *	  it does not set are reset, but for version and last_seq, which go on counting.
  *
- * A row has ended when it is or was a tombstone, or when it has expired and the statement gives it
- * a document.  To set nothing but the expires_at of an expired row is the tables' owner's way of
- * taking the expiry back, and leaves the session as it was; row_access.c refuses it to others.
+ * A row has ended if it is or was a tombstone, or if it has expired and the statement sets the
+ * document.  Setting only the expires_at of an expired row is how the owner of the tables revokes
+ * the expiry; the session is left as it was.  row_access.c refuses this to other roles.
  *
- * Rows that are replicated or restored are taken as they are: a subscriber (and everybody else with
- * session_replication_role = replica) is not asked, and an INSERT may bring a tombstone along.
- * Nor are the statements of the functions, which have decided all this under the row's lock, by the
- * clock that they read then.  A statement of a trigger that such a statement fires is asked.
+ * The rules do not apply to rows that are replicated or restored (session_replication_role =
+ * replica, which subscriptions use), and an INSERT may bring a tombstone along.  Nor do they apply
+ * to the statements of our functions, which have decided all this under the row lock by the time
+ * that they read then.  They do apply to statements of triggers that such a statement fires.
  */
 #include "postgres.h"
 
@@ -42,8 +42,9 @@
 static ExecutorStart_hook_type next_executor_start = NULL;
 
 /*
- * A statement of ours is told from one of a trigger that it fires by a mark on the executor's own
- * copy of our trigger.  In the catalogs tginitdeferred is never set for a trigger BEFORE a row.
+ * ExecutorStart_hook: mark the statements of our functions, to distinguish them from statements of
+ * triggers that they fire.  The mark is tginitdeferred in the executor's copy of the BEFORE
+ * triggers, which the catalog never has for such triggers.
  */
 static void
 on_executor_start(QueryDesc *query, int eflags)
@@ -66,7 +67,7 @@ on_executor_start(QueryDesc *query, int eflags)
 	}
 }
 
-/* Once, from _PG_init, after ss_foreign_code_init, whose hook clears tginitdeferred. */
+/* Called once, by _PG_init, after ss_foreign_code_init, whose hook clears tginitdeferred. */
 void
 ss_row_end_init(void)
 {
@@ -74,13 +75,14 @@ ss_row_end_init(void)
 	ExecutorStart_hook = on_executor_start;
 }
 
-/* Does all this hold for the statement that fires our trigger? */
+/* Do the rules apply to the statement that fires our trigger? */
 bool
 ss_row_end_applies(const Trigger *trigger)
 {
 	return SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA && !trigger->tginitdeferred;
 }
 
+/* Is a column later than a time, and not null? */
 static bool
 is_later(const SsDeformedRow *row, int column, TimestampTz than)
 {
@@ -94,7 +96,10 @@ set_null(SsDeformedRow *row, int column)
 	row->nulls[column] = true;
 }
 
-/* An INSERT may bring a tombstone along, but none that is a session when its time is over. */
+/*
+ * Apply the rules to an INSERT.  It may bring a tombstone along, but not one that becomes a
+ * session when dead_until has passed: its expires_at is lowered to dead_until.
+ */
 void
 ss_row_end_insert(SsDeformedRow *new)
 {
@@ -104,7 +109,7 @@ ss_row_end_insert(SsDeformedRow *new)
 	ss_row_replace(new, SS_ROW_EXPIRES_AT, new->values[SS_ROW_DEAD_UNTIL]);
 }
 
-/* Does the statement give the row something that only a session has? */
+/* Does the statement set anything that only a session has? */
 static bool
 gives_content(const SsDeformedRow *old, const SsDeformedRow *new, TimestampTz now)
 {
@@ -113,7 +118,7 @@ gives_content(const SsDeformedRow *old, const SsDeformedRow *new, TimestampTz no
 		   ss_row_differs(old, new, SS_ROW_HISTORY_ID) || is_later(new, SS_ROW_EXPIRES_AT, now);
 }
 
-/* Where owners are kept apart a tombstone keeps its owner, who alone may use the id again. */
+/* Does a tombstone keep its owner?  With owner isolation only the owner may use the id again. */
 static bool
 keeps_owner(const SsDeformedRow *row)
 {
@@ -123,6 +128,7 @@ keeps_owner(const SsDeformedRow *row)
 	return ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &policy) && policy.owner_isolation;
 }
 
+/* Turn the row into a tombstone. */
 static void
 end_session(const SsDeformedRow *old, SsDeformedRow *new, TimestampTz now)
 {
@@ -138,7 +144,7 @@ end_session(const SsDeformedRow *old, SsDeformedRow *new, TimestampTz now)
 	ForceSyncCommit();
 }
 
-/* Has the session expired, with what reads have made of its expiry? */
+/* Has the session expired, pending touches included? */
 static bool
 has_expired(const SsDeformedRow *old, TimestampTz now)
 {
@@ -151,7 +157,7 @@ has_expired(const SsDeformedRow *old, TimestampTz now)
 		   ss_touch_effective(&key, DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT])) <= now;
 }
 
-/* Has the statement written a column, or a trigger before ours changed it? */
+/* Has the statement set a column, or a trigger that fired before ours changed it? */
 static bool
 is_written(const SsDeformedRow *old, const SsDeformedRow *new, const Bitmapset *written, int column)
 {
@@ -159,6 +165,7 @@ is_written(const SsDeformedRow *old, const SsDeformedRow *new, const Bitmapset *
 		   bms_is_member(column - FirstLowInvalidHeapAttributeNumber, written);
 }
 
+/* Turn the row into a new session, resetting what the statement did not set. */
 static void
 begin_session(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *written,
 			  TimestampTz now)
@@ -179,7 +186,10 @@ begin_session(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *wri
 	set_null(new, SS_ROW_DEAD_UNTIL);
 }
 
-/* written: the columns that the statement sets, as in TriggerData; bound: see row_access.c. */
+/*
+ * Apply the rules to an UPDATE.  written has the columns that the statement sets, in the form of
+ * tg_updatedcols; bound says whether row_access.c restricts the role.
+ */
 void
 ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *written,
 				  bool bound)
@@ -189,7 +199,7 @@ ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset 
 	bool dies = dead && ss_row_differs(old, new, SS_ROW_DEAD_UNTIL);
 	TimestampTz now;
 
-	/* most updates are of living sessions, and leave them so */
+	/* fast path for most updates: the session is alive and stays so */
 	if (!was_dead && !dead && !ss_row_differs(old, new, SS_ROW_EXPIRES_AT))
 		return;
 	now = GetCurrentTimestamp();

@@ -1,6 +1,6 @@
 /*
  * row_end.h
- *		What a statement of plain SQL makes of a session that has ended, or that it ends.
+ *		Rules for plain SQL that ends a session, or changes one that has ended.
  */
 #ifndef SS_ROW_END_H
 #define SS_ROW_END_H

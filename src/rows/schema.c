@@ -1,13 +1,16 @@
 /*
  * schema.c
- *		Are our tables as they were made?
+ *		Checks that the extension's tables still have the columns that code in C relies on.
  *
- * They are their owner's to change, who may add columns, constraints, indexes and
- * triggers.  But C code reads our columns by position: what it takes for a bigint must be
- * one, and what it takes for not null must be not null, or a backend would crash.
+ * The owner of the tables may add columns, constraints, indexes and triggers.  But code in C
+ * reaches our columns by number: what it reads as a bigint must be one, and what it reads without
+ * a test for null must be NOT NULL, or a backend could crash.
  *
- * Statements read the rows of tables that inherit from ours as well, and these may allow nulls
- * where ours do not (up to PostgreSQL 17), so they are looked at too.
+ * Statements also read the rows of tables that inherit from ours.  Up to PostgreSQL 17 a child may
+ * allow nulls in a column where its parent does not, so children are checked as well.
+ *
+ * No locks are needed.  A caller that reads rows locks the tables first, and checks again if they
+ * were invalidated (catalog.c).
  */
 #include "postgres.h"
 
@@ -29,6 +32,7 @@
 #include "compat.h"
 #include "rows/schema.h"
 
+/* A column as the install script creates it. */
 typedef struct Column
 {
 	const char *table;
@@ -131,6 +135,7 @@ static const Column columns[] = {
 	{CLAIMS, 9, "claimed_at", TIMESTAMPTZOID, true},
 };
 
+/* Does a table have a column as expected? */
 static bool
 is_sound(TupleDesc desc, const Column *expected)
 {
@@ -144,24 +149,27 @@ is_sound(TupleDesc desc, const Column *expected)
 		   (!expected->not_null || SsHasNoNulls(desc, expected->number - 1));
 }
 
-/* Does a table that inherits from ours allow nulls in a column where ours does not? */
+/* Does a child table allow nulls in a column in which its parent does not? */
 static bool
 allows_nulls(TupleDesc desc, const Column *expected)
 {
 	for (int i = 0; i < desc->natts && expected->not_null; i++)
 		if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), expected->name) == 0)
 			return !SsHasNoNulls(desc, i);
-	return false; /* it is about to be something else */
+	return false; /* not found: it is being altered, and will be checked again */
 }
 
-/* What is wrong with a table. */
+/* What is wrong with a table or one of its children. */
 typedef struct Fault
 {
-	const char *relation;
-	const Column *column; /* NULL: it is of the wrong kind */
+	const char *relation; /* name, palloced or constant */
+	const Column *column; /* NULL if the relation is of the wrong kind */
 } Fault;
 
-/* A foreign table does not enforce its NOT NULL; policies are read without a statement. */
+/*
+ * May a table be of this kind?  Foreign tables do not enforce NOT NULL.  session_namespaces must
+ * not be partitioned, because policies are read with a scan of the table itself.
+ */
 static bool
 is_right_kind(char kind, const char *table)
 {
@@ -169,7 +177,7 @@ is_right_kind(char kind, const char *table)
 		   (kind == RELKIND_PARTITIONED_TABLE && strcmp(table, NAMESPACES) != 0);
 }
 
-/* Look at one of our tables, or at one that inherits from it. */
+/* Check one of our tables, or one that inherits from it; on failure *fault is set. */
 static bool
 relation_is_sound(Relation rel, const char *table, bool inherits, Fault *fault)
 {
@@ -190,9 +198,8 @@ relation_is_sound(Relation rel, const char *table, bool inherits, Fault *fault)
 }
 
 /*
- * Is a table as it was made?  No lock is needed: who reads rows asks again when it has one and a
- * table was invalidated (catalog.c).  The tables that inherit from it are added to a list, unless
- * that is NULL.
+ * Check a table and its children; on failure *fault is set.  Unless children is NULL, the OIDs of
+ * the children are added to it, in TopMemoryContext.
  */
 static bool
 table_is_sound(Oid relid, const char *table, List **children, Fault *fault)
@@ -220,11 +227,11 @@ table_is_sound(Oid relid, const char *table, List **children, Fault *fault)
 		{
 			MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-			/* first, so that an invalidation of it from now on counts */
+			/* before the check, so that an invalidation during it is noticed */
 			*children = lappend_oid(*children, child);
 			MemoryContextSwitchTo(old);
 		}
-		/* one that was dropped meanwhile has no rows */
+		/* a child that was dropped meanwhile has no rows */
 		if (!sound || !RelationIsValid(rel = RelationIdGetRelation(child)))
 			continue;
 		sound = relation_is_sound(rel, table, true, fault);
@@ -234,17 +241,18 @@ table_is_sound(Oid relid, const char *table, List **children, Fault *fault)
 	return sound;
 }
 
-/* The fault as the words of a sentence, with what to do about it. */
+/* Describe a fault, without a capital letter and a full stop. */
 static char *
-words_of(const Fault *fault)
+describe_fault(const Fault *fault)
 {
 	if (fault->column == NULL)
 		return psprintf("%s is not an ordinary table", fault->relation);
 	return psprintf("column %s of %s is not as it was made", fault->column->name, fault->relation);
 }
 
+/* Say what to do about a fault, likewise. */
 static char *
-remedy_of(const Fault *fault)
+fault_remedy(const Fault *fault)
 {
 	if (fault->column == NULL)
 		return pstrdup("detach it, or put an ordinary table in its place");
@@ -253,7 +261,7 @@ remedy_of(const Fault *fault)
 }
 
 /*
- * The version of the extension in this database if it is another than that of the library, else
+ * The version of the extension in this database if it differs from that of the library, otherwise
  * NULL.
  */
 char *
@@ -283,7 +291,7 @@ ss_schema_other_version(void)
 	return version;
 }
 
-/* Tables of another version look damaged: say which it is. */
+/* Raise an error if the versions differ, because tables of another version look damaged. */
 static void
 check_version(void)
 {
@@ -299,8 +307,8 @@ check_version(void)
 }
 
 /*
- * The oid of a table of ours, whose columns are as they should be; else an error.  What inherits
- * from it is added to a list, which outlives an error.
+ * Check one of our tables and return its OID; raises an error if it is damaged.  The OIDs of its
+ * children are added to *children, in TopMemoryContext; the list stays valid after an error.
  */
 Oid
 ss_schema_check(Oid schema, const char *table, List **children)
@@ -316,22 +324,22 @@ ss_schema_check(Oid schema, const char *table, List **children)
 	}
 	if (!table_is_sound(relid, table, children, &fault))
 	{
-		char *remedy = remedy_of(&fault);
+		char *remedy = fault_remedy(&fault);
 
 		check_version();
 		remedy[0] = pg_toupper((unsigned char) remedy[0]);
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("session_store is damaged: %s", words_of(&fault)), errhint("%s.", remedy)));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("session_store is damaged: %s", describe_fault(&fault)),
+						errhint("%s.", remedy)));
 	}
 	return relid;
 }
 
 /*
- * What is wrong with a table, and what does not work for it, as a sentence; NULL when all is well.
+ * Describe the damage to a table, after what does not work because of it; NULL if there is none.
  */
 static char *
-damage_of(Oid schema, const char *table, const char *fails)
+describe_damage(Oid schema, const char *table, const char *fails)
 {
 	Oid relid = get_relname_relid(table, schema);
 	Fault fault;
@@ -346,10 +354,10 @@ damage_of(Oid schema, const char *table, const char *fails)
 						fails, version, SESSION_STORE_VERSION);
 	if (!OidIsValid(relid))
 		return psprintf("%s: table %s is missing", fails, table);
-	return psprintf("%s: %s: %s", fails, words_of(&fault), remedy_of(&fault));
+	return psprintf("%s: %s: %s", fails, describe_fault(&fault), fault_remedy(&fault));
 }
 
-/* The same as a sentence for those who ask; NULL when all is well. */
+/* Describe the first damage to the tables without which nothing works; NULL if there is none. */
 char *
 ss_schema_damage(Oid schema)
 {
@@ -357,13 +365,13 @@ ss_schema_damage(Oid schema)
 	char *damage = NULL;
 
 	for (int i = 0; i < (int) lengthof(tables) && damage == NULL; i++)
-		damage = damage_of(schema, tables[i], "nothing works");
+		damage = describe_damage(schema, tables[i], "nothing works");
 	return damage;
 }
 
 /*
- * And of one of the tables that C code reads by statements alone, which name its columns: these
- * fail or convert.
+ * The same for one of the other tables.  They are accessed only through statements, which name
+ * their columns, so damage makes these fail but cannot crash a backend.
  */
 char *
 ss_schema_damage_of(Oid schema, const char *table)
@@ -379,6 +387,6 @@ ss_schema_damage_of(Oid schema, const char *table)
 
 	for (int i = 0; i < (int) lengthof(others); i++)
 		if (strcmp(others[i].table, table) == 0)
-			return damage_of(schema, table, others[i].fails);
+			return describe_damage(schema, table, others[i].fails);
 	elog(ERROR, "no such table: %s", table);
 }

@@ -1,20 +1,20 @@
 /*
  * session_trigger.c
- *		The trigger that keeps the invariants of conversation_sessions.
+ *		The BEFORE trigger that enforces the invariants of conversation_sessions.
  *
- * It fires for the calls, plain SQL, COPY and logical replication alike (ENABLE
- * ALWAYS), so that the table can be changed by hand without harm:
+ * It fires for our functions, plain SQL, COPY and logical replication alike (ENABLE ALWAYS), so
+ * that changing the table by hand does no harm:
  *
  *	- ids and owners are 1 to 200 bytes without control characters
  *	- ttl is between 1 ms and 100 years; expires_at is finite
- *	- version never runs backwards, and counts every change of data or owner:
+ *	- version never decreases, and counts every change of document or owner:
  *	  greatest(new, old + 1), so that restored and replicated rows keep theirs
- *	- check_at is never later than the end of the row
- *	- last_seq never runs backwards
- *	- a session that has ended stays so: row_end.c
- *	- a role that was granted the table writes what row_access.c allows, no more
+ *	- check_at is never later than the end of the row (ss_check_at)
+ *	- last_seq never decreases
+ *	- a session that has ended is not revived by accident (row_end.c)
+ *	- a role that was granted the table writes only what row_access.c allows
  *
- * What a statement leaves NULL in an INSERT is filled in from the policy.
+ * Columns that an INSERT leaves null are filled in from the policy.
  */
 #include "postgres.h"
 
@@ -40,9 +40,9 @@
 
 SS_FUNCTION(session_row_guard, 1_0, TRIGGEROID);
 
-/* The tuple, with what was replaced in its view. */
+/* Form a tuple with the columns that were replaced in its deformed row. */
 static HeapTuple
-close_tuple(HeapTuple tuple, const SsDeformedRow *view)
+form_tuple(HeapTuple tuple, const SsDeformedRow *view)
 {
 	int columns[SS_ROW_ATTRS];
 	Datum values[SS_ROW_ATTRS];
@@ -60,6 +60,10 @@ close_tuple(HeapTuple tuple, const SsDeformedRow *view)
 	return n == 0 ? tuple : heap_modify_tuple_by_cols(tuple, view->desc, n, columns, values, nulls);
 }
 
+/*
+ * Check an id or owner.  A value that does not change is accepted as it is; old is NULL in an
+ * INSERT.
+ */
 static void
 check_name(const SsDeformedRow *old, const SsDeformedRow *new, int column, const char *what,
 		   int max)
@@ -67,7 +71,7 @@ check_name(const SsDeformedRow *old, const SsDeformedRow *new, int column, const
 	text *name;
 	int len;
 
-	/* NOT NULL has its own message; what was let in before is let be */
+	/* a null is left to NOT NULL */
 	if (new->nulls[column] || (old != NULL && !ss_row_differs(old, new, column)))
 		return;
 	name = DatumGetTextPP(new->values[column]);
@@ -77,7 +81,7 @@ check_name(const SsDeformedRow *old, const SsDeformedRow *new, int column, const
 						errdetail("It must be 1 to %d bytes without control characters.", max)));
 }
 
-/* old is NULL for an INSERT */
+/* Check the ids and the owner of a row; old is NULL for an INSERT. */
 static void
 check_names(const SsDeformedRow *old, const SsDeformedRow *new)
 {
@@ -86,7 +90,7 @@ check_names(const SsDeformedRow *old, const SsDeformedRow *new)
 	check_name(old, new, SS_ROW_OWNER_ID, "owner_id", SS_NAME_MAX);
 }
 
-/* The ttl in microseconds, refused when it is none. */
+/* Check the ttl and return it in microseconds. */
 static int64
 check_ttl(const SsDeformedRow *t)
 {
@@ -102,7 +106,7 @@ check_ttl(const SsDeformedRow *t)
 	return ttl;
 }
 
-/* Fill in what an INSERT by hand may leave out: ttl, expires_at, updated_at. */
+/* Fill in columns that an INSERT by hand may leave null: ttl, expires_at, updated_at, check_at. */
 static void
 fill_in(SsDeformedRow *t)
 {
@@ -135,12 +139,12 @@ fill_in(SsDeformedRow *t)
 												   : t->values[SS_ROW_CREATED_AT]);
 	if (t->nulls[SS_ROW_CHECK_AT])
 		ss_row_replace(t, SS_ROW_CHECK_AT, t->values[SS_ROW_EXPIRES_AT]);
-	/* versions count from 1: 0 and below have other meanings in if_version */
+	/* versions start at 1, because if_version gives 0 and -1 other meanings */
 	if (!t->nulls[SS_ROW_VERSION] && DatumGetInt64(t->values[SS_ROW_VERSION]) < 1)
 		ss_row_replace(t, SS_ROW_VERSION, Int64GetDatum(1));
 }
 
-/* expires_at is finite, and check_at not later than the end of the row. */
+/* Check that the times are finite, and lower check_at to the end of the row if it is later. */
 static void
 check_times(SsDeformedRow *t)
 {
@@ -169,7 +173,7 @@ check_times(SsDeformedRow *t)
 		ss_row_replace(t, SS_ROW_CHECK_AT, TimestampTzGetDatum(lowered));
 }
 
-/* Counters only grow, and version counts every change of data or owner. */
+/* Keep version and last_seq from decreasing, and count a change of document or owner. */
 static void
 check_counters(const SsDeformedRow *old, SsDeformedRow *new)
 {
@@ -195,19 +199,20 @@ check_counters(const SsDeformedRow *old, SsDeformedRow *new)
 }
 
 /*
- * What the trigger sees to in an update, by a statement or by the functions without one; judged:
- * row_end.c applies; written: the columns that the statement sets.
+ * The work of the trigger for an update, also called by direct.c in place of the trigger.  May
+ * raise an error, and may replace columns of *new.  apply_end says whether the rules of row_end.c
+ * apply; written has the columns that the statement sets, and is not used otherwise.
  */
 void
 ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new, const SsCatalog *catalog,
-						  bool judged, const Bitmapset *written)
+						  bool apply_end, const Bitmapset *written)
 {
 	bool bound = ss_row_access_is_bound(catalog);
 
 	check_names(old, new);
 	if (bound)
 		ss_row_access_update(old, new);
-	if (judged)
+	if (apply_end)
 		ss_row_end_update(old, new, written, bound);
 	if (!new->nulls[SS_ROW_TTL] && ss_row_differs(old, new, SS_ROW_TTL))
 		(void) check_ttl(new);
@@ -251,7 +256,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 		check_times(&new);
 		if (bound)
 			ss_row_access_lifetime(NULL, &new);
-		return PointerGetDatum(close_tuple(trigdata->tg_trigtuple, &new));
+		return PointerGetDatum(form_tuple(trigdata->tg_trigtuple, &new));
 	}
 	if (!TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
 		return PointerGetDatum(trigdata->tg_trigtuple);
@@ -260,5 +265,5 @@ session_row_guard(PG_FUNCTION_ARGS)
 	ss_row_deform(&new, trigdata->tg_newtuple, desc);
 	ss_session_trigger_update(&old, &new, &catalog, ss_row_end_applies(trigdata->tg_trigger),
 							  trigdata->tg_updatedcols);
-	return PointerGetDatum(close_tuple(trigdata->tg_newtuple, &new));
+	return PointerGetDatum(form_tuple(trigdata->tg_newtuple, &new));
 }

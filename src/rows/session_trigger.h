@@ -1,6 +1,6 @@
 /*
  * session_trigger.h
- *		The trigger that keeps the invariants of conversation_sessions.
+ *		The BEFORE trigger that enforces the invariants of conversation_sessions.
  */
 #ifndef SS_SESSION_TRIGGER_H
 #define SS_SESSION_TRIGGER_H
@@ -11,7 +11,7 @@
 #include "rows/schema.h"
 
 extern void ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new,
-									  const SsCatalog *catalog, bool judged,
+									  const SsCatalog *catalog, bool apply_end,
 									  const Bitmapset *written);
 
 #endif
