@@ -25,7 +25,7 @@
 #include "rows/foreign_code.h"
 #include "rows/relaxed.h"
 #include "rows/row_end.h"
-#include "rows/touch_pending.h"
+#include "rows/touch_xact.h"
 #include "settings.h"
 #include "shared.h"
 #include "worker.h"
@@ -43,7 +43,7 @@ _PG_init(void)
 
 	ss_settings_define(preloading);
 	ss_shared_init_backend();
-	ss_pending_init_backend();
+	ss_touch_xact_init();
 	ss_xact_keys_init_backend();
 	ss_cache_trigger_init();
 	ss_events_init_backend();

@@ -79,7 +79,7 @@ ss_access_allows(const SsPolicy *policy, Oid role, const SsRow *row, SsNeed need
 
 	if (!ss_access_isolates(policy, role))
 		return true;
-	subject = ss_caller_subject();
+	subject = ss_claims_subject();
 	if (subject == NULL)
 		return false;
 	if (!row->owner_null)

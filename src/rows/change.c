@@ -45,7 +45,7 @@
 #include "rows/owners.h"
 #include "rows/relaxed.h"
 #include "rows/sql.h"
-#include "rows/touch_pending.h"
+#include "rows/touch_xact.h"
 #include "shared.h"
 
 /* Minimum lifetime of the tombstone of a regenerated session, us. */
@@ -135,7 +135,7 @@ set_owner(SsChange *change, Datum owner)
 
 	if (isolated && change->is_new && owner == (Datum) 0)
 	{
-		char *subject = ss_caller_subject();
+		char *subject = ss_claims_subject();
 
 		if (subject != NULL)
 			owner = CStringGetTextDatum(subject);
@@ -295,7 +295,7 @@ ss_change_end(SsChange *change)
 		return false;
 	}
 	if (!change->is_new)
-		ss_pending_rebase(&target->key, change->base, row->ttl, row->expires_at);
+		ss_touch_xact_rebase(&target->key, change->base, row->ttl, row->expires_at);
 
 	if (!row->owner_null && (change->is_new || !same_owner(change)))
 		ss_owner_enforce_quota(target, row->owner, change->exempt_id);

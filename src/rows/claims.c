@@ -200,7 +200,7 @@ subject_of(const char *claims)
  * for all calls of a request: what they say is remembered.
  */
 char *
-ss_caller_subject(void)
+ss_claims_subject(void)
 {
 	static MemoryContext memo = NULL;
 	static char *memo_claims = NULL;

@@ -5,6 +5,6 @@
 #ifndef SS_CLAIMS_H
 #define SS_CLAIMS_H
 
-extern char *ss_caller_subject(void);
+extern char *ss_claims_subject(void);
 
 #endif

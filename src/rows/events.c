@@ -273,7 +273,7 @@ ss_event_detail_number(StringInfo detail, const char *key, int64 value)
 static Datum
 detail_of(const StringInfoData *detail)
 {
-	char *subject = ss_caller_subject();
+	char *subject = ss_claims_subject();
 	StringInfoData all;
 
 	if (detail == NULL && subject == NULL)

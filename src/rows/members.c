@@ -72,7 +72,7 @@ renew(const SsTarget *target, SsRow *row)
 static bool
 is_caller(const SsTarget *target, Datum member)
 {
-	char *subject = ss_access_isolates(&target->policy, target->role) ? ss_caller_subject() : NULL;
+	char *subject = ss_access_isolates(&target->policy, target->role) ? ss_claims_subject() : NULL;
 
 	return subject != NULL && DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, member,
 																   CStringGetTextDatum(subject)));
@@ -123,7 +123,7 @@ ss_member_remove(SsTarget *target, Datum member)
 bool
 ss_member_accept(const SsRow *row)
 {
-	char *subject = ss_caller_subject();
+	char *subject = ss_claims_subject();
 	Datum values[2] = {row->history, (Datum) 0};
 
 	if (subject == NULL || row->history_null)

@@ -45,7 +45,7 @@
 #include "rows/schema.h"
 #include "rows/sessions.h"
 #include "rows/sql.h"
-#include "rows/touch_pending.h"
+#include "rows/touch_xact.h"
 #include "shared.h"
 
 /* Of a row that is locked; as many columns as there are in `judged`. */
@@ -217,7 +217,7 @@ raise_row(Datum ctid, const SsDeformedRow *row, SsKey *key, TimestampTz end)
 
 	ss_plan_run_redacted(&raise_plan, values, NULL, SS_PLAN_WRITE);
 	if (prolonged != expires_at)
-		ss_pending_rebase(key, expires_at, ss_interval_usec(row->values[SS_ROW_TTL]), prolonged);
+		ss_touch_xact_rebase(key, expires_at, ss_interval_usec(row->values[SS_ROW_TTL]), prolonged);
 }
 
 /* A row is visited: was it set aside?  Not any more, if the batch is kept. */

@@ -21,7 +21,7 @@
 #include "rows/expiry.h"
 #include "rows/read.h"
 #include "rows/sql.h"
-#include "rows/touch_pending.h"
+#include "rows/touch_xact.h"
 #include "shared.h"
 
 /* Reads the row through SPI.  Datums are copied to the caller's memory context. */
@@ -89,25 +89,25 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 
 	/* no other transaction sees this row version: the touch is recorded at commit */
 	if (row->own_xact)
-		return ss_pending_use(&target->key, row->expires_at, row->ttl, expires_at);
+		return ss_touch_xact_read(&target->key, row->expires_at, row->ttl, expires_at);
 	for (;;)
 	{
 		TimestampTz now;
 
-		switch (ss_touch_note(&target->key, row->expires_at, row->ttl, expires_at, force))
+		switch (ss_touch_record(&target->key, row->expires_at, row->ttl, expires_at, force))
 		{
-			case SS_NOTED_URGENT:
+			case SS_TOUCH_URGENT:
 				ss_wake_keeper();
 				/* FALLTHROUGH */
-			case SS_NOTED:
+			case SS_TOUCH_RECORDED:
 				ss_count(SS_USES_NOTED, 1);
 				return true;
-			case SS_KEY_CONFLICT:
+			case SS_TOUCH_CONFLICT:
 				/* the slot has a touch of another row version: find out which is the latest */
 				force = true;
 				(void) ss_row_refresh(target, row);
 				continue;
-			case SS_KEY_FULL:
+			case SS_TOUCH_FULL:
 				break;
 		}
 		now = GetCurrentTimestamp();
@@ -134,7 +134,7 @@ write_expiry(SsTarget *target, SsRow *row, TimestampTz expires_at)
 
 	row->expires_at = expires_at;
 	ss_row_write_expiry(target, row);
-	ss_pending_rebase(&target->key, base, row->ttl, expires_at);
+	ss_touch_xact_rebase(&target->key, base, row->ttl, expires_at);
 }
 
 /*
@@ -161,7 +161,7 @@ ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
 								target->policy.max_lifetime);
 		*expires_at = Max(*expires_at, row.ends_at);
 		if (*expires_at == row.ends_at ||
-			ss_pending_touch(&target->key, row.expires_at, row.ttl, *expires_at))
+			ss_touch_xact_touch(&target->key, row.expires_at, row.ttl, *expires_at))
 		{
 			ss_count(SS_TOUCHED, 1);
 			return true;

@@ -22,7 +22,7 @@ ss_scope_of(const SsTarget *target, SsSelection *which)
 
 	if (!ss_access_isolates(&target->policy, target->role))
 		return scope;
-	scope.subject = ss_caller_subject();
+	scope.subject = ss_claims_subject();
 	if (scope.subject == NULL)
 	{
 		/* nobody owns nothing, and nothing was shared with nobody */

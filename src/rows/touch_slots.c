@@ -295,7 +295,7 @@ ss_touch_share(int member, bool has_keeper)
 
 /* The database is gone, or the extension in it. */
 void
-ss_touch_forget_database(Oid database)
+ss_touch_remove_database(Oid database)
 {
 	if (shared == NULL)
 		return;

@@ -172,7 +172,7 @@ ss_touches_write(SsTouchBatch *batch, SsAside *aside)
 
 /* After the commit. */
 void
-ss_touches_settle(SsTouchBatch *batch, SsAside *aside)
+ss_touches_finish(SsTouchBatch *batch, SsAside *aside)
 {
 	for (int i = 0; i < batch->count; i++)
 	{

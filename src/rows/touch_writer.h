@@ -12,6 +12,6 @@ typedef struct SsTouchBatch SsTouchBatch;
 
 extern SsTouchBatch *ss_touches_take(TimestampTz now, bool all, int *partition);
 extern void ss_touches_write(SsTouchBatch *batch, SsAside *aside);
-extern void ss_touches_settle(SsTouchBatch *batch, SsAside *aside);
+extern void ss_touches_finish(SsTouchBatch *batch, SsAside *aside);
 
 #endif

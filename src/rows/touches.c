@@ -8,7 +8,7 @@
  * match and are as good as gone, without any cleaning up.  Whoever prolongs it (save,
  * touch, purge, the keeper) takes the note over to the new version when that
  * is committed (ss_touch_rebase), since reads went on meanwhile.  A transaction notes reads of
- * versions that it made itself when it commits (touch_pending.c), so that a note is always on
+ * versions that it made itself when it commits (touch_xact.c), so that a note is always on
  * a committed version.
  *
  * Every reader takes the later of expires_at and a matching note, so a noted
@@ -23,8 +23,8 @@
 
 #include "compat.h"
 #include "rows/expiry.h"
-#include "rows/touch_pending.h"
 #include "rows/touch_slots.h"
+#include "rows/touch_xact.h"
 #include "rows/touches.h"
 #include "shared.h"
 
@@ -43,7 +43,7 @@ ss_touch_usable(void)
 
 /*
  * When the row version that ends at expires_at really ends.  A transaction sees
- * what it touched itself before others do (touch_pending.c).
+ * what it touched itself before others do (touch_xact.c).
  */
 int64
 ss_touch_effective(const SsKey *key, int64 expires_at)
@@ -66,7 +66,7 @@ ss_touch_effective(const SsKey *key, int64 expires_at)
 			effective = Max(expires_at, (int64) pg_atomic_read_u64(&slot->expires));
 		LWLockRelease(ss_slot_lock(partition));
 	}
-	return ss_pending_effective(key, expires_at, effective);
+	return ss_touch_xact_effective(key, expires_at, effective);
 }
 
 /* Advance a note, never backwards.  The partition's lock is held in either mode. */
@@ -95,8 +95,8 @@ restart(SsSlot *slot, int64 base, int64 ttl)
  * a note on another version, that one stands, unless the caller insists (having
  * seen with a new snapshot which version is the present one).
  */
-SsNoted
-ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force)
+SsTouchResult
+ss_touch_record(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force)
 {
 	uint32 hash = ss_slot_hash(key);
 	int partition = ss_slot_partition(hash);
@@ -109,7 +109,7 @@ ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force
 	slot = ss_slot_find(partition, hash, key);
 	if (slot != NULL && (slot->base == base || !force))
 	{
-		SsNoted noted = SS_KEY_CONFLICT;
+		SsTouchResult noted = SS_TOUCH_CONFLICT;
 
 		if (slot->base == base)
 		{
@@ -117,7 +117,7 @@ ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force
 
 			advance(slot, expires);
 			urgent = before - base < slack && expires - base >= slack;
-			noted = urgent ? SS_NOTED_URGENT : SS_NOTED;
+			noted = urgent ? SS_TOUCH_URGENT : SS_TOUCH_RECORDED;
 		}
 		LWLockRelease(ss_slot_lock(partition));
 		return noted;
@@ -140,17 +140,17 @@ ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force
 	if (slot == NULL || slot->base != base)
 	{
 		LWLockRelease(ss_slot_lock(partition));
-		return slot == NULL ? SS_KEY_FULL : SS_KEY_CONFLICT;
+		return slot == NULL ? SS_TOUCH_FULL : SS_TOUCH_CONFLICT;
 	}
 	advance(slot, expires);
 	urgent = expires - base >= slack || ss_slots_pressed(partition, slot->member);
 	LWLockRelease(ss_slot_lock(partition));
-	return urgent ? SS_NOTED_URGENT : SS_NOTED;
+	return urgent ? SS_TOUCH_URGENT : SS_TOUCH_RECORDED;
 }
 
 /*
  * Reserve a slot for a note that this transaction makes when it commits, so that it cannot fail then.
- * Returns what the caller passes on to ss_touch_note_reserved() or ss_touch_unreserve(), one of which
+ * Returns what the caller passes on to ss_touch_record_reserved() or ss_touch_unreserve(), one of which
  * it must call at the end of the transaction; SS_NO_RESERVATION if there is no free slot.
  */
 int
@@ -180,11 +180,11 @@ ss_touch_unreserve(const SsKey *key, int reservation)
 }
 
 /*
- * As ss_touch_note() with force, in a slot that was reserved; never SS_KEY_FULL.  The reservation is
+ * As ss_touch_record() with force, in a slot that was reserved; never SS_TOUCH_FULL.  The reservation is
  * used up, or returned if the session has a slot by now.
  */
-SsNoted
-ss_touch_note_reserved(const SsKey *key, int64 base, int64 ttl, int64 expires, int reservation)
+SsTouchResult
+ss_touch_record_reserved(const SsKey *key, int64 base, int64 ttl, int64 expires, int reservation)
 {
 	uint32 hash = ss_slot_hash(key);
 	int partition = ss_slot_partition(hash);
@@ -205,7 +205,7 @@ ss_touch_note_reserved(const SsKey *key, int64 base, int64 ttl, int64 expires, i
 	advance(slot, expires);
 	urgent = expires - base >= ss_slack(ttl) || ss_slots_pressed(partition, slot->member);
 	LWLockRelease(ss_slot_lock(partition));
-	return urgent ? SS_NOTED_URGENT : SS_NOTED;
+	return urgent ? SS_TOUCH_URGENT : SS_TOUCH_RECORDED;
 }
 
 /*

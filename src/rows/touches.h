@@ -25,13 +25,13 @@ typedef struct SsTouch
 #define SS_NO_RESERVATION (-1)
 
 /* What became of an attempt to note. */
-typedef enum SsNoted
+typedef enum SsTouchResult
 {
-	SS_NOTED,
-	SS_NOTED_URGENT, /* and worth writing now */
-	SS_KEY_FULL,     /* no room */
-	SS_KEY_CONFLICT  /* there is a note on another version of the row */
-} SsNoted;
+	SS_TOUCH_RECORDED,
+	SS_TOUCH_URGENT, /* and worth writing now */
+	SS_TOUCH_FULL,     /* no room */
+	SS_TOUCH_CONFLICT  /* there is a note on another version of the row */
+} SsTouchResult;
 
 typedef struct SsTouchCounts
 {
@@ -52,10 +52,10 @@ extern bool ss_key_from_datums(SsKey *key, Datum ns, Datum id);
 
 extern bool ss_touch_usable(void);
 extern int64 ss_touch_effective(const SsKey *key, int64 expires_at);
-extern SsNoted ss_touch_note(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force);
+extern SsTouchResult ss_touch_record(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force);
 extern int ss_touch_reserve(const SsKey *key);
 extern void ss_touch_unreserve(const SsKey *key, int reservation);
-extern SsNoted ss_touch_note_reserved(const SsKey *key, int64 base, int64 ttl, int64 expires,
+extern SsTouchResult ss_touch_record_reserved(const SsKey *key, int64 base, int64 ttl, int64 expires,
 									  int reservation);
 extern void ss_touch_rebase(const SsKey *key, int64 base, int64 written, int64 ttl);
 extern int ss_touch_due(Oid database, int64 now, bool all, int *partition, SsTouch *out, int max);
@@ -63,7 +63,7 @@ extern void ss_touch_written(const SsTouch *touch);
 extern void ss_touch_postpone(const SsTouch *touch, int64 now, bool locked);
 extern bool ss_touch_ended(const SsTouch *touch, int64 now);
 extern void ss_touch_dropped(void);
-extern void ss_touch_forget_database(Oid database);
+extern void ss_touch_remove_database(Oid database);
 extern void ss_touch_share(int member, bool has_keeper);
 extern void ss_touch_counts(int member, SsTouchCounts *counts);
 

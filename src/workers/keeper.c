@@ -200,7 +200,7 @@ begin(SsCaller *caller)
 	{
 		PopActiveSnapshot();
 		CommitTransactionCommand();
-		ss_touch_forget_database(MyDatabaseId);
+		ss_touch_remove_database(MyDatabaseId);
 		ss_touch_share(ss_shared_number(entry), false);
 		leave(SS_DB_ABSENT, 0);
 	}
@@ -247,7 +247,7 @@ write_touches(TimestampTz now)
 			return now + CHECK_EVERY;
 		ss_touches_write(batch, touch_aside);
 		finish(&caller);
-		ss_touches_settle(batch, touch_aside);
+		ss_touches_finish(batch, touch_aside);
 		CHECK_FOR_INTERRUPTS();
 		/* even if the disk is full, DROP DATABASE must not be blocked */
 		if (GetCurrentTimestamp() - now > CHECK_EVERY)
@@ -658,7 +658,7 @@ flush_touches(TimestampTz deadline)
 			break;
 		ss_touches_write(batch, touch_aside);
 		finish(&caller);
-		ss_touches_settle(batch, touch_aside);
+		ss_touches_finish(batch, touch_aside);
 		CHECK_FOR_INTERRUPTS();
 	}
 	return any;

@@ -138,7 +138,7 @@ update_entries(const Candidate *all, int count, TimestampTz now)
 			/* dropped; or so new that this scan does not see it, but the next will */
 			if (++db->missed > 1)
 			{
-				ss_touch_forget_database(db->oid);
+				ss_touch_remove_database(db->oid);
 				ss_touch_share(i, false);
 				db->oid = InvalidOid;
 			}

@@ -1,5 +1,5 @@
 /*
- * touch_pending.c
+ * touch_xact.c
  *		What the present transaction has to say to the notes when it commits.
  *
  * Two things.  A use of a row version that nobody else can see yet, or that a rollback
@@ -15,7 +15,7 @@
 
 #include "access/xact.h"
 
-#include "rows/touch_pending.h"
+#include "rows/touch_xact.h"
 #include "shared.h"
 
 #define MAX_PENDING 64
@@ -42,7 +42,7 @@ tell_all(void)
 	for (int i = 0; i < npending; i++)
 	{
 		Pending *p = &pending[i];
-		SsNoted noted;
+		SsTouchResult noted;
 
 		if (p->rebase)
 		{
@@ -50,14 +50,14 @@ tell_all(void)
 			continue;
 		}
 		if (p->reservation != SS_NO_RESERVATION)
-			noted = ss_touch_note_reserved(&p->key, p->base, p->ttl, p->expires, p->reservation);
+			noted = ss_touch_record_reserved(&p->key, p->base, p->ttl, p->expires, p->reservation);
 		else
-			noted = ss_touch_note(&p->key, p->base, p->ttl, p->expires, true);
-		if (noted == SS_KEY_FULL)
+			noted = ss_touch_record(&p->key, p->base, p->ttl, p->expires, true);
+		if (noted == SS_TOUCH_FULL)
 			ss_touch_dropped();
 		else
 			ss_count(SS_USES_NOTED, 1);
-		wake = wake || noted == SS_NOTED_URGENT;
+		wake = wake || noted == SS_TOUCH_URGENT;
 	}
 	npending = 0;
 	if (wake)
@@ -118,7 +118,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 
 /* Once, from _PG_init. */
 void
-ss_pending_init_backend(void)
+ss_touch_xact_init(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
@@ -160,14 +160,14 @@ add_use(const SsKey *key, int64 base, int64 ttl, int64 expires)
 
 /* A read.  False if it cannot be noted. */
 bool
-ss_pending_use(const SsKey *key, int64 base, int64 ttl, int64 expires)
+ss_touch_xact_read(const SsKey *key, int64 base, int64 ttl, int64 expires)
 {
 	return add_use(key, base, ttl, expires) != NULL;
 }
 
 /* A touch.  False if it cannot be noted for sure: the caller must write the row. */
 bool
-ss_pending_touch(const SsKey *key, int64 base, int64 ttl, int64 expires)
+ss_touch_xact_touch(const SsKey *key, int64 base, int64 ttl, int64 expires)
 {
 	int reservation = ss_touch_reserve(key);
 	Pending *p;
@@ -184,7 +184,7 @@ ss_pending_touch(const SsKey *key, int64 base, int64 ttl, int64 expires)
 
 /* Prolonged: the row version that ended at `base` was replaced by one that ends at `expires`. */
 void
-ss_pending_rebase(const SsKey *key, int64 base, int64 ttl, int64 expires)
+ss_touch_xact_rebase(const SsKey *key, int64 base, int64 ttl, int64 expires)
 {
 	if (ss_touch_usable())
 		(void) add(key, base, ttl, expires, true);
@@ -192,7 +192,7 @@ ss_pending_rebase(const SsKey *key, int64 base, int64 ttl, int64 expires)
 
 /* As ss_touch_effective, for what this transaction has used itself. */
 int64
-ss_pending_effective(const SsKey *key, int64 base, int64 expires)
+ss_touch_xact_effective(const SsKey *key, int64 base, int64 expires)
 {
 	for (int i = 0; i < npending; i++)
 		if (!pending[i].rebase && pending[i].base == base && ss_key_equal(&pending[i].key, key))

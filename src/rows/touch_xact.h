@@ -1,0 +1,16 @@
+/*
+ * touch_xact.h
+ *		What the present transaction has to say to the notes when it commits.
+ */
+#ifndef SS_TOUCH_XACT_H
+#define SS_TOUCH_XACT_H
+
+#include "rows/touches.h"
+
+extern void ss_touch_xact_init(void);
+extern bool ss_touch_xact_read(const SsKey *key, int64 base, int64 ttl, int64 expires);
+extern bool ss_touch_xact_touch(const SsKey *key, int64 base, int64 ttl, int64 expires);
+extern void ss_touch_xact_rebase(const SsKey *key, int64 base, int64 ttl, int64 expires);
+extern int64 ss_touch_xact_effective(const SsKey *key, int64 base, int64 expires);
+
+#endif
