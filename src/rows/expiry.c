@@ -1,13 +1,13 @@
 /*
  * expiry.c
- *		The arithmetic of lifetimes (pure; see expiry.h for the words).
+ *		Arithmetic of lifetimes; see expiry.h for the terms.
  *
- * Every sum saturates: the server's timestamps end far from the edges of 64
- * bits, but a table may be written by hand and a clock may be wrong.
+ * Every sum saturates.  Valid timestamps are far from the limits of 64 bits, but a table may be
+ * written by hand, and a clock may be wrong.
  */
 #include "rows/expiry.h"
 
-/* Add two signed numbers, stopping at the ends of the range. */
+/* Add two signed numbers; a result out of range becomes the nearest limit. */
 static int64_t
 saturating_add(int64_t a, int64_t b)
 {
@@ -34,7 +34,7 @@ ss_duration(int32_t months, int32_t days, int64_t usec, int64_t least, int64_t m
 	if (months != 0)
 		return SS_DURATION_MONTHS;
 
-	/* whole days from both parts first, so that neither alone can overflow */
+	/* add up whole days first, so that neither part can overflow by itself */
 	whole = days + usec / SS_USEC_PER_DAY;
 	usec %= SS_USEC_PER_DAY;
 	if (whole > INT64_MAX / SS_USEC_PER_DAY)
@@ -53,8 +53,8 @@ ss_duration(int32_t months, int32_t days, int64_t usec, int64_t least, int64_t m
 }
 
 /*
- * When a session ends that is used now: now + ttl, but no later than
- * max_lifetime after its creation (SS_NO_LIMIT for none).
+ * The expiry of a session that is used now: now + ttl, but not later than created_at +
+ * max_lifetime (SS_NO_LIMIT if it has none).
  */
 int64_t
 ss_expiry(int64_t now, int64_t ttl, int64_t created_at, int64_t max_lifetime)
@@ -81,10 +81,9 @@ ss_slack(int64_t ttl)
 }
 
 /*
- * Lower check_at to the end of the row's usefulness.  A living row is worth a
- * look at its expiry; a tombstone (expired, dead_until in the future) when it
- * may go.  Never raises: only the purge does, by passing its own check_at.
- * dead_until is INT64_MIN where there is none.
+ * Lower check_at, the time at which the purge checks a row, to the end of the row: the expiry of a
+ * session, or dead_until of a tombstone.  Never raises it; only the purge does, by passing another
+ * check_at.  dead_until is INT64_MIN if there is none.
  */
 int64_t
 ss_check_at(int64_t check_at, int64_t expires_at, int64_t dead_until)

@@ -1,11 +1,10 @@
 /*
  * expiry.h
- *		The arithmetic of lifetimes.
+ *		Arithmetic of lifetimes.
  *
- * Pure C: no server headers, so that test/unit can drive every edge. Times are
- * microseconds on the server's own scale (TimestampTz), durations are
- * microseconds.  An "expiry" is the first instant at which a session is no
- * longer alive: a session lives while now < expiry.
+ * Pure C without server headers, so that test/unit can test every limit.  Times are in the unit
+ * and scale of TimestampTz, durations in microseconds.  The expiry of a session is the first
+ * instant at which it is no longer alive: it is alive while now < expiry.
  */
 #ifndef SS_EXPIRY_H
 #define SS_EXPIRY_H
@@ -27,12 +26,13 @@
 /* Slack is an eighth of the ttl, and never more than this. */
 #define SS_SLACK_MAX (INT64_C(300) * SS_USEC_PER_SEC)
 
+/* Result of ss_duration. */
 typedef enum SsDurationCheck
 {
 	SS_DURATION_OK,
 	SS_DURATION_MONTHS,    /* has no fixed length */
-	SS_DURATION_TOO_SHORT, /* below the least that is allowed, or negative */
-	SS_DURATION_TOO_LONG   /* above the most that is allowed */
+	SS_DURATION_TOO_SHORT, /* below the minimum */
+	SS_DURATION_TOO_LONG   /* above the maximum */
 } SsDurationCheck;
 
 extern SsDurationCheck ss_duration(int32_t months, int32_t days, int64_t usec, int64_t least,

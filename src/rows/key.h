@@ -1,11 +1,11 @@
 /*
  * key.h
- *		A session, by name: what everything in shared memory is keyed by.
+ *		The key of a session: database, namespace and id, as used in shared memory.
  *
- * Redis has up to two keys of a session, its document and the tail of its history.  Each
- * is a key of its own to the ledger; everything else knows sessions only.
+ * Redis has up to two keys for a session: its document and the tail of its history.  The ledger
+ * treats each as a key of its own (part); everything else knows only sessions, with part 0.
  *
- * Pure C, for the simulator.
+ * Pure C, because the simulator uses it.
  */
 #ifndef SS_KEY_H
 #define SS_KEY_H
@@ -15,10 +15,11 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Maximum lengths in bytes of a namespace, and of ids, owners and members. */
 #define SS_NAMESPACE_MAX 63
 #define SS_NAME_MAX 200
 
-/* Which of a session's keys in Redis. */
+/* Values of part. */
 #define SS_PART_DOCUMENT 0
 #define SS_PART_TAIL 1
 
@@ -31,12 +32,14 @@ typedef struct SsKey
 	char bytes[SS_NAMESPACE_MAX + SS_NAME_MAX]; /* namespace, then id */
 } SsKey;
 
+/* The number of bytes in use in bytes[]. */
 static inline int
 ss_key_length(const SsKey *key)
 {
 	return key->nslen + key->idlen;
 }
 
+/* Are two keys the same, part included? */
 static inline bool
 ss_key_equal(const SsKey *a, const SsKey *b)
 {
@@ -44,7 +47,7 @@ ss_key_equal(const SsKey *a, const SsKey *b)
 		   a->idlen == b->idlen && memcmp(a->bytes, b->bytes, ss_key_length(a)) == 0;
 }
 
-/* What of a key is in use; the rest is never read. */
+/* Copy the part of a key that is in use; the rest of *to is left as it is and never read. */
 static inline void
 ss_key_copy(SsKey *to, const SsKey *from)
 {

@@ -1,6 +1,6 @@
 /*
  * names.c
- *		What the names of sessions, owners and namespaces may hold.
+ *		Checks which characters names of sessions, owners and namespaces may contain.
  */
 #include "postgres.h"
 
@@ -9,8 +9,8 @@
 #include "rows/names.h"
 
 /*
- * No control characters: neither the C0 set and DEL, nor, in UTF-8, the C1 set.
- * They have no place in an identifier, and would break logs and keys downstream.
+ * Is a name free of control characters?  These are the C0 set, DEL and, in UTF-8, the C1 set.
+ * They would break logs, and tools that read keys.
  */
 bool
 ss_name_is_plain(const char *name, int len)

@@ -1,6 +1,6 @@
 /*
  * names.h
- *		What the names of sessions, owners and namespaces may hold.
+ *		Checks which characters names of sessions, owners and namespaces may contain.
  */
 #ifndef SS_NAMES_H
 #define SS_NAMES_H

@@ -1,12 +1,12 @@
 /*
  * touch_slots.c
- *		Where notes of sessions are kept in shared memory.
+ *		The shared-memory hash table of pending touches.
  *
- * The slots are split into partitions by hash, each an array of slots, a chain of
- * slots per bucket and a free list, guarded by one LWLock: shared to look and to advance
- * a note (expires is atomic), exclusive to add, remove and change the base.  How many of them one
- * database may have is in cache/shares.c.  Offsets
- * only, no pointers.  Nothing here allocates or can fail once the server has started.
+ * The slots are divided into partitions by hash.  Each partition has an array of slots, a chain of
+ * slots per bucket and a free list, and one LWLock: held shared to search and to raise an expiry
+ * (which is atomic), and exclusively to add or remove a slot or change its base.  shares.c decides
+ * how many slots one database may have.  Slots refer to each other by index, not by pointer.
+ * Nothing here allocates memory or can fail once the server has started.
  */
 #include "postgres.h"
 
@@ -21,6 +21,7 @@
 
 #define NO_SLOT (-1)
 
+/* Guarded by the lock of the partition. */
 typedef struct Partition
 {
 	int32 used;              /* slots in use or reserved */
@@ -30,11 +31,11 @@ typedef struct Partition
 
 typedef struct Shared
 {
-	int32 slots;     /* a partition */
-	int32 buckets;   /* a partition; a power of two */
+	int32 slots;     /* per partition; constant */
+	int32 buckets;   /* per partition, a power of two; constant */
 	SsShares shares; /* written under the locks of all partitions, read under any */
 	Partition partitions[SS_SLOT_PARTITIONS];
-	/* then int32 buckets[SS_SLOT_PARTITIONS][buckets], then SsSlot slots[SS_SLOT_PARTITIONS][slots] */
+	/* followed by int32 [SS_SLOT_PARTITIONS][buckets] and SsSlot [SS_SLOT_PARTITIONS][slots] */
 } Shared;
 
 static Shared *shared = NULL;
@@ -42,7 +43,7 @@ static int32 *all_buckets;
 static SsSlot *all_slots;
 static LWLockPadded *locks;
 
-/* Per partition, with head-room: hashing does not fill partitions evenly. */
+/* Slots of a partition, with a reserve, because hashing does not fill partitions evenly. */
 static int
 slots_of_partition(int slots)
 {
@@ -59,6 +60,7 @@ buckets_of_partition(int slots)
 	return buckets;
 }
 
+/* The size of the shared memory, for the request hook. */
 Size
 ss_touch_shmem_size(int slots)
 {
@@ -69,7 +71,9 @@ ss_touch_shmem_size(int slots)
 	return add_size(size, mul_size(sizeof(SsSlot) * SS_SLOT_PARTITIONS, slots_of_partition(slots)));
 }
 
-/* Under AddinShmemInitLock. */
+/*
+ * Attach to the shared memory, and initialize it if it is new.  Caller holds AddinShmemInitLock.
+ */
 void
 ss_touch_shmem_init(int slots)
 {
@@ -102,6 +106,9 @@ ss_touch_shmem_init(int slots)
 	}
 }
 
+/*
+ * Make the key of a session of this database.  The names must not be longer than any name may be.
+ */
 void
 ss_key_set(SsKey *key, const char *ns, int nslen, const char *id, int idlen)
 {
@@ -115,9 +122,8 @@ ss_key_set(SsKey *key, const char *ns, int nslen, const char *id, int idlen)
 }
 
 /*
- * The same from a row's columns.  False when they are longer than any name may be:
- * the table's trigger lets no such row in, but it can be switched off, and nothing in
- * a table may overrun a buffer.
+ * The same from the columns of a row.  Returns false if they are too long.  Our trigger refuses
+ * such rows, but it can be disabled, and no content of a table may overrun a buffer.
  */
 bool
 ss_key_from_datums(SsKey *key, Datum ns, Datum id)
@@ -131,6 +137,7 @@ ss_key_from_datums(SsKey *key, Datum ns, Datum id)
 	return true;
 }
 
+/* The hash of a key: its low part selects the partition, the rest the bucket. */
 uint32
 ss_slot_hash(const SsKey *key)
 {
@@ -139,18 +146,21 @@ ss_slot_hash(const SsKey *key)
 	return hash_combine(hash, key->database * 31 + key->nslen);
 }
 
+/* The lock of a partition. */
 LWLock *
 ss_slot_lock(int partition)
 {
 	return &locks[partition].lock;
 }
 
+/* A slot by its index, used or not. */
 SsSlot *
 ss_slot_at(int partition, int32 index)
 {
 	return &all_slots[(Size) partition * shared->slots + index];
 }
 
+/* The head of the chain for a hash. */
 static inline int32 *
 bucket_of(int partition, uint32 hash)
 {
@@ -158,34 +168,38 @@ bucket_of(int partition, uint32 hash)
 						((hash / SS_SLOT_PARTITIONS) & (shared->buckets - 1))];
 }
 
-/* Is there room for notes at all? */
+/* Are there any slots?  Not without shared_preload_libraries, or if they are turned off. */
 bool
 ss_slots_exist(void)
 {
 	return shared != NULL && shared->slots > 0;
 }
 
-/* Slots of a partition, and how many of them are in use or reserved. */
+/* The number of slots in each partition. */
 int
 ss_slots_each(void)
 {
 	return shared->slots;
 }
 
+/* The number of slots of a partition that are in use or reserved. */
 int
 ss_slots_used(int partition)
 {
 	return shared->partitions[partition].used;
 }
 
-/* Without a lock: can there be a note under this hash? */
+/* Can there be a slot with this hash?  Reads without a lock, so the answer may be out of date. */
 bool
 ss_slot_maybe(uint32 hash)
 {
 	return *bucket_of(ss_slot_partition(hash), hash) != NO_SLOT;
 }
 
-/* Caller holds the partition's lock in either mode. */
+/*
+ * Find the slot of a key, NULL if there is none.  Caller holds the partition's lock in either
+ * mode.
+ */
 SsSlot *
 ss_slot_find(int partition, uint32 hash, const SsKey *key)
 {
@@ -201,8 +215,8 @@ ss_slot_find(int partition, uint32 hash, const SsKey *key)
 
 /*
  * Reserve a free slot for a database; false if there is none for it.  Caller holds the partition's
- * lock exclusively.  A reservation counts as a slot in use, but which slot it becomes is decided by
- * ss_slot_take().
+ * lock exclusively.  A reservation counts as a slot in use, but which slot it becomes is decided
+ * by ss_slot_take().
  */
 bool
 ss_slot_reserve(int partition, int member)
@@ -252,7 +266,7 @@ ss_slot_take(int partition, int member, uint32 hash, const SsKey *key)
 	return slot;
 }
 
-/* Caller holds the partition's lock exclusively. */
+/* Free a slot that is in use.  Caller holds the partition's lock exclusively. */
 void
 ss_slot_release(int partition, SsSlot *slot)
 {
@@ -269,7 +283,10 @@ ss_slot_release(int partition, SsSlot *slot)
 	shared->partitions[partition].count[slot->member]--;
 }
 
-/* Three quarters of what this database may have: its notes are then written before their time. */
+/*
+ * Does a database use more than three quarters of the slots that it may have?  Its touches are
+ * then written early.  Caller holds the partition's lock in either mode.
+ */
 bool
 ss_slots_pressed(int partition, int member)
 {
@@ -280,7 +297,7 @@ ss_slots_pressed(int partition, int member)
 	return part->count[member] > allowed - allowed / 4;
 }
 
-/* A database begins to have a keeper, or has none any more. */
+/* A database has got a keeper, or lost it: only those with one have a share of the slots. */
 void
 ss_touch_share(int member, bool has_keeper)
 {
@@ -293,7 +310,7 @@ ss_touch_share(int member, bool has_keeper)
 		LWLockRelease(ss_slot_lock(p));
 }
 
-/* The database is gone, or the extension in it. */
+/* Remove all touches of a database that was dropped, or whose extension was. */
 void
 ss_touch_remove_database(Oid database)
 {
@@ -313,6 +330,7 @@ ss_touch_remove_database(Oid database)
 	}
 }
 
+/* Count slots, those of one database unless member is negative.  Reads without locks. */
 void
 ss_touch_counts(int member, SsTouchCounts *counts)
 {

@@ -1,6 +1,6 @@
 /*
  * touch_slots.h
- *		Where notes of sessions are kept in shared memory; for touches.c alone.
+ *		The shared-memory hash table of pending touches; for touches.c only.
  */
 #ifndef SS_TOUCH_SLOTS_H
 #define SS_TOUCH_SLOTS_H
@@ -12,17 +12,18 @@
 
 #define SS_SLOT_PARTITIONS 64
 
+/* A pending touch.  Guarded by the lock of its partition; see touch_slots.c. */
 typedef struct SsSlot
 {
 	uint32 hash;
-	int32 next;   /* in the bucket's chain or the free list */
-	uint8 member; /* the database, by its number */
+	int32 next;   /* index of the next slot in the bucket's chain or the free list */
+	uint8 member; /* number of the database in shares.c */
 	bool used;
 	int64 base;
 	int64 ttl;
-	int64 look_at;  /* not worth a look before */
-	bool unmatched; /* at the last look, no row had this base */
-	pg_atomic_uint64 expires;
+	int64 check_at;           /* not to be checked before this time, after a postponement */
+	bool unmatched;           /* at the last check, no row had this base */
+	pg_atomic_uint64 expires; /* raised under the lock in shared mode */
 	SsKey key;
 } SsSlot;
 
@@ -40,6 +41,7 @@ extern void ss_slot_unreserve(int partition, int member);
 extern SsSlot *ss_slot_take(int partition, int member, uint32 hash, const SsKey *key);
 extern void ss_slot_release(int partition, SsSlot *slot);
 
+/* The partition for a hash. */
 static inline int
 ss_slot_partition(uint32 hash)
 {

@@ -1,15 +1,15 @@
 /*
  * touch_writer.c
- *		Noted reads, written to the table.
+ *		Writes pending touches to the table, for the keeper.
  *
- * Three steps, of which only the middle one is inside a transaction: take a copy
- * of the notes that are due, write them, and once that is committed settle with
- * the notes.  An error in the middle leaves the notes as they were.  A row that
- * somebody has locked keeps its note for the next time: whoever locked it is about
- * to give it a new expiry anyway, or will let go of it.
+ * There are three steps, of which only the second is inside a transaction: copy the touches that
+ * are due (ss_touches_take), write them (ss_touches_write), and after the commit update the
+ * touches in shared memory (ss_touches_finish).  An error in the second step leaves them
+ * unchanged.  A row that is locked by another session is skipped and its touch kept for the next
+ * time, because that session may be about to give the row a new expiry.
  *
- * A row that cannot be written (a trigger refuses it, say) is set aside (aside.c): its note is kept,
- * and so the session goes on, until the note itself says that the session has ended.
+ * A row that cannot be written, because a trigger refuses it, say, is set aside (aside.c).  Its
+ * touch is kept, and so the session stays alive, until the touch itself has expired.
  */
 #include "postgres.h"
 
@@ -25,16 +25,17 @@
 
 #define BATCH 500
 
-/* When touches are written one by one: at most so many, for so long. */
-#define ALONE_MOST 50
-#define ALONE_TIME (INT64CONST(300) * 1000)
+/* Limits for writing touches one by one: their number, and the time in microseconds. */
+#define SINGLE_MAX 50
+#define SINGLE_TIME_US (INT64CONST(300) * 1000)
 
+/* What became of a touch. */
 typedef enum Outcome
 {
 	WRITTEN,
-	LOCKED,    /* by somebody, for now */
-	UNMATCHED, /* the row has another version, or is gone */
-	ASIDE      /* it cannot be written, or was set aside before */
+	LOCKED,    /* the row is locked by another session */
+	UNMATCHED, /* the row has another version, or was deleted */
+	ASIDE      /* the row cannot be written, or was set aside before */
 } Outcome;
 
 struct SsTouchBatch
@@ -44,7 +45,10 @@ struct SsTouchBatch
 	Outcome outcomes[BATCH];
 };
 
-/* Notes that are due (or all), from *partition on; NULL when there are none (any more). */
+/*
+ * Copy a batch of touches that are due, or of all, from *partition on; NULL if there are no more.
+ * The batch is palloced, and freed by ss_touches_finish.
+ */
 SsTouchBatch *
 ss_touches_take(TimestampTz now, bool all, int *partition)
 {
@@ -62,6 +66,7 @@ ss_touches_take(TimestampTz now, bool all, int *partition)
 	return batch;
 }
 
+/* Write one touch, unless its row is locked or has changed. */
 static Outcome
 write_one(const SsTouch *touch)
 {
@@ -85,7 +90,7 @@ write_one(const SsTouch *touch)
 	return WRITTEN;
 }
 
-/* In a subtransaction: all of them that are not set aside. */
+/* Write all touches that are not set aside.  Runs in a subtransaction. */
 static bool
 write_together(void *arg)
 {
@@ -106,9 +111,9 @@ typedef struct Single
 	Outcome outcome;
 } Single;
 
-/* In a subtransaction: one. */
+/* Write one touch.  Runs in a subtransaction. */
 static bool
-write_alone(void *arg)
+write_single(void *arg)
 {
 	Single *single = arg;
 
@@ -116,7 +121,10 @@ write_alone(void *arg)
 	return single->outcome == WRITTEN;
 }
 
-/* The batch was undone: write one by one.  Those that come to no turn are left for the next time. */
+/*
+ * After an error has undone the batch: write each touch in its own subtransaction, and set aside
+ * those that fail.  Touches beyond the limits are left for the next time.
+ */
 static void
 write_one_by_one(SsTouchBatch *batch, SsAside *aside)
 {
@@ -131,12 +139,12 @@ write_one_by_one(SsTouchBatch *batch, SsAside *aside)
 
 		CHECK_FOR_INTERRUPTS();
 		if (batch->outcomes[i] == ASIDE || ss_aside_holds(aside, &touch->key, began) ||
-			written >= ALONE_MOST || GetCurrentTimestamp() - began > ALONE_TIME)
+			written >= SINGLE_MAX || GetCurrentTimestamp() - began > SINGLE_TIME_US)
 		{
 			batch->outcomes[i] = ASIDE;
 			continue;
 		}
-		written += ss_aside_try(write_alone, &single, &error) ? 1 : 0;
+		written += ss_aside_try(write_single, &single, &error) ? 1 : 0;
 		batch->outcomes[i] = single.outcome;
 		if (error == NULL)
 			ss_aside_done(aside, &touch->key);
@@ -149,7 +157,7 @@ write_one_by_one(SsTouchBatch *batch, SsAside *aside)
 	}
 }
 
-/* In a transaction. */
+/* Write a batch.  Called in a transaction, within ss_sql_enter and ss_sql_leave. */
 void
 ss_touches_write(SsTouchBatch *batch, SsAside *aside)
 {
@@ -170,7 +178,7 @@ ss_touches_write(SsTouchBatch *batch, SsAside *aside)
 			ss_aside_done(aside, &batch->touches[i].key);
 }
 
-/* After the commit. */
+/* Update the touches in shared memory, and free the batch.  Called after the commit. */
 void
 ss_touches_finish(SsTouchBatch *batch, SsAside *aside)
 {

@@ -1,6 +1,6 @@
 /*
  * touch_writer.h
- *		Noted reads, written to the table.
+ *		Writes pending touches to the table, for the keeper.
  */
 #ifndef SS_TOUCH_WRITER_H
 #define SS_TOUCH_WRITER_H
@@ -8,6 +8,7 @@
 #include "rows/aside.h"
 #include "rows/touches.h"
 
+/* Touches between the three steps; see touch_writer.c. */
 typedef struct SsTouchBatch SsTouchBatch;
 
 extern SsTouchBatch *ss_touches_take(TimestampTz now, bool all, int *partition);

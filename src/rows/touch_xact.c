@@ -1,15 +1,16 @@
 /*
  * touch_xact.c
- *		What the present transaction has to say to the notes when it commits.
+ *		Touches of the current transaction, recorded in shared memory when it commits.
  *
- * Two things.  A use of a row version that nobody else can see yet, or that a rollback
- * must undo: a read of what this transaction wrote itself, and session_touch, which
- * is a change and not a read.  And a rebase: this transaction gave a session a new
- * expiry, and what others noted on the old version meanwhile goes over to the new one.
+ * Some touches must wait for the commit, because they are of a row version that others cannot see
+ * yet (a read of what this transaction wrote) or must be undone by a rollback (session_touch,
+ * which is a change and not a read).  A rebase must wait as well: if this transaction gave a
+ * session a new expiry, touches that others recorded on the old version meanwhile move to the new
+ * one.
  *
- * At commit nothing may fail: the list has its memory from the start, and what does not
- * fit is left out.  A touch has a slot reserved in the shared table as well; without both, the caller
- * writes the row instead.  A read may find no slot at commit, and then is not noted.
+ * The commit callback must not fail.  So the list is static, and what does not fit is left out;
+ * for a touch of session_touch also a slot in shared memory is reserved.  Without either, the
+ * caller writes the row instead.  A read that finds no slot at commit is not recorded.
  */
 #include "postgres.h"
 
@@ -22,27 +23,28 @@
 
 typedef struct Pending
 {
-	SubTransactionId subxact; /* where it was made, or what that became part of */
+	SubTransactionId subxact; /* in which it was made, or an ancestor once that has committed */
 	SsKey key;
 	int64 base;
 	int64 ttl;
 	int64 expires;
-	bool rebase;     /* from base to expires, else a use */
-	int reservation; /* of a slot, for a touch; or SS_NO_RESERVATION */
+	bool rebase;     /* a rebase from base to expires; otherwise a touch */
+	int reservation; /* of a slot, or SS_NO_RESERVATION */
 } Pending;
 
 static Pending pending[MAX_PENDING];
 static int npending = 0;
 
+/* At commit: record all touches and do all rebases.  Memory writes only. */
 static void
-tell_all(void)
+publish_all(void)
 {
 	bool wake = false;
 
 	for (int i = 0; i < npending; i++)
 	{
 		Pending *p = &pending[i];
-		SsTouchResult noted;
+		SsTouchResult result;
 
 		if (p->rebase)
 		{
@@ -50,23 +52,23 @@ tell_all(void)
 			continue;
 		}
 		if (p->reservation != SS_NO_RESERVATION)
-			noted = ss_touch_record_reserved(&p->key, p->base, p->ttl, p->expires, p->reservation);
+			result = ss_touch_record_reserved(&p->key, p->base, p->ttl, p->expires, p->reservation);
 		else
-			noted = ss_touch_record(&p->key, p->base, p->ttl, p->expires, true);
-		if (noted == SS_TOUCH_FULL)
+			result = ss_touch_record(&p->key, p->base, p->ttl, p->expires, true);
+		if (result == SS_TOUCH_FULL)
 			ss_touch_dropped();
 		else
 			ss_count(SS_USES_NOTED, 1);
-		wake = wake || noted == SS_TOUCH_URGENT;
+		wake = wake || result == SS_TOUCH_URGENT;
 	}
 	npending = 0;
 	if (wake)
 		ss_wake_keeper();
 }
 
-/* The entry is not going to be told: it was rolled back. */
+/* Release the reservation of an entry that was rolled back. */
 static void
-discard(const Pending *p)
+release_entry(const Pending *p)
 {
 	if (p->reservation != SS_NO_RESERVATION)
 		ss_touch_unreserve(&p->key, p->reservation);
@@ -80,12 +82,12 @@ xact_callback(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			tell_all();
+			publish_all();
 			break;
 		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE: /* COMMIT PREPARED may come much later */
+		case XACT_EVENT_PREPARE: /* COMMIT PREPARED runs no callback, and may come much later */
 			for (int i = 0; i < npending; i++)
-				discard(&pending[i]);
+				release_entry(&pending[i]);
 			npending = 0;
 			break;
 		default:
@@ -106,7 +108,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 		{
 			if (event == SUBXACT_EVENT_ABORT_SUB)
 			{
-				discard(&pending[i]);
+				release_entry(&pending[i]);
 				continue;
 			}
 			pending[i].subxact = parent;
@@ -116,7 +118,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 	npending = kept;
 }
 
-/* Once, from _PG_init. */
+/* Register the transaction callbacks.  Called once, by _PG_init. */
 void
 ss_touch_xact_init(void)
 {
@@ -124,8 +126,9 @@ ss_touch_xact_init(void)
 	RegisterSubXactCallback(subxact_callback, NULL);
 }
 
+/* Append an entry; false if the list is full. */
 static bool
-add(const SsKey *key, int64 base, int64 ttl, int64 expires, bool rebase)
+add_entry(const SsKey *key, int64 base, int64 ttl, int64 expires, bool rebase)
 {
 	Pending *p;
 
@@ -142,11 +145,14 @@ add(const SsKey *key, int64 base, int64 ttl, int64 expires, bool rebase)
 	return true;
 }
 
-/* Used: at commit the row version that ends at `base` shall end at `expires`.  Returns the entry, or NULL. */
+/*
+ * Add a touch: at commit the row version that ends at `base` shall end at `expires`.  Returns its
+ * entry, NULL if the list is full.
+ */
 static Pending *
-add_use(const SsKey *key, int64 base, int64 ttl, int64 expires)
+add_touch(const SsKey *key, int64 base, int64 ttl, int64 expires)
 {
-	/* a transaction that reads its own row in a loop has one use of it */
+	/* a transaction that reads its own row in a loop needs one entry only */
 	for (int i = 0; i < npending; i++)
 		if (!pending[i].rebase && pending[i].base == base &&
 			pending[i].subxact == GetCurrentSubTransactionId() &&
@@ -155,17 +161,20 @@ add_use(const SsKey *key, int64 base, int64 ttl, int64 expires)
 			pending[i].expires = Max(pending[i].expires, expires);
 			return &pending[i];
 		}
-	return add(key, base, ttl, expires, false) ? &pending[npending - 1] : NULL;
+	return add_entry(key, base, ttl, expires, false) ? &pending[npending - 1] : NULL;
 }
 
-/* A read.  False if it cannot be noted. */
+/* Add a read; false if the list is full. */
 bool
 ss_touch_xact_read(const SsKey *key, int64 base, int64 ttl, int64 expires)
 {
-	return add_use(key, base, ttl, expires) != NULL;
+	return add_touch(key, base, ttl, expires) != NULL;
 }
 
-/* A touch.  False if it cannot be noted for sure: the caller must write the row. */
+/*
+ * Add a session_touch; false if recording it is not certain, so that the caller must write the
+ * row.
+ */
 bool
 ss_touch_xact_touch(const SsKey *key, int64 base, int64 ttl, int64 expires)
 {
@@ -174,7 +183,7 @@ ss_touch_xact_touch(const SsKey *key, int64 base, int64 ttl, int64 expires)
 
 	if (reservation == SS_NO_RESERVATION)
 		return false;
-	p = add_use(key, base, ttl, expires);
+	p = add_touch(key, base, ttl, expires);
 	if (p == NULL || p->reservation != SS_NO_RESERVATION)
 		ss_touch_unreserve(key, reservation);
 	else
@@ -182,15 +191,20 @@ ss_touch_xact_touch(const SsKey *key, int64 base, int64 ttl, int64 expires)
 	return p != NULL;
 }
 
-/* Prolonged: the row version that ended at `base` was replaced by one that ends at `expires`. */
+/*
+ * Add a rebase: the row version that ended at `base` was replaced by one that ends at `expires`.
+ */
 void
 ss_touch_xact_rebase(const SsKey *key, int64 base, int64 ttl, int64 expires)
 {
 	if (ss_touch_usable())
-		(void) add(key, base, ttl, expires, true);
+		(void) add_entry(key, base, ttl, expires, true);
 }
 
-/* As ss_touch_effective, for what this transaction has used itself. */
+/*
+ * For ss_touch_effective: the later of `expires` and the touches that this transaction has added
+ * to the version ending at `base`.
+ */
 int64
 ss_touch_xact_effective(const SsKey *key, int64 base, int64 expires)
 {

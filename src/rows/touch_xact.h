@@ -1,6 +1,6 @@
 /*
  * touch_xact.h
- *		What the present transaction has to say to the notes when it commits.
+ *		Touches of the current transaction, recorded in shared memory when it commits.
  */
 #ifndef SS_TOUCH_XACT_H
 #define SS_TOUCH_XACT_H

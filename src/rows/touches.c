@@ -1,20 +1,22 @@
 /*
  * touches.c
- *		Sliding reads, noted in shared memory instead of written.
+ *		Pending touches: sliding reads recorded in shared memory instead of the row.
  *
- * Words.  A note says: the row version of this session that ends at `base` now
- * ends at `expires`.  The base ties the note to what was read: whoever ends a
- * session (delete, plain SQL) gives its row another expires_at, so that notes no longer
- * match and are as good as gone, without any cleaning up.  Whoever prolongs it (save,
- * touch, purge, the keeper) takes the note over to the new version when that
- * is committed (ss_touch_rebase), since reads went on meanwhile.  A transaction notes reads of
- * versions that it made itself when it commits (touch_xact.c), so that a note is always on
- * a committed version.
+ * A pending touch states that the row version of a session whose expires_at is `base` now ends at
+ * `expires`.  The base ties the touch to the version that was read.  Whoever ends a session (a
+ * delete, plain SQL) gives its row another expires_at, so its touch no longer matches and has no
+ * effect, without being removed.  Whoever prolongs a session (a save, a touch, the purge, the
+ * keeper) moves the touch to the new version once that is committed (ss_touch_rebase), because
+ * reads went on meanwhile.  A transaction records touches of versions that it wrote itself when it
+ * commits (touch_xact.c), so the base is always a committed version.
  *
- * Every reader takes the later of expires_at and a matching note, so a noted
- * read is seen by all calls at once.  The keeper writes a note once it moves the
- * expiry by the slack, and otherwise only when the session would else end; what
- * a crash loses is therefore at most the slack and the keeper's next turn.
+ * Every reader takes the later of expires_at and a matching touch, so all calls see a recorded
+ * read at once.  The keeper writes a touch once it moves the expiry by the slack, and otherwise
+ * only when the session would end without it.  A crash therefore loses at most the slack and one
+ * cycle of the keeper.
+ *
+ * Locking: the slots are in touch_slots.c, which describes the locks of its partitions.  No
+ * function here holds more than one of them, nor anything else meanwhile.
  */
 #include "postgres.h"
 
@@ -28,13 +30,14 @@
 #include "rows/touches.h"
 #include "shared.h"
 
+/* The number of partitions, over which ss_touch_due iterates. */
 int
 ss_touch_partitions(void)
 {
 	return SS_SLOT_PARTITIONS;
 }
 
-/* Can reads be noted here?  Not without shared memory, not on a standby. */
+/* Can touches be recorded?  Not without shared memory, and not on a standby. */
 bool
 ss_touch_usable(void)
 {
@@ -42,8 +45,8 @@ ss_touch_usable(void)
 }
 
 /*
- * When the row version that ends at expires_at really ends.  A transaction sees
- * what it touched itself before others do (touch_xact.c).
+ * When the row version with this expires_at really ends: pending touches are taken into account,
+ * those of the current transaction that others do not see yet (touch_xact.c) included.
  */
 int64
 ss_touch_effective(const SsKey *key, int64 expires_at)
@@ -57,7 +60,10 @@ ss_touch_effective(const SsKey *key, int64 expires_at)
 		return expires_at;
 	hash = ss_slot_hash(key);
 	partition = ss_slot_partition(hash);
-	/* a note that is being added right now belongs to a read that is not over */
+	/*
+	 * no lock is needed to see that there is none: a touch being added belongs to a read in
+	 * progress
+	 */
 	if (ss_slot_maybe(hash))
 	{
 		LWLockAcquire(ss_slot_lock(partition), LW_SHARED);
@@ -69,9 +75,11 @@ ss_touch_effective(const SsKey *key, int64 expires_at)
 	return ss_touch_xact_effective(key, expires_at, effective);
 }
 
-/* Advance a note, never backwards.  The partition's lock is held in either mode. */
+/*
+ * Raise the expiry of a touch, never lower it.  Caller holds the partition's lock in either mode.
+ */
 static void
-advance(SsSlot *slot, int64 expires)
+raise_expiry(SsSlot *slot, int64 expires)
 {
 	uint64 old = pg_atomic_read_u64(&slot->expires);
 
@@ -79,21 +87,24 @@ advance(SsSlot *slot, int64 expires)
 		;
 }
 
-/* Make the slot a note on another version of the row, that says nothing yet. */
+/*
+ * Make a slot the touch of another row version, with no effect yet.  Caller holds the partition's
+ * lock exclusively.
+ */
 static void
-restart(SsSlot *slot, int64 base, int64 ttl)
+reset_slot(SsSlot *slot, int64 base, int64 ttl)
 {
 	slot->base = base;
 	slot->ttl = ttl;
-	slot->look_at = 0;
+	slot->check_at = 0;
 	slot->unmatched = false;
 	pg_atomic_write_u64(&slot->expires, base);
 }
 
 /*
- * Note that the row version ending at `base` shall end at `expires`.  Where there is
- * a note on another version, that one stands, unless the caller insists (having
- * seen with a new snapshot which version is the present one).
+ * Record that the row version ending at `base` shall end at `expires`.  A touch of another version
+ * stays as it is, unless the caller forces it, having seen in a new snapshot which version is the
+ * current one.
  */
 SsTouchResult
 ss_touch_record(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force)
@@ -109,18 +120,18 @@ ss_touch_record(const SsKey *key, int64 base, int64 ttl, int64 expires, bool for
 	slot = ss_slot_find(partition, hash, key);
 	if (slot != NULL && (slot->base == base || !force))
 	{
-		SsTouchResult noted = SS_TOUCH_CONFLICT;
+		SsTouchResult result = SS_TOUCH_CONFLICT;
 
 		if (slot->base == base)
 		{
 			int64 before = pg_atomic_read_u64(&slot->expires);
 
-			advance(slot, expires);
+			raise_expiry(slot, expires);
 			urgent = before - base < slack && expires - base >= slack;
-			noted = urgent ? SS_TOUCH_URGENT : SS_TOUCH_RECORDED;
+			result = urgent ? SS_TOUCH_URGENT : SS_TOUCH_RECORDED;
 		}
 		LWLockRelease(ss_slot_lock(partition));
-		return noted;
+		return result;
 	}
 	LWLockRelease(ss_slot_lock(partition));
 
@@ -128,30 +139,31 @@ ss_touch_record(const SsKey *key, int64 base, int64 ttl, int64 expires, bool for
 	slot = ss_slot_find(partition, hash, key);
 	if (slot == NULL)
 	{
-		/* more databases than can be known have no keeper that would write it */
+		/* a database beyond the number that is supported has no keeper, which would write it */
 		if (db != NULL && ss_slot_reserve(partition, ss_shared_number(db)))
 		{
 			slot = ss_slot_take(partition, ss_shared_number(db), hash, key);
-			restart(slot, base, ttl);
+			reset_slot(slot, base, ttl);
 		}
 	}
 	else if (slot->base != base && force)
-		restart(slot, base, ttl);
+		reset_slot(slot, base, ttl);
 	if (slot == NULL || slot->base != base)
 	{
 		LWLockRelease(ss_slot_lock(partition));
 		return slot == NULL ? SS_TOUCH_FULL : SS_TOUCH_CONFLICT;
 	}
-	advance(slot, expires);
+	raise_expiry(slot, expires);
 	urgent = expires - base >= slack || ss_slots_pressed(partition, slot->member);
 	LWLockRelease(ss_slot_lock(partition));
 	return urgent ? SS_TOUCH_URGENT : SS_TOUCH_RECORDED;
 }
 
 /*
- * Reserve a slot for a note that this transaction makes when it commits, so that it cannot fail then.
- * Returns what the caller passes on to ss_touch_record_reserved() or ss_touch_unreserve(), one of which
- * it must call at the end of the transaction; SS_NO_RESERVATION if there is no free slot.
+ * Reserve a slot for a touch that this transaction records when it commits, so that it cannot fail
+ * then.  Returns what the caller passes on to ss_touch_record_reserved() or ss_touch_unreserve(),
+ * one of which it must call at the end of the transaction; SS_NO_RESERVATION if there is no free
+ * slot.
  */
 int
 ss_touch_reserve(const SsKey *key)
@@ -180,8 +192,8 @@ ss_touch_unreserve(const SsKey *key, int reservation)
 }
 
 /*
- * As ss_touch_record() with force, in a slot that was reserved; never SS_TOUCH_FULL.  The reservation is
- * used up, or returned if the session has a slot by now.
+ * As ss_touch_record() with force, in a slot that was reserved; never SS_TOUCH_FULL.  The
+ * reservation is used up, or returned if the session has a slot by now.
  */
 SsTouchResult
 ss_touch_record_reserved(const SsKey *key, int64 base, int64 ttl, int64 expires, int reservation)
@@ -198,20 +210,20 @@ ss_touch_record_reserved(const SsKey *key, int64 base, int64 ttl, int64 expires,
 	else
 	{
 		slot = ss_slot_take(partition, reservation, hash, key);
-		restart(slot, base, ttl);
+		reset_slot(slot, base, ttl);
 	}
 	if (slot->base != base)
-		restart(slot, base, ttl);
-	advance(slot, expires);
+		reset_slot(slot, base, ttl);
+	raise_expiry(slot, expires);
 	urgent = expires - base >= ss_slack(ttl) || ss_slots_pressed(partition, slot->member);
 	LWLockRelease(ss_slot_lock(partition));
 	return urgent ? SS_TOUCH_URGENT : SS_TOUCH_RECORDED;
 }
 
 /*
- * Is a note to be written?  When it moves the expiry by the slack, when the row
- * would end soon without it, or when its partition fills up.  "Soon" is half the
- * slack: long before, so that a subscriber hears of it in time.
+ * Is a touch due to be written?  It is if it moves the expiry by the slack, if the row would end
+ * soon without it, or if its partition fills up.  "Soon" is half the slack, well before the end,
+ * so that a logical replication subscriber learns of it in time.
  */
 static bool
 is_due(const SsSlot *slot, int64 now, bool all, bool pressed)
@@ -219,17 +231,17 @@ is_due(const SsSlot *slot, int64 now, bool all, bool pressed)
 	int64 slack = ss_slack(slot->ttl);
 	int64 expires = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->expires));
 
-	/* before a stop also those that were postponed until now, but no others twice in a pass */
-	if (slot->look_at > (all ? now + SS_TOUCH_POSTPONE : now))
+	/* with `all`, ignore earlier postponements, but not those made during this pass */
+	if (slot->check_at > (all ? now + SS_TOUCH_POSTPONE : now))
 		return false;
 	return all || pressed || expires - slot->base >= slack || slot->base - now < slack / 2;
 }
 
 /*
- * Copy out notes of a database that are due, starting at *partition and leaving
- * there where to go on (SS_SLOT_PARTITIONS at the end).  A partition that has more than there is
- * room for is gone on with the next time: what was written is not due any more then.  `all` is
- * for the last time before the server stops: every note is due, as of the start of that pass.
+ * Copy up to max due touches of a database, beginning at *partition.  On return *partition is
+ * where to continue, SS_SLOT_PARTITIONS at the end.  A partition with more due touches than fit is
+ * visited again: those that were written by then are not due any more.  `all` is for the last pass
+ * before the server stops: every touch is due, with `now` being the start of that pass.
  */
 int
 ss_touch_due(Oid database, int64 now, bool all, int *partition, SsTouch *out, int max)
@@ -269,9 +281,9 @@ ss_touch_due(Oid database, int64 now, bool all, int *partition, SsTouch *out, in
 }
 
 /*
- * The row version that ended at `base` is now one that ends at `written`, with this
- * ttl, and that is committed.  What was noted meanwhile on the old version was a use
- * all the same, and goes over to the new one; what says nothing new is done with.
+ * The row version that ended at `base` was replaced by one that ends at `written` and has this
+ * ttl, and that is committed.  If the old version was touched meanwhile, move the touch to the new
+ * one; remove it if it does not end later than that.
  */
 void
 ss_touch_rebase(const SsKey *key, int64 base, int64 written, int64 ttl)
@@ -290,13 +302,13 @@ ss_touch_rebase(const SsKey *key, int64 base, int64 written, int64 ttl)
 	slot = ss_slot_find(partition, hash, key);
 	if (slot != NULL && slot->base == base)
 	{
-		/* the last use, with the lifetime that the session has now */
+		/* the time of the last read plus the new ttl */
 		int64 expires = (int64) pg_atomic_read_u64(&slot->expires) - slot->ttl + ttl;
 
 		if (expires > written)
 		{
-			restart(slot, written, ttl);
-			advance(slot, expires);
+			reset_slot(slot, written, ttl);
+			raise_expiry(slot, expires);
 		}
 		else
 			ss_slot_release(partition, slot);
@@ -304,7 +316,7 @@ ss_touch_rebase(const SsKey *key, int64 base, int64 written, int64 ttl)
 	LWLockRelease(ss_slot_lock(partition));
 }
 
-/* The note was written, and that is committed. */
+/* A touch was written to the row, and that is committed. */
 void
 ss_touch_written(const SsTouch *touch)
 {
@@ -312,9 +324,10 @@ ss_touch_written(const SsTouch *touch)
 }
 
 /*
- * The note could not be written now.  Its row may be locked: then it waits.  Or the
- * table has another version of the row: whoever wrote that is perhaps about to take the note
- * over (ss_touch_rebase), and if it is still so at the next look, nobody will.
+ * A touch could not be written now; check it again after SS_TOUCH_POSTPONE.  If its row was
+ * locked, it is kept.  If the table has another version of the row, whoever wrote that may be
+ * about to move the touch (ss_touch_rebase); if it still does not match at the next check, it is
+ * removed.
  */
 void
 ss_touch_postpone(const SsTouch *touch, int64 now, bool locked)
@@ -332,15 +345,15 @@ ss_touch_postpone(const SsTouch *touch, int64 now, bool locked)
 		else
 		{
 			slot->unmatched = !locked;
-			slot->look_at = now + SS_TOUCH_POSTPONE;
+			slot->check_at = now + SS_TOUCH_POSTPONE;
 		}
 	}
 	LWLockRelease(ss_slot_lock(partition));
 }
 
 /*
- * The note cannot be written.  If the session has ended, by what has been noted until now, nothing is
- * left to write; false when it goes on.
+ * A touch cannot be written.  Returns true if the session has ended, by all reads recorded until
+ * now; the touch is then removed.
  */
 bool
 ss_touch_ended(const SsTouch *touch, int64 now)
@@ -362,7 +375,7 @@ ss_touch_ended(const SsTouch *touch, int64 now)
 	return ended;
 }
 
-/* A read could not be noted for want of room: for metrics and health. */
+/* Record for metrics and health that a touch was lost because there was no free slot. */
 void
 ss_touch_dropped(void)
 {
