@@ -1,31 +1,31 @@
 /*
  * aside.c
- *		Rows that could not be processed, set aside so that they hold up no others.
+ *		Sets aside rows that cannot be processed, so that they hold up no others.
  *
- * Somebody's foreign key, trigger, rule or constraint may refuse what we do to a row, or the row
+ * A foreign key, trigger, rule or constraint of a user may refuse what we do to a row, or the row
  * may be damaged or too large.  A batch that fails for such a reason is repeated row by row, each
- * in a subtransaction of its own (ss_aside_try), and a row that fails is set aside: it is left out
- * until its time has come, which is the later the more often it failed (at most 5 minutes).
+ * in a subtransaction of its own (ss_aside_try).  A row that fails is set aside: it is left out
+ * until its retry time, which is later the more often it failed (at most 5 minutes).
  *
- *	- An error that says nothing about the row is raised again (ss_aside_fault): interrupts and
- *	  the end of the server are never swallowed, and a serialization failure is the caller's.
- *	- Memory is bounded.  When more than a few rows of a namespace fail, the namespace is set
- *	  aside as a whole, so that a foreign key that refuses a million rows costs a few attempts and
- *	  not a million.  A worker that visits rows in an order walks through such a namespace apart,
- *	  a few rows at a time, and goes on where it stopped (ss_aside_next_walk); others try a few of
- *	  its rows when its time has come.  When all entries are taken, the namespace that has most of
- *	  them is set aside as a whole.  A worker has no more entries than that: where each is of
- *	  another namespace, the one that is due first is forgotten, and so its row is tried earlier.
- *	  A call, which must try no row twice to come to an end, has one more for each such namespace.
- *	- An entry that is due and does not fail again is forgotten.
+ *	- An error that does not concern the row is raised again (ss_aside_fault).  Interrupts and
+ *	  shutdown are never swallowed, and serialization failures are passed to the caller.
+ *	- Memory is bounded.  If more than a few rows of a namespace fail, the namespace is set aside
+ *	  as a whole, so that a foreign key that refuses a million rows costs a few attempts and not a
+ *	  million.  A worker that visits rows in an order walks through such a namespace separately, a
+ *	  few rows at a time, and continues where it stopped (ss_aside_next_walk).  Other workers try a
+ *	  few of its rows at each retry time.  When all entries are in use, the namespace with most of
+ *	  them is set aside as a whole.  If each is of another namespace, a worker drops the entry with
+ *	  the earliest retry time, so that its row is tried early.  A call must try no row twice, or it
+ *	  might not end; so it adds an entry beyond the limit for each such namespace.
+ *	- An entry whose retry time has passed and which did not fail again is dropped.
  *
- * Copies in Redis: who sets a row aside sees to it that Redis has no copy of it that is out of date.
- * For the purge nothing is to be done, for a copy ends no later than its session; nor for touches,
- * which say that a session ends later than the copy does.
+ * Copies in Redis: whoever sets a row aside makes sure that Redis has no outdated copy of it.
+ * Nothing needs to be done by the purge, because a copy expires no later than its session, nor for
+ * touches, which only extend a session beyond its copy.
  *
- * The entries are in the memory of the process, and so end with it: all rows are then tried again.
- * What they add up to is in shared memory, guarded by the main lock, for session_health() and
- * session_metrics().  It is written when something changes, which is bounded by what fails.
+ * Entries are in the memory of the process and end with it; all rows are then tried again.  A
+ * summary for session_health() and session_metrics() is in shared memory, guarded by the main
+ * lock.  It is written when an entry changes, so its cost is bounded by the number of failures.
  */
 #include "postgres.h"
 
@@ -44,44 +44,46 @@
 #include "rows/touches.h"
 
 #define MAX_ENTRIES 1024
-#define MAX_OF_NAMESPACE 64 /* entries of a worker */
-#define MAX_PROBES 20       /* rows of a namespace that may fail before it is set aside again */
-#define MAX_DONE 50         /* that do not fail: it is set aside no more */
+#define MAX_OF_NAMESPACE 64 /* entries of a worker for one namespace */
+#define MAX_PROBES 20       /* failures in a namespace until it waits for its next retry time */
+#define MAX_DONE 50         /* successes in a namespace, after which its entry is dropped */
 #define BACKOFF_FIRST USECS_PER_SEC
 #define BACKOFF_MAX (INT64CONST(300) * USECS_PER_SEC)
-#define FORGET_AFTER (INT64CONST(30) * USECS_PER_SEC) /* of being due */
+#define DROP_AFTER (INT64CONST(30) * USECS_PER_SEC) /* after the retry time */
 #define LOG_EVERY (INT64CONST(10) * USECS_PER_SEC)
-#define WALK_SHARE 50 /* walks take no more than this part of the time */
+#define WALK_SHARE 50 /* walks take at most 1/50 of the time */
 
+/* A row, or a namespace, that is set aside. */
 typedef struct Entry
 {
-	SsKey key; /* without an id: the namespace */
+	SsKey key; /* without an id for a whole namespace */
 	uint32 hash;
-	int failures; /* in a row */
-	bool busy;    /* somebody held a lock: no trouble */
+	int failures; /* consecutive */
+	bool busy;    /* the row was only locked by another session */
 	TimestampTz retry_at;
-	/* of a namespace */
-	int probes; /* rows that failed since it was due */
-	int done;   /* and that did not */
+	/* for a whole namespace */
+	int probes; /* rows that failed since its retry time */
+	int done;   /* rows that succeeded since then */
 	SsAsideWalk walk;
 } Entry;
 
 struct SsAside
 {
 	SsWork work;
-	bool of_worker;
-	bool walks; /* namespaces are left to ss_aside_next_walk */
-	int most;   /* entries of a namespace */
-	int n;
-	int room;
-	Entry *entries;
+	bool of_worker; /* for the life of a worker; otherwise for one call */
+	bool walks;     /* rows of namespaces are left to ss_aside_next_walk */
+	int most;       /* maximum number of entries for the rows of one namespace */
+	int n;          /* entries in use */
+	int room;       /* entries allocated */
+	Entry *entries; /* in context */
 	MemoryContext context;
-	TimestampTz logged_at;
-	SsAsideReport report;
+	TimestampTz logged_at; /* time of the last message in the server log */
+	SsAsideReport report;  /* copied to shared memory for a worker */
 };
 
 void (*ss_aside_rolled_back)(void) = NULL;
 
+/* What a worker was doing, for the server log. */
 static const char *const names[SS_WORKS] = {
 	[SS_WORK_PURGE] = "purging an expired session",
 	[SS_WORK_TOUCH] = "writing the new expiry of a session",
@@ -92,10 +94,11 @@ static const char *const names[SS_WORKS] = {
 	[SS_WORK_SCRUB] = "reading a session to compare it with Redis",
 };
 
-static void tell(SsAside *aside);
+static void publish_report(SsAside *aside);
 
+/* Create an empty set of rows in a context. */
 static SsAside *
-make(SsWork work, MemoryContext context)
+create(SsWork work, MemoryContext context)
 {
 	SsAside *aside = MemoryContextAllocZero(context, sizeof(SsAside));
 
@@ -105,11 +108,14 @@ make(SsWork work, MemoryContext context)
 	return aside;
 }
 
-/* For the life of a worker; what an earlier one has reported is forgotten. */
+/*
+ * Create the set of a worker, for its lifetime.  Counters in shared memory go on from those of an
+ * earlier worker; its entries are lost.  With walks, the worker calls ss_aside_next_walk.
+ */
 SsAside *
 ss_aside_of_worker(SsWork work, bool walks)
 {
-	SsAside *aside = make(work, TopMemoryContext);
+	SsAside *aside = create(work, TopMemoryContext);
 	SsDb *db = ss_shared_my_db();
 
 	aside->of_worker = true;
@@ -120,22 +126,22 @@ ss_aside_of_worker(SsWork work, bool walks)
 		ss_shared_lock(false);
 		aside->report = db->aside[work];
 		ss_shared_unlock();
-		tell(aside);
+		publish_report(aside);
 	}
 	return aside;
 }
 
-/* For one call, in which no row is tried twice. */
+/* Create the set of one call, in which no row is tried twice; freed with its context. */
 SsAside *
 ss_aside_of_call(SsWork work, MemoryContext context)
 {
-	return make(work, context);
+	return create(work, context);
 }
 
 /*
- * What does an error say about the row?  Classes 08, 25, 53, 57 and 58 are about the server or the
- * transaction.  A worker has few locks and may give way to everybody; for a caller a failure to
- * serialize, a deadlock or a lock_timeout of its own is an answer.
+ * Does an error concern the row?  Classes 08, 25, 53, 57 and 58 concern the server or the
+ * transaction.  A worker yields to other sessions: it treats serialization failures, deadlocks and
+ * lock timeouts as a row that is busy.  In a call these are errors of the call.
  */
 SsFault
 ss_aside_fault(const ErrorData *error)
@@ -161,15 +167,16 @@ ss_aside_fault(const ErrorData *error)
 }
 
 /*
- * Run work in a subtransaction.  True when it is kept; *error tells whether it was an error that
- * undid it, one of a row: others are raised again.
+ * Run work in a subtransaction.  Returns true if it committed.  Otherwise work returned false, and
+ * *error is NULL, or it raised an error that concerns the row, and *error is a copy of it, which
+ * the caller frees.  Other errors are raised again.
  */
 bool
 ss_aside_try(SsSubxactWork work, void *arg, ErrorData **error)
 {
 	bool done = ss_subxact_run(work, arg, error);
 
-	/* an abort unblocks signals: see workers/stop.c */
+	/* an abort unblocks signals; see workers/stop.c */
 	if (!done && ss_aside_rolled_back != NULL)
 		ss_aside_rolled_back();
 	if (*error != NULL && ss_aside_fault(*error) == SS_FAULT_OTHER)
@@ -177,13 +184,14 @@ ss_aside_try(SsSubxactWork work, void *arg, ErrorData **error)
 	return done;
 }
 
+/* Is nothing set aside?  A NULL set is empty. */
 bool
 ss_aside_is_empty(const SsAside *aside)
 {
 	return aside == NULL || aside->n == 0;
 }
 
-/* Of a call: warn that rows were left out because they failed. */
+/* At the end of a call: warn that rows were left out because they failed. */
 void
 ss_aside_warn(const SsAside *aside, const char *what)
 {
@@ -204,6 +212,7 @@ is_namespace(const Entry *entry)
 	return entry->key.idlen == 0;
 }
 
+/* Is an entry in the namespace of a key? */
 static bool
 is_of(const Entry *entry, const SsKey *key)
 {
@@ -230,7 +239,7 @@ find_namespace(const SsAside *aside, const SsKey *key)
 	return NULL;
 }
 
-/* Until when is a row set aside?  0 when it is not. */
+/* The time until which a row is set aside; 0 if it is not. */
 TimestampTz
 ss_aside_until(const SsAside *aside, const SsKey *key)
 {
@@ -252,16 +261,16 @@ ss_aside_until(const SsAside *aside, const SsKey *key)
 	return until;
 }
 
-/* Is it set aside, and its time has not come? */
+/* Is a row set aside, with its retry time in the future? */
 bool
 ss_aside_holds(const SsAside *aside, const SsKey *key, TimestampTz now)
 {
 	return !ss_aside_is_empty(aside) && ss_aside_until(aside, key) > now;
 }
 
-/* Remember the last failure, without what may be values of a row. */
+/* Store a failure in the report, without text that may contain values of the row. */
 static void
-remember(SsAside *aside, const SsKey *key, const ErrorData *error)
+record_failure(SsAside *aside, const SsKey *key, const ErrorData *error)
 {
 	SsAsideReport *last = &aside->report;
 	const char *message = ss_error_names_no_values(error) ? error->message : "see the server log";
@@ -276,9 +285,9 @@ remember(SsAside *aside, const SsKey *key, const ErrorData *error)
 		'\0';
 }
 
-/* Tell shared memory what there is. */
+/* Count the entries, and copy the report of a worker to shared memory. */
 static void
-tell(SsAside *aside)
+publish_report(SsAside *aside)
 {
 	SsDb *db = aside->of_worker ? ss_shared_my_db() : NULL;
 
@@ -295,7 +304,7 @@ tell(SsAside *aside)
 	ss_shared_unlock();
 }
 
-/* Say what happened in the server log, and nowhere else, but not too often. */
+/* Write a failure to the server log only, and not more often than each LOG_EVERY. */
 static void
 log_failure(SsAside *aside, const SsKey *key, const ErrorData *error)
 {
@@ -313,6 +322,7 @@ log_failure(SsAside *aside, const SsKey *key, const ErrorData *error)
 			 error->context ? errcontext_msg("%s", error->context) : 0));
 }
 
+/* The retry time after a number of failures.  A call retries nothing. */
 static TimestampTz
 backoff(const SsAside *aside, int failures)
 {
@@ -321,15 +331,16 @@ backoff(const SsAside *aside, int failures)
 	return GetCurrentTimestamp() + Min(BACKOFF_FIRST << Min(Max(failures, 1) - 1, 10), BACKOFF_MAX);
 }
 
+/* Drop an entry, moving the last one into its place. */
 static void
 drop(SsAside *aside, int i)
 {
 	aside->entries[i] = aside->entries[--aside->n];
 }
 
-/* Drop the one that is due first. */
+/* Drop the entry with the earliest retry time. */
 static void
-drop_first(SsAside *aside)
+drop_earliest(SsAside *aside)
 {
 	int first = 0;
 
@@ -339,6 +350,7 @@ drop_first(SsAside *aside)
 	drop(aside, first);
 }
 
+/* Append a zeroed entry, enlarging the array.  Pointers to other entries become invalid. */
 static Entry *
 append_entry(SsAside *aside)
 {
@@ -356,7 +368,7 @@ append_entry(SsAside *aside)
 	return &aside->entries[aside->n++];
 }
 
-/* How many rows of a namespace are set aside one by one? */
+/* Count the entries for single rows of a namespace. */
 static int
 count_of(const SsAside *aside, const SsKey *key)
 {
@@ -367,7 +379,7 @@ count_of(const SsAside *aside, const SsKey *key)
 	return n;
 }
 
-/* Drop the rows of a namespace that are set aside one by one. */
+/* Drop the entries for single rows of a namespace. */
 static void
 drop_rows_of(SsAside *aside, const SsKey *key)
 {
@@ -376,7 +388,7 @@ drop_rows_of(SsAside *aside, const SsKey *key)
 			drop(aside, i);
 }
 
-/* Set a namespace aside as a whole. */
+/* Set a namespace aside as a whole, in place of its rows. */
 static void
 add_namespace(SsAside *aside, const SsKey *key)
 {
@@ -392,7 +404,7 @@ add_namespace(SsAside *aside, const SsKey *key)
 	entry->walk.check_at = DT_NOBEGIN;
 }
 
-/* All entries are taken: set the namespace aside of which most rows are. */
+/* Make room when all entries are in use: set aside the namespace that has most of them. */
 static void
 make_room(SsAside *aside)
 {
@@ -412,7 +424,7 @@ make_room(SsAside *aside)
 	if (most > 1)
 		add_namespace(aside, &largest);
 	else if (aside->of_worker)
-		drop_first(aside);
+		drop_earliest(aside);
 }
 
 static Entry *
@@ -423,7 +435,7 @@ new_entry(SsAside *aside)
 	return append_entry(aside);
 }
 
-/* A row of a namespace that is set aside has failed again. */
+/* A row of a namespace that is set aside as a whole has failed. */
 static void
 probe_failed(SsAside *aside, Entry *entry)
 {
@@ -435,7 +447,7 @@ probe_failed(SsAside *aside, Entry *entry)
 	entry->retry_at = backoff(aside, entry->failures);
 }
 
-/* Set a row aside that has failed; without an error it is one that somebody has locked. */
+/* Set aside a row that has failed.  Without an error, it is locked by another session. */
 void
 ss_aside_add(SsAside *aside, const SsKey *key, const ErrorData *error)
 {
@@ -464,13 +476,13 @@ ss_aside_add(SsAside *aside, const SsKey *key, const ErrorData *error)
 	}
 	if (!busy)
 	{
-		remember(aside, key, error);
+		record_failure(aside, key, error);
 		log_failure(aside, key, error);
 	}
-	tell(aside);
+	publish_report(aside);
 }
 
-/* A row was processed, or there is nothing to be done about it any more. */
+/* A row was processed, or no longer needs to be. */
 void
 ss_aside_done(SsAside *aside, const SsKey *key)
 {
@@ -481,7 +493,7 @@ ss_aside_done(SsAside *aside, const SsKey *key)
 	if ((entry = find(aside, key)) != NULL)
 	{
 		drop(aside, (int) (entry - aside->entries));
-		tell(aside);
+		publish_report(aside);
 	}
 	else if (!aside->walks && (entry = find_namespace(aside, key)) != NULL)
 	{
@@ -489,23 +501,23 @@ ss_aside_done(SsAside *aside, const SsKey *key)
 		if (++entry->done >= MAX_DONE)
 		{
 			drop(aside, (int) (entry - aside->entries));
-			tell(aside);
+			publish_report(aside);
 		}
 	}
 }
 
-/* Forget what was due for some time and did not fail again. */
+/* Drop entries whose retry time has passed long enough ago without another failure. */
 void
 ss_aside_tidy(SsAside *aside, TimestampTz now)
 {
 	int before = aside->n;
 
 	for (int i = aside->n - 1; i >= 0; i--)
-		if (aside->entries[i].retry_at < now - FORGET_AFTER &&
+		if (aside->entries[i].retry_at < now - DROP_AFTER &&
 			!(aside->walks && is_namespace(&aside->entries[i])))
 			drop(aside, i);
 	if (aside->n != before)
-		tell(aside);
+		publish_report(aside);
 }
 
 static Datum
@@ -515,8 +527,8 @@ to_array(Datum *elems, int n)
 }
 
 /*
- * What a statement must leave out, as arrays of text: namespaces, and of single rows their
- * namespaces and their ids.
+ * What a statement has to leave out, as three arrays of text: whole namespaces, and for single
+ * rows their namespaces and their ids.  The arrays are palloced; aside may be NULL.
  */
 void
 ss_aside_arrays(const SsAside *aside, TimestampTz now, Datum arrays[3])
@@ -548,7 +560,7 @@ ss_aside_arrays(const SsAside *aside, TimestampTz now, Datum arrays[3])
 		arrays[a] = to_array(elems[a], filled[a]);
 }
 
-/* The namespace to be walked through next, if one is due. */
+/* Find a namespace whose next walk is due; false if there is none. */
 bool
 ss_aside_next_walk(SsAside *aside, TimestampTz now, SsAsideWalk *walk)
 {
@@ -562,8 +574,9 @@ ss_aside_next_walk(SsAside *aside, TimestampTz now, SsAsideWalk *walk)
 }
 
 /*
- * A step of such a walk is over: so many rows failed and so many did not, and it has ended or
- * stopped at a row.  A walk on which none fails is the last.
+ * Report a step of a walk that took `took` microseconds: how many rows failed and how many did
+ * not, where it stopped (*walk), and whether it reached the end.  After a walk without failures
+ * the namespace is no longer set aside.
  */
 void
 ss_aside_walked(SsAside *aside, const SsAsideWalk *walk, int failed, int done, bool ended,
@@ -578,7 +591,7 @@ ss_aside_walked(SsAside *aside, const SsAsideWalk *walk, int failed, int done, b
 	if (failed == 0 && (done >= MAX_DONE || (ended && !walk->failed)))
 	{
 		drop(aside, (int) (entry - aside->entries));
-		tell(aside);
+		publish_report(aside);
 		return;
 	}
 	entry->walk = *walk;

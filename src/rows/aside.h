@@ -1,6 +1,6 @@
 /*
  * aside.h
- *		Rows that could not be processed, set aside so that they hold up no others.
+ *		Sets aside rows that cannot be processed, so that they hold up no others.
  */
 #ifndef SS_ASIDE_H
 #define SS_ASIDE_H
@@ -11,27 +11,27 @@
 #include "rows/subxact.h"
 #include "shared.h"
 
-/* What an error says about the row that was worked on. */
+/* Whether an error concerns the row that was processed. */
 typedef enum SsFault
 {
-	SS_FAULT_ROW,  /* it cannot be processed */
-	SS_FAULT_BUSY, /* not now: a lock is held by somebody else */
-	SS_FAULT_OTHER /* nothing: the statement was cancelled, the disk is full .. */
+	SS_FAULT_ROW,  /* the row cannot be processed */
+	SS_FAULT_BUSY, /* the row cannot be processed now, because another session holds a lock */
+	SS_FAULT_OTHER /* it does not concern the row: a cancel, a full disk, and so on */
 } SsFault;
 
-/* A namespace that is set aside as a whole, and how far a walk through its rows has come. */
+/* A namespace that is set aside as a whole, and the position of the walk through its rows. */
 typedef struct SsAsideWalk
 {
 	char ns[SS_NAMESPACE_MAX + 1];
-	TimestampTz check_at; /* DT_NOBEGIN: at the beginning */
-	uint64 place;         /* of equal check_at, up to which row */
-	bool failed;          /* a row has failed since the beginning */
+	TimestampTz check_at; /* of the last row; DT_NOBEGIN at the beginning */
+	uint64 place;         /* among rows with equal check_at, the last one visited */
+	bool failed;          /* has a row failed since the beginning? */
 } SsAsideWalk;
 
-/* The rows of one kind of work that are set aside: see aside.c. */
+/* The rows that are set aside for one kind of work. */
 typedef struct SsAside SsAside;
 
-/* Called when a subtransaction of ss_aside_try was rolled back. */
+/* If set, called after a subtransaction of ss_aside_try was rolled back. */
 extern void (*ss_aside_rolled_back)(void);
 
 extern SsAside *ss_aside_of_worker(SsWork work, bool walks);

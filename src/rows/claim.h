@@ -1,8 +1,8 @@
 /*
  * claim.h
- *		A row of session_cache_claims: which database last claimed which Redis.
+ *		A row of session_cache_claims, which records the Redis that a database claimed last.
  *
- * Pure C, for the simulator.
+ * Pure C, because the simulator uses it.
  */
 #ifndef SS_CLAIM_H
 #define SS_CLAIM_H
@@ -14,22 +14,23 @@
 #define SS_REDIS_LEN 400
 #define SS_CLAIM_MARKS 16
 
-/* What a claim leaves in the guard of its Redis. */
+/* The values that a claim writes to the guard of its Redis. */
 typedef struct SsClaimMark
 {
-	uint64_t token; /* 0: none */
+	uint64_t token; /* 0 if the mark is unused */
 	uint64_t epoch;
 } SsClaimMark;
 
+/* The last claim of one database. */
 typedef struct SsClaim
 {
-	uint64_t system;   /* the system identifier */
-	uint32_t database; /* its OID */
+	uint64_t system;   /* system identifier of the server */
+	uint32_t database; /* OID of the database */
 	uint32_t timeline;
-	char directory[SS_DIRECTORY_LEN];  /* the data directory, see cache/identity.c */
-	char redis[SS_REDIS_LEN];          /* where, without user and password */
+	char directory[SS_DIRECTORY_LEN];  /* identity of the data directory; see identity.c */
+	char redis[SS_REDIS_LEN];          /* address of the Redis, without user and password */
 	bool moved;                        /* a Redis claimed before this one may still hold a lease */
-	SsClaimMark marks[SS_CLAIM_MARKS]; /* of this claim and the ones before, newest first */
+	SsClaimMark marks[SS_CLAIM_MARKS]; /* of this claim and earlier ones, newest first */
 } SsClaim;
 
 #endif

@@ -1,13 +1,13 @@
 /*
  * claim_table.c
- *		The table session_cache_claims: which database last claimed which Redis.
+ *		Reads and writes session_cache_claims, which records the Redis that a database claimed last.
  *
- * Read and written in short transactions of the pusher, and read by the keeper at its start.
- * What the rows mean is in cache/standing.c.  They are selected with their types spelled out,
- * so that a column whose type somebody changed is an error and not a crash.
+ * The pusher reads and writes it in short transactions, and the keeper reads it when it starts.
+ * For the meaning of the rows see standing.c.  The queries cast each column to its type, so that a
+ * column whose type was altered causes an error and not a crash.
  *
- * On a subscriber of logical replication the publisher's rows are skipped as they arrive: a
- * subscriber has a Redis of its own and is no copy.
+ * On a subscriber of logical replication a trigger skips the rows of the publisher, because the
+ * subscriber has a Redis of its own.
  */
 #include "postgres.h"
 
@@ -24,7 +24,7 @@
 
 SS_FUNCTION(session_cache_claims_guard, 1_0, TRIGGEROID);
 
-/* Our own rows first, for there is a limit. */
+/* Rows of this database come first, because of the limit. */
 static SsPlan read_plan = {
 	"SELECT system_identifier::pg_catalog.int8, database_oid::pg_catalog.oid,"
 	" data_directory::pg_catalog.text, timeline::pg_catalog.int8, redis::pg_catalog.text,"
@@ -43,7 +43,7 @@ static SsPlan insert_plan = {
 	8,
 	{INT8OID, OIDOID, TEXTOID, INT8OID, TEXTOID, BOOLOID, INT8ARRAYOID, INT8ARRAYOID}};
 
-/* The elements of an int8[]; what is missing or null is 0. */
+/* Read an int8[]; elements that are missing or null become 0. */
 static void
 read_numbers(Datum array, uint64 numbers[SS_CLAIM_MARKS])
 {
@@ -59,6 +59,7 @@ read_numbers(Datum array, uint64 numbers[SS_CLAIM_MARKS])
 			numbers[i] = (uint64) DatumGetInt64(values[i]);
 }
 
+/* Make an int8[]. */
 static Datum
 number_array(Datum numbers[SS_CLAIM_MARKS], int n)
 {
@@ -66,6 +67,7 @@ number_array(Datum numbers[SS_CLAIM_MARKS], int n)
 		construct_array(numbers, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
+/* Convert a row of read_plan. */
 static void
 read_row(HeapTuple tuple, TupleDesc desc, SsClaim *claim)
 {
@@ -91,7 +93,10 @@ read_row(HeapTuple tuple, TupleDesc desc, SsClaim *claim)
 	}
 }
 
-/* In a transaction with a snapshot: the claims in this database; how many. */
+/*
+ * Read the claims in this database, those of *me first, and return their number.  Called in a
+ * transaction with an active snapshot.
+ */
 int
 ss_claims_read(SsClaim claims[SS_CLAIMS_MAX], const SsClaim *me)
 {
@@ -108,7 +113,7 @@ ss_claims_read(SsClaim claims[SS_CLAIMS_MAX], const SsClaim *me)
 	return n;
 }
 
-/* In a transaction that may write: this claim, and no other. */
+/* Replace all claims in this database by one.  Called in a transaction that may write. */
 void
 ss_claims_write(const SsClaim *claim)
 {
@@ -140,7 +145,7 @@ ss_claims_write(const SsClaim *claim)
 	ss_sql_leave(&caller);
 }
 
-/* What a publisher claims is not ours: skipped where logical replication applies it. */
+/* The trigger BEFORE a row: skips rows that a logical replication worker applies. */
 static Datum
 session_cache_claims_guard(PG_FUNCTION_ARGS)
 {

@@ -1,16 +1,17 @@
 /*
  * claims.c
- *		Who the caller is, by the JWT claims that PostgREST and Supabase set.
+ *		Identifies the caller by the JWT claims that PostgREST and Supabase set.
  *
- * The subject is the member "sub" of the object in request.jwt.claims, if it is a JSON string and not
- * empty.  Everything else names nobody: no claims, claims that are no JSON object or nested more
- * than CLAIMS_DEPTH_MAX deep, a number as sub, a sub that the encoding of the database cannot hold.
- * Claims that are not valid in that encoding: settings in a startup packet are not checked.
+ * The subject is the member "sub" of the object in the setting request.jwt.claims, if it is a JSON
+ * string and not empty.  In all other cases there is no subject: if there are no claims, if they
+ * are not a JSON object or nested more than CLAIMS_DEPTH_MAX deep, if sub is a number, or if the
+ * encoding of the database cannot represent sub.  The claims may also be invalid in that encoding,
+ * because settings in a startup packet are not validated.
  *
- * None of it is an error.  An error would tell apart calls that look at the claims from those that
- * found no session to ask them about, and it would stop a log-out in a namespace that only writes
- * the subject down.  That is why the claims are not converted to jsonb, which refuses what JSON
- * allows (1e999999, \u0000).
+ * None of these cases is an error.  An error would distinguish calls that read the claims from
+ * calls that found no session to ask them about, and would prevent a logout in a namespace that
+ * only records the subject.  For that reason the claims are not converted to jsonb, which refuses
+ * some valid JSON (1e999999, \u0000).
  */
 #include "postgres.h"
 
@@ -27,7 +28,7 @@
 /* The claims of a real token are a few levels deep; the parser recurses. */
 #define CLAIMS_DEPTH_MAX 100
 
-/* Append a character, given as UTF-8; false when the encoding of the database has none. */
+/* Append a character given in UTF-8; false if the encoding of the database does not have it. */
 static bool
 append_utf8(StringInfo out, unsigned char *utf8)
 {
@@ -49,7 +50,7 @@ append_utf8(StringInfo out, unsigned char *utf8)
 	return true;
 }
 
-/* Four hexadecimal digits, which the lexer has checked. */
+/* Decode four hexadecimal digits, which the lexer has checked. */
 static pg_wchar
 hex4(const char *digits)
 {
@@ -59,8 +60,8 @@ hex4(const char *digits)
 }
 
 /*
- * Decode an escape that the lexer has checked, at p behind the backslash; returns where it ends, NULL
- * when it cannot be part of a text.
+ * Decode an escape sequence that the lexer has checked; p is behind the backslash.  Returns its
+ * end, NULL if it cannot be part of a text.
  */
 static const char *
 decode_escape(StringInfo out, const char *p, const char *end)
@@ -94,14 +95,14 @@ decode_escape(StringInfo out, const char *p, const char *end)
 	return append_utf8(out, utf8) ? p : NULL;
 }
 
-/* The text of a string token, NULL when it is no text. */
+/* Decode a string token; NULL if it cannot be represented as a text. */
 static char *
 decode_string(const char *token, const char *end)
 {
 	StringInfoData out;
 
 	initStringInfo(&out);
-	/* without the quotes */
+	/* skip the quotes */
 	for (const char *p = token + 1; p < end - 1;)
 	{
 		if (*p != '\\')
@@ -112,18 +113,18 @@ decode_string(const char *token, const char *end)
 	return out.data;
 }
 
-/* What a look through the claims has found. */
+/* State of a pass over the tokens of the claims. */
 typedef struct Search
 {
 	int depth;
 	int max_depth;
 	bool in_object; /* the outermost value is an object */
-	bool key_next;  /* what comes is the name of a member of it */
-	bool in_sub;    /* what comes is the value of "sub" */
+	bool key_next;  /* the next token is the name of one of its members */
+	bool in_sub;    /* the next token begins the value of "sub" */
 	char *subject;
 } Search;
 
-/* Take note of a token. */
+/* Process one token. */
 static void
 visit(Search *search, const JsonLexContext *lex)
 {
@@ -163,7 +164,7 @@ visit(Search *search, const JsonLexContext *lex)
 			}
 			else if (search->in_sub)
 			{
-				/* of several the last counts, as in jsonb */
+				/* of duplicate members the last one counts, as in jsonb */
 				search->subject = lex->token_type == JSON_TOKEN_STRING
 									  ? decode_string(lex->token_start, lex->token_terminator)
 									  : NULL;
@@ -172,7 +173,9 @@ visit(Search *search, const JsonLexContext *lex)
 	}
 }
 
-/* Who the claims name, NULL for nobody. */
+/*
+ * Extract the subject from the claims, NULL if there is none.  Allocates in the current context.
+ */
 static char *
 subject_of(const char *claims)
 {
@@ -190,38 +193,38 @@ subject_of(const char *claims)
 	} while (lex->token_type != JSON_TOKEN_END);
 	if (search.subject == NULL || search.subject[0] == '\0' || search.max_depth > CLAIMS_DEPTH_MAX)
 		return NULL;
-	/* the tokens are right; are they JSON? */
+	/* all tokens are valid; check that they form a JSON value */
 	return pg_parse_json(SsJsonLexer(claims), &nullSemAction) == JSON_SUCCESS ? search.subject
 																			  : NULL;
 }
 
 /*
- * Who the caller is to a namespace with owner_isolation, NULL for nobody.  The claims stay the same
- * for all calls of a request: what they say is remembered.
+ * The subject of the caller, NULL if there is none.  The result is valid until the claims change.
+ * It is cached, since the claims are the same for all calls of a request.
  */
 char *
 ss_claims_subject(void)
 {
-	static MemoryContext memo = NULL;
-	static char *memo_claims = NULL;
-	static char *memo_subject = NULL;
+	static MemoryContext cache_context = NULL;
+	static char *cached_claims = NULL;
+	static char *cached_subject = NULL;
 	const char *claims = GetConfigOption("request.jwt.claims", true, false);
 	MemoryContext old;
 	char *subject;
 
 	if (claims == NULL || claims[0] == '\0')
 		return NULL;
-	if (memo_claims != NULL && strcmp(claims, memo_claims) == 0)
-		return memo_subject;
-	if (memo == NULL)
-		memo = AllocSetContextCreate(TopMemoryContext, "session_store claims",
-									 ALLOCSET_SMALL_SIZES);
-	memo_claims = NULL;
-	MemoryContextReset(memo);
-	old = MemoryContextSwitchTo(memo);
+	if (cached_claims != NULL && strcmp(claims, cached_claims) == 0)
+		return cached_subject;
+	if (cache_context == NULL)
+		cache_context = AllocSetContextCreate(TopMemoryContext, "session_store claims",
+											  ALLOCSET_SMALL_SIZES);
+	cached_claims = NULL;
+	MemoryContextReset(cache_context);
+	old = MemoryContextSwitchTo(cache_context);
 	subject = subject_of(claims);
-	memo_subject = subject;
-	memo_claims = pstrdup(claims);
+	cached_subject = subject;
+	cached_claims = pstrdup(claims);
 	MemoryContextSwitchTo(old);
-	return memo_subject;
+	return cached_subject;
 }

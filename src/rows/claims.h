@@ -1,6 +1,6 @@
 /*
  * claims.h
- *		Who the caller is, by the JWT claims that PostgREST and Supabase set.
+ *		Identifies the caller by the JWT claims that PostgREST and Supabase set.
  */
 #ifndef SS_CLAIMS_H
 #define SS_CLAIMS_H

@@ -1,21 +1,22 @@
 /*
  * rest.c
- *		Whether tables have changed since the keeper looked at them.
+ *		Detects without a transaction whether tables have changed since the keeper checked them.
  *
- * A keeper that has found nothing to do makes no transaction until there may be something.  Two
- * counts tell it, and neither needs a transaction:
+ * A keeper that found nothing to do starts no transaction until there may be something.  Two
+ * counters tell it, neither of which needs a transaction to be read:
  *
- *	- Transactions that changed sessions, from our triggers (shared.c): at once, for calls, plain SQL,
- *	  COPY and the apply of a subscription alike.
- *	- Rows that the server counts as inserted, updated or deleted: for prepared transactions,
- *	  for statements while our triggers are disabled, and for the other tables.  A backend
- *	  reports them within 10 seconds of the end of its transaction.
+ *	- The number of transactions that changed sessions, counted by our triggers (shared.c).  It is
+ *	  up to date at once, for calls, plain SQL, COPY and subscriptions alike.
+ *	- The number of rows inserted, updated and deleted in the server's statistics.  It covers
+ *	  prepared transactions, statements that run while our triggers are disabled, and the other
+ *	  tables.  A backend reports its numbers within 10 seconds of the end of its transaction.
  *
- * Neither tells of rows that a statement puts into a table that inherits from ours.  While there is
- * such a table there is no rest, and a new one is counted, for it is a row of pg_inherits.
+ * Neither covers rows that a statement writes to a table that inherits from ours.  So the keeper
+ * does not rest while there is such a table; a new one is noticed because it adds a row to
+ * pg_inherits.
  *
- * A mark is taken before the look that it stands for.  A transaction that the look did not see is
- * counted when it ends, which is after the mark.
+ * A mark must be taken before the check that it stands for.  A transaction that the check did not
+ * see is counted when it ends, which is after the mark was taken.
  */
 #include "postgres.h"
 
@@ -31,7 +32,9 @@
 static SsPlan ended_plan = {"SELECT 1 FROM {ended} LIMIT 1", 0, {InvalidOid}};
 static SsPlan events_plan = {"SELECT 1 FROM {events} LIMIT 1", 0, {InvalidOid}};
 
-/* Rows changed in our tables, as the server counts; -1 when it does not. */
+/*
+ * The number of rows changed in our tables according to the statistics; -1 if they are not kept.
+ */
 static int64
 count_rows(void)
 {
@@ -54,6 +57,7 @@ count_rows(void)
 	return sum;
 }
 
+/* Take a mark. */
 SsRest
 ss_rest_mark(void)
 {
@@ -62,7 +66,7 @@ ss_rest_mark(void)
 	return (SsRest){false, db == NULL ? 0 : pg_atomic_read_u64(&db->changes), count_rows()};
 }
 
-/* Does the keeper rest, and has nothing changed since? */
+/* Does the keeper rest, and has nothing changed since the mark? */
 bool
 ss_rest_holds(const SsRest *rest)
 {
@@ -74,6 +78,7 @@ ss_rest_holds(const SsRest *rest)
 	return now.rows >= 0 && now.rows == rest->rows && now.changes == rest->changes;
 }
 
+/* Does a table inherit from one of ours?  Needs a transaction. */
 static bool
 has_children(void)
 {
@@ -87,26 +92,31 @@ has_children(void)
 	return false;
 }
 
-/* In a transaction: begin to rest, if nothing else is to be done. */
+/*
+ * Begin to rest with a mark, if there is nothing to do and no table inherits from ours.  Called in
+ * a transaction, because it reads catalogs.
+ */
 void
 ss_rest_begin(SsRest *mark, bool nothing_to_do)
 {
 	mark->resting = nothing_to_do && !has_children();
 }
 
-/* In a transaction of ours: has a table no row? */
+/* Is a table empty?  Called within ss_sql_enter and ss_sql_leave. */
 static bool
 is_empty(SsPlan *plan)
 {
 	return ss_plan_run(plan, NULL, NULL, SS_PLAN_READ, 1) == 0;
 }
 
+/* Is conversation_history_ended empty?  As is_empty. */
 bool
 ss_rest_no_ended(void)
 {
 	return is_empty(&ended_plan);
 }
 
+/* Is session_events empty?  As is_empty. */
 bool
 ss_rest_no_events(void)
 {

@@ -1,16 +1,16 @@
 /*
  * rest.h
- *		Whether tables have changed since the keeper looked at them.
+ *		Detects without a transaction whether tables have changed since the keeper checked them.
  */
 #ifndef SS_REST_H
 #define SS_REST_H
 
-/* What had been counted when they were looked at. */
+/* A mark: the counters before a check of the tables. */
 typedef struct SsRest
 {
-	bool resting; /* nothing is to be done until then */
-	uint64 changes;
-	int64 rows;
+	bool resting;   /* nothing is to be done until a counter changes */
+	uint64 changes; /* transactions that changed sessions */
+	int64 rows;     /* rows changed in our tables; -1 if not known */
 } SsRest;
 
 extern SsRest ss_rest_mark(void);

@@ -1,16 +1,16 @@
 /*
  * subscription.c
- *		Which of our tables are filled by logical replication.
+ *		Determines which of our tables are targets of logical replication.
  *
- * A table is subscribed while pg_subscription_rel has it, in whatever state it is there and
- * whether or not the subscription is enabled.  The rows of such a table may be older than the
- * publisher's by any time (a subscriber that was down, a copy that is not finished, a disabled
- * subscription), so nothing that is decided by a time in them may be decided here: their purge
- * is left to the publisher, whose deletes arrive like any other change.  DROP SUBSCRIPTION, or
- * a refresh after the table left the publication, ends that.
+ * A table is subscribed if it is in pg_subscription_rel, in any state, and whether or not the
+ * subscription is enabled.  Its rows may be older than the publisher's by any time (the subscriber
+ * was down, the initial copy is not finished, the subscription is disabled), so nothing that
+ * depends on times in these rows may be decided here.  Their purge is left to the publisher, whose
+ * deletes arrive like any other change.  DROP SUBSCRIPTION ends that, as does a refresh after the
+ * table has left the publication.
  *
- * The answer comes from the system cache, and holds for what was committed before the caller
- * last took a lock on a table.
+ * The answer comes from the system cache.  It covers what was committed before the caller last
+ * locked a table.
  */
 #include "postgres.h"
 
@@ -22,6 +22,7 @@
 #include "rows/catalog.h"
 #include "rows/subscription.h"
 
+/* The OID of a table; InvalidOid if it is missing. */
 static Oid
 table_oid(SsTable table)
 {
@@ -45,6 +46,7 @@ table_oid(SsTable table)
 	}
 }
 
+/* The name of a table, a constant. */
 const char *
 ss_table_name(SsTable table)
 {
@@ -55,7 +57,7 @@ ss_table_name(SsTable table)
 	return names[table];
 }
 
-/* Does a subscription of this database, in any state, hold the table? */
+/* Is a table part of a subscription of this database? */
 bool
 ss_subscribed(SsTable table)
 {

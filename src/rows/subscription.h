@@ -1,10 +1,11 @@
 /*
  * subscription.h
- *		Which of our tables are filled by logical replication.
+ *		Determines which of our tables are targets of logical replication.
  */
 #ifndef SS_SUBSCRIPTION_H
 #define SS_SUBSCRIPTION_H
 
+/* Tables that logical replication may fill. */
 typedef enum SsTable
 {
 	SS_TABLE_SESSIONS,

@@ -1,12 +1,12 @@
 /*
  * table_check.c
- *		Can a change of our sessions go unnoticed?
+ *		Checks that no change of sessions or histories can escape our triggers.
  *
- * The pusher asks at its start and after each invalidation of the table.  The trigger that
- * notes changes must be there, fire always, and be the last to touch the row.  Whether
- * it was so all the time is told by a mark: the table's storage (a rewrite gives it
- * another) and the row versions of its triggers (so that one switched off and on again in
- * one transaction shows).
+ * The pusher calls this when it starts and after each invalidation of the tables.  The triggers
+ * that record changes must exist, be ENABLE ALWAYS, and be the last ones to modify a row.  Whether
+ * that was the case all the time is told by a mark.  It consists of the storage of a table, which
+ * a rewrite changes, and a hash over the catalog rows of its triggers, so that a trigger that was
+ * disabled and enabled again, even in one transaction, is noticed.
  */
 #include "postgres.h"
 
@@ -27,7 +27,7 @@
 #include "rows/cached.h"
 #include "rows/catalog.h"
 
-/* The triggers of each of the two tables, by what they notice. */
+/* Our triggers on each of the two tables: the one for rows and the one for TRUNCATE. */
 static const struct
 {
 	const char *note;
@@ -42,7 +42,7 @@ static const struct
 	(TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | \
 	 TRIGGER_TYPE_DELETE)
 
-/* A number that any change of the table's triggers changes. */
+/* A hash over the triggers of a table, which any change of them changes. */
 static uint64
 mark_of_triggers(Oid relid)
 {
@@ -68,11 +68,14 @@ mark_of_triggers(Oid relid)
 	return mark;
 }
 
-/* Is there a trigger of ours of this name that fires always, for all that it must? */
+/*
+ * Does a trigger of ours exist, is it ENABLE ALWAYS, and does it fire for all events that it has
+ * to?  If not, trouble is set.
+ */
 static bool
 trigger_is_fine(Relation rel, const char *name, int16 type, char *trouble, size_t size)
 {
-	/* a copy: asking the catalogs may have the one in the cache replaced */
+	/* a copy, because a catalog lookup may process invalidations and free the original */
 	const TriggerDesc *all = CopyTriggerDesc(rel->trigdesc);
 	const char *table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 												   RelationGetRelationName(rel));
@@ -95,9 +98,12 @@ trigger_is_fine(Relation rel, const char *name, int16 type, char *trouble, size_
 	return false;
 }
 
-/* A BEFORE ROW trigger that comes after ours could change the key that we noted. */
+/*
+ * Is our BEFORE ROW trigger the last one to modify a row, and are there no child tables?  A later
+ * trigger could change the key that ours has recorded.  If not, trouble is set.
+ */
 static bool
-nobody_comes_after(Relation rel, const char *note, char *trouble, size_t size)
+is_last_trigger(Relation rel, const char *note, char *trouble, size_t size)
 {
 	const TriggerDesc *all = rel->trigdesc;
 
@@ -127,7 +133,7 @@ nobody_comes_after(Relation rel, const char *note, char *trouble, size_t size)
 	return true;
 }
 
-/* Have our tables for reading until the transaction ends, without waiting. */
+/* Lock the tables that the pusher reads until the end of the transaction, without waiting. */
 SsTableState
 ss_cached_lock(void)
 {
@@ -141,13 +147,16 @@ ss_cached_lock(void)
 		!ConditionalLockRelationOid(catalog.history, AccessShareLock) ||
 		!ConditionalLockRelationOid(catalog.namespaces, AccessShareLock))
 		return SS_TABLES_LOCKED;
-	/* what was dropped before we came can be locked, too */
+	/* the locks may be on tables that were dropped before; search again */
 	if (!ss_catalog_find(&locked) || locked.extension != catalog.extension)
 		return SS_TABLES_GONE;
 	return SS_TABLES_FINE;
 }
 
-/* Can changes of a table be trusted to be noted?  `which` is its place in our_triggers. */
+/*
+ * Do our triggers see all changes of a table?  Fills in its part of the mark; `which` is its index
+ * in our_triggers.
+ */
 static bool
 is_watched(Oid relid, int which, SsTableMark *mark, char *trouble, size_t size)
 {
@@ -155,7 +164,7 @@ is_watched(Oid relid, int which, SsTableMark *mark, char *trouble, size_t size)
 	bool fine = trigger_is_fine(rel, our_triggers[which].note, NOTE_TYPE, trouble, size) &&
 				trigger_is_fine(rel, our_triggers[which].truncate,
 								our_triggers[which].truncate_type, trouble, size) &&
-				nobody_comes_after(rel, our_triggers[which].note, trouble, size);
+				is_last_trigger(rel, our_triggers[which].note, trouble, size);
 
 	mark->of[which].relation = relid;
 	mark->of[which].storage = SsRelationStorage(rel);
@@ -164,7 +173,10 @@ is_watched(Oid relid, int which, SsTableMark *mark, char *trouble, size_t size)
 	return fine;
 }
 
-/* In a transaction, with a snapshot. */
+/*
+ * Lock and check the tables, and take the mark.  If the result is SS_TABLES_BROKEN, trouble says
+ * why and what to do.  Called in a transaction with a snapshot.
+ */
 SsTableState
 ss_cached_check(SsTableMark *mark, char *trouble, size_t size)
 {
@@ -176,7 +188,7 @@ ss_cached_check(SsTableMark *mark, char *trouble, size_t size)
 	if (state != SS_TABLES_FINE)
 		return state;
 	ss_catalog_get(&catalog);
-	/* both, for the mark is of both */
+	/* check both in any case, because the mark is of both */
 	if (!is_watched(catalog.history, 1, mark, trouble, size))
 		state = SS_TABLES_BROKEN;
 	if (!is_watched(catalog.sessions, 0, mark, trouble, size))
