@@ -1,16 +1,16 @@
 /*
  * contains.c
- *		Whether a document contains another one, as the operator @> decides it.
+ *		An interruptible variant of the jsonb operator @>, for filters of listings.
  *
- * The server's operator does not check for interrupts.  For two arrays it compares each element of
- * one with each element of the other, so that one row can keep a backend busy for hours, past
- * statement_timeout and a fast shutdown.  This one gives the same answers, checks for interrupts,
- * and looks up the scalars of the filter in a sorted list.  Elements of arrays that are objects or
- * arrays themselves are still compared pair by pair.  So the time for one row is bounded by the
- * size of the document times the number of containers in the filter, and a filter has at most
- * SS_FILTER_MAX_BYTES.
+ * The operator of the server does not check for interrupts.  For two arrays it compares each
+ * element of one with each element of the other, so that one row can occupy a backend for hours,
+ * ignoring statement_timeout and a fast shutdown.  This variant gives the same answers, checks for
+ * interrupts, and looks up the scalars of the filter in a sorted array.  Elements of arrays that
+ * are objects or arrays themselves are still compared pair by pair.  So the time for one row is
+ * bounded by the size of the document times the number of containers in the filter, and a filter
+ * has at most SS_FILTER_MAX_BYTES.
  *
- * Memory: for each level of nesting an array of the filter's values at that level.
+ * Memory: for each level of nesting, an array of the values of the filter at that level.
  */
 #include "postgres.h"
 
@@ -20,17 +20,17 @@
 
 #include "rows/contains.h"
 
-/* The elements of an array of the filter that the document still has to show. */
+/* The elements of an array of the filter that are yet to be found in the document. */
 typedef struct Wanted
 {
 	JsonbValue *values; /* scalars, sorted, without duplicates; then containers */
-	bool *found;        /* of the scalars */
+	bool *found;        /* for each scalar, whether it was found */
 	int nscalars;
-	int nvalues; /* scalars, and containers that were not found yet */
-	int missing;
+	int nvalues; /* number of scalars, and of containers not yet found */
+	int missing; /* number of elements not yet found */
 } Wanted;
 
-/* The order of the scalars of a filter: any that makes equal values neighbors. */
+/* A total order of scalars for qsort and bsearch, in which equal means equal for @>. */
 static int
 compare_scalars(const void *a, const void *b)
 {
@@ -58,7 +58,7 @@ compare_scalars(const void *a, const void *b)
 	return 0; /* keep compilers quiet */
 }
 
-/* Does a value contain another one at the same place? */
+/* Does a value contain the value at the same position of the filter? */
 static bool
 value_contains(const JsonbValue *value, const JsonbValue *filter)
 {
@@ -69,6 +69,7 @@ value_contains(const JsonbValue *value, const JsonbValue *filter)
 	return compare_scalars(value, filter) == 0;
 }
 
+/* ss_contains for two objects. */
 static bool
 object_contains(JsonbContainer *document, JsonbContainer *filter)
 {
@@ -76,7 +77,7 @@ object_contains(JsonbContainer *document, JsonbContainer *filter)
 	JsonbIteratorToken token;
 	JsonbValue member;
 
-	/* names are unique in an object */
+	/* keys of an object are unique */
 	if (JsonContainerSize(document) < JsonContainerSize(filter))
 		return false;
 	it = JsonbIteratorInit(filter);
@@ -99,7 +100,7 @@ object_contains(JsonbContainer *document, JsonbContainer *filter)
 	return true;
 }
 
-/* Collect the elements of an array of the filter. */
+/* Collect the elements of an array of the filter; its arrays are palloced. */
 static void
 collect_wanted(Wanted *wanted, JsonbContainer *filter)
 {
@@ -132,9 +133,9 @@ collect_wanted(Wanted *wanted, JsonbContainer *filter)
 	wanted->found = palloc0(sizeof(bool) * (unique + 1));
 }
 
-/* Strike out what an element of the document's array contains. */
+/* Mark as found what an element of the document's array contains. */
 static void
-strike_out(Wanted *wanted, const JsonbValue *element)
+mark_found(Wanted *wanted, const JsonbValue *element)
 {
 	if (element->type == jbvBinary)
 	{
@@ -162,6 +163,7 @@ strike_out(Wanted *wanted, const JsonbValue *element)
 	}
 }
 
+/* ss_contains for two arrays; a scalar at the top level is an array of one. */
 static bool
 array_contains(JsonbContainer *document, JsonbContainer *filter)
 {
@@ -170,7 +172,7 @@ array_contains(JsonbContainer *document, JsonbContainer *filter)
 	JsonbValue element;
 	Wanted wanted;
 
-	/* an array contains a scalar as if that were an element, not the other way round */
+	/* an array contains a scalar that is one of its elements, but a scalar contains no array */
 	if (JsonContainerIsScalar(document) && !JsonContainerIsScalar(filter))
 		return false;
 	if (JsonContainerSize(filter) == 0)
@@ -184,7 +186,7 @@ array_contains(JsonbContainer *document, JsonbContainer *filter)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (token == WJB_ELEM)
-			strike_out(&wanted, &element);
+			mark_found(&wanted, &element);
 	}
 	if (it != NULL)
 		pfree(it);
@@ -193,7 +195,7 @@ array_contains(JsonbContainer *document, JsonbContainer *filter)
 	return wanted.missing == 0;
 }
 
-/* The same answer as document @> filter. */
+/* The same answer as document @> filter.  Raises an error if interrupted or nested too deeply. */
 bool
 ss_contains(JsonbContainer *document, JsonbContainer *filter)
 {

@@ -1,16 +1,18 @@
 /*
  * json_text.c
- *		JSON as text for Redis, never longer than a limit.
+ *		Converts jsonb to text in UTF-8 for Redis, up to a maximum length.
  *
- * The text is what jsonb's output function returns, byte for byte, converted to UTF-8.  It is made
- * token by token, and given up as soon as it is longer than the limit:
+ * The text is that of jsonb's output function, byte for byte, converted to UTF-8.  It is produced
+ * token by token, and abandoned as soon as it exceeds the maximum:
  *
- *	- A document whose binary form is so large that its text must be too long is not detoasted.
- *	- The length of a number is computed before it is printed: 6 bytes can stand for 131,072 digits.
+ *	- A document is not detoasted if the size of its binary form shows that the text would be too
+ *	  long.
+ *	- The length of a number is computed before it is printed: 6 bytes can represent 131,072
+ *	  digits.
  *	- A string is appended in pieces.
  *
- * So memory is bounded by the limit: the binary form is at most four times that, and the text
- * exceeds it by at most a piece.  Interrupts are served at each token.
+ * So memory is bounded: the binary form is at most four times the maximum, and the text exceeds it
+ * by at most one piece.  Interrupts are checked for at each token.
  */
 #include "postgres.h"
 
@@ -26,13 +28,13 @@
 #include "rows/json_text.h"
 #include "rows/utf8.h"
 
-/* A string is converted to UTF-8 in pieces of at most so many bytes. */
+/* Maximum number of bytes of a string that are converted to UTF-8 at a time. */
 #define PIECE 4096
 
-/* What the binary form has beside its values, of which the shortest documents mostly consist. */
+/* Bytes of the binary form besides its values, which dominate in very short documents. */
 #define OVERHEAD 24
 
-/* The header of a number, as the server stores it since 9.1: one word, or two. */
+/* The header of a numeric on disk, of one or two 16-bit words (see numeric.c of the server). */
 #define NUMBER_IS_SHORT(h) (((h) &0xC000) == 0x8000)
 #define NUMBER_IS_SPECIAL(h) (((h) &0xC000) == 0xC000)
 #define SHORT_IS_NEGATIVE(h) (((h) &0x2000) != 0)
@@ -45,13 +47,14 @@
 typedef struct Writer
 {
 	StringInfo out;
-	int64 end; /* its length must not exceed this */
+	int64 end; /* maximum length of out */
 	SsJsonResult result;
 } Writer;
 
 /*
- * A lower bound of the length of a document as text, without detoasting it.  In binary a number of one
- * digit, a comma and a space are 12 bytes; everything else takes less than that.
+ * A lower bound for the length of a document as text, without detoasting it.  A one-digit number,
+ * with the comma and space after it, takes 12 bytes in binary for 3 of text; everything else takes
+ * less per byte of text.
  */
 int64
 ss_json_least(Datum document)
@@ -59,6 +62,7 @@ ss_json_least(Datum document)
 	return Max((int64) toast_raw_datum_size(document) - OVERHEAD, 0) / 4;
 }
 
+/* Record why the text is abandoned; returns false for the caller to return. */
 static bool
 give_up(Writer *w, SsJsonResult result)
 {
@@ -66,6 +70,7 @@ give_up(Writer *w, SsJsonResult result)
 	return false;
 }
 
+/* Append bytes in UTF-8; false if the text would be too long. */
 static bool
 add(Writer *w, const char *text, int len)
 {
@@ -75,7 +80,7 @@ add(Writer *w, const char *text, int len)
 	return true;
 }
 
-/* How many characters a number has when it is printed. */
+/* The length of a number when printed, or an upper bound for it. */
 static int64
 number_length(Numeric number)
 {
@@ -90,7 +95,7 @@ number_length(Numeric number)
 
 	memcpy(&header, data, sizeof(header));
 	if (NUMBER_IS_SPECIAL(header))
-		return strlen("-Infinity"); /* JSON has none, but a damaged document may */
+		return strlen("-Infinity"); /* not in JSON, but possible in a damaged document */
 	if (NUMBER_IS_SHORT(header))
 	{
 		words = 1;
@@ -105,11 +110,11 @@ number_length(Numeric number)
 		scale = LONG_SCALE(header);
 		memcpy(&weight, data + sizeof(header), sizeof(weight));
 	}
-	/* before the point: what is below 1 begins with a zero */
+	/* digits before the point; a number below 1 begins with a zero */
 	length = 1;
 	if (len > words * (int) sizeof(int16) && weight >= 0)
 	{
-		int16 digits; /* four of them */
+		int16 digits; /* the first four decimal digits */
 
 		memcpy(&digits, data + words * sizeof(int16), sizeof(digits));
 		length = (int64) weight * 4 + (digits >= 1000  ? 4
@@ -159,7 +164,7 @@ add_escape(Writer *w, char c)
 	return add(w, text, 6);
 }
 
-/* Part of a string, in UTF-8. */
+/* Append part of a string that is in UTF-8. */
 static bool
 add_escaped(Writer *w, const char *text, int len)
 {
@@ -179,7 +184,7 @@ add_escaped(Writer *w, const char *text, int len)
 	return true;
 }
 
-/* The same, of a string that is to be converted first. */
+/* Append a string that has to be converted to UTF-8. */
 static bool
 add_converted(Writer *w, const char *text, int len)
 {
@@ -187,7 +192,7 @@ add_converted(Writer *w, const char *text, int len)
 	bool fine = true;
 
 	if (GetDatabaseEncoding() == PG_SQL_ASCII)
-		/* the whole is valid or not; a piece may end within a character */
+		/* verify the whole string, because a piece could end within a character */
 		return pg_encoding_verifymbstr(PG_UTF8, text, len) == len ? add_escaped(w, text, len)
 																  : give_up(w, SS_JSON_FOREIGN);
 	initStringInfo(&piece);
@@ -234,7 +239,7 @@ add_scalar(Writer *w, const JsonbValue *value)
 	return false;
 }
 
-/* All tokens of a document, as far as the limit allows. */
+/* Append all tokens of a document, up to the first failure. */
 static void
 add_tokens(Writer *w, JsonbContainer *root)
 {
@@ -242,7 +247,7 @@ add_tokens(Writer *w, JsonbContainer *root)
 	JsonbIteratorToken token;
 	JsonbValue value;
 	bool scalar = false; /* the document is a scalar, which is stored as an array of one */
-	bool comma = false;  /* what comes next is not the first of its array or object */
+	bool comma = false;  /* the next token follows a value in its array or object */
 	bool fine = true;
 
 	while (fine && (token = JsonbIteratorNext(&it, &value, false)) != WJB_DONE)
@@ -255,7 +260,7 @@ add_tokens(Writer *w, JsonbContainer *root)
 			fine = add(w, ", ", 2);
 		if (!fine)
 			break;
-		/* no comma follows a bracket that opens, nor a name */
+		/* no comma after an opening bracket or a key */
 		comma = !begins && token != WJB_KEY;
 		switch (token)
 		{
@@ -288,8 +293,8 @@ add_tokens(Writer *w, JsonbContainer *root)
 }
 
 /*
- * Append a document as text of at most so many bytes.  If it is not fine, nothing is appended.
- * Memory of the current context is used.
+ * Append a document as text of at most `most` bytes.  If the result is not SS_JSON_FINE, nothing
+ * is appended.  Allocates in the current memory context.
  */
 SsJsonResult
 ss_json_append(StringInfo out, Datum document, int64 most)

@@ -1,13 +1,12 @@
 /*
  * namespaces.c
- *		Policies: the rows of session_namespaces, as the calls see them.
+ *		Backend-local cache of policies, the rows of session_namespaces.
  *
- * Each backend keeps the policies that it used.  The trigger on the table
- * (namespace_trigger.c) invalidates the table's relation cache entry with each
- * change; that message is transactional, reaches every backend and standby, and
- * empties this cache.  Policies are read with a snapshot taken for the purpose,
- * never with the transaction's: an old one would be remembered past the message
- * that it came after.
+ * The trigger on the table (namespace_trigger.c) invalidates the table's relation cache entry with
+ * each change.  That message is transactional, reaches all backends and standbys, and empties this
+ * cache.  Policies are read in a snapshot that is taken for the purpose, never in the
+ * transaction's: a policy read in an old snapshot would stay cached after the message about its
+ * change.
  */
 #include "postgres.h"
 
@@ -35,10 +34,10 @@
 #include "shared.h"
 
 static MemoryContext policies_context = NULL;
-static HTAB *policies = NULL;
-static bool policies_stale = false;
-static uint64 policies_generation = 1; /* counts invalidations */
-static uint64 roles_generation = 1;
+static HTAB *policies = NULL;          /* by name, in policies_context */
+static bool policies_stale = false;    /* invalidated; refresh() empties it */
+static uint64 policies_generation = 1; /* counts invalidations of policies */
+static uint64 roles_generation = 1;    /* counts invalidations of roles and memberships */
 
 static void
 namespaces_changed(Oid relid)
@@ -53,7 +52,7 @@ roles_changed(Datum arg, int cacheid, uint32 hashvalue)
 	roles_generation++;
 }
 
-/* Make the table of policies, or empty it when the table of rows changed. */
+/* Create the cache, or empty it after an invalidation.  Pointers to entries become invalid. */
 static void
 refresh(void)
 {
@@ -83,7 +82,7 @@ refresh(void)
 	policies_stale = false;
 }
 
-/* The policy of "default" while it has no row. */
+/* Fill in the policy that namespace "default" has without a row.  *policy was zeroed before. */
 void
 ss_ns_built_in(SsPolicy *policy)
 {
@@ -100,9 +99,11 @@ ss_ns_built_in(SsPolicy *policy)
 	policy->nroles = -1;
 }
 
-/* The bytes of an interval that the trigger has let in, so it converts. */
+/*
+ * An interval in microseconds.  The trigger has validated it; otherwise the result is SS_TTL_MIN.
+ */
 static int64
-duration(Datum value)
+interval_usec(Datum value)
 {
 	Interval *span = DatumGetIntervalP(value);
 	int64 result;
@@ -112,6 +113,7 @@ duration(Datum value)
 	return result;
 }
 
+/* Convert the column cache. */
 static SsCaching
 caching(const char *name)
 {
@@ -120,7 +122,10 @@ caching(const char *name)
 									  : SS_CACHE_HOT;
 }
 
-/* Translate a row of session_namespaces, but for its name; its roles are kept in the context. */
+/*
+ * Read a policy from a row of session_namespaces.  *policy was zeroed and its name set before.
+ * Its roles are allocated in the context.
+ */
 void
 ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext context)
 {
@@ -128,9 +133,10 @@ ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext cont
 	bool nulls[Natts_session_namespaces];
 
 	ss_ns_deform(tuple, desc, values, nulls);
-	policy->ttl = duration(values[NS_TTL]);
-	policy->max_lifetime = nulls[NS_MAX_LIFETIME] ? SS_NO_LIMIT : duration(values[NS_MAX_LIFETIME]);
-	policy->tombstone = duration(values[NS_TOMBSTONE]);
+	policy->ttl = interval_usec(values[NS_TTL]);
+	policy->max_lifetime = nulls[NS_MAX_LIFETIME] ? SS_NO_LIMIT
+												  : interval_usec(values[NS_MAX_LIFETIME]);
+	policy->tombstone = interval_usec(values[NS_TOMBSTONE]);
 	policy->max_bytes = DatumGetInt64(values[NS_MAX_BYTES]);
 	policy->max_per_owner = nulls[NS_MAX_SESSIONS_PER_OWNER]
 								? 0
@@ -142,10 +148,10 @@ ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext cont
 	policy->relaxed = strcmp(TextDatumGetCString(values[NS_DURABILITY]), "relaxed") == 0;
 	policy->owner_isolation = DatumGetBool(values[NS_OWNER_ISOLATION]);
 	policy->cache = caching(TextDatumGetCString(values[NS_CACHE]));
-	policy->cache_ttl = duration(values[NS_CACHE_TTL]);
+	policy->cache_ttl = interval_usec(values[NS_CACHE_TTL]);
 	policy->hot_uses = DatumGetInt32(values[NS_HOT_USES]);
 	policy->hash_keys = DatumGetBool(values[NS_HASH_KEYS]);
-	/* what hides owners from each other in SQL must not show all of them in Redis */
+	/* with owner isolation, keys in Redis must not reveal the ids of other owners' sessions */
 	if (policy->owner_isolation && !policy->hash_keys)
 		policy->cache = SS_CACHE_OFF;
 	strlcpy(policy->prefix, TextDatumGetCString(values[NS_KEY_PREFIX]), sizeof(policy->prefix));
@@ -171,8 +177,8 @@ ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext cont
 }
 
 /*
- * The cached policy of a namespace, or NULL when there is none.  The pointer is
- * good until the next look-up.  Unknown names are not remembered.
+ * Find the policy of a namespace, in the cache or in the table; NULL if there is none.  The
+ * pointer is valid until the next lookup.  That a name does not exist is not cached.
  */
 static SsPolicy *
 lookup(const char *name, int len)
@@ -211,9 +217,9 @@ lookup(const char *name, int len)
 		fresh.read_at = ss_monotonic();
 		memcpy(fresh.name, key, sizeof(key));
 
-		/* without a snapshot of its own, a system scan takes a new one */
+		/* given no snapshot, systable_beginscan takes a new catalog snapshot */
 		rel = table_open(catalog.namespaces, AccessShareLock);
-		/* it may have been altered while we waited for the lock */
+		/* check the columns again, in case the table was altered while we waited for the lock */
 		ss_catalog_get(&catalog);
 		ScanKeyInit(&skey, 1, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(key));
 		scan = systable_beginscan(rel, catalog.namespaces_pkey, true, NULL, 1, &skey);
@@ -228,7 +234,9 @@ lookup(const char *name, int len)
 		}
 		systable_endscan(scan);
 		table_close(rel, AccessShareLock);
-		/* changed while we read: what we read may be older than the message */
+		/*
+		 * if a policy was changed meanwhile, the one that was read may be out of date: read again
+		 */
 	} while (generation != policies_generation);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(scratch);
@@ -240,7 +248,7 @@ lookup(const char *name, int len)
 	return entry;
 }
 
-/* Copy out the policy of a namespace; false when there is no such namespace. */
+/* Copy the policy of a namespace, without its roles; false if there is no such namespace. */
 bool
 ss_ns_find(const char *name, int len, SsPolicy *policy)
 {
@@ -249,14 +257,14 @@ ss_ns_find(const char *name, int len, SsPolicy *policy)
 	if (found == NULL)
 		return false;
 	*policy = *found;
-	policy->roles = NULL; /* belongs to the cache */
+	policy->roles = NULL; /* owned by the cache */
 	return true;
 }
 
 /*
- * A number that is another once a policy may have been changed, by whatever transaction.  It reads
- * no table and cannot fail, so that it may be asked while a transaction commits.  Without news, it is
- * that of the policies that were found last.
+ * A number that changes when any transaction may have changed a policy.  Reads no table and cannot
+ * fail, so it may be called while a transaction commits.  Without `news` no invalidations are
+ * processed, and it is the number of the policies that were found last.
  */
 uint64
 ss_ns_generation(bool news)
@@ -267,8 +275,8 @@ ss_ns_generation(bool news)
 }
 
 /*
- * May this role use the namespace?  The roles that are named, those that have
- * their privileges, and whoever has those of the tables' owner.
+ * May a role use a namespace?  If the policy has allowed_roles, it must have the privileges of one
+ * of them or of the tables' owner.  False if there is no such namespace.
  */
 bool
 ss_ns_allows(const char *name, int len, Oid role)
@@ -288,13 +296,15 @@ ss_ns_allows(const char *name, int len, Oid role)
 	allowed = has_privs_of_role(role, catalog.owner);
 	for (int i = 0; i < policy->nroles && !allowed; i++)
 	{
-		/* a role that does not exist (any more) allows nobody */
+		/* the role may not exist, or not any more */
 		Oid named = get_role_oid(NameStr(policy->roles[i]), true);
 
 		allowed = OidIsValid(named) && has_privs_of_role(role, named);
 	}
 
-	/* the checks may have read catalogs, and so emptied the cache: look again */
+	/*
+	 * the checks may have processed invalidations, so look up the entry again to store the result
+	 */
 	policy = lookup(name, len);
 	if (policy != NULL)
 	{

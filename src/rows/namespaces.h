@@ -1,6 +1,6 @@
 /*
  * namespaces.h
- *		Policies: the rows of session_namespaces, as the calls see them.
+ *		Backend-local cache of policies, the rows of session_namespaces.
  */
 #ifndef SS_NAMESPACES_H
 #define SS_NAMESPACES_H
@@ -16,9 +16,10 @@
 #define SS_DEFAULT_CACHE_TTL (INT64CONST(300) * USECS_PER_SEC)
 #define SS_DEFAULT_EVENTS_KEEP (INT64CONST(30) * USECS_PER_DAY)
 
-/* The longest key_prefix. */
+/* Maximum length of key_prefix and tail_prefix in bytes. */
 #define SS_PREFIX_MAX 100
 
+/* The column cache. */
 typedef enum SsCaching
 {
 	SS_CACHE_OFF,
@@ -26,7 +27,7 @@ typedef enum SsCaching
 	SS_CACHE_ALL
 } SsCaching;
 
-/* What a row of session_namespaces says, ready for use. */
+/* A policy.  Intervals are in microseconds. */
 typedef struct SsPolicy
 {
 	char name[SS_NAMESPACE_MAX + 1]; /* hash key, zero padded */
@@ -35,22 +36,22 @@ typedef struct SsPolicy
 	int64 tombstone;
 	int64 max_bytes;
 	int32 max_per_owner; /* 0 for no limit */
-	bool evict;          /* at the limit: evict the oldest, else refuse */
+	bool evict;          /* at max_per_owner, evict the oldest session; otherwise refuse */
 	bool sliding;
 	bool audit;
 	bool audit_saves;
-	bool relaxed; /* saves need not wait for the disk */
+	bool relaxed; /* saves may commit asynchronously (relaxed.c) */
 	bool owner_isolation;
-	int64 read_at; /* by the monotonic clock: older changes of it are known */
+	int64 read_at; /* by the monotonic clock; changes committed before are included */
 	SsCaching cache;
 	bool hash_keys;
 	int64 cache_ttl;
 	int32 hot_uses;
 	char prefix[SS_PREFIX_MAX + 1];
-	char tail_prefix[SS_PREFIX_MAX + 1]; /* empty: no tails */
+	char tail_prefix[SS_PREFIX_MAX + 1]; /* empty if tails are not cached */
 	int32 tail_size;
-	/* who may: memo of the last role asked about */
-	int nroles; /* -1: whoever may execute */
+	/* allowed_roles, and the cached result of ss_ns_allows for one role */
+	int nroles; /* -1 if the column is null: no role is excluded */
 	NameData *roles;
 	Oid memo_role;
 	bool memo_allowed;

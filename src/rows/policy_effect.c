@@ -1,13 +1,13 @@
 /*
  * policy_effect.c
- *		What a change of a namespace's policy means for the copies in Redis.
+ *		Determines what a change of a policy means for the copies in Redis.
  *
- * Copies have been made by the policy before.  Where the new one ends a session or its copy
- * earlier, names its key otherwise, or allows no copies, a copy that stays would lie: COMMIT waits
- * until the namespace has none.  Where the new one allows a copy to live longer, the copies that
- * there are end earlier than they could, which is no lie.
+ * Existing copies were made by the old policy.  If the new one ends a session or its copy earlier,
+ * names its key differently or allows no copies, they are wrong, and COMMIT has to wait until the
+ * namespace has none.  If the new policy only allows copies to live longer, existing copies expire
+ * earlier than they could, which is not wrong.
  *
- * The trigger on session_namespaces asks this, and so does the pusher when it reads policies again.
+ * Used by the trigger on session_namespaces, and by the pusher when it reads policies again.
  */
 #include "postgres.h"
 
@@ -15,6 +15,7 @@
 #include "rows/policy_effect.h"
 #include "rows/schema.h"
 
+/* The effect of a column that calls for a flush if it changed. */
 static SsPolicyEffect
 flush_if(bool changed)
 {
@@ -27,7 +28,9 @@ lifetime_of(const SsPolicy *policy)
 	return policy->max_lifetime == SS_NO_LIMIT ? PG_INT64_MAX : policy->max_lifetime;
 }
 
-/* The effect of one column.  Each is named here: one that is not does not compile. */
+/*
+ * The effect of one column.  There is no default, so that the compiler reports a missing column.
+ */
 static SsPolicyEffect
 effect_of(SsNamespaceColumn column, const SsPolicy *before, const SsPolicy *after)
 {
@@ -43,24 +46,24 @@ effect_of(SsNamespaceColumn column, const SsPolicy *before, const SsPolicy *afte
 		case NS_MAX_LIFETIME:
 			return flush_if(lifetime_of(after) < lifetime_of(before));
 		case NS_CACHE:
-		case NS_OWNER_ISOLATION: /* without hash_keys it switches the cache off */
+		case NS_OWNER_ISOLATION: /* without hash_keys it turns the cache off */
 			return flush_if(after->cache < before->cache);
 		case NS_CACHE_TTL:
 			return flush_if(before->cache == SS_CACHE_HOT && after->cache_ttl < before->cache_ttl);
-		case NS_SLIDING: /* a copy lives as long as a read may go unnoticed */
+		case NS_SLIDING: /* when sliding, a copy lives for the slack at most */
 			return flush_if(after->sliding && !before->sliding);
 		case NS_TAIL_SIZE:
 			return before->tail_size != after->tail_size && before->tail_prefix[0] != '\0'
 					   ? SS_POLICY_REFRESH
 					   : SS_POLICY_NOTHING;
-		case NS_NAME: /* the caller compares policies of one name */
-		case NS_TTL:  /* that of a session is in its row */
+		case NS_NAME: /* both policies have the same name */
+		case NS_TTL:  /* each session has its own in its row */
 		case NS_HOT_USES:
 		case NS_MAX_BYTES:
 		case NS_MAX_SESSIONS_PER_OWNER:
 		case NS_ON_QUOTA:
 		case NS_TOMBSTONE:
-		case NS_ALLOWED_ROLES: /* who may read Redis is up to its access rules */
+		case NS_ALLOWED_ROLES: /* access to Redis is controlled by its own rules */
 		case NS_AUDIT:
 		case NS_EVENTS_KEEP:
 		case NS_DURABILITY:
@@ -71,7 +74,10 @@ effect_of(SsNamespaceColumn column, const SsPolicy *before, const SsPolicy *afte
 	return SS_POLICY_NOTHING;
 }
 
-/* Of two policies of one namespace; NULL: there is no such namespace. */
+/*
+ * The effect of a change from one policy of a namespace to another.  NULL means that the namespace
+ * does not exist before or after the change.
+ */
 SsPolicyEffect
 ss_policy_effect(const SsPolicy *before, const SsPolicy *after)
 {

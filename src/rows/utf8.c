@@ -1,21 +1,21 @@
 /*
  * utf8.c
- *		UTF-8 for Redis, whatever the encoding of the database.
+ *		Conversion between the database encoding and UTF-8, for Redis.
  *
- * Everything that Redis gets is UTF-8: documents, keys, and what a hashed key is the hash of.
+ * Everything that is sent to Redis is UTF-8: documents, keys, and the input of hashed keys.
  *
  *	database		text of the database			in UTF-8
- *	UTF8			is valid already				the same
+ *	UTF8			always valid					the same
  *	SQL_ASCII		any bytes						the same, if they are valid UTF-8
- *	others			valid							by the server's conversion, if there is one and it
+ *	others			always valid					by the server's conversion, if there is one and it
  *													knows the characters
  *
  * ASCII characters are the same in all of these.  What cannot be converted is refused, and never
  * reaches Redis in another form.
  *
- * The conversion functions are looked up once, in a transaction; after that they are called without
- * one, for keys are also made between transactions.  They report what they cannot convert instead
- * of raising an error.
+ * The conversion functions are looked up once, in a transaction.  After that they are called
+ * outside transactions as well, because keys are also made there.  They report what they cannot
+ * convert instead of raising an error.
  */
 #include "postgres.h"
 
@@ -26,7 +26,7 @@
 
 #include "rows/utf8.h"
 
-/* Texts are converted in pieces of at most so many bytes. */
+/* Maximum number of bytes that are converted at a time. */
 #define PIECE 4096
 
 static struct
@@ -36,6 +36,7 @@ static struct
 	FmgrInfo to_database;
 } conversions;
 
+/* Look up a conversion function; it stays unset if there is none. */
 static void
 look_up(FmgrInfo *function, int from, int to)
 {
@@ -45,7 +46,10 @@ look_up(FmgrInfo *function, int from, int to)
 		fmgr_info_cxt(proc, function, TopMemoryContext);
 }
 
-/* In a transaction, before any other function of this file is used in the process. */
+/*
+ * Look up the conversion functions.  Called in a transaction, before any other function of this
+ * file is used in the process; further calls do nothing.
+ */
 void
 ss_utf8_init(void)
 {
@@ -61,7 +65,10 @@ ss_utf8_init(void)
 	conversions.looked_up = true;
 }
 
-/* Convert all of a short text; the length of the result, which ends with a NUL, or -1. */
+/*
+ * Convert a short text into out, terminated by NUL.  Returns the length of the result, or -1 if
+ * not all of the text can be converted.
+ */
 static int
 convert(FmgrInfo *function, int from, int to, const char *text, int len, char *out)
 {
@@ -85,6 +92,7 @@ is_ascii(const char *text, int len)
 	return true;
 }
 
+/* Is a text of the database the same in UTF-8?  ASCII is, in every server encoding. */
 bool
 ss_utf8_is_same(const char *text, int len)
 {
@@ -92,8 +100,8 @@ ss_utf8_is_same(const char *text, int len)
 }
 
 /*
- * Append a text of the database; false when it cannot be converted, after which what was appended
- * is of no use.
+ * Append a text of the database in UTF-8.  Returns false if it cannot be converted; the contents
+ * of out are then undefined from its old end on.
  */
 bool
 ss_utf8_append(StringInfo out, const char *text, int len)
@@ -127,10 +135,11 @@ ss_utf8_append(StringInfo out, const char *text, int len)
 }
 
 /*
- * A name of Redis that stands for a name of the database, in out, which has SS_UTF8_ROOM(len)
- * bytes; its length, or -1 when there is none.  Two names of the database never have the same name
- * in Redis: some encodings have several codes for one character, and only the one that the
- * conversion back returns has a name.
+ * Convert a name of the database to the name that stands for it in Redis.  out has
+ * SS_UTF8_ROOM(len) bytes.  Returns the length of the result, or -1 if there is none.
+ *
+ * Different names of the database never get the same name in Redis.  Some encodings have several
+ * codes for one character; only the one that the conversion back returns has a name.
  */
 int
 ss_utf8_name(const char *name, int len, char *out)
@@ -163,8 +172,8 @@ ss_utf8_name(const char *name, int len, char *out)
 }
 
 /*
- * The name of the database that a name of Redis stands for, in out, which has SS_UTF8_ROOM(len)
- * bytes; its length, or -1 when there is none.
+ * The inverse of ss_utf8_name.  out has SS_UTF8_ROOM(len) bytes.  Returns the length of the
+ * result, or -1 if there is none.
  */
 int
 ss_utf8_to_database(const char *name, int len, char *out)
