@@ -30,7 +30,7 @@
 /* Our triggers on each of the two tables: the one for rows and the one for TRUNCATE. */
 static const struct
 {
-	const char *note;
+	const char *row;
 	const char *truncate;
 	int16 truncate_type;
 } our_triggers[] = {{"zz_session_change", "zz_session_truncate",
@@ -38,7 +38,7 @@ static const struct
 					{"zz_history_change", "zz_history_truncate",
 					 TRIGGER_TYPE_AFTER | TRIGGER_TYPE_TRUNCATE}};
 
-#define NOTE_TYPE                                                                         \
+#define ROW_TRIGGER_TYPE                                                                  \
 	(TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | \
 	 TRIGGER_TYPE_DELETE)
 
@@ -103,7 +103,7 @@ trigger_is_fine(Relation rel, const char *name, int16 type, char *trouble, size_
  * trigger could change the key that ours has recorded.  If not, trouble is set.
  */
 static bool
-is_last_trigger(Relation rel, const char *note, char *trouble, size_t size)
+is_last_trigger(Relation rel, const char *ours, char *trouble, size_t size)
 {
 	const TriggerDesc *all = rel->trigdesc;
 
@@ -113,12 +113,12 @@ is_last_trigger(Relation rel, const char *note, char *trouble, size_t size)
 
 		if (TRIGGER_FOR_ROW(trigger->tgtype) && TRIGGER_FOR_BEFORE(trigger->tgtype) &&
 			(TRIGGER_FOR_INSERT(trigger->tgtype) || TRIGGER_FOR_UPDATE(trigger->tgtype)) &&
-			trigger->tgenabled != TRIGGER_DISABLED && strcmp(trigger->tgname, note) > 0)
+			trigger->tgenabled != TRIGGER_DISABLED && strcmp(trigger->tgname, ours) > 0)
 		{
 			snprintf(trouble, size,
 					 "trigger %s fires after %s and may change what that noted: give it a name "
 					 "that sorts before",
-					 trigger->tgname, note);
+					 trigger->tgname, ours);
 			return false;
 		}
 	}
@@ -161,10 +161,10 @@ static bool
 is_watched(Oid relid, int which, SsTableMark *mark, char *trouble, size_t size)
 {
 	Relation rel = table_open(relid, NoLock);
-	bool fine = trigger_is_fine(rel, our_triggers[which].note, NOTE_TYPE, trouble, size) &&
+	bool fine = trigger_is_fine(rel, our_triggers[which].row, ROW_TRIGGER_TYPE, trouble, size) &&
 				trigger_is_fine(rel, our_triggers[which].truncate,
 								our_triggers[which].truncate_type, trouble, size) &&
-				is_last_trigger(rel, our_triggers[which].note, trouble, size);
+				is_last_trigger(rel, our_triggers[which].row, trouble, size);
 
 	mark->of[which].relation = relid;
 	mark->of[which].storage = SsRelationStorage(rel);
