@@ -203,6 +203,7 @@ ss_slot_maybe(uint32 hash)
 SsSlot *
 ss_slot_find(int partition, uint32 hash, const SsKey *key)
 {
+	Assert(LWLockHeldByMe(ss_slot_lock(partition)));
 	for (int32 i = *bucket_of(partition, hash); i != NO_SLOT; i = ss_slot_at(partition, i)->next)
 	{
 		SsSlot *slot = ss_slot_at(partition, i);
@@ -223,6 +224,7 @@ ss_slot_reserve(int partition, int member)
 {
 	Partition *part = &shared->partitions[partition];
 
+	Assert(LWLockHeldByMeInMode(ss_slot_lock(partition), LW_EXCLUSIVE));
 	if (!ss_shares_may_take(&shared->shares, part->count, shared->slots - part->used, member))
 		return false;
 	part->used++;
@@ -236,6 +238,7 @@ ss_slot_unreserve(int partition, int member)
 {
 	Partition *part = &shared->partitions[partition];
 
+	Assert(LWLockHeldByMeInMode(ss_slot_lock(partition), LW_EXCLUSIVE));
 	Assert(part->used > 0 && part->count[member] > 0);
 	part->used--;
 	part->count[member]--;
@@ -253,6 +256,7 @@ ss_slot_take(int partition, int member, uint32 hash, const SsKey *key)
 	int32 index = part->free;
 	SsSlot *slot;
 
+	Assert(LWLockHeldByMeInMode(ss_slot_lock(partition), LW_EXCLUSIVE));
 	/* there are never more slots in use and reservations than slots */
 	Assert(index != NO_SLOT);
 	slot = ss_slot_at(partition, index);
@@ -273,6 +277,8 @@ ss_slot_release(int partition, SsSlot *slot)
 	int32 index = slot - ss_slot_at(partition, 0);
 	int32 *link = bucket_of(partition, slot->hash);
 
+	Assert(LWLockHeldByMeInMode(ss_slot_lock(partition), LW_EXCLUSIVE));
+	Assert(slot->used);
 	while (*link != index)
 		link = &ss_slot_at(partition, *link)->next;
 	*link = slot->next;
@@ -294,6 +300,7 @@ ss_slots_pressed(int partition, int member)
 	int32 allowed = ss_shares_allowed(&shared->shares, part->count, shared->slots - part->used,
 									  member);
 
+	Assert(LWLockHeldByMe(ss_slot_lock(partition)));
 	return part->count[member] > allowed - allowed / 4;
 }
 
