@@ -352,8 +352,8 @@ ss_touch_postpone(const SsTouch *touch, int64 now, bool locked)
 }
 
 /*
- * A touch cannot be written.  Returns true if the session has ended, by all reads recorded until
- * now; the touch is then removed.
+ * A touch cannot be written.  Returns true if nothing is left to write: the session has ended by all
+ * reads recorded until now, and the touch is removed, or there is no such touch any more.
  */
 bool
 ss_touch_ended(const SsTouch *touch, int64 now)
