@@ -21,7 +21,8 @@
  *	  nor on rows of other tables that a trusted role owns.  Their actions would fire triggers of
  *	  the referencing table with the owner's rights, and their checks would stop the purge.
  *	- Deferrable triggers and constraints are run at the end of the statement, because the server
- *	  refuses to defer them in a security-restricted operation.
+ *	  refuses to defer them in a security-restricted operation.  The executor opens some partitions
+ *	  after our hook has run; statements that reach a deferred trigger there fail.
  *
  * Functions written in C are created by superusers, and the names in an SQL function with a parsed
  * body were resolved when it was created.  Both are exempt from the rules about search_path.
