@@ -1,25 +1,29 @@
 #!/usr/bin/env bash
 #
-# test/fuzz/run.sh [sql|alloc|reply] [--seconds 60] [--seed N] [--clients 8] [--only TEXT] [--keep]
+# test/fuzz/run.sh [sql|alloc|reply] [--seconds 60] [--seed N] [--clients 8] [--only TEXT]
+#		[--variants LIST] [--keep]
 #	Against the extension that is installed, on a server and a Redis of its own:
 #	sql	hostile statements of a seeded generator
-#	alloc	calls and workers in which an allocation of memory fails; with --seconds 0 every
-#		allocation of every call, which takes an hour; --only those with a text
+#	alloc	calls and workers in which an allocation of memory fails. By default a sample; with
+#		--seconds 0 every call with its first allocation failing, then with its second, until
+#		none is left to fail, which takes hours; --only the calls with a text, in the --variants
+#		warm, fresh, statements, savepoint, commit (see alloc/main.c)
 #	reply	answers of a lying Redis, without any server: with libFuzzer where clang has it, else
 #		random bytes
 #	Ends with status 0 when nothing was found; else the logs are kept.
 #
 # PG_CONFIG (or SS_BINDIR, a folder with a pg_config) says which Postgres, SS_REDIS_SERVER which Redis
-# or Valkey. SS_FUZZ_PRELOAD is put into LD_PRELOAD of the server (a sanitizer's library).
+# or Valkey. SS_FUZZ_SANITIZED (set to anything) says that the server runs with a sanitizer, which has a
+# malloc of its own: then alloc lets fail only what the server allocates with palloc.
 #
 # Servers listen on sockets in the work folder alone, and are stopped by their process ids.
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd -P)
 . "${here%/*}/as_user.sh"
-seconds=60 seed=$(($(od -An -N4 -tu4 /dev/urandom) % 1000000 + 1)) clients=8 only='' keep=''
+seconds=60 seed=$(($(od -An -N4 -tu4 /dev/urandom) % 1000000 + 1)) clients=8 only='' variants='' keep=''
 what=sql work='' redis_pid=''
-preload=${SS_FUZZ_PRELOAD:-} libraries=session_store fuzzer=''
+preload='' libraries=session_store fuzzer='' kind=''
 
 die() {
 	printf 'fuzz: %s\n' "$*" >&2
@@ -28,11 +32,12 @@ die() {
 
 while [ $# -gt 0 ]; do
 	case $1 in
-		--seconds | --seed | --clients | --only) [ $# -gt 1 ] || die "$1 what?" ;;&
+		--seconds | --seed | --clients | --only | --variants) [ $# -gt 1 ] || die "$1 what?" ;;&
 		--seconds) seconds=$2; shift ;;
 		--seed) seed=$2; shift ;;
 		--clients) clients=$2; shift ;;
 		--only) only=$2; shift ;;
+		--variants) variants=$2; shift ;;
 		--keep) keep=yes ;;
 		sql | alloc | reply) what=$1 ;;
 		*) sed -n '3,/^set /{/^#/!d;s/^# \{0,1\}//p}' "$here/run.sh"; exit 2 ;;
@@ -69,7 +74,7 @@ trap 'exit 129' HUP
 build_reply() {	# PG_CONFIG
 	local src=${here%/test/fuzz}/src files file clang
 
-	for file in redis tls wire protocol guard ledger shares work standing url; do
+	for file in redis tls wire protocol guard ledger shares worklist standing url; do
 		files+=("$src/cache/$file.c")
 	done
 	files+=("$here/reply/reply.c" "$here/reply/server.c")
@@ -120,10 +125,15 @@ build() {	# PG_CONFIG
 		return
 	fi
 	"${cc[@]}" -o "$work/alloc" "$here"/alloc/main.c "${libpq[@]}"
-	"${cc[@]}" -shared -fPIC -o "$work/preload.so" "$here/alloc/preload.c"
+	if [ -n "${SS_FUZZ_SANITIZED:-}" ]; then
+		kind=palloc
+	else
+		"${cc[@]}" -shared -fPIC -o "$work/preload.so" "$here/alloc/preload.c"
+		preload=$work/preload.so
+	fi
 	"${cc[@]}" -Wno-unused-parameter -Wno-sign-compare -D_GNU_SOURCE -shared -fPIC \
 		-I"$("$1" --includedir-server)" -o "$work/fuzz_fail.so" "$here/alloc/module.c"
-	preload=$work/preload.so libraries=session_store,fuzz_fail
+	libraries=session_store,fuzz_fail
 }
 
 prepare() {
@@ -201,7 +211,7 @@ main() {
 			--logs "$work/log" --seed "$seed" --seconds "$seconds" --clients "$clients" || rc=$?
 	else
 		run_as_user "$work/alloc" --conninfo "host=$work port=5432" --seed "$seed" \
-			--seconds "$seconds" --only "$only" || rc=$?
+			--seconds "$seconds" --only "$only" ${kind:+--kind "$kind"} ${variants:+--variants "$variants"} || rc=$?
 	fi
 	run_as_user "$bindir/pg_ctl" stop -s -w -t 120 -m fast -D "$work/data" || {
 		echo "fuzz: the server does not stop"
@@ -209,6 +219,8 @@ main() {
 	}
 	if grep -hanE 'PANIC: |TRAP: |was terminated by signal|ERROR: AddressSanitizer|runtime error: ' "$log"; then
 		echo "fuzz: a server process crashed"
+		# where: of a sanitizer, or of alloc/module.c
+		grep -haE '^ +#[0-9]+ |\(\+?[a-zA-Z_0-9]*\+?0x[0-9a-f]+\) *\[' "$log" | head -n 40 || :
 		rc=1
 	fi
 	codes='(XX|58)'

@@ -3,15 +3,15 @@
  *		Every call of a scenario with its n-th allocation failing, for every n; then the workers.
  *
  *	alloc --conninfo "host=.. port=.." [--seed N] [--seconds 60 | --seconds 0: every n]
- *		[--only TEXT]
+ *		[--only TEXT] [--kind palloc|malloc: only these] [--variants LIST: only these, by name]
  *
  * What must hold after a failure: the connection lives; the error is 53200, or there is none and the call
  * has done its work; after an error nothing has changed; no lock is held; the same call, made again in
  * the same session, does what it does without a failure.  Workers must go on, or end and be started
  * again, and then all that was changed must be in Redis and all that has expired be purged.
  *
- * Variants of a call: in a session that made it before (warm), in a new one, with direct_rows off, in a
- * savepoint that is rolled back, and with COMMIT failing instead of the call.
+ * Variants of a call: in a session that made it before (warm), in a new one (fresh), with direct_rows off
+ * (statements), in a savepoint that is rolled back, and with COMMIT failing instead of the call.
  */
 #include <inttypes.h>
 #include <libpq-fe.h>
@@ -33,7 +33,7 @@ typedef enum Variant
 	VARIANTS
 } Variant;
 
-static const char *const variant_names[VARIANTS] = {"warm", "fresh", "no direct rows", "savepoint",
+static const char *const variant_names[VARIANTS] = {"warm", "fresh", "statements", "savepoint",
 													"commit"};
 
 static const char *const setup[] = {
@@ -56,14 +56,15 @@ static const char *const setup[] = {
 	"PERFORM session_append('b', '{\"m\": 4}', namespace => 'n'); "
 	"PERFORM session_share('a', 'friend', 'editor', 'n'); "
 	"PERFORM session_save('a', '{\"v\": 3}', namespace => 'p'); END $$",
-	/* all that is stored, but for times, random ids and what names them */
+	/* all that is stored, but for times, random ids and what names them, and what the keeper removes */
 	"CREATE FUNCTION fuzz_state() RETURNS text LANGUAGE sql AS $$ SELECT replace(concat("
 	"(SELECT string_agg(concat_ws(',', namespace, owner_id, version, session_data, message_count, last_seq, "
 	"dead_until IS NOT NULL, expires_at > now() + '5 min'), ';' ORDER BY namespace, session_data, version, owner_id, message_count, last_seq, dead_until IS NULL) "
 	"FROM conversation_sessions), '/', "
 	"(SELECT string_agg(concat_ws(',', seq, message, operation_id), ';' ORDER BY message, seq, operation_id) FROM "
 	"conversation_history h WHERE EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id)), '/', "
-	"(SELECT string_agg(concat_ws(',', member, role), ';' ORDER BY member, role) FROM session_members), '/', "
+	"(SELECT string_agg(concat_ws(',', member, role), ';' ORDER BY member, role) FROM session_members m "
+	"WHERE EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = m.history_id)), '/', "
 	"(SELECT string_agg(concat_ws(',', namespace, owner_id, event), ';' ORDER BY namespace, owner_id, event) FROM "
 	"session_events)), repeat('long', 3000), 'LONG') $$",
 };
@@ -129,9 +130,14 @@ static const char plain[] =
 	"ELSE UPDATE session_namespaces SET max_bytes = max_bytes + 1 WHERE name = 'p'; END IF; END $$";
 
 #define NCALLS ((int) (sizeof(calls) / sizeof(calls[0])))
+#define KINDS 2
 
 static const char *conninfo = "";
 static const char *only = ""; /* calls whose text has this */
+static const char *const kinds[] = {"palloc", "malloc"};
+static bool every_n = false;
+static const char *only_kind = NULL;     /* NULL: both */
+static const char *only_variants = NULL; /* NULL: all */
 static uint64_t rng;
 static int failures = 0;
 static long tried = 0, fired_count = 0, survived = 0, worker_tries = 0, worker_fired = 0;
@@ -234,10 +240,22 @@ typedef struct Baseline
 	int64_t n;
 } Baseline;
 
+/* It deletes what the keeper may be about to delete, in another order. */
+static void
+make_sessions(void)
+{
+	while (!run(pg, "SELECT fuzz_reset()"))
+		if (strcmp(last_state, "40P01") != 0)
+		{
+			failure("fuzz_reset() fails: %s", last);
+			return;
+		}
+}
+
 static void
 reset(char *state)
 {
-	must(pg, "SELECT fuzz_reset()");
+	make_sessions();
 	must(pg, "SELECT fuzz_state()");
 	if (state != NULL)
 		snprintf(state, STATE_MOST, "%s", last);
@@ -259,6 +277,17 @@ end(void)
 	return atoll(last);
 }
 
+/*
+ * Is the variant tried in a savepoint of a transaction that is rolled back?  Then what is stored need
+ * not be made again each time, and nothing waits at the fence.  When every n is tried, that takes too
+ * long but for the calls in a session that made them before.
+ */
+static bool
+in_savepoint(Variant variant)
+{
+	return variant == SAVEPOINT || (every_n && (variant == FRESH || variant == STATEMENTS));
+}
+
 /* The call, or the COMMIT after it, with the n-th allocation failing; true when it worked. */
 static bool
 attempt(int call, Variant variant, const char *kind, int64_t n, char *state, int64_t *counted)
@@ -276,13 +305,13 @@ attempt(int call, Variant variant, const char *kind, int64_t n, char *state, int
 	}
 	else
 	{
-		if (variant == SAVEPOINT)
+		if (in_savepoint(variant))
 			must(pg, "BEGIN; SAVEPOINT a");
 		fine = run(pg, "SELECT fuzz_fail('%s', %" PRId64 "), %s", kind, n, calls[call].sql);
 	}
 	snprintf(state, 6, "%s", last_state);
 	snprintf(message, sizeof(message), "%s", last);
-	if (variant == SAVEPOINT && !fine)
+	if (in_savepoint(variant) && !fine)
 		must(pg, "ROLLBACK TO a");
 	*counted = end();
 	snprintf(last, sizeof(last), "%s", message);
@@ -301,18 +330,18 @@ measure(int call, Variant variant, const char *kind, Baseline *base)
 	if (strcmp(state, calls[call].state) != 0)
 	{
 		failure("%s ends with \"%s\": %s", calls[call].sql, state, last);
-		if (variant == SAVEPOINT)
+		if (in_savepoint(variant))
 			must(pg, "ROLLBACK");
 		return false;
 	}
 	get_state(base->after);
-	if (variant == SAVEPOINT)
+	if (in_savepoint(variant))
 		must(pg, "ROLLBACK");
 	return true;
 }
 
-/* One n. */
-static void
+/* One n.  True if there was an n-th allocation, which then failed. */
+static bool
 try_one(int call, Variant variant, const char *kind, int64_t n, const Baseline *base)
 {
 	char before[STATE_MOST], after[STATE_MOST], state[6], message[STATE_MOST];
@@ -320,7 +349,7 @@ try_one(int call, Variant variant, const char *kind, int64_t n, const Baseline *
 	bool fine;
 
 	/* a savepoint's transaction is rolled back: nothing has changed since it was measured */
-	if (variant == SAVEPOINT)
+	if (in_savepoint(variant))
 		snprintf(before, sizeof(before), "%s", base->before);
 	else
 		reset(before);
@@ -341,7 +370,7 @@ try_one(int call, Variant variant, const char *kind, int64_t n, const Baseline *
 	if (!fine && strcmp(state, "53200") != 0 && strcmp(state, calls[call].state) != 0)
 		failure("%s (%s, %s, n = %" PRId64 "): %s: %s", calls[call].sql, variant_names[variant],
 				kind, n, state, message);
-	if (variant != SAVEPOINT)
+	if (!in_savepoint(variant))
 	{
 		run(monitor, "SELECT count(*) FROM pg_locks WHERE pid = %d", PQbackendPID(pg));
 		if (strcmp(last, "0") != 0)
@@ -371,10 +400,11 @@ try_one(int call, Variant variant, const char *kind, int64_t n, const Baseline *
 			failure("%s (%s, %s, n = %" PRId64 "), again, differs:\n  %s\n  %s", calls[call].sql,
 					variant_names[variant], kind, n, after, base->after);
 	}
-	if (variant == SAVEPOINT)
+	if (in_savepoint(variant))
 		must(pg, "ROLLBACK");
 	if (variant == STATEMENTS)
 		must(pg, "RESET session_store.direct_rows");
+	return counted > 0;
 }
 
 /* Ask until the answer is right, for at most so long. */
@@ -402,7 +432,7 @@ try_worker(const char *worker, const char *kind, int64_t n)
 	worker_tries++;
 	snprintf(sql, sizeof(sql), "SELECT fuzz_fail_worker('%s', '%s', %" PRId64 ")", worker, kind, n);
 	must(monitor, sql);
-	must(pg, "SELECT fuzz_reset()");
+	make_sessions();
 	snprintf(sql, sizeof(sql),
 			 "SELECT session_save('w' || i, jsonb_build_object('r', %d), namespace => 'p') FROM "
 			 "generate_series(1, 5) i",
@@ -432,37 +462,66 @@ try_worker(const char *worker, const char *kind, int64_t n)
 		failure("%s (%s, n = %" PRId64 "): what has expired is not purged", worker, kind, n);
 }
 
-/* Everything, or a sample until a time. */
+/* Is the call to be tried in this way? */
+static bool
+is_wanted(int call, Variant variant)
+{
+	/* what the call ends with by itself leaves nothing to commit */
+	if (variant == AT_COMMIT && calls[call].state[0] != '\0')
+		return false;
+	return strstr(calls[call].sql, only) != NULL &&
+		   (only_variants == NULL || strstr(only_variants, variant_names[variant]) != NULL);
+}
+
+static bool
+has_kind(const char *kind)
+{
+	return only_kind == NULL || strcmp(kind, only_kind) == 0;
+}
+
+/* malloc once in so many times, unless only one kind is wanted */
+static const char *
+draw_kind(int times)
+{
+	const char *drawn = kinds[rnd() % (uint64_t) times == 0];
+
+	return has_kind(drawn) ? drawn : only_kind;
+}
+
+/* Every n, or a sample until a time. */
 static void
-try_calls(bool all, int64_t until)
+try_calls(int64_t until)
 {
 	static Baseline base;
 
-	for (int k = 0; all && k < 2; k++)
+	for (int k = 0; every_n && k < KINDS; k++)
 		for (int call = 0; call < NCALLS; call++)
 			for (int variant = 0; variant < VARIANTS && failures < 20; variant++)
 			{
-				const char *kind = k == 0 ? "palloc" : "malloc";
-				if ((variant == AT_COMMIT && calls[call].state[0]) ||
-					strstr(calls[call].sql, only) == NULL)
+				const char *kind = kinds[k];
+				int64_t from, n;
+
+				if (!is_wanted(call, variant) || !has_kind(kind))
 					continue;
 				if (!measure(call, variant, kind, &base))
 					continue;
-				printf("alloc: %s, %s, %s: %" PRId64 "\n", calls[call].sql, variant_names[variant],
-					   kind, base.n);
-				/* what commits is slow: every n with a savepoint, every seventh else */
-				for (int64_t n = 1; n <= base.n; n += variant == SAVEPOINT ? 1 : 7)
-					try_one(call, variant, kind, n, &base);
+				from = now_ms();
+				/* after a failure a session may need more than when it was counted */
+				n = 1;
+				while ((try_one(call, variant, kind, n, &base) || n <= base.n) && failures < 20)
+					n++;
+				printf("alloc: %s, %s, %s: %" PRId64 " in %.1f s\n", calls[call].sql,
+					   variant_names[variant], kind, n - 1, (double) (now_ms() - from) / 1000);
 			}
-	while (!all && now_ms() < until && failures < 20)
+	while (!every_n && now_ms() < until && failures < 20)
 	{
 		int call = (int) (rnd() % NCALLS);
 		/* most with a savepoint: nothing is committed, so nothing waits at the fence */
 		Variant variant = rnd() % 8 ? SAVEPOINT : (Variant) (rnd() % VARIANTS);
-		const char *kind = rnd() % 4 == 0 ? "malloc" : "palloc";
+		const char *kind = draw_kind(4);
 		int64_t most;
 
-		if ((variant == AT_COMMIT && calls[call].state[0]) || strstr(calls[call].sql, only) == NULL)
+		if (!is_wanted(call, variant))
 			continue;
 		/* a session that has not made the call before needs more; of malloc there are few */
 		if (!measure(call, variant, kind, &base) || base.n == 0)
@@ -492,6 +551,10 @@ main(int argc, char **argv)
 			rng = strtoull(argv[i + 1], NULL, 10);
 		else if (strcmp(argv[i], "--only") == 0)
 			only = argv[i + 1];
+		else if (strcmp(argv[i], "--variants") == 0)
+			only_variants = argv[i + 1];
+		else if (strcmp(argv[i], "--kind") == 0)
+			only_kind = argv[i + 1];
 		else if (strcmp(argv[i], "--seconds") == 0)
 			seconds = atoi(argv[i + 1]);
 		else
@@ -518,13 +581,14 @@ main(int argc, char **argv)
 		return 1;
 	/* the keeper and the pusher must not change what is compared; they have their turn below */
 	until = now_ms() + seconds * 600;
-	try_calls(seconds == 0, until);
+	every_n = seconds == 0;
+	try_calls(until);
 	reset(NULL);
 	must(pg, "SELECT sum(total_bytes) FROM pg_backend_memory_contexts");
 	memory = atoll(last);
 	until = now_ms() + (seconds == 0 ? 240 : seconds) * 400;
 	for (int i = 0; now_ms() < until && failures < 20; i++)
-		try_worker(workers[i % 4], rnd() % 3 == 0 ? "malloc" : "palloc",
+		try_worker(workers[i % 4], draw_kind(3),
 				   1 + (int64_t) (rnd() % (uint64_t) (rnd() % 2 ? 30 : 600)));
 	must(monitor, "SELECT pg_postmaster_start_time()::text");
 	if (strcmp(last, started) != 0)

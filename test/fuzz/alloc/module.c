@@ -2,7 +2,7 @@
  * module.c
  *		A module for tests: the n-th allocation of a backend or a worker fails.
  *
- * It must be in shared_preload_libraries, and preload.c in LD_PRELOAD.  The methods of the server's
+ * It must be in shared_preload_libraries, and for malloc preload.c in LD_PRELOAD.  The methods of the server's
  * memory contexts are replaced in the postmaster, so that all its children inherit them; an allocation
  * that shall fail returns NULL, and the server raises 53200 as it would without memory.
  *
@@ -57,6 +57,7 @@ static uint64 known = 0; /* the order that this process has read */
 
 static bool armed = false;
 static bool of_malloc;
+static bool has_malloc = false; /* preload.c is in LD_PRELOAD */
 static bool is_worker;
 static bool fired;
 static int64 left;
@@ -155,10 +156,37 @@ is_lock_owners(MemoryContext context, Size size)
 	return context == TopMemoryContext && size == 8 * sizeof(LOCALLOCKOWNER);
 }
 
+/*
+ * After the commit of a transaction that called NOTIFY the server allocates lists of backends to signal
+ * (SignalBackends), and PANICs if it cannot: likewise a defect of its own.
+ */
+static bool
+is_signal_list(MemoryContext context, Size size)
+{
+	return context == TopTransactionContext && size == (Size) MaxBackends * sizeof(int32);
+}
+
+/*
+ * When the reference to an entry of the statistics cannot be allocated, its place in the hash of
+ * references stays without a value, and the next access crashes (pgstat_get_entry_ref): likewise.
+ */
+static bool
+is_statistics_reference(MemoryContext context)
+{
+	return strncmp(context->name, "PgStat Shared Ref", strlen("PgStat Shared Ref")) == 0;
+}
+
+static bool
+must_not_fail(MemoryContext context, Size size)
+{
+	return is_lock_owners(context, size) || is_signal_list(context, size) ||
+		   is_statistics_reference(context);
+}
+
 static bool
 alloc_fails(MemoryContext context, Size size)
 {
-	return context != ErrorContext && !is_lock_owners(context, size) && fails(false);
+	return context != ErrorContext && !must_not_fail(context, size) && fails(false);
 }
 
 #if PG_VERSION_NUM >= 170000
@@ -170,7 +198,7 @@ failing_alloc(MemoryContext context, Size size, int flags)
 
 	if (alloc_fails(context, size))
 		return MemoryContextAllocationFailure(context, size, flags);
-	deciding |= is_lock_owners(context, size);
+	deciding |= must_not_fail(context, size);
 	result = real.alloc(context, size, flags);
 	deciding = before;
 	return result;
@@ -194,7 +222,7 @@ failing_alloc(MemoryContext context, Size size)
 
 	if (alloc_fails(context, size))
 		return NULL;
-	deciding |= is_lock_owners(context, size);
+	deciding |= must_not_fail(context, size);
 	result = real.alloc(context, size);
 	deciding = before;
 	return result;
@@ -228,6 +256,17 @@ replace_methods(void)
 		elog(FATAL, "cannot replace the methods of memory contexts: %m");
 	methods->alloc = failing_alloc;
 	methods->realloc = failing_realloc;
+}
+
+/* What crashes without memory says where: LD_PRELOAD and sanitizers leave no core to look at. */
+static void
+on_crash(int signo)
+{
+	void *frames[40];
+
+	backtrace_symbols_fd(frames, backtrace(frames, lengthof(frames)), STDERR_FILENO);
+	pqsignal(signo, SIG_DFL);
+	raise(signo);
 }
 
 static void
@@ -282,17 +321,34 @@ _PG_init(void)
 	if (text_from == 0)
 		elog(FATAL, "session_store must be preloaded before fuzz_fail");
 	replace_methods();
+	/* a sanitizer has a handler of its own */
+	if (dlsym(RTLD_DEFAULT, "__asan_init") == NULL)
+	{
+		pqsignal(SIGSEGV, on_crash);
+		pqsignal(SIGABRT, on_crash);
+	}
 	malloc_hook = dlsym(RTLD_DEFAULT, "ss_fuzz_malloc_fails");
-	if (malloc_hook == NULL)
-		elog(FATAL, "preload.c is not in LD_PRELOAD");
-	*malloc_hook = malloc_fails;
+	has_malloc = malloc_hook != NULL;
+	if (has_malloc)
+		*malloc_hook = malloc_fails;
+}
+
+/* The first argument of fuzz_fail(), and the second of fuzz_fail_worker(). */
+static bool
+wants_malloc(text *argument)
+{
+	bool result = strcmp(text_to_cstring(argument), "malloc") == 0;
+
+	if (result && !has_malloc)
+		elog(ERROR, "preload.c is not in LD_PRELOAD");
+	return result;
 }
 
 PG_FUNCTION_INFO_V1(fuzz_fail);
 Datum
 fuzz_fail(PG_FUNCTION_ARGS)
 {
-	of_malloc = strcmp(text_to_cstring(PG_GETARG_TEXT_PP(0)), "malloc") == 0;
+	of_malloc = wants_malloc(PG_GETARG_TEXT_PP(0));
 	left = PG_GETARG_INT64(1);
 	counted = 0;
 	fired = is_worker = false;
@@ -313,7 +369,7 @@ Datum
 fuzz_fail_worker(PG_FUNCTION_ARGS)
 {
 	strlcpy(order->function, text_to_cstring(PG_GETARG_TEXT_PP(0)), sizeof(order->function));
-	order->of_malloc = strcmp(text_to_cstring(PG_GETARG_TEXT_PP(1)), "malloc") == 0;
+	order->of_malloc = wants_malloc(PG_GETARG_TEXT_PP(1));
 	order->n = PG_GETARG_INT64(2);
 	pg_atomic_write_u32(&order->fired, 0);
 	pg_atomic_write_u64(&order->counted, 0);
