@@ -19,11 +19,13 @@
 
 #define FOCUS_FOR (300 * MS)
 
-const char *const op_names[OP_NAMES] = {"save",        "update",      "delete",       "regenerate",
-										"touch",       "transaction", "create again", "bulk save",
-										"bulk delete", "switch",      "read by SQL",  "zombie",
-										"dark switch", "append",      "tail by hand", "end of tail",
-										"truncate",    "fork etc.",   "log out"};
+const char *const op_names[OP_NAMES] = {"save",         "update",       "delete",
+										"regenerate",   "touch",        "transaction",
+										"create again", "bulk save",    "bulk delete",
+										"switch",       "read by SQL",  "zombie",
+										"dark switch",  "append",       "tail by hand",
+										"end of tail",  "truncate",     "fork etc.",
+										"log out",      "policy change"};
 uint64_t ops_by_kind[OP_NAMES];
 
 /* Which of so many everybody is after at present. */
@@ -186,7 +188,8 @@ update(Client *c, int key)
 	op_end(op, outcome, outcome == OUTCOME_DONE ? number(c, 0) : 0);
 }
 
-static void delete (Client *c, int key)
+void
+delete_one(Client *c, int key)
 {
 	const Key *k = &keys[key];
 	int op = op_begin(key, OP_DELETE, c->node, true, 1);
@@ -336,7 +339,7 @@ change(Client *c)
 			update(c, key);
 			break;
 		case DO_DELETE:
-			delete (c, key);
+			delete_one(c, key);
 			break;
 		case DO_REGENERATE:
 			regenerate(c, key);

@@ -35,7 +35,7 @@
 #define MS INT64_C(1000)
 #define SEC INT64_C(1000000)
 
-/* A stretch of keys in each namespace; the last three are of the second database. */
+/* A stretch of keys in each namespace; "second" to "dark" are of the second database. */
 #define KEYS_REUSED 12 /* no tombstones: an id may be used again at once */
 #define KEYS_BURIED 12 /* deleted ids stay dead until they are created again */
 #define KEYS_BULK 600  /* for transactions that the ledger has no room for */
@@ -45,6 +45,8 @@
 #define KEYS_SECOND 6  /* as the first two, in the second database */
 #define KEYS_TAIL2 4   /* tails there */
 #define KEYS_DARK 6    /* of a namespace there that has no cache for long */
+#define KEYS_KEPT 4    /* of a namespace of the first database whose policy changes */
+#define KEYS_POLICY 8  /* these, and those of another one that is changed at any time */
 #define KEYS_CLIENTS (KEYS_REUSED + KEYS_BURIED)
 #define FIRST_BULK KEYS_CLIENTS
 #define FIRST_SWITCH (FIRST_BULK + KEYS_BULK)
@@ -53,7 +55,9 @@
 #define FIRST_SECOND (FIRST_LATE + KEYS_LATE)
 #define FIRST_TAIL2 (FIRST_SECOND + 2 * KEYS_SECOND)
 #define FIRST_DARK (FIRST_TAIL2 + KEYS_TAIL2)
-#define KEYS (FIRST_DARK + KEYS_DARK)
+#define FIRST_POLICY (FIRST_DARK + KEYS_DARK)
+#define KEYS (FIRST_POLICY + KEYS_POLICY)
+#define OTHER_NAME KEYS /* added to a key for read_keys(): read under its other name */
 
 #define LONGEST_LEASE (10 * SEC) /* that any server grants */
 #define OPS_MOST 4000000
@@ -67,6 +71,7 @@ typedef struct Key
 	const char *prefix; /* of a document in Redis */
 	char id[16];
 	char name[24];  /* in Redis */
+	char other[24]; /* the same with another key_prefix; empty: it has none */
 	char shown[40]; /* for people */
 	int64_t life;   /* the longest that a copy may live */
 	int db;
@@ -172,6 +177,7 @@ typedef enum Scene
 	SCENE_BURY,   /* dead_until that he sets (needs both) */
 	SCENE_FORKS,  /* forks and the like against log-outs */
 	SCENE_SECOND, /* clients in the second database */
+	SCENE_POLICY, /* policies change */
 	SCENES
 } Scene;
 
@@ -278,6 +284,7 @@ enum
 	DO_TRUNCATE,
 	DO_FORK,
 	DO_LOG_OUT,
+	DO_POLICY,
 	OP_NAMES
 };
 
@@ -289,6 +296,7 @@ extern Outcome client_run(Client *c, const char *format, ...) __attribute__((for
 extern int64_t number(const Client *c, int value);
 extern int focus_of(int64_t now, int count);
 extern void look_again(Client *c, int key);
+extern void delete_one(Client *c, int key);
 extern void check_gone(Client *c, const char *prefix, const char *id);
 extern bool client_follow(Client *c);
 extern void client_end(Client *c);
@@ -300,6 +308,13 @@ extern void *tail_writer(void *arg);
 /* fork.c */
 extern void *forker(void *arg);
 extern void *leaver(void *arg);
+
+/* policy.c */
+extern const char *const policy_first;
+extern void policy_hidden(int64_t since[2]);
+extern void policy_seen(int key, bool other, const int64_t before[2], const char *text);
+extern void *policy_changer(void *arg);
+extern void *policy_writer(void *arg);
 
 /* special.c */
 extern bool have_copy(Client *c, int key);

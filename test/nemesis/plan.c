@@ -22,8 +22,8 @@ Database dbs[DBS] = {{.name = "nemesis",
 					  .first_tail = FIRST_TAIL2,
 					  .tails = KEYS_TAIL2}};
 
-static const char *const scene_names[SCENES] = {"bulk", "switch", "dark",  "tails",
-												"hand", "bury",   "forks", "second"};
+static const char *const scene_names[SCENES] = {"bulk", "switch", "dark",   "tails", "hand",
+												"bury", "forks",  "second", "policy"};
 
 /* Name the keys. */
 void
@@ -39,17 +39,20 @@ plan_keys(void)
 		int count;
 		int64_t life;
 		int db;
-		const char *tail; /* its prefix */
-	} stretches[] = {{"reused", "nr:", "r", KEYS_REUSED, 5 * SEC, 0, NULL},
-					 {"buried", "nb:", "d", KEYS_BURIED, slack, 0, NULL},
-					 {"bulk", "nk:", "b", KEYS_BULK, 5 * SEC, 0, NULL},
-					 {"switch", "ns:", "s", KEYS_SWITCH, 5 * SEC, 0, NULL},
-					 {"talk", "nh:", "t", KEYS_TAIL, 5 * SEC, 0, "nt:"},
-					 {"reused", "nr:", "u", KEYS_LATE, 5 * SEC, 0, NULL},
-					 {"reused", "nr:", "r", KEYS_SECOND, 5 * SEC, 1, NULL},
-					 {"buried", "nb:", "d", KEYS_SECOND, slack, 1, NULL},
-					 {"talk", "nh:", "t", KEYS_TAIL2, 5 * SEC, 1, "nt:"},
-					 {"dark", "nd:", "x", KEYS_DARK, 5 * SEC, 1, NULL}};
+		const char *tail;  /* its prefix */
+		const char *other; /* another prefix, or NULL */
+	} stretches[] = {{"reused", "nr:", "r", KEYS_REUSED, 5 * SEC, 0, NULL, NULL},
+					 {"buried", "nb:", "d", KEYS_BURIED, slack, 0, NULL, NULL},
+					 {"bulk", "nk:", "b", KEYS_BULK, 5 * SEC, 0, NULL, NULL},
+					 {"switch", "ns:", "s", KEYS_SWITCH, 5 * SEC, 0, NULL, NULL},
+					 {"talk", "nh:", "t", KEYS_TAIL, 5 * SEC, 0, "nt:", NULL},
+					 {"reused", "nr:", "u", KEYS_LATE, 5 * SEC, 0, NULL, NULL},
+					 {"reused", "nr:", "r", KEYS_SECOND, 5 * SEC, 1, NULL, NULL},
+					 {"buried", "nb:", "d", KEYS_SECOND, slack, 1, NULL, NULL},
+					 {"talk", "nh:", "t", KEYS_TAIL2, 5 * SEC, 1, "nt:", NULL},
+					 {"dark", "nd:", "x", KEYS_DARK, 5 * SEC, 1, NULL, NULL},
+					 {"policy", "np:", "p", KEYS_KEPT, slack, 0, NULL, "xnp:"},
+					 {"policyb", "nq:", "q", KEYS_POLICY - KEYS_KEPT, slack, 0, NULL, "xnq:"}};
 	int k = 0;
 
 	for (size_t s = 0; s < sizeof(stretches) / sizeof(stretches[0]); s++)
@@ -64,6 +67,9 @@ plan_keys(void)
 			snprintf(keys[k].shown, sizeof(keys[k].shown), "%s%s%d%s",
 					 keys[k].tail ? stretches[s].tail : stretches[s].prefix, stretches[s].id, i,
 					 stretches[s].db == 0 ? "" : " of the second database");
+			if (stretches[s].other != NULL)
+				snprintf(keys[k].other, sizeof(keys[k].other), "%s%s%d", stretches[s].other,
+						 stretches[s].id, i);
 			keys[k].life = stretches[s].life;
 			keys[k].db = stretches[s].db;
 			keys[k].buried = strcmp(keys[k].ns, "buried") == 0;
@@ -151,6 +157,8 @@ plan_cast(Task *tasks)
 	add_tasks(tasks, &n, 1, filler, 1, SCENE_SECOND);
 	add_tasks(tasks, &n, 1, tail_writer, 1, SCENE_SECOND);
 	add_tasks(tasks, &n, 1, dark_switcher, 1, SCENE_DARK);
+	add_tasks(tasks, &n, 1, policy_changer, 0, SCENE_POLICY);
+	add_tasks(tasks, &n, 2, policy_writer, 0, SCENE_POLICY);
 	add_tasks(tasks, &n, 1, reader_plain, 1, SCENES);
 	add_tasks(tasks, &n, 1, reader_strong, 1, SCENES);
 	return n;

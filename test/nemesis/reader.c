@@ -14,7 +14,7 @@
 #include "nemesis.h"
 
 #define PATIENCE (400 * MS)
-#define AT_ONCE 64
+#define AT_ONCE 80
 #define LOOK_EVERY (10 * MS)
 #define LEASE_GAP (200 * MS) /* a flush drops the lease for a moment, and that is no fault */
 
@@ -82,6 +82,24 @@ healthy_since(int db)
 	return dbs[db].healthy_since;
 }
 
+static bool
+is_other(int which)
+{
+	return which >= OTHER_NAME;
+}
+
+static int
+key_of(int which)
+{
+	return is_other(which) ? which - OTHER_NAME : which;
+}
+
+static const char *
+name_of(int which)
+{
+	return is_other(which) ? keys[key_of(which)].other : keys[which].name;
+}
+
 /*
  * Read some keys of one database at once, strong with the lease beside them, and note what
  * they show.
@@ -92,8 +110,9 @@ bool
 read_keys(Redis **redis, const int *which, int n, bool strong, int *hits)
 {
 	const char *argv[AT_ONCE + 2] = {"MGET", "session_store:lease"};
-	int db = keys[which[0]].db;
+	int db = keys[key_of(which[0])].db;
 	int64_t healthy = healthy_since(db);
+	int64_t hidden[2];
 	int64_t start;
 	redisReply *reply;
 	int lead = strong ? 2 : 1;
@@ -105,7 +124,8 @@ read_keys(Redis **redis, const int *which, int n, bool strong, int *hits)
 	if (*redis == NULL)
 		return false;
 	for (int i = 0; i < n; i++)
-		argv[lead + i] = keys[which[i]].name;
+		argv[lead + i] = name_of(which[i]);
+	policy_hidden(hidden);
 	start = now_us();
 	reply = redisCommandArgv(*redis, lead + n, argv, NULL);
 	if (reply == NULL || reply->type != REDIS_REPLY_ARRAY || (int) reply->elements != n + lead - 1)
@@ -126,7 +146,9 @@ read_keys(Redis **redis, const int *which, int n, bool strong, int *hits)
 		if (value->type != REDIS_REPLY_STRING)
 			continue;
 		(*hits)++;
-		note_read(which[i], value->str, strong, start, healthy);
+		note_read(key_of(which[i]), value->str, strong, start, healthy);
+		if (strong)
+			policy_seen(key_of(which[i]), is_other(which[i]), hidden, value->str);
 	}
 	freeReplyObject(reply);
 	return true;
@@ -155,6 +177,8 @@ choose(int db, uint64_t *random, int *which, bool all)
 		return add_keys(which, n, AT_ONCE, FIRST_DARK, KEYS_DARK);
 	n = add_keys(which, n, AT_ONCE, FIRST_SWITCH, KEYS_SWITCH);
 	n = add_keys(which, n, AT_ONCE, FIRST_LATE, KEYS_LATE);
+	n = add_keys(which, n, AT_ONCE, FIRST_POLICY, KEYS_POLICY);
+	n = add_keys(which, n, AT_ONCE, OTHER_NAME + FIRST_POLICY, KEYS_POLICY);
 	return add_keys(which, n, AT_ONCE,
 					FIRST_BULK + (int) between(random, 0, KEYS_BULK - (AT_ONCE - n)), AT_ONCE);
 }
@@ -395,6 +419,14 @@ compare_with_table(int db)
 					  reply->str, row);
 		freeReplyObject(reply);
 		PQclear(rows);
+		if (keys[k].other[0] != '\0' &&
+			(reply = redisCommand(redis, "GET %s", keys[k].other)) != NULL)
+		{
+			if (reply->type == REDIS_REPLY_STRING)
+				violation("at the end: %s shows %.60s, and no namespace has that prefix",
+						  keys[k].other, reply->str);
+			freeReplyObject(reply);
+		}
 	}
 	if (redis == NULL)
 		violation("at the end: Redis does not answer");

@@ -299,6 +299,7 @@ namespaces_make(Client *admin)
 						  " ('dark', 'nd:', '1 hour', false, 'off', '5 s', '0'),"
 						  " ('forks', 'nf:', '1 hour', false, 'hot', '5 s', '5 minutes')") !=
 			OUTCOME_DONE ||
+		client_run(admin, "%s", policy_first) != OUTCOME_DONE ||
 		client_run(admin,
 				   "INSERT INTO session_namespaces (name, key_prefix, ttl, sliding, cache,"
 				   " cache_ttl, tombstone, tail_prefix, tail_size) VALUES"
