@@ -2,9 +2,10 @@
  * model.c
  *		Sessions that one client alone changes, so that it knows what they must be.
  *
- * Changes are made outside of transactions: what fails has changed nothing, whatever the error. A
- * connection that was lost leaves the fate of a change open; another session is begun then, and after
- * a wipe.
+ * Changes are made outside of transactions: what fails has changed nothing, whatever the error. But a
+ * connection that was lost leaves the fate of a change open, and so does a cancel: with log_statement_stats,
+ * say, the server logs after the commit, and then notices the cancel. Another session is begun then, and
+ * after a wipe.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -25,8 +26,8 @@ another(Client *c)
 static bool
 told(Client *c, int wipes)
 {
-	if (PQstatus(c->pg) != CONNECTION_OK || shared->wipes_active != 0 ||
-		shared->wipes_done != wipes)
+	if (PQstatus(c->pg) != CONNECTION_OK || strcmp(c->state, "57014") == 0 ||
+		shared->wipes_active != 0 || shared->wipes_done != wipes)
 	{
 		another(c);
 		return false;
