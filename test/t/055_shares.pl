@@ -92,6 +92,9 @@ remember();
 
 my $room = number('postgres', 'ledger_room');
 
+# so few would not count as too many to be kept
+many('twin', 1, 3);
+is(number('twin', 'ledger_mine'), 0, 'a database that is refused keeps not even a few keys in the ledger');
 many('twin', 1, 2 * $room);
 is(number('twin', 'ledger_mine'), 0, 'a database that is refused has no settled key in the ledger');
 is(number('twin', 'unlisted'), 0, '.. and all its transactions are listed');
