@@ -40,6 +40,25 @@ sub as_tenant
 	return $node->safe_psql($dbname, $sql, extra_params => [ '-U', 'tenant' ]);
 }
 
+# What anybody but the tenant was granted on the objects of the extension and its schema.
+sub granted_to_others
+{
+	my ($dbname) = @_;
+
+	return $node->safe_psql($dbname, q{
+WITH extension AS (SELECT oid, extnamespace FROM pg_extension WHERE extname = 'session_store'),
+object AS (
+	SELECT 'function ' || p.proname AS name, coalesce(p.proacl, acldefault('f', p.proowner)) AS acl
+	FROM extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.classid = 'pg_proc'::regclass JOIN pg_proc p ON p.oid = d.objid
+	UNION ALL
+	SELECT 'relation ' || c.relname, coalesce(c.relacl, acldefault('r', c.relowner))
+	FROM extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.classid = 'pg_class'::regclass JOIN pg_class c ON c.oid = d.objid
+	UNION ALL
+	SELECT 'schema', coalesce(n.nspacl, acldefault('n', n.nspowner)) FROM extension e JOIN pg_namespace n ON n.oid = e.extnamespace)
+SELECT name || ': ' || g.privilege_type || ' to ' || coalesce(r.rolname, 'PUBLIC')
+FROM object, aclexplode(acl) g LEFT JOIN pg_roles r ON r.oid = g.grantee WHERE r.rolname IS DISTINCT FROM 'tenant' ORDER BY 1});
+}
+
 # dump or restore, as that role
 sub run_as_tenant
 {
@@ -62,9 +81,12 @@ CREATE SCHEMA extensions;
 EOS
 $node->safe_psql('restored', 'CREATE SCHEMA extensions');
 create_as_tenant('postgres', 'extensions');
+$node->safe_psql('postgres', 'CREATE DATABASE plain');
+$node->safe_psql('plain', 'CREATE SCHEMA extensions; CREATE EXTENSION session_store SCHEMA extensions');
 
 # ---- what the role may do
 
+is(granted_to_others('postgres'), granted_to_others('plain'), 'the script grants nobody else anything');
 as_tenant('postgres', <<'EOS');
 SET search_path = extensions;
 INSERT INTO session_namespaces (name, audit) VALUES ('chat', true);
@@ -81,7 +103,7 @@ for my $privilege (qw(TRIGGER REFERENCES TRUNCATE))
 		'0', "no $privilege: code of the role's never runs as the owner");
 }
 my ($rc, undef, $err) = $node->psql('postgres', 'SELECT extensions.session_clear(NULL)', extra_params => [ '-U', 'authenticator' ]);
-isnt($rc, 0, 'nobody else is granted anything');
+isnt($rc, 0, 'nor may anybody else call what the role administers');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_proc WHERE pronamespace = 'extensions'::regnamespace AND prorettype <> 'trigger'::regtype AND NOT has_function_privilege('tenant', oid, 'EXECUTE WITH GRANT OPTION')}),
 	'0', 'no function is missing');
 
