@@ -56,6 +56,24 @@ cmp_ok($stale, '>=', 200, "wrong copies of hashed ids are found ($stale of 400)"
 sync_cache($node);
 is(scalar(grep { ($redis->get($_) // '') eq '{"n": 0}' } @hashed), 0, '.. and put right');
 
+# Keys that belong to no session are found wherever they are, and removed.  (On a machine that is busy a
+# verification may pass keys over.)
+my @nobody = map { "whole:nobody-$_" } 1 .. 1000;
+$redis->cmd('MSET', map { ($_, '{"n": 0}') } @nobody);
+cmp_ok((one_row($node, 'SELECT * FROM session_cache_verify(1000000)'))[3], '>', 0, 'keys that belong to no session are found');
+soon('.. and all of them removed', 60, sub {
+	one_row($node, 'SELECT * FROM session_cache_verify(1000000)');
+	sync_cache($node);
+	!grep { defined } $redis->mget(@nobody); });
+
+# Where ids are hashed there is no telling whose such a key is: it stays until a flush.
+my $foreign = 'hashed:' . '0' x 64;
+$redis->cmd('SET', $foreign, '{"n": 0}', 'PX', 3_600_000);
+is((one_row($node, 'SELECT * FROM session_cache_verify(1000000)'))[3], '0', 'a key of no session among hashed ones is not found');
+is($redis->get($foreign), '{"n": 0}', '.. and stays');
+value(q{SELECT session_cache_flush('hashed')});
+is($redis->get($foreign), undef, '.. until the namespace is flushed');
+
 # The warning comes, and goes when a pass over all keys found nothing.
 my $warned = q{SELECT count(*) FROM jsonb_array_elements_text(session_health() -> 'warnings') w WHERE w LIKE 'copies in Redis differed%'};
 my $metric = q{SELECT substring(session_metrics() FROM '(?n)^session_store_cache_diverging (.*)$')};
