@@ -123,6 +123,7 @@ BEGIN
 	END LOOP;
 	-- other tokens at the end, and scalars
 	FOR over IN 0 .. 1 LOOP
+		PERFORM session_save('number' || over, to_jsonb(('1e' || $limit - 1 + over)::numeric), namespace => 'whole');
 		PERFORM session_save('string' || over, to_jsonb(repeat('y', $limit - 2 + over)), namespace => 'whole');
 		PERFORM session_save('escape' || over, to_jsonb(repeat('y', $limit - 8 + over) || E'\\x01'), namespace => 'whole');
 		PERFORM session_save('list' || over, jsonb_build_array(repeat('y', $limit - 8 + over), '{}'::jsonb), namespace => 'whole');
