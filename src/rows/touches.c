@@ -239,9 +239,9 @@ is_due(const SsSlot *slot, int64 now, bool all, bool pressed)
 
 /*
  * Copy up to max due touches of a database, beginning at *partition.  On return *partition is
- * where to continue, SS_SLOT_PARTITIONS at the end.  A partition with more due touches than fit is
- * visited again: those that were written by then are not due any more.  `all` is for the last pass
- * before the server stops: every touch is due, with `now` being the start of that pass.
+ * where to continue, SS_SLOT_PARTITIONS at the end.  If a partition has more due touches than fit,
+ * the rest of them is left for the next pass over the partitions.  `all` is for the last passes
+ * before the server stops: every touch is due, with `now` being the start of the pass.
  */
 int
 ss_touch_due(Oid database, int64 now, bool all, int *partition, SsTouch *out, int max)
@@ -352,8 +352,8 @@ ss_touch_postpone(const SsTouch *touch, int64 now, bool locked)
 }
 
 /*
- * A touch cannot be written.  Returns true if nothing is left to write: the session has ended by all
- * reads recorded until now, and the touch is removed, or there is no such touch any more.
+ * A touch cannot be written.  Returns true if nothing is left to write: the session has ended by
+ * all reads recorded until now, and the touch is removed, or there is no such touch any more.
  */
 bool
 ss_touch_ended(const SsTouch *touch, int64 now)
