@@ -279,7 +279,7 @@ insert_into_indexes(Relation rel, TupleTableSlot *slot, SsUpdateIndexes which)
 
 /* Has no transaction locked or changed this version of the row, as far as its header tells? */
 static bool
-is_unclaimed(TupleTableSlot *slot)
+has_no_xmax(TupleTableSlot *slot)
 {
 	bool null;
 
@@ -317,7 +317,7 @@ ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns)
 	new = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	/* this version is not visible any more if the row was changed since it was read */
 	if (table_tuple_fetch_row_version(rel, &tid, GetActiveSnapshot(), old) && is_of(old, target) &&
-		(row->locked || is_unclaimed(old)))
+		(row->locked || has_no_xmax(old)))
 	{
 		make_version(old, row, columns, new);
 		written = table_tuple_update(rel, &tid, new, GetCurrentCommandId(true), GetActiveSnapshot(),

@@ -89,7 +89,7 @@ typedef struct Code
 typedef struct Running
 {
 	Oid around;            /* value of running outside this call */
-	bool guarded;          /* the function runs with the owner's rights */
+	bool as_owner;         /* the function runs with the owner's rights */
 	bool busy;             /* a call is in progress */
 	struct Running *outer; /* saved state of an outer call through the same FmgrInfo, or NULL */
 	Datum next;            /* private argument of the next hook */
@@ -392,14 +392,14 @@ on_fmgr(FmgrHookEventType event, FmgrInfo *function, Datum *arg)
 		if (acting)
 			ss_plpgsql_types_enter();
 		call->around = running;
-		call->guarded = acting;
+		call->as_owner = acting;
 		call->busy = true;
 		call->outer = outer;
 		running = inside;
 		return;
 	}
 	running = call->around;
-	if (call->guarded)
+	if (call->as_owner)
 		ss_plpgsql_types_leave();
 	call->busy = call->outer != NULL;
 	if (call->outer != NULL)
@@ -407,7 +407,7 @@ on_fmgr(FmgrHookEventType event, FmgrInfo *function, Datum *arg)
 		Running *outer = call->outer;
 
 		call->around = outer->around;
-		call->guarded = outer->guarded;
+		call->as_owner = outer->as_owner;
 		call->outer = outer->outer;
 		pfree(outer);
 	}

@@ -31,7 +31,7 @@
 
 /* Is the current role restricted, by policies and so by this file? */
 bool
-ss_row_access_is_bound(const SsCatalog *catalog)
+ss_row_access_is_restricted(const SsCatalog *catalog)
 {
 	Oid role = GetUserId();
 

@@ -8,7 +8,7 @@
 #include "rows/catalog.h"
 #include "rows/schema.h"
 
-extern bool ss_row_access_is_bound(const SsCatalog *catalog);
+extern bool ss_row_access_is_restricted(const SsCatalog *catalog);
 extern void ss_row_access_insert(SsDeformedRow *new);
 extern void ss_row_access_update(const SsDeformedRow *old, SsDeformedRow *new);
 extern void ss_row_access_refuse_return(void);

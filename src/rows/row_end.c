@@ -188,11 +188,11 @@ begin_session(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *wri
 
 /*
  * Apply the rules to an UPDATE.  written has the columns that the statement sets, in the form of
- * tg_updatedcols; bound says whether row_access.c restricts the role.
+ * tg_updatedcols; restricted says whether row_access.c restricts the role.
  */
 void
 ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *written,
-				  bool bound)
+				  bool restricted)
 {
 	bool was_dead = !old->nulls[SS_ROW_DEAD_UNTIL];
 	bool dead = !new->nulls[SS_ROW_DEAD_UNTIL];
@@ -211,6 +211,6 @@ ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset 
 		return;
 	else if (was_dead || is_written(old, new, written, SS_ROW_SESSION_DATA))
 		begin_session(old, new, written, now);
-	else if (bound)
+	else if (restricted)
 		ss_row_access_refuse_return();
 }

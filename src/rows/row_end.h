@@ -14,6 +14,6 @@ extern void ss_row_end_init(void);
 extern bool ss_row_end_applies(const Trigger *trigger);
 extern void ss_row_end_insert(SsDeformedRow *new);
 extern void ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new,
-							  const Bitmapset *written, bool bound);
+							  const Bitmapset *written, bool restricted);
 
 #endif

@@ -207,18 +207,18 @@ void
 ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new, const SsCatalog *catalog,
 						  bool apply_end, const Bitmapset *written)
 {
-	bool bound = ss_row_access_is_bound(catalog);
+	bool restricted = ss_row_access_is_restricted(catalog);
 
 	check_names(old, new);
-	if (bound)
+	if (restricted)
 		ss_row_access_update(old, new);
 	if (apply_end)
-		ss_row_end_update(old, new, written, bound);
+		ss_row_end_update(old, new, written, restricted);
 	if (!new->nulls[SS_ROW_TTL] && ss_row_differs(old, new, SS_ROW_TTL))
 		(void) check_ttl(new);
 	check_counters(old, new);
 	check_times(new);
-	if (bound)
+	if (restricted)
 		ss_row_access_lifetime(old, new);
 }
 
@@ -230,7 +230,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 	SsCatalog catalog;
 	SsDeformedRow old;
 	SsDeformedRow new;
-	bool bound;
+	bool restricted;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
@@ -246,15 +246,15 @@ session_row_guard(PG_FUNCTION_ARGS)
 	{
 		ss_row_deform(&new, trigdata->tg_trigtuple, desc);
 		check_names(NULL, &new);
-		bound = ss_row_access_is_bound(&catalog);
-		if (bound)
+		restricted = ss_row_access_is_restricted(&catalog);
+		if (restricted)
 			ss_row_access_insert(&new);
 		fill_in(&new);
 		(void) check_ttl(&new);
 		if (ss_row_end_applies(trigdata->tg_trigger))
 			ss_row_end_insert(&new);
 		check_times(&new);
-		if (bound)
+		if (restricted)
 			ss_row_access_lifetime(NULL, &new);
 		return PointerGetDatum(form_tuple(trigdata->tg_trigtuple, &new));
 	}

@@ -6,8 +6,6 @@
 #define SS_TOUCHES_H
 
 #include "rows/key.h"
-#include "rows/names.h"
-#include "rows/namespaces.h"
 
 /* A copy of a pending touch, for the keeper to write. */
 typedef struct SsTouch
