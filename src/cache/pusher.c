@@ -419,7 +419,7 @@ ss_pusher_main(Datum arg)
 	ss_worker_set("lock_timeout", "50ms");
 	ss_worker_set("enable_hashjoin", "off");
 	ss_worker_set("enable_mergejoin", "off");
-	ss_pusher.cycle_context = AllocSetContextCreate(TopMemoryContext, "session_store pusher turn",
+	ss_pusher.cycle_context = AllocSetContextCreate(TopMemoryContext, "session_store pusher cycle",
 													ALLOCSET_DEFAULT_SIZES);
 	ss_pusher.batch_context = AllocSetContextCreate(TopMemoryContext, "session_store pusher batch",
 													ALLOCSET_DEFAULT_SIZES);

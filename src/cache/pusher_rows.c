@@ -340,8 +340,8 @@ read_rows(int from, int to)
 {
 	SsProto *proto = &ss_pusher.proto;
 	SsCachedRow rows[SS_BATCH_MAX];
-	int64 now =
-		ss_monotonic(); /* read before the rows, because a copy must not outlive its session */
+	/* read before the rows, because a copy must not outlive its session */
+	int64 now = ss_monotonic();
 	TimestampTz time = GetCurrentTimestamp();
 
 	for (int i = from; i < to; i++)
@@ -368,8 +368,8 @@ read_rows(int from, int to)
 		proto->ops[i].found = rows[i].later ? SS_FOUND_LATER : copy ? SS_FOUND_COPY : SS_FOUND_NONE;
 		proto->ops[i].until = now + rows[i].life;
 		ss_pusher.payloads[i].length = rows[i].length;
-		ss_pusher.offsets[i] =
-			rows[i].offset; /* the text may still be moved by repalloc: see point_to_documents */
+		/* the text may still be moved by repalloc: see point_to_documents */
+		ss_pusher.offsets[i] = rows[i].offset;
 		ss_pusher.too_large += rows[i].large ? 1 : 0;
 		if (rows[i].foreign)
 			ss_pusher_untranslatable(&ss_pusher, ss_pusher.push_aside, rows[i].key);

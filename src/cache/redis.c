@@ -165,7 +165,7 @@ finish_connecting(SsRedis *redis, bool tcp, int64 give_up, char *error, size_t s
 
 	if (redis->context->err)
 		return fail_of_context(redis, error, size);
-	/* hiredis 0.14 does not, and the server may execute programs */
+	/* hiredis 0.14 does not set it, and programs that the server starts must not get the socket */
 	(void) fcntl(redis->context->fd, F_SETFD, FD_CLOEXEC);
 	if (!wait_for(redis, WL_SOCKET_WRITEABLE, give_up))
 		return fail(error, size, "timeout while connecting");

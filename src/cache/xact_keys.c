@@ -62,12 +62,18 @@ static int nkeys = 0;
 static int capacity = 0;
 static int32 *buckets = NULL; /* indexes of keys by hash: open addressing, 2 * capacity */
 static bool overflow = false;
-static int fence_cacheable = 0; /* fence flags of all keys in cacheable namespaces */
-static int fence_others = 0;    /* .. and in others */
-static uint64 others_generation =
-	0; /* generation of the policies when the first of these was added */
-static bool policies_changed =
-	false;                    /* .. and whether it has changed since; known from PRE_COMMIT on */
+
+/* The fence flags of all keys in cacheable namespaces, and in others. */
+static int fence_cacheable = 0;
+static int fence_others = 0;
+
+/*
+ * Generation of the policies when the first key in another namespace was added, and whether it
+ * has changed since; the latter is known from PRE_COMMIT on.
+ */
+static uint64 others_generation = 0;
+static bool policies_changed = false;
+
 static bool unlisted = false; /* ss_ledger_unlisted_begin was called */
 static bool entering = false; /* PRE_COMMIT has begun: keys enter the ledger as they are added */
 

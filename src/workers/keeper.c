@@ -61,8 +61,7 @@
 #define TOUCH_EVERY (USECS_PER_SEC)               /* or when a backend requests it, but */
 #define TOUCH_GAP (INT64CONST(100) * 1000)        /* .. not more often than this */
 #define NOTIFY_EVERY (USECS_PER_SEC)              /* likewise, */
-#define NOTIFY_GAP \
-	(INT64CONST(100) * 1000) /* .. so that simultaneous events share a notification */
+#define NOTIFY_GAP (INT64CONST(100) * 1000)       /* .. to combine notifications */
 #define EVENTS_BATCH 1000
 #define EVENTS_EVERY (INT64CONST(60) * USECS_PER_SEC)
 #define SAMPLE_EVERY (INT64CONST(30) * USECS_PER_SEC)
@@ -855,7 +854,7 @@ ss_keeper_main(Datum arg)
 	ss_worker_set("default_transaction_read_only", "off");
 	ss_worker_set("lock_timeout", LOCK_TIMEOUT);
 	started_at = GetCurrentTimestamp();
-	cycle_context = AllocSetContextCreate(TopMemoryContext, "session_store keeper turn",
+	cycle_context = AllocSetContextCreate(TopMemoryContext, "session_store keeper cycle",
 										  ALLOCSET_DEFAULT_SIZES);
 	ss_stop_init();
 	ss_aside_rolled_back = ss_stop_defer_again;
