@@ -174,7 +174,7 @@ ss_ledger_refused_at(const SsLedger *ledger)
 	return __atomic_load_n(&ledger->refused_at, __ATOMIC_RELAXED);
 }
 
-/* FNV-1a, folded to 32 bits. Not a hash of the server's, because the ledger is pure C. */
+/* FNV-1a, folded to 32 bits.  Not a hash of the server's, because the ledger is pure C. */
 uint32_t
 ss_key_hash(const SsKey *key)
 {
@@ -420,7 +420,7 @@ ss_ledger_unlisted_begin(SsControl *control)
 	__atomic_add_fetch(&control->unlisted_begun, 1, __ATOMIC_SEQ_CST);
 }
 
-/* The transaction has ended. Called once for each ss_ledger_unlisted_begin. */
+/* The transaction has ended.  Called once for each ss_ledger_unlisted_begin. */
 void
 ss_ledger_unlisted_end(SsControl *control)
 {
