@@ -1,26 +1,26 @@
 /*
  * clear.c
- *		Ending all sessions of a namespace.
+ *		Ends all sessions of a namespace.
  *
- * That locks the rows of many owners, and one of them may be in use by a transaction that idles.
- * The other owners must not wait for that transaction because of us.  So the rows are ended in a
- * subtransaction that waits at most a second for a row that somebody else has locked.  If that is not
- * enough it is rolled back, the row is waited for with no other row locked, and all is tried again.
- * Callers that take turns to lock a row must not keep us from an end: after MAX_ROLLBACKS times what is
- * locked is kept, each row that is left is waited for without a limit, and a cycle is for the
- * deadlock detector.
+ * This locks the rows of many owners, one of which may be in use by an idle transaction.  The other
+ * owners must not wait for that transaction because of us.  So the sessions are ended in a
+ * subtransaction that waits at most PATIENCE_MS for a row that another transaction has locked.  If
+ * that is not enough, it is rolled back, the row is waited for with no other row locked, and the
+ * whole is tried again.  Transactions that lock a row in turn must not delay us for ever: after
+ * MAX_ROLLBACKS attempts the locks are kept, each row that is left is waited for without a limit, and
+ * a cycle is left to the deadlock detector.
  *
- * Order of locks: first the namespace's SS_LOCK_CLEAR, held by one clear at a time.  Rows are taken
- * without waiting.  Before a row is waited for, its owner's SS_LOCK_DELETE is taken, without waiting:
- * whoever ends the sessions of that owner may have the row and wait for one of ours.  Other calls
- * that have a row wait for no other (pair.c, owners.c).  So nobody waits for us and is waited for,
- * but after MAX_ROLLBACKS.
+ * Order of locks: first the namespace's SS_LOCK_CLEAR, so that one clear runs at a time.  Rows are
+ * locked without waiting.  Before a row is waited for, its owner's SS_LOCK_DELETE is taken without
+ * waiting, because a call that ends the sessions of that owner may hold the row and wait for one of
+ * ours.  Other calls that hold a row wait for no other row (pair.c, owners.c).  So until
+ * MAX_ROLLBACKS attempts have failed, no transaction that we wait for can wait for us.
  *
- * A transaction that was waited for may have made other sessions, by a fork say, and so may one that
- * was committed between the snapshot of a pass and its locks.  So passes are repeated with a new
- * snapshot until one finds nothing, at every isolation level.  Sessions that begin meanwhile are ended
- * as well, as if they had begun before; but after MAX_EXTENSIONS passes only those that existed by
- * then, or the call might never end.
+ * A transaction that was waited for may have created other sessions, by a fork for instance; so may
+ * one that committed between the snapshot of a pass and its locks.  Passes are therefore repeated
+ * with a new snapshot until one finds no session, at every isolation level.  Sessions that begin
+ * meanwhile are ended too, as if they had begun before; after MAX_EXTENSIONS passes only those that
+ * existed by then, since otherwise the call might never end.
  */
 #include "postgres.h"
 
@@ -40,13 +40,13 @@
 #include "rows/sql.h"
 #include "rows/subxact.h"
 
-/* The longest wait for a row while others are locked. */
+/* Maximum wait for a row while others are locked. */
 #define PATIENCE_MS 1000
 
-/* Give up what is locked at most so often. */
+/* Maximum number of attempts whose locks are released by a rollback. */
 #define MAX_ROLLBACKS 5
 
-/* Maximum number of passes that include sessions which began meanwhile. */
+/* Maximum number of passes that include sessions begun since. */
 #define MAX_EXTENSIONS 100
 
 #define SELECTED                                                                                                \
@@ -68,17 +68,18 @@ static SsPlan wait_plan = {
 	2,
 	{TEXTOID, TEXTOID}};
 
+/* A clear in progress. */
 typedef struct Clear
 {
 	const SsTarget *target;
 	const SsSelection *which;
-	MemoryContext context; /* outlives an attempt */
-	TimestampTz until;     /* sessions that began later need not be ended */
-	int64 ended;
-	ArrayBuildState *ids; /* of those */
-	Datum busy;           /* the id of a row that is left; 0 for none */
-	volatile bool waiting;
-	bool keeps; /* it keeps what it has locked */
+	MemoryContext context; /* survives the rollback of an attempt */
+	TimestampTz until;     /* sessions created later need not be ended */
+	int64 ended;           /* sessions ended by this attempt */
+	ArrayBuildState *ids;  /* their ids, if the namespace audits */
+	Datum busy;            /* the id of a session that is left; 0: none */
+	volatile bool waiting; /* lock_left waits for a row lock */
+	bool keeps_locks;      /* last resort: wait without a limit while holding locks */
 } Clear;
 
 static void
@@ -94,7 +95,7 @@ bind(const Clear *call, Datum *values, char *nulls)
 	nulls[1] = ss_null_if(call->which->id_like);
 }
 
-/* End what nobody has locked; returns how many. */
+/* Ends the sessions whose rows are not locked by other transactions; returns their number. */
 static uint64
 end_free(Clear *call)
 {
@@ -114,7 +115,7 @@ end_free(Clear *call)
 	return n;
 }
 
-/* Is one left?  Its id is then call->busy. */
+/* Finds a session that is left, sets call->busy to its id and *owner to its owner.  False: none. */
 static bool
 find_left(Clear *call, Datum *owner, bool *owner_null)
 {
@@ -136,8 +137,8 @@ find_left(Clear *call, Datum *owner, bool *owner_null)
 }
 
 /*
- * Lock the row that is left, waiting for it at most so long (0: as long as the caller's settings
- * allow).  False when its id has no row any more.
+ * Locks the row of call->busy, waiting at most patience_ms (0: as long as lock_timeout of the caller
+ * allows).  False when the id has no row any more.
  */
 static bool
 lock_left(Clear *call, int patience_ms)
@@ -156,29 +157,32 @@ lock_left(Clear *call, int patience_ms)
 	return found;
 }
 
-/* Take the turn of an owner without waiting, and remember it. */
+/* Takes SS_LOCK_DELETE of an owner without waiting, and adds it to the list. */
 static bool
-take_turn_if_free(Clear *call, Datum owner, List **turns)
+try_owner_lock(Clear *call, Datum owner, List **owner_locks)
 {
-	LOCKTAG *turn = palloc(sizeof(LOCKTAG));
+	LOCKTAG *tag = palloc(sizeof(LOCKTAG));
 
-	ss_owner_lock_tag(turn, call->target, owner, SS_LOCK_DELETE);
-	if (LockAcquire(turn, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+	ss_owner_lock_tag(tag, call->target, owner, SS_LOCK_DELETE);
+	if (LockAcquire(tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
 		return false;
-	*turns = lappend(*turns, turn);
+	*owner_locks = lappend(*owner_locks, tag);
 	return true;
 }
 
-/* In a subtransaction: lock the row that is left. */
+/* In a subtransaction that is kept: locks the row of call->busy. */
 static bool
 wait_and_keep(void *arg)
 {
 	return lock_left(arg, 0);
 }
 
-/* The same with all others kept; false when it has to be looked for again. */
+/*
+ * As lock_left, but a serialization failure does not undo the attempt.  False when the row could not
+ * be locked and a new snapshot is needed.
+ */
 static bool
-lock_left_too(Clear *call)
+lock_left_keeping_others(Clear *call)
 {
 	ErrorData *error;
 	bool locked = ss_subxact_run(wait_and_keep, call, &error);
@@ -189,13 +193,13 @@ lock_left_too(Clear *call)
 	return locked;
 }
 
-/* In a subtransaction: end all of them.  False when one stays busy for too long. */
+/* In a subtransaction: ends all sessions.  False when the owner of one is busy. */
 static bool
 attempt(void *arg)
 {
 	Clear *call = arg;
 	int extensions = 0;
-	List *turns = NIL;
+	List *owner_locks = NIL;
 	ListCell *cell;
 	bool locked = false;
 
@@ -218,17 +222,18 @@ attempt(void *arg)
 			continue;
 		}
 		if (locked && datumIsEqual(call->busy, before, false, -1))
-			ss_error_rows_skipped("conversation_sessions"); /* it is ours to end, and does not */
-		if (!owner_null && !take_turn_if_free(call, owner, &turns) && !call->keeps)
+			ss_error_rows_skipped(
+				"conversation_sessions"); /* we hold its lock, so a trigger keeps it */
+		if (!owner_null && !try_owner_lock(call, owner, &owner_locks) && !call->keeps_locks)
 			return false;
-		locked = call->keeps ? lock_left_too(call) : lock_left(call, PATIENCE_MS);
+		locked = call->keeps_locks ? lock_left_keeping_others(call) : lock_left(call, PATIENCE_MS);
 	}
-	foreach (cell, turns)
+	foreach (cell, owner_locks)
 		(void) LockRelease(lfirst(cell), ExclusiveLock, false);
 	return true;
 }
 
-/* In a subtransaction that is rolled back: wait until the row that was left is free. */
+/* In a subtransaction that is rolled back: waits until the row of call->busy is free. */
 static bool
 wait_alone(void *arg)
 {
@@ -237,8 +242,9 @@ wait_alone(void *arg)
 }
 
 /*
- * Run one of the two.  Errors are raised, but for those of lock_left that say that the row was not
- * free in time, or was changed meanwhile.
+ * Runs attempt or wait_alone in a subtransaction.  Errors are raised again, except for those of
+ * lock_left which say that the row was not free in time or was changed meanwhile; for these the
+ * result is false.
  */
 static bool
 run(SsSubxactWork work, Clear *call)
@@ -248,7 +254,7 @@ run(SsSubxactWork work, Clear *call)
 
 	call->waiting = false;
 	done = ss_subxact_run(work, call, &error);
-	if (error != NULL && (call->keeps || !call->waiting ||
+	if (error != NULL && (call->keeps_locks || !call->waiting ||
 						  (error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE &&
 						   (work != attempt || error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE))))
 		ReThrowError(error);
@@ -256,20 +262,20 @@ run(SsSubxactWork work, Clear *call)
 }
 
 /*
- * End all sessions of the namespace that the selection means; returns how many, and lists an array
- * of their ids if the namespace audits.
+ * Ends all sessions of the namespace that match id_like of the selection.  Returns their number and,
+ * if the namespace audits, sets *ids to a list with one array of their ids.
  */
 int64
 ss_clear(const SsTarget *target, const SsSelection *which, List **ids)
 {
 	Clear call = {.target = target, .which = which, .context = CurrentMemoryContext};
-	LOCKTAG turn;
+	LOCKTAG clear_lock;
 
-	ss_owner_lock_tag(&turn, target, (Datum) 0, SS_LOCK_CLEAR);
-	(void) LockAcquire(&turn, ExclusiveLock, false, false);
+	ss_owner_lock_tag(&clear_lock, target, (Datum) 0, SS_LOCK_CLEAR);
+	(void) LockAcquire(&clear_lock, ExclusiveLock, false, false);
 	for (int rollbacks = 0;; rollbacks++)
 	{
-		call.keeps = rollbacks >= MAX_ROLLBACKS;
+		call.keeps_locks = rollbacks >= MAX_ROLLBACKS;
 		call.until = DT_NOEND;
 		call.ended = 0;
 		call.busy = (Datum) 0;
@@ -278,7 +284,7 @@ ss_clear(const SsTarget *target, const SsSelection *which, List **ids)
 			break;
 		(void) run(wait_alone, &call);
 	}
-	(void) LockRelease(&turn, ExclusiveLock, false);
+	(void) LockRelease(&clear_lock, ExclusiveLock, false);
 	if (call.ids != NULL)
 		*ids = list_make1(DatumGetPointer(makeArrayResult(call.ids, call.context)));
 	return call.ended;

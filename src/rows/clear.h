@@ -1,6 +1,6 @@
 /*
  * clear.h
- *		Ending all sessions of a namespace.
+ *		Ends all sessions of a namespace.
  */
 #ifndef SS_CLEAR_H
 #define SS_CLEAR_H

@@ -1,14 +1,13 @@
 /*
  * fork.c
- *		Two sessions at once: one that becomes two, two that become one.
+ *		Copies a session (fork) and merges two sessions into one (absorb).
  *
- * Both are locked before anything is done, without holding one while waiting for the other (pair.c).
- * Then each goes the way of any change (change.c).
+ * Both rows are locked first, as pair.c describes; then each session is changed as by any other call
+ * (change.c).  Everything happens in one subtransaction.
  *
- * A fork copies the messages once, in one statement and as they are stored; from
- * then on the two have nothing in common, and each can be popped, trimmed and purged by
- * itself.  Absorbing moves messages: a long one stays where it is, only its row is
- * written anew.
+ * A fork copies the messages once, in one statement and as they are stored.  After that the two
+ * sessions share nothing, and each can be popped, trimmed and purged by itself.  Absorbing moves
+ * messages by updating their rows; a message stored out of line keeps its TOAST value.
  */
 #include "postgres.h"
 
@@ -32,9 +31,9 @@ static SsPlan copy_plan = {"INSERT INTO {history} (history_id, seq, created_at, 
 						   {UUIDOID, UUIDOID, INT8OID}};
 
 /*
- * Operations go along, so that an append that is repeated after the absorption is not carried out
- * twice: operation_last gets the new seq of the same message (of one before it, where that was
- * popped).  Where the target has had an operation of the same id, that one stands.
+ * Operations move with their messages, so that an append that is repeated after the absorption is
+ * not carried out twice.  operation_last becomes the new seq of the same message, or of the one before
+ * it if that was popped.  If the target has an operation with the same id, the target's is kept.
  */
 static SsPlan move_plan = {
 	"UPDATE {history} h SET history_id = $1, seq = $2 {+} n.place,"
@@ -51,7 +50,7 @@ static SsPlan move_plan = {
 	{UUIDOID, INT8OID, UUIDOID}};
 
 static void
-tell_of_fork(const SsTarget *source, const SsRow *row, const SsTarget *fork, int64 messages)
+record_fork(const SsTarget *source, const SsRow *row, const SsTarget *fork, int64 messages)
 {
 	StringInfoData detail;
 
@@ -62,6 +61,7 @@ tell_of_fork(const SsTarget *source, const SsRow *row, const SsTarget *fork, int
 	ss_count(SS_FORKED, 1);
 }
 
+/* Arguments and result of fork_session. */
 typedef struct Fork
 {
 	SsTarget *source;
@@ -70,6 +70,7 @@ typedef struct Fork
 	bool found;
 } Fork;
 
+/* With both rows locked: creates the fork.  False when another transaction created it meanwhile. */
 static bool
 fork_session(void *arg)
 {
@@ -85,7 +86,7 @@ fork_session(void *arg)
 	call->found = ss_session_lock(source, &row, SS_VIEW);
 	if (!call->found)
 		return true;
-	/* where owners are kept apart, the copy is the caller's, as what anybody makes is */
+	/* with owner isolation the caller owns the sessions that it creates, forks included */
 	owner = row.owner_null || ss_access_isolates(&source->policy, source->role) ? (Datum) 0
 																				: row.owner;
 	messages = ss_history_count(&row, up_to);
@@ -96,13 +97,13 @@ fork_session(void *arg)
 						errhint("Give another new_session_id, or none for a random one.")));
 	change.row.data = row.data;
 	change.row.ttl = row.ttl;
-	/* an id that was used before goes on counting from there */
+	/* last_seq never decreases, also under an id that was used before */
 	change.row.last_seq = Max(change.row.last_seq, Min(up_to, row.last_seq));
 	change.row.message_count = messages;
 	if (messages > 0)
 		ss_history_assign_id(&change.row);
 	if (!ss_change_end(&change))
-		return false; /* somebody made it meanwhile */
+		return false; /* another transaction created it meanwhile */
 	if (messages > 0)
 	{
 		Datum values[3] = {change.row.history, row.history, Int64GetDatum(up_to)};
@@ -110,17 +111,20 @@ fork_session(void *arg)
 		if (ss_plan_run(&copy_plan, values, NULL, SS_PLAN_WRITE, 0) != messages)
 			ss_error_rows_skipped("conversation_history");
 	}
-	tell_of_fork(source, &row, fork, messages);
+	record_fork(source, &row, fork, messages);
 	return true;
 }
 
-/* Begin the session `fork` as a copy of the source; false when there is no source. */
+/*
+ * Creates the session `fork` as a copy of the source, with its messages up to a seq.  False when the
+ * caller sees no source; an error when the id of the fork is in use.
+ */
 bool
 ss_session_fork(SsTarget *source, SsTarget *fork, int64 up_to)
 {
 	Fork call = {source, fork, up_to, false};
 
-	/* neither row is locked for a caller to whom there is no source */
+	/* a caller that sees no source must lock neither row */
 	if (!ss_session_may_lock(source, SS_VIEW))
 		return false;
 	ss_pair_run(source, fork, fork_session, &call);
@@ -128,8 +132,8 @@ ss_session_fork(SsTarget *source, SsTarget *fork, int64 up_to)
 }
 
 static void
-tell_of_absorption(const SsTarget *target, const SsRow *row, const SsTarget *source,
-				   const SsRow *ended, int64 messages)
+record_absorption(const SsTarget *target, const SsRow *row, const SsTarget *source,
+				  const SsRow *ended, int64 messages)
 {
 	StringInfoData detail;
 
@@ -144,6 +148,7 @@ tell_of_absorption(const SsTarget *target, const SsRow *row, const SsTarget *sou
 	ss_count(SS_DELETED, 1);
 }
 
+/* Arguments and results of absorb_session. */
 typedef struct Absorption
 {
 	SsTarget *target;
@@ -152,6 +157,7 @@ typedef struct Absorption
 	bool found;
 } Absorption;
 
+/* With both rows locked: merges the documents, moves the messages and ends the source. */
 static bool
 absorb_session(void *arg)
 {
@@ -190,11 +196,14 @@ absorb_session(void *arg)
 		if (ss_plan_run(&move_plan, values, NULL, SS_PLAN_WRITE, 0) != call->moved)
 			ss_error_rows_skipped("conversation_history");
 	}
-	tell_of_absorption(target, &change.row, source, &was, call->moved);
+	record_absorption(target, &change.row, source, &was, call->moved);
 	return true;
 }
 
-/* Merge the source into the target, and end it; false when there is not both of them. */
+/*
+ * Merges the source into the target and ends the source; *moved is the number of messages moved.
+ * False when the caller does not see both; an error when it may view but not change one of them.
+ */
 bool
 ss_session_absorb(SsTarget *target, SsTarget *source, int64 *moved)
 {

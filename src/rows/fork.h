@@ -1,6 +1,6 @@
 /*
  * fork.h
- *		Two sessions at once: one that becomes two, two that become one.
+ *		Copies a session (fork) and merges two sessions into one (absorb).
  */
 #ifndef SS_FORK_H
 #define SS_FORK_H

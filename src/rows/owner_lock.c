@@ -1,11 +1,11 @@
 /*
  * owner_lock.c
- *		Advisory locks on an owner, or on a whole namespace.
+ *		Advisory locks on an owner or a namespace.
  *
- * The view pg_locks shows their tags to everybody, and a plain hash would let anybody confirm that
- * somebody of that name is logging in or out.  So the tag is a hash keyed with a secret of the
- * server, which all backends know with or without shared memory of ours, and with the database,
- * lest somebody look up names in a database of his own.
+ * pg_locks shows lock tags to everybody.  A plain hash of the owner's name would let any role confirm
+ * that an owner of that name is logging in or out.  The tag is therefore a hash keyed with a secret of
+ * the server, which every backend knows even if our library was not preloaded, and with the
+ * database's OID, so that tags observed here cannot be reproduced in another database.
  */
 #include "postgres.h"
 
@@ -20,6 +20,10 @@
 
 #define NONCE_LEN 32 /* MOCK_AUTH_NONCE_LEN of the control file */
 
+/*
+ * Sets *tag to the lock of kind `what` on an owner in the target's namespace (0: on the namespace).
+ * Two names may share a tag; that only makes them wait for each other.
+ */
 void
 ss_owner_lock_tag(LOCKTAG *tag, const SsTarget *target, Datum owner, SsOwnerLock what)
 {
@@ -28,7 +32,7 @@ ss_owner_lock_tag(LOCKTAG *tag, const SsTarget *target, Datum owner, SsOwnerLock
 	uint8 digest[PG_SHA256_DIGEST_LENGTH];
 	uint32 words[2];
 
-	/* the name of a namespace is padded with zeros, so that what follows begins at a known place */
+	/* the namespace's name is zero-padded to a fixed length, which separates it from the owner's */
 	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
 		pg_cryptohash_update(ctx, (const uint8 *) GetMockAuthenticationNonce(), NONCE_LEN) < 0 ||
 		pg_cryptohash_update(ctx, (const uint8 *) &MyDatabaseId, sizeof(MyDatabaseId)) < 0 ||
@@ -37,7 +41,7 @@ ss_owner_lock_tag(LOCKTAG *tag, const SsTarget *target, Datum owner, SsOwnerLock
 		(name != NULL && pg_cryptohash_update(ctx, (const uint8 *) VARDATA_ANY(name),
 											  VARSIZE_ANY_EXHDR(name)) < 0) ||
 		pg_cryptohash_final(ctx, digest, sizeof(digest)) < 0)
-		/* SHA-256 lacks nothing but memory */
+		/* SHA-256 fails only for lack of memory */
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not hash the name of a lock")));
 	pg_cryptohash_free(ctx);

@@ -1,11 +1,12 @@
 /*
  * owners.c
- *		Many sessions that end at once: those of an owner, of a namespace, or over a quota.
+ *		Ends many sessions at once: those of an owner, of a namespace, or over a quota.
  *
- * A quota counts with a snapshot taken after a lock on the owner was granted, at
- * every isolation level, so that each transaction sees what those before it did.
- * The lock is an advisory one in a space of its own (no application can hold it
- * by chance), taken after the row lock and kept to the end of the transaction.
+ * Order of locks: a quota takes SS_LOCK_QUOTA of the owner after the row lock of the session that was
+ * written, and keeps it to the end of the transaction.  It counts in a snapshot taken after the lock
+ * was granted, at every isolation level, so that each transaction counts what the ones before it
+ * have committed.  Sessions to be evicted are locked without waiting.  session_delete_all takes
+ * SS_LOCK_DELETE of the owner before any row (see delete_of_owner); clear.c has its own rules.
  */
 #include "postgres.h"
 
@@ -29,9 +30,9 @@
 /* Maximum number of passes of ss_sessions_delete. */
 #define MAX_PASSES 100
 
-#define BURY "UPDATE {sessions} SET " SS_SQL_END("$2", "$3") " WHERE namespace {=} $1"
+#define END_SESSIONS "UPDATE {sessions} SET " SS_SQL_END("$2", "$3") " WHERE namespace {=} $1"
 
-/* Others of the owner, at most $4 of them: more need not be counted. */
+/* The owner's other sessions that are alive, at most $4: more need not be counted. */
 static SsPlan others_plan = {
 	"SELECT 1 FROM {sessions} WHERE namespace {=} $1 AND owner_id {=} $2 AND session_id {<>} $3"
 	" AND " SS_SQL_CREATED_AFTER("$5") " AND " SS_SQL_ALIVE " LIMIT $4",
@@ -46,16 +47,16 @@ static SsPlan victims_plan = {
 	6,
 	{TEXTOID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID}};
 
-static SsPlan evict_plan = {BURY " AND session_id {=} ANY ($4)",
+static SsPlan evict_plan = {END_SESSIONS " AND session_id {=} ANY ($4)",
 							4,
 							{TEXTOID, INTERVALOID, BOOLOID, TEXTARRAYOID}};
 
-/* The living sessions of an owner; the same parameters in both statements. */
+/* The owner's sessions that are alive; both statements have the same parameters. */
 #define OF_OWNER                                              \
 	" owner_id {=} $4 AND ($5 IS NULL OR session_id {<>} $5)" \
 	" AND ($6 IS NULL OR session_id {~~} $6) AND " SS_SQL_CREATED_AFTER("$7") " AND " SS_SQL_ALIVE
 
-static SsPlan delete_owner_plan = {BURY " AND" OF_OWNER " RETURNING session_id",
+static SsPlan delete_owner_plan = {END_SESSIONS " AND" OF_OWNER " RETURNING session_id",
 								   7,
 								   {TEXTOID, INTERVALOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID,
 									TIMESTAMPTZOID}};
@@ -66,7 +67,7 @@ static SsPlan left_of_owner_plan = {"SELECT 1 FROM {sessions} WHERE namespace {=
 									{TEXTOID, INTERVALOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID,
 									 TIMESTAMPTZOID}};
 
-/* SPI's result, one text column, as an array. */
+/* Returns the first column of SPI's result, which is text, as an array. */
 static Datum
 result_to_array(uint64 n)
 {
@@ -79,12 +80,12 @@ result_to_array(uint64 n)
 }
 
 /*
- * The session of the target has just been written for this owner: see to it that
- * the owner has no more than the namespace allows.  One more session (0: none) is not to be
- * evicted for it.
+ * Enforces the namespace's quota after the target's session was written for this owner.  Evicts the
+ * owner's oldest sessions if the namespace says so, otherwise raises an error.  Neither the target
+ * nor the session `exempt_id` (0: none) is evicted.
  */
 void
-ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
+ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum exempt_id)
 {
 	int64 limit = target->policy.max_per_owner;
 	LOCKTAG tag;
@@ -102,7 +103,7 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 	values[0] = target->ns;
 	values[1] = owner;
 	values[2] = target->id;
-	/* a limit that was lowered is not made good all at once */
+	/* after the limit was lowered, one call evicts about 1000 sessions at most */
 	values[3] = Int64GetDatum(limit + 1000);
 	values[4] = ss_max_lifetime_cutoff(target);
 	excess = (int64) ss_plan_run(&others_plan, values, NULL, SS_PLAN_LATEST, 0) + 1 - limit;
@@ -112,10 +113,10 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 		ss_error_quota(target, false);
 
 	values[3] = Int64GetDatum(excess);
-	values[5] = keep != (Datum) 0 ? keep : target->id;
+	values[5] = exempt_id != (Datum) 0 ? exempt_id : target->id;
 	found = ss_plan_run(&victims_plan, values, NULL, SS_PLAN_LATEST, 0);
 	if ((int64) found < excess)
-		ss_error_quota(target, keep == (Datum) 0);
+		ss_error_quota(target, exempt_id == (Datum) 0);
 
 	ids = result_to_array(found);
 	values[1] = IntervalPGetDatum(ss_make_interval(target->policy.tombstone));
@@ -130,7 +131,7 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum keep)
 	ss_count(SS_EVICTED, found);
 }
 
-/* Run one of the two statements on the owner's sessions that a new snapshot shows; how many rows. */
+/* Runs one of the two statements above with a new snapshot; returns the number of rows. */
 static uint64
 run_on_owner(SsPlan *plan, const SsTarget *target, const SsSelection *which)
 {
@@ -148,38 +149,39 @@ run_on_owner(SsPlan *plan, const SsTarget *target, const SsSelection *which)
 }
 
 /*
- * End all sessions of the selection that are the owner's; returns how many, and lists arrays of
- * their ids if the namespace audits.
+ * Ends the owner's sessions in the selection.  Returns their number and, if the namespace audits,
+ * appends arrays of their ids to *ids.
  *
- * A transaction that the statement waited for may have made other sessions, by a fork of one that
- * is to end here, say.  The statement's snapshot does not show them, though they were made before
- * the end.  So the statement is repeated, at every isolation level, until a new snapshot shows no
- * session that is left.  That the statement found nothing does not tell: it may have waited for a
- * session that was then ended or given away by the transaction that had forked it.  Sessions
- * that begin meanwhile are ended as well, as if they had begun before.
+ * A transaction that the statement waited for may have created other sessions, for instance by a
+ * fork of one that is ended here.  They existed before this call ends, but the statement's snapshot
+ * does not show them.  So the statement is repeated, at every isolation level, until a new snapshot
+ * shows no session that is left.  A pass that ended nothing is not proof: it may have waited for a
+ * session that was then ended or given away by the transaction that had forked it.  Sessions that
+ * begin meanwhile are ended too, as if they had begun before.
  *
- * Against clients that begin sessions all the time this would not end by itself, hence the
- * maximum.  It takes nothing away from the promise: after so many passes all that existed when the
- * call began has ended, and so has all that was forked from it, unless each fork was committed
- * between the snapshot of one pass and the locks of the same pass, 100 times in a row.
+ * Clients that keep creating sessions could make this endless, hence MAX_PASSES.  The promise still
+ * holds: after that many passes every session that existed when the call began has ended, and so has
+ * every fork of one, unless each fork was committed between the snapshot and the locks of the same
+ * pass, MAX_PASSES times in a row.
  *
- * Statements that lock many rows do not all meet them in the same order: a session that began anew
- * meanwhile stands elsewhere in the index.  So those for the same owner run one after the other;
- * session_clear waits for no row of an owner while another ends its sessions (clear.c).  (A session
- * that changes its owner while such a statement waits for it may still bring two of them to wait for
- * each other: one is then refused as a deadlock.)  On ERROR the lock ends with the transaction.
+ * Statements that lock many rows do not visit them in the same order, as a session that began again
+ * has moved in the index.  So calls for the same owner run one after the other, under
+ * SS_LOCK_DELETE, and session_clear waits for no row of an owner while another call ends the owner's
+ * sessions (clear.c).  A session whose owner is changed while such a statement waits for it may
+ * still make two of them wait for each other; the deadlock detector then cancels one.  On ERROR the
+ * lock is released with the transaction.
  */
 static int64
 delete_of_owner(const SsTarget *target, const SsSelection *which, List **ids)
 {
-	LOCKTAG turn;
+	LOCKTAG lock;
 	uint64 n;
 	int64 total = 0;
 	int passes = 0;
 	bool left;
 
-	ss_owner_lock_tag(&turn, target, which->owner, SS_LOCK_DELETE);
-	(void) LockAcquire(&turn, ExclusiveLock, false, false);
+	ss_owner_lock_tag(&lock, target, which->owner, SS_LOCK_DELETE);
+	(void) LockAcquire(&lock, ExclusiveLock, false, false);
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -192,11 +194,14 @@ delete_of_owner(const SsTarget *target, const SsSelection *which, List **ids)
 	} while (left && ++passes < MAX_PASSES);
 	if (left && n == 0)
 		ss_error_rows_skipped("conversation_sessions"); /* a trigger keeps them */
-	(void) LockRelease(&turn, ExclusiveLock, false);
+	(void) LockRelease(&lock, ExclusiveLock, false);
 	return total;
 }
 
-/* End all sessions of the selection; returns how many. */
+/*
+ * Ends the sessions of the selection, as far as they are the caller's with owner isolation; returns
+ * their number.  Records an event for each, and makes the commit wait for the disk.
+ */
 int64
 ss_sessions_delete(SsTarget *target, const SsSelection *selection)
 {

@@ -1,18 +1,19 @@
 /*
  * pair.c
- *		Two sessions locked at once.
+ *		Locks the rows of two sessions without a risk of deadlock.
  *
- * Who holds one row and waits for another can be waited for by one who does the same.  No
- * order of the rows prevents it: an id that had no row has one a moment later, a session
- * that was given another id stands elsewhere, and those who end many sessions meet them in an order
- * of their own.  So here nobody waits with a row in his hands.  He waits for one, and takes the other
- * if it is to be had at once; if not he lets go of the first, and begins again by waiting for the other.
+ * A transaction that holds one row lock and waits for another can be part of a cycle.  No order of
+ * the rows prevents that: an id without a row may get one a moment later, a renamed session changes
+ * its position, and statements that end many sessions visit them in an order of their own.  So the
+ * rule is: never wait for one row lock while holding the other.  The first row is waited for, and the
+ * second one locked only if it is free.  If it is not, the first lock is released, and the next
+ * attempt waits for the second row first.
  *
- * A lock on a row can be let go of by rolling back what took it: all of it happens in a
- * subtransaction, which what is then done with the two rows is a part of, and which ends with it.
+ * A row lock is released by rolling back the subtransaction that took it.  Both locks and the work on
+ * the two rows are therefore parts of one subtransaction.
  *
- * Other calls hold one row, or wait for no other that they do not hold already.  What is left
- * are those who end many sessions; see owners.c.
+ * Other calls lock a single row, or do not wait while they hold one.  The exceptions are calls that
+ * end many sessions; see owners.c.
  */
 #include "postgres.h"
 
@@ -22,15 +23,15 @@
 #include "rows/sql.h"
 #include "rows/subxact.h"
 
-/* Give way at most so often: whoever took the other row was there first, each time. */
+/* Maximum number of retries.  Each one means that another transaction held the second row. */
 #define MAX_TRIES 1000
 
 /*
- * Lock a row, waiting for it or not; true also when there is none.  Who waited for a row that
- * got another id meanwhile has none, though by now there is another under the old one.
+ * Locks the row of a session, waiting for it if `wait`.  True also when there is no row.  False when
+ * it could not be locked, or when the row that was waited for was renamed and another row has the id.
  */
 static bool
-take(const SsTarget *target, bool wait)
+lock_row(const SsTarget *target, bool wait)
 {
 	SsRow row;
 
@@ -46,15 +47,20 @@ typedef struct Pair
 	void *arg;
 } Pair;
 
-/* Both rows, waiting for the first alone, and the work. */
+/* In a subtransaction: locks both rows, waiting for the first one only, and does the work. */
 static bool
 lock_and_work(void *arg)
 {
 	Pair *pair = arg;
 
-	return take(pair->first, true) && take(pair->second, false) && pair->work(pair->arg);
+	return lock_row(pair->first, true) && lock_row(pair->second, false) && pair->work(pair->arg);
 }
 
+/*
+ * Runs work(arg) with the rows of both sessions locked, as far as they exist, and repeats that until
+ * it returns true.  What a failed attempt did in the database is rolled back; what it left in *arg is
+ * not.  Raises a serialization failure after MAX_TRIES attempts.
+ */
 void
 ss_pair_run(const SsTarget *a, const SsTarget *b, SsPairWork work, void *arg)
 {

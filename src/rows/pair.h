@@ -1,13 +1,13 @@
 /*
  * pair.h
- *		Two sessions locked at once.
+ *		Locks the rows of two sessions without a risk of deadlock.
  */
 #ifndef SS_PAIR_H
 #define SS_PAIR_H
 
 #include "rows/sessions.h"
 
-/* What is done with two locked rows; false: undo it all, and have them again. */
+/* Works on the two locked rows; false rolls everything back, and both are locked again. */
 typedef bool (*SsPairWork)(void *arg);
 
 extern void ss_pair_run(const SsTarget *a, const SsTarget *b, SsPairWork work, void *arg);

@@ -1,9 +1,9 @@
 /*
  * subxact.c
- *		Work that is undone, with the locks that it took, when it comes to nothing.
+ *		Runs a function in a subtransaction that is kept or rolled back by its result.
  *
- * A lock on a row can only be given back by rolling back what took it, so the work runs in a
- * subtransaction of its own.
+ * A row lock can only be released before the end of the transaction by rolling back the
+ * subtransaction that took it.
  */
 #include "postgres.h"
 
@@ -14,9 +14,9 @@
 #include "rows/subxact.h"
 
 /*
- * Interrupts are held while the state of transactions changes.  The server reports these changes at
- * DEBUG5, and after each report it looks for a cancel or a timeout: an error there would leave the
- * subtransaction half open, and no command of the session would work any more.
+ * Interrupts are held while the transaction state changes.  The server reports these changes at
+ * DEBUG5 and checks for interrupts after each report; an error there would leave the subtransaction
+ * half open, and every later command of the connection would fail.
  */
 static void
 begin(void)
@@ -43,8 +43,9 @@ roll_back(void)
 }
 
 /*
- * Run the work; true when it is kept.  An error undoes it as well; it is raised again, or handed
- * to the caller in *error if that is not NULL.
+ * Runs work(arg) in a subtransaction.  Returns true if it was kept.  An error rolls it back as well;
+ * it is stored in *error, in the caller's memory context, or raised again if `error` is NULL.
+ * *error is NULL when there was none.
  */
 bool
 ss_subxact_run(SsSubxactWork work, void *arg, ErrorData **error)
@@ -77,7 +78,7 @@ ss_subxact_run(SsSubxactWork work, void *arg, ErrorData **error)
 	if (error != NULL)
 		*error = caught;
 	else if (caught != NULL)
-		/* outside: a handler expects the subtransaction that it was in */
+		/* only after the rollback: handlers expect the outer subtransaction to be current */
 		ReThrowError(caught);
 	return done;
 }
