@@ -234,7 +234,7 @@ session_purge(PG_FUNCTION_ARGS)
 						errdetail("It must not be negative.")));
 	PreventCommandIfReadOnly("session_purge()");
 	purge.from = DT_NOBEGIN;
-	purge.alone = !TransactionIdIsValid(GetTopTransactionIdIfAny());
+	purge.no_locks = !TransactionIdIsValid(GetTopTransactionIdIfAny());
 	purge.aside = ss_aside_of_call(SS_WORK_PURGE, CurrentMemoryContext);
 	if (!PG_ARGISNULL(1))
 	{
@@ -254,7 +254,7 @@ session_purge(PG_FUNCTION_ARGS)
 		ss_purge_batch(&purge, role);
 		ss_sql_leave(&caller);
 		removed += purge.removed;
-		if (purge.looked < purge.limit)
+		if (purge.visited < purge.limit)
 			break;
 		purge.from = purge.up_to;
 	}

@@ -12,7 +12,7 @@
  * Changes are recorded whatever the cache rule of the namespace says (R13), because a namespace
  * may be switched on while the transaction is in progress.
  *
- * When a session loses its history, the history is detached here as well (rows/history_end.c).
+ * When a session loses its history, the history is detached here as well (rows/history_purge.c).
  */
 #include "postgres.h"
 

@@ -1,11 +1,11 @@
 /*
  * direct_purge.c
- *		The rows that the purge is to look at, and their removal without a statement.
+ *		Finds the rows that are due for the purge and deletes or locks them through the table AM.
  *
- * A statement would lock each row, and log that, before it deletes it: it has to know that the row
- * stays as it was judged.  Here a row is deleted (or locked) as it was seen or not at all, in one step: who
- * has changed it since has made it another, and who has locked it is not waited for.  A row
- * that is passed over so is met again by a later sweep.
+ * A statement would lock each row, and WAL-log that, before it deletes it, because the row must not
+ * change after it was found to be dead.  Here a row is deleted or locked in one step, exactly as the
+ * scan read it.  A row that was changed or locked since is skipped, not waited for; a later sweep
+ * visits it again.
  */
 #include "postgres.h"
 
@@ -25,13 +25,17 @@
 
 SsDirectPurgeHook ss_direct_purge_hook = NULL;
 
-/* Begin with the lowest check_at of from .. to.  False when this way does not lead there. */
+/*
+ * Begins a scan in the order of check_at, from the first to the second time inclusive.  False when
+ * rows cannot be deleted directly; the caller then uses statements.  Takes RowExclusiveLock on
+ * conversation_sessions and pushes a snapshot until ss_direct_purge_close.
+ */
 bool
 ss_direct_purge_open(SsDirectPurge *due, TimestampTz from, TimestampTz to)
 {
 	ScanKeyData keys[2];
 
-	/* the statement has the right words for who may not write, or not see what others wrote */
+	/* where a statement would be refused or see other rows, leave it to the statement */
 	if (XactReadOnly || IsInParallelMode() || IsolationUsesXactSnapshot() ||
 		(due->rel = ss_direct_open(RowExclusiveLock, SS_DIRECT_DELETE_DUE)) == NULL)
 		return false;
@@ -41,7 +45,7 @@ ss_direct_purge_open(SsDirectPurge *due, TimestampTz from, TimestampTz to)
 	due->index = index_open(ss_direct_check_at_index(), AccessShareLock);
 	due->slot = table_slot_create(due->rel, NULL);
 	due->locked = table_slot_create(due->rel, NULL);
-	/* one for the whole walk, as a statement has: what is changed on its way is not met again */
+	/* one command id for the whole scan, as a statement has, so that it does not see its own changes */
 	due->command = GetCurrentCommandId(true);
 	ScanKeyEntryInitialize(&keys[0], 0, 1, BTGreaterEqualStrategyNumber, InvalidOid, InvalidOid,
 						   F_TIMESTAMPTZ_GE, TimestampTzGetDatum(from));
@@ -52,7 +56,7 @@ ss_direct_purge_open(SsDirectPurge *due, TimestampTz from, TimestampTz to)
 	return true;
 }
 
-/* Come by the next; false when there is none. */
+/* Advances to the next due row; false at the end.  Checks for interrupts. */
 bool
 ss_direct_purge_next(SsDirectPurge *due)
 {
@@ -63,7 +67,7 @@ ss_direct_purge_next(SsDirectPurge *due)
 	return true;
 }
 
-/* Remove it; false when it is somebody else's, or has been changed. */
+/* Deletes the current row; false when it was changed or locked since the scan read it. */
 bool
 ss_direct_purge_remove(SsDirectPurge *due)
 {
@@ -72,26 +76,26 @@ ss_direct_purge_remove(SsDirectPurge *due)
 	if (table_tuple_delete(due->rel, &due->slot->tts_tid, due->command, GetActiveSnapshot(),
 						   InvalidSnapshot, false, &failure, false) != TM_Ok)
 		return false;
-	/* the slot still has it */
+	/* the slot still holds the deleted row */
 	if (ss_direct_purge_hook != NULL)
 		ss_direct_purge_hook(&due->row);
 	return true;
 }
 
-/* Lock it as it was seen, to be raised; false as above. */
+/* Locks the current row FOR NO KEY UPDATE, for an update of check_at; false as above. */
 bool
 ss_direct_purge_lock(SsDirectPurge *due)
 {
 	TM_FailureData failure;
-	ItemPointerData place = due->slot->tts_tid;
-	bool locked = table_tuple_lock(due->rel, &place, GetActiveSnapshot(), due->locked, due->command,
+	ItemPointerData tid = due->slot->tts_tid;
+	bool locked = table_tuple_lock(due->rel, &tid, GetActiveSnapshot(), due->locked, due->command,
 								   LockTupleNoKeyExclusive, LockWaitSkip, 0, &failure) == TM_Ok;
 
 	ExecClearTuple(due->locked);
 	return locked;
 }
 
-/* The locks are kept, as a statement would. */
+/* Ends the scan.  Locks are kept until the transaction ends, as after a statement. */
 void
 ss_direct_purge_close(SsDirectPurge *due)
 {

@@ -1,6 +1,6 @@
 /*
  * direct_purge.h
- *		The rows that the purge is to look at, and their removal without a statement.
+ *		Finds the rows that are due for the purge and deletes or locks them through the table AM.
  */
 #ifndef SS_DIRECT_PURGE_H
 #define SS_DIRECT_PURGE_H
@@ -11,7 +11,7 @@
 
 #include "rows/schema.h"
 
-/* A walk along them. */
+/* A scan of the rows that are due.  Opened, advanced and closed in one transaction. */
 typedef struct SsDirectPurge
 {
 	Relation rel;
@@ -20,7 +20,7 @@ typedef struct SsDirectPurge
 	TupleTableSlot *slot;
 	TupleTableSlot *locked;
 	CommandId command;
-	SsDeformedRow row; /* the one that was come by */
+	SsDeformedRow row; /* the current row; valid until the next call */
 } SsDirectPurge;
 
 extern bool ss_direct_purge_open(SsDirectPurge *due, TimestampTz from, TimestampTz to);
@@ -29,7 +29,10 @@ extern bool ss_direct_purge_remove(SsDirectPurge *due);
 extern bool ss_direct_purge_lock(SsDirectPurge *due);
 extern void ss_direct_purge_close(SsDirectPurge *due);
 
-/* What the trigger on deletes does: cache/cache_trigger.c's, which is above us. */
+/*
+ * Called with each row that was deleted; does what the trigger for DELETE would.  Set once, at load,
+ * by cache/cache_trigger.c, which this file must not include.
+ */
 typedef void (*SsDirectPurgeHook)(const SsDeformedRow *old);
 extern SsDirectPurgeHook ss_direct_purge_hook;
 

@@ -1,29 +1,28 @@
 /*
  * purge.c
- *		Removing what is dead, at the cost of what is dead.
+ *		Removes expired sessions and tombstones that have run out.
  *
- * The purge walks the index on check_at from its low end.  Each row that it meets
- * there is due for a look, and is one of:
+ * The purge scans the index on check_at from its low end.  A row found there is due for a visit:
  *
- *	- dead: removed
- *	- a tombstone whose time is not over: check_at is raised to when it is
- *	- alive, because it was saved, touched or read since: check_at is raised to
- *	  its present end (and what reads noted is written along)
+ *	- If it is an expired session or a tombstone that has run out, it is removed.
+ *	- If it is a tombstone that has not run out, check_at is raised to its end.
+ *	- If the session is alive, because it was saved, touched or read since, check_at is raised to its
+ *	  present end, and its pending touch is written as well.
  *
- * So a living session costs one update each time its ttl passes, however often it
- * was used meanwhile.  Rows that somebody has locked are passed over.
+ * So the cost is that of what is dead, and a session that stays alive costs one update each time its
+ * ttl passes, however often it was used.  Nothing else raises check_at; the trigger on the row lowers
+ * it when the row's end falls below it.  Rows locked by others are skipped.
  *
- * Where there is a way (direct_purge.c) rows are removed or locked as they are met; else one statement locks
- * all that are due, and another removes the dead.
+ * A row is removed by what it and its pending touch say, never by the policy of its namespace.
  *
- * Nothing else raises check_at, and the row's trigger lowers it whenever the end
- * of a row falls below it.
+ * Where direct access is possible (direct_purge.c), rows are deleted or locked as the scan reads them.
+ * Otherwise one statement locks all rows that are due, and another one deletes the dead.
  *
- * A batch runs in a subtransaction.  If somebody's foreign key, trigger or rule refuses one of its
- * rows, the batch is undone and its rows are visited one by one, each in a subtransaction; those
- * that fail are set aside (aside.c).  A namespace in which many fail is left out of batches, and
- * walked through apart: in the order of check_at, and of ctid where that is equal, which is the
- * order in which a btree has them.
+ * A batch runs in a subtransaction.  If a foreign key, trigger or rule refuses one of its rows, the
+ * batch is rolled back and its rows are visited one by one, each in a subtransaction; those that
+ * fail are set aside (aside.c).  A namespace in which many rows fail is left out of the batches.  Its
+ * rows are visited by walks of their own, in the order of check_at and, where that is equal, of
+ * ctid, which is the order of a btree.
  */
 #include "postgres.h"
 
@@ -48,14 +47,14 @@
 #include "rows/touch_xact.h"
 #include "shared.h"
 
-/* Of a row that is locked; as many columns as there are in `judged`. */
+/* The columns that are read of a locked row: ctid, and those in row_columns. */
 #define COLUMNS "ctid, namespace, session_id, owner_id, expires_at, dead_until, check_at, ttl"
 
-static const int judged[] = {SS_ROW_NAMESPACE,  SS_ROW_SESSION_ID, SS_ROW_OWNER_ID,
-							 SS_ROW_EXPIRES_AT, SS_ROW_DEAD_UNTIL, SS_ROW_CHECK_AT,
-							 SS_ROW_TTL};
+static const int row_columns[] = {SS_ROW_NAMESPACE,  SS_ROW_SESSION_ID, SS_ROW_OWNER_ID,
+								  SS_ROW_EXPIRES_AT, SS_ROW_DEAD_UNTIL, SS_ROW_CHECK_AT,
+								  SS_ROW_TTL};
 
-/* Rows that are due and not set aside. */
+/* The rows that are due and not set aside. */
 #define DUE                                                                      \
 	" FROM {sessions} WHERE check_at {>=} $1 AND check_at {<=} $2"               \
 	" AND ($4 IS NULL OR namespace {=} $4) AND namespace {<>} ALL ($5)"          \
@@ -70,12 +69,12 @@ static const int judged[] = {SS_ROW_NAMESPACE,  SS_ROW_SESSION_ID, SS_ROW_OWNER_
 
 static SsPlan due_plan = {"SELECT " COLUMNS DUE " FOR UPDATE SKIP LOCKED", DUE_ARGS};
 
-/* The same without locks, to visit them one by one. */
+/* The same without locks, to visit the rows one by one. */
 #define NAMES "SELECT namespace, session_id, check_at, ctid"
 
 static SsPlan names_plan = {NAMES DUE, DUE_ARGS};
 
-/* Those of a namespace that is set aside, from a place on. */
+/* Rows of a namespace that is set aside, from a check_at and ctid on. */
 static SsPlan walk_plan = {NAMES " FROM {sessions} WHERE check_at {>=} $1 AND check_at {<=} $2"
 								 " AND namespace {=} $4 AND (check_at {>} $1 OR ctid {>} $5)"
 								 " ORDER BY check_at LIMIT $3",
@@ -99,27 +98,27 @@ static SsPlan oldest_plan = {"SELECT check_at FROM {sessions} ORDER BY check_at 
 							 0,
 							 {InvalidOid}};
 
-/* When rows are visited one by one: at most so many, of which so many fail, for so long. */
+/* Limits of a pass that visits rows one by one: rows, failures, and us. */
 #define APART_MOST 50
 #define APART_FAILURES 20
 #define APART_TIME (INT64CONST(300) * 1000)
-/* Rows of a namespace that are read at once to find those. */
+/* Rows of a set-aside namespace that a walk reads at once. */
 #define WALK_LIMIT 200
 
-/* A batch at work. */
+/* A batch in progress. */
 typedef struct Batch
 {
 	SsPurge *purge;
 	Oid actor;
-	TimestampTz now; /* rows are judged by */
-	/* to be told of in session_events */
+	TimestampTz now; /* the time that decides whether a row is dead */
+	/* events to be recorded, as parallel arrays */
 	int nevents;
-	int room; /* for events */
+	int room; /* allocated length of the arrays */
 	Datum *event_ns;
 	Datum *event_id;
 	Datum *event_owner;
 	bool *event_owner_null;
-	List *retried; /* keys of rows that were set aside */
+	List *retried; /* keys of visited rows that had been set aside */
 } Batch;
 
 static Datum
@@ -144,7 +143,10 @@ is_tombstone(const SsDeformedRow *row)
 	return !row->nulls[SS_ROW_DEAD_UNTIL];
 }
 
-/* When is a row to be removed?  With what reads have noted. */
+/*
+ * Returns when the row may be removed, including its pending touch.  Sets *key unless the row is a
+ * tombstone or has no valid key.
+ */
 static TimestampTz
 end_of(const SsDeformedRow *row, SsKey *key)
 {
@@ -157,6 +159,7 @@ end_of(const SsDeformedRow *row, SsKey *key)
 	return expires_at;
 }
 
+/* Does the namespace record events? */
 static bool
 audits(Datum ns)
 {
@@ -167,7 +170,7 @@ audits(Datum ns)
 }
 
 static void
-make_room(Batch *batch, int room)
+enlarge_events(Batch *batch, int room)
 {
 	batch->room = room;
 	batch->event_ns = repalloc(batch->event_ns, sizeof(Datum) * room);
@@ -176,18 +179,18 @@ make_room(Batch *batch, int room)
 	batch->event_owner_null = repalloc(batch->event_owner_null, sizeof(bool) * room);
 }
 
-/* A row is removed: remember what is to be told of it. */
+/* Collects the event of a removed row. */
 static void
-remember_event(Batch *batch, const SsDeformedRow *row)
+collect_event(Batch *batch, const SsDeformedRow *row)
 {
 	int n = batch->nevents;
 
-	/* the end of a tombstone is no event: its session's end was one */
+	/* a tombstone has none: the end of its session was the event */
 	if (is_tombstone(row) || !audits(row->values[SS_ROW_NAMESPACE]))
 		return;
-	/* a session has more rows than one where tables inherit from ours */
+	/* more rows than the limit are possible if tables inherit from ours */
 	if (n == batch->room)
-		make_room(batch, n * 2 + 1);
+		enlarge_events(batch, n * 2 + 1);
 	batch->event_ns[n] = datumCopy(row->values[SS_ROW_NAMESPACE], false, -1);
 	batch->event_id[n] = datumCopy(row->values[SS_ROW_SESSION_ID], false, -1);
 	batch->event_owner_null[n] = row->nulls[SS_ROW_OWNER_ID];
@@ -196,8 +199,9 @@ remember_event(Batch *batch, const SsDeformedRow *row)
 	batch->nevents++;
 }
 
+/* Writes the collected events. */
 static void
-tell_of_events(Batch *batch)
+record_events(Batch *batch)
 {
 	if (batch->nevents > 0)
 		ss_events_expired(text_array(batch->event_ns, NULL, batch->nevents),
@@ -207,22 +211,23 @@ tell_of_events(Batch *batch)
 	batch->nevents = 0;
 }
 
-/* A living row, which is locked, is due again when its life ends. */
+/* Raises check_at of a locked row that is not dead to its end, and writes its pending touch. */
 static void
 raise_row(Datum ctid, const SsDeformedRow *row, SsKey *key, TimestampTz end)
 {
 	TimestampTz expires_at = time_of(row, SS_ROW_EXPIRES_AT);
-	TimestampTz prolonged = is_tombstone(row) ? expires_at : end;
-	Datum values[3] = {ctid, TimestampTzGetDatum(end), TimestampTzGetDatum(prolonged)};
+	TimestampTz new_expires_at = is_tombstone(row) ? expires_at : end;
+	Datum values[3] = {ctid, TimestampTzGetDatum(end), TimestampTzGetDatum(new_expires_at)};
 
 	ss_plan_run_redacted(&raise_plan, values, NULL, SS_PLAN_WRITE);
-	if (prolonged != expires_at)
-		ss_touch_xact_rebase(key, expires_at, ss_interval_usec(row->values[SS_ROW_TTL]), prolonged);
+	if (new_expires_at != expires_at)
+		ss_touch_xact_rebase(key, expires_at, ss_interval_usec(row->values[SS_ROW_TTL]),
+							 new_expires_at);
 }
 
-/* A row is visited: was it set aside?  Not any more, if the batch is kept. */
+/* Collects the key of a visited row if it had been set aside; it no longer is, if the batch is kept. */
 static void
-note_retried(Batch *batch, const SsDeformedRow *row)
+collect_retried(Batch *batch, const SsDeformedRow *row)
 {
 	SsKey key;
 	SsKey *kept;
@@ -236,9 +241,12 @@ note_retried(Batch *batch, const SsDeformedRow *row)
 	batch->retried = lappend(batch->retried, kept);
 }
 
-/* Remove or raise the row that was come by, as it was seen or not at all. */
+/*
+ * Removes the current row of the scan, or raises its check_at.  False when it was changed or locked
+ * since the scan read it.
+ */
 static bool
-settle(SsPurge *purge, Batch *batch, SsDirectPurge *due)
+purge_row(SsPurge *purge, Batch *batch, SsDirectPurge *due)
 {
 	SsKey key;
 	TimestampTz end = end_of(&due->row, &key);
@@ -257,7 +265,7 @@ settle(SsPurge *purge, Batch *batch, SsDirectPurge *due)
 	if (!removed)
 		return false;
 	purge->removed++;
-	remember_event(batch, &due->row);
+	collect_event(batch, &due->row);
 	return true;
 }
 
@@ -272,39 +280,41 @@ is_set_aside(const SsPurge *purge, const Batch *batch, const SsDeformedRow *row)
 		   ss_aside_holds(purge->aside, &key, batch->now);
 }
 
+/* Purges rows by a scan, up to the limits of the batch. */
 static void
-settle_on_the_way(SsPurge *purge, Batch *batch, SsDirectPurge *due)
+purge_by_scan(SsPurge *purge, Batch *batch, SsDirectPurge *due)
 {
-	while (purge->looked < purge->limit && purge->removed < purge->remove &&
+	while (purge->visited < purge->limit && purge->removed < purge->remove &&
 		   ss_direct_purge_next(due))
 	{
-		if (is_set_aside(purge, batch, &due->row) || !settle(purge, batch, due))
-			continue; /* it is locked, or not what it was */
-		note_retried(batch, &due->row);
-		purge->looked++;
+		if (is_set_aside(purge, batch, &due->row) || !purge_row(purge, batch, due))
+			continue; /* a later sweep visits it */
+		collect_retried(batch, &due->row);
+		purge->visited++;
 		purge->up_to = time_of(&due->row, SS_ROW_CHECK_AT);
 	}
 }
 
+/* Fills the columns in row_columns of *row from a row of SPI's result with the columns COLUMNS. */
 static void
-open_row(SsDeformedRow *row, HeapTuple tuple, TupleDesc desc)
+deform_result(SsDeformedRow *row, HeapTuple tuple, TupleDesc desc)
 {
-	for (int i = 0; i < (int) lengthof(judged); i++)
+	for (int i = 0; i < (int) lengthof(row_columns); i++)
 	{
-		Datum *value = &row->values[judged[i]];
-		bool *null = &row->nulls[judged[i]];
+		Datum *value = &row->values[row_columns[i]];
+		bool *null = &row->nulls[row_columns[i]];
 
 		*null = false;
-		if (judged[i] == SS_ROW_OWNER_ID || judged[i] == SS_ROW_DEAD_UNTIL)
+		if (row_columns[i] == SS_ROW_OWNER_ID || row_columns[i] == SS_ROW_DEAD_UNTIL)
 			*value = SPI_getbinval(tuple, desc, i + 2, null);
 		else
 			*value = ss_sql_value(tuple, desc, i + 2, "conversation_sessions");
 	}
 }
 
-/* Remove or raise rows that a statement has locked. */
+/* Removes rows that a statement has locked, or raises their check_at. */
 static void
-settle_locked(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
+purge_locked_rows(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 {
 	Datum *dead = palloc(sizeof(Datum) * n);
 	int ndead = 0;
@@ -318,17 +328,17 @@ settle_locked(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 		Datum ctid = SPI_getbinval(locked->vals[i], locked->tupdesc, 1, &null);
 		TimestampTz end;
 
-		open_row(&row, locked->vals[i], locked->tupdesc);
+		deform_result(&row, locked->vals[i], locked->tupdesc);
 		end = end_of(&row, &key);
 		if (end > batch->now)
 			raise_row(ctid, &row, &key, end);
 		else
 		{
 			dead[ndead++] = ctid;
-			remember_event(batch, &row);
+			collect_event(batch, &row);
 		}
-		note_retried(batch, &row);
-		purge->looked++;
+		collect_retried(batch, &row);
+		purge->visited++;
 		purge->up_to = time_of(&row, SS_ROW_CHECK_AT);
 	}
 	if (ndead == 0)
@@ -342,7 +352,7 @@ settle_locked(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 	purge->removed += ndead;
 }
 
-/* The parameters of due_plan and names_plan. */
+/* Sets the parameters of due_plan and names_plan. */
 static void
 bind_due(const SsPurge *purge, const Batch *batch, Datum *values, char *nulls)
 {
@@ -356,16 +366,17 @@ bind_due(const SsPurge *purge, const Batch *batch, Datum *values, char *nulls)
 		nulls[3] = 'n';
 }
 
+/* Resets the results before an attempt. */
 static void
-start(SsPurge *purge, Batch *batch)
+reset_results(SsPurge *purge, Batch *batch)
 {
-	purge->looked = 0;
+	purge->visited = 0;
 	purge->removed = 0;
 	purge->up_to = purge->from;
 	batch->nevents = 0;
 }
 
-/* In a subtransaction: a whole batch. */
+/* In a subtransaction: purges a whole batch. */
 static bool
 purge_together(void *arg)
 {
@@ -373,11 +384,11 @@ purge_together(void *arg)
 	SsPurge *purge = batch->purge;
 	SsDirectPurge due;
 
-	/* what it has locked itself is locked to who does not wait */
-	if (purge->alone && purge->ns == (Datum) 0 &&
+	/* a scan that does not wait would also skip rows that this transaction itself has locked */
+	if (purge->no_locks && purge->ns == (Datum) 0 &&
 		ss_direct_purge_open(&due, purge->from, batch->now))
 	{
-		settle_on_the_way(purge, batch, &due);
+		purge_by_scan(purge, batch, &due);
 		ss_direct_purge_close(&due);
 	}
 	else
@@ -388,37 +399,38 @@ purge_together(void *arg)
 
 		bind_due(purge, batch, values, nulls);
 		n = ss_plan_run(&due_plan, values, nulls, SS_PLAN_WRITE, 0);
-		settle_locked(purge, batch, SPI_tuptable, n);
+		purge_locked_rows(purge, batch, SPI_tuptable, n);
 	}
-	tell_of_events(batch);
+	record_events(batch);
 	return true;
 }
 
-/* A row that is visited alone. */
+/* A row that is visited in a subtransaction of its own. */
 typedef struct Visit
 {
 	Batch *batch;
 	SsKey key;
-	bool sound; /* its key can be made */
+	bool has_key; /* false: namespace or id is invalid */
 	Datum ns;
 	Datum id;
 	TimestampTz check_at;
-	uint64 place;
+	uint64 place; /* ctid as a number */
 } Visit;
 
-/* In a subtransaction: one row.  False when it is locked, or not due any more. */
+/* In a subtransaction: purges one row.  False when it is locked or no longer due. */
 static bool
-purge_alone(void *arg)
+purge_one(void *arg)
 {
 	Visit *name = arg;
 	Datum values[3] = {name->ns, name->id, TimestampTzGetDatum(name->batch->now)};
 	uint64 n = ss_plan_run(&one_plan, values, NULL, SS_PLAN_WRITE, 0);
 
-	settle_locked(name->batch->purge, name->batch, SPI_tuptable, n);
-	tell_of_events(name->batch);
+	purge_locked_rows(name->batch->purge, name->batch, SPI_tuptable, n);
+	record_events(name->batch);
 	return n > 0;
 }
 
+/* Returns a ctid as a number that sorts like it. */
 static uint64
 place_of(Datum ctid)
 {
@@ -428,9 +440,9 @@ place_of(Datum ctid)
 		   ItemPointerGetOffsetNumberNoCheck(pointer);
 }
 
-/* Copy the names out of SPI's result. */
+/* Copies the result of names_plan or walk_plan, and frees it. */
 static Visit *
-take_names(Batch *batch, uint64 n)
+copy_visits(Batch *batch, uint64 n)
 {
 	Visit *names = palloc(sizeof(Visit) * Max(n, 1));
 
@@ -446,27 +458,27 @@ take_names(Batch *batch, uint64 n)
 		names[i].check_at = DatumGetTimestampTz(
 			ss_sql_value(tuple, desc, 3, "conversation_sessions"));
 		names[i].place = place_of(SPI_getbinval(tuple, desc, 4, &null));
-		names[i].sound = ss_key_from_datums(&names[i].key, names[i].ns, names[i].id);
+		names[i].has_key = ss_key_from_datums(&names[i].key, names[i].ns, names[i].id);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return names;
 }
 
-/* How far visits one by one have come. */
+/* Results of visiting rows one by one. */
 typedef struct Apart
 {
 	int visited;
 	int failed;
 	int done;
-	bool goes_on; /* the next batch meets others */
+	bool progressed; /* a row was purged or set aside, so the next batch visits others */
 } Apart;
 
 /*
- * Visit rows one by one, up to the limits of all that.  What somebody has locked counts as one that
- * fails for a moment: the next batch is to get past it.
+ * Visits rows one by one, within the limits above.  A row locked by another transaction is set aside
+ * for a moment, like one that fails, so that the next batch gets past it.
  */
 static Apart
-purge_apart(Batch *batch, Visit *names, uint64 n)
+purge_each(Batch *batch, Visit *names, uint64 n)
 {
 	SsPurge *purge = batch->purge;
 	Apart apart = {0};
@@ -475,22 +487,22 @@ purge_apart(Batch *batch, Visit *names, uint64 n)
 	{
 		Visit *name = &names[i];
 		ErrorData *error;
-		bool settled;
+		bool purged;
 		int64 removed = purge->removed;
 
 		CHECK_FOR_INTERRUPTS();
 		if (apart.done >= APART_MOST || apart.failed >= APART_FAILURES ||
 			GetCurrentTimestamp() - batch->now > APART_TIME)
 			break;
-		settled = ss_aside_try(purge_alone, name, &error);
+		purged = ss_aside_try(purge_one, name, &error);
 		ss_skip_fence = false;
 		apart.visited++;
 		purge->up_to = name->check_at;
-		apart.goes_on = apart.goes_on || settled || name->sound;
-		if (settled)
+		apart.progressed = apart.progressed || purged || name->has_key;
+		if (purged)
 		{
 			apart.done++;
-			if (name->sound)
+			if (name->has_key)
 				ss_aside_done(purge->aside, &name->key);
 			continue;
 		}
@@ -498,7 +510,7 @@ purge_apart(Batch *batch, Visit *names, uint64 n)
 		batch->nevents = 0;
 		if (error != NULL)
 			apart.failed++;
-		if (name->sound)
+		if (name->has_key)
 			ss_aside_add(purge->aside, &name->key, error);
 		if (error != NULL)
 			FreeErrorData(error);
@@ -506,7 +518,7 @@ purge_apart(Batch *batch, Visit *names, uint64 n)
 	return apart;
 }
 
-/* The batch was undone: visit its rows one by one. */
+/* After the batch was rolled back: visits its rows one by one. */
 static void
 purge_one_by_one(Batch *batch)
 {
@@ -517,14 +529,14 @@ purge_one_by_one(Batch *batch)
 	Visit *names;
 	Apart apart;
 
-	start(purge, batch);
+	reset_results(purge, batch);
 	bind_due(purge, batch, values, nulls);
 	n = ss_plan_run(&names_plan, values, nulls, SS_PLAN_WRITE, 0);
-	names = take_names(batch, n);
-	apart = purge_apart(batch, names, n);
+	names = copy_visits(batch, n);
+	apart = purge_each(batch, names, n);
 	purge->failed = apart.failed;
-	/* others may be due, behind these or among them */
-	purge->looked = apart.goes_on ? purge->limit : 0;
+	/* more rows may be due, after these or among them */
+	purge->visited = apart.progressed ? purge->limit : 0;
 }
 
 static void
@@ -539,10 +551,14 @@ open_batch(SsPurge *purge, Batch *batch, Oid actor, int64 limit)
 	batch->event_id = palloc(sizeof(Datum) * limit);
 	batch->event_owner = palloc(sizeof(Datum) * limit);
 	batch->event_owner_null = palloc(sizeof(bool) * limit);
-	start(purge, batch);
+	reset_results(purge, batch);
 }
 
-/* Look at the rows that are due, oldest first, up to a limit. */
+/*
+ * Visits rows that are due, lowest check_at first, up to the limits in *purge.  Events are attributed
+ * to the role `actor`.  A row that cannot be removed is set aside; other errors are raised.  Between
+ * ss_sql_enter and ss_sql_leave.
+ */
 void
 ss_purge_batch(SsPurge *purge, Oid actor)
 {
@@ -566,8 +582,8 @@ ss_purge_batch(SsPurge *purge, Oid actor)
 }
 
 /*
- * Visit some rows of a namespace that is set aside, if one is due; false when none is.  Only what
- * was due when the walk is looked for is visited.
+ * Visits some rows of a namespace that is set aside and due for a walk; false when there is none.
+ * Only purge->aside is used as input.
  */
 bool
 ss_purge_walk(SsPurge *purge, Oid actor)
@@ -593,8 +609,8 @@ ss_purge_walk(SsPurge *purge, Oid actor)
 	values[3] = CStringGetTextDatum(walk.ns);
 	values[4] = PointerGetDatum(&place);
 	n = ss_plan_run(&walk_plan, values, NULL, SS_PLAN_WRITE, 0);
-	names = take_names(&batch, n);
-	apart = purge_apart(&batch, names, n);
+	names = copy_visits(&batch, n);
+	apart = purge_each(&batch, names, n);
 	if (apart.visited > 0)
 	{
 		walk.check_at = names[apart.visited - 1].check_at;
@@ -606,7 +622,7 @@ ss_purge_walk(SsPurge *purge, Oid actor)
 	return true;
 }
 
-/* The check_at of the row that has waited longest; false when there is no row. */
+/* Reads the lowest check_at of all rows; false when the table is empty. */
 bool
 ss_purge_oldest(TimestampTz *check_at)
 {

@@ -1,26 +1,27 @@
 /*
  * purge.h
- *		Removing what is dead, at the cost of what is dead.
+ *		Removes expired sessions and tombstones that have run out.
  */
 #ifndef SS_PURGE_H
 #define SS_PURGE_H
 
 #include "rows/aside.h"
 
+/* Parameters and results of a batch. */
 typedef struct SsPurge
 {
 	/* in */
-	TimestampTz from; /* rows to be looked at before this were looked at already */
+	TimestampTz from; /* lowest check_at to visit; rows before it were visited already */
 	Datum ns;         /* one namespace, or 0 for all */
-	bool alone;       /* this transaction has locked no rows before its purge */
-	int64 limit;      /* rows to look at */
-	int64 remove;     /* and to remove, at most */
-	SsAside *aside;   /* rows that are left out, because they failed */
+	bool no_locks;    /* this transaction has not locked any rows yet */
+	int64 limit;      /* maximum number of rows to visit .. */
+	int64 remove;     /* .. and to remove */
+	SsAside *aside;   /* rows that failed and are left out */
 	/* out */
-	int64 looked;      /* rows that were due; less than limit: no more are, or are to be had */
-	int64 removed;     /* of them dead, and gone */
-	int failed;        /* of them set aside */
-	TimestampTz up_to; /* check_at of the last that was looked at */
+	int64 visited;     /* less than limit: no more rows are due, or those that are are locked */
+	int64 removed;     /* rows deleted */
+	int failed;        /* rows set aside */
+	TimestampTz up_to; /* check_at of the last row visited */
 } SsPurge;
 
 extern void ss_purge_batch(SsPurge *purge, Oid actor);

@@ -323,7 +323,7 @@ purge(TimestampTz now)
 	work.from = sweep ? DT_NOBEGIN : low_water;
 	work.limit = at_the_rate(batch_size);
 	work.remove = PG_INT64_MAX;
-	work.alone = true;
+	work.no_locks = true;
 	work.aside = purge_aside;
 	ss_aside_tidy(purge_aside, now);
 	walk_namespace(now);
@@ -333,7 +333,7 @@ purge(TimestampTz now)
 	if (!left)
 		ss_purge_batch(&work, GetUserId());
 	/* locked rows and rows set aside are due, so there is no rest then */
-	if (!left && sweep && work.looked == 0)
+	if (!left && sweep && work.visited == 0)
 	{
 		if (!ss_purge_oldest(&next_due))
 			next_due = DT_NOEND;
@@ -349,16 +349,16 @@ purge(TimestampTz now)
 		return done + ss_purge_interval * INT64CONST(1000);
 	}
 
-	adapt(work.looked, done - now);
+	adapt(work.visited, done - now);
 	if (sweep)
 		next_sweep = done + Min(Max(SWEEP_EVERY, (done - now) * SWEEP_SHARE), SWEEP_MAX);
 	else if (work.failed > 0)
 		next_sweep = Min(Max(next_sweep, done) + (done - now) * SWEEP_SHARE, done + SWEEP_MAX);
-	if (work.looked >= work.limit)
+	if (work.visited >= work.limit)
 	{
 		low_water = work.up_to;
 		/* more rows are due: continue */
-		return next_at_the_rate(&purge_clock, now, work.looked);
+		return next_at_the_rate(&purge_clock, now, work.visited);
 	}
 	low_water = now - LOW_MARGIN;
 	return done + ss_purge_interval * INT64CONST(1000);
