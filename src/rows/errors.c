@@ -1,9 +1,8 @@
 /*
  * errors.c
- *		The errors that tell a caller about a session.
+ *		Raises the errors about sessions.
  *
- * Session ids are secrets as often as not, and messages end up in logs: none of
- * them names the id.
+ * A session id is often a secret, and error messages are logged.  So no message contains one.
  */
 #include "postgres.h"
 
@@ -16,6 +15,7 @@
 #include "rows/sql.h"
 #include "shared.h"
 
+/* SST10: the id belongs to a tombstone. */
 void
 ss_error_dead(const SsTarget *target)
 {
@@ -31,7 +31,7 @@ ss_error_dead(const SsTarget *target)
 			 "Begin anew under a new id; session_save() with if_version => 0 uses this one again.")));
 }
 
-/* The same, for a statement of plain SQL. */
+/* SST10 for an INSERT or UPDATE in plain SQL. */
 void
 ss_error_dead_row(Datum ns)
 {
@@ -46,6 +46,7 @@ ss_error_dead_row(Datum ns)
 				 "uses this one again.")));
 }
 
+/* 40001: if_version does not hold.  `found` is the present version, 0 if there is no session. */
 void
 ss_error_conflict(int64 wanted, int64 found)
 {
@@ -61,6 +62,7 @@ ss_error_conflict(int64 wanted, int64 found)
 			 errhint("Read the session again before retrying.")));
 }
 
+/* 42501: owner isolation denies what the call needs. */
 void
 ss_error_not_owner(const SsTarget *target)
 {
@@ -72,6 +74,7 @@ ss_error_not_owner(const SsTarget *target)
 					   "shared with it in a sufficient role.")));
 }
 
+/* SST11: operation_id was used with other messages. */
 void
 ss_error_operation_reused(void)
 {
@@ -83,7 +86,7 @@ ss_error_operation_reused(void)
 		 errhint("Give each append an operation_id of its own, and a retry the same messages.")));
 }
 
-/* A statement of ours did not do what it must. */
+/* 55000: a statement of ours did not write the rows that it must, as a trigger or rule skips them. */
 void
 ss_error_rows_skipped(const char *table)
 {
@@ -92,6 +95,7 @@ ss_error_rows_skipped(const char *table)
 					errhint("Look for a trigger or a rule on it that skips rows.")));
 }
 
+/* 53400: the owner has too many sessions.  `busy`: those that could be evicted are locked. */
 void
 ss_error_quota(const SsTarget *target, bool busy)
 {
@@ -109,11 +113,11 @@ ss_error_quota(const SsTarget *target, bool busy)
 }
 
 /*
- * Classes of errors whose messages name objects and not values: constraints, privileges, objects that are
- * missing, locks, limits, the server's own troubles, and ours.
+ * Is the SQLSTATE of a class whose messages name objects and no values?  These are constraints,
+ * privileges, missing objects, locks, limits, internal errors of the server, and our own.
  */
 static bool
-names_no_values(int code)
+code_names_no_values(int code)
 {
 	static const char *const classes[] = {"0A", "23", "25", "40", "42", "53",
 										  "54", "55", "57", "58", "SS", "XX"};
@@ -126,8 +130,9 @@ names_no_values(int code)
 }
 
 /*
- * Does an error come from the server or from us?  A function in PL/pgSQL gives its own any code and
- * text; of those that a parallel worker passes on only the place is left.
+ * Was the error raised by the server's own code, as opposed to RAISE in a PL/pgSQL function, which
+ * can use any SQLSTATE and text?  An error that a parallel worker passed on always has the server's
+ * domain; then its source file decides.
  */
 static bool
 is_of_server(const ErrorData *error)
@@ -136,14 +141,14 @@ is_of_server(const ErrorData *error)
 		   (error->filename == NULL || strcmp(error->filename, "pl_exec.c") != 0);
 }
 
-/* Has an error a message that tells nothing of a row? */
+/* Is the error's message safe to show to a caller that may not see the row? */
 bool
 ss_error_names_no_values(const ErrorData *error)
 {
-	return names_no_values(error->sqlerrcode) && is_of_server(error);
+	return code_names_no_values(error->sqlerrcode) && is_of_server(error);
 }
 
-/* Leave in an error what the caller may know; the rest is for the server log. */
+/* Removes from an error what may contain values of the row, and moves it to the server log. */
 static void
 hide_values(ErrorData *error)
 {
@@ -167,8 +172,9 @@ hide_values(ErrorData *error)
 }
 
 /*
- * As ss_plan_run, for rows that are not the caller's: an error that such a row raises does not
- * show what is in it.  In a worker there is nobody to show it to.
+ * As ss_plan_run, for statements on rows that the caller may not see: an error raised for such a row,
+ * by a constraint or trigger, is stripped of its values.  A worker has no client, so there the errors
+ * are left as they are.
  */
 uint64
 ss_plan_run_redacted(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode)

@@ -1,6 +1,6 @@
 /*
  * errors.h
- *		The errors that tell a caller about a session.
+ *		Raises the errors about sessions.
  */
 #ifndef SS_ERRORS_H
 #define SS_ERRORS_H

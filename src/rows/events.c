@@ -1,10 +1,14 @@
 /*
  * events.c
- *		Lifecycle events, in namespaces that audit.
+ *		Records lifecycle events in namespaces that audit, and notifies of them.
  *
- * An event is written by the transaction that makes it happen, so that the log
- * and the table tell the same story after a rollback or a crash.  Who listens is told by the
- * keeper: a NOTIFY in each transaction would have all of them take turns at commit.
+ * An event is written by the transaction that causes it, so that session_events agrees with the
+ * sessions after a rollback or a crash.  NOTIFY is left to the keeper, because it takes a lock at
+ * commit that is global to the server; if every transaction took it, all of them would be serialized.
+ *
+ * Shared state: db->events_written counts the events committed and not yet notified of,
+ * db->events_since is the time of the first of them.  Both are atomic; a committer sets the time
+ * before it adds to the count, so that a reader of the count finds the time.
  */
 #include "postgres.h"
 
@@ -46,9 +50,9 @@ static SsPlan expired_plan = {
 	{TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, NAMEOID}};
 
 /*
- * Old events of each namespace, oldest first along the primary key; one batch for
- * each.  Names come from the events themselves, by a skip scan, so that those of
- * a namespace that is gone age as well.
+ * The events of each namespace that are older than events_keep, oldest first in the order of the
+ * primary key, at most $1 per namespace.  The names of namespaces come from the events themselves, by
+ * a skip scan, so that events of a removed namespace expire too.
  */
 #define OLD_EVENTS                                                                                       \
 	"WITH RECURSIVE names AS ("                                                                          \
@@ -76,34 +80,36 @@ static SsPlan purge_plan = {
 	OLD_EVENTS " DELETE FROM {events} WHERE ctid {=} ANY (ARRAY(SELECT ctid FROM old))",
 	OLD_EVENTS_ARGS};
 
-/* The same, to remove them one by one. */
+/* The same events, to remove them one by one. */
 static SsPlan old_plan = {OLD_EVENTS " SELECT namespace, event_id, ctid FROM old", OLD_EVENTS_ARGS};
 
 static SsPlan remove_plan = {"DELETE FROM {events} WHERE ctid {=} $1 AND event_id {=} $2",
 							 2,
 							 {TIDOID, UUIDOID}};
 
-/* Events that are removed one by one in one transaction: at most so many, for so long. */
-#define ALONE_MOST 50
+/* Limits of removing events one by one in one transaction: events, and us. */
+#define ALONE_MAX 50
 #define ALONE_TIME (INT64CONST(300) * 1000)
 
 /*
- * What this transaction has written, a level of savepoints each, for the notification: the
- * keeper is told when it is committed, and what is rolled back is not counted.
+ * The number of events that this transaction has written, per nesting level of subtransactions, so
+ * that those which are rolled back are not counted.
  */
 typedef struct Written
 {
 	int level;
 	uint64 count;
-	int64 since; /* of the first */
+	int64 since; /* time of the first event */
 } Written;
 
+/* By ascending level; allocated in TopMemoryContext, `room` elements. */
 static Written *written = NULL;
 static int nwritten = 0;
 static int room = 0;
 
+/* Counts n events for the notification. */
 static void
-note_written(uint64 n, TimestampTz since)
+count_written(uint64 n, TimestampTz since)
 {
 	int level = GetCurrentTransactionNestLevel();
 
@@ -148,7 +154,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 	}
 }
 
-/* Nothing here may fail. */
+/* Publishes the counts at commit.  Must not fail. */
 static void
 xact_callback(XactEvent event, void *arg)
 {
@@ -161,7 +167,7 @@ xact_callback(XactEvent event, void *arg)
 	{
 		uint64 before = pg_atomic_read_u64(&db->events_since);
 
-		/* first since when, then how many: who takes the number finds the time */
+		/* the time before the count, so that a reader of the count finds the time */
 		while (
 			(before == 0 || before > (uint64) written[0].since) &&
 			!pg_atomic_compare_exchange_u64(&db->events_since, &before, (uint64) written[0].since))
@@ -173,7 +179,7 @@ xact_callback(XactEvent event, void *arg)
 	nwritten = 0;
 }
 
-/* Once, from _PG_init. */
+/* Registers the transaction callbacks; called once, by _PG_init. */
 void
 ss_events_init_backend(void)
 {
@@ -181,10 +187,10 @@ ss_events_init_backend(void)
 	RegisterSubXactCallback(subxact_callback, NULL);
 }
 
-/* The keeper's: from when on it told the last time. */
-static uint64 told_since = 0;
+/* In the keeper: the `since` of the last notification. */
+static uint64 notified_since = 0;
 
-/* What there is to tell of; false when there is nothing. */
+/* In the keeper: fills *notice with the events to notify of; false when there are none. */
 bool
 ss_events_pending(SsNotice *notice)
 {
@@ -192,15 +198,18 @@ ss_events_pending(SsNotice *notice)
 
 	notice->count = pg_atomic_read_u64(&db->events_written);
 	notice->since = pg_atomic_read_u64(&db->events_since);
-	/* somebody counted after we had told of the time that he found: that still holds */
+	/*
+	 * A committer found a time set and kept it, and we reset that time before it added to the count.
+	 * Its events are not older than that time.
+	 */
 	if (notice->since == 0)
-		notice->since = told_since;
+		notice->since = notified_since;
 	return notice->count > 0;
 }
 
 /*
- * Tell who listens, in one notification, of all that was committed since the last.  In a
- * transaction of the keeper, whose commit alone takes the lock that all who notify share.
+ * In a transaction of the keeper: queues one notification for all events in *notice.  The caller
+ * calls ss_events_notified once that transaction has committed.
  */
 void
 ss_events_notify(const SsNotice *notice)
@@ -210,19 +219,22 @@ ss_events_notify(const SsNotice *notice)
 						  timestamptz_to_str((TimestampTz) notice->since)));
 }
 
-/* That is committed.  Events that came meanwhile keep the earlier time, which is no lie. */
+/*
+ * In the keeper, after the commit of the notification: subtracts its events.  Events that were
+ * counted meanwhile keep the earlier time, which is a valid lower bound.
+ */
 void
 ss_events_notified(const SsNotice *notice)
 {
 	SsDb *db = ss_shared_my_db();
 	uint64 since = notice->since;
 
-	told_since = since;
+	notified_since = since;
 	if (pg_atomic_sub_fetch_u64(&db->events_written, (int64) notice->count) == 0)
 		(void) pg_atomic_compare_exchange_u64(&db->events_since, &since, 0);
 }
 
-/* Write events: n of them, or as many as the statement says. */
+/* Runs a statement that writes n events, or with n = 0 as many as it reports. */
 static void
 run(SsPlan *plan, Datum *values, const char *nulls, uint64 n)
 {
@@ -230,9 +242,10 @@ run(SsPlan *plan, Datum *values, const char *nulls, uint64 n)
 	uint64 rows = plan == &one_plan ? ss_plan_run(plan, values, nulls, SS_PLAN_WRITE, 0)
 									: ss_plan_run_redacted(plan, values, nulls, SS_PLAN_WRITE);
 
-	note_written(n == 0 ? rows : Min(n, rows), since);
+	count_written(n == 0 ? rows : Min(n, rows), since);
 }
 
+/* Returns the name of a role, as a Datum of type name. */
 static Datum
 actor_of(Oid role)
 {
@@ -251,7 +264,7 @@ begin_member(StringInfo detail, const char *key)
 	appendStringInfoString(detail, ": ");
 }
 
-/* Members of the detail of an event; NULL is null. */
+/* Append a member to the detail of an event; NULL becomes a JSON null. */
 void
 ss_event_detail_text(StringInfo detail, const char *key, const char *value)
 {
@@ -269,7 +282,7 @@ ss_event_detail_number(StringInfo detail, const char *key, int64 value)
 	appendStringInfo(detail, INT64_FORMAT, value);
 }
 
-/* The detail as jsonb, with who it was beyond the role, if that is known; else 0. */
+/* Returns the detail as jsonb, with the subject of the JWT claims if there is one; 0 if it is empty. */
 static Datum
 detail_of(const StringInfoData *detail)
 {
@@ -286,7 +299,10 @@ detail_of(const StringInfoData *detail)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("{%s}", all.data)));
 }
 
-/* One event of the target's session, if the namespace audits; of the row, its owner is told. */
+/*
+ * Records an event of the target's session if the namespace audits.  The owner is taken from the
+ * row; `detail` holds members added by the two functions above, or is NULL.
+ */
 void
 ss_event(const SsTarget *target, const SsRow *row, const char *event, const StringInfoData *detail)
 {
@@ -306,7 +322,7 @@ ss_event(const SsTarget *target, const SsRow *row, const char *event, const Stri
 	run(&one_plan, values, nulls, 1);
 }
 
-/* The same event for an array of ids. */
+/* Records the same event for each id of a text array. */
 void
 ss_events_of(const SsTarget *target, Datum ids, Datum owner, bool owner_null, const char *event)
 {
@@ -326,7 +342,7 @@ ss_events_of(const SsTarget *target, Datum ids, Datum owner, bool owner_null, co
 	run(&many_plan, values, nulls, 0);
 }
 
-/* What a purge removed, as parallel arrays; the caller left out those not audited. */
+/* Records "expired" events of n sessions, given as parallel arrays, all in namespaces that audit. */
 void
 ss_events_expired(Datum namespaces, Datum ids, Datum owners, int n, Oid role)
 {
@@ -335,7 +351,7 @@ ss_events_expired(Datum namespaces, Datum ids, Datum owners, int n, Oid role)
 	run(&expired_plan, values, NULL, n);
 }
 
-/* A batch of events to be removed. */
+/* A batch of old events in removal. */
 typedef struct Old
 {
 	Datum values[3];
@@ -343,7 +359,7 @@ typedef struct Old
 	Datum one[2];
 } Old;
 
-/* In a subtransaction: all of them. */
+/* In a subtransaction: removes the batch. */
 static bool
 remove_together(void *arg)
 {
@@ -353,7 +369,7 @@ remove_together(void *arg)
 	return true;
 }
 
-/* In a subtransaction: one. */
+/* In a subtransaction: removes one event. */
 static bool
 remove_alone(void *arg)
 {
@@ -364,7 +380,7 @@ remove_alone(void *arg)
 	return true;
 }
 
-/* It was undone: remove them one by one.  Those not reached are left for the next time. */
+/* After the batch was rolled back: removes its events one by one, up to the limits. */
 static void
 remove_one_by_one(Old *old, SsAside *aside)
 {
@@ -383,9 +399,9 @@ remove_one_by_one(Old *old, SsAside *aside)
 		CHECK_FOR_INTERRUPTS();
 		if (!ss_key_from_datums(&key, ns, CStringGetTextDatum(id)))
 			continue;
-		if (old->removed >= ALONE_MOST || GetCurrentTimestamp() - began > ALONE_TIME)
+		if (old->removed >= ALONE_MAX || GetCurrentTimestamp() - began > ALONE_TIME)
 			break;
-		/* its namespace may be set aside by now */
+		/* its namespace may have been set aside by this pass */
 		if (ss_aside_holds(aside, &key, began))
 			continue;
 		old->one[0] = ss_sql_value(table->vals[i], table->tupdesc, 3, "session_events");
@@ -404,8 +420,8 @@ remove_one_by_one(Old *old, SsAside *aside)
 }
 
 /*
- * Remove a batch of events that are older than their namespace keeps them.  True when there may be
- * more.
+ * Removes events that are older than events_keep of their namespace, at most `batch` per namespace.
+ * An event that cannot be removed is set aside.  True when there may be more.
  */
 bool
 ss_events_purge(long batch, SsAside *aside)

@@ -1,6 +1,6 @@
 /*
  * events.h
- *		Lifecycle events, in namespaces that audit.
+ *		Records lifecycle events in namespaces that audit, and notifies of them.
  */
 #ifndef SS_EVENTS_H
 #define SS_EVENTS_H
@@ -10,7 +10,7 @@
 #include "rows/aside.h"
 #include "rows/sessions.h"
 
-/* Events that were committed and not told of yet: how many, and since when. */
+/* Events that were committed since the last notification: their number, and when the first was written. */
 typedef struct SsNotice
 {
 	uint64 count;
