@@ -2,13 +2,12 @@
  * history.c
  *		The messages of a session: append, read a window, pop, trim.
  *
- * The row of the session is locked before anything is done with its messages, and tells
- * the next seq; so appends to one session take turns, and the lock is all that they
- * share.  The session's row is written before its messages, so that by the time the
- * trigger on these fires, the change of the tail in Redis has been noted.
+ * Locking and order: every change locks the session's row first, which serializes the appends to one
+ * session and assigns their seqs.  The row is written before the messages, so that the change of the
+ * tail in Redis is recorded before the trigger on conversation_history fires.
  *
- * An append costs one message, one entry in an index and a few bytes of the session's row,
- * however long the history is.  Windows go along the primary key.
+ * An append costs one message, one index entry and a few bytes of the session's row, however long
+ * the history is.  Windows are read in the order of the primary key.
  */
 #include "postgres.h"
 
@@ -29,7 +28,7 @@
 #include "rows/sql.h"
 #include "shared.h"
 
-/* Messages that are held in memory at once. */
+/* Maximum number of messages held in memory at once by a read. */
 #define PAGE 1000
 
 static SsPlan insert_plan = {
@@ -48,32 +47,33 @@ static SsPlan insert_many_plan = {
 	7,
 	{UUIDOID, INT8OID, TIMESTAMPTZOID, JSONBARRAYOID, TEXTOID, BYTEAOID, INT8OID}};
 
-/* A range and an order, for then the index on operations is the only one that will do. */
+/* The range and ORDER BY make the planner use the index on operations. */
 static SsPlan operation_plan = {"SELECT operation_hash, operation_last FROM {history}"
 								" WHERE history_id {=} $1 AND operation_id {>=} $2"
 								" AND operation_id {<=} $2 ORDER BY operation_id LIMIT 1",
 								2,
 								{UUIDOID, TEXTOID}};
 
-/* The end of a history, newest first; and a stretch of it, oldest first. */
+/* The last messages before a seq, newest first; and the messages of a range of seqs, oldest first. */
 static SsPlan last_plan = {"SELECT seq, message, created_at FROM {history}"
 						   " WHERE history_id {=} $1 AND seq {<} $2 ORDER BY seq DESC LIMIT $3",
 						   3,
 						   {UUIDOID, INT8OID, INT8OID}};
 
-static SsPlan stretch_plan = {
+static SsPlan range_plan = {
 	"SELECT seq, message, created_at FROM {history}"
 	" WHERE history_id {=} $1 AND seq {>=} $2 AND seq {<} $3 ORDER BY seq LIMIT $4",
 	4,
 	{UUIDOID, INT8OID, INT8OID, INT8OID}};
 
-/* Where the last $3 before $2 begin, and how many there are; likewise what precedes the last $2. */
+/* The first seq and the number of the last $3 messages before seq $2. */
 static SsPlan window_plan = {
 	"SELECT pg_catalog.min(l.seq), pg_catalog.count(*) FROM (SELECT seq FROM {history}"
 	" WHERE history_id {=} $1 AND seq {<} $2 ORDER BY seq DESC LIMIT $3) l",
 	3,
 	{UUIDOID, INT8OID, INT8OID}};
 
+/* The seq of the newest message that is not among the last $2. */
 static SsPlan boundary_plan = {"SELECT seq FROM {history} WHERE history_id {=} $1"
 							   " ORDER BY seq DESC OFFSET $2 LIMIT 1",
 							   2,
@@ -95,19 +95,20 @@ static SsPlan trim_plan = {"DELETE FROM {history} WHERE history_id {=} $1 AND se
 						   2,
 						   {UUIDOID, INT8OID}};
 
-/* The lock keeps the session under its id, and lets everything else be done with it. */
+/* FOR KEY SHARE prevents that the session is renamed or deleted, and nothing else. */
 static SsPlan session_plan = {
 	"SELECT namespace, session_id FROM {sessions} WHERE history_id {=} $1 FOR KEY SHARE",
 	1,
 	{UUIDOID}};
 
+/* Returns a column of the first row of SPI's result. */
 static Datum
 result(int column, bool *null)
 {
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, null);
 }
 
-/* The same of a column that has no nulls. */
+/* The same for a column that must not be null; raises an error if it is. */
 static Datum
 value_of(int column, const char *table)
 {
@@ -115,30 +116,33 @@ value_of(int column, const char *table)
 }
 
 /*
- * Name the conversation of a session that has none yet.  The name begins with the time
- * (UUID version 7), so that new conversations lie side by side in the index.
+ * Assigns a history_id in *row if the session has none.  It is a UUID of version 7, which begins with
+ * the time, so that the messages of new sessions are close together in the index.
  */
 void
 ss_history_assign_id(SsRow *row)
 {
-	pg_uuid_t *name = palloc(sizeof(pg_uuid_t));
+	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
 	uint64 ms = (uint64) (GetCurrentTimestamp() / 1000) +
 				(uint64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
 
 	if (!row->history_null)
 		return;
-	if (!pg_strong_random(name->data, UUID_LEN))
+	if (!pg_strong_random(id->data, UUID_LEN))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("could not generate a random conversation id")));
 	for (int i = 0; i < 6; i++)
-		name->data[i] = (uint8) (ms >> (40 - 8 * i));
-	name->data[6] = (name->data[6] & 0x0f) | 0x70;
-	name->data[8] = (name->data[8] & 0x3f) | 0x80;
-	row->history = UUIDPGetDatum(name);
+		id->data[i] = (uint8) (ms >> (40 - 8 * i));
+	id->data[6] = (id->data[6] & 0x0f) | 0x70;
+	id->data[8] = (id->data[8] & 0x3f) | 0x80;
+	row->history = UUIDPGetDatum(id);
 	row->history_null = false;
 }
 
-/* The last seq after n more messages; no seq is ever used again, so it must not wrap. */
+/*
+ * Returns last_seq after n more messages.  Raises an error rather than wrap, since a seq is never
+ * reused.
+ */
 int64
 ss_history_next_seq(const SsRow *row, int64 n)
 {
@@ -149,14 +153,17 @@ ss_history_next_seq(const SsRow *row, int64 n)
 	return row->last_seq + n;
 }
 
-/* A count of messages and some more; what was written by hand may be at the end of the range. */
+/* Adds to a message_count; saturates, as plain SQL may have written any value. */
 int64
 ss_history_add_count(int64 count, int64 more)
 {
 	return count > PG_INT64_MAX - more ? PG_INT64_MAX : count + more;
 }
 
-/* Whose conversation is it?  Whoever asks is a trigger, and acts as whoever fired it. */
+/*
+ * Finds the session of a history; false when there is none.  Locks its row FOR KEY SHARE.  Called by
+ * triggers, outside ss_sql_enter.
+ */
 bool
 ss_history_find_session(const pg_uuid_t *history, SsKey *key)
 {
@@ -172,7 +179,7 @@ ss_history_find_session(const pg_uuid_t *history, SsKey *key)
 	return found;
 }
 
-/* How many messages a session has, up to a seq. */
+/* Counts the messages of a session up to a seq. */
 int64
 ss_history_count(const SsRow *row, int64 up_to)
 {
@@ -185,31 +192,34 @@ ss_history_count(const SsRow *row, int64 up_to)
 	return DatumGetInt64(result(1, &null));
 }
 
-/* A hash of the messages of an append: the same content, however it was wrapped. */
+/* Returns a SHA-256 hash over the messages of an append, which are detoasted jsonb. */
 static Datum
 hash_of(const SsMessages *messages)
 {
 	bytea *hash = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
 	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
-	bool fine = ctx != NULL && pg_cryptohash_init(ctx) == 0;
+	bool ok = ctx != NULL && pg_cryptohash_init(ctx) == 0;
 
-	for (int i = 0; i < messages->count && fine; i++)
+	for (int i = 0; i < messages->count && ok; i++)
 	{
 		char *message = DatumGetPointer(messages->message[i]);
 
-		/* jsonb has one form for one content; its length, in front, parts it from the next */
-		fine = pg_cryptohash_update(ctx, (uint8 *) message, VARSIZE(message)) == 0;
+		/* jsonb has one binary form per content; the length word separates the messages */
+		ok = pg_cryptohash_update(ctx, (uint8 *) message, VARSIZE(message)) == 0;
 	}
-	fine = fine && pg_cryptohash_final(ctx, (uint8 *) VARDATA(hash), PG_SHA256_DIGEST_LENGTH) == 0;
+	ok = ok && pg_cryptohash_final(ctx, (uint8 *) VARDATA(hash), PG_SHA256_DIGEST_LENGTH) == 0;
 	if (ctx != NULL)
 		pg_cryptohash_free(ctx);
-	if (!fine)
+	if (!ok)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not hash the messages")));
 	SET_VARSIZE(hash, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
 	return PointerGetDatum(hash);
 }
 
-/* Was this operation carried out before?  Then *last is what it returned. */
+/*
+ * Was this operation carried out before?  Then *last is its result.  Raises an error if it was
+ * carried out with other messages.
+ */
 static bool
 was_done(const SsRow *row, Datum operation_id, Datum hash, int64 *last)
 {
@@ -222,12 +232,13 @@ was_done(const SsRow *row, Datum operation_id, Datum hash, int64 *last)
 		return false;
 	before = result(1, &no_hash);
 	*last = DatumGetInt64(result(2, &no_last));
-	/* the owner of the table may have written one without the others: that is no append of ours */
+	/* a row with an operation_id but no hash or result was written by plain SQL, not by an append */
 	if (no_hash || no_last || !DatumGetBool(DirectFunctionCall2(byteaeq, before, hash)))
 		ss_error_operation_reused();
 	return true;
 }
 
+/* Inserts the messages of an append; their last seq is the row's last_seq. */
 static void
 insert(const SsChange *change, const SsMessages *messages, Datum hash)
 {
@@ -251,7 +262,10 @@ insert(const SsChange *change, const SsMessages *messages, Datum hash)
 		ss_error_rows_skipped("conversation_history");
 }
 
-/* Append messages, beginning the session if need be; returns the seq of the last. */
+/*
+ * Appends messages and returns the seq of the last one.  Creates the session if there is none.  A
+ * repeated operation changes nothing and returns the first result.
+ */
 int64
 ss_history_append(SsTarget *target, const SsMessages *messages)
 {
@@ -279,9 +293,9 @@ ss_history_append(SsTarget *target, const SsMessages *messages)
 	return change.row.last_seq;
 }
 
-/* Hand SPI's result, three columns, to a sink. */
+/* Passes the rows of SPI's result (seq, message, created_at) to the sink, and frees the result. */
 static void
-hand_over(uint64 n, bool backwards, SsMessageSink sink, void *arg)
+pass_to_sink(uint64 n, bool backwards, SsMessageSink sink, void *arg)
 {
 	SPITupleTable *rows = SPI_tuptable;
 
@@ -297,8 +311,8 @@ hand_over(uint64 n, bool backwards, SsMessageSink sink, void *arg)
 }
 
 /*
- * Read a window, in the caller's snapshot.  A short one is read from its end and
- * turned round; a long one from its beginning, a page at a time.
+ * Reads a window in the caller's snapshot and passes its messages to the sink.  A short window is read
+ * backwards from its end and reversed in memory; a long one forwards, a page at a time.
  */
 void
 ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink, void *arg)
@@ -317,7 +331,7 @@ ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink, vo
 		if (window->last <= PAGE)
 		{
 			n = ss_plan_run(&last_plan, values, NULL, SS_PLAN_READ, 0);
-			hand_over(n, true, sink, arg);
+			pass_to_sink(n, true, sink, arg);
 			return;
 		}
 		ss_plan_run(&window_plan, values, NULL, SS_PLAN_READ, 0);
@@ -334,16 +348,16 @@ ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink, vo
 		bool null;
 
 		CHECK_FOR_INTERRUPTS();
-		n = ss_plan_run(&stretch_plan, values, NULL, SS_PLAN_READ, 0);
+		n = ss_plan_run(&range_plan, values, NULL, SS_PLAN_READ, 0);
 		if (n > 0)
 			from = DatumGetInt64(
 					   SPI_getbinval(SPI_tuptable->vals[n - 1], SPI_tuptable->tupdesc, 1, &null)) +
 				   1;
-		hand_over(n, false, sink, arg);
+		pass_to_sink(n, false, sink, arg);
 	} while (n == PAGE);
 }
 
-/* Write the row of a session some of whose messages are about to go. */
+/* Writes the row of a session before some of its messages are removed. */
 static void
 write_count(SsChange *change, int64 removed)
 {
@@ -353,7 +367,7 @@ write_count(SsChange *change, int64 removed)
 	ss_count(SS_MESSAGES_REMOVED, removed);
 }
 
-/* Lock a living session to take messages from it; false when there is none. */
+/* Locks a session to remove messages from it; false when the caller sees none. */
 static bool
 begin_removal(SsChange *change, SsTarget *target)
 {
@@ -362,7 +376,10 @@ begin_removal(SsChange *change, SsTarget *target)
 	return ss_change_begin_existing(change, target, SS_EDIT);
 }
 
-/* Take the last n messages, as an array in *popped (0: none); false when there is no session. */
+/*
+ * Removes the last n messages and returns them as a jsonb array in *popped (0: there were none).
+ * False when the caller sees no such session.
+ */
 bool
 ss_history_pop(SsTarget *target, int64 n, Datum *popped)
 {
@@ -387,7 +404,7 @@ ss_history_pop(SsTarget *target, int64 n, Datum *popped)
 	if (count == 0)
 		return true;
 	write_count(&change, count);
-	/* a message that is taken off is not secret: readers may see it for a moment */
+	/* pop is not fenced: readers may see the removed messages for the push lag */
 	ss_skip_fence = true;
 	ss_plan_run(&pop_plan, values, NULL, SS_PLAN_WRITE, 0);
 	ss_skip_fence = false;
@@ -397,7 +414,7 @@ ss_history_pop(SsTarget *target, int64 n, Datum *popped)
 	return true;
 }
 
-/* Remove all but the last messages; false when there is no session. */
+/* Removes all messages but the last `keep`; false when the caller sees no such session. */
 bool
 ss_history_trim(SsTarget *target, int64 keep, int64 *removed)
 {

@@ -1,19 +1,22 @@
 /*
  * history_end.c
- *		What becomes of messages and members when their session is gone.
+ *		Removes messages and members after the end of their session.
  *
- * A session that ends has its history_id taken away, and with it goes, for every
- * reader and at once, all that hangs on it.  The trigger on conversation_sessions queues the
- * name in conversation_history_ended, in the same transaction; the purge works the
- * queue off, so many messages a transaction, however long a history was.
+ * When a session ends, its history_id is set to NULL.  From then on no reader reaches its messages
+ * and members.  The trigger on conversation_sessions queues the history_id in
+ * conversation_history_ended, in the same transaction.  The purge works through the queue and
+ * removes a limited number of messages per transaction, however long a history is.
  *
- * from_seq remembers how far a long history has been removed: what was deleted just now
- * still lies at its beginning, and would be walked over again and again.
+ * from_seq of a queue entry records how far the history has been removed.  Without it each
+ * transaction would scan the dead index entries of the messages that were just deleted.
  *
- * On a subscriber the publisher removes what it published, table by table.  Where messages are
- * subscribed and the queue is not, the entries that the trigger here made are removed once their
- * messages are gone, and wait until then: should the subscription end first, the queue tells
- * which messages are left to be removed here.
+ * On a subscriber of logical replication the publisher's deletions arrive for every table that is
+ * subscribed.  If messages are subscribed but the queue is not, the entries made by the local trigger
+ * stay until their messages are gone.  Should the subscription end first, they tell which messages
+ * remain to be removed here.
+ *
+ * Locking: queue entries and messages are locked without waiting; locked ones are left for a later
+ * pass.
  */
 #include "postgres.h"
 
@@ -33,35 +36,35 @@
 #include "rows/subscription.h"
 #include "shared.h"
 
-/* Histories that are looked at at once. */
-#define AT_ONCE 200
+/* Number of queue entries read by one statement. */
+#define QUEUE_BATCH 200
 
-/* When entries of the queue are visited one by one: at most so many, for so long. */
-#define ALONE_MOST 50
+/* Limits of a pass that visits entries one by one: entries, and us. */
+#define ALONE_MAX 50
 #define ALONE_TIME (INT64CONST(300) * 1000)
 
 bool ss_history_purging = false;
 
-static SsPlan end_plan = {"INSERT INTO {ended} (namespace, history_id) VALUES ($1, $2)",
-						  2,
-						  {TEXTOID, UUIDOID}};
+static SsPlan queue_one_plan = {"INSERT INTO {ended} (namespace, history_id) VALUES ($1, $2)",
+								2,
+								{TEXTOID, UUIDOID}};
 
-static SsPlan end_all_plan = {
+static SsPlan queue_all_plan = {
 	"INSERT INTO {ended} (namespace, history_id)"
 	" SELECT namespace, history_id FROM {sessions} WHERE history_id IS NOT NULL",
 	0,
 	{InvalidOid}};
 
 /*
- * Some of the queue.  Not those that a session has all the same: whoever put it back (by a
- * trigger that took a delete back, or by hand) keeps its messages.
+ * Queue entries, and whether a session has the history after all.  A trigger that reverted a DELETE,
+ * or plain SQL, may have put it back; then its messages stay.
  */
 #define QUEUE_COLUMNS                                                      \
 	"SELECT e.entry_id, e.history_id, e.from_seq, EXISTS (SELECT FROM"     \
 	" {sessions} s WHERE s.history_id {=} e.history_id), e.namespace FROM" \
 	" {ended} e WHERE"
 
-/* Not those that are set aside. */
+/* Entries that are not set aside. */
 #define QUEUE                                                              \
 	QUEUE_COLUMNS                                                          \
 	" e.history_id {>=} $1 AND ($2 IS NULL OR e.namespace {=} $2)"         \
@@ -76,14 +79,14 @@ static SsPlan end_all_plan = {
 
 static SsPlan queue_plan = {QUEUE " FOR UPDATE OF e SKIP LOCKED", QUEUE_ARGS};
 
-/* The same without locks, to visit them one by one. */
+/* The same without locks, to visit the entries one by one. */
 static SsPlan names_plan = {QUEUE, QUEUE_ARGS};
 
 static SsPlan one_plan = {QUEUE_COLUMNS " e.entry_id {=} $1 FOR UPDATE OF e SKIP LOCKED",
 						  1,
 						  {UUIDOID}};
 
-/* What somebody has locked is passed over, as by any purge, and found again. */
+/* Messages locked by other transactions are skipped; rest_plan finds them. */
 static SsPlan remove_plan = {
 	"WITH gone AS (DELETE FROM {history} WHERE ctid {=} ANY (ARRAY("
 	" SELECT h.ctid FROM {history} h WHERE h.history_id {=} $1 AND h.seq {>=} $2"
@@ -92,25 +95,25 @@ static SsPlan remove_plan = {
 	3,
 	{UUIDOID, INT8OID, INT8OID}};
 
-/* Where what is left begins. */
+/* The lowest seq that is left. */
 static SsPlan rest_plan = {"SELECT seq FROM {history} WHERE history_id {=} $1 ORDER BY seq LIMIT 1",
 						   1,
 						   {UUIDOID}};
 
-static SsPlan leave_members_plan = {"DELETE FROM {members} WHERE history_id {=} ANY ($1)",
-									1,
-									{UUIDARRAYOID}};
+static SsPlan remove_members_plan = {"DELETE FROM {members} WHERE history_id {=} ANY ($1)",
+									 1,
+									 {UUIDARRAYOID}};
 
 static SsPlan done_plan = {"DELETE FROM {ended} WHERE entry_id {=} $1", 1, {UUIDOID}};
 
-static SsPlan so_far_plan = {"UPDATE {ended} SET from_seq = $2 WHERE entry_id {=} $1",
-							 2,
-							 {UUIDOID, INT8OID}};
+static SsPlan from_seq_plan = {"UPDATE {ended} SET from_seq = $2 WHERE entry_id {=} $1",
+							   2,
+							   {UUIDOID, INT8OID}};
 
-static SsPlan has_ended_plan = {"SELECT 1 FROM {ended} WHERE history_id {=} $1", 1, {UUIDOID}};
+static SsPlan is_queued_plan = {"SELECT 1 FROM {ended} WHERE history_id {=} $1", 1, {UUIDOID}};
 
 /* As queue_plan, and whether messages are left. */
-static SsPlan settle_plan = {
+static SsPlan subscribed_plan = {
 	"SELECT e.entry_id, e.history_id, e.from_seq, EXISTS (SELECT FROM {sessions} s"
 	" WHERE s.history_id {=} e.history_id), EXISTS (SELECT FROM {history} h"
 	" WHERE h.history_id {=} e.history_id) FROM {ended} e"
@@ -119,19 +122,22 @@ static SsPlan settle_plan = {
 	3,
 	{UUIDOID, TEXTOID, INT8OID}};
 
-static SsPlan forget_all_plan = {"DELETE FROM {ended}", 0, {InvalidOid}};
+static SsPlan clear_plan = {"DELETE FROM {ended}", 0, {InvalidOid}};
 
-/* Does the publisher's own entry arrive for what logical replication applies just now? */
+/*
+ * Is logical replication applying a change whose queue entry the publisher sends as well?  Then the
+ * trigger must not make one.
+ */
 static bool
-arrives_by_itself(void)
+publisher_sends_entry(void)
 {
 	return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA &&
 		   ss_subscribed(SS_TABLE_ENDED);
 }
 
 /*
- * A session's row changes, or goes (new is NULL): does it lose its history?  Called by the
- * trigger on sessions, whoever fired it.
+ * Queues the history of a session's row that is updated or deleted (new is NULL), if the row loses
+ * it.  Called by the trigger on conversation_sessions, outside ss_sql_enter.
  */
 void
 ss_history_detach(const SsDeformedRow *old, const SsDeformedRow *new)
@@ -140,39 +146,39 @@ ss_history_detach(const SsDeformedRow *old, const SsDeformedRow *new)
 	SsCaller caller;
 
 	if (old->nulls[SS_ROW_HISTORY_ID] ||
-		(new != NULL && !ss_row_differs(old, new, SS_ROW_HISTORY_ID)) || arrives_by_itself())
+		(new != NULL && !ss_row_differs(old, new, SS_ROW_HISTORY_ID)) || publisher_sends_entry())
 		return;
 	ss_sql_enter(&caller);
-	ss_plan_run(&end_plan, values, NULL, SS_PLAN_WRITE, 0);
+	ss_plan_run(&queue_one_plan, values, NULL, SS_PLAN_WRITE, 0);
 	ss_sql_leave(&caller);
 }
 
-/* All sessions do: the table is about to be truncated. */
+/* Queues the histories of all sessions, before conversation_sessions is truncated. */
 void
 ss_history_detach_all(void)
 {
 	SsCaller caller;
 
-	if (arrives_by_itself())
+	if (publisher_sends_entry())
 		return;
 	ss_sql_enter(&caller);
-	/* what others have committed is truncated as well, also what our snapshot does not show */
-	ss_plan_run(&end_all_plan, NULL, NULL, SS_PLAN_LATEST, 0);
+	/* TRUNCATE removes rows that the transaction's snapshot does not show, so take a new one */
+	ss_plan_run(&queue_all_plan, NULL, NULL, SS_PLAN_LATEST, 0);
 	ss_sql_leave(&caller);
 }
 
-/* There are no messages any more: they were truncated. */
+/* Empties the queue, after conversation_history was truncated. */
 void
 ss_history_clear_queue(void)
 {
 	SsCaller caller;
 
 	ss_sql_enter(&caller);
-	ss_plan_run(&forget_all_plan, NULL, NULL, SS_PLAN_LATEST, 0);
+	ss_plan_run(&clear_plan, NULL, NULL, SS_PLAN_LATEST, 0);
 	ss_sql_leave(&caller);
 }
 
-/* Is it known to be nobody's any more? */
+/* Is the history queued, that is, has its session ended? */
 bool
 ss_history_is_queued(const pg_uuid_t *history)
 {
@@ -181,20 +187,21 @@ ss_history_is_queued(const pg_uuid_t *history)
 	bool ended;
 
 	ss_sql_enter(&caller);
-	ended = ss_plan_run(&has_ended_plan, values, NULL, SS_PLAN_LATEST, 1) > 0;
+	ended = ss_plan_run(&is_queued_plan, values, NULL, SS_PLAN_LATEST, 1) > 0;
 	ss_sql_leave(&caller);
 	return ended;
 }
 
-/* One of the queue. */
+/* An entry of the queue. */
 typedef struct Ended
 {
 	Datum entry;
 	Datum history;
-	int64 from;
-	bool in_use;
+	int64 from;  /* from_seq */
+	bool in_use; /* a session has the history */
 } Ended;
 
+/* Returns entry i of a result with the columns QUEUE_COLUMNS. */
 static Ended
 ended_at(SPITupleTable *queue, uint64 i)
 {
@@ -209,15 +216,16 @@ ended_at(SPITupleTable *queue, uint64 i)
 	return ended;
 }
 
-/* How far a purge has come. */
+/* Progress of a purge. */
 typedef struct Progress
 {
-	int64 limit;
-	int64 done;     /* looked at: an entry is worth a message */
-	int64 finished; /* entries that went */
-	int64 removed;  /* messages */
+	int64 limit;    /* maximum of `done` */
+	int64 done;     /* work done: messages removed plus entries visited */
+	int64 finished; /* entries removed */
+	int64 removed;  /* messages removed */
 } Progress;
 
+/* Removes an entry from the queue. */
 static void
 finish(const Ended *ended, Progress *progress)
 {
@@ -227,9 +235,9 @@ finish(const Ended *ended, Progress *progress)
 	progress->finished++;
 }
 
-/* Remove messages of one history, up to the limit; its entry goes with the last. */
+/* Removes messages of one history up to the limit, and its entry once none is left. */
 static void
-remove_some(const Ended *ended, Progress *progress)
+remove_messages(const Ended *ended, Progress *progress)
 {
 	int64 limit = progress->limit - progress->done;
 	Datum values[3] = {ended->history, Int64GetDatum(ended->from), Int64GetDatum(limit)};
@@ -245,7 +253,7 @@ remove_some(const Ended *ended, Progress *progress)
 	progress->done += removed + 1;
 	if (removed < limit)
 	{
-		/* the end was reached; somebody may have locked one on the way */
+		/* the end was reached; messages that are left were locked */
 		if (ss_plan_run(&rest_plan, values, NULL, SS_PLAN_LATEST, 1) == 0)
 		{
 			finish(ended, progress);
@@ -255,23 +263,23 @@ remove_some(const Ended *ended, Progress *progress)
 								"conversation_history");
 	}
 	if (DatumGetInt64(entry[1]) != ended->from)
-		ss_plan_run(&so_far_plan, entry, NULL, SS_PLAN_WRITE, 0);
+		ss_plan_run(&from_seq_plan, entry, NULL, SS_PLAN_WRITE, 0);
 }
 
-/* A piece of the queue that is to be worked off. */
+/* A part of the queue in progress. */
 typedef struct Piece
 {
 	Progress *progress;
 	const SsAside *aside;
 	Datum ns;       /* of one namespace, or 0 for all */
 	pg_uuid_t from; /* the history to begin with; afterwards the last one visited */
-	int64 asked;
-	int64 found;
-	List *retried; /* keys of entries that were set aside */
-	Datum entry;   /* one_by_one: the one to visit */
+	int64 asked;    /* entries asked for .. */
+	int64 found;    /* .. and found */
+	List *retried;  /* keys of visited entries that had been set aside */
+	Datum entry;    /* the entry that remove_alone visits */
 } Piece;
 
-/* Work off entries that a statement has locked. */
+/* Processes queue entries that a statement has locked, up to the limit. */
 static void
 remove_from(SPITupleTable *queue, uint64 n, Progress *progress)
 {
@@ -289,17 +297,17 @@ remove_from(SPITupleTable *queue, uint64 n, Progress *progress)
 			progress->done++;
 			continue;
 		}
-		remove_some(&ended, progress);
+		remove_messages(&ended, progress);
 		gone[ngone++] = ended.history;
 	}
 	values[0] = PointerGetDatum(construct_array(gone, ngone, UUIDOID, 16, false, TYPALIGN_CHAR));
 	if (ngone > 0 && !ss_subscribed(SS_TABLE_MEMBERS))
-		ss_plan_run_redacted(&leave_members_plan, values, NULL, SS_PLAN_WRITE);
+		ss_plan_run_redacted(&remove_members_plan, values, NULL, SS_PLAN_WRITE);
 }
 
-/* The same, while the trigger on messages knows that Redis holds none of them. */
+/* The same with ss_history_purging set. */
 static void
-remove_unnoted(SPITupleTable *queue, uint64 n, Progress *progress)
+remove_uncached(SPITupleTable *queue, uint64 n, Progress *progress)
 {
 	ss_history_purging = true;
 	PG_TRY();
@@ -313,7 +321,7 @@ remove_unnoted(SPITupleTable *queue, uint64 n, Progress *progress)
 	PG_END_TRY();
 }
 
-/* Read a piece of the queue; its last history is where the next begins. */
+/* Reads a part of the queue, from piece->from on.  The caller frees the result. */
 static SPITupleTable *
 read_queue(SsPlan *plan, Piece *piece)
 {
@@ -328,14 +336,15 @@ read_queue(SsPlan *plan, Piece *piece)
 	return SPI_tuptable;
 }
 
+/* Advances piece->from to the last history that was read. */
 static void
-note_last(Piece *piece, SPITupleTable *queue)
+advance(Piece *piece, SPITupleTable *queue)
 {
 	if (piece->found > 0)
 		piece->from = *DatumGetUUIDP(ended_at(queue, piece->found - 1).history);
 }
 
-/* What an entry of the queue is set aside by. */
+/* Makes the key by which an entry is set aside; false if its namespace is invalid. */
 static bool
 key_of(SPITupleTable *queue, uint64 i, SsKey *key)
 {
@@ -346,9 +355,9 @@ key_of(SPITupleTable *queue, uint64 i, SsKey *key)
 	return ss_key_from_datums(key, ns, CStringGetTextDatum(id));
 }
 
-/* Remember which entries were set aside: they are not any more, if the piece is kept. */
+/* Collects the entries that had been set aside; they no longer are, if the piece is kept. */
 static void
-note_retried(Piece *piece, SPITupleTable *queue)
+collect_retried(Piece *piece, SPITupleTable *queue)
 {
 	for (int64 i = 0; i < piece->found && !ss_aside_is_empty(piece->aside); i++)
 	{
@@ -359,32 +368,32 @@ note_retried(Piece *piece, SPITupleTable *queue)
 	}
 }
 
-/* In a subtransaction: a whole piece. */
+/* In a subtransaction: processes a whole piece. */
 static bool
 remove_together(void *arg)
 {
 	Piece *piece = arg;
 	SPITupleTable *queue = read_queue(&queue_plan, piece);
 
-	remove_unnoted(queue, piece->found, piece->progress);
-	note_retried(piece, queue);
-	note_last(piece, queue);
+	remove_uncached(queue, piece->found, piece->progress);
+	collect_retried(piece, queue);
+	advance(piece, queue);
 	SPI_freetuptable(queue);
 	return true;
 }
 
-/* In a subtransaction: one entry. */
+/* In a subtransaction: processes one entry.  False when it is locked or gone. */
 static bool
 remove_alone(void *arg)
 {
 	Piece *piece = arg;
 	uint64 n = ss_plan_run(&one_plan, &piece->entry, NULL, SS_PLAN_WRITE, 0);
 
-	remove_unnoted(SPI_tuptable, n, piece->progress);
+	remove_uncached(SPI_tuptable, n, piece->progress);
 	return n > 0;
 }
 
-/* The piece was undone: visit its entries one by one.  Those not reached are left for the next time. */
+/* After the piece was rolled back: visits its entries one by one, up to the limits. */
 static void
 remove_one_by_one(Piece *piece, SsAside *aside)
 {
@@ -398,31 +407,31 @@ remove_one_by_one(Piece *piece, SsAside *aside)
 		Progress before = *progress;
 		ErrorData *error;
 		SsKey key;
-		bool sound = key_of(queue, i, &key);
+		bool has_key = key_of(queue, i, &key);
 
 		CHECK_FOR_INTERRUPTS();
-		if (done >= ALONE_MOST || GetCurrentTimestamp() - began > ALONE_TIME)
+		if (done >= ALONE_MAX || GetCurrentTimestamp() - began > ALONE_TIME)
 			break;
 		piece->entry = ended_at(queue, i).entry;
 		if (ss_aside_try(remove_alone, piece, &error))
 			done++;
 		if (error == NULL)
 		{
-			if (sound)
+			if (has_key)
 				ss_aside_done(aside, &key);
 			continue;
 		}
 		*progress = before;
 		progress->done++;
-		if (sound)
+		if (has_key)
 			ss_aside_add(aside, &key, error);
 		FreeErrorData(error);
 	}
-	note_last(piece, queue);
+	advance(piece, queue);
 	SPI_freetuptable(queue);
 }
 
-/* Work off a piece of the queue. */
+/* Processes a part of the queue. */
 static void
 remove_piece(Piece *piece, SsAside *aside)
 {
@@ -446,8 +455,8 @@ remove_piece(Piece *piece, SsAside *aside)
 }
 
 /*
- * Where the walk along the queue begins: while entries fail, at a random place half of the time, so
- * that they keep none behind them from their turn.
+ * Returns the history at which a pass over the queue begins.  While entries fail, every other pass on
+ * average begins at a random history, so that the entries behind those that fail are reached too.
  */
 static pg_uuid_t
 first_of(const SsAside *aside)
@@ -462,8 +471,8 @@ first_of(const SsAside *aside)
 }
 
 /*
- * Remove messages of a conversation that has no session, and once none is left its members.
- * False when some are left: more than the limit, or locked by somebody.
+ * Removes messages of a history that has no session, and its members once no message is left.
+ * False when messages are left, because they exceed the limit or are locked.
  */
 bool
 ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
@@ -488,23 +497,23 @@ ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
 	if (ss_plan_run(&rest_plan, values, NULL, SS_PLAN_LATEST, 1) > 0)
 		return false;
 	gone[0] = PointerGetDatum(construct_array(&id, 1, UUIDOID, 16, false, TYPALIGN_CHAR));
-	ss_plan_run_redacted(&leave_members_plan, gone, NULL, SS_PLAN_WRITE);
+	ss_plan_run_redacted(&remove_members_plan, gone, NULL, SS_PLAN_WRITE);
 	return true;
 }
 
 /*
- * Messages are left to the publisher: remove the entries whose messages are gone, and the
- * members with them.  A walk over the queue goes on where the last one stopped, so that entries
- * whose messages stay for long keep none from being looked at.
+ * On a subscriber whose messages the publisher removes: removes the entries whose messages are gone,
+ * and their members.  Each call continues where the last one stopped, so that entries whose
+ * messages stay for long do not hide those behind them.
  */
 static void
-settle_queue(Datum ns, int64 limit)
+remove_finished_entries(Datum ns, int64 limit)
 {
 	static pg_uuid_t from = {{0}};
 	Datum values[3] = {UUIDPGetDatum(&from), ns, Int64GetDatum(limit)};
 	char nulls[3] = {' ', ns == (Datum) 0 ? 'n' : ' ', ' '};
 	bool members = !ss_subscribed(SS_TABLE_MEMBERS);
-	uint64 n = ss_plan_run(&settle_plan, values, nulls, SS_PLAN_WRITE, 0);
+	uint64 n = ss_plan_run(&subscribed_plan, values, nulls, SS_PLAN_WRITE, 0);
 	SPITupleTable *queue = SPI_tuptable;
 	Progress progress = {0};
 
@@ -522,15 +531,16 @@ settle_queue(Datum ns, int64 limit)
 		gone[0] = PointerGetDatum(
 			construct_array(&ended.history, 1, UUIDOID, 16, false, TYPALIGN_CHAR));
 		if (members && !ended.in_use)
-			ss_plan_run_redacted(&leave_members_plan, gone, NULL, SS_PLAN_WRITE);
+			ss_plan_run_redacted(&remove_members_plan, gone, NULL, SS_PLAN_WRITE);
 	}
 	if (n < (uint64) limit)
 		memset(&from, 0, sizeof(from));
 }
 
 /*
- * Remove messages that no session has any more, until so much is done.  False when nothing is
- * left to do, or nothing that is not locked.  ns is 0 for all namespaces.
+ * Removes messages of ended sessions, of one namespace or of all (ns is 0), until `limit` messages
+ * and entries were processed.  *removed is the number of messages.  An entry that cannot be processed
+ * is set aside.  False when nothing is left to do, or only entries that are locked.
  */
 bool
 ss_history_purge(Datum ns, int64 limit, SsAside *aside, int64 *removed)
@@ -543,16 +553,16 @@ ss_history_purge(Datum ns, int64 limit, SsAside *aside, int64 *removed)
 		return false;
 	if (ss_subscribed(SS_TABLE_HISTORY))
 	{
-		settle_queue(ns, limit);
+		remove_finished_entries(ns, limit);
 		return false;
 	}
 	do
 	{
 		pg_uuid_t before = piece.from;
 
-		piece.asked = Min(AT_ONCE, limit - progress.done);
+		piece.asked = Min(QUEUE_BATCH, limit - progress.done);
 		remove_piece(&piece, aside);
-		/* what could not be done yet is looked at the next time */
+		/* no progress: the entries that are left are visited by the next call */
 		if (memcmp(&piece.from, &before, UUID_LEN) == 0 && progress.finished == 0)
 			break;
 	} while (piece.found > 0 && piece.found == piece.asked && progress.done < limit);

@@ -2,28 +2,26 @@
  * orphans.c
  *		Messages and members that belong to no session.
  *
- * Triggers see to it that the end of a session queues its messages for the purge
- * (history_end.c).  But a restore may load messages long before the sessions that they belong
- * to, or after the purge has removed these because they had expired by then; and somebody may
- * delete sessions with triggers disabled.  The keeper therefore goes through all conversations
- * now and then, without relying on triggers:
+ * When a session ends, a trigger queues its messages for the purge (history_end.c).  But a restore may
+ * load messages long before the sessions that they belong to, or after the purge has removed those
+ * sessions because they had expired; and sessions may be deleted with triggers disabled.  The keeper
+ * therefore checks all conversations from time to time, without relying on triggers:
  *
  *	- A conversation that has messages or members and neither a session nor an entry in the queue
  *	  is an orphan.  It is recorded in session_orphans, with the time when it was first seen.
- *	- It is removed when it still is one after session_store.orphan_keep.  Until then its session
- *	  may yet be loaded, or be in a transaction that is not committed.
+ *	- It is removed if it is still one after session_store.orphan_keep.  Until then its session may
+ *	  be loaded, or be inserted by a transaction that has not committed yet.
  *
- * Cost: a pass makes one descent of the primary key for each conversation, however many messages
- * that has, in batches, and begins only after rows were added or sessions removed.  The records
- * are not dumped: in another database the time begins again, as that one's sessions may come from
- * another dump.
+ * Cost: a pass descends the primary key once per conversation, however many messages that has, in
+ * batches.  It begins only after rows were added or sessions removed.  The records are not dumped:
+ * after a restore the time begins again, since the sessions may come from another dump.
  *
- * A subscriber's conversations may wait for their sessions for any time, so nothing is recorded
- * there, nor removed.
+ * On a subscriber of logical replication sessions may arrive arbitrarily later than their messages,
+ * so nothing is recorded or removed there.
  *
- * Locking: before messages are removed the absence of the session is checked again, under a SHARE
- * lock on conversation_sessions, which excludes that somebody is inserting it at that moment.
- * The lock is tried without waiting at first; it is held for one batch.
+ * Locking: before messages are removed, the absence of the session is checked again under a SHARE
+ * lock on conversation_sessions, which excludes concurrent inserts.  The lock is first tried without
+ * waiting, and held to the end of the transaction, which is one step.
  */
 #include "postgres.h"
 
@@ -40,8 +38,9 @@
 #include "settings.h"
 #include "shared.h"
 
+/* How often, and at which interval, the lock is tried without waiting. */
 #define LOCK_TRIES 10
-#define LOCK_NAP_US 5000
+#define LOCK_SLEEP_US 5000
 
 #define HAS_SESSION(table)                                                          \
 	"EXISTS (SELECT FROM {sessions} s WHERE s.history_id {=} " table ".history_id)" \
@@ -57,7 +56,7 @@ static SsPlan recorded_plan = {
 	3,
 	{UUIDOID, TIMESTAMPTZOID, INT8OID}};
 
-/* The next conversation, whatever it has; one at a time, for each is a descent of the index. */
+/* The next conversation of a table, orphan or not.  One at a time, so that each costs one descent. */
 static SsPlan next_plan[] = {
 	[SS_ORPHANS_HISTORY] = {"SELECT h.history_id, " HAS_SESSION(
 								"h") " FROM {history} h"
@@ -88,11 +87,12 @@ static SsPlan count_plan = {"SELECT pg_catalog.count(*), pg_catalog.min(seen_at)
 typedef struct Conversation
 {
 	pg_uuid_t history;
-	bool owned; /* it has a session, or is queued for the purge already */
+	bool owned; /* it has a session or is queued for the purge */
 	bool rows;  /* it has messages or members */
-	bool due;   /* seen first so long ago that it is to be removed */
+	bool due;   /* first seen longer ago than orphan_keep */
 } Conversation;
 
+/* Runs a statement whose parameter is the history_id of a conversation. */
 static void
 run(SsPlan *plan, const Conversation *c)
 {
@@ -101,6 +101,7 @@ run(SsPlan *plan, const Conversation *c)
 	ss_plan_run(plan, values, NULL, SS_PLAN_WRITE, 0);
 }
 
+/* Returns a column of a row of SPI's result. */
 static Datum
 column(uint64 row, int number, bool *null)
 {
@@ -116,20 +117,20 @@ is_true(uint64 row, int number)
 	return !null && DatumGetBool(value);
 }
 
-/* Its first column. */
+/* Returns the first column, a history_id. */
 static pg_uuid_t *
 history_of(uint64 row, const char *table)
 {
 	return DatumGetUUIDP(ss_sql_value(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, table));
 }
 
-static SsCatalog tables;              /* of the last step */
-static PgStat_Counter counted = -1;   /* rows, when the last pass began; -1: begin another */
-static PgStat_Counter looked_at = -1; /* .. when they were counted last */
+static SsCatalog tables;            /* as of the last step */
+static PgStat_Counter counted = -1; /* row changes when the last pass began; -1: begin another */
+static PgStat_Counter last_counted = -1; /* .. and when they were last counted */
 
 /*
- * Were rows added that may be orphans, or sessions removed, since the last pass began?  Needs no
- * transaction.  True also when the server does not count (track_counts).
+ * Were rows added that may be orphans, or sessions removed, since the last pass began?  Reads the
+ * server's statistics, so it needs no transaction.  True also if track_counts is off.
  */
 bool
 ss_orphans_changed(void)
@@ -147,18 +148,21 @@ ss_orphans_changed(void)
 	if ((stat = pgstat_fetch_stat_tabentry(tables.sessions)) != NULL)
 		now += stat->tuples_deleted;
 	pgstat_clear_snapshot();
-	looked_at = now;
+	last_counted = now;
 	return now != counted;
 }
 
-/* A pass has begun, which will see what had been counted then. */
+/* Called when a pass begins: it will see the changes counted so far. */
 void
 ss_orphans_begun(void)
 {
-	counted = looked_at;
+	counted = last_counted;
 }
 
-/* Exclude that somebody inserts a session, for the rest of the transaction. */
+/*
+ * Locks conversation_sessions against inserts for the rest of the transaction.  False, and
+ * pass->refused is set, when the lock is not free and pass->wait is not set.
+ */
 static bool
 lock_sessions(SsOrphanPass *pass)
 {
@@ -168,7 +172,7 @@ lock_sessions(SsOrphanPass *pass)
 		if (pass->locked)
 			return true;
 		CHECK_FOR_INTERRUPTS();
-		pg_usleep(LOCK_NAP_US);
+		pg_usleep(LOCK_SLEEP_US);
 	}
 	if (!pass->wait)
 	{
@@ -181,8 +185,8 @@ lock_sessions(SsOrphanPass *pass)
 }
 
 /*
- * Remove messages and members of an orphan, up to a limit of messages, which is lowered by how
- * many there were and by one.  False when some are left.
+ * Removes messages and members of an orphan, at most *limit messages, and its record once none is
+ * left.  Lowers *limit by the number of messages plus one.  False when messages are left.
  */
 static bool
 remove_orphan(const Conversation *c, int *limit)
@@ -191,7 +195,7 @@ remove_orphan(const Conversation *c, int *limit)
 	bool all = true;
 	int64 removed = 0;
 
-	/* its session may have been loaded at the last moment */
+	/* its session may have been inserted since the pass read it */
 	if (ss_plan_run(&has_session_plan, values, NULL, SS_PLAN_LATEST, 1) == 0)
 		all = ss_history_remove(&c->history, *limit, &removed);
 	if (all)
@@ -200,7 +204,7 @@ remove_orphan(const Conversation *c, int *limit)
 	return all;
 }
 
-/* Visit some of those that are recorded. */
+/* Visits recorded orphans: forgets those that are none any more, and removes those that are due. */
 static void
 visit_recorded(SsOrphanPass *pass, int limit)
 {
@@ -221,7 +225,7 @@ visit_recorded(SsOrphanPass *pass, int limit)
 	{
 		pg_uuid_t before_it = pass->at;
 
-		/* should it fail, the next step passes it over */
+		/* if this one fails, the next step skips it */
 		pass->at = found[i].history;
 		if (found[i].owned || !found[i].rows)
 			run(&forget_plan, &found[i]);
@@ -234,7 +238,7 @@ visit_recorded(SsOrphanPass *pass, int limit)
 				pass->at = before_it;
 				return;
 			}
-			/* go on with a long one in the next step, unless its messages are locked */
+			/* continue with a long one in the next step, unless its messages are locked */
 			if (!remove_orphan(&found[i], &left) && had - left > 1)
 				pass->at = before_it;
 			if (left <= 0)
@@ -248,7 +252,7 @@ visit_recorded(SsOrphanPass *pass, int limit)
 	}
 }
 
-/* Visit some conversations in the table that this stage is about. */
+/* Visits some conversations in the table of this stage, and records the orphans. */
 static void
 visit_table(SsOrphanPass *pass, int limit)
 {
@@ -275,8 +279,8 @@ visit_table(SsOrphanPass *pass, int limit)
 }
 
 /*
- * One step of a pass, in a transaction of its own and between ss_sql_enter and ss_sql_leave:
- * visit so many conversations, or remove so many messages.
+ * Makes one step of a pass: visits at most `limit` conversations, or removes as many messages.  The
+ * caller runs each step in a transaction of its own, between ss_sql_enter and ss_sql_leave.
  */
 void
 ss_orphans_step(SsOrphanPass *pass, int limit)
@@ -286,7 +290,7 @@ ss_orphans_step(SsOrphanPass *pass, int limit)
 	if (ss_subscribed(SS_TABLE_SESSIONS) || ss_subscribed(SS_TABLE_HISTORY) ||
 		ss_subscribed(SS_TABLE_MEMBERS))
 	{
-		/* the time begins again when the subscription ends */
+		/* orphan_keep begins again when the subscription ends */
 		ss_plan_run(&forget_all_plan, NULL, NULL, SS_PLAN_WRITE, 0);
 		pass->stage = SS_ORPHANS_DONE;
 		counted = -1;
@@ -297,7 +301,7 @@ ss_orphans_step(SsOrphanPass *pass, int limit)
 		visit_table(pass, limit);
 }
 
-/* How many there are, and since when the first is known. */
+/* Returns the number of recorded orphans; *oldest is when the first was seen, 0 if there is none. */
 int64
 ss_orphans_count(TimestampTz *oldest)
 {

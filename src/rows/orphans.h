@@ -8,11 +8,12 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+/* The stages of a pass, in order: the table whose rows are visited. */
 typedef enum SsOrphanStage
 {
-	SS_ORPHANS_RECORDED, /* those that are recorded: are they still? */
-	SS_ORPHANS_HISTORY,  /* messages */
-	SS_ORPHANS_MEMBERS,
+	SS_ORPHANS_RECORDED, /* session_orphans: remove those that are due, forget those that are none */
+	SS_ORPHANS_HISTORY,  /* conversation_history: record orphans */
+	SS_ORPHANS_MEMBERS,  /* session_members: record orphans */
 	SS_ORPHANS_DONE
 } SsOrphanStage;
 
@@ -22,10 +23,10 @@ typedef struct SsOrphanPass
 	SsOrphanStage stage;
 	bool begun;
 	pg_uuid_t at;  /* conversations up to this one were visited in this stage */
-	bool only_old; /* nothing was added since the last pass: visit the recorded alone */
-	bool wait;     /* for the lock that a removal needs, as long as lock_timeout allows */
+	bool only_old; /* nothing was added since the last pass: visit recorded orphans only */
+	bool wait;     /* wait for the lock that a removal needs, as long as lock_timeout allows */
 	bool locked;   /* out: the step has locked conversation_sessions, to remove some */
-	bool refused;  /* out: somebody else holds that lock */
+	bool refused;  /* out: another transaction holds a conflicting lock */
 } SsOrphanPass;
 
 extern bool ss_orphans_changed(void);
