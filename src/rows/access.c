@@ -1,13 +1,14 @@
 /*
  * access.c
- *		Whose session is it, and what may the caller do with it?
+ *		Decides what a caller may do with a session.
  *
- * In a namespace with owner_isolation a session is its owner's, and of those with whom it
- * was shared, each in a role.  Who calls is told by the JWT claims (claims.c).  Elsewhere, and for roles with BYPASSRLS, whoever may use the namespace
- * may do everything; this is asked first, for it is nearly always so.
+ * In a namespace with owner_isolation a session is accessible to its owner, and to its members
+ * according to their roles.  The caller is the subject of the JWT claims (claims.c).  In other
+ * namespaces, and for roles with BYPASSRLS, whoever may use the namespace may do everything; this is
+ * checked first because it is the common case.
  *
- * Sharing locks the row of the session, and changes look for a membership after
- * they have locked it: so a change waits for an unshare that is under way, and sees it.
+ * Locking: sharing locks the session's row, and changing calls read the members after they have
+ * locked it.  So a change waits for a concurrent removal of its caller from the members, and sees it.
  */
 #include "postgres.h"
 
@@ -26,14 +27,14 @@ static SsPlan member_plan = {"SELECT role FROM {members} WHERE history_id {=} $1
 							 2,
 							 {UUIDOID, TEXTOID}};
 
-/* Are owners kept apart, as far as this role is concerned? */
+/* Is this role subject to owner isolation in the namespace? */
 bool
 ss_access_isolates(const SsPolicy *policy, Oid role)
 {
 	return policy->owner_isolation && !has_bypassrls_privilege(role);
 }
 
-/* What a member's role is good for; false when there is no such role. */
+/* Returns in *need the access that a member's role grants; false when there is no such role. */
 bool
 ss_access_need_of_role(const char *name, SsNeed *need)
 {
@@ -49,9 +50,9 @@ ss_access_need_of_role(const char *name, SsNeed *need)
 	return false;
 }
 
-/* In which role was a conversation shared with somebody?  False: in none. */
+/* Returns in *role the access that was granted to a member; false when there is none. */
 static bool
-shared_as(Datum history, const char *subject, SsPlanMode mode, SsNeed *role)
+member_role(Datum history, const char *subject, SsPlanMode mode, SsNeed *role)
 {
 	Datum values[2] = {history, CStringGetTextDatum(subject)};
 	SsCaller caller;
@@ -68,8 +69,9 @@ shared_as(Datum history, const char *subject, SsPlanMode mode, SsNeed *role)
 }
 
 /*
- * May this role, as the subject that it is, do with a session what needs this?  Of the row the
- * owner and the history_id are looked at.
+ * Has the caller the access `need` to a session?  `role` is the calling role.  Of the row only owner
+ * and history are used; members are read in the snapshot of `mode`.  May be called outside
+ * ss_sql_enter.
  */
 bool
 ss_access_allows(const SsPolicy *policy, Oid role, const SsRow *row, SsNeed need, SsPlanMode mode)
@@ -90,12 +92,13 @@ ss_access_allows(const SsPolicy *policy, Oid role, const SsRow *row, SsNeed need
 			memcmp(subject, VARDATA_ANY(owner), strlen(subject)) == 0)
 			return true;
 	}
-	return !row->history_null && shared_as(row->history, subject, mode, &shared) && shared >= need;
+	return !row->history_null && member_role(row->history, subject, mode, &shared) &&
+		   shared >= need;
 }
 
 /*
- * The same for a call that changes a session if there is one: true when it may, false
- * when to the caller there is none, an error when there is one that it may see, but no more.
+ * The same for a call that changes a session, with the latest members.  False when the caller may not
+ * even view it, so that for the caller there is none; an error when it may view it but lacks `need`.
  */
 bool
 ss_access_allows_change(const SsTarget *target, const SsRow *row, SsNeed need)

@@ -1,6 +1,6 @@
 /*
  * access.h
- *		Whose session is it, and what may the caller do with it?
+ *		Decides what a caller may do with a session.
  */
 #ifndef SS_ACCESS_H
 #define SS_ACCESS_H
@@ -8,7 +8,7 @@
 #include "rows/sessions.h"
 #include "rows/sql.h"
 
-/* What a call needs: each includes what stands before it. */
+/* The access that a call needs or a role grants; each value includes the ones before it. */
 typedef enum SsNeed
 {
 	SS_VIEW,

@@ -2,9 +2,11 @@
  * document.c
  *		Changes to a JSON document: merge patch (RFC 7396) and counters.
  *
- * Both build a new document in one pass over the old, and know nothing of
- * sessions; but for how large a document may be.  jsonb keeps the keys of an object sorted (by length, then by bytes)
- * and without duplicates, so that merging two objects is merging two sorted lists.
+ * Both build a new document in one pass over the old one and know nothing of sessions.  jsonb stores
+ * the keys of an object sorted, by length and then by bytes, and without duplicates, so merging two
+ * objects is merging two sorted lists.
+ *
+ * Results are palloc'd, or one of the arguments.
  */
 #include "postgres.h"
 
@@ -20,7 +22,7 @@
 #include "rows/document.h"
 #include "shared.h"
 
-/* A walk over the members of an object. */
+/* An iteration over the members of an object. */
 typedef struct Members
 {
 	JsonbIterator *it;
@@ -51,7 +53,7 @@ next_member(Members *m)
 	(void) JsonbIteratorNext(&m->it, &m->value, true);
 }
 
-/* NULL stands for the empty object. */
+/* Begins an iteration; NULL stands for the empty object. */
 static void
 open_members(Members *m, JsonbContainer *object)
 {
@@ -68,7 +70,7 @@ open_members(Members *m, JsonbContainer *object)
 	next_member(m);
 }
 
-/* The order that jsonb keeps keys in. */
+/* Compares two keys in the order in which jsonb stores them. */
 static int
 compare_keys(const JsonbValue *a, const JsonbValue *b)
 {
@@ -84,7 +86,10 @@ push_member(JsonbParseState **state, JsonbValue *key, JsonbValue *value)
 	pushJsonbValue(state, WJB_VALUE, value);
 }
 
-/* Push a member of the patch that the target lacks, or has as something else. */
+/*
+ * Pushes a member of the patch.  `old` is the target's member of that name if it is an object, else
+ * NULL.
+ */
 static void
 push_patched(JsonbParseState **state, JsonbValue *key, JsonbValue *value, JsonbContainer *old)
 {
@@ -99,7 +104,7 @@ push_patched(JsonbParseState **state, JsonbValue *key, JsonbValue *value, JsonbC
 		push_member(state, key, value);
 }
 
-/* Merge two objects; the result is pushed as one, and returned when it is the root. */
+/* Merges two objects and pushes the result; returns it if it is the root. */
 static JsonbValue *
 merge_into(JsonbParseState **state, JsonbContainer *target, JsonbContainer *patch)
 {
@@ -128,7 +133,7 @@ merge_into(JsonbParseState **state, JsonbContainer *target, JsonbContainer *patc
 	return pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
-/* RFC 7396: the document that the patch makes of the target. */
+/* Applies a merge patch (RFC 7396) to the target. */
 Jsonb *
 ss_document_merge(Jsonb *target, Jsonb *patch)
 {
@@ -140,7 +145,7 @@ ss_document_merge(Jsonb *target, Jsonb *patch)
 		merge_into(&state, JB_ROOT_IS_OBJECT(target) ? &target->root : NULL, &patch->root));
 }
 
-/* Does a document say nothing: {}, [] or null? */
+/* Is a document empty: {}, [] or null? */
 static bool
 is_empty(Jsonb *document)
 {
@@ -152,9 +157,9 @@ is_empty(Jsonb *document)
 }
 
 /*
- * The document of two sessions that become one: the merge patch of the source's.  As a patch a
- * source that is no object would replace all there is; so it counts only where the target says
- * nothing, and a source that says nothing never does.
+ * Merges the documents of two sessions: applies the source to the target as a merge patch.  A source
+ * that is not an object would replace the whole target, so it is used only if the target is empty.
+ * An empty source has no effect.
  */
 Jsonb *
 ss_document_absorb(Jsonb *target, Jsonb *source)
@@ -166,16 +171,16 @@ ss_document_absorb(Jsonb *target, Jsonb *source)
 	return ss_document_merge(target, source);
 }
 
-/* An addition under way: where it is in the path, and what came of it. */
+/* An addition in progress. */
 typedef struct Increment
 {
 	JsonbParseState *state;
 	Datum *path;
 	int npath;
 	Numeric by;
-	Numeric max; /* or NULL */
-	Numeric result;
-	bool exceeded;
+	Numeric max;    /* NULL: none */
+	Numeric result; /* the sum */
+	bool exceeded;  /* it is above max */
 } Increment;
 
 static JsonbValue *push_incremented(Increment *inc, int depth, JsonbIteratorToken token,
@@ -189,7 +194,7 @@ refuse_path(Increment *inc, int depth, const char *what)
 							  depth > 0 ? TextDatumGetCString(inc->path[depth - 1]) : "", what)));
 }
 
-/* The end of the path: add to the number there, or to 0. */
+/* At the end of the path: pushes the sum of the number there (NULL: 0) and inc->by. */
 static JsonbValue *
 push_sum(Increment *inc, JsonbIteratorToken token, JsonbValue *value)
 {
@@ -211,7 +216,7 @@ push_sum(Increment *inc, JsonbIteratorToken token, JsonbValue *value)
 	return pushJsonbValue(&inc->state, token, &sum);
 }
 
-/* Copy an object (NULL: an empty one), with one member incremented or added. */
+/* Pushes a copy of an object (NULL: an empty one) with one member incremented or added. */
 static JsonbValue *
 push_object(Increment *inc, int depth, JsonbContainer *object)
 {
@@ -243,7 +248,7 @@ push_object(Increment *inc, int depth, JsonbContainer *object)
 	return pushJsonbValue(&inc->state, WJB_END_OBJECT, NULL);
 }
 
-/* Copy an array with one element incremented; it must be there. */
+/* Pushes a copy of an array with one element incremented; raises an error if there is none. */
 static JsonbValue *
 push_array(Increment *inc, int depth, JsonbContainer *array)
 {
@@ -272,7 +277,7 @@ push_array(Increment *inc, int depth, JsonbContainer *array)
 	return pushJsonbValue(&inc->state, WJB_END_ARRAY, NULL);
 }
 
-/* Push what becomes of a value (NULL: absent) that lies on the path. */
+/* Pushes the new value of a value on the path (NULL: absent). */
 static JsonbValue *
 push_incremented(Increment *inc, int depth, JsonbIteratorToken token, JsonbValue *value)
 {
@@ -289,8 +294,8 @@ push_incremented(Increment *inc, int depth, JsonbIteratorToken token, JsonbValue
 }
 
 /*
- * Add to the number at a path, which is made if need be (through objects, not
- * arrays).  NULL when the sum would pass max; else *result is the sum.
+ * Adds to the number at a path.  Missing members of objects are created, missing elements of arrays
+ * are an error.  Returns NULL when the sum would exceed max; otherwise *result is the sum.
  */
 Jsonb *
 ss_document_incr(Jsonb *target, Datum *path, int npath, Numeric by, Numeric max, Numeric *result)
@@ -308,8 +313,8 @@ ss_document_incr(Jsonb *target, Datum *path, int npath, Numeric by, Numeric max,
 }
 
 /*
- * Documents and messages are bounded before compression, which the size on disk is not.  `what`
- * says in a message which it is.
+ * Raises an error if a document or message exceeds max_bytes of the namespace.  The limit applies to
+ * the size before compression.  `what` names it in the error.
  */
 void
 ss_document_check(const SsPolicy *policy, Datum document, const char *what)

@@ -1,6 +1,6 @@
 /*
  * document.h
- *		Changes to a JSON document.
+ *		Changes to a JSON document: merge patch (RFC 7396) and counters.
  */
 #ifndef SS_DOCUMENT_H
 #define SS_DOCUMENT_H

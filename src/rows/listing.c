@@ -1,10 +1,12 @@
 /*
  * listing.c
- *		Counting and listing sessions.
+ *		Counts and lists sessions.
  *
- * A listing goes along indexes on what never changes in a session's life, so that it
- * costs saves nothing.  With owner isolation there are two walks, of what is the caller's own and
- * of what was shared with it, which are merged.
+ * A listing uses indexes on columns that do not change while a session lives, so that it makes saves
+ * no more expensive.  With owner isolation there are two scans, of the caller's own sessions and of
+ * those shared with it, and their results are merged.
+ *
+ * All functions are called between ss_sql_enter and ss_sql_leave.
  */
 #include "postgres.h"
 
@@ -30,8 +32,9 @@ static SsPlan count_any_plan = {"SELECT pg_catalog.count(*) FROM {sessions} WHER
 								{TEXTOID, TEXTOID, TIMESTAMPTZOID}};
 
 /*
- * What was shared with somebody ($1) by others (of one owner, $2) and accepted, through the index
- * on members: costs what was accepted.  An index by namespace must not seem as good, as it would
+ * The sessions that others (only the owner $2, if that is not null) have shared with $1 and that $1
+ * has accepted.  The index on members is used, so the cost is proportional to what was accepted.  The
+ * concatenation with '' keeps the planner from an index by namespace, which would look as cheap
  * while there are few sessions.
  */
 #define SHARED                                                                                                        \
@@ -46,8 +49,8 @@ static SsPlan count_shared_plan = {
 	{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
 
 /*
- * A page walks an index on immutable columns backwards from where the last one
- * ended; what does not match is passed over on the way.
+ * A page scans an index backwards from the end of the previous page and skips the rows that do not
+ * match.
  */
 #define PAGE_COLUMNS                                                \
 	"SELECT session_id, owner_id, version, created_at, updated_at," \
@@ -82,15 +85,16 @@ static SsPlan page_shared_plan = {
 	{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, INT8OID, TEXTOID,
 	 JSONBOID}};
 
+/* Returns the result of a statement that counts. */
 static int64
-the_count(void)
+count_result(void)
 {
 	bool null;
 
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
 }
 
-/* How many sessions of the selection live. */
+/* Counts the sessions of the selection that are alive and visible to the caller. */
 int64
 ss_sessions_count(SsTarget *target, const SsSelection *selection)
 {
@@ -104,7 +108,7 @@ ss_sessions_count(SsTarget *target, const SsSelection *selection)
 		char nulls[4] = {' ', ' ', ss_null_if(which.id_like), ' '};
 
 		ss_plan_run(&count_owner_plan, values, nulls, SS_PLAN_READ, 0);
-		count = the_count();
+		count = count_result();
 	}
 	else if (scope.own)
 	{
@@ -112,7 +116,7 @@ ss_sessions_count(SsTarget *target, const SsSelection *selection)
 		char nulls[3] = {' ', ss_null_if(which.id_like), ' '};
 
 		ss_plan_run(&count_any_plan, values, nulls, SS_PLAN_READ, 0);
-		count = the_count();
+		count = count_result();
 	}
 	if (scope.subject != NULL)
 	{
@@ -121,12 +125,12 @@ ss_sessions_count(SsTarget *target, const SsSelection *selection)
 		char nulls[5] = {' ', ss_null_if(selection->owner), ' ', ss_null_if(which.id_like), ' '};
 
 		ss_plan_run(&count_shared_plan, values, nulls, SS_PLAN_READ, 0);
-		count += the_count();
+		count += count_result();
 	}
 	return count;
 }
 
-/* The first rows of a page, from an index of sessions; *n of them. */
+/* Reads the sessions of a page from the caller's own, or from all; *n rows. */
 static SPITupleTable *
 page_of_own(SsTarget *target, const SsSelection *which, const SsPage *page, uint64 *n)
 {
@@ -148,7 +152,7 @@ page_of_own(SsTarget *target, const SsSelection *which, const SsPage *page, uint
 	return SPI_tuptable;
 }
 
-/* The same of what was shared with somebody. */
+/* Reads the sessions of a page from those shared with the subject; *n rows. */
 static SPITupleTable *
 page_of_shared(SsTarget *target, char *subject, const SsSelection *which, const SsPage *page,
 			   uint64 *n)
@@ -176,7 +180,7 @@ page_of_shared(SsTarget *target, char *subject, const SsSelection *which, const 
 	return SPI_tuptable;
 }
 
-/* Which of two rows comes first in a listing? */
+/* Does row i of a come before row j of b in a listing? */
 static bool
 comes_first(SPITupleTable *a, uint64 i, SPITupleTable *b, uint64 j)
 {
@@ -193,7 +197,7 @@ comes_first(SPITupleTable *a, uint64 i, SPITupleTable *b, uint64 j)
 			   ss_sql_value(b->vals[j], b->tupdesc, 1, "conversation_sessions"))) > 0;
 }
 
-/* A page of living sessions, newest first: its rows go to a sink. */
+/* Passes a page of sessions that are alive and visible to the caller to the sink, newest first. */
 void
 ss_sessions_page(SsTarget *target, const SsSelection *selection, const SsPage *page,
 				 SsSessionSink sink, void *arg)

@@ -1,21 +1,22 @@
 /*
  * listing.h
- *		Counting and listing sessions.
+ *		Counts and lists sessions.
  */
 #ifndef SS_LISTING_H
 #define SS_LISTING_H
 
 #include "rows/selection.h"
 
-/* Where a page of a listing begins. */
+/* A page of a listing: its size, and the position after which it begins. */
 typedef struct SsPage
 {
-	TimestampTz created_at; /* before these two, in descending order */
+	TimestampTz
+		created_at; /* the page has rows below (created_at, session_id), in descending order */
 	Datum session_id;
 	int32 size;
 } SsPage;
 
-/* Called with each row of a page: session_id .. message_count, as session_summary has them. */
+/* Called with each row of a page; its columns are those of the type session_summary. */
 typedef void (*SsSessionSink)(void *arg, HeapTuple row, TupleDesc desc);
 
 extern int64 ss_sessions_count(SsTarget *target, const SsSelection *which);

@@ -1,14 +1,16 @@
 /*
  * members.c
- *		With whom a session is shared.
+ *		The members with whom a session is shared.
  *
- * Members belong to the conversation, so that they stay when the session gets another id
- * and go when it ends.  What a member may do only matters where owners are kept apart
- * (access.c); elsewhere this is a list for the application.
+ * Members refer to the history_id, so that they stay when the session is renamed and are removed when
+ * it ends.  Roles of members matter only with owner isolation (access.c); otherwise session_members
+ * is a list for the application.
  *
- * There, anybody may share any number of sessions with anybody.  So that this costs the member
- * nothing, listings and counts include only what the member has accepted: the index that they use
- * holds no other rows.  Access to one session by its id does not depend on it.
+ * With owner isolation any user may share any number of sessions with any other.  So that this costs
+ * the member nothing, listings and counts include only sessions that the member has accepted; the
+ * index that they use has no other rows.  Access to a single session by its id does not depend on it.
+ *
+ * Locking: a change of the members locks the session's row first.
  */
 #include "postgres.h"
 
@@ -46,8 +48,9 @@ static SsPlan read_plan = {"SELECT member, role, created_at FROM {members}"
 						   1,
 						   {UUIDOID}};
 
+/* Records the "shared" event; role is NULL when the member was removed. */
 static void
-tell(const SsTarget *target, const SsRow *row, Datum member, const char *role)
+record_shared(const SsTarget *target, const SsRow *row, Datum member, const char *role)
 {
 	StringInfoData detail;
 
@@ -58,17 +61,17 @@ tell(const SsTarget *target, const SsRow *row, Datum member, const char *role)
 }
 
 /*
- * Write the session's row anew.  A statement of plain SQL that waits for it asks its policies again
- * then, which it would not for a row that was but locked.
+ * Writes the session's row although only its members change.  A statement in plain SQL that waits for
+ * the row then re-evaluates its row-level policies; it would not if the row had only been locked.
  */
 static void
-renew(const SsTarget *target, SsRow *row)
+rewrite_row(const SsTarget *target, SsRow *row)
 {
 	row->updated_at = GetCurrentTimestamp();
 	ss_row_write_history(target, row);
 }
 
-/* Is this member the caller, as far as owners are kept apart? */
+/* With owner isolation: is this member the caller?  Otherwise false. */
 static bool
 is_caller(const SsTarget *target, Datum member)
 {
@@ -79,9 +82,9 @@ is_caller(const SsTarget *target, Datum member)
 }
 
 /*
- * Share a session in a role, or in another than before; false when there is no session.  What an
- * end user shares with another one waits to be accepted; a role that is not bound by owner
- * isolation acts for both.
+ * Shares a session with a member, or changes the member's role.  False when the caller sees no such
+ * session.  A share by an end user must be accepted by the member; a caller that is not subject to
+ * owner isolation acts for both, so its shares are accepted at once.
  */
 bool
 ss_member_set(SsTarget *target, Datum member, const char *role)
@@ -93,15 +96,15 @@ ss_member_set(SsTarget *target, Datum member, const char *role)
 	if (!ss_session_lock(target, &row, SS_OWN))
 		return false;
 	ss_history_assign_id(&row);
-	renew(target, &row);
+	rewrite_row(target, &row);
 	values[0] = row.history;
 	ss_plan_run(&set_plan, values, NULL, SS_PLAN_LATEST, 0);
-	tell(target, &row, member, role);
+	record_shared(target, &row, member, role);
 	ss_count(SS_SHARED_WITH, 1);
 	return true;
 }
 
-/* Share it no more; false when it was not shared.  Anybody may leave. */
+/* Removes a member; false when it was none.  Members may remove themselves. */
 bool
 ss_member_remove(SsTarget *target, Datum member)
 {
@@ -114,12 +117,12 @@ ss_member_remove(SsTarget *target, Datum member)
 	values[0] = row.history;
 	if (ss_plan_run(&remove_plan, values, NULL, SS_PLAN_LATEST, 0) == 0)
 		return false;
-	renew(target, &row);
-	tell(target, &row, member, NULL);
+	rewrite_row(target, &row);
+	record_shared(target, &row, member, NULL);
 	return true;
 }
 
-/* Take what was shared with the caller into its listings; false when it was not shared. */
+/* Accepts a session for the listings of the caller; false when it was not shared with the caller. */
 bool
 ss_member_accept(const SsRow *row)
 {
@@ -132,7 +135,7 @@ ss_member_accept(const SsRow *row)
 	return ss_plan_run(&accept_plan, values, NULL, SS_PLAN_WRITE, 0) > 0;
 }
 
-/* The members, left in SPI_tuptable. */
+/* Reads the members (member, role, created_at) into SPI_tuptable; returns their number. */
 uint64
 ss_members_read(const SsRow *row)
 {

@@ -1,6 +1,6 @@
 /*
  * members.h
- *		With whom a session is shared.
+ *		The members with whom a session is shared.
  */
 #ifndef SS_MEMBERS_H
 #define SS_MEMBERS_H

@@ -1,6 +1,6 @@
 /*
  * selection.c
- *		Which sessions a call about many of them means.
+ *		Selects the sessions of a call that works on many.
  */
 #include "postgres.h"
 
@@ -14,7 +14,7 @@
 #include "rows/expiry.h"
 #include "rows/selection.h"
 
-/* A selection as it is for the caller; see SsScope. */
+/* Returns what a selection covers for the caller (see SsScope), and may set which->owner. */
 SsScope
 ss_scope_of(const SsTarget *target, SsSelection *which)
 {
@@ -25,7 +25,7 @@ ss_scope_of(const SsTarget *target, SsSelection *which)
 	scope.subject = ss_claims_subject();
 	if (scope.subject == NULL)
 	{
-		/* nobody owns nothing, and nothing was shared with nobody */
+		/* a caller without a subject owns no sessions, and none are shared with it */
 		scope.own = false;
 		return scope;
 	}
@@ -37,7 +37,10 @@ ss_scope_of(const SsTarget *target, SsSelection *which)
 	return scope;
 }
 
-/* Sessions created before this are over, by max_lifetime. */
+/*
+ * Returns the time such that sessions created at or before it have exceeded max_lifetime: the
+ * parameter of SS_SQL_CREATED_AFTER.
+ */
 Datum
 ss_max_lifetime_cutoff(const SsTarget *target)
 {

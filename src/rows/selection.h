@@ -1,45 +1,48 @@
 /*
  * selection.h
- *		Which sessions a call about many of them means.
+ *		Selects the sessions of a call that works on many.
  */
 #ifndef SS_SELECTION_H
 #define SS_SELECTION_H
 
 #include "rows/sessions.h"
 
-/* Which sessions; a zero Datum is no condition. */
+/* Conditions on sessions of a namespace; a zero Datum is no condition. */
 typedef struct SsSelection
 {
-	Datum owner;
-	Datum id_like;
-	Datum filter;
-	Datum except_id;
+	Datum owner;     /* text */
+	Datum id_like;   /* text, a LIKE pattern */
+	Datum filter;    /* jsonb that the document contains */
+	Datum except_id; /* text */
 } SsSelection;
 
 /*
- * With owner isolation, what a selection means to the caller: some of its own sessions, which
- * are then all that is left in the selection, and some that others have shared with it.
+ * What a selection covers for the caller.  With owner isolation these are some of the caller's own
+ * sessions, to which the selection is then reduced, and some that others have shared with it.
  */
 typedef struct SsScope
 {
-	bool own;
-	char *subject; /* NULL: no isolation */
+	bool own;      /* the selection covers sessions: the caller's own, or without isolation any */
+	char *subject; /* whose shared sessions it covers; NULL: no isolation, or no subject */
 } SsScope;
 
-/* A living row, in SQL. */
+/*
+ * SQL condition: the session of a row is alive, apart from max_lifetime; the same as
+ * ss_row_set_state.  SS_SQL_CREATED_AFTER adds max_lifetime.
+ */
 #define SS_SQL_ALIVE                                                       \
 	"(dead_until IS NULL OR dead_until {<=} pg_catalog.clock_timestamp())" \
 	" AND (expires_at {>} pg_catalog.clock_timestamp()"                    \
 	" OR (dead_until IS NULL"                                              \
 	" AND {effective}(namespace, session_id, expires_at) {>} pg_catalog.clock_timestamp()))"
 
-/* Beyond max_lifetime a row is over as well, whatever its expires_at says. */
+/* SQL condition: max_lifetime has not passed; the parameter is ss_max_lifetime_cutoff. */
 #define SS_SQL_CREATED_AFTER(param) "created_at {>} " param
 
 /*
- * What the row of a session becomes when it ends.  Where owners are kept apart its owner stays, who
- * alone may then use the id again (isolated: the owner_isolation of the namespace).  The version
- * saturates, as in ss_final_version.
+ * SET list of an UPDATE that ends sessions; the same as ss_session_end.  `isolated` is owner_isolation
+ * of the namespace: then the owner is kept, because only the owner may reuse the id.  The version
+ * saturates as in ss_final_version.
  */
 #define SS_SQL_END(tombstone, isolated)                                                 \
 	"session_data = '{}'::pg_catalog.jsonb,"                                            \
@@ -53,7 +56,7 @@ typedef struct SsScope
 extern SsScope ss_scope_of(const SsTarget *target, SsSelection *which);
 extern Datum ss_max_lifetime_cutoff(const SsTarget *target);
 
-/* For a parameter that is no condition. */
+/* Returns SPI's null flag of a parameter that is a condition. */
 static inline char
 ss_null_if(Datum value)
 {
