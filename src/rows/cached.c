@@ -1,9 +1,10 @@
 /*
  * cached.c
- *		Rows as the pusher reads them.
+ *		Reads rows for the pusher.
  *
- * All of it runs in short transactions of the pusher, which are over before it talks to
- * Redis.  Nothing here waits for a lock: a committer who waits at the fence may hold it.
+ * All functions run in short transactions of the pusher, which end before it talks to Redis, and
+ * outside ss_sql_enter.  They must not wait for a lock, because a transaction that waits at the fence
+ * for the pusher may hold it.
  */
 #include "postgres.h"
 
@@ -27,8 +28,8 @@
 #include "settings.h"
 
 /*
- * A batch ends when so many bytes of documents were read and written, in binary and as text, unless
- * a single document is larger.
+ * Maximum work of a batch: bytes of documents that were detoasted plus bytes of text produced.  A
+ * single document may exceed it.
  */
 #define BATCH_WORK (512 * 1024)
 
@@ -49,8 +50,8 @@ static SsPlan tail_plan = {
 static SsPlan policies_plan = {"SELECT name FROM {namespaces}", 0, {InvalidOid}};
 
 /*
- * A lock without a process is a prepared transaction's.  (Its virtual transaction id is that of the
- * session that prepared it, and only after a restart one made of its transaction id.)
+ * Locks without a process belong to prepared transactions.  (virtualtransaction would not tell: until
+ * a restart it is that of the session that prepared the transaction.)
  */
 static SsPlan prepared_plan = {
 	"SELECT 1 FROM pg_catalog.pg_locks WHERE locktype {=} 'relation' AND pid IS NULL"
@@ -78,41 +79,41 @@ text_of(const char *bytes, int len)
 	return PointerGetDatum(cstring_to_text_with_len(bytes, len));
 }
 
-/* How long may a copy of this living row be kept? */
+/* Returns how long a copy of this row, which is alive, may live, us. */
 static int64
-life_of(const SsRow *row, const SsPolicy *policy, TimestampTz now)
+copy_life(const SsRow *row, const SsPolicy *policy, TimestampTz now)
 {
 	int64 life = row->ends_at - now;
 
 	if (policy->cache == SS_CACHE_HOT)
 		life = Min(life, policy->cache_ttl);
-	/* its reader misses once in that time, and the miss is the touch */
+	/* a reader misses once per slack, and the miss touches the session */
 	if (policy->sliding)
 		life = Min(life, ss_slack(row->ttl));
 	return life;
 }
 
 /*
- * The text of a batch, and what it took to make it: binary forms that were detoasted, and text that
- * was given up.
+ * The text of a batch, and the work that it took, which includes detoasted documents and text that
+ * was discarded.
  */
 typedef struct Batch
 {
 	StringInfo text;
-	int64 most; /* bytes of one document */
-	int64 work; /* bytes */
+	int64 max;  /* bytes of one document */
+	int64 work; /* bytes so far */
 } Batch;
 
-/* Append JSON; false when it is not fine, which `out` then says. */
+/* Appends a document as JSON; false when that is not possible, and *out says why. */
 static bool
 add_json(Batch *b, SsCachedRow *out, Datum document)
 {
-	int64 left = b->most - (b->text->len - out->offset);
+	int64 left = b->max - (b->text->len - out->offset);
 	SsJsonResult result = ss_json_append(b->text, document, left);
 
 	if (ss_json_least(document) <= left)
 		b->work += toast_raw_datum_size(document);
-	/* how much of it was made is not known; at most this */
+	/* the text that was discarded had at most this size */
 	if (result == SS_JSON_LARGE && ss_json_least(document) <= left)
 		b->work += left;
 	out->large = result == SS_JSON_LARGE;
@@ -120,26 +121,27 @@ add_json(Batch *b, SsCachedRow *out, Datum document)
 	return result == SS_JSON_FINE;
 }
 
+/* Appends text; false when it exceeds the limit. */
 static bool
 add_text(Batch *b, SsCachedRow *out, const char *text)
 {
-	out->large = b->text->len - out->offset + (int64) strlen(text) > b->most;
+	out->large = b->text->len - out->offset + (int64) strlen(text) > b->max;
 	if (!out->large)
 		appendStringInfoString(b->text, text);
 	return !out->large;
 }
 
-/* What is not fine is taken back. */
+/* Ends the document of *out, and removes its text if it could not be completed. */
 static void
-end_text(Batch *b, SsCachedRow *out, bool fine)
+end_text(Batch *b, SsCachedRow *out, bool ok)
 {
-	if (!fine)
+	if (!ok)
 		b->text->len = out->offset;
 	out->length = b->text->len - out->offset;
 	b->work += out->length;
 }
 
-/* Append the last messages of a history as an array, oldest first. */
+/* Appends the last tail_size messages of a history as an array, oldest first. */
 static void
 add_tail(Batch *b, SsCachedRow *out, Datum history)
 {
@@ -147,33 +149,33 @@ add_tail(Batch *b, SsCachedRow *out, Datum history)
 	uint64 n = ss_plan_run(&tail_plan, values, NULL, SS_PLAN_READ, 0);
 	SPITupleTable *messages = SPI_tuptable;
 	int64 least = 0;
-	bool fine;
+	bool ok;
 
 	for (uint64 i = 0; i < n; i++)
 		least += ss_json_least(
 			ss_sql_value(messages->vals[i], messages->tupdesc, 1, "conversation_history"));
-	if (least > b->most)
+	if (least > b->max)
 		out->large = true;
 	else
 	{
-		fine = add_text(b, out, "[");
-		for (uint64 i = n; fine && i-- > 0;)
-			fine = add_json(b, out,
-							ss_sql_value(messages->vals[i], messages->tupdesc, 1,
-										 "conversation_history")) &&
-				   (i == 0 || add_text(b, out, ", "));
-		end_text(b, out, fine && add_text(b, out, "]"));
+		ok = add_text(b, out, "[");
+		for (uint64 i = n; ok && i-- > 0;)
+			ok = add_json(b, out,
+						  ss_sql_value(messages->vals[i], messages->tupdesc, 1,
+									   "conversation_history")) &&
+				 (i == 0 || add_text(b, out, ", "));
+		end_text(b, out, ok && add_text(b, out, "]"));
 	}
 	SPI_freetuptable(messages);
 }
 
 /*
- * Read rows in the transaction's snapshot; their documents go to the end of `text`.  Those that would
- * take too much work together with the others are left for later; the first that is asked for never
- * is.
+ * Reads rows in the transaction's snapshot and appends their documents to `text`, each of at most
+ * `max` bytes.  Once the batch has done its maximum work, the remaining rows are marked `later`;
+ * at least one row is read.
  */
 void
-ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
+ss_cached_read(SsCachedRow *rows, int n, int64 max, StringInfo text)
 {
 	Datum *ns = palloc(sizeof(Datum) * n);
 	Datum *ids = palloc(sizeof(Datum) * n);
@@ -182,7 +184,7 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 	Datum values[3];
 	SPITupleTable *table;
 	SsCaller caller;
-	Batch batch = {text, most, 0};
+	Batch batch = {text, max, 0};
 	uint64 found;
 	int asked = 0;
 
@@ -234,7 +236,7 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 		now = GetCurrentTimestamp();
 		ss_row_set_state(&row, &target, now);
 		out->life = row.ends_at - now;
-		/* a session without messages ever has no tail */
+		/* a session that never had messages has no tail */
 		if (row.state != SS_ALIVE || (out->key->part == SS_PART_TAIL && no_history))
 			continue;
 		if (batch.work >= BATCH_WORK)
@@ -243,7 +245,7 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 			continue;
 		}
 		out->alive = true;
-		out->life = life_of(&row, out->policy, now);
+		out->life = copy_life(&row, out->policy, now);
 		out->offset = text->len;
 		if (out->document && out->key->part == SS_PART_TAIL)
 			add_tail(&batch, out, history);
@@ -253,7 +255,10 @@ ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text)
 	ss_sql_leave(&caller);
 }
 
-/* The policies of all namespaces, in the current memory context; "default" is always there. */
+/*
+ * Returns the policies of all namespaces, palloc'd in the current memory context.  "default" is always
+ * included.
+ */
 SsPolicy *
 ss_cached_policies(int *count)
 {
@@ -284,8 +289,8 @@ ss_cached_policies(int *count)
 }
 
 /*
- * Is there a prepared transaction that may have changed sessions or policies?  Nobody hears of its
- * commit.  (Refused while there is a cache; one may be older.)
+ * Is there a prepared transaction that may have changed sessions or policies?  COMMIT PREPARED runs no
+ * callback of ours.  (PREPARE is refused while there is a cache, but one may be older.)
  */
 bool
 ss_cached_prepared(void)
@@ -306,7 +311,7 @@ ss_cached_prepared(void)
 	return found;
 }
 
-/* What ALTER DATABASE .. SET has set, as text; to see whether it changed. */
+/* Returns the settings of ALTER DATABASE .. SET as text, palloc'd; used to detect a change. */
 char *
 ss_cached_settings(void)
 {
@@ -322,7 +327,7 @@ ss_cached_settings(void)
 	return result;
 }
 
-/* Begin a walk at a random block of the table. */
+/* Begins a walk at a random block of the table. */
 static void
 begin_walk(SsTableWalk *walk, Oid table)
 {
@@ -337,9 +342,9 @@ begin_walk(SsTableWalk *walk, Oid table)
 	walk->block = walk->first;
 }
 
-/* The sessions in the next block of a walk, at most so many. */
+/* Reads the keys of the sessions in the next block of a walk, at most `max`; returns their number. */
 int
-ss_cached_block(SsTableWalk *walk, SsKey *keys, int most)
+ss_cached_block(SsTableWalk *walk, SsKey *keys, int max)
 {
 	ItemPointerData from = {0};
 	ItemPointerData to = {0};
@@ -357,7 +362,7 @@ ss_cached_block(SsTableWalk *walk, SsKey *keys, int most)
 	ItemPointerSet(&from, walk->block, 0);
 	ItemPointerSet(&to, walk->block + 1, 0);
 	ss_sql_enter(&caller);
-	found = ss_plan_run(&block_plan, values, NULL, SS_PLAN_READ, most);
+	found = ss_plan_run(&block_plan, values, NULL, SS_PLAN_READ, max);
 	for (uint64 i = 0; i < found; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];

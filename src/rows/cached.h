@@ -1,6 +1,6 @@
 /*
  * cached.h
- *		Rows as the pusher reads them, and what it must know of our tables.
+ *		Reads rows for the pusher, and what it must know of our tables.
  */
 #ifndef SS_CACHED_H
 #define SS_CACHED_H
@@ -11,41 +11,45 @@
 #include "rows/namespaces.h"
 #include "rows/touches.h"
 
-/* A walk over the blocks of conversation_sessions, from a random one on; begins as zeroes. */
+/*
+ * A walk over all blocks of conversation_sessions, which begins at a random one and wraps around.
+ * Zeroed by the caller before the first call of ss_cached_block.
+ */
 typedef struct SsTableWalk
 {
 	bool begun;
 	bool done;
-	BlockNumber nblocks; /* when it began */
+	BlockNumber nblocks; /* size of the table when the walk began */
 	BlockNumber first;
-	BlockNumber block; /* the next */
+	BlockNumber block; /* the next to visit */
 } SsTableWalk;
 
-/* A key that is asked for, and what its row says. */
+/* A key to be read, and the answer. */
 typedef struct SsCachedRow
 {
 	const SsKey *key;
-	const SsPolicy *policy; /* NULL: not to be read */
-	bool document;          /* is it wanted? */
+	const SsPolicy *policy; /* NULL: the row is not read */
+	bool document;          /* the text is wanted, not only the life */
 	/* the answer */
-	bool alive;
-	bool large;   /* over the limit */
-	bool foreign; /* its text cannot be converted to UTF-8 */
-	bool later;   /* did not fit */
-	int64 life;   /* how long a copy may live, us */
-	int offset;   /* of the document in the text, and how long it is */
+	bool alive;   /* the session is alive, and has what the key names */
+	bool large;   /* the text exceeds the limit */
+	bool foreign; /* the text cannot be converted to UTF-8 */
+	bool later;   /* not read, because the batch was full */
+	int64 life;   /* how long a copy may live, us; if not alive, what is left of the row's life */
+	int offset;   /* position and length of the document in the text */
 	int length;
 } SsCachedRow;
 
+/* Whether the tables can be relied on to report changes. */
 typedef enum SsTableState
 {
 	SS_TABLES_FINE,
-	SS_TABLES_GONE,   /* the extension is not there any more */
-	SS_TABLES_LOCKED, /* somebody has them for himself, for now */
-	SS_TABLES_BROKEN  /* changes can go unnoticed */
+	SS_TABLES_GONE,   /* the extension was dropped */
+	SS_TABLES_LOCKED, /* locked exclusively by another session */
+	SS_TABLES_BROKEN  /* changes may go unrecorded, for instance because a trigger is disabled */
 } SsTableState;
 
-/* What identifies the tables' contents and triggers: another, and anything may have changed. */
+/* Identifies the storage and triggers of the tables: if it differs, anything may have changed. */
 typedef struct SsTableMark
 {
 	struct
@@ -58,10 +62,10 @@ typedef struct SsTableMark
 
 extern SsTableState ss_cached_check(SsTableMark *mark, char *trouble, size_t size);
 extern SsTableState ss_cached_lock(void);
-extern void ss_cached_read(SsCachedRow *rows, int n, int64 most, StringInfo text);
+extern void ss_cached_read(SsCachedRow *rows, int n, int64 max, StringInfo text);
 extern SsPolicy *ss_cached_policies(int *count);
 extern bool ss_cached_prepared(void);
 extern char *ss_cached_settings(void);
-extern int ss_cached_block(SsTableWalk *walk, SsKey *keys, int most);
+extern int ss_cached_block(SsTableWalk *walk, SsKey *keys, int max);
 
 #endif

@@ -1,10 +1,12 @@
 /*
  * sample.c
- *		A look at how many sessions there are, and how large.
+ *		Samples the number and size of the sessions of each namespace.
  *
- * Small tables are read whole; of large ones a bounded number of pages, and the
- * numbers scaled up, so that the look costs the same at any size.  Sizes are those
- * of documents before compression, which a toast pointer tells without fetching.
+ * Small tables are read completely.  Of large ones a bounded number of pages is read and the numbers
+ * are scaled up, so the cost does not depend on the size.  Sizes are those of documents before
+ * compression, which a TOAST pointer contains.
+ *
+ * Everything runs in a transaction of the keeper, between ss_sql_enter and ss_sql_leave.
  */
 #include "postgres.h"
 
@@ -28,10 +30,11 @@
 #include "rows/sql.h"
 #include "rows/touches.h"
 
+/* Maximum number of pages to read, on average. */
 #define SAMPLE_PAGES 1000
 #define ONE_MB (1024 * 1024)
 
-/* What was seen of a namespace. */
+/* The numbers of one namespace, as counted in the pages that were read. */
 typedef struct Sample
 {
 	char name[SS_NAMESPACE_MAX + 1];
@@ -65,11 +68,11 @@ static SsPlan store_plan = {
 	10,
 	{TEXTOID, BOOLOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}};
 
-static SsPlan forget_plan = {"DELETE FROM {samples} WHERE namespace {<>} ALL ($1)",
+static SsPlan remove_plan = {"DELETE FROM {samples} WHERE namespace {<>} ALL ($1)",
 							 1,
 							 {TEXTARRAYOID}};
 
-/* Pages of the table, and so how large a share of it to read. */
+/* Returns the percentage of the table's pages to read. */
 static float
 percentage(void)
 {
@@ -84,6 +87,7 @@ percentage(void)
 	return pages <= SAMPLE_PAGES ? 100 : 100.0 * SAMPLE_PAGES / pages;
 }
 
+/* Finds or creates the entry of a namespace. */
 static Sample *
 sample_of(HTAB *samples, const char *name, int len)
 {
@@ -98,6 +102,7 @@ sample_of(HTAB *samples, const char *name, int len)
 	return sample;
 }
 
+/* Adds a row to the numbers of its namespace. */
 static void
 add_row(HTAB *samples, HeapTuple tuple, TupleDesc desc, TimestampTz now)
 {
@@ -113,7 +118,7 @@ add_row(HTAB *samples, HeapTuple tuple, TupleDesc desc, TimestampTz now)
 	row.expires_at = DatumGetTimestampTz(ss_sql_value(tuple, desc, 3, "conversation_sessions"));
 	row.created_at = DatumGetTimestampTz(ss_sql_value(tuple, desc, 8, "conversation_sessions"));
 	row.dead_until = null ? SS_NEVER : DatumGetTimestampTz(dead_until);
-	/* in a namespace that is gone nothing but the row counts; so it does for names that no call takes */
+	/* a row whose namespace does not exist, or whose name is invalid, is classified without a policy */
 	if (!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target.policy))
 		target.policy.max_lifetime = SS_NO_LIMIT;
 	(void) ss_key_from_datums(&target.key, PointerGetDatum(ns), id);
@@ -137,7 +142,7 @@ add_row(HTAB *samples, HeapTuple tuple, TupleDesc desc, TimestampTz now)
 	sample->max_bytes = Max(sample->max_bytes, bytes);
 }
 
-/* Namespaces without sessions have a row as well. */
+/* Adds entries for the namespaces without sessions, so that they have a row as well. */
 static void
 add_names(HTAB *samples)
 {
@@ -153,13 +158,14 @@ add_names(HTAB *samples)
 	}
 }
 
-/* Written in a subtransaction: what was seen of a namespace. */
+/* The argument of store_one: the numbers of a namespace, and the factor to scale them by. */
 typedef struct Written
 {
 	const Sample *sample;
 	double scale;
 } Written;
 
+/* In a subtransaction: writes the row of one namespace. */
 static bool
 store_one(void *arg)
 {
@@ -182,13 +188,14 @@ store_one(void *arg)
 	return true;
 }
 
-/* All samples at once. */
+/* The argument of store_together. */
 typedef struct Samples
 {
 	Written *all;
 	int n;
 } Samples;
 
+/* In a subtransaction: writes the rows of all namespaces. */
 static bool
 store_together(void *arg)
 {
@@ -199,7 +206,7 @@ store_together(void *arg)
 	return true;
 }
 
-/* A namespace whose sample cannot be written keeps none of the others from it. */
+/* Writes each row in a subtransaction of its own; a namespace whose row cannot be written is set aside. */
 static void
 store_one_by_one(Samples *samples, SsAside *aside)
 {
@@ -224,6 +231,7 @@ store_one_by_one(Samples *samples, SsAside *aside)
 	}
 }
 
+/* Writes the rows of all namespaces, and removes those of namespaces that are gone. */
 static void
 store(HTAB *found, double scale, SsAside *aside)
 {
@@ -246,10 +254,10 @@ store(HTAB *found, double scale, SsAside *aside)
 		store_one_by_one(&samples, aside);
 	values[0] = PointerGetDatum(
 		construct_array(names, samples.n, TEXTOID, -1, false, TYPALIGN_INT));
-	ss_plan_run(&forget_plan, values, NULL, SS_PLAN_WRITE, 0);
+	ss_plan_run(&remove_plan, values, NULL, SS_PLAN_WRITE, 0);
 }
 
-/* Look, and write session_samples anew.  Between ss_sql_enter and ss_sql_leave. */
+/* Takes a sample and rewrites session_samples. */
 void
 ss_sample_take(SsAside *aside)
 {

@@ -1,6 +1,6 @@
 /*
  * sample.h
- *		A look at how many sessions there are, and how large.
+ *		Samples the number and size of the sessions of each namespace.
  */
 #ifndef SS_SAMPLE_H
 #define SS_SAMPLE_H
