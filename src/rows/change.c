@@ -272,6 +272,9 @@ ss_change_end(SsChange *change)
 	SsTarget *target = change->target;
 	SsRow *row = &change->row;
 
+	Assert(change->is_new || change->has_row);
+	/* only the optimistic path writes a row that is not locked */
+	Assert(!row->has_tid || row->locked || change->optimistic);
 	if (change->is_new || !change->history_only)
 		row->version = ss_next_version(row->version);
 	row->updated_at = change->now;
@@ -373,6 +376,7 @@ ss_session_end(SsTarget *target, SsRow *row)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
+	Assert(row->state == SS_ALIVE && (!row->has_tid || row->locked));
 	row->data = ss_empty_document();
 	/* with owner isolation only the owner may reuse the id */
 	row->owner_null = row->owner_null || !target->policy.owner_isolation;

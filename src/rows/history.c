@@ -146,6 +146,7 @@ ss_history_assign_id(SsRow *row)
 int64
 ss_history_next_seq(const SsRow *row, int64 n)
 {
+	Assert(n >= 0);
 	if (row->last_seq > PG_INT64_MAX - 1 - n)
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 						errmsg("the messages of this session cannot be counted any further"),
@@ -157,6 +158,7 @@ ss_history_next_seq(const SsRow *row, int64 n)
 int64
 ss_history_add_count(int64 count, int64 more)
 {
+	Assert(more >= 0);
 	return count > PG_INT64_MAX - more ? PG_INT64_MAX : count + more;
 }
 
