@@ -17,7 +17,7 @@
 #include "function.h"
 #include "rows/access.h"
 #include "rows/contains.h"
-#include "rows/history.h"
+#include "rows/history_purge.h"
 #include "rows/listing.h"
 #include "rows/names.h"
 #include "rows/owners.h"

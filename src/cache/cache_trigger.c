@@ -34,6 +34,7 @@
 #include "rows/direct.h"
 #include "rows/direct_purge.h"
 #include "rows/history.h"
+#include "rows/history_purge.h"
 #include "rows/namespaces.h"
 #include "rows/schema.h"
 #include "rows/sql.h"

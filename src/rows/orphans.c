@@ -2,7 +2,7 @@
  * orphans.c
  *		Messages and members that belong to no session.
  *
- * When a session ends, a trigger queues its messages for the purge (history_end.c).  But a restore may
+ * When a session ends, a trigger queues its messages for the purge (history_purge.c).  But a restore may
  * load messages long before the sessions that they belong to, or after the purge has removed those
  * sessions because they had expired; and sessions may be deleted with triggers disabled.  The keeper
  * therefore checks all conversations from time to time, without relying on triggers:
@@ -31,7 +31,7 @@
 #include "storage/lmgr.h"
 
 #include "rows/catalog.h"
-#include "rows/history.h"
+#include "rows/history_purge.h"
 #include "rows/orphans.h"
 #include "rows/sql.h"
 #include "rows/subscription.h"

@@ -42,7 +42,7 @@
 #include "rows/catalog.h"
 #include "rows/claim_table.h"
 #include "rows/events.h"
-#include "rows/history.h"
+#include "rows/history_purge.h"
 #include "rows/orphans.h"
 #include "rows/purge.h"
 #include "rows/rest.h"

@@ -1,5 +1,5 @@
 /*
- * history_end.c
+ * history_purge.c
  *		Removes messages and members after the end of their session.
  *
  * When a session ends, its history_id is set to NULL.  From then on no reader reaches its messages
@@ -30,8 +30,7 @@
 #include "utils/uuid.h"
 
 #include "rows/errors.h"
-#include "rows/history.h"
-#include "rows/schema.h"
+#include "rows/history_purge.h"
 #include "rows/sql.h"
 #include "rows/subscription.h"
 #include "shared.h"

@@ -1,0 +1,26 @@
+/*
+ * history_purge.h
+ *		Removes messages and members after the end of their session.
+ */
+#ifndef SS_HISTORY_PURGE_H
+#define SS_HISTORY_PURGE_H
+
+#include "utils/uuid.h"
+
+#include "rows/aside.h"
+#include "rows/schema.h"
+
+extern void ss_history_detach(const SsDeformedRow *old, const SsDeformedRow *new);
+extern void ss_history_detach_all(void);
+extern void ss_history_clear_queue(void);
+extern bool ss_history_is_queued(const pg_uuid_t *history);
+extern bool ss_history_purge(Datum ns, int64 limit, SsAside *aside, int64 *removed);
+extern bool ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed);
+
+/*
+ * True while this backend removes messages of ended sessions.  Redis holds no copy of these, so the
+ * trigger on conversation_history need not record the change.
+ */
+extern bool ss_history_purging;
+
+#endif
