@@ -74,7 +74,7 @@ static SsPlan block_plan = {
 	{TIDOID, TIDOID}};
 
 static Datum
-text_of(const char *bytes, int len)
+make_text(const char *bytes, int len)
 {
 	return PointerGetDatum(cstring_to_text_with_len(bytes, len));
 }
@@ -97,16 +97,16 @@ copy_life(const SsRow *row, const SsPolicy *policy, TimestampTz now)
  * The text of a batch, and the work that it took, which includes detoasted documents and text that
  * was discarded.
  */
-typedef struct Batch
+typedef struct TextBatch
 {
 	StringInfo text;
 	int64 max;  /* bytes of one document */
 	int64 work; /* bytes so far */
-} Batch;
+} TextBatch;
 
 /* Appends a document as JSON; false when that is not possible, and *out says why. */
 static bool
-add_json(Batch *b, SsCachedRow *out, Datum document)
+add_json(TextBatch *b, SsCachedRow *out, Datum document)
 {
 	int64 left = b->max - (b->text->len - out->offset);
 	SsJsonResult result = ss_json_append(b->text, document, left);
@@ -123,7 +123,7 @@ add_json(Batch *b, SsCachedRow *out, Datum document)
 
 /* Appends text; false when it exceeds the limit. */
 static bool
-add_text(Batch *b, SsCachedRow *out, const char *text)
+add_text(TextBatch *b, SsCachedRow *out, const char *text)
 {
 	out->large = b->text->len - out->offset + (int64) strlen(text) > b->max;
 	if (!out->large)
@@ -133,7 +133,7 @@ add_text(Batch *b, SsCachedRow *out, const char *text)
 
 /* Ends the document of *out, and removes its text if it could not be completed. */
 static void
-end_text(Batch *b, SsCachedRow *out, bool ok)
+end_text(TextBatch *b, SsCachedRow *out, bool ok)
 {
 	if (!ok)
 		b->text->len = out->offset;
@@ -143,7 +143,7 @@ end_text(Batch *b, SsCachedRow *out, bool ok)
 
 /* Appends the last tail_size messages of a history as an array, oldest first. */
 static void
-add_tail(Batch *b, SsCachedRow *out, Datum history)
+add_tail(TextBatch *b, SsCachedRow *out, Datum history)
 {
 	Datum values[2] = {history, Int64GetDatum(out->policy->tail_size)};
 	uint64 n = ss_plan_run(&tail_plan, values, NULL, SS_PLAN_READ, 0);
@@ -184,7 +184,7 @@ ss_cached_read(SsCachedRow *rows, int n, int64 max, StringInfo text)
 	Datum values[3];
 	SPITupleTable *table;
 	SsCaller caller;
-	Batch batch = {text, max, 0};
+	TextBatch batch = {text, max, 0};
 	uint64 found;
 	int asked = 0;
 
@@ -196,8 +196,8 @@ ss_cached_read(SsCachedRow *rows, int n, int64 max, StringInfo text)
 		rows[i].life = 0;
 		if (rows[i].policy == NULL)
 			continue;
-		ns[asked] = text_of(rows[i].key->bytes, rows[i].key->nslen);
-		ids[asked] = text_of(rows[i].key->bytes + rows[i].key->nslen, rows[i].key->idlen);
+		ns[asked] = make_text(rows[i].key->bytes, rows[i].key->nslen);
+		ids[asked] = make_text(rows[i].key->bytes + rows[i].key->nslen, rows[i].key->idlen);
 		wanted[asked] = BoolGetDatum(rows[i].document && rows[i].key->part == SS_PART_DOCUMENT);
 		which[asked++] = i;
 	}

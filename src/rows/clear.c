@@ -83,7 +83,7 @@ typedef struct Clear
 } Clear;
 
 static void
-bind(const Clear *call, Datum *values, char *nulls)
+bind_params(const Clear *call, Datum *values, char *nulls)
 {
 	values[0] = call->target->ns;
 	values[1] = call->which->id_like;
@@ -103,7 +103,7 @@ end_free(Clear *call)
 	char nulls[6];
 	uint64 n;
 
-	bind(call, values, nulls);
+	bind_params(call, values, nulls);
 	n = ss_plan_run_redacted(&end_plan, values, nulls, SS_PLAN_LATEST);
 	for (uint64 i = 0; call->target->policy.audit && i < n; i++)
 		call->ids = accumArrayResult(call->ids,
@@ -123,7 +123,7 @@ find_left(Clear *call, Datum *owner, bool *owner_null)
 	char nulls[6];
 	MemoryContext old;
 
-	bind(call, values, nulls);
+	bind_params(call, values, nulls);
 	call->busy = (Datum) 0;
 	if (ss_plan_run(&left_plan, values, nulls, SS_PLAN_LATEST, 1) == 0)
 		return false;
@@ -247,7 +247,7 @@ wait_alone(void *arg)
  * result is false.
  */
 static bool
-run(SsSubxactWork work, Clear *call)
+run_attempt(SsSubxactWork work, Clear *call)
 {
 	ErrorData *error;
 	bool done;
@@ -280,9 +280,9 @@ ss_clear(const SsTarget *target, const SsSelection *which, List **ids)
 		call.ended = 0;
 		call.busy = (Datum) 0;
 		call.ids = NULL;
-		if (run(attempt, &call))
+		if (run_attempt(attempt, &call))
 			break;
-		(void) run(wait_alone, &call);
+		(void) run_attempt(wait_alone, &call);
 	}
 	(void) LockRelease(&clear_lock, ExclusiveLock, false);
 	if (call.ids != NULL)

@@ -236,7 +236,7 @@ ss_events_notified(const SsNotice *notice)
 
 /* Runs a statement that writes n events, or with n = 0 as many as it reports. */
 static void
-run(SsPlan *plan, Datum *values, const char *nulls, uint64 n)
+write_events(SsPlan *plan, Datum *values, const char *nulls, uint64 n)
 {
 	TimestampTz since = GetCurrentTimestamp();
 	uint64 rows = plan == &one_plan ? ss_plan_run(plan, values, nulls, SS_PLAN_WRITE, 0)
@@ -319,7 +319,7 @@ ss_event(const SsTarget *target, const SsRow *row, const char *event, const Stri
 	values[5] = detail_of(detail);
 	if (values[5] == (Datum) 0)
 		nulls[5] = 'n';
-	run(&one_plan, values, nulls, 1);
+	write_events(&one_plan, values, nulls, 1);
 }
 
 /* Records the same event for each id of a text array. */
@@ -339,7 +339,7 @@ ss_events_of(const SsTarget *target, Datum ids, Datum owner, bool owner_null, co
 	values[5] = detail_of(NULL);
 	if (values[5] == (Datum) 0)
 		nulls[5] = 'n';
-	run(&many_plan, values, nulls, 0);
+	write_events(&many_plan, values, nulls, 0);
 }
 
 /* Records "expired" events of n sessions, given as parallel arrays, all in namespaces that audit. */
@@ -348,7 +348,7 @@ ss_events_expired(Datum namespaces, Datum ids, Datum owners, int n, Oid role)
 {
 	Datum values[4] = {namespaces, ids, owners, actor_of(role)};
 
-	run(&expired_plan, values, NULL, n);
+	write_events(&expired_plan, values, NULL, n);
 }
 
 /* A batch of old events in removal. */

@@ -103,14 +103,14 @@ static SsPlan session_plan = {
 
 /* Returns a column of the first row of SPI's result. */
 static Datum
-result(int column, bool *null)
+result_column(int column, bool *null)
 {
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, null);
 }
 
 /* The same for a column that must not be null; raises an error if it is. */
 static Datum
-value_of(int column, const char *table)
+result_value(int column, const char *table)
 {
 	return ss_sql_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, table);
 }
@@ -175,8 +175,8 @@ ss_history_find_session(const pg_uuid_t *history, SsKey *key)
 
 	ss_sql_enter(&caller);
 	found = ss_plan_run(&session_plan, values, NULL, SS_PLAN_LATEST, 1) > 0 &&
-			ss_key_from_datums(key, value_of(1, "conversation_sessions"),
-							   value_of(2, "conversation_sessions"));
+			ss_key_from_datums(key, result_value(1, "conversation_sessions"),
+							   result_value(2, "conversation_sessions"));
 	ss_sql_leave(&caller);
 	return found;
 }
@@ -191,7 +191,7 @@ ss_history_count(const SsRow *row, int64 up_to)
 	if (row->history_null)
 		return 0;
 	ss_plan_run(&count_plan, values, NULL, SS_PLAN_WRITE, 0);
-	return DatumGetInt64(result(1, &null));
+	return DatumGetInt64(result_column(1, &null));
 }
 
 /* Returns a SHA-256 hash over the messages of an append, which are detoasted jsonb. */
@@ -232,8 +232,8 @@ was_done(const SsRow *row, Datum operation_id, Datum hash, int64 *last)
 
 	if (row->history_null || ss_plan_run(&operation_plan, values, NULL, SS_PLAN_LATEST, 1) == 0)
 		return false;
-	before = result(1, &no_hash);
-	*last = DatumGetInt64(result(2, &no_last));
+	before = result_column(1, &no_hash);
+	*last = DatumGetInt64(result_column(2, &no_last));
 	/* a row with an operation_id but no hash or result was written by plain SQL, not by an append */
 	if (no_hash || no_last || !DatumGetBool(DirectFunctionCall2(byteaeq, before, hash)))
 		ss_error_operation_reused();
@@ -242,7 +242,7 @@ was_done(const SsRow *row, Datum operation_id, Datum hash, int64 *last)
 
 /* Inserts the messages of an append; their last seq is the row's last_seq. */
 static void
-insert(const SsChange *change, const SsMessages *messages, Datum hash)
+insert_messages(const SsChange *change, const SsMessages *messages, Datum hash)
 {
 	const SsRow *row = &change->row;
 	bool many = messages->count > 1;
@@ -289,7 +289,7 @@ ss_history_append(SsTarget *target, const SsMessages *messages)
 		change.row.message_count = ss_history_add_count(change.row.message_count, messages->count);
 		ss_history_assign_id(&change.row);
 	} while (!ss_change_end(&change));
-	insert(&change, messages, hash);
+	insert_messages(&change, messages, hash);
 	ss_relaxed_end(&target->policy);
 	ss_count(SS_APPENDED, messages->count);
 	return change.row.last_seq;
@@ -337,7 +337,7 @@ ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink, vo
 			return;
 		}
 		ss_plan_run(&window_plan, values, NULL, SS_PLAN_READ, 0);
-		from = DatumGetInt64(result(1, &null));
+		from = DatumGetInt64(result_column(1, &null));
 		if (null)
 			return;
 	}
@@ -401,8 +401,8 @@ ss_history_pop(SsTarget *target, int64 n, Datum *popped)
 	window[2] = Int64GetDatum(n);
 	ss_plan_run(&window_plan, window, NULL, SS_PLAN_WRITE, 0);
 	values[0] = change.row.history;
-	values[1] = result(1, &null);
-	count = DatumGetInt64(result(2, &null));
+	values[1] = result_column(1, &null);
+	count = DatumGetInt64(result_column(2, &null));
 	if (count == 0)
 		return true;
 	write_count(&change, count);
@@ -410,7 +410,7 @@ ss_history_pop(SsTarget *target, int64 n, Datum *popped)
 	ss_skip_fence = true;
 	ss_plan_run(&pop_plan, values, NULL, SS_PLAN_WRITE, 0);
 	ss_skip_fence = false;
-	*popped = result(1, &null);
+	*popped = result_column(1, &null);
 	if (null)
 		ss_error_rows_skipped("conversation_history");
 	return true;
@@ -432,7 +432,7 @@ ss_history_trim(SsTarget *target, int64 keep, int64 *removed)
 	values[1] = Int64GetDatum(keep);
 	if (ss_plan_run(&boundary_plan, values, NULL, SS_PLAN_WRITE, 0) == 0)
 		return true;
-	values[1] = value_of(1, "conversation_history");
+	values[1] = result_value(1, "conversation_history");
 	*removed = ss_history_count(&change.row, DatumGetInt64(values[1]));
 	write_count(&change, *removed);
 	if (ss_plan_run(&trim_plan, values, NULL, SS_PLAN_WRITE, 0) != *removed)

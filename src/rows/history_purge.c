@@ -226,7 +226,7 @@ typedef struct Progress
 
 /* Removes an entry from the queue. */
 static void
-finish(const Ended *ended, Progress *progress)
+remove_entry(const Ended *ended, Progress *progress)
 {
 	Datum values[1] = {ended->entry};
 
@@ -255,7 +255,7 @@ remove_messages(const Ended *ended, Progress *progress)
 		/* the end was reached; messages that are left were locked */
 		if (ss_plan_run(&rest_plan, values, NULL, SS_PLAN_LATEST, 1) == 0)
 		{
-			finish(ended, progress);
+			remove_entry(ended, progress);
 			return;
 		}
 		entry[1] = ss_sql_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
@@ -292,7 +292,7 @@ remove_from(SPITupleTable *queue, uint64 n, Progress *progress)
 
 		if (ended.in_use)
 		{
-			finish(&ended, progress);
+			remove_entry(&ended, progress);
 			progress->done++;
 			continue;
 		}
@@ -526,7 +526,7 @@ remove_finished_entries(Datum ns, int64 limit)
 		from = *DatumGetUUIDP(ended.history);
 		if (left && !ended.in_use)
 			continue;
-		finish(&ended, &progress);
+		remove_entry(&ended, &progress);
 		gone[0] = PointerGetDatum(
 			construct_array(&ended.history, 1, UUIDOID, 16, false, TYPALIGN_CHAR));
 		if (members && !ended.in_use)

@@ -94,7 +94,7 @@ typedef struct Conversation
 
 /* Runs a statement whose parameter is the history_id of a conversation. */
 static void
-run(SsPlan *plan, const Conversation *c)
+run_for(SsPlan *plan, const Conversation *c)
 {
 	Datum values[1] = {UUIDPGetDatum(&c->history)};
 
@@ -103,7 +103,7 @@ run(SsPlan *plan, const Conversation *c)
 
 /* Returns a column of a row of SPI's result. */
 static Datum
-column(uint64 row, int number, bool *null)
+result_column(uint64 row, int number, bool *null)
 {
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, null);
 }
@@ -112,7 +112,7 @@ static bool
 is_true(uint64 row, int number)
 {
 	bool null;
-	Datum value = column(row, number, &null);
+	Datum value = result_column(row, number, &null);
 
 	return !null && DatumGetBool(value);
 }
@@ -199,7 +199,7 @@ remove_orphan(const Conversation *c, int *limit)
 	if (ss_plan_run(&has_session_plan, values, NULL, SS_PLAN_LATEST, 1) == 0)
 		all = ss_history_remove(&c->history, *limit, &removed);
 	if (all)
-		run(&forget_plan, c);
+		run_for(&forget_plan, c);
 	*limit -= (int) removed + 1;
 	return all;
 }
@@ -228,7 +228,7 @@ visit_recorded(SsOrphanPass *pass, int limit)
 		/* if this one fails, the next step skips it */
 		pass->at = found[i].history;
 		if (found[i].owned || !found[i].rows)
-			run(&forget_plan, &found[i]);
+			run_for(&forget_plan, &found[i]);
 		else if (found[i].due)
 		{
 			int had = left;
@@ -273,7 +273,7 @@ visit_table(SsOrphanPass *pass, int limit)
 		c.owned = is_true(0, 2);
 		SPI_freetuptable(SPI_tuptable);
 		if (!c.owned)
-			run(&record_plan, &c);
+			run_for(&record_plan, &c);
 		pass->at = c.history;
 	}
 }
@@ -309,7 +309,7 @@ ss_orphans_count(TimestampTz *oldest)
 	Datum since;
 
 	ss_plan_run(&count_plan, NULL, NULL, SS_PLAN_READ, 0);
-	since = column(0, 2, &null);
+	since = result_column(0, 2, &null);
 	*oldest = null ? 0 : DatumGetTimestampTz(since);
-	return DatumGetInt64(column(0, 1, &null));
+	return DatumGetInt64(result_column(0, 1, &null));
 }

@@ -159,17 +159,17 @@ add_names(HTAB *samples)
 }
 
 /* The argument of store_one: the numbers of a namespace, and the factor to scale them by. */
-typedef struct Written
+typedef struct ScaledSample
 {
 	const Sample *sample;
 	double scale;
-} Written;
+} ScaledSample;
 
 /* In a subtransaction: writes the row of one namespace. */
 static bool
 store_one(void *arg)
 {
-	const Written *written = arg;
+	const ScaledSample *written = arg;
 	const Sample *sample = written->sample;
 	double scale = written->scale;
 	Datum values[10];
@@ -191,7 +191,7 @@ store_one(void *arg)
 /* The argument of store_together. */
 typedef struct Samples
 {
-	Written *all;
+	ScaledSample *all;
 	int n;
 } Samples;
 
@@ -233,12 +233,12 @@ store_one_by_one(Samples *samples, SsAside *aside)
 
 /* Writes the rows of all namespaces, and removes those of namespaces that are gone. */
 static void
-store(HTAB *found, double scale, SsAside *aside)
+store_samples(HTAB *found, double scale, SsAside *aside)
 {
 	HASH_SEQ_STATUS status;
 	Sample *sample;
 	Datum *names = palloc(sizeof(Datum) * hash_get_num_entries(found));
-	Samples samples = {palloc(sizeof(Written) * hash_get_num_entries(found)), 0};
+	Samples samples = {palloc(sizeof(ScaledSample) * hash_get_num_entries(found)), 0};
 	Datum values[1];
 	ErrorData *error = NULL;
 
@@ -246,7 +246,7 @@ store(HTAB *found, double scale, SsAside *aside)
 	while ((sample = hash_seq_search(&status)) != NULL)
 	{
 		names[samples.n] = CStringGetTextDatum(sample->name);
-		samples.all[samples.n++] = (Written){sample, scale};
+		samples.all[samples.n++] = (ScaledSample){sample, scale};
 	}
 	if (ss_aside_is_empty(aside))
 		(void) ss_aside_try(store_together, &samples, &error);
@@ -279,5 +279,5 @@ ss_sample_take(SsAside *aside)
 		add_row(samples, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, now);
 	SPI_freetuptable(SPI_tuptable);
 	add_names(samples);
-	store(samples, 100.0 / percent, aside);
+	store_samples(samples, 100.0 / percent, aside);
 }

@@ -137,7 +137,7 @@ get_int64(HeapTuple tuple, TupleDesc desc, int column, int64 if_null)
 
 /* Fills *row from the first row of SPI's result, whose columns are READ_COLUMNS. */
 static void
-from_result(SsRow *row)
+row_from_result(SsRow *row)
 {
 	HeapTuple tuple = SPI_tuptable->vals[0];
 	TupleDesc desc = SPI_tuptable->tupdesc;
@@ -191,7 +191,7 @@ fetch_row(SsPlan *plan, const SsTarget *target, SsPlanMode mode, SsRow *row)
 	row->has_tid = false;
 	if (ss_plan_run(plan, values, NULL, mode, 1) == 0)
 		return false;
-	from_result(row);
+	row_from_result(row);
 	/* the clock is read after the row lock was granted, which may have taken long */
 	ss_row_set_state(row, target, GetCurrentTimestamp());
 	return true;
@@ -281,7 +281,7 @@ ss_row_read_unlocked(const SsTarget *target, SsRow *row)
 
 /* Sets the parameters of insert_plan and write_plan. */
 static void
-bind(const SsTarget *target, const SsRow *row, Datum *values, char *nulls)
+bind_row(const SsTarget *target, const SsRow *row, Datum *values, char *nulls)
 {
 	memset(nulls, ' ', 14);
 	values[0] = target->ns;
@@ -313,7 +313,7 @@ ss_row_insert(const SsTarget *target, const SsRow *row)
 	Datum values[14];
 	char nulls[14];
 
-	bind(target, row, values, nulls);
+	bind_row(target, row, values, nulls);
 	return ss_plan_run(&insert_plan, values, nulls, SS_PLAN_WRITE, 0) == 1;
 }
 
@@ -331,7 +331,7 @@ ss_row_write(const SsTarget *target, const SsRow *row)
 		return true;
 	if (row->has_tid && !row->locked)
 		return false;
-	bind(target, row, values, nulls);
+	bind_row(target, row, values, nulls);
 	if (ss_plan_run(&write_plan, values, nulls, SS_PLAN_WRITE, 0) != 1)
 		ss_error_rows_skipped("conversation_sessions");
 	return true;

@@ -19,7 +19,7 @@
  * half open, and every later command of the connection would fail.
  */
 static void
-begin(void)
+begin_subxact(void)
 {
 	HOLD_INTERRUPTS();
 	BeginInternalSubTransaction(NULL);
@@ -27,7 +27,7 @@ begin(void)
 }
 
 static void
-release(void)
+release_subxact(void)
 {
 	HOLD_INTERRUPTS();
 	ReleaseCurrentSubTransaction();
@@ -35,7 +35,7 @@ release(void)
 }
 
 static void
-roll_back(void)
+roll_back_subxact(void)
 {
 	HOLD_INTERRUPTS();
 	RollbackAndReleaseCurrentSubTransaction();
@@ -55,13 +55,13 @@ ss_subxact_run(SsSubxactWork work, void *arg, ErrorData **error)
 	ErrorData *volatile caught = NULL;
 	volatile bool done = false;
 
-	begin();
+	begin_subxact();
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
 		done = work(arg);
 		if (done)
-			release();
+			release_subxact();
 	}
 	PG_CATCH();
 	{
@@ -72,7 +72,7 @@ ss_subxact_run(SsSubxactWork work, void *arg, ErrorData **error)
 	}
 	PG_END_TRY();
 	if (!done)
-		roll_back();
+		roll_back_subxact();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	if (error != NULL)
