@@ -28,12 +28,12 @@ static const struct
 	const char *help;
 } counters[SS_COUNTERS] = {
 	[SS_SAVED] = {"saves", "Saves, merges and increments."},
-	[SS_CREATED] = {"creations", "Sessions that began."},
+	[SS_CREATED] = {"creations", "Sessions created."},
 	[SS_READ] = {"reads", "Reads by get, fetch, history, members, exists and ttl."},
 	[SS_MISSED] = {"misses", "Reads that found no living session."},
 	[SS_TOUCHED] = {"touches", "Calls of session_touch that found a session."},
 	[SS_DELETED] = {"deletions", "Sessions ended by delete, delete_all and clear."},
-	[SS_REGENERATED] = {"regenerations", "Sessions that got a new id."},
+	[SS_REGENERATED] = {"regenerations", "Sessions regenerated under a new id."},
 	[SS_EVICTED] = {"evictions", "Sessions ended by their owner's quota."},
 	[SS_PURGED] = {"purged", "Expired rows and tombstones removed."},
 	[SS_APPENDED] = {"messages_appended", "Messages appended to histories."},
@@ -42,21 +42,25 @@ static const struct
 	[SS_FORKED] = {"forks", "Sessions forked."},
 	[SS_ABSORBED] = {"absorptions", "Sessions merged into another."},
 	[SS_SHARED_WITH] = {"shares", "Calls of session_share that found a session."},
-	[SS_USES_NOTED] = {"touches_noted", "Touches and sliding reads noted in shared memory."},
-	[SS_USES_WRITTEN] = {"touches_written", "Notes written to the table."},
-	[SS_USES_DROPPED] = {"touches_dropped", "Reads that could not be noted."},
+	[SS_USES_NOTED] = {"touches_noted",
+					   "Touches and sliding reads recorded in shared memory as pending touches."},
+	[SS_USES_WRITTEN] = {"touches_written", "Pending touches written to the table."},
+	[SS_USES_DROPPED] = {"touches_dropped", "Reads that could not be recorded as pending touches."},
 	[SS_ERROR_CONFLICT] = {"errors_conflict", "Version conflicts (40001)."},
 	[SS_ERROR_DEAD] = {"errors_dead", "Writes to a dead id (SST10)."},
 	[SS_ERROR_QUOTA] = {"errors_quota", "Sessions refused by a quota (53400)."},
-	[SS_ERROR_DENIED] = {"errors_denied", "Callers that were not allowed (42501)."},
+	[SS_ERROR_DENIED] = {"errors_denied", "Calls refused for lack of privileges (42501)."},
 	[SS_FENCED] = {"fenced", "Commits that waited at the fence."},
-	[SS_FENCE_MICROSECONDS] = {"fence_microseconds", "How long they waited, together."},
-	[SS_FENCE_EXPIRED] = {"fence_expired", "Of these, who waited for the end of the lease."},
-	[SS_UNLISTED] = {"unlisted",
-					 "Transactions that the ledger did not hold, after which all is flushed."},
-	[SS_UNLISTED_NO_ROOM] = {"unlisted_no_room",
-							 "Of these, those that found no room, as they are not too large."},
-	[SS_WANTED] = {"wanted", "Reads by SQL that offered a session to the cache."},
+	[SS_FENCE_MICROSECONDS] = {"fence_microseconds",
+							   "Total time that commits waited at the fence."},
+	[SS_FENCE_EXPIRED] = {"fence_expired",
+						  "Commits that waited at the fence until the lease expired."},
+	[SS_UNLISTED] = {"unlisted", "Transactions that did not fit into the ledger, after each of "
+								 "which all copies are flushed."},
+	[SS_UNLISTED_NO_ROOM] =
+		{"unlisted_no_room",
+		 "Unlisted transactions that were not too large, but found no room in the ledger."},
+	[SS_WANTED] = {"wanted", "Reads by SQL that requested a copy of a session in the cache."},
 	[SS_ERROR_TOO_LARGE] = {"errors_too_large", "Documents over max_bytes (54000)."},
 };
 
@@ -75,12 +79,12 @@ static const struct
 	{"sessions", "Living sessions at the last sample."},
 	{"sessions_owned", "Living sessions that have an owner."},
 	{"sessions_expired", "Expired rows not purged yet."},
-	{"tombstones", "Ids that are dead for now."},
+	{"tombstones", "Tombstones, whose ids cannot be reused yet."},
 	{"messages", "Messages of living sessions."},
 	{"bytes", "Bytes of documents, before compression."},
 	{"largest_bytes", "The largest document seen by the sample."},
 	{"sessions_over_1mb", "Documents of more than 1 MB."},
-	{"sample_age_seconds", "How old the sample is."},
+	{"sample_age_seconds", "Age of the sample."},
 };
 
 static void
@@ -170,7 +174,7 @@ add_foreign_code(StringInfo out, const SsHealthLocks *locks)
 	ss_health_foreign(NULL, locks, &found);
 	if (ss_health_count_locked(locks) == 0)
 		gauge(out, "functions_refused",
-			  "Functions on the tables whose owner may not have them run.", found.refused);
+			  "Functions on the tables that do not run because of who owns them.", found.refused);
 	gauge(out, "functions_without_search_path", "Functions on the tables that set no search_path.",
 		  found.no_search_path);
 	gauge(out, "foreign_keys_ignored", "Foreign keys to the tables that are not enforced.",
@@ -185,12 +189,13 @@ add_access(StringInfo out, const SsHealthLocks *locks)
 
 	ss_catalog_get(&catalog);
 	ss_health_access(NULL, locks, &found);
-	gauge(out, "tables_of_other_owners", "Our tables that the functions cannot read.",
+	gauge(out, "tables_of_other_owners", "Tables of session_store that its functions cannot read.",
 		  found.foreign_tables);
 	if (!ss_health_is_locked(locks, catalog.namespaces))
 		gauge(out, "unknown_roles", "Names in allowed_roles that are no role.",
 			  found.unknown_roles);
-	gauge(out, "tables_locked", "Our tables that somebody had locked, so that they were not read.",
+	gauge(out, "tables_locked",
+		  "Tables of session_store that were not read because they were locked.",
 		  ss_health_count_locked(locks));
 }
 
@@ -219,16 +224,19 @@ add_workers(StringInfo out)
 	}
 	ss_shared_unlock();
 	gauge(out, "keeper_up", "1 while the keeper of this database runs.", keeper ? 1 : 0);
-	gauge(out, "keeper_tasks_failing", "Tasks of the keeper that fail at present.", failing);
-	gauge(out, "keeper_tasks_locked", "Tasks of the keeper that skip because of a lock.", skipping);
-	count(out, "keeper_lock_skips", "Times that a task skipped because of a lock.", skips);
-	gauge(out, "databases_waiting", "Databases that wait for a worker slot.", waiting);
+	gauge(out, "keeper_tasks_failing", "Tasks of the keeper that are failing.", failing);
+	gauge(out, "keeper_tasks_locked", "Tasks of the keeper that are skipped because of a lock.",
+		  skipping);
+	count(out, "keeper_lock_skips", "Times that a task was skipped because of a lock.", skips);
+	gauge(out, "databases_waiting", "Databases whose keeper waits for a worker slot.", waiting);
 	ss_touch_counts(db == NULL ? -1 : ss_shared_number(db), &notes);
-	gauge(out, "touch_slots", "Room for noted reads, in the whole server.", notes.slots);
-	gauge(out, "touch_slots_used", "Reads noted and not written.", notes.used);
-	gauge(out, "touch_slots_mine", "Of these, those of this database.", notes.mine);
-	gauge(out, "touch_slots_share", "What it can have whatever others do.", notes.share);
-	gauge(out, "touch_slots_allowed", "What it may have now.", notes.allowed);
+	gauge(out, "touch_slots", "Slots for pending touches, in the whole server.", notes.slots);
+	gauge(out, "touch_slots_used", "Pending touches of all databases.", notes.used);
+	gauge(out, "touch_slots_mine", "Pending touches of this database.", notes.mine);
+	gauge(out, "touch_slots_share",
+		  "Slots for pending touches that are guaranteed to this database.", notes.share);
+	gauge(out, "touch_slots_allowed",
+		  "Slots for pending touches that this database may use at present.", notes.allowed);
 }
 
 /* Rows that failed, by kind of work. */
@@ -238,12 +246,12 @@ add_set_aside(StringInfo out)
 	SsAsideReport *reports = palloc(sizeof(SsAsideReport) * SS_WORKS);
 
 	ss_health_set_aside(reports);
-	head(out, "rows_set_aside", "Rows that failed and wait to be tried again.", "gauge");
+	head(out, "rows_set_aside", "Rows that failed and wait to be retried.", "gauge");
 	for (int i = 0; i < SS_WORKS; i++)
 		appendStringInfo(out, "session_store_rows_set_aside{work=\"%s\"} %d\n", ss_work_name(i),
 						 reports[i].rows);
-	head(out, "namespaces_set_aside", "Namespaces in which too many rows failed for that.",
-		 "gauge");
+	head(out, "namespaces_set_aside",
+		 "Namespaces set aside as a whole because too many of their rows failed.", "gauge");
 	for (int i = 0; i < SS_WORKS; i++)
 		appendStringInfo(out, "session_store_namespaces_set_aside{work=\"%s\"} %d\n",
 						 ss_work_name(i), reports[i].namespaces);
@@ -269,31 +277,36 @@ add_cache(StringInfo out)
 		up = db->cache.pusher_pid != 0;
 		ss_shared_unlock();
 	}
-	gauge(out, "cache_configured", "1 when a Redis is configured.", ss_redis_url[0] ? 1 : 0);
+	gauge(out, "cache_configured", "1 if a Redis is configured.", ss_redis_url[0] ? 1 : 0);
 	gauge(out, "cache_pusher_up", "1 while the pusher of this database runs.", up ? 1 : 0);
 	gauge(out, "cache_connected", "1 while it is connected to Redis.", r.connected ? 1 : 0);
 	gauge(out, "cache_running", "1 while copies are written and leases granted.",
 		  r.running ? 1 : 0);
-	gauge(out, "cache_locked", "1 while a lock keeps the pusher from reading our tables.",
+	gauge(out, "cache_locked",
+		  "1 while a lock keeps the pusher from reading the tables of session_store.",
 		  r.locked ? 1 : 0);
-	count(out, "cache_lock_skips", "Times that it skipped because of a lock.", r.lock_skips);
+	count(out, "cache_lock_skips", "Times that the pusher skipped its work because of a lock.",
+		  r.lock_skips);
 	gauge(out, "cache_using_fallback", "1 while readers get their sessions by SQL.",
 		  r.running ? 0 : 1);
-	gauge(out, "cache_breaker_open", "1 while Redis is not even tried.",
+	gauge(out, "cache_breaker_open", "1 while the pusher does not try to connect to Redis.",
 		  !r.connected && r.failures > 0 ? 1 : 0);
-	gauge(out, "cache_latency_seconds", "How long Redis took for the last request.",
+	gauge(out, "cache_latency_seconds", "Duration of the last request to Redis.",
 		  r.latency / 1000000.0);
-	gauge(out, "cache_lease_left_seconds", "What is left of the lease.",
+	gauge(out, "cache_lease_left_seconds", "Remaining lifetime of the lease.",
 		  Max(r.lease_end - now, 0) / 1000000.0);
-	gauge(out, "cache_dirty", "Sessions that wait to be written to Redis.", r.dirty);
-	gauge(out, "cache_in_doubt", "Sessions whose transactions are about to end.", r.in_doubt);
-	gauge(out, "cache_oldest_dirty_seconds", "How long the oldest of them has waited.",
+	gauge(out, "cache_dirty", "Changed sessions that wait to be written to Redis.", r.dirty);
+	gauge(out, "cache_in_doubt", "Sessions in doubt: the transaction that changed them is ending.",
+		  r.in_doubt);
+	gauge(out, "cache_oldest_dirty_seconds",
+		  "How long the oldest session has waited to be written to Redis.",
 		  r.oldest > 0 ? Max(now - r.oldest, 0) / 1000000.0 : 0);
 	if (ss_ledger != NULL)
 	{
 		gauge(out, "cache_ledger_used", "Keys in the ledger, of the whole server.",
 			  ss_ledger_used(ss_ledger));
-		gauge(out, "cache_ledger_room", "Keys that it has room for.", ss_ledger_room(ss_ledger));
+		gauge(out, "cache_ledger_room", "Keys that the ledger has room for.",
+			  ss_ledger_room(ss_ledger));
 	}
 	if (ss_ledger != NULL && db != NULL)
 	{
@@ -301,24 +314,25 @@ add_cache(StringInfo out)
 
 		gauge(out, "cache_ledger_mine", "Keys in the ledger, of this database.",
 			  ss_ledger_count(ss_ledger, member));
-		gauge(out, "cache_ledger_share", "Keys that it can have whatever others do.",
+		gauge(out, "cache_ledger_share", "Keys that are guaranteed to this database.",
 			  ss_ledger_share_of(ss_ledger, member));
-		gauge(out, "cache_ledger_allowed", "Keys that it may have now.",
+		gauge(out, "cache_ledger_allowed", "Keys that this database may have at present.",
 			  ss_ledger_allowed(ss_ledger, member));
 	}
 	gauge(out, "redis_memory_bytes", "Memory that Redis uses.", r.redis_memory);
-	gauge(out, "redis_memory_limit_bytes", "Its maxmemory; 0 for none.", r.redis_memory_limit);
-	count(out, "cache_reconnects", "Connections made again.", r.connects > 0 ? r.connects - 1 : 0);
+	gauge(out, "redis_memory_limit_bytes", "maxmemory of Redis; 0 for none.", r.redis_memory_limit);
+	count(out, "cache_reconnects", "Reconnections to Redis.", r.connects > 0 ? r.connects - 1 : 0);
 	count(out, "cache_batches", "Batches sent.", r.batches);
 	count(out, "cache_written", "Copies written.", r.sets);
 	count(out, "cache_deleted", "Copies deleted.", r.deletes);
 	count(out, "cache_prolonged", "Copies prolonged.", r.expires);
-	count(out, "cache_late", "Batches that came too late and did nothing.", r.late);
-	count(out, "cache_lost", "Times that Redis had lost something.", r.lost);
+	count(out, "cache_late", "Batches that reached Redis too late and did nothing.", r.late);
+	count(out, "cache_lost", "Times that Redis was found to have lost writes.", r.lost);
 	count(out, "cache_flushes", "Flushes of all copies.", r.flushes);
 	count(out, "cache_takeovers", "Takeovers from another server.", r.takeovers);
 	count(out, "cache_too_large", "Documents over cache_max_bytes.", r.too_large);
-	count(out, "cache_refused_for_memory", "Documents that Redis had no room for.", r.no_room);
+	count(out, "cache_refused_for_memory",
+		  "Documents that Redis refused because its memory was full.", r.no_room);
 	gauge(out, "cache_namespaces_denied", "Namespaces whose keys the ACL of Redis denies.",
 		  r.denied);
 	count(out, "cache_verified", "Copies compared with the table.", r.verified);
@@ -373,7 +387,7 @@ session_metrics(PG_FUNCTION_ARGS)
 	ss_catalog_get(&catalog);
 	ss_health_lock(&locks);
 	initStringInfo(&out);
-	gauge(&out, "preloaded", "1 when the library was preloaded.", ss_shared != NULL ? 1 : 0);
+	gauge(&out, "preloaded", "1 if the library was preloaded.", ss_shared != NULL ? 1 : 0);
 	gauge(&out, "warnings", "Warnings of session_health().", count_warnings());
 	if (ss_health_purge_behind(&locks, &behind))
 		gauge(&out, "purge_behind_seconds", "How long the oldest due row has waited.", behind);
@@ -381,8 +395,7 @@ session_metrics(PG_FUNCTION_ARGS)
 		gauge(&out, "orphans", "Conversations that have messages or members but no session.",
 			  count_orphans());
 	gauge(&out, "subscribed_tables",
-		  "Tables that arrive by a subscription, whose purge is left to the publisher.",
-		  count_subscribed());
+		  "Tables that a subscription replicates and the publisher purges.", count_subscribed());
 	add_foreign_code(&out, &locks);
 	add_access(&out, &locks);
 	if (ss_shared != NULL)
