@@ -53,16 +53,16 @@ describe(const SsFunction *function)
 static void
 refuse(FunctionCallInfo fcinfo, const SsFunction *function)
 {
-	ereport(ERROR, (errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-					fcinfo->flinfo != NULL && OidIsValid(fcinfo->flinfo->fn_oid)
-						? errmsg("function %s is not declared as the library of session_store "
-								 "expects",
-								 format_procedure(fcinfo->flinfo->fn_oid))
-						: errmsg("function %s of session_store was called with %d arguments",
-								 function->symbol, PG_NARGS()),
-					errdetail("The library has version %s and expects %s.", SESSION_STORE_VERSION,
-							  describe(function)),
-					errhint("Run ALTER EXTENSION session_store UPDATE.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+			 fcinfo->flinfo != NULL && OidIsValid(fcinfo->flinfo->fn_oid)
+				 ? errmsg("declaration of function %s does not match the session_store library",
+						  format_procedure(fcinfo->flinfo->fn_oid))
+				 : errmsg("function %s of session_store was called with %d arguments",
+						  function->symbol, PG_NARGS()),
+			 errdetail("The library has version %s and expects %s.", SESSION_STORE_VERSION,
+					   describe(function)),
+			 errhint("Run ALTER EXTENSION session_store UPDATE.")));
 }
 
 static bool

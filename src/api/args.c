@@ -32,11 +32,13 @@ static void
 check_name(const char *value, int len, const char *name, int max)
 {
 	if (len < 1 || len > max)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", name),
-						errdetail("It must be 1 to %d bytes, and is %d.", max, len)));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", name),
+				 errdetail("It must be between 1 and %d bytes long, but it is %d bytes long.", max,
+						   len)));
 	if (!ss_name_is_plain(value, len))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", name),
-						errdetail("It must not hold control characters.")));
+						errdetail("It must not contain control characters.")));
 }
 
 /* An id, owner or the like: 1 to 200 bytes; NULL gives 0. */
@@ -67,14 +69,15 @@ ss_arg_namespace(FunctionCallInfo fcinfo, int ns_arg, SsTarget *target)
 	if (!ss_ns_find(name, len, &target->policy))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("namespace \"%s\" does not exist", text_to_cstring(value)),
-						errhint("Insert a row into session_namespaces to make it.")));
+						errhint("Insert a row into session_namespaces to create it.")));
 	if (!ss_ns_allows(name, len, target->role))
 	{
 		ss_count(SS_ERROR_DENIED, 1);
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("permission denied for namespace \"%s\"", target->policy.name),
-						errdetail("Role \"%s\" has the privileges of none of its allowed_roles.",
-								  GetUserNameFromId(target->role, false))));
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for namespace \"%s\"", target->policy.name),
+				 errdetail("Role \"%s\" does not have the privileges of any role in allowed_roles.",
+						   GetUserNameFromId(target->role, false))));
 	}
 }
 
@@ -115,14 +118,14 @@ ss_arg_ttl(FunctionCallInfo fcinfo, int arg)
 		case SS_DURATION_MONTHS:
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid ttl"),
-					 errdetail("Months and years have no fixed length, and infinity has none at "
-							   "all."),
-					 errhint("Give days, hours, minutes or seconds; a day is 24 hours.")));
+					 errdetail("It must be finite and must not contain months or years, which "
+							   "have no fixed length."),
+					 errhint("Specify days, hours, minutes or seconds; a day is 24 hours.")));
 			break;
 		case SS_DURATION_TOO_SHORT:
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid ttl"),
 							errdetail("It must be at least 1 millisecond."),
-							errhint("To end a session use session_delete().")));
+							errhint("Use session_delete() to end a session.")));
 			break;
 		case SS_DURATION_TOO_LONG:
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid ttl"),
@@ -143,7 +146,7 @@ ss_arg_if_version(FunctionCallInfo fcinfo, int arg)
 	version = PG_GETARG_INT64(arg);
 	if (version < SS_MUST_EXIST)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid if_version"),
-						errdetail("It must be a version, 0 (must not exist), -1 (must exist) or "
-								  "NULL (any).")));
+						errdetail("It must be a version, 0 (the session must not exist), -1 (it "
+								  "must exist) or NULL (any).")));
 	return version;
 }

@@ -159,7 +159,7 @@ require_short_filter(const Jsonb *filter)
 {
 	if (VARSIZE(filter) > SS_FILTER_MAX_BYTES)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("filter is too large"),
-						errdetail("It has %u bytes as jsonb, of at most %d.", VARSIZE(filter),
+						errdetail("It has %u bytes as jsonb; the maximum is %d.", VARSIZE(filter),
 								  SS_FILTER_MAX_BYTES)));
 }
 
@@ -185,7 +185,7 @@ session_list(PG_FUNCTION_ARGS)
 	page.size = PG_GETARG_INT32(4);
 	if (page.size < 1 || page.size > PAGE_SIZE_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid page_size"),
-						errdetail("It must be 1 to %d.", PAGE_SIZE_MAX)));
+						errdetail("It must be between 1 and %d.", PAGE_SIZE_MAX)));
 	ss_arg_namespace(fcinfo, 5, &target);
 	listing.ns = target.ns;
 
@@ -208,11 +208,11 @@ warn_of_publisher(void)
 		if (subscribed[i])
 			ereport(WARNING,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("\"%s\" is not purged: its rows arrive by a subscription",
+					 errmsg("table \"%s\" is not purged because a subscription replicates it",
 							ss_table_name(tables[i])),
-					 errdetail("What expires is removed by the publisher, and the removal arrives "
-							   "here."),
-					 errhint("To make this server the one that purges, drop the subscription.")));
+					 errdetail(
+						 "The publisher removes expired rows, and the removal is replicated."),
+					 errhint("Drop the subscription to purge the table on this server.")));
 	}
 	return subscribed[0];
 }

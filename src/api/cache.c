@@ -41,20 +41,20 @@ cache_of_this_database(void)
 	SsDb *db = ss_shared_my_db();
 
 	if (db == NULL)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("session_store has no cache here"), errdetail("The library was not preloaded."),
-			 errhint("Set shared_preload_libraries = 'session_store' and restart the server.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the cache is not available"),
+				 errdetail("The library session_store was not preloaded."),
+				 errhint("Add session_store to shared_preload_libraries and restart the server.")));
 	return db;
 }
 
 static void
 no_cache(const SsDb *db)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the cache does not answer"),
-			 errhint("session_health() -> 'cache' says why.")));
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("the cache did not answer"),
+					errhint("See session_health() -> 'cache' for the reason.")));
 }
 
 /* Wait a little for whatever the pusher may have to tell. */
@@ -155,7 +155,7 @@ session_cache_sync(PG_FUNCTION_ARGS)
 	span = PG_GETARG_INTERVAL_P(0);
 	if (ss_duration(span->month, span->day, span->time, 0, SS_TTL_MAX, &timeout) != SS_DURATION_OK)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid timeout"),
-						errdetail("It must not be negative, and have no months.")));
+						errdetail("It must not be negative and must not contain months.")));
 	if (db == NULL || RecoveryInProgress())
 		PG_RETURN_BOOL(false);
 	ticket = ss_ledger_ticket(&db->cache.control, &lease_until);
@@ -190,7 +190,7 @@ session_cache_verify(PG_FUNCTION_ARGS)
 	question.sample = PG_GETARG_INT32(0);
 	if (question.sample < 1 || question.sample > SAMPLE_MOST)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid sample"),
-						errdetail("It must be 1 to %d.", SAMPLE_MOST)));
+						errdetail("It must be between 1 and %d.", SAMPLE_MOST)));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	ask(db, &question);

@@ -235,15 +235,15 @@ arg_path(FunctionCallInfo fcinfo, int arg, Datum **path, int *npath)
 
 	if (ARR_NDIM(array) > 1)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid path"),
-						errdetail("It must be an array of one dimension.")));
+						errdetail("It must be a one-dimensional array.")));
 	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, path, &nulls, npath);
 	if (*npath == 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid path"),
 						errdetail("It must have at least one element.")));
 	for (int i = 0; i < *npath; i++)
 		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("path must not hold a null")));
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+							errmsg("path must not contain a null element")));
 }
 
 static Datum

@@ -37,8 +37,9 @@ SS_ROWS_FUNCTION(session_members, 1_0, true, SS_COLUMNS(TEXTOID, TEXTOID, TIMEST
 static void
 refuse_messages(const char *what)
 {
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid messages"),
-					errdetail("%s", what), errhint("Give a JSON object, or an array of objects.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid messages"),
+			 errdetail("%s", what), errhint("Specify a JSON object or an array of JSON objects.")));
 }
 
 /* The elements of an array of messages, each as a document of its own. */
@@ -55,7 +56,7 @@ unpack_messages(Jsonb *array, SsMessages *messages)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (element.type != jbvBinary || !JsonContainerIsObject(element.val.binary.data))
-			refuse_messages("An element of the array is no object.");
+			refuse_messages("An element of the array is not an object.");
 		messages->message[messages->count++] = JsonbPGetDatum(JsonbValueToJsonb(&element));
 	}
 }
@@ -67,7 +68,7 @@ arg_messages(FunctionCallInfo fcinfo, int arg, const SsPolicy *policy, SsMessage
 	Jsonb *given = PG_GETARG_JSONB_P(arg);
 
 	if (JB_ROOT_IS_SCALAR(given))
-		refuse_messages("A scalar is no message.");
+		refuse_messages("A scalar is not a message.");
 	if (JB_ROOT_IS_ARRAY(given))
 		unpack_messages(given, messages);
 	else
@@ -77,7 +78,7 @@ arg_messages(FunctionCallInfo fcinfo, int arg, const SsPolicy *policy, SsMessage
 		messages->message[0] = JsonbPGetDatum(given);
 	}
 	if (messages->count == 0)
-		refuse_messages("An empty array holds no message.");
+		refuse_messages("The array is empty.");
 	for (int i = 0; i < messages->count; i++)
 		ss_document_check(policy, messages->message[i], "message");
 }
@@ -213,9 +214,10 @@ session_fork(PG_FUNCTION_ARGS)
 		up_to = arg_at_least(fcinfo, 2, true, "up_to", 1);
 	ss_arg_target(fcinfo, 0, 3, &source);
 	if (id != (Datum) 0 && same_id(id, source.id))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("cannot fork a session onto itself"),
-						errhint("Give another new_session_id, or none for a random one.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("cannot fork a session onto itself"),
+				 errhint("Specify another new_session_id, or omit it to use a random one.")));
 	PreventCommandIfReadOnly("session_fork()");
 	fork = source;
 	ss_set_id(&fork, id != (Datum) 0 ? id : CStringGetTextDatum(ss_session_random_id()));

@@ -192,7 +192,7 @@ add_access(StringInfo out, const SsHealthLocks *locks)
 	gauge(out, "tables_of_other_owners", "Tables of session_store that its functions cannot read.",
 		  found.foreign_tables);
 	if (!ss_health_is_locked(locks, catalog.namespaces))
-		gauge(out, "unknown_roles", "Names in allowed_roles that are no role.",
+		gauge(out, "unknown_roles", "Names in allowed_roles that are not names of roles.",
 			  found.unknown_roles);
 	gauge(out, "tables_locked",
 		  "Tables of session_store that were not read because they were locked.",
@@ -390,7 +390,8 @@ session_metrics(PG_FUNCTION_ARGS)
 	gauge(&out, "preloaded", "1 if the library was preloaded.", ss_shared != NULL ? 1 : 0);
 	gauge(&out, "warnings", "Warnings of session_health().", count_warnings());
 	if (ss_health_purge_behind(&locks, &behind))
-		gauge(&out, "purge_behind_seconds", "How long the oldest due row has waited.", behind);
+		gauge(&out, "purge_behind_seconds",
+			  "How long the oldest row that is due has waited to be purged.", behind);
 	if (ss_health_may_read(&locks, catalog.orphans))
 		gauge(&out, "orphans", "Conversations that have messages or members but no session.",
 			  count_orphans());

@@ -254,13 +254,16 @@ check_call(FunctionCallInfo fcinfo, const char *function, const char *table)
 			TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event) ||
 		(!TRIGGER_FIRED_BEFORE(trigdata->tg_event) &&
 		 !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event)))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("%s() is a trigger of session_store's own making", function)));
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be called by a trigger that session_store created",
+						function)));
 	ss_catalog_get(&catalog);
 	if (RelationGetRelid(trigdata->tg_relation) !=
 		(strcmp(table, "conversation_sessions") == 0 ? catalog.sessions : catalog.history))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("%s() works on %s only", function, table)));
+						errmsg("function \"%s\" must be called by a trigger on table \"%s\"",
+							   function, table)));
 }
 
 /* What a BEFORE trigger returns that changes nothing. */

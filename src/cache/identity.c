@@ -81,7 +81,8 @@ write_standby_file(void)
 	if (!written)
 		ereport(LOG, (errcode_for_file_access(),
 					  errmsg("session_store: could not write file \"%s\": %m", STANDBY_FILE_NEW),
-					  errdetail("Once promoted, this server waits for session_cache_takeover().")));
+					  errdetail("When this server is promoted, its cache will wait for "
+								"session_cache_takeover().")));
 	else
 		(void) durable_rename(STANDBY_FILE_NEW, STANDBY_FILE, LOG);
 }

@@ -73,7 +73,7 @@ ss_pusher_find_denied(SsPusher *p, const SsKey *keys, const SsPayload *payloads,
 												 pnstrdup(payloads[i].key, payloads[i].keylen));
 		ereport(LOG, (errmsg("session_store: namespace \"%s\" has no copies in Redis",
 							 p->policies[of].name),
-					  errdetail("The ACL of Redis does not let session_store access its keys.")));
+					  errdetail("The Redis ACL denies session_store access to its keys.")));
 	}
 	pfree(denied);
 	if (found)

@@ -449,7 +449,7 @@ ss_pusher_untranslatable(SsPusher *pusher, SsAside *aside, const SsKey *key)
 	ErrorData error = {.elevel = ERROR,
 					   .sqlerrcode = ERRCODE_FEATURE_NOT_SUPPORTED,
 					   .domain = PG_TEXTDOMAIN("postgres"),
-					   .message = "its id or its text cannot be converted to UTF-8"};
+					   .message = "the session id or the document cannot be converted to UTF-8"};
 
 	ss_pusher_set_aside(pusher, aside, key, &error);
 }

@@ -83,9 +83,9 @@ credentials(const char *text, size_t len, SsUrl *out)
 	size_t user = colon == NULL ? len : (size_t) (colon - text);
 
 	if (!decode(text, user, out->user, sizeof(out->user)))
-		return "The user name is too long or badly encoded.";
+		return "The user name is too long or not correctly encoded.";
 	if (colon != NULL && !decode(colon + 1, len - user - 1, out->password, sizeof(out->password)))
-		return "The password is too long or badly encoded.";
+		return "The password is too long or not correctly encoded.";
 	return NULL;
 }
 
@@ -97,12 +97,12 @@ unix_rest(const char *rest, SsUrl *out)
 	size_t len = query == NULL ? strlen(rest) : (size_t) (query - rest);
 
 	if (rest[0] != '/')
-		return "After unix:// comes the absolute path of a socket.";
+		return "unix:// must be followed by the absolute path of a socket.";
 	if (!decode(rest, len, out->socket, sizeof(out->socket)))
-		return "The path of the socket is too long or badly encoded.";
+		return "The path of the socket is too long or not correctly encoded.";
 	if (query != NULL && (strncmp(query, "?db=", 4) != 0 ||
 						  !number(query + 4, strlen(query + 4), DATABASE_MOST, &out->database)))
-		return "After the path of the socket there may be ?db= and a number, nothing else.";
+		return "The path of the socket may only be followed by ?db= and a number.";
 	return NULL;
 }
 
@@ -116,31 +116,31 @@ host_rest(const char *rest, SsUrl *out)
 	const char *colon;
 
 	if (rest[0] == '[' && close == NULL)
-		return "The address in brackets is not closed.";
+		return "The address in brackets has no closing bracket.";
 	if (close != NULL)
 	{
 		if (!decode(rest + 1, close - rest - 1, out->host, sizeof(out->host)))
-			return "The host is too long or badly encoded.";
+			return "The host is too long or not correctly encoded.";
 		colon = close + 1 < end ? close + 1 : NULL;
 		if (colon != NULL && *colon != ':')
-			return "After the address in brackets there may be a colon and a port.";
+			return "The address in brackets may only be followed by a colon and a port.";
 	}
 	else
 	{
 		colon = memchr(rest, ':', len);
 		if (!decode(rest, colon == NULL ? len : (size_t) (colon - rest), out->host,
 					sizeof(out->host)))
-			return "The host is too long or badly encoded.";
+			return "The host is too long or not correctly encoded.";
 	}
 	if (out->host[0] == '\0')
-		return "There is no host.";
+		return "The host is missing.";
 	if (colon != NULL && (!number(colon + 1, end - colon - 1, 65535, &out->port) || out->port == 0))
 		return "The port must be a number from 1 to 65535.";
 	if (*end == '/' && end[1] != '\0' &&
 		!number(end + 1, strlen(end + 1), DATABASE_MOST, &out->database))
-		return "After the host and a slash there may be the number of a database, nothing else.";
+		return "The host and a slash may only be followed by the number of a database.";
 	if (*end != '\0' && *end != '/')
-		return "Parameters and fragments are not known here.";
+		return "Parameters and fragments are not supported.";
 	return NULL;
 }
 

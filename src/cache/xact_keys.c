@@ -581,9 +581,9 @@ refuse_with_cache(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot prepare a transaction that has changed sessions or policies"),
-				 errdetail("The cache in Redis would not learn of its commit."),
-				 errhint("Set session_store.redis_url to an empty string, or commit in one "
-						 "phase.")));
+				 errdetail("COMMIT PREPARED would not be reported to the cache in Redis."),
+				 errhint("Use COMMIT instead of PREPARE TRANSACTION, or set "
+						 "session_store.redis_url to an empty string.")));
 }
 
 /*

@@ -203,7 +203,7 @@ ss_aside_warn(const SsAside *aside, const char *what)
 			(errcode(report->last_code),
 			 errmsg("%llu %s could not be removed", (unsigned long long) report->failures, what),
 			 errdetail("The last of namespace \"%s\": %s", report->last_ns, report->last_error),
-			 errhint("Look for a foreign key, a trigger or a rule that refuses it.")));
+			 errhint("Check for a foreign key, trigger or rule that prevents it.")));
 }
 
 static bool

@@ -184,9 +184,9 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
 	if (++change->tries > MAX_TRIES)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("could not insert the session"),
-						errdetail("The table neither has its row nor takes it, %d times in a row.",
+						errdetail("%d attempts found neither an existing row nor inserted one.",
 								  MAX_TRIES),
-						errhint("Look for a trigger on conversation_sessions that skips rows.")));
+						errhint("Check for a trigger on conversation_sessions that skips rows.")));
 	change->target = target;
 	change->is_new = false;
 	change->has_row = read_optimistically(change, target, if_version) ||

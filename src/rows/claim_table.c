@@ -140,8 +140,8 @@ ss_claims_write(const SsClaim *claim)
 	(void) ss_plan_run(&delete_plan, NULL, NULL, SS_PLAN_WRITE, 0);
 	if (ss_plan_run(&insert_plan, values, NULL, SS_PLAN_WRITE, 0) != 1)
 		ereport(ERROR, (errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
-						errmsg("a row of session_cache_claims was not inserted"),
-						errhint("Remove the trigger or rule that prevents it.")));
+						errmsg("could not insert a row into session_cache_claims"),
+						errhint("Remove the trigger or rule that prevents the INSERT.")));
 	ss_sql_leave(&caller);
 }
 
@@ -153,9 +153,9 @@ session_cache_claims_guard(PG_FUNCTION_ARGS)
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(data->tg_event))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("session_cache_claims_guard() was not called as a trigger of its "
-							   "table")));
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"session_cache_claims_guard\" must be fired BEFORE ROW")));
 	if (IsLogicalWorker())
 		return PointerGetDatum(NULL);
 	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple

@@ -207,7 +207,7 @@ push_sum(Increment *inc, JsonbIteratorToken token, JsonbValue *value)
 														  NumericGetDatum(value->val.numeric),
 														  NumericGetDatum(inc->by)));
 	else
-		refuse_path(inc, inc->npath, "there is something other than a number.");
+		refuse_path(inc, inc->npath, "the value there is not a number.");
 	inc->exceeded = inc->max != NULL &&
 					DatumGetBool(DirectFunctionCall2(numeric_gt, NumericGetDatum(inc->result),
 													 NumericGetDatum(inc->max)));
@@ -261,7 +261,7 @@ push_array(Increment *inc, int depth, JsonbContainer *array)
 	errno = 0;
 	index = strtol(wanted, &end, 10);
 	if (*wanted == '\0' || *end != '\0' || errno != 0)
-		refuse_path(inc, depth + 1, "an element of an array is named by its index.");
+		refuse_path(inc, depth + 1, "an array element must be specified by its index.");
 	if (index < 0)
 		index += JsonContainerSize(array);
 	if (index < 0 || index >= JsonContainerSize(array))
@@ -287,7 +287,7 @@ push_incremented(Increment *inc, int depth, JsonbIteratorToken token, JsonbValue
 	if (value == NULL)
 		return push_object(inc, depth, NULL);
 	if (value->type != jbvBinary || JsonContainerIsScalar(value->val.binary.data))
-		refuse_path(inc, depth, "there is a scalar, which has no members.");
+		refuse_path(inc, depth, "the value there is a scalar, which has no members.");
 	if (JsonContainerIsObject(value->val.binary.data))
 		return push_object(inc, depth, value->val.binary.data);
 	return push_array(inc, depth, value->val.binary.data);
@@ -328,6 +328,6 @@ ss_document_check(const SsPolicy *policy, Datum document, const char *what)
 						errdetail("It has " INT64_FORMAT
 								  " bytes; namespace \"%s\" allows " INT64_FORMAT ".",
 								  size, policy->name, policy->max_bytes),
-						errhint("Keep large or growing parts elsewhere, or raise max_bytes.")));
+						errhint("Store large or growing parts elsewhere, or increase max_bytes.")));
 	}
 }

@@ -23,12 +23,11 @@ ss_error_dead(const SsTarget *target)
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_SS_DEAD_ID), errmsg("session has ended"),
-		 errdetail(
-			 "It was deleted, evicted, regenerated or absorbed, and its id stays dead for a while "
-			 "in namespace \"%s\".",
-			 target->policy.name),
+		 errdetail("It was deleted, evicted, regenerated or absorbed, and its id "
+				   "cannot be reused yet in namespace \"%s\".",
+				   target->policy.name),
 		 errhint(
-			 "Begin anew under a new id; session_save() with if_version => 0 uses this one again.")));
+			 "Use a new session id, or reuse this one by session_save() with if_version => 0.")));
 }
 
 /* SST10 for an INSERT or UPDATE in plain SQL. */
@@ -36,14 +35,12 @@ void
 ss_error_dead_row(Datum ns)
 {
 	ss_count(SS_ERROR_DEAD, 1);
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_SS_DEAD_ID), errmsg("session has ended"),
-		 errdetail("It was deleted, evicted, regenerated or absorbed, and its id stays dead for a "
-				   "while in namespace \"%s\".",
-				   TextDatumGetCString(ns)),
-		 errhint("Begin a session under a new id; a statement that sets dead_until to NULL as well "
-				 "uses this one again.")));
+	ereport(ERROR, (errcode(ERRCODE_SS_DEAD_ID), errmsg("session has ended"),
+					errdetail("It was deleted, evicted, regenerated or absorbed, and its id "
+							  "cannot be reused yet in namespace \"%s\".",
+							  TextDatumGetCString(ns)),
+					errhint("Use a new session id, or reuse this one by a statement that "
+							"also sets dead_until to NULL.")));
 }
 
 /* 40001: if_version does not hold.  `found` is the present version, 0 if there is no session. */
@@ -70,8 +67,8 @@ ss_error_not_owner(const SsTarget *target)
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied for session in namespace \"%s\"", target->policy.name),
-			 errdetail("The namespace isolates owners, and the session is neither the caller's nor "
-					   "shared with it in a sufficient role.")));
+			 errdetail("The namespace isolates owners; the session neither belongs to "
+					   "the caller nor is it shared with the caller in a sufficient role.")));
 }
 
 /* SST11: operation_id was used with other messages. */
@@ -79,11 +76,13 @@ void
 ss_error_operation_reused(void)
 {
 	ss_count(SS_ERROR_CONFLICT, 1);
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_SS_OPERATION_REUSED), errmsg("operation_id was used with other messages"),
-		 errdetail("An append to this session had the same operation_id and other content."),
-		 errhint("Give each append an operation_id of its own, and a retry the same messages.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_SS_OPERATION_REUSED),
+			 errmsg("operation_id was used with other messages"),
+			 errdetail(
+				 "An earlier append to this session had the same operation_id but other messages."),
+			 errhint("Use a separate operation_id for each append, and repeat the "
+					 "same messages when retrying.")));
 }
 
 /* 55000: a statement of ours did not write the rows that it must, as a trigger or rule skips them. */
@@ -91,8 +90,8 @@ void
 ss_error_rows_skipped(const char *table)
 {
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("rows of %s were not written as they should be", table),
-					errhint("Look for a trigger or a rule on it that skips rows.")));
+					errmsg("some rows of table \"%s\" were not written", table),
+					errhint("Check for a trigger or rule on the table that skips rows.")));
 }
 
 /* 53400: the owner has too many sessions.  `busy`: those that could be evicted are locked. */
@@ -100,16 +99,15 @@ void
 ss_error_quota(const SsTarget *target, bool busy)
 {
 	ss_count(SS_ERROR_QUOTA, 1);
-	ereport(ERROR,
-			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("too many sessions for this owner"),
-			 errdetail(busy ? "Namespace \"%s\" allows %d, and the older ones are in use by other "
-							  "transactions right now."
-							: "Namespace \"%s\" allows %d.",
-					   target->policy.name, target->policy.max_per_owner),
-			 busy ? errhint("Retry.")
-				  : errhint("End another session of this owner first, or raise "
-							"max_sessions_per_owner.")));
+	ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					errmsg("too many sessions for this owner"),
+					errdetail(busy ? "Namespace \"%s\" allows %d, and the older ones are locked by "
+									 "other transactions."
+								   : "Namespace \"%s\" allows %d.",
+							  target->policy.name, target->policy.max_per_owner),
+					busy ? errhint("Retry the call.")
+						 : errhint("End another session of this owner first, or increase "
+								   "max_sessions_per_owner.")));
 }
 
 /*
@@ -158,8 +156,10 @@ hide_values(ErrorData *error)
 								 error->context ? "; " : "", error->context ? error->context : "");
 	if (!ss_error_names_no_values(error))
 	{
-		error->message = pstrdup(_("a session that is not the caller's could not be changed"));
-		error->hint = pstrdup(_("The server log has the error, which may tell of that session."));
+		error->message = pstrdup(
+			_("could not change a session that does not belong to the caller"));
+		error->hint = pstrdup(
+			_("See the server log for the error, which may contain data of that session."));
 		error->schema_name = error->table_name = error->column_name = NULL;
 		error->datatype_name = error->constraint_name = NULL;
 	}

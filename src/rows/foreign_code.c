@@ -300,8 +300,8 @@ ss_error_code_not_trusted(Oid function)
 				format_procedure_qualified(function)),
 		 errdetail("It belongs to role \"%s\", which does not have the privileges of that owner.",
 				   GetUserNameFromId(code.owner, true)),
-		 errhint("Give the function another owner, or drop the trigger, constraint, default, "
-				 "index or rule that calls it.")));
+		 errhint("Change the owner of the function, or drop the trigger, "
+				 "constraint, default, index or rule that calls it.")));
 }
 
 /* Raise the error for a function that sets no search_path. */
@@ -429,7 +429,8 @@ path_context(void *arg)
 		return;
 	if (code == ERRCODE_UNDEFINED_TABLE || code == ERRCODE_UNDEFINED_FUNCTION ||
 		code == ERRCODE_UNDEFINED_OBJECT)
-		errcontext("function %s, which sets no search_path and so runs under pg_catalog; %s",
+		errcontext("function %s, which sets no search_path and therefore runs "
+				   "with search_path pg_catalog; %s",
 				   format_procedure_qualified(running), ss_foreign_code_remedy(running));
 }
 

@@ -39,7 +39,8 @@ static SsPlan move_plan = {
 	"UPDATE {history} h SET history_id = $1, seq = $2 {+} n.place,"
 	" operation_id = CASE WHEN n.known THEN NULL ELSE h.operation_id END,"
 	" operation_hash = CASE WHEN n.known THEN NULL ELSE h.operation_hash END,"
-	" operation_last = CASE WHEN n.known OR h.operation_last IS NULL THEN NULL ELSE $2 {+} n.place {+}"
+	" operation_last = CASE WHEN n.known OR h.operation_last IS "
+	"NULL THEN NULL ELSE $2 {+} n.place {+}"
 	" (SELECT pg_catalog.count(*) FROM {history} p WHERE p.history_id {=} $3"
 	" AND p.seq {>} h.seq AND p.seq {<=} h.operation_last) END"
 	" FROM (SELECT m.seq, pg_catalog.row_number() OVER (ORDER BY m.seq) AS place,"
@@ -92,9 +93,10 @@ fork_session(void *arg)
 	messages = ss_history_count(&row, up_to);
 	ss_change_begin(&change, fork, SS_ANY_VERSION, owner);
 	if (!change.is_new)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("cannot fork onto a session that exists"),
-						errhint("Give another new_session_id, or none for a random one.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("cannot fork onto an existing session"),
+				 errhint("Specify another new_session_id, or omit it to use a random one.")));
 	change.row.data = row.data;
 	change.row.ttl = row.ttl;
 	/* last_seq never decreases, also under an id that was used before */

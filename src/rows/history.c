@@ -40,7 +40,8 @@ static SsPlan insert_plan = {
 static SsPlan insert_many_plan = {
 	"INSERT INTO {history} (history_id, seq, created_at, message, operation_id, operation_hash,"
 	" operation_last)"
-	" SELECT $1, $2 {+} m.n {-} 1::pg_catalog.int8, $3, m.message, CASE WHEN m.n {=} 1::pg_catalog.int8"
+	" SELECT $1, $2 {+} m.n {-} 1::pg_catalog.int8, $3, m.message, "
+	"CASE WHEN m.n {=} 1::pg_catalog.int8"
 	" THEN $5 END, CASE WHEN m.n {=} 1::pg_catalog.int8 THEN $6 END,"
 	" CASE WHEN m.n {=} 1::pg_catalog.int8 THEN $7 END"
 	" FROM pg_catalog.unnest($4) WITH ORDINALITY AS m (message, n)",
@@ -149,8 +150,8 @@ ss_history_next_seq(const SsRow *row, int64 n)
 	Assert(n >= 0);
 	if (row->last_seq > PG_INT64_MAX - 1 - n)
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-						errmsg("the messages of this session cannot be counted any further"),
-						errhint("Begin a new session.")));
+						errmsg("sequence numbers of the messages of this session are exhausted"),
+						errhint("Use a new session.")));
 	return row->last_seq + n;
 }
 

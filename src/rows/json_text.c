@@ -233,7 +233,7 @@ add_scalar(Writer *w, const JsonbValue *value)
 			return value->val.boolean ? add(w, "true", 4) : add(w, "false", 5);
 		default:
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-							errmsg("a JSON document holds a value of unknown type %d",
+							errmsg("unexpected type %d of a value in a JSON document",
 								   (int) value->type)));
 	}
 	return false;
@@ -287,7 +287,7 @@ add_tokens(Writer *w, JsonbContainer *root)
 			default:
 				ereport(ERROR,
 						(errcode(ERRCODE_DATA_CORRUPTED),
-						 errmsg("a JSON document holds a token of unknown type %d", (int) token)));
+						 errmsg("unexpected type %d of a token in a JSON document", (int) token)));
 		}
 	}
 }

@@ -64,14 +64,14 @@ check_prefix(const char *column, const char *prefix)
 	int len = strlen(prefix);
 
 	if (len < 1 || len > PREFIX_MAX)
-		refuse(column, "A prefix is 1 to 100 bytes.", NULL);
+		refuse(column, "A prefix must be between 1 and 100 bytes long.", NULL);
 	if (!ss_name_is_plain(prefix, len))
 		refuse(column, "A prefix holds no control characters.", NULL);
 	/* in both directions: with prefix "session_", the id "store:lease" would collide */
 	if (begins(RESERVED_PREFIX, prefix) || begins(prefix, RESERVED_PREFIX))
 		refuse(column,
 			   "Keys that begin with \"" RESERVED_PREFIX "\" belong to session_store itself.",
-			   "Choose another prefix, such as the name of the service and a colon.");
+			   "Use another prefix, such as the name of the service and a colon.");
 }
 
 /* Check an interval of at least `least` microseconds. */
@@ -86,8 +86,10 @@ check_duration(const char *column, Datum value, int64 least)
 		case SS_DURATION_OK:
 			break;
 		case SS_DURATION_MONTHS:
-			refuse(column, "Months and years have no fixed length, and infinity has none at all.",
-				   "Give days, hours, minutes or seconds; a day is 24 hours.");
+			refuse(column,
+				   "It must be finite and must not contain months or years, which "
+				   "have no fixed length.",
+				   "Specify days, hours, minutes or seconds; a day is 24 hours.");
 			break;
 		case SS_DURATION_TOO_SHORT:
 			refuse(column,
@@ -114,9 +116,9 @@ check_row(TriggerData *trigdata, HeapTuple tuple)
 		return tuple; /* left to NOT NULL */
 	name = TextDatumGetCString(values[NS_NAME]);
 	if (strlen(name) < 1 || strlen(name) > SS_NAMESPACE_MAX)
-		refuse("name", "A namespace's name is 1 to 63 bytes.", NULL);
+		refuse("name", "The name of a namespace must be between 1 and 63 bytes long.", NULL);
 	if (!ss_name_is_plain(name, strlen(name)))
-		refuse("name", "A namespace's name holds no control characters.", NULL);
+		refuse("name", "The name of a namespace must not contain control characters.", NULL);
 
 	if (nulls[NS_KEY_PREFIX])
 	{
@@ -147,7 +149,8 @@ check_row(TriggerData *trigdata, HeapTuple tuple)
 		ArrayType *roles = DatumGetArrayTypeP(values[NS_ALLOWED_ROLES]);
 
 		if (ARR_NDIM(roles) > 1 || array_contains_nulls(roles))
-			refuse("allowed_roles", "It must be a plain array of role names, without NULL.", NULL);
+			refuse("allowed_roles",
+				   "It must be a one-dimensional array of role names without nulls.", NULL);
 	}
 	return tuple;
 }
@@ -158,12 +161,12 @@ compare_prefixes(const char *name, const char *prefix, const char *other_name, c
 {
 	if (prefix != NULL && other != NULL && (begins(prefix, other) || begins(other, prefix)))
 		ereport(ERROR, (errcode(ERRCODE_EXCLUSION_VIOLATION),
-						errmsg("prefix \"%s\" of namespace \"%s\" meets prefix \"%s\" of namespace "
-							   "\"%s\"",
+						errmsg("prefix \"%s\" of namespace \"%s\" conflicts with prefix "
+							   "\"%s\" of namespace \"%s\"",
 							   prefix, name, other, other_name),
-						errdetail("One of two prefixes must not begin the other, or keys of two "
-								  "namespaces could be the same."),
-						errhint("End each prefix in a separator, such as a colon.")));
+						errdetail("No prefix may begin with another one, because keys of two "
+								  "namespaces could then be equal."),
+						errhint("End each prefix with a separator, such as a colon.")));
 }
 
 static char *
@@ -310,8 +313,10 @@ session_namespaces_guard(PG_FUNCTION_ARGS)
 	HeapTuple tuple;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("session_namespaces_guard() is a trigger")));
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg(
+					 "function \"session_namespaces_guard\" was not called by trigger manager")));
 	rel = trigdata->tg_relation;
 	desc = RelationGetDescr(rel);
 	ss_catalog_get(&catalog);
@@ -321,10 +326,9 @@ session_namespaces_guard(PG_FUNCTION_ARGS)
 		(TRIGGER_FIRED_BEFORE(trigdata->tg_event) &&
 		 (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event) ||
 		  TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("session_namespaces_guard() works on session_namespaces only, "
-						"before or after INSERT and UPDATE, and after DELETE and TRUNCATE")));
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("function \"session_namespaces_guard\" must be called by a "
+							   "trigger that session_store created")));
 
 	tuple = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple
 														: trigdata->tg_trigtuple;

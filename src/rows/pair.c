@@ -74,9 +74,11 @@ ss_pair_run(const SsTarget *a, const SsTarget *b, SsPairWork work, void *arg)
 		pair.second = swap;
 		CHECK_FOR_INTERRUPTS();
 		if (tries >= MAX_TRIES)
-			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-							errmsg("could not lock two sessions at once"),
-							errdetail("Others had one of them, %d times in a row.", MAX_TRIES),
-							errhint("Try again.")));
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not lock both sessions"),
+					 errdetail("Other transactions held a lock on one of them in %d attempts.",
+							   MAX_TRIES),
+					 errhint("Retry the call.")));
 	}
 }

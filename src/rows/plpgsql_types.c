@@ -87,10 +87,10 @@ check_types(const PLpgSQL_function *function)
 				 errmsg("function %s does not run with the rights of the owner of the session "
 						"tables",
 						function->fn_signature),
-				 errdetail("In this session its variable \"%s\" has a type of a role that does "
-						   "not have the privileges of that owner.",
+				 errdetail("In this session its variable \"%s\" has a type that belongs "
+						   "to a role without the privileges of that owner.",
 						   ((const PLpgSQL_variable *) function->datums[i])->refname),
-				 errhint("Name the types of its variables with their schemas, or run %s.",
+				 errhint("Schema-qualify the types of its variables, or run %s.",
 						 ss_foreign_code_remedy(function->fn_oid))));
 	}
 }

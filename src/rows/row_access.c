@@ -43,12 +43,13 @@ ss_row_access_is_restricted(const SsCatalog *catalog)
 static void
 refuse_column(const SsDeformedRow *t, int column)
 {
-	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					errmsg("permission denied to set column \"%s\" of a session",
-						   NameStr(TupleDescAttr(t->desc, column - 1)->attname)),
-					errdetail("A role that was granted the table may set session_data, ttl, "
-							  "expires_at and owner_id."),
-					errhint("Use the functions, or act as the owner of the table.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to set column \"%s\" of a session",
+					NameStr(TupleDescAttr(t->desc, column - 1)->attname)),
+			 errdetail("A role that has privileges on the table may set session_data, "
+					   "ttl, expires_at and owner_id."),
+			 errhint("Call the functions of session_store, or use the role that owns the table.")));
 }
 
 /* Find the policy of a row's namespace and store it in target->policy; false if there is none. */
@@ -126,8 +127,8 @@ void
 ss_row_access_refuse_return(void)
 {
 	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					errmsg("permission denied to bring back a session that has expired"),
-					errhint("Set session_data as well, which begins a new session.")));
+					errmsg("permission denied to revive an expired session"),
+					errhint("Set session_data as well, which creates a new session.")));
 }
 
 /*
@@ -150,10 +151,9 @@ ss_row_access_lifetime(const SsDeformedRow *old, const SsDeformedRow *new)
 	if (DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]) >
 		ss_expiry(GetCurrentTimestamp(), ss_interval_usec(new->values[SS_ROW_TTL]),
 				  DatumGetTimestampTz(new->values[SS_ROW_CREATED_AT]), max_lifetime))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to keep a session for longer than its ttl"),
-				 errdetail("expires_at may be at most ttl from now, and within the max_lifetime of "
-						   "the namespace."),
-				 errhint("Set ttl as well, or leave expires_at out.")));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied to extend a session beyond its ttl"),
+						errdetail("expires_at must not be later than ttl from now, nor exceed "
+								  "the max_lifetime of the namespace."),
+						errhint("Set ttl as well, or omit expires_at.")));
 }

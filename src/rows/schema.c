@@ -298,12 +298,13 @@ check_version(void)
 	char *version = ss_schema_other_version();
 
 	if (version != NULL)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("session_store has version %s in this database, and its library "
-							   "version %s",
-							   version, SESSION_STORE_VERSION),
-						errhint("Run ALTER EXTENSION session_store UPDATE; where the server still "
-								"has an older library, restart it.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("session_store has version %s in this database, but its library has version %s",
+					version, SESSION_STORE_VERSION),
+			 errhint("Run ALTER EXTENSION session_store UPDATE. If the server still "
+					 "runs an older library, restart it.")));
 }
 
 /*

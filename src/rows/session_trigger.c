@@ -77,8 +77,12 @@ check_name(const SsDeformedRow *old, const SsDeformedRow *new, int column, const
 	name = DatumGetTextPP(new->values[column]);
 	len = VARSIZE_ANY_EXHDR(name);
 	if (len < 1 || len > max || !ss_name_is_plain(VARDATA_ANY(name), len))
-		ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION), errmsg("invalid %s for a session", what),
-						errdetail("It must be 1 to %d bytes without control characters.", max)));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_CHECK_VIOLATION), errmsg("invalid %s for a session", what),
+			 errdetail(
+				 "It must be between 1 and %d bytes long and must not contain control characters.",
+				 max)));
 }
 
 /* Check the ids and the owner of a row; old is NULL for an INSERT. */
@@ -101,8 +105,9 @@ check_ttl(const SsDeformedRow *t)
 		SS_DURATION_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_CHECK_VIOLATION), errmsg("invalid ttl for a session"),
-				 errdetail("It must be between 1 millisecond and 100 years, without months."),
-				 errhint("Give days, hours, minutes or seconds; a day is 24 hours.")));
+				 errdetail(
+					 "It must be between 1 millisecond and 100 years and must not contain months."),
+				 errhint("Specify days, hours, minutes or seconds; a day is 24 hours.")));
 	return ttl;
 }
 
@@ -160,8 +165,8 @@ check_times(SsDeformedRow *t)
 		(!t->nulls[SS_ROW_DEAD_UNTIL] &&
 		 TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->values[SS_ROW_DEAD_UNTIL]))))
 		ereport(ERROR,
-				(errcode(ERRCODE_CHECK_VIOLATION), errmsg("times of a session must be finite"),
-				 errhint("Give a far date instead of infinity.")));
+				(errcode(ERRCODE_CHECK_VIOLATION), errmsg("timestamps of a session must be finite"),
+				 errhint("Use a date in the far future instead of infinity.")));
 	if (t->nulls[SS_ROW_CHECK_AT])
 		ss_row_replace(t, SS_ROW_CHECK_AT, TimestampTzGetDatum(expires_at));
 	check_at = DatumGetTimestampTz(t->values[SS_ROW_CHECK_AT]);
@@ -235,11 +240,12 @@ session_row_guard(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("session_row_guard() is a trigger before a row")));
+						errmsg("function \"session_row_guard\" must be fired BEFORE ROW")));
 	ss_catalog_get(&catalog);
 	if (RelationGetRelid(trigdata->tg_relation) != catalog.sessions)
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("session_row_guard() works on conversation_sessions only")));
+						errmsg("function \"session_row_guard\" must be called by a trigger on "
+							   "table \"conversation_sessions\"")));
 	desc = RelationGetDescr(trigdata->tg_relation);
 
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))

@@ -85,8 +85,8 @@ ss_next_version(int64 version)
 {
 	if (version == PG_INT64_MAX)
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-						errmsg("the version of this session cannot be counted any further"),
-						errhint("Delete the row and begin the session anew.")));
+						errmsg("version numbers of this session are exhausted"),
+						errhint("Delete the row and create the session again.")));
 	return version + 1;
 }
 

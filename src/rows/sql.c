@@ -134,7 +134,7 @@ ss_sql_value(HeapTuple tuple, TupleDesc desc, int column, const char *table)
 
 	if (null)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("session_store is damaged: column %s of %s has a null in it",
+						errmsg("session_store is damaged: column %s of %s contains a null",
 							   SPI_fname(desc, column), table)));
 	return value;
 }

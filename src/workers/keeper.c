@@ -711,9 +711,9 @@ stop(void)
 	ss_stop_unwatch();
 	if (!done)
 		ereport(LOG, (errcode(ERRCODE_QUERY_CANCELED),
-					  errmsg("session_store stopped before all noted reads were written"),
-					  errdetail("A session whose last reads are lost so ends early by at most the "
-								"slack of its ttl.")));
+					  errmsg("session_store stopped before all pending touches were written"),
+					  errdetail("A session whose last reads were lost expires early, by at "
+								"most the slack of its ttl.")));
 	QueryCancelPending = false;
 	ProcDiePending = true;
 	InterruptPending = true;

@@ -101,7 +101,7 @@ read_all();
 $primary->safe_psql('postgres', 'INSERT INTO dawdling VALUES (1)');
 $offset = -s $primary->logfile;
 stop_and_start('a trigger that never ends', 'fast');
-is(count_log($primary, qr/stopped before all noted reads were written/, $offset), 1, '.. is told in the log');
+is(count_log($primary, qr/stopped before all pending touches were written/, $offset), 1, '.. is told in the log');
 $primary->safe_psql('postgres', q{DROP TRIGGER dawdle ON conversation_sessions});
 
 # ---- a switch-over, with both connected again
