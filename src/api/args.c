@@ -1,9 +1,10 @@
 /*
  * args.c
- *		Arguments of the SQL functions: fetched, checked, or refused with a reason.
+ *		Fetches and checks the arguments of the SQL functions.
  *
- * This is also where the caller is checked: whoever gets a SsTarget from here may
- * use its namespace.  What follows runs as the owner of the tables (rows/catalog.c).
+ * Every function obtains its SsTarget here, and thereby the check that the caller may use the
+ * namespace.  What follows acts as the owner of the tables (rows/sql.c) and does not check the
+ * caller again.  All externs raise an error for an invalid argument.
  */
 #include "postgres.h"
 
@@ -19,7 +20,7 @@
 #include "settings.h"
 #include "shared.h"
 
-/* NULL where a value is needed. */
+/* Raise an error if the argument is null. */
 void
 ss_arg_require(FunctionCallInfo fcinfo, int arg, const char *name)
 {
@@ -41,7 +42,11 @@ check_name(const char *value, int len, const char *name, int max)
 						errdetail("It must not contain control characters.")));
 }
 
-/* An id, owner or the like: 1 to 200 bytes; NULL gives 0. */
+/*
+ * Return a session id, owner, member or operation id after checking it (1 to 200 bytes without
+ * control characters), or (Datum) 0 if the argument is null.  The result points into the argument
+ * or its detoasted copy.
+ */
 Datum
 ss_arg_name(FunctionCallInfo fcinfo, int arg, const char *name)
 {
@@ -54,7 +59,11 @@ ss_arg_name(FunctionCallInfo fcinfo, int arg, const char *name)
 	return PointerGetDatum(value);
 }
 
-/* Which namespace the call means, and whether the caller may use it. */
+/*
+ * Fill in the namespace of the call, its policy and the calling role, or raise an error if the
+ * namespace does not exist or the role may not use it.  A null argument means
+ * session_store.namespace.  The session id is left unset.
+ */
 void
 ss_arg_namespace(FunctionCallInfo fcinfo, int ns_arg, SsTarget *target)
 {
@@ -81,7 +90,7 @@ ss_arg_namespace(FunctionCallInfo fcinfo, int ns_arg, SsTarget *target)
 	}
 }
 
-/* Point the target at a session. */
+/* Set the session id of a target, and the key that is made of it.  The namespace must be set. */
 void
 ss_set_id(SsTarget *target, Datum id)
 {
@@ -89,7 +98,7 @@ ss_set_id(SsTarget *target, Datum id)
 	ss_key_from_datums(&target->key, target->ns, id);
 }
 
-/* The session that a call is about. */
+/* Fill in the session that the call is about: session id, namespace and policy. */
 void
 ss_arg_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target)
 {
@@ -101,7 +110,7 @@ ss_arg_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target)
 	ss_set_id(target, id);
 }
 
-/* A ttl in microseconds; 0 for NULL. */
+/* Return a ttl in microseconds, or 0 if the argument is null. */
 int64
 ss_arg_ttl(FunctionCallInfo fcinfo, int arg)
 {
@@ -135,7 +144,10 @@ ss_arg_ttl(FunctionCallInfo fcinfo, int arg)
 	return ttl;
 }
 
-/* NULL any, 0 must not exist, n exactly n, -1 must exist. */
+/*
+ * Return the expected version: SS_ANY_VERSION for null, SS_MUST_NOT_EXIST for 0, SS_MUST_EXIST for
+ * -1, else exactly that version.
+ */
 int64
 ss_arg_if_version(FunctionCallInfo fcinfo, int arg)
 {

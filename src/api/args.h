@@ -1,6 +1,6 @@
 /*
  * args.h
- *		Arguments of the SQL functions: fetched, checked, or refused with a reason.
+ *		Fetches and checks the arguments of the SQL functions.
  */
 #ifndef SS_ARGS_H
 #define SS_ARGS_H

@@ -1,6 +1,7 @@
 /*
  * bulk.c
- *		The calls about many sessions, and the small ones that policies and views use.
+ *		SQL functions about many sessions, and the functions that policies, views and queries of
+ *		the extension call.
  */
 #include "postgres.h"
 
@@ -43,7 +44,7 @@ SS_FUNCTION(session_alive, 1_0, BOOLOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMES
 #define PAGE_SIZE_MAX 10000
 #define PURGE_BATCH 10000
 
-/* Rows that session_purge looks at between two looks at interrupts. */
+/* Rows that session_purge() examines between two checks for interrupts. */
 #define PURGE_STEP 1000
 
 static Datum
@@ -83,7 +84,7 @@ session_clear(PG_FUNCTION_ARGS)
 	SsTarget target;
 	SsSelection which = {0};
 
-	/* here no setting stands in for it: too much hangs on the name */
+	/* the namespace must be named: a wrong default would end the sessions of another service */
 	ss_arg_require(fcinfo, 0, "namespace");
 	ss_arg_namespace(fcinfo, 0, &target);
 	which.id_like = arg_or_zero(fcinfo, 1);
@@ -108,8 +109,8 @@ session_count(PG_FUNCTION_ARGS)
 }
 
 /*
- * A cursor is where a row stands in the order of the listing: its created_at as
- * 16 hexadecimal digits, a dot, its id.
+ * A cursor is the position of a row in the order of the listing: its created_at as 16 hexadecimal
+ * digits, a dot, and its id.
  */
 static char *
 make_cursor(TimestampTz created_at, Datum session_id)
@@ -131,7 +132,7 @@ parse_cursor(text *cursor, SsPage *page)
 	page->session_id = CStringGetTextDatum(value + 17);
 }
 
-/* Where the rows of a listing go. */
+/* Destination of the rows of a listing. */
 typedef struct Listing
 {
 	ReturnSetInfo *rsinfo;
@@ -153,7 +154,7 @@ put_summary(void *arg, HeapTuple row, TupleDesc desc)
 	tuplestore_putvalues(listing->rsinfo->setResult, listing->rsinfo->setDesc, values, nulls);
 }
 
-/* What a row may cost depends on the filter's size: see rows/contains.c. */
+/* Limit the size of the filter, because it bounds the cost of a row: see rows/contains.c. */
 static void
 require_short_filter(const Jsonb *filter)
 {
@@ -195,7 +196,10 @@ session_list(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Rows that arrive by a subscription are not purged here; true when these are the sessions. */
+/*
+ * Warn about tables that a subscription replicates, which are not purged here.  Returns true if
+ * conversation_sessions is one of them.
+ */
 static bool
 warn_of_publisher(void)
 {
@@ -217,7 +221,10 @@ warn_of_publisher(void)
 	return subscribed[0];
 }
 
-/* Remove what is dead: up to max_rows rows, looking at as many as that takes. */
+/*
+ * Remove up to max_rows rows: expired sessions first, then messages of ended sessions.  Examines
+ * as many rows as that takes.
+ */
 static Datum
 session_purge(PG_FUNCTION_ARGS)
 {
@@ -227,7 +234,7 @@ session_purge(PG_FUNCTION_ARGS)
 	SsCaller caller;
 	SsAside *messages_aside;
 	int64 removed = 0;
-	bool left; /* sessions are left to the publisher */
+	bool left; /* the publisher purges conversation_sessions */
 
 	if (max_rows < 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid max_rows"),
@@ -259,7 +266,7 @@ session_purge(PG_FUNCTION_ARGS)
 		purge.from = purge.up_to;
 	}
 	ss_aside_warn(purge.aside, "sessions");
-	/* messages whose session is gone are rows like any other */
+	/* messages of ended sessions count as rows, too */
 	messages_aside = ss_aside_of_call(SS_WORK_HISTORY, CurrentMemoryContext);
 	for (bool more = true; more && removed < max_rows;)
 	{
@@ -277,8 +284,8 @@ session_purge(PG_FUNCTION_ARGS)
 }
 
 /*
- * For policies: may the current role use sessions of this namespace, owner and conversation,
- * in the role of a viewer, an editor or an owner?
+ * For policies: may the current role use sessions of this namespace, owner and conversation, as a
+ * viewer, an editor or an owner?
  */
 static Datum
 session_may(PG_FUNCTION_ARGS)
@@ -307,14 +314,18 @@ session_may(PG_FUNCTION_ARGS)
 	row.history_null = PG_ARGISNULL(2);
 	row.history = arg_or_zero(fcinfo, 2);
 	/*
-	 * A statement that waited for a row must not change it by a membership that has ended meanwhile.
-	 * In a parallel plan no new snapshot can be taken, and nothing waits for rows.
+	 * A statement that waited for a row lock must not change the row because of a membership that
+	 * has ended meanwhile, so the latest snapshot is used.  A parallel worker cannot take a new
+	 * snapshot, nor does a parallel plan lock rows.
 	 */
 	mode = need == SS_VIEW || IsInParallelMode() ? SS_PLAN_READ : SS_PLAN_READ_LATEST;
 	PG_RETURN_BOOL(ss_access_allows(&policy, role, &row, need, mode));
 }
 
-/* Is a row a living session, by all that the calls go by? */
+/*
+ * For the view conversation_messages: is the session of this row alive, by the rules of the
+ * functions?
+ */
 static Datum
 session_alive(PG_FUNCTION_ARGS)
 {
@@ -325,7 +336,7 @@ session_alive(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3))
 		PG_RETURN_BOOL(false);
 	ns = PG_GETARG_TEXT_PP(0);
-	/* a namespace that is gone, and one that the caller may not use, look the same */
+	/* do not reveal whether a namespace does not exist or the caller may not use it */
 	if (!ss_key_from_datums(&target.key, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)) ||
 		!ss_ns_allows(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), GetUserId()) ||
 		!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target.policy))
@@ -337,21 +348,21 @@ session_alive(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(row.state == SS_ALIVE);
 }
 
-/* When a row really ends, given its expires_at: what reads noted counts. */
+/* The effective expiry of a row: its expires_at or a later one that a pending touch gives it. */
 static Datum
 session_effective_expiry(PG_FUNCTION_ARGS)
 {
 	SsKey key;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
-		PG_RETURN_NULL(); /* it is declared STRICT, but that can be altered */
-	/* such names are in no note */
+		PG_RETURN_NULL(); /* declared STRICT, but ALTER FUNCTION can change that */
+	/* names that are not valid have no pending touch */
 	if (!ss_key_from_datums(&key, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)))
 		PG_RETURN_DATUM(PG_GETARG_DATUM(2));
 	PG_RETURN_TIMESTAMPTZ(ss_touch_effective(&key, PG_GETARG_TIMESTAMPTZ(2)));
 }
 
-/* The filter of session_list: document @> filter, interruptible. */
+/* The filter of session_list(): document @> filter, but interruptible. */
 static Datum
 session_contains(PG_FUNCTION_ARGS)
 {

@@ -1,9 +1,9 @@
 /*
  * cache.c
- *		session_cache_sync, _verify, _flush, _takeover: questions to the pusher.
+ *		session_cache_sync(), _verify(), _flush() and _takeover(): requests to the pusher.
  *
- * Backends never talk to Redis.  They put a question into shared memory, one at a time,
- * wake the pusher and wait for its answer.
+ * Backends never connect to Redis.  They write a request into shared memory, one at a time, wake
+ * the pusher and wait for its answer.
  */
 #include "postgres.h"
 
@@ -31,7 +31,9 @@ SS_ROWS_FUNCTION(session_cache_verify, 1_0, false, SS_COLUMNS(INT8OID, INT8OID, 
 SS_FUNCTION(session_cache_flush, 1_0, INT8OID, TEXTOID);
 SS_FUNCTION(session_cache_takeover, 1_0, BOOLOID);
 
-/* Redis may be away for a moment; for longer, the caller is told. */
+/*
+ * How long to wait for the pusher, which may have to reconnect to Redis, before raising an error.
+ */
 #define PATIENCE (15 * USECS_PER_SEC)
 #define SAMPLE_MOST 1000000
 
@@ -52,12 +54,12 @@ cache_of_this_database(void)
 static void
 no_cache(const SsDb *db)
 {
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("the cache did not answer"),
-					errhint("See session_health() -> 'cache' for the reason.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the cache did not answer"),
+			 errhint("See session_health() -> 'cache' for the reason.")));
 }
 
-/* Wait a little for whatever the pusher may have to tell. */
+/* Wait until the pusher reports something, for 50 ms at most. */
 static void
 wait_a_little(SsDb *db)
 {
@@ -65,14 +67,17 @@ wait_a_little(SsDb *db)
 	(void) ConditionVariableTimedSleep(&db->cache.changed, 50, PG_WAIT_EXTENSION);
 }
 
-/* A question that was put, and by whom. */
+/* A request of this backend. */
 typedef struct Asked
 {
 	SsDb *db;
-	uint64 number; /* 0: not yet */
+	uint64 number; /* 0: waiting for the slot */
 } Asked;
 
-/* Who asks was cancelled, or ends: what was asked for is not to be done later. */
+/*
+ * Cleanup callback: withdraw the request, so that it is not carried out after this backend gave
+ * up, and free the slot.
+ */
 static void
 withdraw(int code, Datum arg)
 {
@@ -85,7 +90,10 @@ withdraw(int code, Datum arg)
 	ss_shared_unlock();
 }
 
-/* Put a question and wait for the answer. */
+/*
+ * Wait for the request slot, write the request and wait for the answer.  Raises an error if the
+ * pusher is not running or does not answer within PATIENCE.
+ */
 static void
 wait_for_answer(Asked *asked, SsCacheRequest *question)
 {
@@ -122,13 +130,13 @@ wait_for_answer(Asked *asked, SsCacheRequest *question)
 	ConditionVariableCancelSleep();
 }
 
-/* Put a question, and return the answer. */
+/* Send a request to the pusher; on return question->results holds the answer. */
 static void
 ask(SsDb *db, SsCacheRequest *question)
 {
 	Asked asked = {db, 0};
 
-	/* the next process must not wait for us */
+	/* on error or exit the slot must be freed for other backends */
 	PG_ENSURE_ERROR_CLEANUP(withdraw, PointerGetDatum(&asked));
 	{
 		wait_for_answer(&asked, question);
@@ -137,8 +145,8 @@ ask(SsDb *db, SsCacheRequest *question)
 }
 
 /*
- * Wait until Redis has what anybody committed before this call; false after the timeout,
- * or without a cache.
+ * Wait until Redis holds everything that was committed before this call.  Returns false after the
+ * timeout, or without a cache.
  */
 static Datum
 session_cache_sync(PG_FUNCTION_ARGS)
@@ -176,7 +184,7 @@ session_cache_sync(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(synced);
 }
 
-/* Compare a sample of Redis with the table; what is wrong is put right. */
+/* Compare a sample of the copies in Redis with the table, and correct those that differ. */
 static Datum
 session_cache_verify(PG_FUNCTION_ARGS)
 {
@@ -199,7 +207,7 @@ session_cache_verify(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
-/* Delete the copies of a namespace, or all of ours; how many there were. */
+/* Delete the copies of a namespace, or of all namespaces.  Returns how many there were. */
 static Datum
 session_cache_flush(PG_FUNCTION_ARGS)
 {
@@ -217,7 +225,7 @@ session_cache_flush(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(question.results[0]);
 }
 
-/* Make this server the owner of its Redis, whoever was. */
+/* Make this server the owner of its Redis, in place of any other. */
 static Datum
 session_cache_takeover(PG_FUNCTION_ARGS)
 {

@@ -1,9 +1,9 @@
 /*
  * calls.c
- *		The calls about one session.
+ *		SQL functions about one session.
  *
- * Each checks its arguments and its caller, becomes the owner of the tables, lets
- * rows/ do the work, and hands the result out in the caller's memory.
+ * Each function checks its arguments and its caller, enters the security context of the owner of
+ * the tables, calls the code in rows/ and copies the result into the caller's memory context.
  */
 #include "postgres.h"
 
@@ -42,7 +42,7 @@ SS_FUNCTION(session_regenerate, 1_0, TEXTOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_exists, 1_0, BOOLOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_ttl, 1_0, INTERVALOID, TEXTOID, TEXTOID);
 
-/* Save a document; shared by save and create. */
+/* Common code of session_save() and session_create().  Returns the new version. */
 static int64
 save(SsTarget *target, Datum document, int64 ttl, Datum owner, int64 if_version)
 {
@@ -138,7 +138,7 @@ session_fetch(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Look at a session without touching it. */
+/* Read a session without extending its expiry. */
 static bool
 look_at_session(FunctionCallInfo fcinfo, SsRow *row)
 {
@@ -176,7 +176,7 @@ session_touch(PG_FUNCTION_ARGS)
 	bool found;
 
 	ss_arg_target(fcinfo, 0, 2, &target);
-	/* it may write only later, but it is a change */
+	/* it may write later, in a batch, but it is a change all the same */
 	PreventCommandIfReadOnly("session_touch()");
 	PreventCommandDuringRecovery("session_touch()");
 	ss_sql_enter(&caller);
@@ -215,7 +215,7 @@ session_merge(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(result);
 }
 
-/* A number that a document can hold. */
+/* Return a numeric argument.  NaN is refused, and infinity unless allowed. */
 static Numeric
 arg_numeric(FunctionCallInfo fcinfo, int arg, const char *name, bool infinity)
 {
@@ -276,7 +276,7 @@ session_incr(PG_FUNCTION_ARGS)
 		ss_change_begin(&change, &target, SS_ANY_VERSION, (Datum) 0);
 		document = ss_document_incr(DatumGetJsonbP(change.row.data), path, npath, by, max, &sum);
 		if (document == NULL)
-			break; /* it would pass max: no change at all */
+			break; /* the sum would exceed max: change nothing */
 		change.row.data = JsonbPGetDatum(document);
 		ss_document_check(&target.policy, change.row.data, "session document");
 	} while (!ss_change_end(&change));

@@ -1,9 +1,9 @@
 /*
  * health.c
- *		session_health(): is everything as it should be, and if not, what to do.
+ *		session_health(): the state of the extension, and warnings with remedies.
  *
- * Facts under fixed keys, and an array of warnings in words.  A warning says what
- * is wrong and the one thing to do about it; no warnings is good health.
+ * The result has facts under fixed keys and an array of warnings as text.  A warning says what is
+ * wrong and what to do about it.  An empty array means good health.
  */
 #include "postgres.h"
 
@@ -37,7 +37,7 @@
 
 SS_FUNCTION(session_health, 1_0, JSONBOID);
 
-/* Expired rows that have waited this long for the keeper are worth a word. */
+/* Warn if an expired row has waited longer than this to be purged (seconds). */
 #define BEHIND_WARNING 60.0
 
 static SsPlan sizes_plan = {
@@ -55,7 +55,10 @@ ss_task_name(int task)
 	return names[task];
 }
 
-/* For how many seconds the oldest due row has waited; false when that cannot be read now. */
+/*
+ * Set *seconds to how long the oldest row that is due has waited to be purged.  Returns false if
+ * the table is locked.
+ */
 bool
 ss_health_purge_behind(const SsHealthLocks *locks, double *seconds)
 {
@@ -73,7 +76,10 @@ ss_health_purge_behind(const SsHealthLocks *locks, double *seconds)
 	if (ss_purge_oldest(&oldest))
 		behind = (GetCurrentTimestamp() - oldest) / (double) USECS_PER_SEC;
 	ss_sql_leave(&caller);
-	/* what is set aside has a warning of its own: how far has the keeper come with the others? */
+	/*
+	 * rows that are set aside have a warning of their own, so report how far the keeper has come
+	 * with the others
+	 */
 	if (db != NULL && behind > 0)
 	{
 		ss_shared_lock(false);
@@ -86,7 +92,10 @@ ss_health_purge_behind(const SsHealthLocks *locks, double *seconds)
 	return true;
 }
 
-/* Triggers of ours that do not fire always, as pg_restore --disable-triggers leaves them. */
+/*
+ * Warn about triggers of session_store that are missing or not ENABLE ALWAYS, as pg_restore
+ * --disable-triggers leaves them.
+ */
 static void
 check_triggers(SsReport *report, const SsHealthLocks *locks, Oid relid, int expected)
 {
@@ -97,7 +106,7 @@ check_triggers(SsReport *report, const SsHealthLocks *locks, Oid relid, int expe
 	if (ss_health_is_locked(locks, relid))
 		return;
 	rel = table_open(relid, AccessShareLock);
-	/* a copy: asking the catalogs may have the one in the cache replaced */
+	/* copied because the catalog lookups below may rebuild the relcache entry */
 	triggers = CopyTriggerDesc(rel->trigdesc);
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
@@ -172,7 +181,7 @@ add_tasks(SsReport *report, const SsDb *db)
 	ss_close_group(report);
 }
 
-/* The workers, from a copy of what shared memory says. */
+/* Launcher and keeper, from a copy of their state in shared memory. */
 static void
 add_workers(SsReport *report)
 {
@@ -207,7 +216,7 @@ add_workers(SsReport *report)
 	ss_close_group(report);
 
 	if (ss_shared == NULL || RecoveryInProgress())
-		return; /* there are none; or they are the primary's business */
+		return; /* there are no workers, or they run on the primary */
 	if (launcher.pid == 0)
 		ss_warn(report,
 				"the launcher is not running: see the server log, and max_worker_processes");
@@ -235,7 +244,7 @@ ss_work_name(int work)
 	return names[work];
 }
 
-/* What the workers tell of rows that they have set aside, of this database. */
+/* Copy the reports of the workers of this database about rows that are set aside. */
 void
 ss_health_set_aside(SsAsideReport reports[SS_WORKS])
 {
@@ -265,7 +274,7 @@ work_in_words(int work)
 	return words[work];
 }
 
-/* Rows that failed and are left out until they are tried again. */
+/* Rows that failed and are skipped until they are retried. */
 static void
 add_set_aside(SsReport *report)
 {
@@ -339,7 +348,7 @@ add_touches(SsReport *report)
 				counts.mine, counts.share);
 }
 
-/* What the keeper's last sample tells of sizes and numbers. */
+/* Numbers and sizes of sessions as of the keeper's last sample. */
 static void
 add_sizes(SsReport *report)
 {
@@ -378,7 +387,7 @@ add_sizes(SsReport *report)
 	ss_add_number(report, "sessions_over_1mb", large);
 }
 
-/* Conversations without a session: after a restore, say. */
+/* Conversations without a session, for example after a partial restore. */
 static void
 add_orphans(SsReport *report)
 {
@@ -409,7 +418,10 @@ add_orphans(SsReport *report)
 				count, timestamptz_to_str(oldest + ss_orphan_keep * USECS_PER_SEC));
 }
 
-/* The tables that are left to a publisher, as an array; true when sessions are among them. */
+/*
+ * Add the array of tables that the publisher purges.  Returns true if conversation_sessions is one
+ * of them.
+ */
 static bool
 add_subscribed(SsReport *report)
 {
@@ -430,7 +442,7 @@ add_subscribed(SsReport *report)
 	return sessions;
 }
 
-/* Functions of the owner's and foreign keys that calls refuse or ignore. */
+/* Functions that calls refuse to run, and foreign keys that they ignore. */
 static void
 add_foreign_code(SsReport *report, const SsHealthLocks *locks)
 {
@@ -447,7 +459,7 @@ add_foreign_code(SsReport *report, const SsHealthLocks *locks)
 	ss_close_group(report);
 }
 
-/* Warn of a table that is not as it was made. */
+/* Warn if the definition of a table was altered.  Returns true if it is intact. */
 static bool
 is_sound(SsReport *report, const char *table)
 {
@@ -458,7 +470,10 @@ is_sound(SsReport *report, const char *table)
 	return damage == NULL;
 }
 
-/* What the tables tell: how far behind the purge is, and whether triggers fire. */
+/*
+ * Everything that needs the tables: how far behind the purge is, orphans, sizes, privileges,
+ * triggers and locks.
+ */
 static void
 add_tables(SsReport *report, const SsHealthLocks *locks)
 {
@@ -510,7 +525,10 @@ add_tables(SsReport *report, const SsHealthLocks *locks)
 	ss_health_locks(report, locks);
 }
 
-/* All that session_health() says, but for the end of the object. */
+/*
+ * Build the report of session_health(), without the warnings and the closing brace of the JSON
+ * object.  Initializes *report, which must be zeroed.
+ */
 void
 ss_health_report(SsReport *report)
 {

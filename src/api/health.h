@@ -1,6 +1,6 @@
 /*
  * health.h
- *		What session_health() and session_metrics() both ask.
+ *		What session_health() and session_metrics() have in common.
  */
 #ifndef SS_HEALTH_H
 #define SS_HEALTH_H
@@ -11,33 +11,32 @@
 #include "api/report.h"
 #include "shared.h"
 
-/* How much code of other people is attached to our tables (health_foreign.c). */
+/* Foreign code attached to the tables of session_store (health_foreign.c). */
 typedef struct SsForeignCode
 {
-	int refused;        /* functions that do not run, for their owner is not trusted */
+	int refused;        /* functions that do not run because their owner is not trusted */
 	int no_search_path; /* functions that set no search_path */
 	int ignored_keys;   /* foreign keys that are not enforced */
 } SsForeignCode;
 
-/* What the catalogs say of owners and roles (health_access.c). */
+/* Owners and roles that do not fit (health_access.c). */
 typedef struct SsAccessFaults
 {
-	int foreign_tables; /* tables of ours that belong to a role without the owner's privileges */
-	int unknown_roles;  /* names in allowed_roles that are no role */
+	int foreign_tables; /* tables that the owner of conversation_sessions cannot read */
+	int unknown_roles;  /* names in allowed_roles that are not names of roles */
 } SsAccessFaults;
 
-/* What was locked to be read, and what could not be (health_locks.c). */
+/* Relations that were locked in order to be read, and those that could not be (health_locks.c). */
 typedef struct SsHealthLocks
 {
 	Oid extension;
-	List *held; /* relations that are locked */
-	List *
-		refused; /* tables that somebody else has locked, with an index or a child table or alone */
-	List *relations; /* all that were tried */
-	int naps;        /* how often it was waited for a moment */
+	List *held;      /* OIDs of relations that this backend has locked */
+	List *refused;   /* OIDs of tables that are not read because of a lock */
+	List *relations; /* OIDs of all relations that it tried to lock */
+	int naps;        /* number of waits so far */
 } SsHealthLocks;
 
-/* What went wrong within this time (us) is worth a warning. */
+/* Warn of an event that happened within this time (microseconds). */
 #define SS_HEALTH_RECENT INT64CONST(600000000)
 
 extern void ss_health_report(SsReport *report);

@@ -1,16 +1,18 @@
 /*
  * health_access.c
- *		What session_health() says of privileges and owners that are not as they should be.
+ *		Part of session_health(): privileges and owners that do not fit.
  *
- * All functions act as the owner of conversation_sessions.  A table of ours that belongs to a role
- * whose privileges that owner does not have cannot be read by them, and its policies would bind
- * them: what needs it fails, session_health() says so and reads the others.
+ * All functions act as the owner of conversation_sessions.  They cannot read a table of
+ * session_store that belongs to a role whose privileges that owner does not have, and the policies
+ * of such a table would apply to them.  Calls that need it fail; session_health() reports it and
+ * reads the other tables.
  *
- * allowed_roles are names, so that a dump can be restored before its roles exist.  A name that is
- * no role lets nobody in.
+ * allowed_roles holds names, so that a dump can be restored before its roles exist.  A name that
+ * is not the name of a role admits nobody.
  *
- * CREATE EXTENSION takes USAGE on our row types from PUBLIC.  No dump carries that for the row
- * type of a table, and so it is back after pg_upgrade, which restores tables one by one.
+ * CREATE EXTENSION revokes USAGE on the row types from PUBLIC.  pg_dump does not dump privileges
+ * on the row type of a table, so PUBLIC has USAGE again after pg_upgrade, which restores the
+ * tables one by one.
  */
 #include "postgres.h"
 
@@ -27,7 +29,10 @@
 #include "rows/catalog.h"
 #include "rows/sql.h"
 
-/* The row types of our tables and views that still have the privileges of a new type. */
+/*
+ * The row types of the extension's tables and views that have the default privileges of a new
+ * type.
+ */
 static SsPlan open_types_plan = {
 	"SELECT pg_catalog.string_agg(t.oid::pg_catalog.regtype::pg_catalog.text, ', ' ORDER BY c.oid)"
 	" FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid {=} d.objid"
@@ -44,7 +49,10 @@ static SsPlan roles_plan = {"SELECT n.name::pg_catalog.text, r.name FROM {namesp
 							0,
 							{InvalidOid}};
 
-/* The role that a table belongs to, if its rows are closed to the functions; else InvalidOid. */
+/*
+ * Return the owner of a table if the functions cannot read it because of that owner, else
+ * InvalidOid.
+ */
 static Oid
 foreign_owner(Oid table, Oid owner)
 {
@@ -58,7 +66,7 @@ foreign_owner(Oid table, Oid owner)
 	return has_privs_of_role(owner, role) ? InvalidOid : role;
 }
 
-/* May our functions read a table of ours, and without waiting? */
+/* Can the functions read this table without waiting for a lock? */
 bool
 ss_health_may_read(const SsHealthLocks *locks, Oid table)
 {
@@ -143,7 +151,7 @@ check_row_types(SsReport *report, const SsCatalog *catalog)
 	ss_sql_leave(&caller);
 }
 
-/* Count what there is, and warn of it if there is a report. */
+/* Count the faults, and add a warning for each unless report is NULL. */
 void
 ss_health_access(SsReport *report, const SsHealthLocks *locks, SsAccessFaults *found)
 {

@@ -1,6 +1,6 @@
 /*
  * health_cache.c
- *		What session_health() says of the cache.
+ *		Part of session_health(): the cache in Redis.
  */
 #include "postgres.h"
 
@@ -13,7 +13,10 @@
 #include "settings.h"
 #include "shared.h"
 
-/* An eviction policy that keeps to keys with an expiry, as ours all have; or none at all. */
+/*
+ * Is the maxmemory-policy suitable?  Copies all have an expiry, so any policy that evicts such
+ * keys is; so is an unknown one (empty).
+ */
 static bool
 policy_is_right(const char *policy)
 {
@@ -134,7 +137,10 @@ is_recent(int64 when, int64 now)
 	return when != 0 && now - when < SS_HEALTH_RECENT;
 }
 
-/* Commits that the ledger did not hold: the symptom here, the cause where it is. */
+/*
+ * Commits that did not fit into the ledger: warn the database that is affected of the symptom, and
+ * the database that takes more than its share of the cause.
+ */
 static void
 add_ledger_warnings(SsReport *report, const SsCache *cache, int64 now)
 {
@@ -163,7 +169,7 @@ add_ledger_warnings(SsReport *report, const SsCache *cache, int64 now)
 				mine, share);
 }
 
-/* The group "cache", and what is wrong with it. */
+/* Add the group "cache" and its warnings. */
 void
 ss_health_cache(SsReport *report)
 {

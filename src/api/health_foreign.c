@@ -1,10 +1,11 @@
 /*
  * health_foreign.c
- *		What session_health() says of functions and foreign keys of other people.
+ *		Part of session_health(): functions, triggers and foreign keys that do not belong to
+ *		session_store.
  *
- * It names every function attached to our tables that may be refused (rows/foreign_code.c)
- * before a caller meets the error, the triggers that do not fire, and the foreign keys that are not enforced.  What a function calls
- * in turn is not known before it runs.
+ * It names every function attached to the tables that may be refused (rows/foreign_code.c) before
+ * a caller meets the error, the triggers that do not fire, and the foreign keys that are not
+ * enforced.  Functions that a function calls in turn are not known before it runs.
  */
 #include "postgres.h"
 
@@ -26,8 +27,8 @@
 #define OURS "{=} ANY ($1)"
 
 /*
- * Functions that our tables depend on by something that runs when rows change, or by the operators in it.
- * pg_depend does not list what belongs to the server itself.
+ * Functions on which the tables depend through anything that runs when rows change, including
+ * operators.  pg_depend does not list functions of the server itself.
  */
 static SsPlan functions_plan = {
 	"WITH RECURSIVE types AS ("
@@ -135,7 +136,10 @@ warn_of_function(SsReport *report, Oid function, SsForeignCode *found)
 	}
 }
 
-/* The triggers of a table that do not fire for another reason than whose their function is. */
+/*
+ * Warn of triggers that do not fire because of their condition or arguments; those whose function
+ * is not trusted are reported with the function.
+ */
 static void
 warn_of_triggers(SsReport *report, Oid table, SsForeignCode *found)
 {
@@ -158,7 +162,7 @@ warn_of_triggers(SsReport *report, Oid table, SsForeignCode *found)
 		table_close(rel, AccessShareLock);
 }
 
-/* Count what there is, and warn of it if there is a report. */
+/* Count the faults, and add a warning for each unless report is NULL. */
 void
 ss_health_foreign(SsReport *report, const SsHealthLocks *locks, SsForeignCode *found)
 {

@@ -1,14 +1,15 @@
 /*
  * health_locks.c
- *		What session_health() says of locks on our tables that others hold.
+ *		Part of session_health(): locks of others on the tables.
  *
- * session_health() and session_metrics() wait for locks on our tables for a tenth of a second at most,
- * all together.  First they lock each table that they read, with its indexes and the tables that
- * inherit from it, in ACCESS SHARE mode, each conditionally; the locks are released at the end.  Nothing is read of a table that could not be locked: what it would have told
- * is null or left out, and a warning names it.
+ * session_health() and session_metrics() wait for locks on the tables of session_store for a tenth
+ * of a second at most, in total.  They first lock each table that they read, with its indexes and
+ * child tables, conditionally in ACCESS SHARE mode, and release the locks at the end.  A table
+ * that could not be locked is not read: the values that depend on it are null or left out, and a
+ * warning names it.
  *
- * Keeper and pusher skip what they cannot lock at once, and note that in shared memory.  Who is in
- * their way is looked up here, when it is asked for.
+ * Keeper and pusher skip what they cannot lock at once, and record that in shared memory.  Who
+ * holds the lock is looked up here, when the report is made.
  */
 #include "postgres.h"
 
@@ -26,7 +27,10 @@
 #include "rows/catalog.h"
 #include "rows/sql.h"
 
-/* The locks on some relations, and on the extension, in some modes: a sentence without its end. */
+/*
+ * Describes the locks of the modes $2 on the relations $3 and the extension $4 as the beginning of
+ * a sentence.
+ */
 static SsPlan holders_plan = {
 	"WITH locks AS ("
 	" SELECT CASE WHEN l.relation IS NULL THEN 'the extension' ELSE CASE WHEN c.relkind {=} "
@@ -46,11 +50,14 @@ static SsPlan holders_plan = {
 	4,
 	{OIDOID, TEXTARRAYOID, OIDARRAYOID, OIDOID}};
 
-/* A lock that is soon released, such as that of autovacuum when it truncates a table, is no news. */
-#define NAP 10000L /* us */
+/*
+ * A lock that is soon released, such as that of VACUUM when it truncates a table, is not worth a
+ * warning: wait NAP microseconds for it, NAPS_MOST times in total.
+ */
+#define NAP 10000L
 #define NAPS_MOST 10
 
-/* The modes that are in the way of a reader, and of a writer. */
+/* Lock modes that conflict with reading, and with writing. */
 static const char *const against_readers[] = {"AccessExclusiveLock"};
 static const char *const against_writers[] = {"ShareLock", "ShareRowExclusiveLock", "ExclusiveLock",
 											  "AccessExclusiveLock"};
@@ -71,7 +78,10 @@ try_lock(SsHealthLocks *locks, Oid relid)
 	return true;
 }
 
-/* Lock a table with all that a statement on it locks; false when somebody is in the way. */
+/*
+ * Lock a table, its indexes and its child tables, as a query on it would.  Returns false if one of
+ * them is locked by others; locks taken so far are kept.
+ */
 static bool
 lock_table(SsHealthLocks *locks, Oid table)
 {
@@ -97,7 +107,7 @@ lock_table(SsHealthLocks *locks, Oid table)
 	return true;
 }
 
-/* Lock what can be locked at once, until ss_health_unlock. */
+/* Lock the tables that can be locked, until ss_health_unlock() or the end of the transaction. */
 void
 ss_health_lock(SsHealthLocks *locks)
 {
@@ -127,7 +137,7 @@ ss_health_unlock(SsHealthLocks *locks)
 	locks->held = NIL;
 }
 
-/* Was a table of ours locked by somebody when we wanted to read it? */
+/* Could this table not be locked? */
 bool
 ss_health_is_locked(const SsHealthLocks *locks, Oid table)
 {
@@ -152,7 +162,7 @@ array_of_oids(const List *list)
 	return PointerGetDatum(construct_array(values, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
 }
 
-/* Who holds a lock of some modes on what; NULL when nobody does (any more). */
+/* Describe who holds locks of these modes on these relations; NULL if nobody does any more. */
 static char *
 holders(const SsHealthLocks *locks, const List *relations, const char *const *modes, int nmodes)
 {
@@ -179,7 +189,7 @@ holders(const SsHealthLocks *locks, const List *relations, const char *const *mo
 	return words;
 }
 
-/* The keeper's tasks that skip because of a lock, or NULL. */
+/* The names of the keeper's tasks that are skipped because of a lock, or NULL. */
 static char *
 skipping_tasks(const SsDb *db)
 {
@@ -194,7 +204,7 @@ skipping_tasks(const SsDb *db)
 	return names.len > 0 ? names.data : NULL;
 }
 
-/* Warn of what could not be read, and of workers that skip. */
+/* Warn of tables that could not be read, and of workers that skip work because of a lock. */
 void
 ss_health_locks(SsReport *report, const SsHealthLocks *locks)
 {

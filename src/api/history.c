@@ -1,6 +1,6 @@
 /*
  * history.c
- *		The calls about conversations: their messages, forks, and members.
+ *		SQL functions about conversations: messages, forks and members.
  */
 #include "postgres.h"
 
@@ -42,7 +42,7 @@ refuse_messages(const char *what)
 			 errdetail("%s", what), errhint("Specify a JSON object or an array of JSON objects.")));
 }
 
-/* The elements of an array of messages, each as a document of its own. */
+/* Split an array of messages into documents. */
 static void
 unpack_messages(Jsonb *array, SsMessages *messages)
 {
@@ -61,7 +61,7 @@ unpack_messages(Jsonb *array, SsMessages *messages)
 	}
 }
 
-/* One message or more, refused when they are none. */
+/* Fetch one message, or an array of at least one, and check the size of each. */
 static void
 arg_messages(FunctionCallInfo fcinfo, int arg, const SsPolicy *policy, SsMessages *messages)
 {
@@ -101,7 +101,7 @@ session_append(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(last);
 }
 
-/* A number that must not be below some least. */
+/* Return an integer argument (int8 if wide, else int4), which must be at least "least". */
 static int64
 arg_at_least(FunctionCallInfo fcinfo, int arg, bool wide, const char *name, int64 least)
 {
@@ -193,7 +193,7 @@ session_trim(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(removed);
 }
 
-/* Is it the same id? */
+/* Are two ids equal? */
 static bool
 same_id(Datum a, Datum b)
 {

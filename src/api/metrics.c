@@ -21,7 +21,7 @@
 
 SS_FUNCTION(session_metrics, 1_0, TEXTOID);
 
-/* The order of SsCounter. */
+/* Names and HELP texts of the counters. */
 static const struct
 {
 	const char *name;
@@ -110,7 +110,7 @@ count(StringInfo out, const char *name, const char *help, uint64 value)
 	appendStringInfo(out, "session_store_%s " UINT64_FORMAT "\n", total, value);
 }
 
-/* A label's value may hold anything but what is escaped here. */
+/* Escape the value of a label. */
 static char *
 escape_label(const char *value)
 {
@@ -155,7 +155,7 @@ add_samples(StringInfo out)
 			char *ns = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
 			char *value = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, g + 2);
 
-			/* in a table that inherits from ours */
+			/* a child table, whose rows are read as well, may contain nulls */
 			if (ns == NULL || value == NULL)
 				continue;
 			appendStringInfo(out, "session_store_%s{namespace=\"%s\"} %s\n", gauges[g].name,
@@ -239,7 +239,7 @@ add_workers(StringInfo out)
 		  "Slots for pending touches that this database may use at present.", notes.allowed);
 }
 
-/* Rows that failed, by kind of work. */
+/* Rows and namespaces that are set aside, by kind of work. */
 static void
 add_set_aside(StringInfo out)
 {
@@ -261,7 +261,7 @@ add_set_aside(StringInfo out)
 						 ss_work_name(i), reports[i].failures);
 }
 
-/* The cache, as its pusher has told. */
+/* The cache, as last reported by its pusher. */
 static void
 add_cache(StringInfo out)
 {
@@ -341,7 +341,7 @@ add_cache(StringInfo out)
 		  "1 until a pass over all keys of Redis finds no copy that differs.", r.diverging ? 1 : 0);
 }
 
-/* Conversations without a session, as the keeper has recorded them. */
+/* Count the conversations without a session that the keeper has recorded. */
 static int64
 count_orphans(void)
 {
@@ -355,7 +355,7 @@ count_orphans(void)
 	return orphans;
 }
 
-/* For alerts: each condition that session_health() warns of counts. */
+/* For alerts: the number of warnings of session_health(). */
 static int
 count_warnings(void)
 {
@@ -365,7 +365,7 @@ count_warnings(void)
 	return report.nwarnings;
 }
 
-/* Tables whose rows arrive by a subscription. */
+/* Count the tables that a subscription replicates. */
 static int
 count_subscribed(void)
 {

@@ -1,6 +1,6 @@
 /*
  * report.c
- *		A report in the making: JSON text, and warnings apart.
+ *		Builds the JSON text of session_health(), and the array of its warnings.
  */
 #include "postgres.h"
 
@@ -75,7 +75,7 @@ ss_warn(SsReport *report, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
-	/* a message that was cut must not end in half a character */
+	/* a truncated message must not end in the middle of a multibyte character */
 	message[pg_mbcliplen(message, strlen(message), sizeof(message) - 1)] = '\0';
 	if (report->warnings.len > 0)
 		appendStringInfoChar(&report->warnings, ',');

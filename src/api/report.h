@@ -1,6 +1,6 @@
 /*
  * report.h
- *		A report in the making: JSON text, and warnings apart.
+ *		Builds the JSON text of session_health(), and the array of its warnings.
  */
 #ifndef SS_REPORT_H
 #define SS_REPORT_H
@@ -13,7 +13,7 @@ typedef struct SsReport
 	StringInfoData json;
 	StringInfoData warnings;
 	int nwarnings;
-	bool first; /* no comma yet */
+	bool first; /* nothing was added yet to the innermost object */
 } SsReport;
 
 extern void ss_add_key(SsReport *report, const char *key);
