@@ -1,8 +1,8 @@
 /*
  * compat.h
- *		The only place that asks which server this is built for.
+ *		Differences between the versions of PostgreSQL (15 to 18), and of hiredis.
  *
- * PostgreSQL 15 to 18.
+ * No other file compares PG_VERSION_NUM.
  */
 #ifndef SS_COMPAT_H
 #define SS_COMPAT_H
@@ -14,7 +14,7 @@
 #error "session_store is built for PostgreSQL 15 to 18"
 #endif
 
-/* Our index in ProcGlobal->allProcs, to be woken through shared memory. */
+/* The index of this process in ProcGlobal->allProcs. */
 #if PG_VERSION_NUM >= 170000
 #include "storage/procnumber.h"
 #define SsMyProcNumber() MyProcNumber
@@ -22,19 +22,19 @@
 #define SsMyProcNumber() (MyProc->pgprocno)
 #endif
 
-/* The number of the file that a table is stored in. */
+/* The relfilenumber of a table. */
 #if PG_VERSION_NUM >= 160000
 #define SsRelationStorage(rel) ((rel)->rd_locator.relNumber)
 #else
 #define SsRelationStorage(rel) ((rel)->rd_node.relNode)
 #endif
 
-/* The varlena macros moved out of postgres.h. */
+/* Since 16 the varlena macros are not in postgres.h. */
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
 #endif
 
-/* A lexer over a text, that leaves escapes as they are. */
+/* A JSON lexer over a string that does not de-escape. */
 #if PG_VERSION_NUM >= 170000
 #define SsJsonLexer(text) \
 	makeJsonLexContextCstringLen(NULL, text, strlen(text), GetDatabaseEncoding(), false)
@@ -44,14 +44,14 @@
 								 false)
 #endif
 
-/* An index scan can be instrumented from 18 on. */
+/* Since 18 an index scan can be instrumented. */
 #if PG_VERSION_NUM >= 180000
 #define SsIndexBeginScan(rel, index, snapshot, n) index_beginscan(rel, index, snapshot, NULL, n, 0)
 #else
 #define SsIndexBeginScan(rel, index, snapshot, n) index_beginscan(rel, index, snapshot, n, 0)
 #endif
 
-/* From 16 on an update may need entries in summarizing indexes alone. */
+/* Since 16 an update may need new entries in summarizing indexes only. */
 #if PG_VERSION_NUM >= 160000
 typedef TU_UpdateIndexes SsUpdateIndexes;
 #define SS_NO_INDEXES TU_None
@@ -64,35 +64,35 @@ typedef bool SsUpdateIndexes;
 	ExecInsertIndexTuples(info, slot, estate, true, false, NULL, NIL)
 #endif
 
-/* Columns that are computed when they are read came with 18. */
+/* Since 18 there are virtual generated columns. */
 #if PG_VERSION_NUM >= 180000
 #define SsHasGeneratedVirtual(constr) ((constr)->has_generated_virtual)
 #else
 #define SsHasGeneratedVirtual(constr) false
 #endif
 
-/* From 18 on a column may be NOT NULL for what is still to be written alone (NOT VALID). */
+/* Since 18 a NOT NULL constraint may be NOT VALID. */
 #if PG_VERSION_NUM >= 180000
 #define SsHasNoNulls(desc, i) (TupleDescCompactAttr(desc, i)->attnullability == ATTNULLABLE_VALID)
 #else
 #define SsHasNoNulls(desc, i) (TupleDescAttr(desc, i)->attnotnull)
 #endif
 
-/* What hiredis counts elements with, where that is included. */
+/* The type of element counts in hiredis, if its header is included. */
 #if defined(HIREDIS_MAJOR) && HIREDIS_MAJOR >= 1
 typedef size_t SsHiredisCount;
 #else
 typedef int SsHiredisCount;
 #endif
 
-/* A setting that a worker resets for itself, where there is one. */
+/* An entry of a worker's own settings, if the server has that parameter. */
 #if PG_VERSION_NUM >= 170000
 #define SS_TRANSACTION_TIMEOUT {"transaction_timeout", "0"},
 #else
 #define SS_TRANSACTION_TIMEOUT
 #endif
 
-/* PostgreSQL 18 has pg_noreturn instead, which stands before the declaration. */
+/* Since 18 pg_noreturn, before the declaration, replaces pg_attribute_noreturn(), after it. */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn
 #define ss_noreturn pg_attribute_noreturn()
@@ -100,10 +100,13 @@ typedef int SsHiredisCount;
 #define ss_noreturn
 #endif
 
-/* Up to 15 the server declares walkers without arguments, which means none from C23 on. */
+/*
+ * Up to 15 the server declares walker functions with empty parentheses, which in C23 means no
+ * arguments.
+ */
 #define SsWalker(function) ((void *) (function))
 
-/* JSON_VALUE and its like, whose results may be checked by a domain, came with 17. */
+/* Since 17 there are JSON_VALUE and similar expressions, whose result may be of a domain. */
 #if PG_VERSION_NUM >= 170000
 #define SsIsJsonQuery(node) IsA(node, JsonExpr)
 #else

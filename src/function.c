@@ -1,8 +1,8 @@
 /*
  * function.c
- *		Is a C function declared in pg_proc as it expects?
+ *		Checks that C functions are declared in pg_proc as they expect.
  *
- * Asked once for each function in each backend, and again after pg_proc changed.
+ * The check is made once per function and backend, and again after a change of pg_proc.
  */
 #include "postgres.h"
 
@@ -85,7 +85,10 @@ is_declared_so(Oid oid, const SsFunction *function)
 	return same;
 }
 
-/* Compare with pg_proc, and remember what was found right. */
+/*
+ * Compare the call and the entry in pg_proc with what the function expects, raise an error if they
+ * differ, and remember an entry that is correct.
+ */
 void
 ss_function_verify(FunctionCallInfo fcinfo, SsFunction *function)
 {
@@ -105,7 +108,7 @@ ss_function_verify(FunctionCallInfo fcinfo, SsFunction *function)
 	}
 	if (PG_NARGS() != function->nargs)
 		refuse(fcinfo, function);
-	/* C code that calls without an entry in pg_proc knows what it does */
+	/* C code that calls without an entry in pg_proc is trusted */
 	if (fcinfo->flinfo == NULL || fcinfo->flinfo->fn_oid == function->verified)
 		return;
 	if (!is_declared_so(fcinfo->flinfo->fn_oid, function))
@@ -135,8 +138,9 @@ has_columns(TupleDesc desc, const SsFunction *function)
 }
 
 /*
- * Before a function that returns rows: check their columns, which the type of the result, or the
- * query, may have changed without a change of pg_proc; and for a set, make the tuplestore.
+ * Prepare the call of a function that returns rows: check the columns, which the type of the
+ * result or the query may have changed without a change of pg_proc, and set up the tuplestore of a
+ * set.
  */
 void
 ss_function_begin_rows(FunctionCallInfo fcinfo, SsFunction *function)

@@ -1,13 +1,13 @@
 /*
  * function.h
- *		How a C function is made callable by SQL: its symbol, and a check of its declaration.
+ *		Declares C functions as callable by SQL, and checks how they are declared there.
  *
- * The file of the library may be newer than the SQL objects of a database, until ALTER EXTENSION
- * session_store UPDATE has run there, and anybody who may create C functions may declare one of
- * ours in any form.  So each symbol carries the version of the extension that introduced its
- * signature (session_get_1_0), and the function runs only if it is declared in pg_proc as it
- * expects.  A release that changes a signature adds a symbol and keeps the old one, which answers
- * as before or says that the extension must be updated.
+ * The library may be newer than the SQL objects of a database, until ALTER EXTENSION session_store
+ * UPDATE is run there, and a role that may create C functions can declare any of ours with any
+ * signature.  Therefore each symbol carries the version of the extension that introduced its
+ * signature (session_get_1_0), and a function runs only if its declaration in pg_proc is the
+ * expected one.  A release that changes a signature adds a symbol and keeps the old one, which
+ * behaves as before or raises an error that asks for the update of the extension.
  */
 #ifndef SS_FUNCTION_H
 #define SS_FUNCTION_H
@@ -18,22 +18,23 @@
 #define SS_FUNCTION_TYPES 10
 #define SS_FUNCTION_COLUMNS 9
 
-/* What a function expects of its entry in pg_proc. */
+/* The declaration in pg_proc that a function expects. */
 typedef struct SsFunction
 {
 	const char *symbol;
-	int16 nargs;                  /* of types below; -1 until they were counted */
-	bool set;                     /* returns a set */
-	Oid types[SS_FUNCTION_TYPES]; /* of the result (RECORDOID: of columns), then of the arguments */
+	int16 nargs; /* number of argument types below; -1: not counted yet */
+	bool set;    /* returns a set */
+	Oid types
+		[SS_FUNCTION_TYPES]; /* of the result (RECORDOID: see columns), then of the arguments */
 	Oid columns[SS_FUNCTION_COLUMNS];
-	Oid verified; /* the entry that was found to be right, since pg_proc last changed */
+	Oid verified; /* OID of the entry last verified, reset when pg_proc changes */
 	struct SsFunction *next_verified;
 } SsFunction;
 
 extern void ss_function_verify(FunctionCallInfo fcinfo, SsFunction *function);
 extern void ss_function_begin_rows(FunctionCallInfo fcinfo, SsFunction *function);
 
-/* Raise an error unless the function is called as it expects. */
+/* Raise an error unless the function is declared and called as expected. */
 static inline void
 ss_function_check(FunctionCallInfo fcinfo, SsFunction *function)
 {
@@ -43,8 +44,9 @@ ss_function_check(FunctionCallInfo fcinfo, SsFunction *function)
 }
 
 /*
- * The module is compiled with hidden symbols.  What the server looks up is exported: SS_EXPORT
- * stands in a declaration, the others around macros of the server, which do it from 16 on.
+ * The module is compiled with hidden visibility; what the server looks up must be exported.
+ * SS_EXPORT belongs in a declaration, the other two around macros of the server, which export by
+ * themselves only since PostgreSQL 16.
  */
 #define SS_EXPORT __attribute__((visibility("default")))
 #define SS_EXPORT_BEGIN _Pragma("GCC visibility push(default)")
@@ -52,7 +54,7 @@ ss_function_check(FunctionCallInfo fcinfo, SsFunction *function)
 
 /*
  * SS_FUNCTION(name, version, result type, argument types ..) makes the static function "name"
- * callable as the symbol name_version.
+ * callable by SQL as the symbol name_version.
  */
 #define SS_FUNCTION(name, version, ...)                             \
 	static Datum name(PG_FUNCTION_ARGS);                            \
@@ -71,8 +73,8 @@ ss_function_check(FunctionCallInfo fcinfo, SsFunction *function)
 	extern int no_such_variable
 
 /*
- * The same for a function that returns rows of these columns, SS_COLUMNS(types ..): a set, into
- * the tuplestore that is there when it begins, or one.
+ * The same for a function that returns rows with the columns SS_COLUMNS(types ..): one row, or a
+ * set, for which a tuplestore has been set up when the function begins.
  */
 #define SS_COLUMNS(...) \
 	{                   \

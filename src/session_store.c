@@ -1,15 +1,15 @@
 /*
  * session_store.c
- *		_PG_init and nothing else: the map of the house.
+ *		Module initialization, and a map of the source tree.
  *
- *	settings	every setting
- *	function	how C functions are made callable by SQL, and checked
- *	shared		what lives in shared memory: databases, workers, counters
- *	worker		what workers have in common: how they are registered, and begin
- *	api/		the functions that SQL calls: arguments, access, datums
- *	rows/		the only place with SQL on our tables
- *	cache/		what Redis holds: changes, ledger, protocol, pusher
- *	workers/	launcher (finds databases) and keeper (one in each: purge, touches)
+ *		settings        configuration parameters
+ *		function        declares C functions as callable by SQL, and checks their declaration
+ *		shared          shared memory: databases, workers, counters, reports
+ *		worker          common parts of the background workers
+ *		api/            SQL functions: arguments and results
+ *		rows/           the rows of the extension's tables: SQL and access to the heap
+ *		cache/          the copies in Redis: changed keys, ledger, protocol, pusher
+ *		workers/        launcher (finds databases) and keeper (purges, writes pending touches)
  *
  * Calls go down only: api -> rows, cache; workers -> rows, cache; cache -> rows.
  */

@@ -1,6 +1,6 @@
 /*
  * settings.c
- *		Every setting: its unit, range and check.
+ *		Defines the configuration parameters: unit, range and check of each.
  */
 #include "postgres.h"
 
@@ -39,8 +39,8 @@ static const struct config_enum_entry takeovers[] = {{"silent", SS_TAKEOVER_SILE
 													 {NULL, 0, false}};
 
 /*
- * Only the form is checked: whether the namespace exists is asked when it is
- * used, so that ALTER ROLE .. SET may come before the INSERT.
+ * Check the form only.  Whether the namespace exists is checked when it is used, so that ALTER
+ * ROLE .. SET may precede the INSERT.
  */
 static bool
 check_namespace(char **newval, void **extra, GucSource source)
@@ -54,7 +54,7 @@ check_namespace(char **newval, void **extra, GucSource source)
 	return true;
 }
 
-/* What is wrong with a URL is said without repeating it: it may hold a password. */
+/* The error does not show the URL, which may contain a password. */
 static bool
 check_redis_url(char **newval, void **extra, GucSource source)
 {
@@ -68,7 +68,7 @@ check_redis_url(char **newval, void **extra, GucSource source)
 	return false;
 }
 
-/* Where the copies are, and who may see it. */
+/* Parameters of the cache and of access to rows. */
 static void
 define_cache(bool preloading)
 {
@@ -138,7 +138,10 @@ ss_settings_define(bool preloading)
 		"Sets the maximum number of rows that the keeper purges in one transaction.",
 		"The keeper starts with fewer rows and adapts the number so that transactions stay short.",
 		&ss_purge_batch_max, 10000, 10, 100000, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	/* so many that the p99 of two savers is hardly moved (test/bench/purge.sh) */
+	/*
+	 * the default hardly changes the 99th percentile of two clients that save
+	 * (test/bench/purge.sh)
+	 */
 	DefineCustomIntVariable("session_store.purge_rate",
 							"Sets the maximum number of rows that the keeper purges per second.",
 							"0 means no limit.", &ss_purge_rate, 75000, 0, 10000000, PGC_SIGHUP, 0,
@@ -148,7 +151,7 @@ ss_settings_define(bool preloading)
 		"Sets how long messages and members without a session are kept.",
 		"The time starts when the keeper first finds them; 0 keeps them forever.", &ss_orphan_keep,
 		24 * 60 * 60, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
-	/* sizes shared memory, so it exists only where there is some to size */
+	/* it determines the size of shared memory, so it exists only if the library is preloaded */
 	if (preloading)
 		DefineCustomIntVariable(
 			"session_store.touch_slots",

@@ -1,11 +1,14 @@
 /*
  * shared.c
- *		What lives in shared memory: the databases, their workers and counters.
+ *		Shared memory: databases, their workers, counters and reports.
  *
- * Locking: everything in SsShared is guarded by one LWLock, taken by the workers
- * about once a second and by backends once in their life, to find their database.
- * Counters are atomics, striped by process so that backends do not fight over
- * cache lines.  Processes are named by pid and index, never by a pointer.
+ * Locking: one LWLock protects everything in SsShared, except where shared.h says otherwise.  The
+ * workers take it about once a second, backends once in their life, to find the entry of their
+ * database, and briefly for reports and requests.
+ *
+ * Counters are atomics, striped by process so that backends do not contend for cache lines.
+ *
+ * Processes are identified by pid and by their index in ProcGlobal->allProcs, never by a pointer.
  */
 #include "postgres.h"
 
@@ -41,8 +44,8 @@ SsLedger *ss_ledger = NULL;
 static LWLock *main_lock;
 static LWLockPadded *ledger_locks;
 static SsDb *my_db = NULL;
-static bool look_at_commit = false;
-static bool changed = false; /* by this transaction: sessions */
+static bool check_at_commit = false;
+static bool sessions_changed = false; /* this transaction has changed sessions */
 static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;
 
@@ -52,6 +55,7 @@ ledger_bytes(void)
 	return ss_ledger_size(ss_ledger_keys);
 }
 
+/* shmem_request_hook */
 static void
 request(void)
 {
@@ -67,6 +71,7 @@ request(void)
 	RequestNamedLWLockTranche(SS_TOUCH_TRANCHE, ss_touch_partitions());
 }
 
+/* shmem_startup_hook */
 static void
 startup(void)
 {
@@ -75,7 +80,7 @@ startup(void)
 	if (previous_startup_hook)
 		previous_startup_hook();
 
-	/* after a crash the server starts anew in the same process: forget the old */
+	/* after a crash the postmaster initializes shared memory again: drop the old pointers */
 	ss_shared = NULL;
 	ss_ledger = NULL;
 	my_db = NULL;
@@ -110,7 +115,10 @@ startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-/* What guards the ledger, for ledger.c, which knows nothing of Postgres. */
+/*
+ * The locks of the ledger's partitions.  ledger.c declares these two functions and leaves them to
+ * the embedding program, so that it does not depend on PostgreSQL.
+ */
 void
 ss_ledger_lock(int partition)
 {
@@ -123,7 +131,10 @@ ss_ledger_unlock(int partition)
 	LWLockRelease(&ledger_locks[partition].lock);
 }
 
-/* Microseconds of a clock that never steps, and that all processes share. */
+/*
+ * The time in microseconds of a clock that is never set and that all processes share.  Not
+ * comparable across a restart of the operating system.
+ */
 int64
 ss_monotonic(void)
 {
@@ -133,7 +144,10 @@ ss_monotonic(void)
 	return (int64) now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000;
 }
 
-/* While shared_preload_libraries is being processed. */
+/*
+ * Install the hooks that request and initialize shared memory.  To be called while
+ * shared_preload_libraries is processed.
+ */
 void
 ss_shared_install_hooks(void)
 {
@@ -143,6 +157,7 @@ ss_shared_install_hooks(void)
 	shmem_startup_hook = startup;
 }
 
+/* Take the main lock. */
 void
 ss_shared_lock(bool exclusive)
 {
@@ -155,7 +170,7 @@ ss_shared_unlock(void)
 	LWLockRelease(main_lock);
 }
 
-/* The number of an entry; the ledger and the noted reads know databases by it. */
+/* The index of an entry, by which the ledger and the pending touches identify the database. */
 int
 ss_shared_number(const SsDb *db)
 {
@@ -163,11 +178,16 @@ ss_shared_number(const SsDb *db)
 	return (int) (db - ss_shared->databases);
 }
 
-/* The entry of a database, or NULL.  The caller holds the lock (to create: exclusively). */
+/*
+ * Return the entry of a database, or NULL if there is none.  With create, make one if there is
+ * room.  The caller holds the main lock, exclusively if create.
+ */
 SsDb *
 ss_shared_db(Oid oid, bool create)
 {
 	SsDb *vacant = NULL;
+
+	Assert(create ? LWLockHeldByMeInMode(main_lock, LW_EXCLUSIVE) : LWLockHeldByMe(main_lock));
 
 	for (int i = 0; i < SS_MAX_DATABASES; i++)
 	{
@@ -191,20 +211,29 @@ ss_shared_db(Oid oid, bool create)
 	for (int s = 0; s < SS_STRIPES; s++)
 		for (int c = 0; c < SS_COUNTERS; c++)
 			pg_atomic_write_u64(&vacant->counters[s][c], 0);
-	/* leases that an earlier server left behind are as old as this one, not as this entry */
+	/*
+	 * a lease that an earlier server run left behind is as old as this server run, not as this
+	 * entry
+	 */
 	ss_control_init(&vacant->cache.control, ss_shared_number(vacant), ss_shared->started);
 	ConditionVariableInit(&vacant->cache.changed);
 	vacant->oid = oid;
 	return vacant;
 }
 
-/* The entry of this backend's database; NULL without preloading. */
+/*
+ * Return the entry of the database that this backend is connected to, which is created if
+ * necessary.  NULL if the library was not preloaded, or if there is no room.
+ */
 SsDb *
 ss_shared_my_db(void)
 {
 	static bool no_room = false;
 
-	/* a database cannot be dropped, and its entry not reused, while we are in it */
+	/*
+	 * a pointer can be kept: while this backend is connected, the database cannot be dropped and
+	 * its entry not be reused
+	 */
 	if (my_db == NULL && !no_room && ss_shared != NULL && OidIsValid(MyDatabaseId))
 	{
 		ss_shared_lock(true);
@@ -215,8 +244,9 @@ ss_shared_my_db(void)
 	return my_db;
 }
 
+/* Add to a counter of this database; without an entry nothing is counted. */
 void
-ss_count(SsCounter counter, uint64 n)
+ss_counter_add(SsCounter counter, uint64 n)
 {
 	SsDb *db = ss_shared_my_db();
 
@@ -224,6 +254,7 @@ ss_count(SsCounter counter, uint64 n)
 		pg_atomic_fetch_add_u64(&db->counters[MyProcPid % SS_STRIPES][counter], n);
 }
 
+/* The value of a counter, summed over its stripes without a lock. */
 uint64
 ss_counter_sum(const SsDb *db, SsCounter counter)
 {
@@ -235,8 +266,8 @@ ss_counter_sum(const SsDb *db, SsCounter counter)
 }
 
 /*
- * Set the latch of a process known by its index.  Should the process have ended
- * meanwhile, another is woken for nothing, which every process can bear.
+ * Set the latch of a process.  If that process has ended, another one that uses its slot may be
+ * woken in vain, which every process tolerates.
  */
 void
 ss_wake_proc(int proc)
@@ -245,6 +276,7 @@ ss_wake_proc(int proc)
 		SetLatch(&ProcGlobal->allProcs[proc].procLatch);
 }
 
+/* Wake the keeper of this database, if there is one. */
 void
 ss_wake_keeper(void)
 {
@@ -254,7 +286,7 @@ ss_wake_keeper(void)
 		ss_wake_proc(db->keeper_proc);
 }
 
-/* Wake the pusher of a database if it sleeps, or always. */
+/* Wake the pusher of a database if it sleeps, or in any case if "always" is set. */
 void
 ss_wake_pusher(SsDb *db, bool always)
 {
@@ -265,6 +297,7 @@ ss_wake_pusher(SsDb *db, bool always)
 		ss_wake_proc(db->cache.pusher_proc);
 }
 
+/* Wake the launcher, if it runs. */
 void
 ss_wake_launcher(void)
 {
@@ -273,8 +306,9 @@ ss_wake_launcher(void)
 }
 
 /*
- * Could a database be locked right now?  The lock is one of the session and is given back at once: it
- * needs no transaction, which workers that ask twice a second would be made of otherwise.
+ * Could a database be locked at this moment?  The lock is taken as a session lock and released at
+ * once, because a session lock needs no transaction: workers ask twice a second and must stay
+ * without transactions while idle.
  */
 static bool
 can_lock_database(Oid database, LOCKMODE mode)
@@ -289,9 +323,9 @@ can_lock_database(Oid database, LOCKMODE mode)
 }
 
 /*
- * Does nobody wait for everybody to leave this database?  While somebody drops, renames
- * or copies it, our workers must leave, and a new one would wait in a worker slot that
- * others go without.
+ * Is no DROP, ALTER .. RENAME or CREATE .. TEMPLATE waiting for the sessions of this database to
+ * end?  While one is, the workers must leave, and a new worker would only wait for the lock and
+ * occupy a worker slot that other databases need.
  */
 bool
 ss_database_is_free(Oid database)
@@ -299,40 +333,43 @@ ss_database_is_free(Oid database)
 	return can_lock_database(database, RowExclusiveLock);
 }
 
-/* If not: is it about to be dropped (or renamed), rather than copied? */
+/* If not free: is the database being dropped or renamed, as opposed to copied? */
 bool
-ss_database_is_going(Oid database)
+ss_database_is_being_dropped(Oid database)
 {
 	return !can_lock_database(database, AccessShareLock);
 }
 
-/* At commit of whoever asked: have the launcher look at this database. */
+/*
+ * At commit, count the change of sessions, and make the launcher check this database if CREATE
+ * EXTENSION was run.  Only memory is written: nothing here can fail.
+ */
 static void
 xact_callback(XactEvent event, void *arg)
 {
 	SsDb *db;
 
-	if (changed && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE))
+	if (sessions_changed && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE))
 		pg_atomic_fetch_add_u64(&my_db->changes, 1);
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE || event == XACT_EVENT_ABORT)
-		changed = false;
-	if (!look_at_commit)
+		sessions_changed = false;
+	if (!check_at_commit)
 		return;
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			look_at_commit = false;
-			/* found before the commit: nothing here may fail */
+			check_at_commit = false;
+			/* was looked up before the commit, because nothing may fail here */
 			if ((db = my_db) == NULL)
 				return;
 			ss_shared_lock(true);
-			db->look = true;
+			db->check_requested = true;
 			ss_shared_unlock();
 			ss_wake_launcher();
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			look_at_commit = false;
+			check_at_commit = false;
 			break;
 		default:
 			break;
@@ -340,27 +377,31 @@ xact_callback(XactEvent event, void *arg)
 }
 
 /*
- * This transaction changes sessions, which counts when it is committed: so the keeper learns that it
- * has to look at them.  (A rolled-back savepoint leaves the mark behind, which does no harm.)
+ * Record that this transaction changes sessions.  Counted when it commits, so that the keeper
+ * knows that there is something to do.  A savepoint that is rolled back leaves the mark set, which
+ * is harmless.
  */
 void
-ss_note_change(void)
+ss_mark_sessions_changed(void)
 {
-	changed = changed || ss_shared_my_db() != NULL;
+	sessions_changed = sessions_changed || ss_shared_my_db() != NULL;
 }
 
-/* Once, from _PG_init. */
+/* To be called once, from _PG_init. */
 void
 ss_shared_init_backend(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
 }
 
-/* Called by the install script: CREATE EXTENSION starts the keeper, at commit. */
+/*
+ * Called by the install script, so that the launcher starts a keeper when CREATE EXTENSION
+ * commits.
+ */
 static Datum
 session_store_wake(PG_FUNCTION_ARGS)
 {
 	if (ss_shared_my_db() != NULL)
-		look_at_commit = true;
+		check_at_commit = true;
 	PG_RETURN_VOID();
 }

@@ -1,6 +1,9 @@
 /*
  * shared.h
- *		What lives in shared memory: the databases, their workers and counters.
+ *		Shared memory: databases, their workers, counters and reports.
+ *
+ * Locking: the main lock (ss_shared_lock) protects everything in SsShared unless a field says
+ * otherwise.
  */
 #ifndef SS_SHARED_H
 #define SS_SHARED_H
@@ -15,7 +18,7 @@
 #define SS_TOUCH_TRANCHE "session_store_touches"
 #define SS_LEDGER_TRANCHE "session_store_ledger"
 
-/* Databases beyond this have no keeper and no counters, and health says so. */
+/* Databases beyond this number have no keeper and no counters; session_health() warns of it. */
 #define SS_MAX_DATABASES 256
 
 #define SS_STRIPES 16
@@ -39,9 +42,9 @@ typedef enum SsCounter
 	SS_FORKED,
 	SS_ABSORBED,
 	SS_SHARED_WITH,
-	SS_USES_NOTED,
-	SS_USES_WRITTEN,
-	SS_USES_DROPPED,
+	SS_TOUCHES_NOTED,
+	SS_TOUCHES_WRITTEN,
+	SS_TOUCHES_DROPPED,
 	SS_ERROR_CONFLICT,
 	SS_ERROR_DEAD,
 	SS_ERROR_QUOTA,
@@ -56,17 +59,17 @@ typedef enum SsCounter
 	SS_COUNTERS
 } SsCounter;
 
-/* A database, as the launcher knows it. */
+/* What the launcher knows of a database. */
 typedef enum SsDbState
 {
-	SS_DB_UNKNOWN,  /* not looked at yet, or to be looked at again */
-	SS_DB_STARTING, /* a keeper was asked for */
-	SS_DB_RUNNING,  /* a keeper is at work */
-	SS_DB_ABSENT,   /* the extension is not there */
-	SS_DB_WAITING   /* has the extension; waits for its turn, or to be tried again */
+	SS_DB_UNKNOWN,  /* not checked yet, or to be checked again */
+	SS_DB_STARTING, /* a keeper was requested */
+	SS_DB_RUNNING,  /* a keeper runs */
+	SS_DB_ABSENT,   /* the extension is not installed */
+	SS_DB_WAITING   /* has the extension; its keeper waits for a worker slot or a retry */
 } SsDbState;
 
-/* What a keeper does, each with its own back-off. */
+/* Tasks of a keeper, each with its own back-off. */
 typedef enum SsTask
 {
 	SS_TASK_TOUCH,
@@ -82,8 +85,8 @@ typedef enum SsTask
 typedef struct SsTaskState
 {
 	TimestampTz last_run;
-	int32 failures; /* in a row */
-	int32 skipped;  /* in a row, because of a lock of somebody else */
+	int32 failures; /* consecutive */
+	int32 skipped;  /* consecutive, because of a lock held by others */
 	TimestampTz retry_at;
 	TimestampTz last_error_at;
 	char last_error[SS_MESSAGE_LEN];
@@ -102,11 +105,11 @@ typedef enum SsWork
 	SS_WORKS
 } SsWork;
 
-/* What a worker tells of the rows that it has set aside; since the server started. */
+/* A worker's report of the rows that it has set aside.  Counted since the server started. */
 typedef struct SsAsideReport
 {
-	int32 rows;       /* set aside at present, one by one */
-	int32 namespaces; /* set aside at present as a whole */
+	int32 rows;       /* currently set aside one by one */
+	int32 namespaces; /* currently set aside as a whole */
 	uint64 failures;
 	TimestampTz last_error_at;
 	int last_code; /* SQLSTATE, as in ErrorData */
@@ -114,24 +117,24 @@ typedef struct SsAsideReport
 	char last_error[SS_MESSAGE_LEN];
 } SsAsideReport;
 
-/* What the pusher tells of itself, for health and metrics. */
+/* The pusher's report of itself, for session_health() and session_metrics(). */
 typedef struct SsCacheReport
 {
 	bool connected;
-	bool running;               /* leases are granted, copies written */
-	bool locked;                /* a lock of somebody else is in the way of reading our tables */
-	uint64 lock_skips;          /* how often it was */
+	bool running;               /* leases are granted and copies written */
+	bool locked;                /* a lock held by others keeps it from reading the tables */
+	uint64 lock_skips;          /* how often that happened */
 	char where[SS_MESSAGE_LEN]; /* the URL, without its password */
 	char state[32];
-	char trouble[2 * SS_MESSAGE_LEN]; /* why it does not run, and what to do */
-	char refused[32];                 /* why this Redis is not ours: one word, or empty */
+	char trouble[2 * SS_MESSAGE_LEN]; /* why nothing is cached, and what to do */
+	char refused[32];                 /* why this Redis cannot be claimed: one word, or empty */
 	char last_error[SS_MESSAGE_LEN];
 	TimestampTz last_error_at;
 	bool password_in_url;
 	int failures;    /* in a row */
-	int64 latency;   /* us, of the last request */
-	int64 lease_end; /* by the monotonic clock */
-	int64 oldest;    /* likewise: since when a key waits; 0 for none */
+	int64 latency;   /* of the last request, in microseconds */
+	int64 lease_end; /* ss_monotonic() */
+	int64 oldest;    /* since when the oldest key has waited, ss_monotonic(); 0 for none */
 	int32 dirty;
 	int32 in_doubt;
 	uint64 batches;
@@ -146,34 +149,37 @@ typedef struct SsCacheReport
 	uint64 expires;
 	uint64 too_large;
 	uint64 unreadable;
-	uint64 no_room; /* that Redis refused for want of memory */
-	int denied;     /* namespaces whose keys the ACL of Redis denies us, and one of them */
+	uint64 no_room; /* documents that Redis refused because its memory was full */
+	int denied;     /* number of namespaces whose keys the Redis ACL denies, and one of them */
 	char denied_namespace[SS_NAMESPACE_MAX + 1];
 	uint64 verified;
 	uint64 divergent;
-	TimestampTz resting_since; /* nothing is read, but now and then; 0: it is */
-	bool diverging;     /* a pass over all keys has not come to its end without finding any */
-	int64 redis_memory; /* bytes; 0 for unknown */
+	TimestampTz resting_since; /* since when it rests, because nothing changes; 0: it does not */
+	bool diverging;            /* copies differed; ends when a pass over all keys finds none */
+	int64 redis_memory;        /* bytes; 0 if unknown */
 	int64 redis_memory_limit;
 	char redis_version[32];
 	char redis_policy[32];
 } SsCacheReport;
 
-typedef enum SsCacheQuestion
+typedef enum SsCacheCommand
 {
-	SS_ASK_FLUSH,
-	SS_ASK_TAKEOVER,
-	SS_ASK_VERIFY
-} SsCacheQuestion;
+	SS_CACHE_COMMAND_FLUSH,
+	SS_CACHE_COMMAND_TAKEOVER,
+	SS_CACHE_COMMAND_VERIFY
+} SsCacheCommand;
 
-/* A question to the pusher, put by one backend at a time. */
+/*
+ * A request to the pusher, made by one backend at a time.  The slot is free while asked equals
+ * answered.
+ */
 typedef struct SsCacheRequest
 {
 	uint64 asked;
 	uint64 answered;
-	SsCacheQuestion question;
-	char ns[SS_NAMESPACE_MAX + 1]; /* of a flush; empty for all */
-	int32 sample;                  /* of a verification */
+	SsCacheCommand command;
+	char ns[SS_NAMESPACE_MAX + 1]; /* SS_CACHE_COMMAND_FLUSH: the namespace, or empty for all */
+	int32 sample;                  /* SS_CACHE_COMMAND_VERIFY: number of copies to compare */
 	int64 results[4];
 } SsCacheRequest;
 
@@ -181,60 +187,70 @@ typedef struct SsCacheRequest
 typedef struct SsPolicyChange
 {
 	char ns[SS_NAMESPACE_MAX + 1];
-	uint64 number; /* of the last such change (SsControl); 0: free */
-	int64 at;      /* when, by the monotonic clock */
+	uint64 number; /* number of the last such change (SsControl); 0: the entry is free */
+	int64 at;      /* when it was made, ss_monotonic() */
 } SsPolicyChange;
 
-/* Changes of more namespaces than that, not flushed yet, flush everything. */
+/* If more namespaces than this wait to be flushed, all copies are flushed. */
 #define SS_POLICY_CHANGES 16
 
-/* A database's cache.  The control is atomic, the rest guarded by the main lock. */
+/*
+ * The cache of a database.  The main lock protects it, with these exceptions: control is atomic;
+ * idle, pusher_pid and pusher_proc are read without a lock by whoever wakes the pusher, which at
+ * worst wakes a process in vain; the pusher alone writes token and report.latency, and may do so
+ * without a lock.
+ */
 typedef struct SsCache
 {
 	SsControl control;
-	ConditionVariable changed; /* somebody who waits may look again */
-	uint32 idle;               /* the pusher sleeps, and wants to be woken */
+	ConditionVariable changed; /* signaled when the pusher has made progress */
+	uint32 idle;               /* the pusher sleeps and must be woken */
 	int pusher_pid;
 	int pusher_proc;
-	uint64 token; /* of the last claim, for the next pusher */
-	bool copied;  /* likewise: a copy of this server was seen to write to our Redis */
-	bool no_slot; /* for a pusher */
-	/* by the monotonic clock, 0 for never: a commit found no room in the ledger (without a lock), */
+	uint64 token; /* token of the last claim, for the next pusher */
+	bool copied;  /* for the next pusher: a copy of this server was seen to write to this Redis */
+	bool no_slot; /* no worker slot was free for a pusher */
+	/*
+	 * When a commit last found no room in the ledger, and when one last changed more keys than the
+	 * ledger may hold; ss_monotonic(), 0 for never, written without a lock.
+	 */
 	int64 no_room_at;
-	int64 too_large_at;                      /* or changed more keys than it may hold, */
-	char too_large_ns[SS_NAMESPACE_MAX + 1]; /* the last of which is of this namespace */
+	int64 too_large_at;
+	char too_large_ns[SS_NAMESPACE_MAX + 1]; /* namespace of the last of those keys */
 	TimestampTz retry_at;
 	SsCacheReport report;
 	SsCacheRequest request;
 	SsPolicyChange policy_changes[SS_POLICY_CHANGES];
 } SsCache;
 
-/* Guarded by the main lock, but for the counters and what is said otherwise. */
+/*
+ * A database.  The main lock protects it, except for the atomics and where a field says otherwise.
+ */
 typedef struct SsDb
 {
-	Oid oid; /* InvalidOid: free */
+	Oid oid; /* InvalidOid: the entry is free */
 	SsDbState state;
 	int keeper_pid;
-	int keeper_proc; /* in ProcGlobal->allProcs */
-	bool look;       /* somebody asked for a look */
-	int8 missed;     /* scans of pg_database that it was not in */
+	int keeper_proc;      /* index in ProcGlobal->allProcs */
+	bool check_requested; /* CREATE EXTENSION was run: the launcher has to check this database */
+	int8 missed_scans;    /* consecutive scans of pg_database that did not find it */
 	TimestampTz since;
 	TimestampTz last_served;
 	TimestampTz retry_at;
-	int32 failures; /* of starting the keeper, in a row */
+	int32 failures; /* consecutive, of starting the keeper */
 	char last_error[SS_MESSAGE_LEN];
 	TimestampTz last_error_at;
-	int64 purge_batch; /* as adapted */
+	int64 purge_batch; /* current batch size of the keeper's purge, adapted to its duration */
 	TimestampTz purge_low;
 	SsTaskState tasks[SS_TASKS];
-	uint64 keeper_skips; /* of all tasks, since the server started */
+	uint64 keeper_skips; /* skipped runs of all tasks, since the server started */
 	SsAsideReport aside[SS_WORKS];
 	SsCache cache;
-	int64 touch_dropped_at; /* by the monotonic clock, without a lock: a read could not be noted */
-	/* of events committed since the keeper last told of them: how many, and from when on (0) */
+	int64 touch_dropped_at; /* when a read could not be recorded, ss_monotonic(); without a lock */
+	/* events committed since the last NOTIFY: how many, and the time of the first (0: none) */
 	pg_atomic_uint64 events_written;
 	pg_atomic_uint64 events_since;
-	/* transactions that changed sessions, by any statement: see ss_note_change */
+	/* committed transactions that changed sessions: see ss_mark_sessions_changed() */
 	pg_atomic_uint64 changes;
 	pg_atomic_uint64 counters[SS_STRIPES][SS_COUNTERS];
 } SsDb;
@@ -243,7 +259,7 @@ typedef struct SsLauncherState
 {
 	int pid;
 	int proc;
-	int waiting; /* databases that have no keeper for want of a worker slot */
+	int waiting; /* databases whose keeper waits for a worker slot */
 	bool out_of_databases;
 } SsLauncherState;
 
@@ -251,16 +267,19 @@ typedef struct SsShared
 {
 	SsLauncherState launcher;
 	int64 started;          /* by the monotonic clock */
-	bool began_in_recovery; /* as a standby, or to be restored */
-	int64 promoted;         /* atomic: when the first change was committed since; 0 before */
-	int64 touch_dropped_at; /* as of a database, in any of them */
+	bool began_in_recovery; /* as a standby or for archive recovery */
+	int64 promoted; /* when the first change was committed since then; atomic, 0: none yet */
+	int64 touch_dropped_at; /* like SsDb.touch_dropped_at, of any database */
 	SsDb databases[SS_MAX_DATABASES];
 } SsShared;
 
-/* NULL when the library was not preloaded. */
+/* NULL if the library was not preloaded. */
 extern SsShared *ss_shared;
 
-/* The keys of all databases whose copy in Redis may be wrong; NULL likewise. */
+/*
+ * The keys of all databases whose copy in Redis may be out of date.  NULL if the library was not
+ * preloaded.
+ */
 extern SsLedger *ss_ledger;
 
 extern void ss_shared_install_hooks(void);
@@ -269,16 +288,16 @@ extern void ss_shared_unlock(void);
 extern int ss_shared_number(const SsDb *db);
 extern SsDb *ss_shared_db(Oid oid, bool create);
 extern SsDb *ss_shared_my_db(void);
-extern void ss_count(SsCounter counter, uint64 n);
+extern void ss_counter_add(SsCounter counter, uint64 n);
 extern uint64 ss_counter_sum(const SsDb *db, SsCounter counter);
 extern int64 ss_monotonic(void);
-extern void ss_note_change(void);
+extern void ss_mark_sessions_changed(void);
 extern void ss_wake_keeper(void);
 extern void ss_wake_pusher(SsDb *db, bool always);
 extern void ss_wake_launcher(void);
 extern void ss_wake_proc(int proc);
 extern bool ss_database_is_free(Oid database);
-extern bool ss_database_is_going(Oid database);
+extern bool ss_database_is_being_dropped(Oid database);
 extern void ss_shared_init_backend(void);
 
 #endif

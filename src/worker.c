@@ -1,7 +1,6 @@
 /*
  * worker.c
- *		What launcher, keeper and pusher have in common: how a worker is registered, begins,
- *		and reads the configuration again.
+ *		Common parts of launcher, keeper and pusher: registration, start and configuration.
  */
 #include "postgres.h"
 
@@ -20,7 +19,7 @@ describe(BackgroundWorker *worker, const char *kind)
 {
 	memset(worker, 0, sizeof(*worker));
 	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	/* never in recovery: purging, and what Redis holds, is the primary's business */
+	/* not in recovery: the primary purges and writes to Redis */
 	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
 	snprintf(worker->bgw_library_name, BGW_MAXLEN, "session_store");
 	snprintf(worker->bgw_function_name, BGW_MAXLEN, "ss_%s_main", kind);
@@ -29,9 +28,12 @@ describe(BackgroundWorker *worker, const char *kind)
 }
 
 /*
- * While the library is preloaded: a worker that the postmaster keeps running.  None in a binary
- * upgrade: pg_upgrade reads the next transaction id of the old server and then copies its files,
- * so a worker that assigns one in between leaves rows from the future in the new cluster.
+ * Register a worker that the postmaster keeps running.  To be called while
+ * shared_preload_libraries is processed.
+ *
+ * No worker runs in a binary upgrade: pg_upgrade reads the next transaction id of the old server
+ * and then copies its files, so a worker that assigned a transaction id in between would leave
+ * rows from the future in the new cluster.
  */
 void
 ss_worker_register(const char *kind)
@@ -46,9 +48,10 @@ ss_worker_register(const char *kind)
 }
 
 /*
- * A worker for a database: whoever started it is woken when it begins and when it ends, and
- * may start another.  *handle is NULL or of an earlier one, and becomes the new one's; false,
- * and NULL, when no slot is free.
+ * Start a worker for a database.  The calling process is signaled when the worker starts and when
+ * it ends.  *handle is NULL or the handle of an earlier worker, which is freed.  It is set to the
+ * handle of the new worker, in TopMemoryContext, or to NULL, with false as result, if no worker
+ * slot is free.
  */
 bool
 ss_worker_start(const char *kind, Oid database, BackgroundWorkerHandle **handle)
@@ -73,14 +76,14 @@ ss_worker_start(const char *kind, Oid database, BackgroundWorkerHandle **handle)
 	return started;
 }
 
-/* A setting for this worker alone, whatever the configuration says. */
+/* Set a configuration parameter for this worker, overriding any other source. */
 void
 ss_worker_set(const char *setting, const char *value)
 {
 	SetConfigOption(setting, value, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-/* What databases and roles may have set for their own purposes is not for us. */
+/* Override settings that ALTER DATABASE or ALTER ROLE may have made for other purposes. */
 static void
 own_settings(void)
 {
@@ -95,21 +98,21 @@ own_settings(void)
 		ss_worker_set(settings[i][0], settings[i][1]);
 }
 
-/* Listen to signals, and connect to a database, or to none (InvalidOid). */
+/* Set up signal handlers and connect to a database, or to none (InvalidOid). */
 void
 ss_worker_begin(Oid database)
 {
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
-	/* a reload that came before we listened was lost on us */
+	/* a reload before the handler was installed went unnoticed */
 	ConfigReloadPending = true;
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	if (OidIsValid(database))
 		own_settings();
 }
 
-/* Read the configuration again, if somebody asked for that; true when it was read. */
+/* Reload the configuration if SIGHUP was received.  Returns true if it was reloaded. */
 bool
 ss_worker_reload(void)
 {

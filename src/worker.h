@@ -1,9 +1,8 @@
 /*
  * worker.h
- *		What launcher, keeper and pusher have in common: how a worker is registered, begins,
- *		and reads the configuration again.
+ *		Common parts of launcher, keeper and pusher: registration, start and configuration.
  *
- * A worker is known by its kind, a word: its main function is ss_<kind>_main, and
+ * A worker is identified by its kind, a word: its main function is ss_<kind>_main, and
  * pg_stat_activity shows it as "session_store <kind>".
  */
 #ifndef SS_WORKER_H

@@ -81,7 +81,7 @@ ss_arg_namespace(FunctionCallInfo fcinfo, int ns_arg, SsTarget *target)
 						errhint("Insert a row into session_namespaces to create it.")));
 	if (!ss_ns_allows(name, len, target->role))
 	{
-		ss_count(SS_ERROR_DENIED, 1);
+		ss_counter_add(SS_ERROR_DENIED, 1);
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for namespace \"%s\"", target->policy.name),
@@ -92,7 +92,7 @@ ss_arg_namespace(FunctionCallInfo fcinfo, int ns_arg, SsTarget *target)
 
 /* Set the session id of a target, and the key that is made of it.  The namespace must be set. */
 void
-ss_set_id(SsTarget *target, Datum id)
+ss_target_set_id(SsTarget *target, Datum id)
 {
 	target->id = id;
 	ss_key_from_datums(&target->key, target->ns, id);
@@ -107,7 +107,7 @@ ss_arg_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target)
 	ss_arg_require(fcinfo, id_arg, "session_id");
 	id = ss_arg_name(fcinfo, id_arg, "session_id");
 	ss_arg_namespace(fcinfo, ns_arg, target);
-	ss_set_id(target, id);
+	ss_target_set_id(target, id);
 }
 
 /* Return a ttl in microseconds, or 0 if the argument is null. */

@@ -34,11 +34,11 @@ SS_FUNCTION(session_cache_takeover, 1_0, BOOLOID);
 /*
  * How long to wait for the pusher, which may have to reconnect to Redis, before raising an error.
  */
-#define PATIENCE (15 * USECS_PER_SEC)
-#define SAMPLE_MOST 1000000
+#define ANSWER_TIMEOUT_US (15 * USECS_PER_SEC)
+#define SAMPLE_MAX 1000000
 
 static SsDb *
-cache_of_this_database(void)
+require_cache(void)
 {
 	SsDb *db = ss_shared_my_db();
 
@@ -52,7 +52,7 @@ cache_of_this_database(void)
 }
 
 static void
-no_cache(const SsDb *db)
+report_no_answer(void)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the cache did not answer"),
@@ -61,18 +61,18 @@ no_cache(const SsDb *db)
 
 /* Wait until the pusher reports something, for 50 ms at most. */
 static void
-wait_a_little(SsDb *db)
+wait_briefly(SsDb *db)
 {
 	ss_wake_pusher(db, true);
 	(void) ConditionVariableTimedSleep(&db->cache.changed, 50, PG_WAIT_EXTENSION);
 }
 
 /* A request of this backend. */
-typedef struct Asked
+typedef struct PendingRequest
 {
 	SsDb *db;
 	uint64 number; /* 0: waiting for the slot */
-} Asked;
+} PendingRequest;
 
 /*
  * Cleanup callback: withdraw the request, so that it is not carried out after this backend gave
@@ -81,67 +81,67 @@ typedef struct Asked
 static void
 withdraw(int code, Datum arg)
 {
-	Asked *asked = (Asked *) DatumGetPointer(arg);
-	SsCacheRequest *slot = &asked->db->cache.request;
+	PendingRequest *pending = (PendingRequest *) DatumGetPointer(arg);
+	SsCacheRequest *slot = &pending->db->cache.request;
 
 	ss_shared_lock(true);
-	if (asked->number != 0 && slot->answered < asked->number)
-		slot->answered = asked->number;
+	if (pending->number != 0 && slot->answered < pending->number)
+		slot->answered = pending->number;
 	ss_shared_unlock();
 }
 
 /*
  * Wait for the request slot, write the request and wait for the answer.  Raises an error if the
- * pusher is not running or does not answer within PATIENCE.
+ * pusher is not running or does not answer within ANSWER_TIMEOUT_US.
  */
 static void
-wait_for_answer(Asked *asked, SsCacheRequest *question)
+wait_for_answer(PendingRequest *pending, SsCacheRequest *request)
 {
-	SsDb *db = asked->db;
+	SsDb *db = pending->db;
 	SsCacheRequest *slot = &db->cache.request;
-	int64 patience = ss_monotonic() + PATIENCE;
+	int64 deadline = ss_monotonic() + ANSWER_TIMEOUT_US;
 	bool answered = false;
 
 	ConditionVariablePrepareToSleep(&db->cache.changed);
 	while (!answered)
 	{
 		ss_shared_lock(true);
-		if (asked->number == 0 && slot->asked == slot->answered)
+		if (pending->number == 0 && slot->asked == slot->answered)
 		{
-			asked->number = slot->asked + 1;
-			slot->question = question->question;
-			slot->sample = question->sample;
-			strlcpy(slot->ns, question->ns, sizeof(slot->ns));
-			slot->asked = asked->number;
+			pending->number = slot->asked + 1;
+			slot->command = request->command;
+			slot->sample = request->sample;
+			strlcpy(slot->ns, request->ns, sizeof(slot->ns));
+			slot->asked = pending->number;
 		}
-		answered = asked->number != 0 && slot->answered >= asked->number;
+		answered = pending->number != 0 && slot->answered >= pending->number;
 		if (answered)
-			memcpy(question->results, slot->results, sizeof(slot->results));
-		else if (db->cache.pusher_pid == 0 || ss_monotonic() > patience)
+			memcpy(request->results, slot->results, sizeof(slot->results));
+		else if (db->cache.pusher_pid == 0 || ss_monotonic() > deadline)
 		{
 			ss_shared_unlock();
 			ConditionVariableCancelSleep();
-			no_cache(db);
+			report_no_answer();
 		}
 		ss_shared_unlock();
 		if (!answered)
-			wait_a_little(db);
+			wait_briefly(db);
 	}
 	ConditionVariableCancelSleep();
 }
 
-/* Send a request to the pusher; on return question->results holds the answer. */
+/* Send a request to the pusher; on return request->results holds the answer. */
 static void
-ask(SsDb *db, SsCacheRequest *question)
+send_request(SsDb *db, SsCacheRequest *request)
 {
-	Asked asked = {db, 0};
+	PendingRequest pending = {db, 0};
 
 	/* on error or exit the slot must be freed for other backends */
-	PG_ENSURE_ERROR_CLEANUP(withdraw, PointerGetDatum(&asked));
+	PG_ENSURE_ERROR_CLEANUP(withdraw, PointerGetDatum(&pending));
 	{
-		wait_for_answer(&asked, question);
+		wait_for_answer(&pending, request);
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(withdraw, PointerGetDatum(&asked));
+	PG_END_ENSURE_ERROR_CLEANUP(withdraw, PointerGetDatum(&pending));
 }
 
 /*
@@ -188,22 +188,22 @@ session_cache_sync(PG_FUNCTION_ARGS)
 static Datum
 session_cache_verify(PG_FUNCTION_ARGS)
 {
-	SsDb *db = cache_of_this_database();
-	SsCacheRequest question = {.question = SS_ASK_VERIFY};
+	SsDb *db = require_cache();
+	SsCacheRequest request = {.command = SS_CACHE_COMMAND_VERIFY};
 	TupleDesc desc;
 	Datum values[4];
 	bool nulls[4] = {false};
 
 	ss_arg_require(fcinfo, 0, "sample");
-	question.sample = PG_GETARG_INT32(0);
-	if (question.sample < 1 || question.sample > SAMPLE_MOST)
+	request.sample = PG_GETARG_INT32(0);
+	if (request.sample < 1 || request.sample > SAMPLE_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid sample"),
-						errdetail("It must be between 1 and %d.", SAMPLE_MOST)));
+						errdetail("It must be between 1 and %d.", SAMPLE_MAX)));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	ask(db, &question);
+	send_request(db, &request);
 	for (int i = 0; i < 4; i++)
-		values[i] = Int64GetDatum(question.results[i]);
+		values[i] = Int64GetDatum(request.results[i]);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
@@ -211,27 +211,27 @@ session_cache_verify(PG_FUNCTION_ARGS)
 static Datum
 session_cache_flush(PG_FUNCTION_ARGS)
 {
-	SsDb *db = cache_of_this_database();
-	SsCacheRequest question = {.question = SS_ASK_FLUSH};
+	SsDb *db = require_cache();
+	SsCacheRequest request = {.command = SS_CACHE_COMMAND_FLUSH};
 
 	if (!PG_ARGISNULL(0))
 	{
 		SsTarget target;
 
 		ss_arg_namespace(fcinfo, 0, &target);
-		strlcpy(question.ns, target.policy.name, sizeof(question.ns));
+		strlcpy(request.ns, target.policy.name, sizeof(request.ns));
 	}
-	ask(db, &question);
-	PG_RETURN_INT64(question.results[0]);
+	send_request(db, &request);
+	PG_RETURN_INT64(request.results[0]);
 }
 
 /* Make this server the owner of its Redis, in place of any other. */
 static Datum
 session_cache_takeover(PG_FUNCTION_ARGS)
 {
-	SsDb *db = cache_of_this_database();
-	SsCacheRequest question = {.question = SS_ASK_TAKEOVER};
+	SsDb *db = require_cache();
+	SsCacheRequest request = {.command = SS_CACHE_COMMAND_TAKEOVER};
 
-	ask(db, &question);
+	send_request(db, &request);
 	PG_RETURN_BOOL(true);
 }

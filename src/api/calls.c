@@ -58,7 +58,7 @@ save(SsTarget *target, Datum document, int64 ttl, Datum owner, int64 if_version)
 			change.row.ttl = ttl;
 	} while (!ss_change_end(&change));
 	ss_relaxed_end(&target->policy);
-	ss_count(SS_SAVED, 1);
+	ss_counter_add(SS_SAVED, 1);
 	ss_sql_leave(&caller);
 	return change.row.version;
 }
@@ -75,7 +75,7 @@ session_create(PG_FUNCTION_ARGS)
 	ss_arg_namespace(fcinfo, 3, &target);
 	ss_document_check(&target.policy, PG_GETARG_DATUM(0), "session document");
 	id = ss_session_random_id();
-	ss_set_id(&target, CStringGetTextDatum(id));
+	ss_target_set_id(&target, CStringGetTextDatum(id));
 	(void) save(&target, PG_GETARG_DATUM(0), ttl, owner, SS_MUST_NOT_EXIST);
 	PG_RETURN_DATUM(target.id);
 }
@@ -140,7 +140,7 @@ session_fetch(PG_FUNCTION_ARGS)
 
 /* Read a session without extending its expiry. */
 static bool
-look_at_session(FunctionCallInfo fcinfo, SsRow *row)
+read_without_sliding(FunctionCallInfo fcinfo, SsRow *row)
 {
 	SsTarget target;
 
@@ -153,7 +153,7 @@ session_exists(PG_FUNCTION_ARGS)
 {
 	SsRow row;
 
-	PG_RETURN_BOOL(look_at_session(fcinfo, &row));
+	PG_RETURN_BOOL(read_without_sliding(fcinfo, &row));
 }
 
 static Datum
@@ -161,7 +161,7 @@ session_ttl(PG_FUNCTION_ARGS)
 {
 	SsRow row;
 
-	if (!look_at_session(fcinfo, &row))
+	if (!read_without_sliding(fcinfo, &row))
 		PG_RETURN_NULL();
 	PG_RETURN_INTERVAL_P(ss_make_interval(Max(row.ends_at - GetCurrentTimestamp(), 0)));
 }
@@ -209,7 +209,7 @@ session_merge(PG_FUNCTION_ARGS)
 		ss_document_check(&target.policy, change.row.data, "session document");
 	} while (!ss_change_end(&change));
 	ss_relaxed_end(&target.policy);
-	ss_count(SS_SAVED, 1);
+	ss_counter_add(SS_SAVED, 1);
 	result = ss_sql_copy_out(&caller, change.row.data, false, -1);
 	ss_sql_leave(&caller);
 	PG_RETURN_DATUM(result);
@@ -283,7 +283,7 @@ session_incr(PG_FUNCTION_ARGS)
 	ss_relaxed_end(&target.policy);
 	if (document != NULL)
 	{
-		ss_count(SS_SAVED, 1);
+		ss_counter_add(SS_SAVED, 1);
 		result = ss_sql_copy_out(&caller, NumericGetDatum(sum), false, -1);
 	}
 	ss_sql_leave(&caller);

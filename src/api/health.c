@@ -122,7 +122,7 @@ check_triggers(SsReport *report, const SsHealthLocks *locks, Oid relid, int expe
 			found++;
 		else
 		{
-			ss_warn(
+			ss_report_warn(
 				report,
 				"trigger %s of %s does not fire always: ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
 				trigger->tgname, RelationGetRelationName(rel),
@@ -133,8 +133,8 @@ check_triggers(SsReport *report, const SsHealthLocks *locks, Oid relid, int expe
 		}
 	}
 	if (found < expected)
-		ss_warn(report, "a trigger of %s is missing: reinstall the extension",
-				RelationGetRelationName(rel));
+		ss_report_warn(report, "a trigger of %s is missing: reinstall the extension",
+					   RelationGetRelationName(rel));
 	table_close(rel, AccessShareLock);
 }
 
@@ -159,26 +159,26 @@ state_name(SsDbState state)
 static void
 add_tasks(SsReport *report, const SsDb *db)
 {
-	ss_open_group(report, "tasks");
+	ss_report_open(report, "tasks");
 	for (int i = 0; i < SS_TASKS; i++)
 	{
 		const SsTaskState *task = &db->tasks[i];
 
-		ss_open_group(report, ss_task_name(i));
-		ss_add_time(report, "last_run", task->last_run);
-		ss_add_number(report, "skipped", task->skipped);
-		ss_add_number(report, "failures", task->failures);
-		ss_add_text(report, "last_error", task->last_error[0] ? task->last_error : NULL);
-		ss_add_time(report, "last_error_at", task->last_error_at);
+		ss_report_open(report, ss_task_name(i));
+		ss_report_time(report, "last_run", task->last_run);
+		ss_report_number(report, "skipped", task->skipped);
+		ss_report_number(report, "failures", task->failures);
+		ss_report_text(report, "last_error", task->last_error[0] ? task->last_error : NULL);
+		ss_report_time(report, "last_error_at", task->last_error_at);
 		if (task->failures > 0)
 		{
-			ss_add_time(report, "retry_at", task->retry_at);
-			ss_warn(report, "the keeper's task \"%s\" failed %d times in a row: %s",
-					ss_task_name(i), task->failures, task->last_error);
+			ss_report_time(report, "retry_at", task->retry_at);
+			ss_report_warn(report, "the keeper's task \"%s\" failed %d times in a row: %s",
+						   ss_task_name(i), task->failures, task->last_error);
 		}
-		ss_close_group(report);
+		ss_report_close(report);
 	}
-	ss_close_group(report);
+	ss_report_close(report);
 }
 
 /* Launcher and keeper, from a copy of their state in shared memory. */
@@ -198,41 +198,41 @@ add_workers(SsReport *report)
 		ss_shared_unlock();
 	}
 
-	ss_open_group(report, "launcher");
-	ss_add_bool(report, "running", launcher.pid != 0);
-	ss_add_number(report, "pid", launcher.pid);
-	ss_add_number(report, "databases_waiting", launcher.waiting);
-	ss_close_group(report);
+	ss_report_open(report, "launcher");
+	ss_report_bool(report, "running", launcher.pid != 0);
+	ss_report_number(report, "pid", launcher.pid);
+	ss_report_number(report, "databases_waiting", launcher.waiting);
+	ss_report_close(report);
 
-	ss_open_group(report, "keeper");
-	ss_add_bool(report, "running", copy->keeper_pid != 0);
-	ss_add_number(report, "pid", copy->keeper_pid);
-	ss_add_text(report, "state", db == NULL ? "unknown" : state_name(copy->state));
-	ss_add_time(report, "since", copy->since);
-	ss_add_text(report, "last_error", copy->last_error[0] ? copy->last_error : NULL);
-	ss_add_time(report, "last_error_at", copy->last_error_at);
-	ss_add_number(report, "purge_batch", copy->purge_batch);
+	ss_report_open(report, "keeper");
+	ss_report_bool(report, "running", copy->keeper_pid != 0);
+	ss_report_number(report, "pid", copy->keeper_pid);
+	ss_report_text(report, "state", db == NULL ? "unknown" : state_name(copy->state));
+	ss_report_time(report, "since", copy->since);
+	ss_report_text(report, "last_error", copy->last_error[0] ? copy->last_error : NULL);
+	ss_report_time(report, "last_error_at", copy->last_error_at);
+	ss_report_number(report, "purge_batch", copy->purge_batch);
 	add_tasks(report, copy);
-	ss_close_group(report);
+	ss_report_close(report);
 
 	if (ss_shared == NULL || RecoveryInProgress())
 		return; /* there are no workers, or they run on the primary */
 	if (launcher.pid == 0)
-		ss_warn(report,
-				"the launcher is not running: see the server log, and max_worker_processes");
+		ss_report_warn(report,
+					   "the launcher is not running: see the server log, and max_worker_processes");
 	else if (launcher.waiting > 0)
-		ss_warn(report,
-				"fewer worker slots than databases, so keepers take turns: raise "
-				"max_worker_processes (now %d)",
-				max_worker_processes);
+		ss_report_warn(report,
+					   "fewer worker slots than databases, so keepers take turns: raise "
+					   "max_worker_processes (now %d)",
+					   max_worker_processes);
 	else if (copy->keeper_pid == 0 && copy->failures > 0)
-		ss_warn(report, "the keeper does not run: %s", copy->last_error);
+		ss_report_warn(report, "the keeper does not run: %s", copy->last_error);
 	else if (copy->keeper_pid == 0 && copy->state != SS_DB_STARTING)
-		ss_warn(report,
-				"the keeper does not run; it should within seconds, else see the server log");
+		ss_report_warn(
+			report, "the keeper does not run; it should within seconds, else see the server log");
 	if (launcher.out_of_databases)
-		ss_warn(report, "more than %d databases: some have no keeper and no counters",
-				SS_MAX_DATABASES);
+		ss_report_warn(report, "more than %d databases: some have no keeper and no counters",
+					   SS_MAX_DATABASES);
 }
 
 const char *
@@ -281,30 +281,31 @@ add_set_aside(SsReport *report)
 	SsAsideReport *reports = palloc(sizeof(SsAsideReport) * SS_WORKS);
 
 	ss_health_set_aside(reports);
-	ss_open_group(report, "set_aside");
+	ss_report_open(report, "set_aside");
 	for (int i = 0; i < SS_WORKS; i++)
 	{
 		const SsAsideReport *r = &reports[i];
 
-		ss_open_group(report, ss_work_name(i));
-		ss_add_number(report, "rows", r->rows);
-		ss_add_number(report, "namespaces", r->namespaces);
-		ss_add_number(report, "failures", (int64) r->failures);
-		ss_add_text(report, "last_namespace", r->failures > 0 ? r->last_ns : NULL);
-		ss_add_text(report, "last_sqlstate",
-					r->failures > 0 ? unpack_sql_state(r->last_code) : NULL);
-		ss_add_text(report, "last_error", r->failures > 0 ? r->last_error : NULL);
-		ss_add_time(report, "last_error_at", r->last_error_at);
-		ss_close_group(report);
+		ss_report_open(report, ss_work_name(i));
+		ss_report_number(report, "rows", r->rows);
+		ss_report_number(report, "namespaces", r->namespaces);
+		ss_report_number(report, "failures", (int64) r->failures);
+		ss_report_text(report, "last_namespace", r->failures > 0 ? r->last_ns : NULL);
+		ss_report_text(report, "last_sqlstate",
+					   r->failures > 0 ? unpack_sql_state(r->last_code) : NULL);
+		ss_report_text(report, "last_error", r->failures > 0 ? r->last_error : NULL);
+		ss_report_time(report, "last_error_at", r->last_error_at);
+		ss_report_close(report);
 		if (r->rows + r->namespaces > 0 && r->failures > 0)
-			ss_warn(report,
-					"%s: %d rows and %d namespaces as a whole are set aside, the last failure in "
-					"namespace %s is %s (SQLSTATE %s): correct the row or what refuses it; it is "
-					"tried again within minutes",
-					work_in_words(i), r->rows, r->namespaces, r->last_ns, r->last_error,
-					unpack_sql_state(r->last_code));
+			ss_report_warn(
+				report,
+				"%s: %d rows and %d namespaces as a whole are set aside, the last failure in "
+				"namespace %s is %s (SQLSTATE %s): correct the row or what refuses it; it is "
+				"tried again within minutes",
+				work_in_words(i), r->rows, r->namespaces, r->last_ns, r->last_error,
+				unpack_sql_state(r->last_code));
 	}
-	ss_close_group(report);
+	ss_report_close(report);
 }
 
 static bool
@@ -318,34 +319,36 @@ add_touches(SsReport *report)
 {
 	SsTouchCounts counts;
 	SsDb *db = ss_shared_my_db();
-	uint64 dropped = db ? ss_counter_sum(db, SS_USES_DROPPED) : 0;
+	uint64 dropped = db ? ss_counter_sum(db, SS_TOUCHES_DROPPED) : 0;
 
 	ss_touch_counts(db == NULL ? -1 : ss_shared_number(db), &counts);
-	ss_open_group(report, "touches");
-	ss_add_number(report, "slots", counts.slots);
-	ss_add_number(report, "used", counts.used);
-	ss_add_number(report, "mine", counts.mine);
-	ss_add_number(report, "share", counts.share);
-	ss_add_number(report, "allowed", counts.allowed);
-	ss_add_number(report, "noted", db ? ss_counter_sum(db, SS_USES_NOTED) : 0);
-	ss_add_number(report, "written", db ? ss_counter_sum(db, SS_USES_WRITTEN) : 0);
-	ss_add_number(report, "dropped", dropped);
-	ss_close_group(report);
+	ss_report_open(report, "touches");
+	ss_report_number(report, "slots", counts.slots);
+	ss_report_number(report, "used", counts.used);
+	ss_report_number(report, "mine", counts.mine);
+	ss_report_number(report, "share", counts.share);
+	ss_report_number(report, "allowed", counts.allowed);
+	ss_report_number(report, "noted", db ? ss_counter_sum(db, SS_TOUCHES_NOTED) : 0);
+	ss_report_number(report, "written", db ? ss_counter_sum(db, SS_TOUCHES_WRITTEN) : 0);
+	ss_report_number(report, "dropped", dropped);
+	ss_report_close(report);
 	if (db == NULL)
 		return;
 	if (is_recent(db->touch_dropped_at))
-		ss_warn(report,
-				"%llu reads did not slide their session, for want of room, so it may end before "
-				"its time: this database has %u touch slots, may have %u, and its share is %u; see "
-				"whether the keeper's task \"touch\" keeps up and whether another database has "
-				"more than its share, or raise session_store.touch_slots",
-				(unsigned long long) dropped, counts.mine, counts.allowed, counts.share);
+		ss_report_warn(
+			report,
+			"%llu reads did not slide their session, for want of room, so it may end before "
+			"its time: this database has %u touch slots, may have %u, and its share is %u; see "
+			"whether the keeper's task \"touch\" keeps up and whether another database has "
+			"more than its share, or raise session_store.touch_slots",
+			(unsigned long long) dropped, counts.mine, counts.allowed, counts.share);
 	else if (is_recent(ss_shared->touch_dropped_at) && counts.mine > counts.share)
-		ss_warn(report,
-				"this database has %u touch slots, more than its share of %u, while another found "
-				"no room: see whether the keeper's task \"touch\" keeps up, or raise "
-				"session_store.touch_slots",
-				counts.mine, counts.share);
+		ss_report_warn(
+			report,
+			"this database has %u touch slots, more than its share of %u, while another found "
+			"no room: see whether the keeper's task \"touch\" keeps up, or raise "
+			"session_store.touch_slots",
+			counts.mine, counts.share);
 }
 
 /* Numbers and sizes of sessions as of the keeper's last sample. */
@@ -372,19 +375,19 @@ add_sizes(SsReport *report)
 		large += over;
 		MemoryContextSwitchTo(caller.outer);
 		if (ss_sessions_ceiling > 0 && living > ss_sessions_ceiling)
-			ss_warn(report,
-					"namespace %s has " INT64_FORMAT
-					" sessions, more than session_store.sessions_ceiling (%d)",
-					name, living, ss_sessions_ceiling);
+			ss_report_warn(report,
+						   "namespace %s has " INT64_FORMAT
+						   " sessions, more than session_store.sessions_ceiling (%d)",
+						   name, living, ss_sessions_ceiling);
 		if (over > 0)
-			ss_warn(report,
-					"namespace %s has " INT64_FORMAT
-					" documents over 1 MB: keep large or growing parts elsewhere",
-					name, over);
+			ss_report_warn(report,
+						   "namespace %s has " INT64_FORMAT
+						   " documents over 1 MB: keep large or growing parts elsewhere",
+						   name, over);
 	}
 	ss_sql_leave(&caller);
-	ss_add_number(report, "sessions", sessions);
-	ss_add_number(report, "sessions_over_1mb", large);
+	ss_report_number(report, "sessions", sessions);
+	ss_report_number(report, "sessions_over_1mb", large);
 }
 
 /* Conversations without a session, for example after a partial restore. */
@@ -398,24 +401,26 @@ add_orphans(SsReport *report)
 	ss_sql_enter(&caller);
 	count = ss_orphans_count(&oldest);
 	ss_sql_leave(&caller);
-	ss_open_group(report, "orphans");
-	ss_add_number(report, "conversations", count);
-	ss_add_time(report, "since", oldest);
-	ss_close_group(report);
+	ss_report_open(report, "orphans");
+	ss_report_number(report, "conversations", count);
+	ss_report_time(report, "since", oldest);
+	ss_report_close(report);
 	if (count == 0)
 		return;
 	if (ss_orphan_keep == 0)
-		ss_warn(report,
-				INT64_FORMAT " conversations have messages or members but no session, and stay "
-							 "while session_store.orphan_keep is 0: restore their sessions, or "
-							 "raise it",
-				count);
+		ss_report_warn(report,
+					   INT64_FORMAT
+					   " conversations have messages or members but no session, and stay "
+					   "while session_store.orphan_keep is 0: restore their sessions, or "
+					   "raise it",
+					   count);
 	else
-		ss_warn(report,
-				INT64_FORMAT " conversations have messages or members but no session: restore "
-							 "their sessions, or they are removed, the first at %s "
-							 "(session_store.orphan_keep)",
-				count, timestamptz_to_str(oldest + ss_orphan_keep * USECS_PER_SEC));
+		ss_report_warn(report,
+					   INT64_FORMAT
+					   " conversations have messages or members but no session: restore "
+					   "their sessions, or they are removed, the first at %s "
+					   "(session_store.orphan_keep)",
+					   count, timestamptz_to_str(oldest + ss_orphan_keep * USECS_PER_SEC));
 }
 
 /*
@@ -428,7 +433,7 @@ add_subscribed(SsReport *report)
 	const char *separator = "";
 	bool sessions = false;
 
-	ss_add_key(report, "left_to_publisher");
+	ss_report_key(report, "left_to_publisher");
 	appendStringInfoChar(&report->json, '[');
 	for (int i = 0; i < SS_TABLES; i++)
 		if (ss_subscribed(i))
@@ -449,14 +454,14 @@ add_foreign_code(SsReport *report, const SsHealthLocks *locks)
 	SsForeignCode found;
 
 	ss_health_foreign(report, locks, &found);
-	ss_open_group(report, "foreign_code");
+	ss_report_open(report, "foreign_code");
 	if (ss_health_count_locked(locks) > 0)
-		ss_add_text(report, "functions_refused", NULL);
+		ss_report_text(report, "functions_refused", NULL);
 	else
-		ss_add_number(report, "functions_refused", found.refused);
-	ss_add_number(report, "functions_without_search_path", found.no_search_path);
-	ss_add_number(report, "foreign_keys_ignored", found.ignored_keys);
-	ss_close_group(report);
+		ss_report_number(report, "functions_refused", found.refused);
+	ss_report_number(report, "functions_without_search_path", found.no_search_path);
+	ss_report_number(report, "foreign_keys_ignored", found.ignored_keys);
+	ss_report_close(report);
 }
 
 /* Warn if the definition of a table was altered.  Returns true if it is intact. */
@@ -466,7 +471,7 @@ is_sound(SsReport *report, const char *table)
 	char *damage = ss_catalog_damage_of(table);
 
 	if (damage != NULL)
-		ss_warn(report, "%s", damage);
+		ss_report_warn(report, "%s", damage);
 	return damage == NULL;
 }
 
@@ -486,34 +491,35 @@ add_tables(SsReport *report, const SsHealthLocks *locks)
 
 	ss_catalog_get(&catalog);
 	known = ss_health_purge_behind(locks, &behind);
-	ss_open_group(report, "purge");
-	ss_add_bool(report, "automatic", ss_shared != NULL && ss_purge_interval > 0 && !recovery);
+	ss_report_open(report, "purge");
+	ss_report_bool(report, "automatic", ss_shared != NULL && ss_purge_interval > 0 && !recovery);
 	if (known)
-		ss_add_number(report, "behind_seconds", (int64) behind);
+		ss_report_number(report, "behind_seconds", (int64) behind);
 	else
-		ss_add_text(report, "behind_seconds", NULL);
+		ss_report_text(report, "behind_seconds", NULL);
 	subscribed = add_subscribed(report);
-	ss_close_group(report);
+	ss_report_close(report);
 	if (!recovery && behind > BEHIND_WARNING && subscribed)
-		ss_warn(report,
-				"the purge is %.0f seconds behind: sessions arrive by a subscription, and their "
-				"removal by the publisher has not arrived; if this server is to take over, drop "
-				"the subscription",
-				behind);
+		ss_report_warn(
+			report,
+			"the purge is %.0f seconds behind: sessions arrive by a subscription, and their "
+			"removal by the publisher has not arrived; if this server is to take over, drop "
+			"the subscription",
+			behind);
 	else if (!recovery && behind > BEHIND_WARNING)
-		ss_warn(report, "the purge is %.0f seconds behind%s", behind,
-				ss_purge_interval == 0 ? ": session_store.purge_interval is 0" : "");
+		ss_report_warn(report, "the purge is %.0f seconds behind%s", behind,
+					   ss_purge_interval == 0 ? ": session_store.purge_interval is 0" : "");
 
 	if (is_sound(report, "session_orphans") && ss_health_may_read(locks, catalog.orphans))
 		add_orphans(report);
 	else if (ss_health_is_locked(locks, catalog.orphans))
-		ss_add_text(report, "orphans", NULL);
+		ss_report_text(report, "orphans", NULL);
 	if (is_sound(report, "session_samples") && ss_health_may_read(locks, catalog.samples))
 		add_sizes(report);
 	else if (ss_health_is_locked(locks, catalog.samples))
 	{
-		ss_add_text(report, "sessions", NULL);
-		ss_add_text(report, "sessions_over_1mb", NULL);
+		ss_report_text(report, "sessions", NULL);
+		ss_report_text(report, "sessions_over_1mb", NULL);
 	}
 	(void) is_sound(report, "session_events");
 	(void) is_sound(report, "session_cache_claims");
@@ -538,32 +544,33 @@ ss_health_report(SsReport *report)
 	initStringInfo(&report->json);
 	initStringInfo(&report->warnings);
 	appendStringInfoChar(&report->json, '{');
-	ss_add_text(report, "version", SESSION_STORE_VERSION);
-	ss_add_bool(report, "preloaded", ss_shared != NULL);
-	ss_add_bool(report, "in_recovery", RecoveryInProgress());
+	ss_report_text(report, "version", SESSION_STORE_VERSION);
+	ss_report_bool(report, "preloaded", ss_shared != NULL);
+	ss_report_bool(report, "in_recovery", RecoveryInProgress());
 	add_workers(report);
 	add_set_aside(report);
 	add_touches(report);
 	ss_health_cache(report);
 	if (ss_shared == NULL)
-		ss_warn(
+		ss_report_warn(
 			report,
 			"not preloaded, so nothing is purged by itself and reads do not slide: set "
 			"shared_preload_libraries = 'session_store' in postgresql.conf and restart the server");
 
 	damage = ss_catalog_damage();
 	if (damage != NULL)
-		ss_warn(report, "%s", damage);
+		ss_report_warn(report, "%s", damage);
 	else
 	{
 		char *version = ss_schema_other_version();
 		SsHealthLocks locks;
 
 		if (version != NULL)
-			ss_warn(report,
-					"the extension has version %s here and its library version %s: run ALTER "
-					"EXTENSION session_store UPDATE",
-					version, SESSION_STORE_VERSION);
+			ss_report_warn(
+				report,
+				"the extension has version %s here and its library version %s: run ALTER "
+				"EXTENSION session_store UPDATE",
+				version, SESSION_STORE_VERSION);
 		ss_health_lock(&locks);
 		add_tables(report, &locks);
 		ss_health_unlock(&locks);
@@ -576,7 +583,7 @@ session_health(PG_FUNCTION_ARGS)
 	SsReport report = {0};
 
 	ss_health_report(&report);
-	ss_add_key(&report, "warnings");
+	ss_report_key(&report, "warnings");
 	appendStringInfo(&report.json, "[%s]}", report.warnings.data);
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(report.json.data)));
 }

@@ -33,7 +33,7 @@ typedef struct SsHealthLocks
 	List *held;      /* OIDs of relations that this backend has locked */
 	List *refused;   /* OIDs of tables that are not read because of a lock */
 	List *relations; /* OIDs of all relations that it tried to lock */
-	int naps;        /* number of waits so far */
+	int waits;       /* number of waits so far */
 } SsHealthLocks;
 
 /* Warn of an event that happened within this time (microseconds). */

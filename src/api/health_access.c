@@ -90,14 +90,15 @@ check_owners(SsReport *report, const SsCatalog *catalog, SsAccessFaults *found)
 			continue;
 		found->foreign_tables++;
 		if (report != NULL)
-			ss_warn(report,
-					"table %s belongs to role \"%s\", whose privileges the owner of "
-					"conversation_sessions does not have, so calls and workers cannot use it: run "
-					"ALTER TABLE %s OWNER TO %s",
-					get_rel_name(tables[i]), GetUserNameFromId(role, true),
-					quote_qualified_identifier(get_namespace_name(catalog->schema),
-											   get_rel_name(tables[i])),
-					quote_identifier(GetUserNameFromId(catalog->owner, false)));
+			ss_report_warn(
+				report,
+				"table %s belongs to role \"%s\", whose privileges the owner of "
+				"conversation_sessions does not have, so calls and workers cannot use it: run "
+				"ALTER TABLE %s OWNER TO %s",
+				get_rel_name(tables[i]), GetUserNameFromId(role, true),
+				quote_qualified_identifier(get_namespace_name(catalog->schema),
+										   get_rel_name(tables[i])),
+				quote_identifier(GetUserNameFromId(catalog->owner, false)));
 	}
 }
 
@@ -119,10 +120,11 @@ check_allowed_roles(SsReport *report, SsAccessFaults *found)
 		{
 			found->unknown_roles++;
 			if (report != NULL)
-				ss_warn(report,
-						"allowed_roles of namespace %s names \"%s\", which is no role: it lets "
-						"nobody in; correct or remove the name",
-						ns, role);
+				ss_report_warn(
+					report,
+					"allowed_roles of namespace %s names \"%s\", which is no role: it lets "
+					"nobody in; correct or remove the name",
+					ns, role);
 		}
 		MemoryContextSwitchTo(old);
 	}
@@ -143,11 +145,12 @@ check_row_types(SsReport *report, const SsCatalog *catalog)
 	(void) ss_plan_run(&open_types_plan, values, NULL, SS_PLAN_READ, 1);
 	types = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	if (types != NULL)
-		ss_warn(report,
-				"a table of anybody's with a column of one of our row types could make upgrades "
-				"fail, for PUBLIC has USAGE on them (as after pg_upgrade): run REVOKE USAGE ON "
-				"TYPE %s FROM PUBLIC",
-				types);
+		ss_report_warn(
+			report,
+			"a table of anybody's with a column of one of our row types could make upgrades "
+			"fail, for PUBLIC has USAGE on them (as after pg_upgrade): run REVOKE USAGE ON "
+			"TYPE %s FROM PUBLIC",
+			types);
 	ss_sql_leave(&caller);
 }
 

@@ -118,20 +118,22 @@ warn_of_function(SsReport *report, Oid function, SsForeignCode *found)
 		case SS_CODE_NOT_TRUSTED:
 			found->refused++;
 			if (report != NULL)
-				ss_warn(report,
-						"function %s is attached to the session tables, but its owner does not "
-						"have the privileges of theirs: calls that reach it fail; give it another "
-						"owner, or drop what calls it",
-						format_procedure_qualified(function));
+				ss_report_warn(
+					report,
+					"function %s is attached to the session tables, but its owner does not "
+					"have the privileges of theirs: calls that reach it fail; give it another "
+					"owner, or drop what calls it",
+					format_procedure_qualified(function));
 			return;
 		case SS_CODE_NO_SEARCH_PATH:
 			found->no_search_path++;
 			if (report != NULL)
-				ss_warn(report,
-						"function %s is attached to the session tables and sets no search_path: "
-						"calls that reach it fail in sessions with temporary objects of other "
-						"roles; run %s",
-						format_procedure_qualified(function), ss_foreign_code_remedy(function));
+				ss_report_warn(
+					report,
+					"function %s is attached to the session tables and sets no search_path: "
+					"calls that reach it fail in sessions with temporary objects of other "
+					"roles; run %s",
+					format_procedure_qualified(function), ss_foreign_code_remedy(function));
 			return;
 	}
 }
@@ -154,9 +156,9 @@ warn_of_triggers(SsReport *report, Oid table, SsForeignCode *found)
 			continue;
 		found->refused++;
 		if (report != NULL)
-			ss_warn(report, "trigger %s of %s makes calls fail: %s %s",
-					quote_identifier(trigger->tgname), table_name(table),
-					ss_trigger_fault_detail(fault), ss_trigger_fault_remedy(fault, trigger));
+			ss_report_warn(report, "trigger %s of %s makes calls fail: %s %s",
+						   quote_identifier(trigger->tgname), table_name(table),
+						   ss_trigger_fault_detail(fault), ss_trigger_fault_remedy(fault, trigger));
 	}
 	if (rel != NULL)
 		table_close(rel, AccessShareLock);
@@ -205,12 +207,13 @@ ss_health_foreign(SsReport *report, const SsHealthLocks *locks, SsForeignCode *f
 		{
 			found->ignored_keys++;
 			if (report != NULL)
-				ss_warn(report,
-						"foreign key %s of %s, which belongs to role \"%s\", is ignored when calls "
-						"and workers change or remove rows of %s",
-						quote_identifier(SPI_getvalue(rows->vals[i], rows->tupdesc, 1)),
-						table_name(oid_at(rows, i, 2)), GetUserNameFromId(oid_at(rows, i, 4), true),
-						table_name(oid_at(rows, i, 3)));
+				ss_report_warn(
+					report,
+					"foreign key %s of %s, which belongs to role \"%s\", is ignored when calls "
+					"and workers change or remove rows of %s",
+					quote_identifier(SPI_getvalue(rows->vals[i], rows->tupdesc, 1)),
+					table_name(oid_at(rows, i, 2)), GetUserNameFromId(oid_at(rows, i, 4), true),
+					table_name(oid_at(rows, i, 3)));
 		}
 		MemoryContextSwitchTo(old);
 	}

@@ -52,10 +52,10 @@ static SsPlan holders_plan = {
 
 /*
  * A lock that is soon released, such as that of VACUUM when it truncates a table, is not worth a
- * warning: wait NAP microseconds for it, NAPS_MOST times in total.
+ * warning: wait WAIT_US microseconds for it, WAITS_MAX times in total.
  */
-#define NAP 10000L
-#define NAPS_MOST 10
+#define WAIT_US 10000L
+#define WAITS_MAX 10
 
 /* Lock modes that conflict with reading, and with writing. */
 static const char *const against_readers[] = {"AccessExclusiveLock"};
@@ -68,11 +68,11 @@ try_lock(SsHealthLocks *locks, Oid relid)
 	locks->relations = list_append_unique_oid(locks->relations, relid);
 	while (!ConditionalLockRelationOid(relid, AccessShareLock))
 	{
-		if (locks->naps >= NAPS_MOST)
+		if (locks->waits >= WAITS_MAX)
 			return false;
-		locks->naps++;
+		locks->waits++;
 		CHECK_FOR_INTERRUPTS();
-		pg_usleep(NAP);
+		pg_usleep(WAIT_US);
 	}
 	locks->held = lappend_oid(locks->held, relid);
 	return true;
@@ -215,27 +215,29 @@ ss_health_locks(SsReport *report, const SsHealthLocks *locks)
 	if (locks->refused != NIL)
 	{
 		words = holders(locks, locks->relations, against_readers, lengthof(against_readers));
-		ss_warn(report,
-				"%s: what session_health() and session_metrics() would read there is missing, and "
-				"calls that need it wait: end that transaction",
-				words != NULL ? words : "a table was locked a moment ago");
+		ss_report_warn(
+			report,
+			"%s: what session_health() and session_metrics() would read there is missing, and "
+			"calls that need it wait: end that transaction",
+			words != NULL ? words : "a table was locked a moment ago");
 	}
 	if (tasks != NULL)
 	{
 		words = holders(locks, locks->relations, against_writers, lengthof(against_writers));
 		if (words != NULL)
-			ss_warn(report,
-					"the keeper skips its tasks %s until a lock is released: %s: end that "
-					"transaction",
-					tasks, words);
+			ss_report_warn(report,
+						   "the keeper skips its tasks %s until a lock is released: %s: end that "
+						   "transaction",
+						   tasks, words);
 	}
 	if (db != NULL && db->cache.report.locked)
 	{
 		words = holders(locks, locks->relations, against_readers, lengthof(against_readers));
 		if (words != NULL)
-			ss_warn(report,
-					"the cache's pusher cannot read sessions, so copies of those that change are "
-					"deleted from Redis until a lock is released: %s: end that transaction",
-					words);
+			ss_report_warn(
+				report,
+				"the cache's pusher cannot read sessions, so copies of those that change are "
+				"deleted from Redis until a lock is released: %s: end that transaction",
+				words);
 	}
 }

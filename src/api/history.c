@@ -220,7 +220,7 @@ session_fork(PG_FUNCTION_ARGS)
 				 errhint("Specify another new_session_id, or omit it to use a random one.")));
 	PreventCommandIfReadOnly("session_fork()");
 	fork = source;
-	ss_set_id(&fork, id != (Datum) 0 ? id : CStringGetTextDatum(ss_session_random_id()));
+	ss_target_set_id(&fork, id != (Datum) 0 ? id : CStringGetTextDatum(ss_session_random_id()));
 	ss_sql_enter(&caller);
 	found = ss_session_fork(&source, &fork, up_to);
 	ss_sql_leave(&caller);
@@ -243,9 +243,9 @@ session_absorb(PG_FUNCTION_ARGS)
 	ss_arg_require(fcinfo, 1, "source");
 	id = ss_arg_name(fcinfo, 0, "target");
 	ss_arg_namespace(fcinfo, 2, &target);
-	ss_set_id(&target, id);
+	ss_target_set_id(&target, id);
 	source = target;
-	ss_set_id(&source, ss_arg_name(fcinfo, 1, "source"));
+	ss_target_set_id(&source, ss_arg_name(fcinfo, 1, "source"));
 	if (same_id(target.id, source.id))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("a session cannot absorb itself")));

@@ -42,10 +42,12 @@ static const struct
 	[SS_FORKED] = {"forks", "Sessions forked."},
 	[SS_ABSORBED] = {"absorptions", "Sessions merged into another."},
 	[SS_SHARED_WITH] = {"shares", "Calls of session_share that found a session."},
-	[SS_USES_NOTED] = {"touches_noted",
-					   "Touches and sliding reads recorded in shared memory as pending touches."},
-	[SS_USES_WRITTEN] = {"touches_written", "Pending touches written to the table."},
-	[SS_USES_DROPPED] = {"touches_dropped", "Reads that could not be recorded as pending touches."},
+	[SS_TOUCHES_NOTED] =
+		{"touches_noted",
+		 "Touches and sliding reads recorded in shared memory as pending touches."},
+	[SS_TOUCHES_WRITTEN] = {"touches_written", "Pending touches written to the table."},
+	[SS_TOUCHES_DROPPED] = {"touches_dropped",
+							"Reads that could not be recorded as pending touches."},
 	[SS_ERROR_CONFLICT] = {"errors_conflict", "Version conflicts (40001)."},
 	[SS_ERROR_DEAD] = {"errors_dead", "Writes to a dead id (SST10)."},
 	[SS_ERROR_QUOTA] = {"errors_quota", "Sessions refused by a quota (53400)."},
@@ -203,7 +205,7 @@ static void
 add_workers(StringInfo out)
 {
 	SsDb *db = ss_shared_my_db();
-	SsTouchCounts notes;
+	SsTouchCounts counts;
 	int failing = 0;
 	int skipping = 0;
 	uint64 skips = 0;
@@ -229,14 +231,14 @@ add_workers(StringInfo out)
 		  skipping);
 	count(out, "keeper_lock_skips", "Times that a task was skipped because of a lock.", skips);
 	gauge(out, "databases_waiting", "Databases whose keeper waits for a worker slot.", waiting);
-	ss_touch_counts(db == NULL ? -1 : ss_shared_number(db), &notes);
-	gauge(out, "touch_slots", "Slots for pending touches, in the whole server.", notes.slots);
-	gauge(out, "touch_slots_used", "Pending touches of all databases.", notes.used);
-	gauge(out, "touch_slots_mine", "Pending touches of this database.", notes.mine);
+	ss_touch_counts(db == NULL ? -1 : ss_shared_number(db), &counts);
+	gauge(out, "touch_slots", "Slots for pending touches, in the whole server.", counts.slots);
+	gauge(out, "touch_slots_used", "Pending touches of all databases.", counts.used);
+	gauge(out, "touch_slots_mine", "Pending touches of this database.", counts.mine);
 	gauge(out, "touch_slots_share",
-		  "Slots for pending touches that are guaranteed to this database.", notes.share);
+		  "Slots for pending touches that are guaranteed to this database.", counts.share);
 	gauge(out, "touch_slots_allowed",
-		  "Slots for pending touches that this database may use at present.", notes.allowed);
+		  "Slots for pending touches that this database may use at present.", counts.allowed);
 }
 
 /* Rows and namespaces that are set aside, by kind of work. */

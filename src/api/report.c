@@ -11,7 +11,7 @@
 #include "api/report.h"
 
 void
-ss_add_key(SsReport *report, const char *key)
+ss_report_key(SsReport *report, const char *key)
 {
 	if (!report->first)
 		appendStringInfoChar(&report->json, ',');
@@ -21,9 +21,9 @@ ss_add_key(SsReport *report, const char *key)
 }
 
 void
-ss_add_text(SsReport *report, const char *key, const char *value)
+ss_report_text(SsReport *report, const char *key, const char *value)
 {
-	ss_add_key(report, key);
+	ss_report_key(report, key);
 	if (value == NULL)
 		appendStringInfoString(&report->json, "null");
 	else
@@ -31,43 +31,43 @@ ss_add_text(SsReport *report, const char *key, const char *value)
 }
 
 void
-ss_add_number(SsReport *report, const char *key, int64 value)
+ss_report_number(SsReport *report, const char *key, int64 value)
 {
-	ss_add_key(report, key);
+	ss_report_key(report, key);
 	appendStringInfo(&report->json, INT64_FORMAT, value);
 }
 
 void
-ss_add_bool(SsReport *report, const char *key, bool value)
+ss_report_bool(SsReport *report, const char *key, bool value)
 {
-	ss_add_key(report, key);
+	ss_report_key(report, key);
 	appendStringInfoString(&report->json, value ? "true" : "false");
 }
 
 void
-ss_add_time(SsReport *report, const char *key, TimestampTz value)
+ss_report_time(SsReport *report, const char *key, TimestampTz value)
 {
-	ss_add_text(report, key,
-				value == 0 || TIMESTAMP_NOT_FINITE(value) ? NULL : timestamptz_to_str(value));
+	ss_report_text(report, key,
+				   value == 0 || TIMESTAMP_NOT_FINITE(value) ? NULL : timestamptz_to_str(value));
 }
 
 void
-ss_open_group(SsReport *report, const char *key)
+ss_report_open(SsReport *report, const char *key)
 {
-	ss_add_key(report, key);
+	ss_report_key(report, key);
 	appendStringInfoChar(&report->json, '{');
 	report->first = true;
 }
 
 void
-ss_close_group(SsReport *report)
+ss_report_close(SsReport *report)
 {
 	appendStringInfoChar(&report->json, '}');
 	report->first = false;
 }
 
 void
-ss_warn(SsReport *report, const char *format, ...)
+ss_report_warn(SsReport *report, const char *format, ...)
 {
 	char message[1024];
 	va_list args;

@@ -215,7 +215,7 @@ add_update(const SsDeformedRow *old, const SsDeformedRow *new)
 static void
 session_updated(const SsDeformedRow *old, const SsDeformedRow *new)
 {
-	ss_note_change();
+	ss_mark_sessions_changed();
 	if (ss_xact_keys_attach())
 		add_update(old, new);
 	ss_history_detach(old, new);
@@ -225,7 +225,7 @@ session_updated(const SsDeformedRow *old, const SsDeformedRow *new)
 static void
 session_deleted(const SsDeformedRow *old)
 {
-	ss_note_change();
+	ss_mark_sessions_changed();
 	if (ss_xact_keys_attach())
 		add_row(old, true);
 	ss_history_detach(old, NULL);
@@ -286,7 +286,7 @@ session_change_note(PG_FUNCTION_ARGS)
 	SsDeformedRow new;
 
 	check_call(fcinfo, "session_change_note", "conversation_sessions");
-	ss_note_change();
+	ss_mark_sessions_changed();
 	event = trigdata->tg_event;
 	if (TRIGGER_FIRED_BY_TRUNCATE(event))
 	{

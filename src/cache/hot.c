@@ -190,7 +190,7 @@ offer(SsDb *db, const SsKey *session, uint8 part)
 	if (ss_ledger_want(ss_ledger, &db->cache.control, &key, hash,
 					   ss_monotonic() + when * INT64CONST(1000)))
 	{
-		ss_count(SS_WANTED, 1);
+		ss_counter_add(SS_WANTED, 1);
 		ss_wake_pusher(db, false);
 	}
 }

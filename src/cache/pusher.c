@@ -163,22 +163,22 @@ serve_request(SsCacheRequest *request, bool begun, int64 now)
 {
 	SsProto *proto = &ss_pusher.proto;
 
-	switch (request->question)
+	switch (request->command)
 	{
-		case SS_ASK_FLUSH:
+		case SS_CACHE_COMMAND_FLUSH:
 			if (!begun && request->ns[0] == '\0')
 				ss_proto_flush(proto);
 			else if (!begun)
 				ss_proto_flush_partly(proto);
 			request->results[0] = proto->removed;
 			return begun && !ss_proto_flushing(proto) && proto->stage == SS_STAGE_RUN;
-		case SS_ASK_TAKEOVER:
+		case SS_CACHE_COMMAND_TAKEOVER:
 			if (proto->stage == SS_STAGE_RUN)
 				return true;
 			if (!begun)
 				ss_proto_takeover(proto, now);
 			return false;
-		case SS_ASK_VERIFY:
+		case SS_CACHE_COMMAND_VERIFY:
 			return verify(request, begun, now);
 	}
 	return true;
@@ -203,7 +203,7 @@ handle_request(int64 now)
 	ss_shared_lock(false);
 	copy = *request;
 	ss_shared_unlock();
-	if (copy.question != SS_ASK_TAKEOVER)
+	if (copy.command != SS_CACHE_COMMAND_TAKEOVER)
 		ss_proto_no_takeover(&ss_pusher.proto);
 	done = serve_request(&copy, begun == copy.asked, now);
 	if (done)

@@ -97,7 +97,7 @@ ss_pusher_check(int64 now)
 	if (!ss_database_is_free(MyDatabaseId))
 	{
 		/* a copy must find our guard in Redis, but a dropped database must leave nothing there */
-		if (!ss_database_is_going(MyDatabaseId))
+		if (!ss_database_is_being_dropped(MyDatabaseId))
 			proc_exit(0);
 		ss_pusher_leave(now, LEAVE_DROPPED_WITHIN);
 		return;

@@ -32,7 +32,7 @@ ss_pusher_failed(const char *what)
 	if (strcmp(ss_pusher.logged_error, what) != 0)
 	{
 		ereport(LOG, (errmsg("session_store: no cache: %s", what),
-					  errdetail("Redis is at %s. SQL goes on without it.", report->where)));
+					  errdetail("Redis is at %s. SQL works without it.", report->where)));
 		strlcpy(ss_pusher.logged_error, what, sizeof(ss_pusher.logged_error));
 	}
 	ss_shared_lock(true);

@@ -263,7 +263,7 @@ enter_key(XactKey *xact_key)
 	{
 		overflow = true;
 		if (!unlisted)
-			ss_count(SS_UNLISTED_NO_ROOM, 1);
+			ss_counter_add(SS_UNLISTED_NO_ROOM, 1);
 		db->cache.no_room_at = ss_monotonic();
 	}
 }
@@ -285,7 +285,7 @@ become_unlisted(void)
 	if (unlisted || !SS_RULE(11))
 		return;
 	begin_unlisted();
-	ss_count(SS_UNLISTED, 1);
+	ss_counter_add(SS_UNLISTED, 1);
 }
 
 /*
@@ -460,10 +460,10 @@ wait_at_fence(const Fence *fence)
 		(void) ConditionVariableTimedSleep(&db->cache.changed, Min(rest, 100), PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
-	ss_count(SS_FENCED, 1);
-	ss_count(SS_FENCE_MICROSECONDS, now - start);
+	ss_counter_add(SS_FENCED, 1);
+	ss_counter_add(SS_FENCE_MICROSECONDS, now - start);
 	if (now >= fence->lease_until)
-		ss_count(SS_FENCE_EXPIRED, 1);
+		ss_counter_add(SS_FENCE_EXPIRED, 1);
 }
 
 /* Does the transaction have to wait, given that some Redis may be trusted? */

@@ -304,7 +304,7 @@ ss_change_end(SsChange *change)
 		ss_owner_enforce_quota(target, row->owner, change->exempt_id);
 	if (change->is_new)
 	{
-		ss_count(SS_CREATED, 1);
+		ss_counter_add(SS_CREATED, 1);
 		if (change->over_expired)
 			record_expiry(change);
 		ss_event(target, row, "created", NULL);
@@ -403,7 +403,7 @@ ss_session_delete(SsTarget *target)
 	was = row;
 	ss_session_end(target, &row);
 	ss_event(target, &was, "deleted", NULL);
-	ss_count(SS_DELETED, 1);
+	ss_counter_add(SS_DELETED, 1);
 	return true;
 }
 
@@ -469,7 +469,7 @@ ss_session_regenerate(SsTarget *target)
 		ss_error_rows_skipped("conversation_sessions");
 
 	ss_event(target, &row, "regenerated", NULL);
-	ss_count(SS_REGENERATED, 1);
+	ss_counter_add(SS_REGENERATED, 1);
 	ForceSyncCommit();
 	return new_id;
 }

@@ -323,7 +323,7 @@ ss_document_check(const SsPolicy *policy, Datum document, const char *what)
 
 	if (size > policy->max_bytes)
 	{
-		ss_count(SS_ERROR_TOO_LARGE, 1);
+		ss_counter_add(SS_ERROR_TOO_LARGE, 1);
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("%s is too large", what),
 						errdetail("It has " INT64_FORMAT
 								  " bytes; namespace \"%s\" allows " INT64_FORMAT ".",

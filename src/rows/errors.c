@@ -19,7 +19,7 @@
 void
 ss_error_dead(const SsTarget *target)
 {
-	ss_count(SS_ERROR_DEAD, 1);
+	ss_counter_add(SS_ERROR_DEAD, 1);
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_SS_DEAD_ID), errmsg("session has ended"),
@@ -34,7 +34,7 @@ ss_error_dead(const SsTarget *target)
 void
 ss_error_dead_row(Datum ns)
 {
-	ss_count(SS_ERROR_DEAD, 1);
+	ss_counter_add(SS_ERROR_DEAD, 1);
 	ereport(ERROR, (errcode(ERRCODE_SS_DEAD_ID), errmsg("session has ended"),
 					errdetail("It was deleted, evicted, regenerated or absorbed, and its id "
 							  "cannot be reused yet in namespace \"%s\".",
@@ -51,7 +51,7 @@ ss_error_conflict(int64 wanted, int64 found)
 					 : wanted == SS_MUST_EXIST   ? pstrdup("a session")
 												 : psprintf("version " INT64_FORMAT, wanted);
 
-	ss_count(SS_ERROR_CONFLICT, 1);
+	ss_counter_add(SS_ERROR_CONFLICT, 1);
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE), errmsg("session version conflict"),
 			 found > 0 ? errdetail("Expected %s, found version " INT64_FORMAT ".", expected, found)
@@ -63,7 +63,7 @@ ss_error_conflict(int64 wanted, int64 found)
 void
 ss_error_not_owner(const SsTarget *target)
 {
-	ss_count(SS_ERROR_DENIED, 1);
+	ss_counter_add(SS_ERROR_DENIED, 1);
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied for session in namespace \"%s\"", target->policy.name),
@@ -75,7 +75,7 @@ ss_error_not_owner(const SsTarget *target)
 void
 ss_error_operation_reused(void)
 {
-	ss_count(SS_ERROR_CONFLICT, 1);
+	ss_counter_add(SS_ERROR_CONFLICT, 1);
 	ereport(ERROR,
 			(errcode(ERRCODE_SS_OPERATION_REUSED),
 			 errmsg("operation_id was used with other messages"),
@@ -98,7 +98,7 @@ ss_error_rows_skipped(const char *table)
 void
 ss_error_quota(const SsTarget *target, bool busy)
 {
-	ss_count(SS_ERROR_QUOTA, 1);
+	ss_counter_add(SS_ERROR_QUOTA, 1);
 	ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 					errmsg("too many sessions for this owner"),
 					errdetail(busy ? "Namespace \"%s\" allows %d, and the older ones are locked by "

@@ -341,8 +341,9 @@ check_code(Oid function)
 	if (strcmp(namespace_search_path, SS_SEARCH_PATH) != 0)
 		return false;
 	if (has_untrusted_temps())
-		error_no_path(function, _("It sets no search_path, and this session has temporary objects "
-								  "that names in it could mean."));
+		error_no_path(
+			function,
+			_("It sets no search_path, and names in it could refer to temporary objects of this session."));
 	return true;
 }
 

@@ -59,7 +59,7 @@ record_fork(const SsTarget *source, const SsRow *row, const SsTarget *fork, int6
 	ss_event_detail_text(&detail, "new_session_id", TextDatumGetCString(fork->id));
 	ss_event_detail_number(&detail, "messages", messages);
 	ss_event(source, row, "forked", &detail);
-	ss_count(SS_FORKED, 1);
+	ss_counter_add(SS_FORKED, 1);
 }
 
 /* Arguments and result of fork_session. */
@@ -146,8 +146,8 @@ record_absorption(const SsTarget *target, const SsRow *row, const SsTarget *sour
 	resetStringInfo(&detail);
 	ss_event_detail_text(&detail, "absorbed_by", TextDatumGetCString(target->id));
 	ss_event(source, ended, "deleted", &detail);
-	ss_count(SS_ABSORBED, 1);
-	ss_count(SS_DELETED, 1);
+	ss_counter_add(SS_ABSORBED, 1);
+	ss_counter_add(SS_DELETED, 1);
 }
 
 /* Arguments and results of absorb_session. */

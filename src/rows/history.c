@@ -292,7 +292,7 @@ ss_history_append(SsTarget *target, const SsMessages *messages)
 	} while (!ss_change_end(&change));
 	insert_messages(&change, messages, hash);
 	ss_relaxed_end(&target->policy);
-	ss_count(SS_APPENDED, messages->count);
+	ss_counter_add(SS_APPENDED, messages->count);
 	return change.row.last_seq;
 }
 
@@ -367,7 +367,7 @@ write_count(SsChange *change, int64 removed)
 	change->row.message_count = Max(change->row.message_count - removed, 0);
 	if (!ss_change_end(change))
 		ss_error_rows_skipped("conversation_sessions");
-	ss_count(SS_MESSAGES_REMOVED, removed);
+	ss_counter_add(SS_MESSAGES_REMOVED, removed);
 }
 
 /* Locks a session to remove messages from it; false when the caller sees none. */

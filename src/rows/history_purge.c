@@ -492,7 +492,7 @@ ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
 	}
 	PG_END_TRY();
 	*removed = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
-	ss_count(SS_MESSAGES_PURGED, *removed);
+	ss_counter_add(SS_MESSAGES_PURGED, *removed);
 	if (ss_plan_run(&rest_plan, values, NULL, SS_PLAN_LATEST, 1) > 0)
 		return false;
 	gone[0] = PointerGetDatum(construct_array(&id, 1, UUIDOID, 16, false, TYPALIGN_CHAR));
@@ -565,7 +565,7 @@ ss_history_purge(Datum ns, int64 limit, SsAside *aside, int64 *removed)
 		if (memcmp(&piece.from, &before, UUID_LEN) == 0 && progress.finished == 0)
 			break;
 	} while (piece.found > 0 && piece.found == piece.asked && progress.done < limit);
-	ss_count(SS_MESSAGES_PURGED, progress.removed);
+	ss_counter_add(SS_MESSAGES_PURGED, progress.removed);
 	*removed = progress.removed;
 	return progress.done >= limit && (progress.removed > 0 || progress.finished > 0);
 }

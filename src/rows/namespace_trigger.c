@@ -66,7 +66,7 @@ check_prefix(const char *column, const char *prefix)
 	if (len < 1 || len > PREFIX_MAX)
 		refuse(column, "A prefix must be between 1 and 100 bytes long.", NULL);
 	if (!ss_name_is_plain(prefix, len))
-		refuse(column, "A prefix holds no control characters.", NULL);
+		refuse(column, "A prefix must not contain control characters.", NULL);
 	/* in both directions: with prefix "session_", the id "store:lease" would collide */
 	if (begins(RESERVED_PREFIX, prefix) || begins(prefix, RESERVED_PREFIX))
 		refuse(column,

@@ -128,7 +128,7 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum exempt_id)
 	if (evicted != found)
 		ss_error_rows_skipped("conversation_sessions");
 	ss_events_of(target, ids, owner, false, "evicted");
-	ss_count(SS_EVICTED, found);
+	ss_counter_add(SS_EVICTED, found);
 }
 
 /* Runs one of the two statements above with a new snapshot; returns the number of rows. */
@@ -219,7 +219,7 @@ ss_sessions_delete(SsTarget *target, const SsSelection *selection)
 		foreach (cell, ids)
 			ss_events_of(target, PointerGetDatum(lfirst(cell)), which.owner,
 						 which.owner == (Datum) 0, "deleted");
-		ss_count(SS_DELETED, total);
+		ss_counter_add(SS_DELETED, total);
 		ForceSyncCommit();
 	}
 	return total;

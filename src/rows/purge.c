@@ -578,7 +578,7 @@ ss_purge_batch(SsPurge *purge, Oid actor)
 	else
 		foreach (cell, batch.retried)
 			ss_aside_done(purge->aside, lfirst(cell));
-	ss_count(SS_PURGED, purge->removed);
+	ss_counter_add(SS_PURGED, purge->removed);
 }
 
 /*
@@ -618,7 +618,7 @@ ss_purge_walk(SsPurge *purge, Oid actor)
 	}
 	ss_aside_walked(purge->aside, &walk, apart.failed, apart.done,
 					apart.visited == (int) n && n < WALK_LIMIT, GetCurrentTimestamp() - began);
-	ss_count(SS_PURGED, purge->removed);
+	ss_counter_add(SS_PURGED, purge->removed);
 	return true;
 }
 

@@ -70,9 +70,9 @@ ss_session_read(const SsTarget *target, bool document, SsRow *row)
 				 (row->state == SS_ALIVE || ss_row_refresh(target, row)) &&
 				 ss_access_allows(&target->policy, target->role, row, SS_VIEW, SS_PLAN_READ);
 
-	ss_count(SS_READ, 1);
+	ss_counter_add(SS_READ, 1);
 	if (!found)
-		ss_count(SS_MISSED, 1);
+		ss_counter_add(SS_MISSED, 1);
 	return found;
 }
 
@@ -100,7 +100,7 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 				ss_wake_keeper();
 				/* FALLTHROUGH */
 			case SS_TOUCH_RECORDED:
-				ss_count(SS_USES_NOTED, 1);
+				ss_counter_add(SS_TOUCHES_NOTED, 1);
 				return true;
 			case SS_TOUCH_CONFLICT:
 				/* the slot has a touch of another row version: find out which is the latest */
@@ -163,7 +163,7 @@ ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
 		if (*expires_at == row.ends_at ||
 			ss_touch_xact_touch(&target->key, row.expires_at, row.ttl, *expires_at))
 		{
-			ss_count(SS_TOUCHED, 1);
+			ss_counter_add(SS_TOUCHED, 1);
 			return true;
 		}
 	}
@@ -175,7 +175,7 @@ ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
 	*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl, row.created_at,
 							target->policy.max_lifetime);
 	write_expiry(target, &row, *expires_at);
-	ss_count(SS_TOUCHED, 1);
+	ss_counter_add(SS_TOUCHED, 1);
 	return true;
 }
 

@@ -189,7 +189,7 @@ ss_touches_finish(SsTouchBatch *batch, SsAside *aside)
 		if (batch->outcomes[i] == WRITTEN)
 		{
 			ss_touch_written(touch);
-			ss_count(SS_USES_WRITTEN, 1);
+			ss_counter_add(SS_TOUCHES_WRITTEN, 1);
 		}
 		else if (batch->outcomes[i] != ASIDE || !ss_touch_ended(touch, GetCurrentTimestamp()))
 			ss_touch_postpone(touch,

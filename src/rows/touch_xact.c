@@ -58,7 +58,7 @@ publish_all(void)
 		if (result == SS_TOUCH_FULL)
 			ss_touch_dropped();
 		else
-			ss_count(SS_USES_NOTED, 1);
+			ss_counter_add(SS_TOUCHES_NOTED, 1);
 		wake = wake || result == SS_TOUCH_URGENT;
 	}
 	npending = 0;

@@ -381,7 +381,7 @@ ss_touch_dropped(void)
 {
 	SsDb *db = ss_shared_my_db();
 
-	ss_count(SS_USES_DROPPED, 1);
+	ss_counter_add(SS_TOUCHES_DROPPED, 1);
 	if (db != NULL)
 		db->touch_dropped_at = ss_shared->touch_dropped_at = ss_monotonic();
 }

@@ -136,7 +136,7 @@ update_entries(const Candidate *all, int count, TimestampTz now)
 		if (candidate_of(all, count, db->oid) == NULL)
 		{
 			/* dropped; or so new that this scan does not see it, but the next will */
-			if (++db->missed > 1)
+			if (++db->missed_scans > 1)
 			{
 				ss_touch_remove_database(db->oid);
 				ss_touch_share(i, false);
@@ -144,7 +144,7 @@ update_entries(const Candidate *all, int count, TimestampTz now)
 			}
 			continue;
 		}
-		db->missed = 0;
+		db->missed_scans = 0;
 		/* requested, but it exited or never reported: its start failed */
 		if (db->state == SS_DB_STARTING && now - db->since > START_TIMEOUT && !is_under_way(i))
 		{
@@ -154,7 +154,7 @@ update_entries(const Candidate *all, int count, TimestampTz now)
 			strlcpy(db->last_error, "the keeper did not start; see the server log", SS_MESSAGE_LEN);
 			db->last_error_at = now;
 		}
-		if (db->look && (db->state == SS_DB_ABSENT || db->state == SS_DB_WAITING))
+		if (db->check_requested && (db->state == SS_DB_ABSENT || db->state == SS_DB_WAITING))
 		{
 			db->state = SS_DB_UNKNOWN;
 			db->retry_at = 0;
@@ -222,7 +222,7 @@ start_keepers(const Candidate *all, int count)
 		oid = db->oid;
 		db->state = SS_DB_STARTING;
 		db->since = now;
-		db->look = false;
+		db->check_requested = false;
 		ss_shared_unlock();
 
 		if (!ss_database_is_free(oid))
