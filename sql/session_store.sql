@@ -3,12 +3,12 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION session_store" to load this file. \quit
 
--- The target schema may belong to somebody hostile and may already hold objects
--- of any name. So nothing here is CREATE OR REPLACE or IF NOT EXISTS (a name that
--- is taken is an error), and every type, function and operator is qualified.
+-- The target schema may belong to a hostile role and may already contain objects of
+-- any name. Therefore nothing here uses CREATE OR REPLACE or IF NOT EXISTS (a name
+-- that is taken is an error), and every type, function and operator is qualified.
 
 --
--- Namespaces: a policy and a border each.
+-- Namespaces: each is a policy and an access boundary.
 --
 CREATE TABLE @extschema@.session_namespaces (
 	name pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
@@ -50,13 +50,13 @@ CREATE TABLE @extschema@.session_namespaces (
 );
 
 COMMENT ON TABLE @extschema@.session_namespaces IS
-	'session_store: one policy per namespace; plain SQL to read and to change. "default" is built in and has no row until somebody inserts one.';
+	'session_store: the policy of each namespace; change it with plain SQL. The namespace "default" is built in and needs no row.';
 
 CREATE FUNCTION @extschema@.session_namespaces_guard() RETURNS pg_catalog.trigger
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_namespaces_guard_1_0';
 COMMENT ON FUNCTION @extschema@.session_namespaces_guard() IS
-	'session_store: checks a policy and tells every backend that it changed';
+	'session_store: trigger function that checks a policy and invalidates the cached policies of all backends';
 
 CREATE TRIGGER session_namespaces_check BEFORE INSERT OR UPDATE ON @extschema@.session_namespaces
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.session_namespaces_guard();
@@ -67,17 +67,23 @@ CREATE TRIGGER session_namespaces_truncate AFTER TRUNCATE ON @extschema@.session
 ALTER TABLE @extschema@.session_namespaces ENABLE ALWAYS TRIGGER session_namespaces_check;
 ALTER TABLE @extschema@.session_namespaces ENABLE ALWAYS TRIGGER session_namespaces_change;
 ALTER TABLE @extschema@.session_namespaces ENABLE ALWAYS TRIGGER session_namespaces_truncate;
+COMMENT ON TRIGGER session_namespaces_check ON @extschema@.session_namespaces IS
+	'session_store: checks a policy before it is written';
+COMMENT ON TRIGGER session_namespaces_change ON @extschema@.session_namespaces IS
+	'session_store: invalidates the cached policies, and flushes copies in Redis that end earlier';
+COMMENT ON TRIGGER session_namespaces_truncate ON @extschema@.session_namespaces IS
+	'session_store: as session_namespaces_change, for TRUNCATE';
 
 --
 -- Sessions.
 --
--- The order of the columns is for the write-ahead log: an update on the same page
--- logs only what lies between the first and the last byte that changed.  What never
--- changes in a session's life stands first, then the counters of the history, then
--- what a save changes, side by side.  A touch logs expires_at alone.
+-- The order of the columns saves WAL: an update on the same page logs only the bytes
+-- between the first and the last that changed.  Columns that never change come first,
+-- then the counters of the history, then the columns that a save changes, side by side.
+-- A touch changes only expires_at.
 --
--- Keys compare as bytes (collation "C"): faster, and an index that no upgrade of a
--- collation library can break.
+-- Keys are compared bytewise (collation "C"), which is faster, and no upgrade of a
+-- collation library can corrupt their indexes.
 --
 CREATE TABLE @extschema@.conversation_sessions (
 	created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -96,70 +102,80 @@ CREATE TABLE @extschema@.conversation_sessions (
 	dead_until pg_catalog.timestamptz,
 	CONSTRAINT conversation_sessions_pkey PRIMARY KEY (namespace, session_id)
 ) WITH (
-	-- Room on each page for the next version of one row: at 1 KB a document 80 % makes
-	-- 99.9 % of random saves HOT and the table does not grow; at 90 % it is 74 %, and
-	-- the table triples (test/bench/storage.sh).
+	-- Leave room on each page for the next version of one row.  With documents of 1 kB,
+	-- 99.9 % of random saves are HOT at 80 %, and the table does not grow; at 90 % only
+	-- 74 % are, and the table triples (test/bench/storage.sh).
 	fillfactor = 80,
-	-- What the purge removes is room for new sessions once vacuum has been there.
-	-- At its default pace vacuum falls behind a store that turns over quickly: table and
-	-- indexes grow to 5 and 10 times; at ten times the pace to 1.9 and 3.3 times
-	-- (test/bench/churn.sh).
+	-- New sessions reuse the space of purged rows once it has been vacuumed.  At the
+	-- default cost delay autovacuum cannot keep up if sessions are short-lived: the table
+	-- and its indexes grow to 5 and 10 times their size; with a tenth of the delay, to 1.9
+	-- and 3.3 times (test/bench/churn.sh).
 	autovacuum_vacuum_scale_factor = 0.05,
 	autovacuum_vacuum_cost_delay = 0.2,
 	toast.autovacuum_vacuum_scale_factor = 0.05,
 	toast.autovacuum_vacuum_cost_delay = 0.2
 );
 
--- Ids and owners are short: never compressed or moved out while the document can be.
+-- Ids and owners are short: compress and move out the document first.
 ALTER TABLE @extschema@.conversation_sessions
 	ALTER COLUMN namespace SET STORAGE MAIN,
 	ALTER COLUMN session_id SET STORAGE MAIN,
 	ALTER COLUMN owner_id SET STORAGE MAIN;
 
--- The purge looks here, and nowhere else.
+-- The only index that the purge scans.
 CREATE INDEX conversation_sessions_check_at ON @extschema@.conversation_sessions (check_at);
--- Listing: immutable columns, so that a save costs no index.  "POSIX" sorts as "C" does,
--- but is another collation to the planner, which so can never take one of these for a
--- look-up by id (on a small table it would, and keep the plan when the table has grown).
+COMMENT ON INDEX @extschema@.conversation_sessions_check_at IS
+	'session_store: for the purge';
+-- For listings.  All columns are immutable, so that saves stay HOT.  "POSIX" sorts like "C"
+-- but is another collation for the planner, which therefore never uses these indexes to look
+-- up an id.  (On a small table it would, and keep that plan when the table has grown.)
 CREATE INDEX conversation_sessions_created ON @extschema@.conversation_sessions
 	(namespace, created_at, session_id COLLATE pg_catalog."POSIX");
 CREATE INDEX conversation_sessions_owner ON @extschema@.conversation_sessions
 	(namespace, owner_id, created_at, session_id COLLATE pg_catalog."POSIX") WHERE owner_id IS NOT NULL;
 
--- A conversation belongs to one session at a time.  Few statements touch this index: a
--- session gets its history_id with its first message, and keeps it.
+-- A conversation belongs to one session at a time.  The index is rarely updated: a session
+-- gets its history_id with its first message or member, and keeps it.
 CREATE UNIQUE INDEX conversation_sessions_history ON @extschema@.conversation_sessions (history_id)
 	WHERE history_id IS NOT NULL;
+COMMENT ON INDEX @extschema@.conversation_sessions_created IS
+	'session_store: for listings, newest first';
+COMMENT ON INDEX @extschema@.conversation_sessions_owner IS
+	'session_store: for listings of one owner, newest first';
+COMMENT ON INDEX @extschema@.conversation_sessions_history IS
+	'session_store: finds the session of a conversation';
 
 COMMENT ON TABLE @extschema@.conversation_sessions IS
-	'session_store: the truth; one row per session. A row whose expires_at has passed is no session any more, purged or not.';
+	'session_store: one row per session, or per tombstone of an ended session. A session whose expires_at has passed no longer exists, whether its row was purged or not.';
 COMMENT ON COLUMN @extschema@.conversation_sessions.check_at IS
-	'when the row is worth a look by the purge: never later than its end, raised by the purge alone';
+	'when the purge examines the row next: never later than the session ends; only the purge moves it to a later time';
 COMMENT ON COLUMN @extschema@.conversation_sessions.ttl IS
-	'every change starts this lifetime anew';
+	'lifetime: every change sets expires_at to the current time plus ttl';
 COMMENT ON COLUMN @extschema@.conversation_sessions.version IS
-	'counts the changes of session_data and owner_id';
+	'incremented by each change of session_data or owner_id';
 COMMENT ON COLUMN @extschema@.conversation_sessions.dead_until IS
-	'until when a deleted id cannot be used again (the row is then its tombstone)';
+	'not null in a tombstone: until then the id of the ended session cannot be reused';
 COMMENT ON COLUMN @extschema@.conversation_sessions.history_id IS
-	'names the conversation: its messages in conversation_history and its members, whatever id the session has';
+	'identifies the conversation: its messages in conversation_history and its members in session_members';
 
 CREATE FUNCTION @extschema@.session_row_guard() RETURNS pg_catalog.trigger
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_row_guard_1_0';
 COMMENT ON FUNCTION @extschema@.session_row_guard() IS
-	'session_store: keeps the invariants of a session row for calls, plain SQL, COPY and replication alike';
+	'session_store: trigger function that enforces the invariants of a session row, for calls, plain SQL, COPY and replication alike';
 
 CREATE TRIGGER session_row_guard BEFORE INSERT OR UPDATE ON @extschema@.conversation_sessions
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.session_row_guard();
 ALTER TABLE @extschema@.conversation_sessions ENABLE ALWAYS TRIGGER session_row_guard;
+COMMENT ON TRIGGER session_row_guard ON @extschema@.conversation_sessions IS
+	'session_store: enforces the invariants of the row';
 
--- Triggers fire in the order of their names, and this one must see the row as it will be.
+-- Triggers fire in the order of their names; this one must fire last, to see the final row.
 CREATE FUNCTION @extschema@.session_change_note() RETURNS pg_catalog.trigger
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_change_note_1_0';
 COMMENT ON FUNCTION @extschema@.session_change_note() IS
-	'session_store: notes which copies in Redis a transaction makes out of date';
+	'session_store: trigger function that records which copies in Redis a transaction invalidates';
 
 CREATE TRIGGER zz_session_change BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.conversation_sessions
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.session_change_note();
@@ -167,14 +183,18 @@ CREATE TRIGGER zz_session_truncate BEFORE TRUNCATE ON @extschema@.conversation_s
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.session_change_note();
 ALTER TABLE @extschema@.conversation_sessions ENABLE ALWAYS TRIGGER zz_session_change;
 ALTER TABLE @extschema@.conversation_sessions ENABLE ALWAYS TRIGGER zz_session_truncate;
+COMMENT ON TRIGGER zz_session_change ON @extschema@.conversation_sessions IS
+	'session_store: records which copies in Redis the change invalidates';
+COMMENT ON TRIGGER zz_session_truncate ON @extschema@.conversation_sessions IS
+	'session_store: as zz_session_change, for TRUNCATE';
 
 --
--- Conversations: messages that are appended and never changed, and who else may see them.
+-- Conversations: messages, and the members with whom they are shared.
 --
--- Both hang on history_id rather than on the session's id, so that a new id moves nothing
--- and the end of a session, which takes its history_id away, hides all of it at once.
--- What is hidden so is queued in conversation_history_ended, and the purge removes it by
--- and by.
+-- Both refer to history_id rather than to the session id.  So a session can get a new id
+-- without moving them, and the end of a session, which sets its history_id to NULL, hides
+-- them at once.  The conversation is then queued in conversation_history_ended, and the
+-- purge removes it in batches.
 --
 CREATE TABLE @extschema@.conversation_history (
 	history_id pg_catalog.uuid NOT NULL,
@@ -193,10 +213,12 @@ CREATE TABLE @extschema@.conversation_history (
 );
 CREATE UNIQUE INDEX conversation_history_operation ON @extschema@.conversation_history
 	(history_id, operation_id) WHERE operation_id IS NOT NULL;
+COMMENT ON INDEX @extschema@.conversation_history_operation IS
+	'session_store: finds an earlier append with the same operation_id';
 COMMENT ON TABLE @extschema@.conversation_history IS
-	'session_store: the messages of conversations; read them by session_history() or the view conversation_messages';
+	'session_store: messages of conversations; read them with session_history() or the view conversation_messages';
 COMMENT ON COLUMN @extschema@.conversation_history.operation_id IS
-	'of the append that began with this message, if it gave one; beside it the hash of all its messages, and the seq of the last';
+	'operation_id of the append whose first message this is; operation_hash is the hash of all its messages, operation_last the seq of the last one';
 
 CREATE TABLE @extschema@.session_members (
 	history_id pg_catalog.uuid NOT NULL,
@@ -211,17 +233,19 @@ CREATE TABLE @extschema@.session_members (
 		CHECK (pg_catalog.octet_length(member) OPERATOR(pg_catalog.>=) 1
 			   AND pg_catalog.octet_length(member) OPERATOR(pg_catalog.<=) 200)
 );
--- What was shared with somebody who wants it: what others share without being asked costs a
--- listing nothing.  "POSIX", as above: a look-up of one member never uses it.
+-- For listings by a member.  Shares that the member has not accepted are not in the index,
+-- so they cost a listing nothing.  "POSIX" for the same reason as above.
 CREATE INDEX session_members_member ON @extschema@.session_members (member COLLATE pg_catalog."POSIX")
 	WHERE accepted;
+COMMENT ON INDEX @extschema@.session_members_member IS
+	'session_store: for listings of the sessions shared with a member';
 COMMENT ON TABLE @extschema@.session_members IS
-	'session_store: with whom conversations are shared, and in which role';
+	'session_store: the members with whom conversations are shared, and their roles';
 COMMENT ON COLUMN @extschema@.session_members.accepted IS
-	'with owner isolation, listings and counts of the member include the session';
+	'true if the member accepted the session; with owner isolation it then appears in the listings and counts of the member';
 
--- The key is random, and one conversation may stand there twice: on a subscriber both the
--- publisher's entry arrives and the trigger there makes another.
+-- The key is random because a conversation may have two entries: on a subscriber, the entry
+-- of the publisher arrives, and the trigger there adds another.
 CREATE TABLE @extschema@.conversation_history_ended (
 	namespace pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
 	history_id pg_catalog.uuid NOT NULL,
@@ -232,19 +256,22 @@ CREATE TABLE @extschema@.conversation_history_ended (
 );
 CREATE INDEX conversation_history_ended_history ON @extschema@.conversation_history_ended
 	(history_id);
+COMMENT ON INDEX @extschema@.conversation_history_ended_history IS
+	'session_store: for the purge';
 COMMENT ON TABLE @extschema@.conversation_history_ended IS
-	'session_store: conversations whose session is gone, for the purge';
+	'session_store: queue of conversations whose session has ended, for the purge';
 
--- Not in dumps: where a dump is restored, the time begins again.
+-- Not dumped: after a restore the time of grace starts again.
 CREATE TABLE @extschema@.session_orphans (
 	history_id pg_catalog.uuid NOT NULL,
 	seen_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	CONSTRAINT session_orphans_pkey PRIMARY KEY (history_id)
 );
 COMMENT ON TABLE @extschema@.session_orphans IS
-	'session_store: conversations that have messages or members but no session, and since when the keeper knows';
+	'session_store: conversations that have messages or members but no session, and when the keeper first found them';
 
--- lz4 saves large documents several times faster than pglz; not every server has it.
+-- Saving large documents is several times faster with lz4 than with pglz, but not every server
+-- is built with it.
 DO $$
 BEGIN
 	ALTER TABLE @extschema@.conversation_sessions ALTER COLUMN session_data SET COMPRESSION lz4;
@@ -258,21 +285,25 @@ CREATE FUNCTION @extschema@.session_history_note() RETURNS pg_catalog.trigger
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_history_note_1_0';
 COMMENT ON FUNCTION @extschema@.session_history_note() IS
-	'session_store: notes which tails in Redis a transaction makes out of date';
+	'session_store: trigger function that records which copies of history tails in Redis a transaction invalidates';
 
 CREATE TRIGGER zz_history_change BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.conversation_history
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.session_history_note();
--- After, and so also after the trigger on sessions, should both be truncated at once.
+-- AFTER, to fire after the trigger on conversation_sessions if one TRUNCATE names both tables.
 CREATE TRIGGER zz_history_truncate AFTER TRUNCATE ON @extschema@.conversation_history
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.session_history_note();
 ALTER TABLE @extschema@.conversation_history ENABLE ALWAYS TRIGGER zz_history_change;
 ALTER TABLE @extschema@.conversation_history ENABLE ALWAYS TRIGGER zz_history_truncate;
+COMMENT ON TRIGGER zz_history_change ON @extschema@.conversation_history IS
+	'session_store: records which copies of history tails in Redis the change invalidates';
+COMMENT ON TRIGGER zz_history_truncate ON @extschema@.conversation_history IS
+	'session_store: as zz_history_change, for TRUNCATE';
 
 --
--- Lifecycle events of the namespaces that audit.
+-- Lifecycle events of namespaces with audit.
 --
--- The key is time and a random id rather than a sequence: a sequence is not
--- replicated, and its copies would collide after a switch-over.
+-- The key is a timestamp and a random id rather than a sequence: sequences are not
+-- replicated, and their numbers would collide after a switchover.
 --
 CREATE TABLE @extschema@.session_events (
 	created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -286,10 +317,10 @@ CREATE TABLE @extschema@.session_events (
 	CONSTRAINT session_events_pkey PRIMARY KEY (namespace, created_at, event_id)
 );
 COMMENT ON TABLE @extschema@.session_events IS
-	'session_store: what happened to sessions, in namespaces with audit; kept for events_keep';
+	'session_store: lifecycle events of sessions in namespaces with audit, kept for events_keep';
 
 --
--- The keeper's last look at each namespace.  A table, so that a standby shows it too.
+-- The keeper's last sample of each namespace.  A table, so that it is also on standbys.
 --
 CREATE TABLE @extschema@.session_samples (
 	namespace pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
@@ -306,15 +337,15 @@ CREATE TABLE @extschema@.session_samples (
 	CONSTRAINT session_samples_pkey PRIMARY KEY (namespace)
 );
 COMMENT ON TABLE @extschema@.session_samples IS
-	'session_store: the numbers behind session_stats, written by the keeper';
+	'session_store: sampled statistics of each namespace, written by the keeper and shown by session_stats';
 
 --
--- Which database last claimed which Redis.  The pusher writes a row before it claims one,
--- and that replaces all others.  It is copied with the database and dumped, so that a copy
--- finds that it is one, and waits for session_cache_takeover().
+-- Which database last claimed which Redis.  The pusher writes a row before it claims a Redis,
+-- and deletes all others.  The row is part of copies and dumps of the database, so that a copy
+-- recognizes that it is one and waits for session_cache_takeover().
 --
--- There is no key: rows of another database, from a data-only restore, must not collide with
--- our own.  For publications of all tables the whole row is the replica identity.
+-- There is no key, because rows of another database, from a data-only restore, must not
+-- conflict with the row of this one.  REPLICA IDENTITY FULL is for publications of all tables.
 --
 CREATE TABLE @extschema@.session_cache_claims (
 	system_identifier pg_catalog.int8 NOT NULL,
@@ -331,11 +362,11 @@ ALTER TABLE @extschema@.session_cache_claims REPLICA IDENTITY FULL;
 COMMENT ON TABLE @extschema@.session_cache_claims IS
 	'session_store: the last claim of a Redis, written by the pusher of the database that made it';
 COMMENT ON COLUMN @extschema@.session_cache_claims.data_directory IS
-	'inode and birth time of global/pg_control: another one in every copy of the data directory';
+	'inode and birth time of global/pg_control, which differ in every copy of the data directory';
 COMMENT ON COLUMN @extschema@.session_cache_claims.moved IS
 	'a Redis claimed before this one may still hold a lease';
 COMMENT ON COLUMN @extschema@.session_cache_claims.tokens IS
-	'of this claim and those before, newest first: what the guard in Redis may show';
+	'tokens of this claim and of earlier ones, newest first: those that the guard in Redis may contain';
 COMMENT ON COLUMN @extschema@.session_cache_claims.epochs IS
 	'the epoch of each token';
 
@@ -343,15 +374,17 @@ CREATE FUNCTION @extschema@.session_cache_claims_guard() RETURNS pg_catalog.trig
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_cache_claims_guard_1_0';
 COMMENT ON FUNCTION @extschema@.session_cache_claims_guard() IS
-	'session_store: keeps the claims of a publisher out of its subscribers, which are no copies of it';
+	'session_store: trigger function that ignores replicated claims, because a subscriber is not a copy of its publisher';
 
 CREATE TRIGGER session_cache_claims_guard BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.session_cache_claims
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.session_cache_claims_guard();
 ALTER TABLE @extschema@.session_cache_claims ENABLE ALWAYS TRIGGER session_cache_claims_guard;
+COMMENT ON TRIGGER session_cache_claims_guard ON @extschema@.session_cache_claims IS
+	'session_store: ignores replicated claims';
 
 --
 -- Access.  The functions check their caller in C and then act as the owner of the
--- tables; whoever was granted a table all the same meets the same rule as a policy.
+-- tables.  For roles that were granted a table, policies enforce the same rules.
 --
 CREATE FUNCTION @extschema@.session_may(
 	namespace pg_catalog.text, owner pg_catalog.text = NULL, history_id pg_catalog.uuid = NULL,
@@ -359,23 +392,23 @@ CREATE FUNCTION @extschema@.session_may(
 	LANGUAGE C STABLE PARALLEL RESTRICTED COST 10
 	AS 'MODULE_PATHNAME', 'session_may_1_0';
 COMMENT ON FUNCTION @extschema@.session_may(pg_catalog.text, pg_catalog.text, pg_catalog.uuid, pg_catalog.text) IS
-	'session_store: may the current role use sessions of this namespace (and owner, or shared so) as viewer, editor or owner?';
+	'session_store: can the current role use sessions of this namespace, owner and conversation as viewer, editor or owner? Used by the policies';
 
 ALTER TABLE @extschema@.session_namespaces ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.conversation_sessions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_samples ENABLE ROW LEVEL SECURITY;
--- nobody has a policy here: messages are read through the view, which asks the session
+-- No policies on these: messages are read through the view, which checks the session.
 ALTER TABLE @extschema@.conversation_history ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.conversation_history_ended ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_members ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_cache_claims ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_orphans ENABLE ROW LEVEL SECURITY;
 
--- A policy is not for those that it binds to change.
+-- Namespaces can be read, but not changed, by roles that were granted the table.
 CREATE POLICY session_namespaces_read ON @extschema@.session_namespaces FOR SELECT
 	USING (@extschema@.session_may(name, NULL::pg_catalog.text, NULL::pg_catalog.uuid, 'viewer'::pg_catalog.text));
--- What an editor may not change in a row, session_row_guard refuses.
+-- The trigger session_row_guard refuses changes of columns that such a role may not set.
 CREATE POLICY conversation_sessions_read ON @extschema@.conversation_sessions FOR SELECT
 	USING (@extschema@.session_may(namespace, owner_id, history_id, 'viewer'::pg_catalog.text));
 CREATE POLICY conversation_sessions_begin ON @extschema@.conversation_sessions FOR INSERT
@@ -385,18 +418,34 @@ CREATE POLICY conversation_sessions_change ON @extschema@.conversation_sessions 
 	WITH CHECK (@extschema@.session_may(namespace, owner_id, history_id, 'editor'::pg_catalog.text));
 CREATE POLICY conversation_sessions_end ON @extschema@.conversation_sessions FOR DELETE
 	USING (@extschema@.session_may(namespace, owner_id, history_id, 'owner'::pg_catalog.text));
--- Events are written by the functions alone, and removed by the keeper: a grant reads them.
+-- Only the functions write events and only the keeper removes them; other roles can read them.
 CREATE POLICY session_events_read ON @extschema@.session_events FOR SELECT
 	USING (@extschema@.session_may(namespace, owner_id, NULL::pg_catalog.uuid, 'viewer'::pg_catalog.text));
 CREATE POLICY session_samples_read ON @extschema@.session_samples FOR SELECT
 	USING (@extschema@.session_may(namespace, NULL::pg_catalog.text, NULL::pg_catalog.uuid, 'viewer'::pg_catalog.text));
--- Who may see a session may see its members; sharing is for the functions.
+-- Members are visible to those who can see the session; only the functions change them.
 CREATE POLICY session_members_read ON @extschema@.session_members FOR SELECT
 	USING (EXISTS (SELECT FROM @extschema@.conversation_sessions s
 				   WHERE s.history_id OPERATOR(pg_catalog.=) session_members.history_id));
+COMMENT ON POLICY session_namespaces_read ON @extschema@.session_namespaces IS
+	'session_store: namespaces that the role may use';
+COMMENT ON POLICY conversation_sessions_read ON @extschema@.conversation_sessions IS
+	'session_store: sessions that the role may view';
+COMMENT ON POLICY conversation_sessions_begin ON @extschema@.conversation_sessions IS
+	'session_store: sessions that the role may create';
+COMMENT ON POLICY conversation_sessions_change ON @extschema@.conversation_sessions IS
+	'session_store: sessions that the role may change as an editor';
+COMMENT ON POLICY conversation_sessions_end ON @extschema@.conversation_sessions IS
+	'session_store: sessions that the role may remove as an owner';
+COMMENT ON POLICY session_events_read ON @extschema@.session_events IS
+	'session_store: events of sessions that the role may view';
+COMMENT ON POLICY session_samples_read ON @extschema@.session_samples IS
+	'session_store: statistics of namespaces that the role may use';
+COMMENT ON POLICY session_members_read ON @extschema@.session_members IS
+	'session_store: members of sessions that the role may view';
 
 --
--- Types that calls return.
+-- Result types of functions.
 --
 CREATE TYPE @extschema@.session_record AS (
 	namespace pg_catalog.text,
@@ -409,7 +458,7 @@ CREATE TYPE @extschema@.session_record AS (
 	expires_at pg_catalog.timestamptz,
 	message_count pg_catalog.int8
 );
-COMMENT ON TYPE @extschema@.session_record IS 'session_store: a session as session_fetch returns it';
+COMMENT ON TYPE @extschema@.session_record IS 'session_store: result type of session_fetch()';
 
 CREATE TYPE @extschema@.session_summary AS (
 	namespace pg_catalog.text,
@@ -422,7 +471,7 @@ CREATE TYPE @extschema@.session_summary AS (
 	message_count pg_catalog.int8,
 	page_cursor pg_catalog.text
 );
-COMMENT ON TYPE @extschema@.session_summary IS 'session_store: a row of session_list';
+COMMENT ON TYPE @extschema@.session_summary IS 'session_store: result type of session_list()';
 
 --
 -- One session.
@@ -433,7 +482,7 @@ CREATE FUNCTION @extschema@.session_create(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_create_1_0';
 COMMENT ON FUNCTION @extschema@.session_create(pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.text) IS
-	'session_store: new session under a random id of 256 bits, which is returned';
+	'session_store: create a session with a random id of 256 bits; returns the id';
 
 CREATE FUNCTION @extschema@.session_save(
 	session_id pg_catalog.text, data pg_catalog.jsonb, ttl pg_catalog.interval = NULL,
@@ -442,14 +491,14 @@ CREATE FUNCTION @extschema@.session_save(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_save_1_0';
 COMMENT ON FUNCTION @extschema@.session_save(pg_catalog.text, pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.int8, pg_catalog.text) IS
-	'session_store: store a document, creating the session if need be; returns its version';
+	'session_store: store the document of a session, creating the session if necessary; returns its version';
 
 CREATE FUNCTION @extschema@.session_get(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.jsonb
 	LANGUAGE C STABLE PARALLEL RESTRICTED
 	AS 'MODULE_PATHNAME', 'session_get_1_0';
 COMMENT ON FUNCTION @extschema@.session_get(pg_catalog.text, pg_catalog.text) IS
-	'session_store: the document of a living session, else NULL; never writes';
+	'session_store: return the document of a session, or NULL if there is none alive; extends its expiry without writing';
 
 CREATE FUNCTION @extschema@.session_fetch(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL)
@@ -457,7 +506,7 @@ CREATE FUNCTION @extschema@.session_fetch(
 	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1
 	AS 'MODULE_PATHNAME', 'session_fetch_1_0';
 COMMENT ON FUNCTION @extschema@.session_fetch(pg_catalog.text, pg_catalog.text) IS
-	'session_store: a living session with all that is known of it, or no row';
+	'session_store: return a session with its metadata, or no row if there is none alive; extends its expiry without writing';
 
 CREATE FUNCTION @extschema@.session_touch(
 	session_id pg_catalog.text, ttl pg_catalog.interval = NULL,
@@ -465,7 +514,7 @@ CREATE FUNCTION @extschema@.session_touch(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_touch_1_0';
 COMMENT ON FUNCTION @extschema@.session_touch(pg_catalog.text, pg_catalog.interval, pg_catalog.text) IS
-	'session_store: start the lifetime anew (or give it another); returns the expiry that now holds';
+	'session_store: extend the expiry of a session by its ttl, or by a new ttl; returns the new expiry';
 
 CREATE FUNCTION @extschema@.session_merge(
 	session_id pg_catalog.text, patch pg_catalog.jsonb, if_version pg_catalog.int8 = NULL,
@@ -481,35 +530,35 @@ CREATE FUNCTION @extschema@.session_incr(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_incr_1_0';
 COMMENT ON FUNCTION @extschema@.session_incr(pg_catalog.text, pg_catalog.text[], pg_catalog.numeric, pg_catalog.numeric, pg_catalog.text) IS
-	'session_store: add to a number in the document; NULL, and no change, if it would pass max';
+	'session_store: add to a number in the document and return the sum; returns NULL and changes nothing if it would exceed max';
 
 CREATE FUNCTION @extschema@.session_delete(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.bool
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_delete_1_0';
 COMMENT ON FUNCTION @extschema@.session_delete(pg_catalog.text, pg_catalog.text) IS
-	'session_store: end a session; its id stays dead for the tombstone of its namespace';
+	'session_store: end a session; its id cannot be reused for the tombstone time of the namespace';
 
 CREATE FUNCTION @extschema@.session_regenerate(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.text
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_regenerate_1_0';
 COMMENT ON FUNCTION @extschema@.session_regenerate(pg_catalog.text, pg_catalog.text) IS
-	'session_store: give the session a new random id; the old one is dead';
+	'session_store: give a session a new random id and end the old one; returns the new id';
 
 CREATE FUNCTION @extschema@.session_exists(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.bool
 	LANGUAGE C STABLE PARALLEL RESTRICTED
 	AS 'MODULE_PATHNAME', 'session_exists_1_0';
 COMMENT ON FUNCTION @extschema@.session_exists(pg_catalog.text, pg_catalog.text) IS
-	'session_store: is there a living session of this id? Does not slide it';
+	'session_store: is there a session with this id that is alive? Does not extend its expiry';
 
 CREATE FUNCTION @extschema@.session_ttl(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.interval
 	LANGUAGE C STABLE PARALLEL RESTRICTED
 	AS 'MODULE_PATHNAME', 'session_ttl_1_0';
 COMMENT ON FUNCTION @extschema@.session_ttl(pg_catalog.text, pg_catalog.text) IS
-	'session_store: what is left of a session''s life, else NULL; does not slide it';
+	'session_store: return the remaining lifetime of a session, or NULL if there is none alive; does not extend its expiry';
 
 --
 -- Conversations.
@@ -520,7 +569,7 @@ CREATE FUNCTION @extschema@.session_append(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_append_1_0';
 COMMENT ON FUNCTION @extschema@.session_append(pg_catalog.text, pg_catalog.jsonb, pg_catalog.text, pg_catalog.text) IS
-	'session_store: append a message, or an array of them, to a session''s history; returns the seq of the last';
+	'session_store: append a message, or an array of messages, to the history of a session; returns the seq of the last one';
 
 CREATE FUNCTION @extschema@.session_history(
 	session_id pg_catalog.text, last pg_catalog.int4 = NULL, before pg_catalog.int8 = NULL,
@@ -530,7 +579,7 @@ CREATE FUNCTION @extschema@.session_history(
 	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 20
 	AS 'MODULE_PATHNAME', 'session_history_1_0';
 COMMENT ON FUNCTION @extschema@.session_history(pg_catalog.text, pg_catalog.int4, pg_catalog.int8, pg_catalog.text) IS
-	'session_store: the last messages of a session (NULL: all), or the last before a seq; oldest first';
+	'session_store: return the last messages of a session (NULL: all), or the last ones before a seq; oldest first';
 
 CREATE FUNCTION @extschema@.session_pop(
 	session_id pg_catalog.text, n pg_catalog.int4 = 1, namespace pg_catalog.text = NULL)
@@ -538,7 +587,7 @@ CREATE FUNCTION @extschema@.session_pop(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_pop_1_0';
 COMMENT ON FUNCTION @extschema@.session_pop(pg_catalog.text, pg_catalog.int4, pg_catalog.text) IS
-	'session_store: take the last messages off a session''s history; returns them as an array, oldest first';
+	'session_store: remove the last messages from the history of a session; returns them as an array, oldest first';
 
 CREATE FUNCTION @extschema@.session_trim(
 	session_id pg_catalog.text, keep pg_catalog.int4, namespace pg_catalog.text = NULL)
@@ -546,7 +595,7 @@ CREATE FUNCTION @extschema@.session_trim(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_trim_1_0';
 COMMENT ON FUNCTION @extschema@.session_trim(pg_catalog.text, pg_catalog.int4, pg_catalog.text) IS
-	'session_store: remove all messages but the last ones; returns how many went';
+	'session_store: remove all messages except the last ones; returns the number of messages removed';
 
 CREATE FUNCTION @extschema@.session_fork(
 	session_id pg_catalog.text, new_session_id pg_catalog.text = NULL, up_to pg_catalog.int8 = NULL,
@@ -554,7 +603,7 @@ CREATE FUNCTION @extschema@.session_fork(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_fork_1_0';
 COMMENT ON FUNCTION @extschema@.session_fork(pg_catalog.text, pg_catalog.text, pg_catalog.int8, pg_catalog.text) IS
-	'session_store: a new session with the document and the messages (up to a seq) of another; returns its id';
+	'session_store: create a session with a copy of the document and the messages (up to a seq) of another; returns its id';
 
 CREATE FUNCTION @extschema@.session_absorb(
 	target pg_catalog.text, source pg_catalog.text, namespace pg_catalog.text = NULL)
@@ -562,7 +611,7 @@ CREATE FUNCTION @extschema@.session_absorb(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_absorb_1_0';
 COMMENT ON FUNCTION @extschema@.session_absorb(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
-	'session_store: merge the source into the target and end it; returns how many messages moved';
+	'session_store: merge a source session into a target session and end the source; returns the number of messages moved';
 
 CREATE FUNCTION @extschema@.session_share(
 	session_id pg_catalog.text, member pg_catalog.text, role pg_catalog.text = 'viewer',
@@ -570,7 +619,7 @@ CREATE FUNCTION @extschema@.session_share(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_share_1_0';
 COMMENT ON FUNCTION @extschema@.session_share(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
-	'session_store: share a session with somebody as viewer, editor or owner';
+	'session_store: share a session with a member as viewer, editor or owner';
 
 CREATE FUNCTION @extschema@.session_unshare(
 	session_id pg_catalog.text, member pg_catalog.text, namespace pg_catalog.text = NULL)
@@ -578,14 +627,14 @@ CREATE FUNCTION @extschema@.session_unshare(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_unshare_1_0';
 COMMENT ON FUNCTION @extschema@.session_unshare(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
-	'session_store: share a session with somebody no more';
+	'session_store: stop sharing a session with a member';
 
 CREATE FUNCTION @extschema@.session_accept(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.bool
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_accept_1_0';
 COMMENT ON FUNCTION @extschema@.session_accept(pg_catalog.text, pg_catalog.text) IS
-	'session_store: have a session that was shared with the caller in its listings and counts';
+	'session_store: include a session that was shared with the caller in the listings and counts of the caller';
 
 CREATE FUNCTION @extschema@.session_members(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL,
@@ -594,7 +643,7 @@ CREATE FUNCTION @extschema@.session_members(
 	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 10
 	AS 'MODULE_PATHNAME', 'session_members_1_0';
 COMMENT ON FUNCTION @extschema@.session_members(pg_catalog.text, pg_catalog.text) IS
-	'session_store: with whom a session is shared, and in which role';
+	'session_store: return the members of a session and their roles';
 
 --
 -- Many sessions.
@@ -605,14 +654,14 @@ CREATE FUNCTION @extschema@.session_delete_all(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_delete_all_1_0';
 COMMENT ON FUNCTION @extschema@.session_delete_all(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
-	'session_store: log an owner out everywhere, save perhaps here; returns how many sessions ended';
+	'session_store: end all sessions of an owner, except perhaps one; returns the number of sessions ended';
 
 CREATE FUNCTION @extschema@.session_clear(
 	namespace pg_catalog.text, id_like pg_catalog.text = NULL) RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_clear_1_0';
 COMMENT ON FUNCTION @extschema@.session_clear(pg_catalog.text, pg_catalog.text) IS
-	'session_store: end every session of a namespace, or those whose id is LIKE the pattern';
+	'session_store: end all sessions of a namespace, or those whose id matches a LIKE pattern; returns the number of sessions ended';
 
 CREATE FUNCTION @extschema@.session_count(
 	owner pg_catalog.text = NULL, id_like pg_catalog.text = NULL,
@@ -620,7 +669,7 @@ CREATE FUNCTION @extschema@.session_count(
 	LANGUAGE C STABLE PARALLEL RESTRICTED
 	AS 'MODULE_PATHNAME', 'session_count_1_0';
 COMMENT ON FUNCTION @extschema@.session_count(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
-	'session_store: how many sessions live, exactly; costs the rows that it counts';
+	'session_store: count the sessions that are alive, exactly; the cost is proportional to the number of rows';
 
 CREATE FUNCTION @extschema@.session_list(
 	owner pg_catalog.text = NULL, id_like pg_catalog.text = NULL, filter pg_catalog.jsonb = NULL,
@@ -629,7 +678,7 @@ CREATE FUNCTION @extschema@.session_list(
 	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 50
 	AS 'MODULE_PATHNAME', 'session_list_1_0';
 COMMENT ON FUNCTION @extschema@.session_list(pg_catalog.text, pg_catalog.text, pg_catalog.jsonb, pg_catalog.text, pg_catalog.int4, pg_catalog.text) IS
-	'session_store: a page of living sessions, newest first; hand a row''s page_cursor back as "after" for what follows it';
+	'session_store: return a page of the sessions that are alive, newest first; pass the page_cursor of a row as "after" to continue behind it';
 
 --
 -- Upkeep.
@@ -639,19 +688,19 @@ CREATE FUNCTION @extschema@.session_purge(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_purge_1_0';
 COMMENT ON FUNCTION @extschema@.session_purge(pg_catalog.int8, pg_catalog.text) IS
-	'session_store: remove expired rows, one batch of 10,000 by default; call again while it returns that many';
+	'session_store: remove rows of ended sessions, 10,000 by default; call it again while it returns that many';
 
 CREATE FUNCTION @extschema@.session_health() RETURNS pg_catalog.jsonb
 	LANGUAGE C STABLE PARALLEL RESTRICTED
 	AS 'MODULE_PATHNAME', 'session_health_1_0';
 COMMENT ON FUNCTION @extschema@.session_health() IS
-	'session_store: is everything as it should be, and if not, what to do';
+	'session_store: return the state of the extension, with warnings and their remedies';
 
 CREATE FUNCTION @extschema@.session_metrics() RETURNS pg_catalog.text
 	LANGUAGE C STABLE PARALLEL RESTRICTED
 	AS 'MODULE_PATHNAME', 'session_metrics_1_0';
 COMMENT ON FUNCTION @extschema@.session_metrics() IS
-	'session_store: counters and gauges in the Prometheus text format';
+	'session_store: return counters and gauges in the Prometheus text format';
 
 --
 -- The cache.
@@ -661,7 +710,7 @@ CREATE FUNCTION @extschema@.session_cache_sync(timeout pg_catalog.interval = '5 
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_cache_sync_1_0';
 COMMENT ON FUNCTION @extschema@.session_cache_sync(pg_catalog.interval) IS
-	'session_store: wait until Redis has what anybody committed before this call; false after the timeout or without a cache';
+	'session_store: wait until Redis has everything committed before this call; returns false after the timeout or without a cache';
 
 CREATE FUNCTION @extschema@.session_cache_verify(
 	sample pg_catalog.int4 = 1000, OUT checked pg_catalog.int8, OUT stale pg_catalog.int8,
@@ -669,22 +718,23 @@ CREATE FUNCTION @extschema@.session_cache_verify(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_cache_verify_1_0';
 COMMENT ON FUNCTION @extschema@.session_cache_verify(pg_catalog.int4) IS
-	'session_store: compare a sample of Redis with the table; what is wrong is counted and put right';
+	'session_store: compare a sample of the copies in Redis with the table; counts and corrects those that differ';
 
 CREATE FUNCTION @extschema@.session_cache_flush(namespace pg_catalog.text = NULL)
 	RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_cache_flush_1_0';
 COMMENT ON FUNCTION @extschema@.session_cache_flush(pg_catalog.text) IS
-	'session_store: delete the copies of a namespace in Redis, or of all; returns how many there were';
+	'session_store: delete the copies of a namespace, or of all namespaces, from Redis; returns how many there were';
 
 CREATE FUNCTION @extschema@.session_cache_takeover() RETURNS pg_catalog.bool
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_cache_takeover_1_0';
 COMMENT ON FUNCTION @extschema@.session_cache_takeover() IS
-	'session_store: make this server the owner of its Redis, whoever was';
+	'session_store: make this server and database the owner of their Redis, in place of any other';
 
--- (With OFFSET it cannot be updated, which would write to session_samples as its owner.)
+-- (OFFSET keeps the view from being updatable: an update would write to session_samples with the
+-- rights of the owner of the view.)
 CREATE VIEW @extschema@.session_stats WITH (security_barrier) AS
 	SELECT s.namespace,
 		   s.sessions,
@@ -705,26 +755,26 @@ CREATE VIEW @extschema@.session_stats WITH (security_barrier) AS
 	   OR pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'USAGE'::pg_catalog.text)
 	OFFSET 0;
 COMMENT ON VIEW @extschema@.session_stats IS
-	'session_store: a row per namespace, as the keeper last saw it, and how long ago that was';
+	'session_store: statistics of each namespace as of the keeper''s last sample, and the age of the sample';
 
--- Internal: what the purge, the functions and the views ask about a row's real end.
+-- Internal: used by the purge, the functions and the views.
 CREATE FUNCTION @extschema@.session_effective_expiry(
 	namespace pg_catalog.text, session_id pg_catalog.text, expires_at pg_catalog.timestamptz)
 	RETURNS pg_catalog.timestamptz
 	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED COST 10
 	AS 'MODULE_PATHNAME', 'session_effective_expiry_1_0';
 COMMENT ON FUNCTION @extschema@.session_effective_expiry(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz) IS
-	'session_store: expires_at, or what reads have made of it since';
+	'session_store: internal; expires_at, or a later expiry that a pending touch gives the session';
 
--- Internal: the filter of session_list.  A high cost, so that a condition is evaluated last.
+-- Internal: the filter of session_list().  The high cost makes the planner evaluate it last.
 CREATE FUNCTION @extschema@.session_contains(
 	document pg_catalog.jsonb, filter pg_catalog.jsonb) RETURNS pg_catalog.bool
 	LANGUAGE C IMMUTABLE PARALLEL RESTRICTED COST 1000
 	AS 'MODULE_PATHNAME', 'session_contains_1_0';
 COMMENT ON FUNCTION @extschema@.session_contains(pg_catalog.jsonb, pg_catalog.jsonb) IS
-	'session_store: document @> filter, interruptible and in bounded time';
+	'session_store: internal; document @> filter, but interruptible and in bounded time';
 
--- Internal: what the view of messages asks about a row, which by itself tells nobody anything.
+-- Internal: used by the view conversation_messages.  It reveals nothing beyond its arguments.
 CREATE FUNCTION @extschema@.session_alive(
 	namespace pg_catalog.text, session_id pg_catalog.text, created_at pg_catalog.timestamptz,
 	expires_at pg_catalog.timestamptz, dead_until pg_catalog.timestamptz)
@@ -732,9 +782,9 @@ CREATE FUNCTION @extschema@.session_alive(
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10
 	AS 'MODULE_PATHNAME', 'session_alive_1_0';
 COMMENT ON FUNCTION @extschema@.session_alive(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz, pg_catalog.timestamptz) IS
-	'session_store: is a row that says so a living session?';
+	'session_store: internal; is the session of a row with these values alive?';
 
--- The messages of living sessions, of those that the caller may see.
+-- The messages of the sessions that are alive and that the caller can see.
 CREATE VIEW @extschema@.conversation_messages WITH (security_barrier) AS
 	SELECT s.namespace, s.session_id, h.seq, h.message, h.created_at
 	FROM @extschema@.conversation_sessions s
@@ -742,17 +792,17 @@ CREATE VIEW @extschema@.conversation_messages WITH (security_barrier) AS
 	WHERE @extschema@.session_alive(s.namespace, s.session_id, s.created_at, s.expires_at, s.dead_until)
 		AND @extschema@.session_may(s.namespace, s.owner_id, s.history_id, 'viewer'::pg_catalog.text);
 COMMENT ON VIEW @extschema@.conversation_messages IS
-	'session_store: the messages of living sessions that the caller may see';
+	'session_store: messages of the sessions that are alive and that the caller can see';
 
--- Internal: tells the launcher, at commit, to look at this database.
+-- Internal: at commit, makes the launcher check this database.
 CREATE FUNCTION @extschema@.session_store_wake() RETURNS pg_catalog.void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_store_wake_1_0';
 COMMENT ON FUNCTION @extschema@.session_store_wake() IS
-	'session_store: ask the launcher to look at this database';
+	'session_store: internal; makes the launcher check this database when the transaction commits';
 
 --
--- What a dump must carry: the rows that are the users'.
+-- Tables whose rows belong to the users and must be dumped.
 --
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_namespaces', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.conversation_sessions', '');
@@ -763,13 +813,13 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_events', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_cache_claims', '');
 
 --
--- Nothing here is for everybody, nor for whom ALTER DEFAULT PRIVILEGES favours in this
--- schema (as some platforms set it for their web roles): all that was granted by
--- default is taken back, and then granted what is meant.
+-- Neither PUBLIC nor the roles named by ALTER DEFAULT PRIVILEGES (which some platforms set
+-- for their web roles) get any privileges by default: revoke everything that was granted,
+-- then grant what is intended.
 --
--- Types as well: a column of one of our row types in somebody else's table would make
--- DROP EXTENSION fail, and ADD COLUMN in an upgrade.  The row type of a table is no member
--- of the extension before PostgreSQL 17, so types are found through their tables.
+-- This includes types: a column with a row type of the extension in another role's table
+-- would make DROP EXTENSION fail, and ADD COLUMN in an upgrade.  Before PostgreSQL 17 the row
+-- type of a table is not a member of the extension, so types are found through their tables.
 --
 DO $$
 DECLARE
@@ -808,8 +858,8 @@ BEGIN
 	LOOP
 		EXECUTE command;
 	END LOOP;
-	-- pg_dump never dumps privileges on the row type of a table, and warns of each that an
-	-- extension is on record to have changed
+	-- pg_dump never dumps privileges on the row type of a table, and warns about each one that
+	-- is recorded in pg_init_privs
 	DELETE FROM pg_catalog.pg_init_privs i
 	WHERE i.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
 		AND EXISTS (SELECT FROM pg_catalog.pg_class c
@@ -821,12 +871,12 @@ BEGIN
 END
 $$;
 
--- The policies and the view of messages need these: one answers about the caller alone, the
--- other about a row that the caller has in hand.
+-- Policies and the view conversation_messages call these with the rights of the caller.  The
+-- one reveals only rights of the caller, the other only properties of a row given to it.
 GRANT EXECUTE ON FUNCTION @extschema@.session_alive(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz, pg_catalog.timestamptz) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.session_may(pg_catalog.text, pg_catalog.text, pg_catalog.uuid, pg_catalog.text) TO PUBLIC;
 
--- Monitoring is what pg_monitor is for; it shows numbers, never a session.
+-- For monitoring; these show numbers, never the contents of a session.
 GRANT EXECUTE ON FUNCTION @extschema@.session_health(), @extschema@.session_metrics() TO pg_monitor;
 GRANT SELECT ON @extschema@.session_stats TO pg_monitor;
 
