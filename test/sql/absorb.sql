@@ -1,5 +1,5 @@
 --
--- session_absorb: two sessions become one, and the source is dead.
+-- session_absorb(): merges one session into another and ends the source.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

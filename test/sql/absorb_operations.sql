@@ -1,5 +1,6 @@
--- What an absorption keeps: the source's operations, so that an append that is repeated is not
--- carried out twice; and the target's document, where the source's says nothing or is no object.
+-- session_absorb(): operation ids of the source stay effective, so that a repeated append is not
+-- carried out twice; and the target's document is kept where the source's has no such member or
+-- is not an object.
 \set VERBOSITY terse
 CREATE VIEW operations AS SELECT s.session_id, h.seq, h.message, h.operation_id, h.operation_last, h.operation_hash IS NOT NULL AS hash
   FROM conversation_sessions s JOIN conversation_history h USING (history_id) ORDER BY s.session_id COLLATE "C", h.seq;

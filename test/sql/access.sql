@@ -1,5 +1,5 @@
 --
--- Who may: EXECUTE, allowed_roles, READ ONLY.
+-- Access to functions: EXECUTE, allowed_roles, READ ONLY transactions.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

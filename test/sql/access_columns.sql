@@ -1,6 +1,7 @@
 --
--- What a role that was granted the table may write in a row: session_data, ttl, expires_at as far as
--- the policy allows, and owner_id where owners are not kept apart. Not more than the functions allow it.
+-- Access to columns: what a role that was granted the table may write in a row. session_data,
+-- ttl, expires_at within the limits of the policy, and owner_id without owner isolation; nothing
+-- that the functions would not allow.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

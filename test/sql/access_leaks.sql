@@ -1,5 +1,5 @@
 --
--- What nobody shall learn about sessions and namespaces that are not theirs.
+-- Information leaks: nobody learns about sessions and namespaces to which they have no access.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,5 +1,6 @@
 --
--- A role that was granted the tables meets the same border as in the calls.
+-- Access to tables: for a role that was granted the tables, policies enforce the same rules as
+-- the functions.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

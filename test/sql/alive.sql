@@ -1,5 +1,5 @@
--- What is alive is alive to all: calls on one session, counts, listings, views and policies, by the
--- C form and by the SQL text, over rows and policies of all sorts.
+-- Which sessions are alive: functions about one session, counts, listings, views and policies
+-- agree, in C and in SQL, over many kinds of rows and policies.
 INSERT INTO session_namespaces (name, key_prefix, cache, sliding, ttl, max_lifetime)
 VALUES ('alive_any', 'alive_any:', 'off', true, '1 hour', NULL),
 	   ('alive_hour', 'alive_hour:', 'off', false, '1 hour', '1 hour'),

@@ -1,6 +1,6 @@
 --
--- What calls answer about an id that is absent, alive, expired, dead or purged, by if_version: the table in
--- docs/reference.md.
+-- Results of functions for an id that is absent, alive, expired, dead or purged, and by
+-- if_version: the table in docs/reference.md.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,5 +1,5 @@
 --
--- Bad arguments: which values each call refuses, and with which error.
+-- Invalid arguments: the values that each function refuses, and the errors.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,6 +1,6 @@
 --
--- Lengths are bytes, not characters, and control characters are those of Unicode.
--- Only where the database speaks UTF-8.
+-- Lengths of names are in bytes, not characters, and control characters are those of Unicode.
+-- Only where the encoding of the database is UTF8.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,5 +1,5 @@
 --
--- The calls inside of other SQL: statements, transactions, functions, cursors.
+-- Functions inside of other SQL: statements, transactions, functions, cursors.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,6 +1,6 @@
 --
--- Events of conversations: forked, absorbed, shared; saved, where it is asked for; who did it on whose
--- behalf; and how long they are kept.
+-- Lifecycle events of conversations: forked, absorbed, shared, and saved with audit_saves; the
+-- actor and its subject; and events_keep.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

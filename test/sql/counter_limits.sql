@@ -1,4 +1,4 @@
--- No counter of ours may make the end of a session fail, wherever plain SQL has put it.
+-- Counters at their maximum, set by plain SQL, never make the end of a session fail.
 \set VERBOSITY terse
 INSERT INTO session_namespaces (name, max_sessions_per_owner) VALUES ('one', 1);
 CREATE FUNCTION wear_out() RETURNS void LANGUAGE sql AS $$

@@ -1,6 +1,6 @@
 --
--- A dead id, and the counters of an old row, where owners are kept apart: the id can be used anew by whose it
--- was, and by nobody else; what begins over a row of somebody else does not tell how far that had counted.
+-- Dead ids with owner isolation: only the former owner can reuse the id, and a session that
+-- replaces the row of another owner does not reveal that row's counters.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,6 +1,6 @@
 --
--- C functions that are declared otherwise than the library expects, as those of another
--- version may be: an error that says what to do, not a crash.
+-- C functions that are declared differently from what the library expects, as by another version
+-- of the extension: an error with a hint, not a crash.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,6 +1,6 @@
 --
--- Reads go straight to their row while the table is as it was made, and by a statement when it is
--- not; whichever it is, they find the same.
+-- Direct access: reads use the table access method while the table has its original definition,
+-- and SPI otherwise, with the same results.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

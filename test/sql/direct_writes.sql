@@ -1,7 +1,6 @@
 --
--- Changes go straight to their row while the table is as it was made, and by a statement when
--- somebody else wants to be asked; whichever it is, they do the same.  A statement for the lock and one
--- for the update look the row up twice: that tells which way it was.
+-- Direct access: changes use the table access method while the table has its original definition,
+-- and SPI if triggers or constraints of others must be considered, with the same results.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,5 +1,6 @@
 --
--- Lifetimes (meanings 1 and 4): every change starts the ttl anew; expiry goes by the clock.
+-- Expiry: every change restarts the ttl, and sessions expire by the clock, not by the time of the
+-- transaction.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,5 +1,5 @@
 --
--- The filter of session_list: the same answers as @>, in bounded time, interruptible.
+-- The filter of session_list(): same results as @>, in bounded time, interruptible.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

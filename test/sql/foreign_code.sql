@@ -1,7 +1,8 @@
 --
--- Code of other people that a call reaches while it acts as the owner of the tables: triggers, functions in
--- constraints, domains, indexes, defaults and rules, foreign keys. None of it may be led by the caller's
--- search_path or temporary objects, and nothing that belongs to another role may run as the owner.
+-- Foreign code that a call reaches while it acts as the owner of the tables: triggers, functions
+-- in constraints, domains, indexes, defaults and rules, and foreign keys. None of it may resolve
+-- names through the caller's search_path, or run with the owner's rights if its owner does not
+-- have them.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,5 +1,5 @@
 --
--- session_fork: a session of one's own from somebody's, with the history up to a point.
+-- session_fork(): copies a session, with its history up to a message.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,5 +1,6 @@
 --
--- What session_health() says of owners and roles, and that it and session_metrics() work meanwhile.
+-- session_health() and privileges: warnings about owners and roles, and the functions keep
+-- working meanwhile.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

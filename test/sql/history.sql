@@ -1,5 +1,5 @@
 --
--- Append, history, pop and trim: an append-only history in constant cost.
+-- Histories: session_append(), session_history(), session_pop() and session_trim().
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

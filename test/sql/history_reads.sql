@@ -1,6 +1,6 @@
 --
--- What reading a history costs and does: windows touch a few pages at any length, history slides where
--- reads slide, also READ ONLY. Needs shared_preload_libraries.
+-- Reading histories: a window reads a few pages at any length, and reading extends the expiry of
+-- sliding sessions, also in READ ONLY transactions. Needs shared_preload_libraries.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,6 +1,6 @@
 --
--- Histories as tables: regenerate moves nothing, the end of a session hides all at once, the purge removes
--- in batches what is hidden and nothing else, and plain SQL of the owner is legal.
+-- Tables of histories: regenerate moves no messages, the end of a session hides all of them at
+-- once, the purge removes only those, in batches, and the owner may use plain SQL.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,6 +1,6 @@
 --
--- CREATE EXTENSION into a schema where somebody hostile made objects beforehand: either
--- nothing of theirs is used, or it fails and leaves nothing.
+-- CREATE EXTENSION in a schema with hostile objects: it uses none of them, or fails and leaves
+-- nothing behind.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

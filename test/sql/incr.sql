@@ -1,5 +1,5 @@
 --
--- session_incr: numbers in the document that parallel requests count without loss.
+-- session_incr(): adds to numbers in the document.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,5 +1,5 @@
 --
--- session_list: newest first, page by page, without doubles or gaps.
+-- session_list(): newest first, page by page, without duplicates or gaps.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

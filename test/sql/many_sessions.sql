@@ -1,5 +1,6 @@
 --
--- Many sessions at once: delete_all, clear, count.
+-- Functions about many sessions: session_delete_all(), session_clear(), session_count(),
+-- session_purge().
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,6 +1,6 @@
 --
--- session_share, session_unshare, session_members: with whom a session is shared, and as what.
--- (What each role may do with owner isolation: shared_isolation.)
+-- session_share(), session_unshare(), session_members(). (Rights of the roles with owner
+-- isolation: shared_isolation.)
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,5 +1,5 @@
 --
--- session_merge is RFC 7396, exactly.
+-- session_merge(): JSON Merge Patch exactly as in RFC 7396.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,5 +1,6 @@
 --
--- Health, metrics and stats: their shapes, with and without shared_preload_libraries.
+-- session_health(), session_metrics() and session_stats: structure, with and without
+-- shared_preload_libraries.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

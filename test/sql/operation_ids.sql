@@ -1,5 +1,5 @@
 --
--- operation_id: an append that is said again, since its answer was lost, is carried out once.
+-- operation_id: an append that is repeated because its answer was lost is carried out once.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

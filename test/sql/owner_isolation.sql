@@ -1,5 +1,5 @@
 --
--- owner_isolation: a caller sees and changes only sessions whose owner it is.
+-- Owner isolation: a caller sees and changes only sessions that it owns.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

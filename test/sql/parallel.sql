@@ -1,5 +1,5 @@
 --
--- Every function that a parallel plan may hold, in the leader of one: the same answers as without.
+-- Parallel plans: every function that is allowed in one returns the same results in its leader.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

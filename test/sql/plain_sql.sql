@@ -1,6 +1,6 @@
 --
--- Plain SQL on the tables keeps every invariant: versions grow, check_at is never later
--- than the end, expiries are finite, ids are ids.
+-- Plain SQL on the tables keeps every invariant: versions grow, check_at is never later than the
+-- end of the session, expiries are finite, ids are valid.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

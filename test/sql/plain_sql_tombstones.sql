@@ -1,4 +1,5 @@
--- A logout sticks, whoever writes the row: plain SQL over sessions that have ended, and the end of one.
+-- Plain SQL cannot undo a logout: writing over tombstones, and ending a session by setting
+-- dead_until.
 \set VERBOSITY terse
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

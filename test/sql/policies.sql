@@ -1,5 +1,5 @@
 --
--- session_namespaces: the defaults of a policy, and what is no policy.
+-- session_namespaces: defaults of a policy, and values that are refused.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

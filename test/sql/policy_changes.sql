@@ -1,5 +1,6 @@
 --
--- A changed policy holds at the next statement; and whose namespace a plain call means.
+-- Changed policies hold from the next statement on; and session_store.namespace selects the
+-- namespace of a call.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

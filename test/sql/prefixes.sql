@@ -1,5 +1,5 @@
 --
--- Key prefixes: none begins another, tail prefixes and reserved ones included.
+-- Key prefixes: none begins with another, including tail prefixes and reserved ones.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

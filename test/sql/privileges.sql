@@ -1,6 +1,6 @@
 --
--- What CREATE EXTENSION gives away: to PUBLIC nothing that reads or writes sessions,
--- to pg_monitor numbers. Asked of the catalogs, so that no new object is forgotten.
+-- Privileges after CREATE EXTENSION: PUBLIC may execute nothing that reads or writes sessions;
+-- pg_monitor sees numbers. Read from the catalogs, so that a new object is included.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

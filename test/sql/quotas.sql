@@ -1,5 +1,5 @@
 --
--- Quotas: max_sessions_per_owner, with evict or refuse.
+-- Quotas: max_sessions_per_owner with evict and refuse.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,5 +1,5 @@
 --
--- session_regenerate: a new id for the same session, against fixation.
+-- session_regenerate(): a new id for the same session, against session fixation.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,6 +1,6 @@
 --
--- A hostile search_path: operators, functions, tables and types that stand before ours and
--- the server's. None of them may ever be called or read.
+-- Hostile search_path: operators, functions, tables and types of the caller that hide those of
+-- session_store and of the server are never used.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

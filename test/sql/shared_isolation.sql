@@ -1,6 +1,6 @@
 --
--- Sharing in namespaces with owner_isolation: what a viewer, an editor and an owner may do, through
--- functions and through the tables, and that a stranger learns nothing.
+-- Shared sessions with owner isolation: rights of viewers, editors and owners, by functions and
+-- by tables, and of everybody else.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

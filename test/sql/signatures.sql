@@ -1,5 +1,6 @@
 --
--- The surface: names, arguments, defaults, volatility, rows, parallel safety, comments.
+-- Signatures of the functions: names, arguments, defaults, volatility, rows, parallel safety,
+-- comments.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

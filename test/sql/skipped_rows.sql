@@ -1,5 +1,5 @@
--- A trigger or a rule of the owner's that skips rows: every call that needs the row says so, with a
--- SQLSTATE and a hint, and nothing of it is done.
+-- Triggers or rules that skip rows: every call that needs such a row raises an error with a hint,
+-- and has no effect.
 \set VERBOSITY terse
 CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

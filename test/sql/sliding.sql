@@ -1,6 +1,5 @@
 --
--- Sliding reads (meaning 4): a read starts the ttl anew without writing. Needs
--- shared_preload_libraries.
+-- Sliding expiry: a read extends the expiry without writing. Needs shared_preload_libraries.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,5 +1,5 @@
 --
--- Tombstones (meaning 3): a deleted id stays dead.
+-- Tombstones: a deleted id cannot be reused for a while.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

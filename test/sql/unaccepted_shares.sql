@@ -1,5 +1,5 @@
 --
--- What others share with somebody who did not ask for it costs the target nothing.
+-- Shares that the member has not accepted do not appear in its listings and cost them nothing.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

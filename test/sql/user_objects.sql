@@ -1,5 +1,6 @@
 --
--- What users add to the tables, and what they join them with, keeps working.
+-- Objects that users add to the tables (columns, indexes, triggers, foreign keys, views), and
+-- joins with them, keep working.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,5 +1,5 @@
 --
--- Versions (meaning 2): what counts, and what if_version promises.
+-- Versions: which changes count, and what if_version guarantees.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'

@@ -1,8 +1,7 @@
 --
--- Launcher and keeper: they come by themselves, purge, sample, and go with the extension.
--- Needs shared_preload_libraries.
+-- Launcher and keeper: start, purge, samples, and end with the extension. Needs
+-- shared_preload_libraries.
 --
--- What other tests have left is more than a sample looks at.
 DELETE FROM conversation_sessions;
 VACUUM conversation_sessions;
 \getenv test_dir PG_ABS_SRCDIR

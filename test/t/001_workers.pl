@@ -1,6 +1,5 @@
-# The launcher and its keepers: found at server start, at CREATE EXTENSION and for
-# copies of a database; gone at DROP EXTENSION; back after they were killed; and in
-# the face of an error that lasts.
+# Launcher and keepers: start with the server, at CREATE EXTENSION and in copies of a database;
+# end at DROP EXTENSION; restart after they were killed; and lasting errors.
 use strict;
 use warnings;
 use FindBin;

@@ -1,6 +1,6 @@
-# The workers are in nobody's way: whatever needs a database for itself, or the
-# server down, succeeds within 5 s while the keepers are busy with a backlog. Each
-# is tried several times, at moments that a seed chooses.
+# Commands that need a database for themselves (DROP, RENAME, TEMPLATE and others), and shutdown,
+# succeed within 5 s while the keepers work on a backlog. Each is tried several times, at moments
+# chosen by a seed.
 use strict;
 use warnings;
 use FindBin;

@@ -1,5 +1,5 @@
-# More databases than worker slots: the keepers take turns, every database is
-# purged, and health names the setting.
+# More databases than worker slots: the keepers take turns, every database is purged, and
+# session_health() names the setting.
 use strict;
 use warnings;
 use FindBin;

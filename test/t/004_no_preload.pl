@@ -1,5 +1,5 @@
-# Without shared_preload_libraries: the SQL works, reads do not slide, health
-# names the line that is missing; then with it.
+# Without shared_preload_libraries: SQL works, reads do not extend expiries, session_health()
+# names the missing line; then with it.
 use strict;
 use warnings;
 use FindBin;

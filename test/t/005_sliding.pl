@@ -1,5 +1,5 @@
-# Sliding: a read keeps a session alive without writing anything. It is noted in
-# shared memory, seen by every later call, and written by the keeper in batches.
+# Sliding expiry: a read keeps a session alive without writing. It becomes a pending touch in
+# shared memory, which every later call sees and the keeper writes in batches.
 use strict;
 use warnings;
 use FindBin;

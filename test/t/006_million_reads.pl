@@ -1,5 +1,5 @@
-# What sliding is for: as many reads as a busy site makes, next to no WAL, and no
-# session that ends while it is in use.
+# The benefit of pending touches: as many reads as a busy site makes cause next to no WAL, and no
+# session ends while it is in use.
 #
 # 1,000 sessions are read 1,000,000 times within a minute with SESSION_STORE_LONG
 # set, else 100,000 times. The UPDATEs to compare with are measured on the same

@@ -1,4 +1,4 @@
-# Saves stay HOT over several lifetimes, with the keeper at work: at least 95 %.
+# Saves are HOT updates over several lifetimes while the keeper works: at least 95 %.
 #
 # The server counts all updates of the table together. The keeper's own are one per
 # living session and ttl; they move an indexed column and so are never HOT. Hence

@@ -1,5 +1,5 @@
-# What purging and listing cost in pages: what is dead and what is shown, however
-# many sessions there are.
+# Purging and listing read pages in proportion to the rows purged or listed, however many
+# sessions there are.
 use strict;
 use warnings;
 use FindBin;

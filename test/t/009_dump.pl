@@ -1,5 +1,5 @@
-# Dump and restore, in every usual way: rows, policies and events arrive as they
-# were, versions, tombstones and times included, with the workers running.
+# Dump and restore in all usual ways: rows, policies and events are restored unchanged, including
+# versions, tombstones and timestamps, while the workers run.
 use strict;
 use warnings;
 use FindBin;

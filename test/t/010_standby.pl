@@ -1,5 +1,5 @@
-# A streaming standby: reads work there and do not slide, nobody purges; promoted,
-# it has its keeper.
+# A streaming standby: reads work and do not extend expiries, nothing is purged; after promotion
+# it has a keeper.
 use strict;
 use warnings;
 use FindBin;

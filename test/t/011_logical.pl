@@ -1,5 +1,5 @@
-# A logical subscription of the tables: sessions, policies and events arrive as they
-# are, and policies hold on the subscriber at once.
+# Logical replication of the tables: sessions, policies and events arrive unchanged, and policies
+# take effect on the subscriber at once.
 use strict;
 use warnings;
 use FindBin;

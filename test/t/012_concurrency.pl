@@ -1,5 +1,5 @@
-# Many clients at once: no version, no increment, no key is lost, quotas hold, and
-# nobody deadlocks.
+# Many concurrent clients: no version, increment or member is lost, quotas hold, and there are no
+# deadlocks.
 use strict;
 use warnings;
 use FindBin;

@@ -1,5 +1,5 @@
-# Cancel works everywhere, statement_timeout wherever the server arms it, and both
-# leave the session of the caller usable. Logouts are on disk when COMMIT returns.
+# Query cancellation everywhere, and statement_timeout where the server arms it, leave the
+# session of the caller usable. Logouts are on disk when COMMIT returns.
 use strict;
 use warnings;
 use FindBin;

@@ -1,5 +1,5 @@
-# In any schema, by whatever name; dropped and created again elsewhere, under the
-# feet of sessions that have plans for the calls and know the policies.
+# The extension in any schema; dropped and created again in another one, while backends have
+# plans for the functions and cached policies.
 use strict;
 use warnings;
 use FindBin;

@@ -1,5 +1,5 @@
-# Tables that are altered while a call waits for them: the call sees that its columns are not
-# what it was made for, or works, and never reads one as what it is not.
+# Tables that are altered while a call waits for them: the call raises an error or works, and
+# never misreads a column.
 use strict;
 use warnings;
 use FindBin;

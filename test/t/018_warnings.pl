@@ -1,6 +1,6 @@
-# Every warning of session_health() has a row in docs/operations.md, with a metric that exists, and is
-# expected by a test: four of its words in a row stand in the test or in its expected output.  Those
-# that no other test is about are produced here.
+# Every warning of session_health() has a row in docs/operations.md with a metric that exists,
+# and is tested: four consecutive words of it are in a test or its expected output. Warnings that
+# no other test produces are produced here.
 use strict;
 use warnings;
 use FindBin;

@@ -1,5 +1,5 @@
-# Redis holds what the table holds: every way to change a session, every kind of
-# document, id and namespace; and never what was rolled back.
+# Redis holds what the table holds, after every kind of change and for every kind of document, id
+# and namespace; and never what was rolled back.
 use strict;
 use warnings;
 use FindBin;

@@ -1,5 +1,5 @@
-# The fence: after COMMIT of a log-out nobody sees the old value in Redis, whatever
-# Redis does; and what that costs when it is away.
+# The fence: after COMMIT of a logout nobody sees the old value in Redis, whatever Redis does;
+# and how long COMMIT waits while Redis is away.
 use strict;
 use warnings;
 use FindBin;

@@ -1,5 +1,5 @@
-# Redis dies, forgets, rolls back and hangs; the pusher dies and hangs; the server
-# crashes: afterwards Redis holds what the table holds, and meanwhile no strong reader
+# Faults: Redis dies, loses data, goes back in time and hangs; the pusher dies and hangs; the
+# server crashes. Afterwards Redis holds what the table holds, and meanwhile no strong reader
 # sees anything else.
 use strict;
 use warnings;

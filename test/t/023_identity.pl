@@ -1,5 +1,5 @@
-# Whose is this Redis? Two databases, copies of databases, clones of servers and
-# promoted standbys do not write into each other's cache.
+# Ownership of a Redis: two databases, copies of databases, clones of servers and promoted
+# standbys do not write into each other's cache.
 use strict;
 use warnings;
 use FindBin;

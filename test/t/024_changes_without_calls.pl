@@ -1,6 +1,5 @@
-# Changes that come without a call: triggers switched off, rewrites, TRUNCATE,
-# replication, and transactions larger than the ledger. Redis follows, or says that
-# it cannot.
+# Changes without a function call: disabled triggers, rewrites, TRUNCATE, replication, and
+# transactions larger than the ledger. Redis follows, or the cache is stopped with a warning.
 use strict;
 use warnings;
 use FindBin;

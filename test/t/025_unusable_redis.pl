@@ -1,5 +1,5 @@
-# Servers that are no Redis, or one that cannot serve: sessions work as if there were
-# no cache, health says what is wrong, and nothing grows, hangs or crashes.
+# Servers that are not a Redis, or a Redis that cannot serve: sessions work as without a cache,
+# session_health() says what is wrong, and nothing grows, hangs or crashes.
 use strict;
 use warnings;
 use FindBin;

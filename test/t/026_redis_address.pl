@@ -1,5 +1,5 @@
-# Where Redis is, and who may log in: passwords, users, database numbers, changes by
-# reload, and hosts that nobody knows. No password is ever printed.
+# Address and login of Redis: passwords, users, database numbers, changes by reload, and unknown
+# hosts. No password is ever shown.
 use strict;
 use warnings;
 use FindBin;

@@ -1,5 +1,5 @@
-# rediss://: the certificate and the host's name are checked, where the build has TLS, and
-# the setting is refused in words where it has not.
+# rediss://: the certificate and the host name are checked if the build has TLS; otherwise the
+# setting is refused with an explanation.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
-# The examples of docs/redis.md in Python, as they stand there, against real servers: what
-# they return while all is well, on a miss, without the lease, and when a session has ended.
+# The Python examples of docs/redis.md, unchanged, against real servers: their results normally,
+# on a miss, without the lease, and after a session has ended.
 
 use strict;
 use warnings;

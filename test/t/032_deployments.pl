@@ -1,5 +1,5 @@
-# The deployments of examples/: each is set up by psql and run as it stands there, in Node
-# or Python, against one Postgres and one Redis, and prints what it should.
+# The deployments in examples/: each is set up by psql and run unchanged in Node.js or Python
+# against one PostgreSQL and one Redis, with the expected output.
 use strict;
 use warnings;
 use FindBin;

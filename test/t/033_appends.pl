@@ -1,5 +1,5 @@
-# Fifty clients append to one session: no message is lost, doubled or out of its
-# client's order, and an append that is said again is carried out once.
+# Fifty clients append to one session: no message is lost, duplicated or out of the order of its
+# client, and a repeated append is carried out once.
 use strict;
 use warnings;
 use FindBin;

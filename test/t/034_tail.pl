@@ -1,6 +1,6 @@
-# The tail of a history in Redis: what the table holds, after every way to change a
-# session or its messages; under the rules, fences and ends of the document's copy;
-# and no more bytes than that, however long the history is.
+# Copies of history tails in Redis: they match the table after every kind of change of a session
+# or its messages; the rules, fences and ends of the document's copy apply to them; and their
+# size does not depend on the length of the history.
 use strict;
 use warnings;
 use FindBin;

@@ -1,7 +1,6 @@
-# What becomes of messages and members whose session has ended, and of those that
-# live: the purge removes the former in transactions of bounded size, whatever
-# happens meanwhile, and costs nobody else anything; the latter survive crashes,
-# dumps and replication.
+# Messages and members of ended sessions are purged in transactions of bounded size, whatever
+# happens meanwhile, and without cost for others; those of sessions that are alive survive
+# crashes, dumps and replication.
 use strict;
 use warnings;
 use Data::Dumper ();

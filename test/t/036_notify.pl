@@ -1,5 +1,5 @@
-# LISTEN session_events: one notification a batch from the keeper, for what was
-# committed and only that, soon; and their numbers add up.
+# LISTEN session_events: one notification per batch from the keeper, soon after commit, for
+# committed events only; and the numbers add up.
 use strict;
 use warnings;
 use FindBin;

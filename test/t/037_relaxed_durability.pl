@@ -1,5 +1,5 @@
-# Durability relaxed: what does not wait for the disk, and above all what does, and that a crash
-# takes whole transactions and leaves nothing that is inconsistent, in the table or in Redis.
+# Relaxed durability: which transactions do not wait for the disk and, above all, which do; and a
+# crash loses whole transactions and leaves no inconsistency, in the table or in Redis.
 #
 # A commit that waited has its record on the disk when it returns.  One that did not has not, for
 # here the background flushes next to never.

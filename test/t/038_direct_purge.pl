@@ -1,6 +1,6 @@
-# The purge removes the dead as it meets them while the table is as it was made, and by
-# statements when somebody else wants to be asked; whichever it is, it does the same. And it takes
-# nothing that is locked, or that was saved meanwhile.
+# Direct purge: uses the table access method while the table has its original definition, and SPI
+# if triggers or constraints of others must be considered, with the same results. It removes
+# nothing that is locked or was changed meanwhile.
 use strict;
 use warnings;
 use FindBin;

@@ -1,6 +1,6 @@
-# Who may do what: every cell of the tables in docs/security.md, and the accounts for Redis on that
-# page, tried one by one.  Functions, relations, types and settings are taken from the catalog, so
-# that a new one without an expectation fails.
+# Access: every cell of the tables in docs/security.md, and the Redis accounts on that page.
+# Functions, relations, types and settings are read from the catalogs, so that a new one without
+# a row fails.
 #
 # Words
 #	cell	what an actor (a column) gets from an object (a row): yes, no (42501), "-" (as if there

@@ -1,5 +1,5 @@
-# Who claims a Redis by itself, and who waits for session_cache_takeover(): each case with
-# real servers.
+# Claims of a Redis: which cases are claimed automatically, and which wait for
+# session_cache_takeover(), with real servers.
 use strict;
 use warnings;
 use File::Copy ();

@@ -1,5 +1,6 @@
-# Leases that outlive who granted them: a stop ends the lease, after a crash logouts wait for
-# its end, wherever Redis is said to be by then. And who has none to wait for.
+# Leases that outlive the server that granted them: a stop ends the lease; after a crash logouts
+# wait for its end, wherever Redis is configured to be by then; and cases with no lease to wait
+# for.
 use strict;
 use warnings;
 use FindBin;

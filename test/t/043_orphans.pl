@@ -1,5 +1,5 @@
 # Messages and members without a session: a restore that loads them before their sessions, or
-# after these have expired, loses nothing, and leaves nothing for ever.
+# after these expired, loses nothing and leaves nothing behind forever.
 use strict;
 use warnings;
 use FindBin;

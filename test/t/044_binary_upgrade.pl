@@ -1,5 +1,5 @@
-# A server in binary-upgrade mode, as pg_upgrade starts it: it has no worker of ours, so
-# that nothing takes a transaction id or writes a row.
+# A server in binary-upgrade mode, as started by pg_upgrade, runs no workers, so that nothing
+# assigns a transaction id or writes a row.
 use strict;
 use warnings;
 use FindBin;

@@ -1,6 +1,6 @@
-# The keeper of a logical subscriber leaves what is published to the publisher: a subscriber
-# that comes back late, or whose initial copy is not finished, loses no living session. After
-# the switch-over it purges.
+# The keeper of a logical subscriber leaves published tables to the publisher: a subscriber that
+# comes back late, or whose initial copy is unfinished, loses no session that is alive. After a
+# switchover it purges.
 use strict;
 use warnings;
 use FindBin;

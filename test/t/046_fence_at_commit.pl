@@ -1,6 +1,6 @@
-# Whether a transaction waits at the fence is decided when it commits, not when it changed
-# something: until then a cache may be configured, a policy be changed, a setting be set, and a
-# message may be removed by hand from a history that the transaction had changed before.
+# Whether a transaction waits at the fence is decided at its commit, not when it makes a change:
+# in between a cache may be configured, a policy or a setting changed, and a message removed by
+# hand.
 use strict;
 use warnings;
 use FindBin;

@@ -1,6 +1,6 @@
-# A clean stop (fast or smart) writes the pending touches before the shutdown checkpoint: a
+# A clean shutdown (fast or smart) writes the pending touches before the shutdown checkpoint: a
 # restart, a standby and a subscriber have them. It takes about a second at most, whatever
-# somebody's trigger does.
+# foreign triggers do.
 use strict;
 use warnings;
 use FindBin;

@@ -1,5 +1,5 @@
-# Triggers and foreign keys of other roles that the keeper meets: none of them runs with the rights of the tables'
-# owner, and what is only a foreign key does not stop the keeper.
+# Triggers and foreign keys of other roles that the keeper meets: none of them runs with the
+# rights of the owner of the tables, and a foreign key alone does not stop the keeper.
 use strict;
 use warnings;
 use FindBin;

@@ -1,6 +1,6 @@
-# Tables that inherit from ours. Up to PostgreSQL 17 a child may drop a NOT NULL that it has inherited,
-# and statements on the parent read the child's rows. A null there is an error: no process
-# dereferences it, and the workers go on.
+# Tables that inherit from those of session_store. Up to PostgreSQL 17 a child can drop an
+# inherited NOT NULL, and queries on the parent read the rows of the child. A null there is an
+# error: no process crashes, and the workers go on.
 use strict;
 use warnings;
 use FindBin;

@@ -1,5 +1,6 @@
-# session_cache_verify finds copies that are missing or wrong, also where ids are hashed, and a sample
-# of more than there is visits all; the warning about copies that differed ends after the repair.
+# session_cache_verify() finds copies that are missing or wrong, also with hash_keys, and visits
+# all if the sample is larger than what there is; the warning about differing copies ends after
+# the repair.
 use strict;
 use warnings;
 use FindBin;

@@ -1,5 +1,5 @@
-# A row that cannot be processed holds nothing up: expired sessions that a foreign key, a trigger
-# or a rule of somebody keeps from being removed are set aside, and all others are removed on time.
+# Rows that cannot be purged, because of a foreign key, trigger or rule of others, are set aside,
+# and all other expired sessions are removed on time.
 use strict;
 use warnings;
 use FindBin;

@@ -1,5 +1,5 @@
-# Tables that are altered while a backend looks at them, or while a statement waits for its locks:
-# what it knew of them before does not stay in force.
+# Tables that are altered while a backend uses them or a statement waits for its locks: what the
+# backend has cached about them is invalidated.
 use strict;
 use warnings;
 use FindBin;

@@ -1,5 +1,5 @@
-# A database in which nothing happens costs next to nothing: its keeper makes no transaction and
-# wakes at most twice a second, and is there as soon as something changes, by whatever statement.
+# An idle database costs next to nothing: its keeper makes no transactions and wakes at most
+# twice a second, and reacts at once to changes by any statement.
 use strict;
 use warnings;
 use FindBin;

@@ -1,6 +1,6 @@
-# What a savepoint changed and rolled back counts for nothing: it makes no transaction too large for
-# the ledger, and empties nobody's cache. What is kept is noted, in whatever order savepoints are
-# set, released and rolled back.
+# Changes that a savepoint rolled back have no effect: they do not make a transaction too large
+# for the ledger, nor empty the cache. Changes that are kept are recorded, in whatever order
+# savepoints are set, released and rolled back.
 use strict;
 use warnings;
 use FindBin;

@@ -1,6 +1,6 @@
-# Shares of the ledger: a database whose pusher may not run, is stopped, or cannot keep up takes
-# nothing from another database, which keeps its copies and its lease. Health of the one that
-# suffers names the symptom, health of the other the cause.
+# Shares of the ledger: a database whose pusher may not run, is stopped or cannot keep up takes
+# nothing from another database, which keeps its copies and its lease. session_health() of the
+# affected database names the symptom, that of the other one the cause.
 use strict;
 use warnings;
 use FindBin;

@@ -1,4 +1,4 @@
-# A role without superuser that administers the extension, as "postgres" of Supabase does: what
+# A role without superuser that administers the extension, like "postgres" of Supabase: what
 # packaging/supabase/after-create.sql grants, and what docs/supabase.md says.
 use strict;
 use warnings;

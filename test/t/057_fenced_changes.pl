@@ -1,6 +1,6 @@
-# Which changes wait at the fence: each of those that docs/redis.md lists, and none of the others.
-# Counted by the commits that waited while a lease was alive.  A fenced change may find that its copy
-# was deleted already, so it has several tries; one that is not fenced never waits.
+# Changes that wait at the fence: each that docs/redis.md lists, and no others. Measured by the
+# commits that waited while a lease was alive. The copy of a fenced change may already have been
+# deleted, so it gets several attempts; a change that is not fenced never waits.
 use strict;
 use warnings;
 use FindBin;

@@ -1,5 +1,5 @@
-# Shares of the touch slots: a database whose reads cannot be written to its table keeps others from
-# none of theirs. And what a slot costs in shared memory is what the documentation says.
+# Shares of the touch slots: a database whose pending touches cannot be written leaves the others
+# their shares. And a slot takes the shared memory that the documentation says.
 use strict;
 use warnings;
 use FindBin;

@@ -1,6 +1,6 @@
-# The text that Redis gets: what jsonb's output function returns, byte for byte, over generated
-# documents and tails; up to cache_max_bytes and not a byte more; and the pusher's memory stays
-# within the figure of docs/redis.md, whatever the documents are.
+# The JSON text for Redis: byte for byte what jsonb's output function returns, over generated
+# documents and tails; up to cache_max_bytes exactly; and the memory of the pusher stays within
+# the figure in docs/redis.md.
 use strict;
 use warnings;
 use FindBin;

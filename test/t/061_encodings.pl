@@ -1,6 +1,6 @@
-# Redis gets UTF-8 from a database of any encoding: documents, tails, keys and the hashes of keys.
-# Strong readers find a session by its name in UTF-8, a logout is fenced, a sample compares right, and
-# what cannot be converted to UTF-8 has no copy and holds up nothing.
+# Databases of any encoding: Redis gets documents, tails, keys and hashes of keys in UTF-8.
+# Strong readers find a session by its UTF-8 name, a logout is fenced, samples are compared
+# correctly, and what cannot be converted has no copy and holds nothing up.
 use strict;
 use warnings;
 use utf8;

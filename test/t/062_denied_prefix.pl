@@ -1,5 +1,5 @@
-# A prefix that the ACL of Redis does not let the pusher access: only that namespace goes without
-# copies, health names it, and nothing stale is left for its readers.
+# A prefix that the Redis ACL denies the pusher: only that namespace has no copies,
+# session_health() names it, and no outdated copy is left for its readers.
 use strict;
 use warnings;
 use FindBin;

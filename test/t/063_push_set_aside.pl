@@ -1,7 +1,7 @@
-# A row that the pusher cannot read, and one that it can never copy, hold up nothing: three documents that are
-# a gigabyte as text, one whose toast is damaged, and a tail with a damaged message. The lease is
-# renewed, others are copied, health names the namespace, the damaged row has no copy, and DROP DATABASE
-# takes seconds. A row that is repaired gets its copy again.
+# Rows that the pusher cannot read or never copy hold nothing up: three documents that are a
+# gigabyte as text, one with damaged TOAST data, and a tail with a damaged message. The lease is
+# renewed, others are copied, session_health() names the namespace, the damaged row has no copy,
+# and DROP DATABASE takes seconds. A repaired row gets its copy again.
 use strict;
 use warnings;
 use FindBin;

@@ -1,6 +1,6 @@
-# A policy that ends sessions or their copies earlier reaches Redis: when its COMMIT has returned, no
-# reader finds a copy that the new policy does not allow.  Only that namespace is flushed, the lease
-# of all others stays, and a namespace is flushed once in five seconds.
+# Policies that end sessions or copies earlier reach Redis: after COMMIT no reader finds a copy
+# that the new policy does not allow. Only that namespace is flushed, at most once in five
+# seconds, and the lease of all others stays.
 use strict;
 use warnings;
 use FindBin;

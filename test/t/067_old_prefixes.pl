@@ -1,5 +1,5 @@
-# A prefix under which copies were made is known to the next pusher, whatever became of its namespace;
-# one that no namespace has any more is forgotten after a last flush.
+# Prefixes under which copies were made are known to the next pusher, even if the namespace is
+# gone; a prefix that no namespace has any more is forgotten after a last flush.
 use strict;
 use warnings;
 use FindBin;

@@ -1,7 +1,7 @@
-# Somebody holds a lock on our tables.  Pusher, keeper and health do not wait for it: the pusher keeps
-# its connection to Redis and deletes copies of sessions that change, the keeper skips its tasks,
-# session_health() names the table and who has locked it, and session_metrics() counts.
-# Afterwards all is as before.
+# Locks of others on the tables: pusher, keeper and session_health() do not wait. The pusher
+# stays connected to Redis and deletes copies of sessions that change, the keeper skips its
+# tasks, session_health() names the table and the holder of the lock, and session_metrics()
+# counts. Afterwards everything works as before.
 use strict;
 use warnings;
 use FindBin;

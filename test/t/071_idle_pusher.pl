@@ -1,5 +1,5 @@
-# A cache in which nothing changes costs next to nothing: its pusher renews the lease and makes no
-# transaction, and is there as soon as something changes, in the database or in Redis.
+# An idle cache costs next to nothing: its pusher renews the lease without transactions, and
+# reacts at once to changes in the database or in Redis.
 use strict;
 use warnings;
 use FindBin;

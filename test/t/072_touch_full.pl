@@ -1,5 +1,5 @@
-# session_touch when every touch slot is in use: the expiry that it returns holds all the same. And a
-# touch that is rolled back leaves no slot reserved.
+# session_touch() while all touch slots are in use: the returned expiry holds all the same. And a
+# touch that is rolled back reserves no slot.
 use strict;
 use warnings;
 use FindBin;
