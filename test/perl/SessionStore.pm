@@ -27,11 +27,22 @@ use Time::HiRes qw(time usleep);
 our @EXPORT = qw(
   new_store store_conf create_extension
   wait_for within soon in_time health keeper_pid launcher_pid wait_for_keeper
-  sqlstate one_row buffers pgbench_run count_log note_seed
+  sqlstate one_row buffers pgbench_run run_ok count_log note_seed
   leave_nothing sleeps while_it_sleeps
 );
 
 my $workers = q{backend_type LIKE 'session_store%'};
+
+# A command that must succeed, as a test of this name. Returns what it wrote to stderr.
+sub run_ok
+{
+	my ($name, @command) = @_;
+	my ($out, $err) = ('', '');
+	my $done = IPC::Run::run([@command], '<', \'', '>', \$out, '2>', \$err);
+
+	ok($done, $name) or diag($err);
+	return $err;
+}
 
 # The settings of every server here. Statements are not logged: tests read the
 # log, and some of them run a million statements.

@@ -66,16 +66,6 @@ EOS
 	return content($node, $dbname, $schema);
 }
 
-sub run_ok
-{
-	my ($what, @command) = @_;
-	my ($out, $err) = ('', '');
-	my $done = IPC::Run::run([@command], '<', \'', '>', \$out, '2>', \$err);
-
-	ok($done, $what) or diag($err);
-	return $err;
-}
-
 sub dump_it
 {
 	my ($dbname, $name, @options) = @_;

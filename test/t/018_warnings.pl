@@ -24,7 +24,7 @@ sub warnings_of
 	my ($source) = @_;
 	my @found;
 
-	while ($source =~ /\bss_warn\(\s*&?report,\s*((?:"(?:[^"\\]|\\.)*"|INT64_FORMAT|\s)+)/g)
+	while ($source =~ /\bss_report_warn\(\s*&?report,\s*((?:"(?:[^"\\]|\\.)*"|INT64_FORMAT|\s)+)/g)
 	{
 		my $text = $1;
 
@@ -61,7 +61,7 @@ sub sequences
 	return @found;
 }
 
-my @calls = map { slurp_file($_) =~ /\bss_warn\(\s*&?report,/g } files('src/*/*.c');
+my @calls = map { slurp_file($_) =~ /\bss_report_warn\(\s*&?report,/g } files('src/*/*.c');
 my @warnings = grep { /\w/ } map { warnings_of(slurp_file($_)) } files('src/*/*.c');
 my @passed_on = grep { !/\w/ } map { warnings_of(slurp_file($_)) } files('src/*/*.c');
 my @rows;

@@ -353,16 +353,6 @@ sub content
 		  @which ? @which : @tables };
 }
 
-sub run_ok
-{
-	my ($what, @command) = @_;
-	my ($out, $err) = ('', '');
-	my $done = IPC::Run::run([@command], '<', \'', '>', \$out, '2>', \$err);
-
-	ok($done, $what) or diag($err);
-	return;
-}
-
 my $redis_db = 0;
 
 my %number_of;	# the database of Redis that each has

@@ -13,15 +13,6 @@ my $node = new_store('restored', init => { allows_streaming => 'logical' }, conf
 my $dumps = PostgreSQL::Test::Utils::tempdir();
 my @at = ('-h', $node->host, '-p', $node->port);
 
-sub run_ok
-{
-	my ($what, @command) = @_;
-	my ($out, $err) = ('', '');
-
-	ok(IPC::Run::run([@command], '<', \'', '>', \$out, '2>', \$err), $what) or diag($err);
-	return;
-}
-
 sub fresh
 {
 	my ($dbname) = @_;
