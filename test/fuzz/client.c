@@ -1,10 +1,10 @@
 /*
  * client.c
- *		Sends statements, bounds them, cancels some, and judges every answer.
+ *		Sends statements, limits their time, cancels some, and checks every answer.
  *
- * A failure is: a lost connection that nobody asked for, an answer that takes too long, an error of
- * class XX or 58 or 53200, a warning without an error code of its own (the server's way to tell of a
- * leak), or a tag that does not belong into the answer.
+ * A failure is: an unexpected loss of the connection, an answer that takes too long, an error of
+ * class XX or 58 or 53200, a warning without an error code of its own (by which the server reports
+ * a leak), or a tag that does not belong into the answer.
  */
 #include <errno.h>
 #include <poll.h>

@@ -1,11 +1,11 @@
 /*
  * main.c
- *		Prepares a database, lets clients loose on it, and looks at what they left.
+ *		Prepares a database, runs the clients, and checks the state that they leave.
  *
- *	fuzz --conninfo "host=.. port=.." --redis SOCKET --logs FOLDER [--seed N] [--seconds 60]
- *		[--clients 8]
+ *     fuzz --conninfo "host=.. port=.." --redis SOCKET --logs FOLDER [--seed N] [--seconds 60]
+ *         [--clients 8]
  *
- * Status 0: nothing was found.  1: something was; the log of each client has its statements.
+ * Exit status 0: nothing was found.  1: something was; the log of each client has its statements.
  */
 #include <hiredis/hiredis.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /*
  * model.c
- *		Sessions that one client alone changes, so that it knows what they must be.
+ *		Sessions that only one client changes, so that it can predict their state.
  *
  * Changes are made outside of transactions: what fails has changed nothing, whatever the error. But a
  * connection that was lost leaves the fate of a change open, and so does a cancel: with log_statement_stats,

@@ -1,6 +1,7 @@
 /*
  * plain.c
- *		Plain SQL on the tables, settings, transactions, and what only an owner may do.
+ *		Random statements of plain SQL on the tables, settings, transactions, and commands of the
+ *		owner.
  */
 #include <stdlib.h>
 #include <string.h>

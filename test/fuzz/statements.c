@@ -1,6 +1,6 @@
 /*
  * statements.c
- *		A random call of the API in a random shape of statement.
+ *		Random calls of the functions in random forms of statements.
  */
 #include <stdlib.h>
 #include <string.h>

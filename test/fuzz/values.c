@@ -1,6 +1,6 @@
 /*
  * values.c
- *		Values of every type that a call takes, most of them hostile.
+ *		Random values of every type that a function takes, most of them hostile.
  */
 #include <stdlib.h>
 #include <string.h>

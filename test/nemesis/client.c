@@ -1,12 +1,12 @@
 /*
  * client.c
- *		Applications that change sessions, each over a connection of its own.
+ *		Clients that change sessions, each over a connection of its own.
  *
- * They fight over one key at a time, for a moment; then it rests for some seconds, so that
- * a copy that was left behind wrong is not put right by the next change.
+ * Several clients change the same key for a moment; then the key rests for some seconds, so that a
+ * copy that was left wrong is not corrected by the next change.
  *
- * An op is recorded before it is sent.  Without an answer nobody knows whether it
- * happened; an error on a connection that lives says that it did not.
+ * An op is recorded before it is sent.  Without an answer its outcome is unknown; an error on a
+ * connection that stays alive means that it did not happen.
  */
 #include <hiredis/hiredis.h>
 #include <libpq-fe.h>

@@ -1,9 +1,9 @@
 /*
  * clock.c
- *		Loaded into Redis (LD_PRELOAD): its wall clock is off, by as much as a file says.
+ *		Loaded into Redis by LD_PRELOAD: shifts its wall clock.
  *
- * NEMESIS_CLOCK names the file: microseconds, as one 64-bit number, which may change at any
- * time.
+ * NEMESIS_CLOCK names a file with the shift in microseconds, one 64-bit number, which may change
+ * at any time.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /*
  * failover.c
- *		A standby is promoted while the old primary lives.
+ *		Promotion of a standby while the old primary is still running.
  */
 #include <pthread.h>
 #include <stdlib.h>

@@ -1,11 +1,11 @@
 /*
  * fault.c
- *		What goes wrong, and when: drawn from the seed.
+ *		Schedules the faults, which are drawn from the seed.
  *
- * Two threads, one for processes and one for the network, so that faults meet.  Every now
- * and then both are quiet for as long as it takes the cache to be in health again.
+ * Two threads, one for processes and one for the network, so that faults coincide.  From time to
+ * time both pause until the cache is healthy again.
  *
- * The faults of Redis are in strike_redis.c, those of Postgres in strike_sql.c.
+ * The faults of Redis are in strike_redis.c, those of PostgreSQL in strike_sql.c.
  */
 #include <pthread.h>
 #include <stdio.h>

@@ -1,17 +1,17 @@
 /*
  * fork.c
- *		Log-outs everywhere against calls that make sessions out of sessions.
+ *		Ends of all sessions against calls that make sessions out of sessions.
  *
- * Promised: once session_delete_all() or session_clear() has returned, no session is alive
- * that existed when it was called, or was made out of one that did by a call that had begun
- * before it returned.  Not promised: a log-in at the same moment, that is a session
- * that was made out of none.
+ * Guaranteed: once session_delete_all() or session_clear() has returned, no session is alive that
+ * existed when it was called, or that was made out of one that did by a call that began before it
+ * returned.  Not guaranteed: a login at the same moment, that is a session that was not made out
+ * of another.
  *
- * So of each session it is known when it, or the first session that it descends from, was surely
- * there (`rooted`), and when the call that made it began.  Both err towards silence, as does
- * that what a primary has seen is forgotten when another takes its place.
+ * Therefore it is known of each session when it, or the first session that it descends from,
+ * certainly existed (`rooted`), and when the call that made it began.  Both err towards reporting
+ * nothing, as does forgetting what a primary has seen when another server takes its place.
  *
- * Alive is what the table says, and what strong readers see of the sessions that were there.
+ * A session counts as alive if the table says so, or if a strong reader sees it.
  */
 #include <pthread.h>
 #include <stdio.h>

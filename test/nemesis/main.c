@@ -1,13 +1,13 @@
 /*
  * main.c
- *		The nemesis: a run from its seed to its verdict.
+ *		Main program of the nemesis: runs one seed and reports the result.
  *
- *	nemesis --work FOLDER --bindir FOLDER --data FOLDER [--standby FOLDER] [--redis PROGRAM]
- *			[--seconds N] [--seed N] [--faults LIST] [--scenes LIST] [--lease MS]
+ *     nemesis --work FOLDER --bindir FOLDER --data FOLDER [--standby FOLDER] [--redis PROGRAM]
+ *         [--seconds N] [--seed N] [--faults LIST] [--scenes LIST] [--lease MS]
  *
- * run.sh makes the folders and calls this.  Phases: set up; clients and faults; faults end;
- * clients end; what is left must be in order; judgement.  Exit status 0: nothing found, 1:
- * violations, 2: it could not be told.
+ * run.sh makes the folders and calls it.  Phases: set up; clients and faults; faults end; clients
+ * end; check of the final state; check of the history.  Exit status 0: nothing found, 1:
+ * violations, 2: no result.
  */
 #include <getopt.h>
 #include <pthread.h>

@@ -1,6 +1,6 @@
 /*
  * plan.c
- *		What there is in a run: databases, keys, scenes, and who takes part.
+ *		The plan of a run: databases, keys, scenes, and the threads that take part.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,11 +1,10 @@
 /*
  * proxy.c
- *		What the pusher takes for Redis: passes bytes on, or does not.
+ *		A proxy between the pusher and Redis that delays, holds and cuts connections.
  *
- * One thread, one poll.  A pair is a connection of the pusher's and ours to Redis.  What is
- * on its way stands in a queue of chunks, each with the time at which it is due.  When
- * the pusher hangs up, what it has sent is still delivered, perhaps long after it
- * has come back by another connection.
+ * One thread, one poll().  A pair is a connection of the pusher and one to Redis.  Bytes in
+ * transit are in a queue of chunks, each with the time at which it is due.  When the pusher closes
+ * its connection, what it has sent is still delivered, perhaps long after it has connected again.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

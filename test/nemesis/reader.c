@@ -1,8 +1,8 @@
 /*
  * reader.c
- *		Who reads Redis: plain, strong, and those who look after the run.
+ *		Readers of Redis, plain and strong, and threads that monitor the run.
  *
- * Readers speak to Redis itself, not by way of the proxy.  A read that fails tells nothing.
+ * Readers connect to Redis directly, not through the proxy.  A read that fails says nothing.
  */
 #include <fcntl.h>
 #include <hiredis/hiredis.h>

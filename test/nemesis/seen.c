@@ -1,13 +1,13 @@
 /*
  * seen.c
- *		What readers saw.
+ *		Records what readers saw.
  *
- * They leave with each op when it was last seen, and no more: for a value that was
- * overwritten, the later a read began, the worse.
+ * For each op they record when it was last seen, and nothing more: of a value that was
+ * overwritten, the read that began last is the worst one.
  *
- * A tail is known by its last message: every change of a history leaves a message of its
- * own as the last, or none at all.  So all that is ever read with the same last message must be
- * the same text, and of two texts one was never committed.
+ * A tail is identified by its last message: every change of a history leaves a message of its own
+ * as the last, or none at all.  So all texts that are read with the same last message must be
+ * equal; of two different ones, one was never committed.
  *
  * Readers call this from many threads; fields of an op are written by atomic operations.
  */

@@ -1,6 +1,6 @@
 /*
  * server.c
- *		The servers: started by us, so that we may kill them and see that they are gone.
+ *		Starts, kills and stops the servers, which are child processes.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 /*
  * special.c
- *		Clients for what ordinary ones never do: transactions that the ledger has no room
- *		for, a namespace that is switched off and on while one is under way, reads by SQL,
- *		and an application that has not heard that its primary was superseded.
+ *		Clients for special cases: transactions that do not fit into the ledger, a namespace that
+ *		is switched off and on while one is in progress, reads by SQL, and an application that
+ *		does not know that its primary was superseded.
  */
 #include <hiredis/hiredis.h>
 #include <libpq-fe.h>

@@ -1,9 +1,9 @@
 /*
  * strike_sql.c
- *		Faults of Postgres, of its processes, and of those who administer it.
+ *		Faults of PostgreSQL, of its processes, and of its administrators.
  *
- * Where a fault can be of one database, it is of strike_db's, and the other's clients and
- * readers must notice nothing.
+ * A fault that can concern a single database concerns strike_db's; clients and readers of the
+ * other one must not notice it.
  */
 #include <signal.h>
 #include <stdio.h>

@@ -1,10 +1,11 @@
 /*
  * strike_url.c
- *		redis_url changes: by a reload while a transaction is open, and by a restart.
+ *		Changes of session_store.redis_url: by a reload while a transaction is open, and by a
+ *		restart.
  *
- * Both are seeded steps: they end a session of their own, with a copy that a lease vouches for, and
- * look whether it still shows.  Clients and readers go on meanwhile, and readers always
- * read the Redis that was there first, as applications do that have not heard.
+ * Both are steps drawn from the seed: they end a session of their own whose copy is covered by a
+ * lease, and check whether it is still visible.  Clients and readers continue meanwhile; readers
+ * always read the first Redis, as applications do that do not know of the change.
  */
 #include <hiredis/hiredis.h>
 #include <signal.h>

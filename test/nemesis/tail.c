@@ -1,14 +1,14 @@
 /*
  * tail.c
- *		Applications that append messages, and an administrator who changes histories by hand.
+ *		Clients that append messages, and an administrator who changes histories by plain SQL.
  *
- * Every change leaves a message with its own op as the last of the history, or no message at
- * all: so a tail that is read tells which change it shows (seen.c).  Each is one implicit
- * transaction of several statements, sent at once.  The last of them draws the op's rank from
- * a sequence, while the transaction has the row lock of the session, or the table.  So
- * messages are changed only under that lock, and by hand only where there is a row to lock.
+ * Every change leaves a message with its own op as the last of the history, or no message at all,
+ * so that a tail shows which change it reflects (seen.c).  Each change is one implicit transaction
+ * of several statements, sent at once.  The last statement draws the rank of the op from a
+ * sequence while the transaction holds the row lock of the session, or the table lock.  Messages
+ * are therefore changed only under that lock, and by plain SQL only where there is a row to lock.
  *
- * Fenced: what ends the session, and messages that are removed or altered by hand.  Not
+ * Fenced: the end of the session, and messages that are removed or altered by plain SQL.  Not
  * fenced: append, pop, trim.
  */
 #include <stdio.h>

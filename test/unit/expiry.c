@@ -1,9 +1,10 @@
 /*
- * test/unit/expiry.c
- *		The arithmetic of lifetimes, at its edges and against a wider type.
+ * expiry.c
+ *		Unit test of src/rows/expiry.c: the arithmetic of lifetimes, at its limits and against a
+ *		wider type.
  *
- * Besides fixed cases, random ones are compared with the same sums done in 128
- * bits.  The seed is printed; pass it as an argument to repeat a run.
+ * Besides fixed cases, random ones are compared with the same sums in 128 bits.  The seed is
+ * printed; pass it as an argument to repeat a run.
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,6 +1,7 @@
 /*
  * url.c
- *		Every form of session_store.redis_url, and what is none.
+ *		Unit test of src/cache/url.c: every valid form of session_store.redis_url, and invalid
+ *		ones.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /*
  * plain.c
- *		Runs the target of reply.c without libFuzzer: files that are named, or with --seconds and
- *		--seed inputs of random bytes.
+ *		Runs the target of reply.c without libFuzzer: over given files, or with --seconds and
+ *		--seed over random bytes.
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,10 +1,10 @@
 /*
  * server.c
- *		What src/cache/redis.c and wire.c need of the server, without a server.
+ *		Stubs of the server's functions that src/cache/redis.c and wire.c call.
  *
- * Time is virtual: it passes with each question for it, and when something is waited for that does not
- * come.  All that was palloc'ed is freed at the end of an input, and each piece is malloc'ed by itself, so
- * that the address sanitizer sees where it ends.
+ * Time is virtual: it passes whenever it is read, and when something is waited for that does not
+ * come.  Everything palloc'ed is freed at the end of an input; each piece is malloc'ed separately,
+ * so that the address sanitizer sees its end.
  */
 #include "postgres.h"
 
