@@ -86,6 +86,14 @@ foreach my $column (lines(q{SELECT attrelid::regclass || ' ' || attname FROM pg_
 	like($reference, qr/\b\Q$name\E\b/, "$table.$name is in the reference");
 }
 
+my $tests = slurp_file("$top/test/README.md");
+foreach my $file (glob("$top/test/sql/*.sql $top/test/specs/*.spec $top/test/t/*.pl"))
+{
+	my ($name) = $file =~ m{([^/]+)\.\w+$};
+
+	like($tests, qr/^\| `\Q$name\E` \|/m, "the test $name is in test/README.md");
+}
+
 foreach my $state (qw(22023 22004 54000 42704 42501 40001 53400 SST10 55000))
 {
 	like($reference, qr/^\| [^|]*\b$state\b/m, "error $state is in the reference");

@@ -1,6 +1,6 @@
-# A namespace's policy is switched while a transaction commits: after it has entered its keys in the
-# ledger, and before others see what it did.  No copy is made of what is in doubt, nor by a policy
-# that is about to change, and when a COMMIT has returned no strong reader finds what it ended.
+# A policy is changed while a transaction commits, after it has entered its keys in the ledger
+# and before its changes are visible. No copy is made of a key in doubt, nor by a policy that is
+# about to change, and after a COMMIT no strong reader finds what it ended.
 #
 # A COMMIT is held there by synchronous replication, with a standby that does not exist: it has
 # passed the fence and written its commit record, and it ends when that wait is cancelled.  At the
