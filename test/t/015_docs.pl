@@ -1,6 +1,5 @@
-# The documents say what is true: every SQL example in them runs, and every
-# function, setting and column that there is stands in the reference; each rule of
-# the protocol is described, with its places in the code.
+# The documentation: every SQL example runs; every function, setting, column, metric and error
+# code is in the reference, and every test in test/README.md.
 use strict;
 use warnings;
 use File::Basename;

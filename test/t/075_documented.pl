@@ -1,6 +1,6 @@
-# What README.md, docs/reference.md and docs/redis.md say and no other test is about: touches and
-# transactions, the longest ttl, plain SQL over ended rows, what pg_dump has, members and words of
-# session_health(), and the functions of the cache without one.
+# Statements of README.md, docs/reference.md and docs/redis.md that no other test covers: touches
+# and transactions, the longest ttl, plain SQL over ended rows, contents of pg_dump, members and
+# wording of session_health(), and the functions of the cache without one.
 use strict;
 use warnings;
 use FindBin;
