@@ -100,7 +100,7 @@ ss_member_set(SsTarget *target, Datum member, const char *role)
 	values[0] = row.history;
 	ss_plan_run(&set_plan, values, NULL, SS_PLAN_LATEST, 0);
 	record_shared(target, &row, member, role);
-	ss_count(SS_SHARED_WITH, 1);
+	ss_counter_add(SS_SHARED_WITH, 1);
 	return true;
 }
 
