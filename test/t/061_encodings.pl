@@ -106,10 +106,14 @@ for my $name (sort keys %databases)
 	is("$stale $missing $orphaned", '0 0 0', "$name: .. finds nothing wrong");
 	$client->cmd('SET', utf8("${prefix}whole:$words[1] again"), 'forged');
 	$client->cmd('SET', utf8("${prefix}whole:$words[2] nobody"), 'forged');
-	sql($name, 'SELECT * FROM session_cache_verify()');
-	sync_cache($node, db => $name);
-	is($client->get(utf8("${prefix}whole:$words[1] again")), utf8("\"$words[1] again\""), "$name: .. a forged copy is put right");
-	is($client->get(utf8("${prefix}whole:$words[2] nobody")), undef, "$name: .. an orphan is removed");
+	# (on a machine that is busy a verification may pass keys over)
+	my $repaired = sub {
+		sql($name, 'SELECT * FROM session_cache_verify()');
+		sync_cache($node, db => $name);
+		return $client->get(utf8("${prefix}whole:$_[0]")) // 'nothing';
+	};
+	soon("$name: .. a forged copy is put right", 30, sub { $repaired->("$words[1] again") eq utf8("\"$words[1] again\"") });
+	soon("$name: .. an orphan is removed", 30, sub { $repaired->("$words[2] nobody") eq 'nothing' });
 	# what is no name of this database is not ours to judge
 	$client->cmd('SET', "pre:\xff\xfe", 'x');
 	$client->cmd('SET', utf8("${prefix}whole:") . "\xff", 'x');
@@ -137,6 +141,16 @@ within(10, '.. a logout of such an id', sub { $node->safe_psql('sqlascii', q{SEL
 $node->safe_psql('sqlascii', q{SELECT session_save('good', jsonb_build_object('n', E'\xff'), namespace => 'whole')});
 sync_cache($node, db => 'sqlascii');
 is($ascii->get("$pre:whole:good"), undef, '.. a copy that was there is removed');
+
+# EUC_JP has two codes for some characters: only the one that the conversion back returns has a name
+my $japanese = $redis->client(db => 2);
+my $name = utf8("漢:whole:\x{2252}");
+$node->safe_psql('eucjp', q{SELECT session_save(convert_from('\xa2e2', 'EUC_JP'), '{"n": 1}', namespace => 'whole')});
+sync_cache($node, db => 'eucjp');
+is($japanese->get($name), '{"n": 1}', 'EUC_JP: a character with two codes');
+$node->safe_psql('eucjp', q{SELECT session_save(convert_from('\xadf0', 'EUC_JP'), '{"n": 2}', namespace => 'whole')});
+sync_cache($node, db => 'eucjp');
+is($japanese->get($name), '{"n": 1}', '.. two sessions do not share a copy');
 
 my $mule = $redis->client(db => 6);
 $node->safe_psql('mule', q{SELECT session_save('good', '{"n": 2}', namespace => 'whole'), session_save('bad', jsonb_build_object('n', E'\x81\xe9'), namespace => 'whole'),
