@@ -66,6 +66,8 @@ is(join(' ', $redis->keys('plain:*')), '', '.. the namespace has neither tails n
 value(q{UPDATE session_namespaces SET max_bytes = 1000000 WHERE name = 'whole'});
 value(q{SELECT session_save('a', '{"n": 2}', namespace => 'whole'), session_save('a', '{"n": 2}', namespace => 'secret')});
 strong_is('whole:a', '{"n": 2}', 'policies were read again');
+sync_cache($node);
+is(count_log($node, qr/namespace "secret" has no copies in Redis/), 1, '.. and what was denied is known still');
 
 # allowed: it gets copies
 $redis->cmd(@user, '~secret:*', '~secret-tail:*');
