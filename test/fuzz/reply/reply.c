@@ -274,9 +274,9 @@ check(SsLedger *ledger, const SsControl *control)
 		{
 			const SsLedgerSlot *s = ss_ledger_slot(ledger, slot);
 
-			must(s->used && s->place == list && s->before == before, "lists are whole");
+			must(s->used && s->list == list && s->list_prev == before, "lists are whole");
 			before = slot;
-			slot = s->after;
+			slot = s->list_next;
 		}
 		must(n == l->count && before == l->last, "lists are as long as they say");
 	}
