@@ -127,7 +127,7 @@ DELETE FROM conversation_sessions WHERE session_id LIKE '%dead';
 -- COPY out and in is a copy. (A touch may be written to a row at any time.)
 CREATE TEMP TABLE copied AS SELECT * FROM conversation_sessions WHERE namespace = 'direct';
 \getenv output_dir PG_ABS_BUILDDIR
-\set file :output_dir '/results/direct_sql.data'
+\set file :output_dir '/results/plain_sql.data'
 \set copy_in '\\copy conversation_sessions FROM ' :'file'
 COPY conversation_sessions TO STDOUT \g :file
 DELETE FROM conversation_sessions;
