@@ -119,6 +119,8 @@ for my $name (sort keys %databases)
 	$client->cmd('SET', utf8("${prefix}whole:") . "\xff", 'x');
 	$client->cmd('SET', utf8("${prefix}whole:\x{1f4a9}"), 'x') if $name =~ /latin1|eucjp|win1251/;
 	sql($name, 'SELECT * FROM session_cache_verify()');
+	sync_cache($node, db => $name);
+	is($client->get(utf8("${prefix}whole:") . "\xff"), 'x', "$name: .. and leaves alone what is no text");
 	is($node->safe_psql($name, q{SELECT session_health() #>> '{cache,connected}'}), 'true', "$name: .. keys that are none of its text do no harm");
 }
 
