@@ -144,6 +144,8 @@ value(q{
 	SELECT session_save('bomb' || i, (SELECT jsonb_object_agg('k' || g, '1e131071'::numeric) FROM generate_series(1, 8500) g), namespace => 'whole')
 	FROM generate_series(1, 3) i;
 	SELECT session_append('bomb4', (SELECT jsonb_agg(jsonb_build_object('n', '1e131071'::numeric)) FROM generate_series(1, 1000)), namespace => 'whole');
+	UPDATE session_namespaces SET max_bytes = 268435455 WHERE name = 'whole';
+	SELECT session_save('huge', to_jsonb(repeat('z', 80000000)), namespace => 'whole');
 	SELECT session_save('escapes' || i, to_jsonb(repeat(E'\x01', 4000000)), namespace => 'whole') FROM generate_series(1, 3) i;
 	SELECT session_save('zeros', (SELECT jsonb_agg(0) FROM generate_series(1, 500000)), namespace => 'whole');
 	SELECT session_save('deep', (repeat('[', 4000) || repeat(']', 4000))::jsonb, namespace => 'whole');
