@@ -180,7 +180,7 @@ typedef struct SsCacheRequest
 	SsCacheCommand command;
 	char ns[SS_NAMESPACE_MAX + 1]; /* SS_CACHE_COMMAND_FLUSH: the namespace, or empty for all */
 	int32 sample;                  /* SS_CACHE_COMMAND_VERIFY: number of copies to compare */
-	int64 results[4];
+	int64 results[4];              /* of the answer; until then, how far the pusher is */
 } SsCacheRequest;
 
 /* A namespace whose policy was changed so that sessions or copies end earlier. */

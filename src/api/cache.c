@@ -33,6 +33,7 @@ SS_FUNCTION(session_cache_takeover, 1_0, BOOLOID);
 
 /*
  * How long to wait for the pusher, which may have to reconnect to Redis, before raising an error.
+ * The time starts again whenever the results show progress.
  */
 #define ANSWER_TIMEOUT_US (15 * USECS_PER_SEC)
 #define SAMPLE_MAX 1000000
@@ -92,7 +93,7 @@ withdraw(int code, Datum arg)
 
 /*
  * Wait for the request slot, write the request and wait for the answer.  Raises an error if the
- * pusher is not running or does not answer within ANSWER_TIMEOUT_US.
+ * pusher is not running or makes no progress within ANSWER_TIMEOUT_US.
  */
 static void
 wait_for_answer(PendingRequest *pending, SsCacheRequest *request)
@@ -113,11 +114,16 @@ wait_for_answer(PendingRequest *pending, SsCacheRequest *request)
 			slot->sample = request->sample;
 			strlcpy(slot->ns, request->ns, sizeof(slot->ns));
 			slot->asked = pending->number;
+			memcpy(request->results, slot->results, sizeof(slot->results));
 		}
 		answered = pending->number != 0 && slot->answered >= pending->number;
-		if (answered)
+		if (pending->number != 0 &&
+			memcmp(request->results, slot->results, sizeof(slot->results)) != 0)
+		{
 			memcpy(request->results, slot->results, sizeof(slot->results));
-		else if (db->cache.pusher_pid == 0 || ss_monotonic() > deadline)
+			deadline = ss_monotonic() + ANSWER_TIMEOUT_US;
+		}
+		if (!answered && (db->cache.pusher_pid == 0 || ss_monotonic() > deadline))
 		{
 			ss_shared_unlock();
 			ConditionVariableCancelSleep();

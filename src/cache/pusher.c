@@ -133,25 +133,27 @@ verify(SsCacheRequest *request, bool begun, int64 now)
 		ss_pusher.verify_ends = ss_pusher.verify_cursor == 0 ? 1 : 0;
 		memset(&ss_pusher.verify_walk, 0, sizeof(ss_pusher.verify_walk));
 		memset(ss_pusher.verify_counts, 0, sizeof(ss_pusher.verify_counts));
+		ss_pusher.verify_rest.n = 0;
 	}
 	if (proto->stage != SS_STAGE_RUN || proto->suspended || proto->busy || proto->reading ||
 		proto->ready)
 		return false;
-	if (!ss_scrub(&ss_pusher, &ss_pusher.verify_cursor, &ss_pusher.verify_walk, now + USECS_PER_SEC,
-				  ss_pusher.verify_counts))
+	if (!ss_scrub(&ss_pusher, &ss_pusher.verify_cursor, &ss_pusher.verify_walk,
+				  &ss_pusher.verify_rest, now + USECS_PER_SEC, ss_pusher.verify_counts))
 	{
 		ss_pusher_failed(ss_pusher.wire.error);
 		return false;
 	}
 	if (ss_pusher.scrub_locked)
 		return false;
-	if (ss_pusher.verify_cursor == 0)
+	if (ss_pusher.verify_cursor == 0 && ss_pusher.verify_rest.n == 0)
 		ss_pusher.verify_ends++;
 	memcpy(request->results, ss_pusher.verify_counts, sizeof(request->results));
 	if (ss_pusher.verify_ends >= 2 && ss_pusher.verify_counts[1] + ss_pusher.verify_counts[3] == 0)
 		ss_pusher.diverging = false;
 	return ss_pusher.verify_counts[0] >= request->sample ||
-		   (ss_pusher.verify_ends >= 2 && ss_pusher.verify_walk.done);
+		   (ss_pusher.verify_ends >= 2 && ss_pusher.verify_walk.done &&
+			ss_pusher.verify_rest.n == 0);
 }
 
 /*
@@ -184,7 +186,7 @@ serve_request(SsCacheRequest *request, bool begun, int64 now)
 	return true;
 }
 
-/* Works on the present request, if any, and sends the answer. */
+/* Works on the present request, if any, and sends the answer, or how far it is. */
 static void
 handle_request(int64 now)
 {
@@ -209,14 +211,16 @@ handle_request(int64 now)
 	if (done)
 		ss_pusher.verifying = false;
 	begun = copy.asked;
-	if (!done)
-		return;
 	/* so that health is up to date when the caller gets the answer */
-	ss_pusher_report(ss_monotonic());
+	if (done)
+		ss_pusher_report(ss_monotonic());
 	ss_shared_lock(true);
 	memcpy(request->results, copy.results, sizeof(copy.results));
-	request->answered = copy.asked;
+	if (done)
+		request->answered = copy.asked;
 	ss_shared_unlock();
+	if (!done)
+		return;
 	ConditionVariableBroadcast(&ss_pusher.db->cache.changed);
 }
 
@@ -255,12 +259,12 @@ run_maintenance(int64 now)
 		SsTableWalk *walk = ss_pusher_before_scrub(&ss_pusher);
 
 		ss_pusher.scrubbed = now;
-		if (!ss_scrub(&ss_pusher, &ss_pusher.cursor, walk, give_up, counts))
+		if (!ss_scrub(&ss_pusher, &ss_pusher.cursor, walk, &ss_pusher.scrub_rest, give_up, counts))
 		{
 			ss_pusher_failed(ss_pusher.wire.error);
 			return;
 		}
-		if (ss_pusher.cursor == 0 && !ss_pusher.scrub_locked)
+		if (ss_pusher.cursor == 0 && !ss_pusher.scrub_locked && ss_pusher.scrub_rest.n == 0)
 			end_pass();
 		ss_pusher_after_scrub(&ss_pusher, counts[1] + counts[2] + counts[3] > 0);
 	}

@@ -23,6 +23,16 @@ typedef struct SsKeyPrefixes
 	char *denied;
 } SsKeyPrefixes;
 
+#define SS_SAMPLE_MOST 1024 /* keys of a step of the scrubber; a page of SCAN is seldom longer */
+
+/* Keys that a step of the scrubber took and had no time to compare. */
+typedef struct SsSampleRest
+{
+	int n;
+	SsKey keys[SS_SAMPLE_MOST];
+	bool from_redis[SS_SAMPLE_MOST]; /* the key was found in Redis, else its row in the table */
+} SsSampleRest;
+
 /* State of the idle pusher: what it need not check again.  See pusher_rest.c. */
 typedef struct SsPusherRest
 {
@@ -86,11 +96,12 @@ typedef struct SsPusher
 	bool diverging;          /* a difference was found in this pass or the one before */
 	uint64 cursor;           /* of the scrubber */
 	bool scrub_locked;       /* a lock prevented the last sample */
-	bool scrub_cut;          /* it was not compared completely */
+	SsSampleRest scrub_rest;
 	bool verifying;
 	uint64 verify_cursor;
 	int verify_ends;         /* how often the scan of Redis has reached its end */
 	SsTableWalk verify_walk; /* over the table */
+	SsSampleRest verify_rest;
 	int64 verify_counts[4];
 	SsWireInfo info;
 	char logged_error[240]; /* the last error that was logged */
@@ -169,7 +180,7 @@ extern void ss_pusher_make_key(SsPusher *pusher, const SsKey *key, SsPayload *pa
 
 extern SS_EXPORT void ss_pusher_main(Datum arg);
 
-extern bool ss_scrub(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, int64 give_up,
-					 int64 counts[4]);
+extern bool ss_scrub(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, SsSampleRest *rest,
+					 int64 give_up, int64 counts[4]);
 
 #endif

@@ -154,7 +154,7 @@ ss_pusher_before_scrub(SsPusher *pusher)
 		rest->began = true;
 		rest->mark = mark_of_copies(pusher);
 		/* a round that starts at the very beginning reaches the end once */
-		rest->ends = pusher->cursor == 0 ? 1 : 2;
+		rest->ends = pusher->cursor == 0 && pusher->scrub_rest.n == 0 ? 1 : 2;
 		memset(&rest->walk, 0, sizeof(rest->walk));
 	}
 	else if (resting && rest->walk.done)
@@ -168,12 +168,15 @@ ss_pusher_after_scrub(SsPusher *pusher, bool different)
 {
 	SsPusherRest *rest = &pusher->rest;
 
-	if (different || pusher->scrub_locked || pusher->scrub_cut ||
-		!ss_aside_is_empty(pusher->push_aside) || !ss_aside_is_empty(pusher->scrub_aside))
+	if (different || pusher->scrub_locked || !ss_aside_is_empty(pusher->push_aside) ||
+		!ss_aside_is_empty(pusher->scrub_aside))
 	{
 		rest->began = false;
 		return;
 	}
+	/* a sample that was not compared completely is continued by the next step */
+	if (pusher->scrub_rest.n > 0)
+		return;
 	if (pusher->cursor == 0 && rest->ends > 0)
 		rest->ends--;
 	if (rest->ends == 0 && rest->walk.done && rest->since == 0 && !pusher->diverging)

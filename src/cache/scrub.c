@@ -10,6 +10,9 @@
  *
  * Memory: copies are read in parts, by the sizes that Redis reports first.  A copy that is larger
  * than copies may be is wrong, and is not read.
+ *
+ * Time: a step ends after a tenth of a second, because nothing is pushed meanwhile.  The keys that it
+ * did not compare are the sample of the next step.
  */
 #include "postgres.h"
 
@@ -27,8 +30,8 @@
 #include "settings.h"
 #include "shared.h"
 
-#define STEP 100            /* keys per SCAN, approximately */
-#define SAMPLE_MOST 1024    /* maximum number of keys compared; a page of SCAN is seldom longer */
+#define STEP 100 /* keys per SCAN, approximately */
+#define SAMPLE_MOST SS_SAMPLE_MOST
 #define FROM_TABLE 30       /* minimum number of keys from the table with each page */
 #define BLOCKS_FROM_TABLE 8 /* from at most this many blocks */
 #define JUST_NOW (2 * USECS_PER_SEC)
@@ -237,7 +240,8 @@ compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documen
 
 /*
  * Compares a part with its rows in one snapshot, in batches limited by the memory for
- * documents, of at least one row.  What would take too long is left for another sample.
+ * documents, of at least one row.  Keys that were not compared stay in the part: for want of
+ * time, or because our tables are locked.
  */
 static void
 compare_batches(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
@@ -263,7 +267,6 @@ compare_batches(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 		ss_cached_read(rows, part->n, ss_cache_max_bytes, &documents);
 		compare(pusher, part, rows, documents.data, counts);
 	} while (part->n > 0 && ss_monotonic() < stop);
-	pusher->scrub_cut = pusher->scrub_cut || part->n > 0;
 	ss_pusher_end_xact();
 	MemoryContextSwitchTo(context);
 	pfree(documents.data);
@@ -294,32 +297,50 @@ try_compare(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 }
 
 /*
- * Compares a part with its rows; if one of them cannot be read, each row alone.  Those that
- * fail are set aside, and the pusher deletes their copies.
+ * Compares one key of a part, whose row or a row beside it cannot be read.  If it is this one, it
+ * is set aside, and the pusher deletes its copy.
+ */
+static void
+compare_alone(SsPusher *pusher, const Sample *part, int i, Sample *one, int64 stop, int64 counts[4])
+{
+	ErrorData *error;
+
+	one->n = 1;
+	one->oversized = part->oversized;
+	ss_key_copy(&one->keys[0], &part->keys[i]);
+	one->from_redis[0] = part->from_redis[i];
+	one->copies[0] = part->copies[i];
+	error = try_compare(pusher, one, stop, counts);
+	if (error == NULL || pusher->scrub_locked)
+		return;
+	ss_pusher_set_aside(pusher, pusher->scrub_aside, &part->keys[i], error);
+	if (part->oversized || ss_reply_kind(part->copies[i]) == SS_REPLY_STRING)
+		repair(pusher, &part->keys[i]);
+}
+
+/*
+ * Compares a part with its rows; if one of them cannot be read, each row alone.  Keys that were
+ * not compared stay in the part.
  */
 static void
 compare_rows(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 {
+	int left = 0;
 	Sample *one;
-	ErrorData *error = try_compare(pusher, part, stop, counts);
 
-	if (error == NULL || pusher->scrub_locked)
+	if (try_compare(pusher, part, stop, counts) == NULL || pusher->scrub_locked)
 		return;
 	one = palloc(sizeof(Sample));
-	one->oversized = part->oversized;
-	for (int i = 0; i < part->n && !pusher->scrub_locked; i++)
+	for (int i = 0; i < part->n; i++)
 	{
-		one->n = 1;
-		ss_key_copy(&one->keys[0], &part->keys[i]);
-		one->from_redis[0] = part->from_redis[i];
-		one->copies[0] = part->copies[i];
-		error = try_compare(pusher, one, stop, counts);
-		if (error == NULL || pusher->scrub_locked)
+		if (!pusher->scrub_locked)
+			compare_alone(pusher, part, i, one, stop, counts);
+		if (!pusher->scrub_locked)
 			continue;
-		ss_pusher_set_aside(pusher, pusher->scrub_aside, &part->keys[i], error);
-		if (part->oversized || ss_reply_kind(part->copies[i]) == SS_REPLY_STRING)
-			repair(pusher, &part->keys[i]);
+		part->keys[left] = part->keys[i];
+		part->from_redis[left++] = part->from_redis[i];
 	}
+	part->n = left;
 	pfree(one);
 }
 
@@ -396,18 +417,30 @@ take_part(const Sample *sample, const int64 *sizes, int from, int to, Sample *pa
 	return part->n;
 }
 
+/* Adds keys of a sample, from one on, to those that are left. */
+static void
+leave(SsSampleRest *rest, const Sample *sample, int from)
+{
+	for (int i = from; i < sample->n; i++)
+	{
+		rest->keys[rest->n] = sample->keys[i];
+		rest->from_redis[rest->n++] = sample->from_redis[i];
+	}
+}
+
 /*
- * Compares a sample part by part until the time limit; false if Redis does not answer.  Starts
- * at a random key, so that no key is always left out.
+ * Compares a sample part by part until the time limit.  Keys that were not compared are in
+ * `rest` afterwards.  False if Redis does not answer.
  */
 static bool
-compare_all(SsPusher *pusher, Sample *sample, int64 give_up, int64 counts[4])
+compare_all(SsPusher *pusher, Sample *sample, SsSampleRest *rest, int64 give_up, int64 counts[4])
 {
 	int64 *sizes = palloc(sizeof(int64) * SAMPLE_MOST);
 	Sample *part = palloc(sizeof(Sample));
 	int64 stop = ss_monotonic() + SLICE;
 	bool refused = false;
-	int first;
+	bool fine = true;
+	int next = 0;
 
 	make_keys(pusher, sample);
 	if (sample->n > 0 && !ss_wire_sizes(&pusher->wire, give_up, sample->payloads, sample->n, sizes))
@@ -424,50 +457,67 @@ compare_all(SsPusher *pusher, Sample *sample, int64 give_up, int64 counts[4])
 	}
 	if (pusher->wire.redis == NULL)
 		return false;
-	first = sample->n == 0 ? 0 : ss_monotonic() % sample->n;
-	for (int i = first, to = sample->n; i < to;)
+	/* one part at least, however long it took to get here */
+	while (fine && next < sample->n && !pusher->scrub_locked &&
+		   (next == 0 || ss_monotonic() < stop))
 	{
-		if (ss_monotonic() >= stop)
-		{
-			pusher->scrub_cut = true;
-			break;
-		}
-		i += take_part(sample, sizes, i, to, part);
-		if (!compare_copies(pusher, part, give_up, stop, counts))
-			return false;
-		if (i == sample->n)
-		{
-			i = 0;
-			to = first;
-		}
+		next += take_part(sample, sizes, next, sample->n, part);
+		fine = compare_copies(pusher, part, give_up, stop, counts);
+		leave(rest, part, 0);
 	}
+	leave(rest, sample, next);
+	return fine;
+}
+
+/* The sample of a step: what the last one left, or else a page of Redis and rows of the table. */
+static bool
+take_sample(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, SsSampleRest *rest, int64 give_up,
+			Sample *sample)
+{
+	uint64 before = *cursor;
+
+	if (rest->n > 0)
+	{
+		sample->n = rest->n;
+		memcpy(sample->keys, rest->keys, sizeof(SsKey) * rest->n);
+		memcpy(sample->from_redis, rest->from_redis, sizeof(bool) * rest->n);
+		return true;
+	}
+	if (!sample_redis(pusher, cursor, give_up, sample))
+		return false;
+	if (!begin(pusher))
+	{
+		*cursor = before;
+		sample->n = 0;
+		return true;
+	}
+	sample_table(pusher, walk, sample);
+	ss_pusher_end_xact();
 	return true;
 }
 
 /*
  * Compares a page of Redis' keys, starting at a cursor (0 again after the last), and some
- * sessions of the table, and adds the findings to the counts.  False, with the connection
- * closed, if Redis does not answer.
+ * sessions of the table, and adds the findings to the counts.  Keys for which there was no time
+ * are in `rest`; while there are any, the next step continues with them.  False, with the
+ * connection closed, if Redis does not answer.
  */
 bool
-ss_scrub(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, int64 give_up, int64 counts[4])
+ss_scrub(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, SsSampleRest *rest, int64 give_up,
+		 int64 counts[4])
 {
 	Sample *sample = palloc0(sizeof(Sample));
 	int64 found[4] = {0};
-	uint64 before = *cursor;
-	bool fine = sample_redis(pusher, cursor, give_up, sample);
+	bool fine;
 
-	if (!fine)
+	pusher->scrub_locked = false;
+	if (!take_sample(pusher, cursor, walk, rest, give_up, sample))
 		return false;
-	pusher->scrub_locked = pusher->scrub_cut = false;
-	if (!begin(pusher))
-	{
-		*cursor = before;
-		return true;
-	}
-	sample_table(pusher, walk, sample);
-	ss_pusher_end_xact();
-	fine = compare_all(pusher, sample, give_up, found);
+	rest->n = 0;
+	fine = compare_all(pusher, sample, rest, give_up, found);
+	/* keys that Redis does not answer for shall not stop all others */
+	if (!fine)
+		rest->n = 0;
 	for (int i = 0; i < 4; i++)
 		counts[i] += found[i];
 	pusher->verified += found[CHECKED];
