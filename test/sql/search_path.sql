@@ -72,7 +72,7 @@ CREATE TABLE public.regress_ss_result AS SELECT public.session_touch('b', '2 hou
 SELECT public.session_delete('b');
 SELECT public.session_delete_all('bob');
 SELECT public.session_clear('hijack');
-SELECT public.session_purge(10) >= 0 AS purges, public.session_purge(namespace => 'hijack');
+SELECT public.session_purge(10) OPERATOR(pg_catalog.>=) 0 AS purges, public.session_purge(namespace => 'hijack');
 SELECT public.session_may('hijack'), public.session_may('hijack', 'alice');
 SELECT namespace FROM public.session_stats LIMIT 0;
 -- Plain SQL and its triggers, policies included.
