@@ -268,6 +268,9 @@ invalidate_plan(CachedPlanSource *source)
  * while the table grows.  There is an index for every statement of ours, so the planner's settings
  * make it use that.  They are changed only for a run in which the statement may be planned,
  * because changing them costs as much as running the statement.
+ *
+ * With these settings the estimated cost of a statement that has to read a whole table is so high
+ * that it would be compiled, each time it runs.  None of our statements is worth that.
  */
 uint64
 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, long limit)
@@ -295,6 +298,8 @@ ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, lon
 								 true, 0, false);
 		(void) set_config_option("enable_bitmapscan", "off", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
 	}
 
 	source = linitial(SPI_plan_get_plan_sources(plan->plan));
