@@ -196,8 +196,8 @@ typedef struct SsPolicyChange
 
 /*
  * The cache of a database.  The main lock protects it, with these exceptions: control is atomic;
- * idle, pusher_pid and pusher_proc are read without a lock by whoever wakes the pusher, which at
- * worst wakes a process in vain; the pusher alone writes token and report.latency, and may do so
+ * idle, pusher_pid and pusher_proc are read without a lock to wake the pusher, which at worst wakes
+ * a process in vain; the pusher alone writes token and report.latency, and may do so
  * without a lock.
  */
 typedef struct SsCache

@@ -4,8 +4,8 @@
  *
  * In a namespace with owner_isolation a session is accessible to its owner, and to its members
  * according to their roles.  The caller is the subject of the JWT claims (claims.c).  In other
- * namespaces, and for roles with BYPASSRLS, whoever may use the namespace may do everything; this is
- * checked first because it is the common case.
+ * namespaces, a caller that may use the namespace may do everything, as may a role with BYPASSRLS in
+ * any namespace that it may use; this is checked first because it is the common case.
  *
  * Locking: sharing locks the session's row, and changing calls read the members after they have
  * locked it.  So a change waits for a concurrent removal of its caller from the members, and sees it.

@@ -19,7 +19,7 @@
  *	  might not end; so it adds an entry beyond the limit for each such namespace.
  *	- An entry whose retry time has passed and which did not fail again is dropped.
  *
- * Copies in Redis: whoever sets a row aside makes sure that Redis has no outdated copy of it.
+ * Copies in Redis: the code that sets a row aside ensures that Redis has no outdated copy of it.
  * Nothing needs to be done by the purge, because a copy expires no later than its session, nor for
  * touches, which only extend a session beyond its copy.
  *

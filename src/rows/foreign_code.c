@@ -273,7 +273,7 @@ ss_foreign_code_remedy(Oid function)
 					format_procedure_qualified(function), path, path[0] ? ", " : "");
 }
 
-/* Would a function be refused, whoever the caller is? */
+/* Would a function be refused for every caller? */
 SsCodeFault
 ss_foreign_code_fault(Oid function)
 {

@@ -152,7 +152,7 @@ function_fault(const Trigger *trigger)
 	return fault;
 }
 
-/* Would a trigger be refused, whoever the caller is? */
+/* Would a trigger be refused for every caller? */
 SsTriggerFault
 ss_trigger_fault(const Trigger *trigger)
 {

@@ -2,7 +2,7 @@
  * row_end.c
  *		Rules for plain SQL that ends a session, or changes one that has ended.
  *
- * A logout must be final, whoever writes the row.  So an INSERT .. ON CONFLICT, an UPDATE or a
+ * A logout must be final, also for plain SQL.  So an INSERT .. ON CONFLICT, an UPDATE or a
  * MERGE has these effects:
  *
  *	- If it sets dead_until, the session ends as by session_delete: no document, history or

@@ -3,9 +3,9 @@
  *		Pending touches: sliding reads recorded in shared memory instead of the row.
  *
  * A pending touch states that the row version of a session whose expires_at is `base` now ends at
- * `expires`.  The base ties the touch to the version that was read.  Whoever ends a session (a
- * delete, plain SQL) gives its row another expires_at, so its touch no longer matches and has no
- * effect, without being removed.  Whoever prolongs a session (a save, a touch, the purge, the
+ * `expires`.  The base ties the touch to the version that was read.  A statement that ends a
+ * session (a delete, plain SQL) gives its row another expires_at, so its touch no longer matches
+ * and has no effect, without being removed.  Code that prolongs a session (a save, a touch, the purge, the
  * keeper) moves the touch to the new version once that is committed (ss_touch_rebase), because
  * reads went on meanwhile.  A transaction records touches of versions that it wrote itself when it
  * commits (touch_xact.c), so the base is always a committed version.
@@ -325,9 +325,9 @@ ss_touch_written(const SsTouch *touch)
 
 /*
  * A touch could not be written now; check it again after SS_TOUCH_POSTPONE.  If its row was
- * locked, it is kept.  If the table has another version of the row, whoever wrote that may be
- * about to move the touch (ss_touch_rebase); if it still does not match at the next check, it is
- * removed.
+ * locked, it is kept.  If the table has another version of the row, the transaction that wrote
+ * it may be about to move the touch (ss_touch_rebase); if it still does not match at the next
+ * check, it is removed.
  */
 void
 ss_touch_postpone(const SsTouch *touch, int64 now, bool locked)
