@@ -28,7 +28,7 @@ our @EXPORT = qw(
   new_store store_conf create_extension
   wait_for within soon in_time health keeper_pid launcher_pid wait_for_keeper
   sqlstate one_row buffers pgbench_run run_ok count_log note_seed
-  leave_nothing sleeps while_it_sleeps
+  leave_nothing sleeps_during while_it_sleeps
 );
 
 my $workers = q{backend_type LIKE 'session_store%'};
@@ -142,6 +142,19 @@ sub sleeps
 	my ($n) = PostgreSQL::Test::Utils::slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s*(\d+)/m;
 
 	return $n;
+}
+
+# How often a process goes to sleep in at least so many seconds, and how many they were by the clock of
+# the test, which are more on a machine that is slower.
+sub sleeps_during
+{
+	my ($pid, $seconds) = @_;
+	my $start = time;
+	my $before = sleeps($pid);
+
+	usleep($seconds * 1_000_000);
+	my $sleeps = sleeps($pid) - $before;
+	return ($sleeps, time - $start);
 }
 
 # Transactions of a database, while a process of it goes to sleep so often; asked from another one.

@@ -8,7 +8,6 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use SessionStore;
 use Test::More;
-use Time::HiRes qw(time sleep);
 
 my $node = new_store('idle', extension => 0, conf => "session_store.purge_interval = '200ms'\nautovacuum = off\nmax_prepared_transactions = 2\n");
 
@@ -46,13 +45,8 @@ is(while_it_wakes(20), '0', '.. and goes on to');
 is(value(q{SELECT sessions || ' ' || expired FROM session_stats WHERE namespace = 'short'}), '0 1', 'session_stats counts as the calls do');
 is(value(q{SELECT session_count(namespace => 'short')}), '0', '.. which is none');
 
-# by the clock of the test, and so never more than that on a machine that is slower
-my $pid = keeper_pid($node, 'quiet');
-my $began = time;
-my $slept = sleeps($pid);
-sleep 10;
-my $wakes = sleeps($pid) - $slept;
-cmp_ok($wakes, '<=', 2 * (time - $began) + 2, 'it wakes at most twice a second');
+my ($wakes, $seconds) = sleeps_during(keeper_pid($node, 'quiet'), 10);
+cmp_ok($wakes, '<=', 2 * $seconds + 2, 'it wakes at most twice a second');
 
 # ---- what wakes it
 

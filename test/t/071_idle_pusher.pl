@@ -9,7 +9,6 @@ use PostgreSQL::Test::Utils;
 use SessionRedis;
 use SessionStore;
 use Test::More;
-use Time::HiRes qw(time sleep);
 
 my $redis = new_redis();
 my $node = new_cached_store('idle_pusher', $redis, extension => 0, conf => "autovacuum = off\nmax_prepared_transactions = 2\n");
@@ -62,13 +61,8 @@ becomes_idle('a cache of sessions that live');
 cmp_ok(while_it_wakes(120), '<=', 12, '.. and goes on to, but for a look a minute');
 is(value(q{SELECT (session_health() #>> '{cache,resting_since}')::timestamptz BETWEEN now() - interval '1 hour' AND now()}), 't', 'session_health says since when');
 
-# by the clock of the test, and so never more than that on a machine that is slower
-my $pid = pusher_pid($node, 'quiet');
-my $began = time;
-my $slept = sleeps($pid);
-sleep 10;
-my $wakes = sleeps($pid) - $slept;
-cmp_ok($wakes, '<=', 4 * (time - $began) + 8, 'it wakes for the lease alone');
+my ($wakes, $seconds) = sleeps_during(pusher_pid($node, 'quiet'), 10);
+cmp_ok($wakes, '<=', 4 * $seconds + 8, 'it wakes for the lease alone');
 
 # ---- what wakes it
 
@@ -120,7 +114,7 @@ wait_for_cache($node, $redis, db => 'quiet', what => 'FLUSHALL is noticed');
 in_redis('.. and copies come back', 7, 150);
 
 becomes_idle('before ALTER DATABASE SET');
-$pid = pusher_pid($node, 'quiet');
+my $pid = pusher_pid($node, 'quiet');
 $node->safe_psql('postgres', 'ALTER DATABASE quiet SET session_store.redis_db = 1');
 wait_for_pusher($node, 'a setting of the database: another pusher', db => 'quiet', but => $pid, timeout => 90);
 wait_for_cache($node, $redis, db => 'quiet', redis_db => 1);
