@@ -30,8 +30,7 @@
 #include "settings.h"
 #include "shared.h"
 
-#define STEP 100 /* keys per SCAN, approximately */
-#define SAMPLE_MOST SS_SAMPLE_MOST
+#define STEP 100            /* keys per SCAN, approximately */
 #define FROM_TABLE 30       /* minimum number of keys from the table with each page */
 #define BLOCKS_FROM_TABLE 8 /* from at most this many blocks */
 #define JUST_NOW (2 * USECS_PER_SEC)
@@ -50,10 +49,10 @@ enum
 typedef struct Sample
 {
 	int n;
-	SsKey keys[SAMPLE_MOST];
-	SsPayload payloads[SAMPLE_MOST];
-	bool from_redis[SAMPLE_MOST];
-	const SsRedisReply *copies[SAMPLE_MOST];
+	SsKey keys[SS_SAMPLE_MOST];
+	SsPayload payloads[SS_SAMPLE_MOST];
+	bool from_redis[SS_SAMPLE_MOST];
+	const SsRedisReply *copies[SS_SAMPLE_MOST];
 	bool oversized; /* all copies of this part are too large, and are not read */
 } Sample;
 
@@ -124,7 +123,7 @@ sample_redis(SsPusher *pusher, uint64 *cursor, int64 give_up, Sample *sample)
 	if (!ss_wire_scan(&pusher->wire, give_up, cursor, STEP, &reply))
 		return false;
 	names = ss_reply_at(reply, 1);
-	for (int i = 0; i < ss_reply_count(names) && sample->n < SAMPLE_MOST; i++)
+	for (int i = 0; i < ss_reply_count(names) && sample->n < SS_SAMPLE_MOST; i++)
 	{
 		size_t len;
 		const char *name = ss_reply_text(ss_reply_at(names, i), &len);
@@ -164,7 +163,7 @@ sample_table(SsPusher *pusher, SsTableWalk *walk, Sample *sample)
 	SsKey *keys = palloc(sizeof(SsKey) * MaxHeapTuplesPerPage);
 
 	for (int i = 0; i < BLOCKS_FROM_TABLE && !walk->done && sample->n < enough &&
-					sample->n + 2 * MaxHeapTuplesPerPage <= SAMPLE_MOST;
+					sample->n + 2 * MaxHeapTuplesPerPage <= SS_SAMPLE_MOST;
 		 i++)
 	{
 		int n = ss_cached_block(walk, keys, MaxHeapTuplesPerPage);
@@ -246,7 +245,7 @@ compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documen
 static void
 compare_batches(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 {
-	SsCachedRow *rows = palloc(sizeof(SsCachedRow) * SAMPLE_MOST);
+	SsCachedRow *rows = palloc(sizeof(SsCachedRow) * SS_SAMPLE_MOST);
 	StringInfoData documents;
 	MemoryContext context = CurrentMemoryContext;
 
@@ -435,7 +434,7 @@ leave(SsSampleRest *rest, const Sample *sample, int from)
 static bool
 compare_all(SsPusher *pusher, Sample *sample, SsSampleRest *rest, int64 give_up, int64 counts[4])
 {
-	int64 *sizes = palloc(sizeof(int64) * SAMPLE_MOST);
+	int64 *sizes = palloc(sizeof(int64) * SS_SAMPLE_MOST);
 	Sample *part = palloc(sizeof(Sample));
 	int64 stop = ss_monotonic() + SLICE;
 	bool refused = false;
