@@ -12,16 +12,13 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -132,31 +129,6 @@ ss_catalog_on_invalidation(SsCatalogCallback callback)
 	callbacks[ncallbacks++] = callback;
 }
 
-/* Look up the extension and its schema; false if it is not installed in this database. */
-static bool
-find_extension(SsCatalog *catalog)
-{
-	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
-	SysScanDesc scan;
-	ScanKeyData key;
-	HeapTuple tuple;
-
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
-				CStringGetDatum("session_store"));
-	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
-
-		catalog->extension = form->oid;
-		catalog->schema = form->extnamespace;
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return OidIsValid(catalog->schema);
-}
-
 /* The owner of a relation, or InvalidOid if it no longer exists. */
 static Oid
 relation_owner(Oid relid)
@@ -205,7 +177,7 @@ ss_catalog_find(SsCatalog *catalog)
 	memset(&sought, 0, sizeof(sought));
 	list_free(children);
 	children = NIL;
-	if (!find_extension(&sought))
+	if (!ss_schema_find_extension(&sought.extension, &sought.schema, NULL))
 	{
 		searching = false;
 		return false;
@@ -278,7 +250,9 @@ ss_catalog_damage(void)
 {
 	SsCatalog catalog = {0};
 
-	return find_extension(&catalog) ? ss_schema_damage(catalog.schema) : NULL;
+	return ss_schema_find_extension(&catalog.extension, &catalog.schema, NULL)
+			   ? ss_schema_damage(catalog.schema)
+			   : NULL;
 }
 
 /* The same for one of the other tables (see ss_schema_damage_of). */
@@ -287,7 +261,9 @@ ss_catalog_damage_of(const char *table)
 {
 	SsCatalog catalog = {0};
 
-	return find_extension(&catalog) ? ss_schema_damage_of(catalog.schema, table) : NULL;
+	return ss_schema_find_extension(&catalog.extension, &catalog.schema, NULL)
+			   ? ss_schema_damage_of(catalog.schema, table)
+			   : NULL;
 }
 
 /* As ss_catalog_find, but raises an error if the extension is not installed. */

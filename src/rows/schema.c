@@ -261,33 +261,57 @@ fault_remedy(const Fault *fault)
 }
 
 /*
+ * Look up the extension in this database; false if it is not installed.  The version is a copy, or
+ * NULL; it is not read if the pointer is NULL.
+ */
+bool
+ss_schema_find_extension(Oid *extension, Oid *schema, char **version)
+{
+	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple tuple;
+	bool found;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("session_store"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+	{
+		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
+
+		*extension = form->oid;
+		*schema = form->extnamespace;
+		if (version != NULL)
+		{
+			bool null;
+			Datum value = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel),
+									   &null);
+
+			*version = null ? NULL : TextDatumGetCString(value);
+		}
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
  * The version of the extension in this database if it differs from that of the library, otherwise
  * NULL.
  */
 char *
 ss_schema_other_version(void)
 {
-	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
-	SysScanDesc scan;
-	ScanKeyData key;
-	HeapTuple tuple;
-	char *version = NULL;
-	bool null;
+	Oid extension;
+	Oid schema;
+	char *version;
 
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
-				CStringGetDatum("session_store"));
-	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		Datum value = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel),
-								   &null);
-
-		if (!null && strcmp(TextDatumGetCString(value), SESSION_STORE_VERSION) != 0)
-			version = TextDatumGetCString(value);
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
+	if (!ss_schema_find_extension(&extension, &schema, &version) || version == NULL ||
+		strcmp(version, SESSION_STORE_VERSION) == 0)
+		return NULL;
 	return version;
 }
 

@@ -132,6 +132,7 @@ ss_ns_deform(HeapTuple tuple, TupleDesc desc, Datum *values, bool *nulls)
 extern Oid ss_schema_check(Oid schema, const char *table, List **children);
 extern char *ss_schema_damage(Oid schema);
 extern char *ss_schema_damage_of(Oid schema, const char *table);
+extern bool ss_schema_find_extension(Oid *extension, Oid *schema, char **version);
 extern char *ss_schema_other_version(void);
 
 #endif
