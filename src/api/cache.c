@@ -23,6 +23,7 @@
 #include "function.h"
 #include "rows/expiry.h"
 #include "rows/namespaces.h"
+#include "settings.h"
 #include "shared.h"
 
 SS_FUNCTION(session_cache_sync, 1_0, BOOLOID, INTERVALOID);
@@ -32,7 +33,7 @@ SS_FUNCTION(session_cache_flush, 1_0, INT8OID, TEXTOID);
 SS_FUNCTION(session_cache_takeover, 1_0, BOOLOID);
 
 /*
- * How long to wait for the pusher, which may have to reconnect to Redis, before raising an error.
+ * How long to wait for the pusher, which may have to start or to reconnect to Redis, before raising an error.
  * The time starts again whenever the results show progress.
  */
 #define ANSWER_TIMEOUT_US (15 * USECS_PER_SEC)
@@ -58,6 +59,16 @@ report_no_answer(void)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the cache did not answer"),
 			 errhint("See session_health() -> 'cache' for the reason.")));
+}
+
+/*
+ * Is there no pusher, and will there be none?  Where a Redis is configured, a pusher that has ended
+ * is started again within seconds, and waiting goes on.
+ */
+static bool
+without_pusher(const SsDb *db)
+{
+	return db->cache.pusher_pid == 0 && ss_redis_url[0] == '\0';
 }
 
 /* Wait until the pusher reports something, for 50 ms at most. */
@@ -92,8 +103,8 @@ withdraw(int code, Datum arg)
 }
 
 /*
- * Wait for the request slot, write the request and wait for the answer.  Raises an error if the
- * pusher is not running or makes no progress within ANSWER_TIMEOUT_US.
+ * Wait for the request slot, write the request and wait for the answer.  Raises an error if there
+ * is no cache, or if the pusher makes no progress within ANSWER_TIMEOUT_US.
  */
 static void
 wait_for_answer(PendingRequest *pending, SsCacheRequest *request)
@@ -123,7 +134,7 @@ wait_for_answer(PendingRequest *pending, SsCacheRequest *request)
 			memcpy(request->results, slot->results, sizeof(slot->results));
 			deadline = ss_monotonic() + ANSWER_TIMEOUT_US;
 		}
-		if (!answered && (db->cache.pusher_pid == 0 || ss_monotonic() > deadline))
+		if (!answered && (without_pusher(db) || ss_monotonic() > deadline))
 		{
 			ss_shared_unlock();
 			ConditionVariableCancelSleep();
@@ -180,7 +191,7 @@ session_cache_sync(PG_FUNCTION_ARGS)
 
 		synced = db->cache.control.attached &&
 				 __atomic_load_n(&db->cache.control.synced, __ATOMIC_SEQ_CST) >= ticket;
-		if (synced || left <= 0 || db->cache.pusher_pid == 0)
+		if (synced || left <= 0 || without_pusher(db))
 			break;
 		ss_wake_pusher(db, true);
 		(void) ConditionVariableTimedSleep(&db->cache.changed, Min(left / 1000 + 1, 100),

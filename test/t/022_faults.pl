@@ -217,6 +217,14 @@ for my $how ('pg_terminate_backend', 'pg_cancel_backend')
 	compare_all($node, $redis, '.. and is right');
 }
 
+# all workers at once: calls that need the pusher wait until it is back
+my $end_all = q{SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE backend_type LIKE 'session_store %'};
+is(value($end_all), '3', 'launcher, keeper and pusher are terminated');
+is(value(q{SELECT session_cache_sync('0')}), 'f', '.. Redis is not in sync then');
+is(value(q{SELECT session_cache_sync('60 s')}), 't', '.. and session_cache_sync() waits for the next pusher');
+is(value($end_all), '3', 'terminated again');
+is(value('SELECT stale FROM session_cache_verify()'), '0', '.. session_cache_verify() waits for it as well');
+
 # while Redis hangs
 $pid = pusher_pid($node);
 $redis->pause;
