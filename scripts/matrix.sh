@@ -69,7 +69,7 @@ run_in_tree() {	# NAME TREE SERVER STEP..
 	# shellcheck disable=SC2048,SC2086 # a step is a list of words
 	tree tree_enter "$tree" env "SS_REDIS_SERVER=$server" "DEV_TEST_TIMEOUT=$test_timeout" \
 		"DEV_NEMESIS_SECONDS=$nemesis_seconds" "DEV_FUZZ_SECONDS=$fuzz_seconds" "DEV_TAP_JOBS=$tap_jobs" \
-		/session_store/dev test $* >&"$out" 2>&1 || :
+		${SESSION_STORE_SEED:+"SESSION_STORE_SEED=$SESSION_STORE_SEED"} /session_store/dev test $* >&"$out" 2>&1 || :
 	exec {out}>&-
 	wait "$tee" || :
 	last=$(tail -n 1 -- "$log")

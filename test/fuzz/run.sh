@@ -21,7 +21,7 @@ set -euo pipefail
 
 here=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd -P)
 . "${here%/*}/as_user.sh"
-seconds=60 seed=$(($(od -An -N4 -tu4 /dev/urandom) % 1000000 + 1)) clients=8 only='' variants='' keep=''
+seconds=60 seed=$((${SESSION_STORE_SEED:-$(od -An -N4 -tu4 /dev/urandom)} % 1000000 + 1)) clients=8 only='' variants='' keep=''
 what=sql work='' redis_pid=''
 preload='' libraries=session_store fuzzer='' kind=''
 

@@ -60,7 +60,7 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
-[ -n "$seed" ] || seed=$(($(od -An -N4 -tu4 /dev/urandom) % 1000000 + 1))
+[ -n "$seed" ] || seed=$((${SESSION_STORE_SEED:-$(od -An -N4 -tu4 /dev/urandom)} % 1000000 + 1))
 
 # Is this the process that we started there, and no other that got its id?
 lives_in() {	# PID FOLDER

@@ -73,9 +73,7 @@ value($_) for "DELETE FROM conversation_sessions WHERE session_id ~ '[0-4]\$'", 
 
 # ---- at random: whatever is set, released and rolled back, no change is missing in Redis
 
-my $seed = $ENV{SS_SEED} // time;
-note("seed $seed: SS_SEED=$seed repeats it");
-srand $seed;
+note_seed();
 
 # Statements of one subtransaction and of those in it.
 sub some

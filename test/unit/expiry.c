@@ -4,7 +4,7 @@
  *		wider type.
  *
  * Besides fixed cases, random ones are compared with the same sums in 128 bits.  The seed is
- * printed; pass it as an argument to repeat a run.
+ * printed; pass it as an argument, or in SESSION_STORE_SEED, to repeat a run.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -126,7 +126,8 @@ random_cases(long n)
 int
 main(int argc, char **argv)
 {
-	uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : (uint64_t) time(NULL);
+	const char *given = argc > 1 ? argv[1] : getenv("SESSION_STORE_SEED");
+	uint64_t seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t) time(NULL);
 
 	printf("seed %" PRIu64 "\n", seed);
 	state = seed | 1;
