@@ -124,7 +124,9 @@ UPDATE conversation_sessions SET dead_until = NULL, session_data = '"again"', ex
 SELECT session_get('dead'), session_save('dead', '1') > 1 AS saved;
 DELETE FROM conversation_sessions WHERE session_id LIKE '%dead';
 
--- COPY out and in is a copy. (A touch may be written to a row at any time.)
+-- COPY out and in is a copy. (A touch may be written to a row at any time; and the keeper may raise the
+-- check_at of 'plain', which followed its expiry into the past.)
+CREATE FUNCTION pg_temp.changing(id text) RETURNS text[] LANGUAGE sql AS $$SELECT CASE WHEN id = 'plain' THEN '{expires_at,check_at}' ELSE '{expires_at}' END::text[]$$;
 CREATE TEMP TABLE copied AS SELECT * FROM conversation_sessions WHERE namespace = 'direct';
 \getenv output_dir PG_ABS_BUILDDIR
 \set file :output_dir '/results/plain_sql.data'
@@ -133,7 +135,7 @@ COPY conversation_sessions TO STDOUT \g :file
 DELETE FROM conversation_sessions;
 :copy_in
 SELECT count(*) > 5 AS several, count(*) = (SELECT count(*) FROM copied) AS all_of_them
-FROM (SELECT to_jsonb(s) - 'expires_at' FROM conversation_sessions s INTERSECT SELECT to_jsonb(c) - 'expires_at' FROM copied c) same;
+FROM (SELECT to_jsonb(s) - pg_temp.changing(s.session_id) FROM conversation_sessions s INTERSECT SELECT to_jsonb(c) - pg_temp.changing(c.session_id) FROM copied c) same;
 COPY conversation_sessions (namespace, session_id, session_data) FROM stdin;
 direct	copied in	{"from": "stdin"}
 \.

@@ -21,16 +21,21 @@ BEGIN
 	RETURN answer;
 END
 $$;
--- The pages that a call by somebody reads, when its plan has been made.
+-- The pages that a call by somebody reads, when its plan has been made: the least of three times, for
+-- another session may make the server read its catalogs again at any time.
 CREATE FUNCTION pg_temp.pages(who text, expression text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	plan json;
+	least_pages bigint;
 BEGIN
 	PERFORM pg_temp.by(who, expression);
 	PERFORM set_config('request.jwt.claims', jsonb_build_object('sub', who)::text, true), set_config('role', 'regress_ss_user', true);
-	EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT ' || expression INTO plan;
+	FOR i IN 1 .. 3 LOOP
+		EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT ' || expression INTO plan;
+		least_pages := least(least_pages, (plan -> 0 -> 'Plan' ->> 'Shared Hit Blocks')::bigint + (plan -> 0 -> 'Plan' ->> 'Shared Read Blocks')::bigint);
+	END LOOP;
 	PERFORM set_config('role', 'none', true);
-	RETURN (plan -> 0 -> 'Plan' ->> 'Shared Hit Blocks')::bigint + (plan -> 0 -> 'Plan' ->> 'Shared Read Blocks')::bigint;
+	RETURN least_pages;
 END
 $$;
 
