@@ -118,6 +118,8 @@ foreach my $warning (@warnings)
 
 my $redis = new_redis();
 my $node = new_cached_store('warnings', $redis, conf => "session_store.sessions_ceiling = 2\nmax_worker_processes = 16\n");
+# those of the sample are there when the keeper has taken one
+$node->poll_query_until('postgres', q{SELECT count(sampled_at) > 0 FROM session_stats}) or die 'no sample';
 my $metrics = $node->safe_psql('postgres', 'SELECT session_metrics()');
 
 foreach my $row (@rows)
