@@ -10,7 +10,7 @@
 
 #include "cache/ledger.h"
 #include "cache/url.h"
-#include "rows/namespaces.h"
+#include "rows/key.h"
 #include "settings.h"
 
 char *ss_namespace;

@@ -6,7 +6,7 @@
 #define SS_HOT_H
 
 #include "rows/namespaces.h"
-#include "rows/touches.h"
+#include "rows/key.h"
 
 extern Size ss_hot_shmem_size(void);
 extern void ss_hot_shmem_init(void);

@@ -6,12 +6,8 @@
 #define SS_CHANGE_H
 
 #include "rows/access.h"
+#include "rows/errors.h"
 #include "rows/sql.h"
-
-/* if_version, decoded; any positive value is the version itself */
-#define SS_ANY_VERSION INT64CONST(-2)
-#define SS_MUST_EXIST INT64CONST(-1)
-#define SS_MUST_NOT_EXIST INT64CONST(0)
 
 /*
  * A change in progress, between ss_change_begin and ss_change_end.  The caller zeroes it, sets the

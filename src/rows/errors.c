@@ -10,7 +10,6 @@
 #include "postmaster/bgworker.h"
 #include "utils/builtins.h"
 
-#include "rows/change.h"
 #include "rows/errors.h"
 #include "rows/sql.h"
 #include "shared.h"

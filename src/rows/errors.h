@@ -12,6 +12,11 @@
 #define ERRCODE_SS_DEAD_ID MAKE_SQLSTATE('S', 'S', 'T', '1', '0')
 #define ERRCODE_SS_OPERATION_REUSED MAKE_SQLSTATE('S', 'S', 'T', '1', '1')
 
+/* if_version, decoded; any positive value is the version itself */
+#define SS_ANY_VERSION INT64CONST(-2)
+#define SS_MUST_EXIST INT64CONST(-1)
+#define SS_MUST_NOT_EXIST INT64CONST(0)
+
 pg_noreturn extern void ss_error_dead(const SsTarget *target) ss_noreturn;
 pg_noreturn extern void ss_error_dead_row(Datum ns) ss_noreturn;
 pg_noreturn extern void ss_error_conflict(int64 wanted, int64 found) ss_noreturn;

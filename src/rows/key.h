@@ -19,6 +19,9 @@
 #define SS_NAMESPACE_MAX 63
 #define SS_NAME_MAX 200
 
+/* The namespace of calls that name none, unless session_store.namespace is set. */
+#define SS_DEFAULT_NAMESPACE "default"
+
 /* Values of part. */
 #define SS_PART_DOCUMENT 0
 #define SS_PART_TAIL 1

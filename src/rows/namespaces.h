@@ -10,7 +10,6 @@
 
 #include "rows/key.h"
 
-#define SS_DEFAULT_NAMESPACE "default"
 #define SS_DEFAULT_PREFIX "session:"
 #define SS_DEFAULT_TTL (INT64CONST(3600) * USECS_PER_SEC)
 #define SS_DEFAULT_CACHE_TTL (INT64CONST(300) * USECS_PER_SEC)
