@@ -92,6 +92,8 @@ UNIT_CFLAGS = -std=c99 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined
 unit-check:
 	$(CC) $(UNIT_CFLAGS) -o test/unit/run-expiry $(addprefix $(SS_SOURCE)/,test/unit/expiry.c src/rows/expiry.c)
 	./test/unit/run-expiry
+	$(CC) $(UNIT_CFLAGS) -o test/unit/run-liveness $(addprefix $(SS_SOURCE)/,test/unit/liveness.c src/rows/expiry.c)
+	./test/unit/run-liveness
 	$(CC) $(UNIT_CFLAGS) -o test/unit/run-url $(addprefix $(SS_SOURCE)/,test/unit/url.c src/cache/url.c)
 	./test/unit/run-url
 

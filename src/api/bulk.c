@@ -20,6 +20,7 @@
 #include "rows/contains.h"
 #include "rows/history_purge.h"
 #include "rows/listing.h"
+#include "rows/liveness.h"
 #include "rows/names.h"
 #include "rows/owners.h"
 #include "rows/purge.h"
@@ -348,18 +349,18 @@ session_alive(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(row.state == SS_ALIVE);
 }
 
-/* The effective expiry of a row: its expires_at or a later one that a pending touch gives it. */
+/* The expiry of the row of a session: expires_at, or a later one that a pending touch gives it. */
 static Datum
 session_effective_expiry(PG_FUNCTION_ARGS)
 {
 	SsKey key;
+	bool valid;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
 		PG_RETURN_NULL(); /* declared STRICT, but ALTER FUNCTION can change that */
-	/* names that are not valid have no pending touch */
-	if (!ss_key_from_datums(&key, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)))
-		PG_RETURN_DATUM(PG_GETARG_DATUM(2));
-	PG_RETURN_TIMESTAMPTZ(ss_touch_effective(&key, PG_GETARG_TIMESTAMPTZ(2)));
+	valid = ss_key_from_datums(&key, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1));
+	PG_RETURN_TIMESTAMPTZ(
+		ss_liveness_expiry(valid ? &key : NULL, PG_GETARG_TIMESTAMPTZ(2), SS_NEVER));
 }
 
 /* The filter of session_list(): document @> filter, but interruptible. */

@@ -35,6 +35,7 @@
 #include "rows/direct_purge.h"
 #include "rows/history.h"
 #include "rows/history_purge.h"
+#include "rows/liveness.h"
 #include "rows/namespaces.h"
 #include "rows/schema.h"
 #include "rows/sql.h"
@@ -153,7 +154,7 @@ expires_by_hand(const SsDeformedRow *old, const SsDeformedRow *new)
 		return false;
 	expires_at = DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]);
 	return expires_at < DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT]) &&
-		   expires_at <= GetCurrentTimestamp();
+		   ss_liveness_has_ended(expires_at, GetCurrentTimestamp());
 }
 
 /* A row is inserted or deleted. */

@@ -42,6 +42,7 @@
 #include "rows/errors.h"
 #include "rows/events.h"
 #include "rows/expiry.h"
+#include "rows/liveness.h"
 #include "rows/owners.h"
 #include "rows/relaxed.h"
 #include "rows/sql.h"
@@ -291,7 +292,7 @@ ss_change_end(SsChange *change)
 		ss_relaxed_end(&target->policy);
 		return false;
 	}
-	if (row->has_tid && !row->locked && GetCurrentTimestamp() >= row->ends_at)
+	if (row->has_tid && !row->locked && ss_liveness_has_ended(row->ends_at, GetCurrentTimestamp()))
 	{
 		restore_expiry(change);
 		ss_relaxed_end(&target->policy);

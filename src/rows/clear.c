@@ -49,9 +49,9 @@
 /* Maximum number of passes that include sessions begun since. */
 #define MAX_EXTENSIONS 100
 
-#define SELECTED                                                                                                \
-	" FROM {sessions} WHERE namespace {=} $1 AND ($2 IS NULL OR session_id {~~} $2) AND " SS_SQL_CREATED_AFTER( \
-		"$3") " AND created_at {<=} $4 AND " SS_SQL_ALIVE
+#define SELECTED                                                                     \
+	" FROM {sessions} WHERE namespace {=} $1 AND ($2 IS NULL OR session_id {~~} $2)" \
+	" AND created_at {<=} $4 AND " SS_SQL_ALIVE("$3")
 
 static SsPlan end_plan = {"UPDATE {sessions} SET " SS_SQL_END(
 							  "$5", "$6") " WHERE ctid {=} ANY (ARRAY(SELECT ctid" SELECTED
@@ -87,7 +87,7 @@ bind_params(const Clear *call, Datum *values, char *nulls)
 {
 	values[0] = call->target->ns;
 	values[1] = call->which->id_like;
-	values[2] = ss_max_lifetime_cutoff(call->target);
+	values[2] = ss_alive_param(call->target);
 	values[3] = TimestampTzGetDatum(call->until);
 	values[4] = IntervalPGetDatum(ss_make_interval(call->target->policy.tombstone));
 	values[5] = BoolGetDatum(call->target->policy.owner_isolation);

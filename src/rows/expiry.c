@@ -52,15 +52,10 @@ ss_duration(int32_t months, int32_t days, int64_t usec, int64_t least, int64_t m
 	return SS_DURATION_OK;
 }
 
-/*
- * The expiry of a session that is used now: now + ttl, but not later than created_at +
- * max_lifetime (SS_NO_LIMIT if it has none).
- */
+/* An expiry, but not later than created_at + max_lifetime (SS_NO_LIMIT if there is none). */
 int64_t
-ss_expiry(int64_t now, int64_t ttl, int64_t created_at, int64_t max_lifetime)
+ss_expiry_cap(int64_t expiry, int64_t created_at, int64_t max_lifetime)
 {
-	int64_t expiry = saturating_add(now, ttl);
-
 	if (max_lifetime != SS_NO_LIMIT)
 	{
 		int64_t limit = saturating_add(created_at, max_lifetime);
@@ -71,6 +66,13 @@ ss_expiry(int64_t now, int64_t ttl, int64_t created_at, int64_t max_lifetime)
 	return expiry;
 }
 
+/* The expiry of a session that is used now: now + ttl, within its max_lifetime. */
+int64_t
+ss_expiry(int64_t now, int64_t ttl, int64_t created_at, int64_t max_lifetime)
+{
+	return ss_expiry_cap(saturating_add(now, ttl), created_at, max_lifetime);
+}
+
 /* The precision of sliding expiry: an eighth of the ttl, at most 5 minutes. */
 int64_t
 ss_slack(int64_t ttl)
@@ -78,17 +80,4 @@ ss_slack(int64_t ttl)
 	int64_t slack = ttl / 8;
 
 	return slack < SS_SLACK_MAX ? slack : SS_SLACK_MAX;
-}
-
-/*
- * Lower check_at, the time at which the purge checks a row, to the end of the row: the expiry of a
- * session, or dead_until of a tombstone.  Never raises it; only the purge does, by passing another
- * check_at.  dead_until is INT64_MIN if there is none.
- */
-int64_t
-ss_check_at(int64_t check_at, int64_t expires_at, int64_t dead_until)
-{
-	int64_t end = expires_at > dead_until ? expires_at : dead_until;
-
-	return check_at < end ? check_at : end;
 }

@@ -37,8 +37,8 @@ typedef enum SsDurationCheck
 
 extern SsDurationCheck ss_duration(int32_t months, int32_t days, int64_t usec, int64_t least,
 								   int64_t most, int64_t *result);
+extern int64_t ss_expiry_cap(int64_t expiry, int64_t created_at, int64_t max_lifetime);
 extern int64_t ss_expiry(int64_t now, int64_t ttl, int64_t created_at, int64_t max_lifetime);
 extern int64_t ss_slack(int64_t ttl);
-extern int64_t ss_check_at(int64_t check_at, int64_t expires_at, int64_t dead_until);
 
 #endif

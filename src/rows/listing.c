@@ -21,13 +21,12 @@
 
 static SsPlan count_owner_plan = {
 	"SELECT pg_catalog.count(*) FROM {sessions} WHERE namespace {=} $1 AND owner_id {=} $2"
-	" AND ($3 IS NULL OR session_id {~~} $3) AND " SS_SQL_CREATED_AFTER("$4") " AND " SS_SQL_ALIVE,
+	" AND ($3 IS NULL OR session_id {~~} $3) AND " SS_SQL_ALIVE("$4"),
 	4,
 	{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
 
 static SsPlan count_any_plan = {"SELECT pg_catalog.count(*) FROM {sessions} WHERE namespace {=} $1"
-								" AND ($2 IS NULL OR session_id {~~} $2) AND " SS_SQL_CREATED_AFTER(
-									"$3") " AND " SS_SQL_ALIVE,
+								" AND ($2 IS NULL OR session_id {~~} $2) AND " SS_SQL_ALIVE("$3"),
 								3,
 								{TEXTOID, TEXTOID, TIMESTAMPTZOID}};
 
@@ -42,11 +41,11 @@ static SsPlan count_any_plan = {"SELECT pg_catalog.count(*) FROM {sessions} WHER
 	" WHERE m.accepted AND m.member COLLATE pg_catalog.\"POSIX\" {=} $1)) AND (owner_id IS NULL OR owner_id {<>} $1)" \
 	" AND ($2 IS NULL OR owner_id {=} $2) AND (namespace {||} ''::pg_catalog.text) {=} $3"
 
-static SsPlan count_shared_plan = {
-	"SELECT pg_catalog.count(*) FROM" SHARED
-	" AND ($4 IS NULL OR session_id {~~} $4) AND " SS_SQL_CREATED_AFTER("$5") " AND " SS_SQL_ALIVE,
-	5,
-	{TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
+static SsPlan count_shared_plan = {"SELECT pg_catalog.count(*) FROM" SHARED
+								   " AND ($4 IS NULL OR session_id {~~} $4) AND " SS_SQL_ALIVE(
+									   "$5"),
+								   5,
+								   {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
 
 /*
  * A page scans an index backwards from the end of the previous page and skips the rows that do not
@@ -56,12 +55,12 @@ static SsPlan count_shared_plan = {
 	"SELECT session_id, owner_id, version, created_at, updated_at," \
 	" {effective}(namespace, session_id, expires_at), message_count"
 
-#define PAGE                                                                                             \
-	PAGE_COLUMNS                                                                                         \
-	" FROM {sessions} WHERE namespace {=} $1"                                                            \
-	" AND (created_at, session_id COLLATE pg_catalog.\"POSIX\") {<} ($2, $3) AND " SS_SQL_CREATED_AFTER( \
-		"$4") " AND " SS_SQL_ALIVE                                                                       \
-			  " AND ($5 IS NULL OR session_id {~~} $5) AND ($6 IS NULL OR {contains}(session_data, $6))"
+#define PAGE                                                                  \
+	PAGE_COLUMNS                                                              \
+	" FROM {sessions} WHERE namespace {=} $1"                                 \
+	" AND (created_at, session_id COLLATE pg_catalog.\"POSIX\") {<} ($2, $3)" \
+	" AND " SS_SQL_ALIVE(                                                     \
+		"$4") " AND ($5 IS NULL OR session_id {~~} $5) AND ($6 IS NULL OR {contains}(session_data, $6))"
 #define PAGE_ORDER \
 	" ORDER BY created_at DESC, session_id COLLATE pg_catalog.\"POSIX\" DESC LIMIT $7"
 
@@ -77,10 +76,9 @@ static SsPlan page_owner_plan = {PAGE " AND owner_id {=} $8" PAGE_ORDER,
 
 static SsPlan page_shared_plan = {
 	PAGE_COLUMNS
-	" FROM" SHARED
-	" AND (created_at, session_id COLLATE pg_catalog.\"POSIX\") {<} ($4, $5) AND " SS_SQL_CREATED_AFTER(
-		"$6") " AND " SS_SQL_ALIVE " AND ($8 IS NULL OR session_id {~~} $8)"
-			  " AND ($9 IS NULL OR {contains}(session_data, $9))" PAGE_ORDER,
+	" FROM" SHARED " AND (created_at, session_id COLLATE pg_catalog.\"POSIX\") {<} ($4, $5)"
+	" AND " SS_SQL_ALIVE("$6") " AND ($8 IS NULL OR session_id {~~} $8)"
+							   " AND ($9 IS NULL OR {contains}(session_data, $9))" PAGE_ORDER,
 	9,
 	{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, INT8OID, TEXTOID,
 	 JSONBOID}};
@@ -104,7 +102,7 @@ ss_sessions_count(SsTarget *target, const SsSelection *selection)
 
 	if (scope.own && which.owner != (Datum) 0)
 	{
-		Datum values[4] = {target->ns, which.owner, which.id_like, ss_max_lifetime_cutoff(target)};
+		Datum values[4] = {target->ns, which.owner, which.id_like, ss_alive_param(target)};
 		char nulls[4] = {' ', ' ', ss_null_if(which.id_like), ' '};
 
 		ss_plan_run(&count_owner_plan, values, nulls, SS_PLAN_READ, 0);
@@ -112,7 +110,7 @@ ss_sessions_count(SsTarget *target, const SsSelection *selection)
 	}
 	else if (scope.own)
 	{
-		Datum values[3] = {target->ns, which.id_like, ss_max_lifetime_cutoff(target)};
+		Datum values[3] = {target->ns, which.id_like, ss_alive_param(target)};
 		char nulls[3] = {' ', ss_null_if(which.id_like), ' '};
 
 		ss_plan_run(&count_any_plan, values, nulls, SS_PLAN_READ, 0);
@@ -121,7 +119,7 @@ ss_sessions_count(SsTarget *target, const SsSelection *selection)
 	if (scope.subject != NULL)
 	{
 		Datum values[5] = {CStringGetTextDatum(scope.subject), selection->owner, target->ns,
-						   which.id_like, ss_max_lifetime_cutoff(target)};
+						   which.id_like, ss_alive_param(target)};
 		char nulls[5] = {' ', ss_null_if(selection->owner), ' ', ss_null_if(which.id_like), ' '};
 
 		ss_plan_run(&count_shared_plan, values, nulls, SS_PLAN_READ, 0);
@@ -140,7 +138,7 @@ page_of_own(SsTarget *target, const SsSelection *which, const SsPage *page, uint
 	values[0] = target->ns;
 	values[1] = TimestampTzGetDatum(page->created_at);
 	values[2] = page->session_id;
-	values[3] = ss_max_lifetime_cutoff(target);
+	values[3] = ss_alive_param(target);
 	values[4] = which->id_like;
 	nulls[4] = ss_null_if(which->id_like);
 	values[5] = which->filter;
@@ -162,7 +160,7 @@ page_of_shared(SsTarget *target, char *subject, const SsSelection *which, const 
 					   target->ns,
 					   TimestampTzGetDatum(page->created_at),
 					   page->session_id,
-					   ss_max_lifetime_cutoff(target),
+					   ss_alive_param(target),
 					   Int64GetDatum(page->size),
 					   which->id_like,
 					   which->filter};

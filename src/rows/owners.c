@@ -35,15 +35,14 @@
 /* The owner's other sessions that are alive, at most $4: more need not be counted. */
 static SsPlan others_plan = {
 	"SELECT 1 FROM {sessions} WHERE namespace {=} $1 AND owner_id {=} $2 AND session_id {<>} $3"
-	" AND " SS_SQL_CREATED_AFTER("$5") " AND " SS_SQL_ALIVE " LIMIT $4",
+	" AND " SS_SQL_ALIVE("$5") " LIMIT $4",
 	5,
 	{TEXTOID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID}};
 
 static SsPlan victims_plan = {
 	"SELECT session_id FROM {sessions} WHERE namespace {=} $1 AND owner_id {=} $2"
-	" AND session_id {<>} $3 AND session_id {<>} $6 AND " SS_SQL_CREATED_AFTER(
-		"$5") " AND " SS_SQL_ALIVE
-			  " ORDER BY created_at, session_id COLLATE pg_catalog.\"POSIX\" LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED",
+	" AND session_id {<>} $3 AND session_id {<>} $6 AND " SS_SQL_ALIVE(
+		"$5") " ORDER BY created_at, session_id COLLATE pg_catalog.\"POSIX\" LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED",
 	6,
 	{TEXTOID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID}};
 
@@ -54,7 +53,7 @@ static SsPlan evict_plan = {END_SESSIONS " AND session_id {=} ANY ($4)",
 /* The owner's sessions that are alive; both statements have the same parameters. */
 #define OF_OWNER                                              \
 	" owner_id {=} $4 AND ($5 IS NULL OR session_id {<>} $5)" \
-	" AND ($6 IS NULL OR session_id {~~} $6) AND " SS_SQL_CREATED_AFTER("$7") " AND " SS_SQL_ALIVE
+	" AND ($6 IS NULL OR session_id {~~} $6) AND " SS_SQL_ALIVE("$7")
 
 static SsPlan delete_owner_plan = {END_SESSIONS " AND" OF_OWNER " RETURNING session_id",
 								   7,
@@ -105,7 +104,7 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum exempt_id)
 	values[2] = target->id;
 	/* after the limit was lowered, one call evicts about 1000 sessions at most */
 	values[3] = Int64GetDatum(limit + 1000);
-	values[4] = ss_max_lifetime_cutoff(target);
+	values[4] = ss_alive_param(target);
 	excess = (int64) ss_plan_run(&others_plan, values, NULL, SS_PLAN_LATEST, 0) + 1 - limit;
 	if (excess <= 0)
 		return;
@@ -141,7 +140,7 @@ run_on_owner(SsPlan *plan, const SsTarget *target, const SsSelection *which)
 					   which->owner,
 					   which->except_id,
 					   which->id_like,
-					   ss_max_lifetime_cutoff(target)};
+					   ss_alive_param(target)};
 	char nulls[7] = {' ', ' ', ' ', ' ', ss_null_if(which->except_id), ss_null_if(which->id_like),
 					 ' '};
 

@@ -38,7 +38,7 @@
 #include "rows/direct_purge.h"
 #include "rows/errors.h"
 #include "rows/events.h"
-#include "rows/expiry.h"
+#include "rows/liveness.h"
 #include "rows/namespaces.h"
 #include "rows/purge.h"
 #include "rows/schema.h"
@@ -144,19 +144,19 @@ is_tombstone(const SsDeformedRow *row)
 }
 
 /*
- * Returns when the row may be removed, including its pending touch.  Sets *key unless the row is a
- * tombstone or has no valid key.
+ * Returns when the row may be removed, including its pending touch.  Sets *key if the row has a valid
+ * one.
  */
 static TimestampTz
 end_of(const SsDeformedRow *row, SsKey *key)
 {
-	TimestampTz expires_at = time_of(row, SS_ROW_EXPIRES_AT);
+	TimestampTz dead_until = is_tombstone(row) ? time_of(row, SS_ROW_DEAD_UNTIL) : SS_NEVER;
+	bool valid = ss_key_from_datums(key, row->values[SS_ROW_NAMESPACE],
+									row->values[SS_ROW_SESSION_ID]);
+	TimestampTz expiry = ss_liveness_expiry(valid ? key : NULL, time_of(row, SS_ROW_EXPIRES_AT),
+											dead_until);
 
-	if (is_tombstone(row))
-		return Max(time_of(row, SS_ROW_DEAD_UNTIL), expires_at);
-	if (ss_key_from_datums(key, row->values[SS_ROW_NAMESPACE], row->values[SS_ROW_SESSION_ID]))
-		return ss_touch_effective(key, expires_at);
-	return expires_at;
+	return ss_liveness_purge_at(expiry, dead_until);
 }
 
 /* Does the namespace record events? */
@@ -252,7 +252,7 @@ purge_row(SsPurge *purge, Batch *batch, SsDirectPurge *due)
 	TimestampTz end = end_of(&due->row, &key);
 	bool removed;
 
-	if (end > batch->now)
+	if (!ss_liveness_has_ended(end, batch->now))
 	{
 		if (!ss_direct_purge_lock(due))
 			return false;
@@ -330,7 +330,7 @@ purge_locked_rows(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 
 		deform_result(&row, locked->vals[i], locked->tupdesc);
 		end = end_of(&row, &key);
-		if (end > batch->now)
+		if (!ss_liveness_has_ended(end, batch->now))
 			raise_row(ctid, &row, &key, end);
 		else
 		{

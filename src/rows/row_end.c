@@ -34,6 +34,7 @@
 
 #include "compat.h"
 #include "rows/errors.h"
+#include "rows/liveness.h"
 #include "rows/row_access.h"
 #include "rows/row_end.h"
 #include "rows/sessions.h"
@@ -144,17 +145,20 @@ end_session(const SsDeformedRow *old, SsDeformedRow *new, TimestampTz now)
 	ForceSyncCommit();
 }
 
-/* Has the session expired, pending touches included? */
+/* Has the session expired, pending touches included?  max_lifetime is not considered. */
 static bool
 has_expired(const SsDeformedRow *old, TimestampTz now)
 {
 	SsKey key;
+	bool valid;
 
 	if (old->nulls[SS_ROW_EXPIRES_AT] || is_later(old, SS_ROW_EXPIRES_AT, now))
 		return false;
-	return !ss_key_from_datums(&key, old->values[SS_ROW_NAMESPACE],
-							   old->values[SS_ROW_SESSION_ID]) ||
-		   ss_touch_effective(&key, DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT])) <= now;
+	valid = ss_key_from_datums(&key, old->values[SS_ROW_NAMESPACE], old->values[SS_ROW_SESSION_ID]);
+	return ss_liveness_has_ended(
+		ss_liveness_expiry(valid ? &key : NULL, DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT]),
+						   SS_NEVER),
+		now);
 }
 
 /* Has the statement set a column, or a trigger that fired before ours changed it? */

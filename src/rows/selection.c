@@ -11,7 +11,6 @@
 
 #include "rows/access.h"
 #include "rows/claims.h"
-#include "rows/expiry.h"
 #include "rows/selection.h"
 
 /* Returns what a selection covers for the caller (see SsScope), and may set which->owner. */
@@ -37,14 +36,10 @@ ss_scope_of(const SsTarget *target, SsSelection *which)
 	return scope;
 }
 
-/*
- * Returns the time such that sessions created at or before it have exceeded max_lifetime: the
- * parameter of SS_SQL_CREATED_AFTER.
- */
+/* Returns the parameter of SS_SQL_ALIVE for the namespace of the target. */
 Datum
-ss_max_lifetime_cutoff(const SsTarget *target)
+ss_alive_param(const SsTarget *target)
 {
-	if (target->policy.max_lifetime == SS_NO_LIMIT)
-		return TimestampTzGetDatum(DT_NOBEGIN);
-	return TimestampTzGetDatum(GetCurrentTimestamp() - target->policy.max_lifetime);
+	return TimestampTzGetDatum(
+		ss_liveness_created_after(GetCurrentTimestamp(), target->policy.max_lifetime));
 }

@@ -5,6 +5,7 @@
 #ifndef SS_SELECTION_H
 #define SS_SELECTION_H
 
+#include "rows/liveness.h"
 #include "rows/sessions.h"
 
 /* Conditions on sessions of a namespace; a zero Datum is no condition. */
@@ -27,19 +28,6 @@ typedef struct SsScope
 } SsScope;
 
 /*
- * SQL condition: the session of a row is alive, apart from max_lifetime; the same as
- * ss_row_set_state.  SS_SQL_CREATED_AFTER adds max_lifetime.
- */
-#define SS_SQL_ALIVE                                                       \
-	"(dead_until IS NULL OR dead_until {<=} pg_catalog.clock_timestamp())" \
-	" AND (expires_at {>} pg_catalog.clock_timestamp()"                    \
-	" OR (dead_until IS NULL"                                              \
-	" AND {effective}(namespace, session_id, expires_at) {>} pg_catalog.clock_timestamp()))"
-
-/* SQL condition: max_lifetime has not passed; the parameter is ss_max_lifetime_cutoff. */
-#define SS_SQL_CREATED_AFTER(param) "created_at {>} " param
-
-/*
  * SET list of an UPDATE that ends sessions; the same as ss_session_end.  `isolated` is owner_isolation
  * of the namespace: then the owner is kept, because only the owner may reuse the id.  The version
  * saturates as in ss_final_version.
@@ -54,7 +42,7 @@ typedef struct SsScope
 	" dead_until = pg_catalog.clock_timestamp() {+} " tombstone
 
 extern SsScope ss_scope_of(const SsTarget *target, SsSelection *which);
-extern Datum ss_max_lifetime_cutoff(const SsTarget *target);
+extern Datum ss_alive_param(const SsTarget *target);
 
 /* Returns SPI's null flag of a parameter that is a condition. */
 static inline char

@@ -9,7 +9,7 @@
  *	- ttl is between 1 ms and 100 years; expires_at is finite
  *	- version never decreases, and counts every change of document or owner:
  *	  greatest(new, old + 1), so that restored and replicated rows keep theirs
- *	- check_at is never later than the end of the row (ss_check_at)
+ *	- check_at is never later than the end of the row (ss_liveness_check_at)
  *	- last_seq never decreases
  *	- a session that has ended is not revived by accident (row_end.c)
  *	- a role that was granted the table writes only what row_access.c allows
@@ -30,6 +30,7 @@
 #include "function.h"
 #include "rows/catalog.h"
 #include "rows/expiry.h"
+#include "rows/liveness.h"
 #include "rows/names.h"
 #include "rows/namespaces.h"
 #include "rows/row_access.h"
@@ -170,10 +171,10 @@ check_times(SsDeformedRow *t)
 	if (t->nulls[SS_ROW_CHECK_AT])
 		ss_row_replace(t, SS_ROW_CHECK_AT, TimestampTzGetDatum(expires_at));
 	check_at = DatumGetTimestampTz(t->values[SS_ROW_CHECK_AT]);
-	lowered = ss_check_at(check_at, expires_at,
-						  t->nulls[SS_ROW_DEAD_UNTIL]
-							  ? SS_NEVER
-							  : DatumGetTimestampTz(t->values[SS_ROW_DEAD_UNTIL]));
+	lowered = ss_liveness_check_at(check_at, expires_at,
+								   t->nulls[SS_ROW_DEAD_UNTIL]
+									   ? SS_NEVER
+									   : DatumGetTimestampTz(t->values[SS_ROW_DEAD_UNTIL]));
 	if (lowered != check_at)
 		ss_row_replace(t, SS_ROW_CHECK_AT, TimestampTzGetDatum(lowered));
 }

@@ -20,6 +20,7 @@
 #include "rows/direct.h"
 #include "rows/errors.h"
 #include "rows/expiry.h"
+#include "rows/liveness.h"
 #include "rows/sessions.h"
 #include "rows/sql.h"
 
@@ -166,20 +167,11 @@ row_from_result(SsRow *row)
 void
 ss_row_set_state(SsRow *row, const SsTarget *target, TimestampTz now)
 {
-	/* touches do not extend a tombstone, not even one that has run out */
-	row->ends_at = row->expires_at;
-	if (row->dead_until == SS_NEVER)
-		row->ends_at = ss_touch_effective(&target->key, row->expires_at);
+	TimestampTz expiry = ss_liveness_expiry(&target->key, row->expires_at, row->dead_until);
+
 	/* a max_lifetime that was lowered applies to existing sessions */
-	if (target->policy.max_lifetime != SS_NO_LIMIT)
-		row->ends_at = Min(row->ends_at, ss_expiry(row->created_at, target->policy.max_lifetime,
-												   row->created_at, SS_NO_LIMIT));
-	if (row->dead_until > now)
-		row->state = SS_DEAD;
-	else if (row->ends_at > now)
-		row->state = SS_ALIVE;
-	else
-		row->state = SS_EXPIRED;
+	row->ends_at = ss_expiry_cap(expiry, row->created_at, target->policy.max_lifetime);
+	row->state = ss_liveness_state(row->ends_at, row->dead_until, now);
 }
 
 static bool

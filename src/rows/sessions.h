@@ -5,19 +5,10 @@
 #ifndef SS_SESSIONS_H
 #define SS_SESSIONS_H
 
+#include "rows/liveness.h"
 #include "rows/namespaces.h"
 #include "rows/sql.h"
 #include "rows/touches.h"
-
-#define SS_NEVER PG_INT64_MIN /* dead_until of a row that is no tombstone */
-
-typedef enum SsState
-{
-	SS_ABSENT,  /* there is no row */
-	SS_ALIVE,   /* the session may be read */
-	SS_EXPIRED, /* past its end, or a tombstone that has run out: the id is free */
-	SS_DEAD     /* a tombstone: the id cannot be used yet */
-} SsState;
 
 /*
  * A row of conversation_sessions in backend memory.  Datums that were read from the table live in
