@@ -11,7 +11,7 @@
  *		cache/          the copies in Redis: changed keys, ledger, protocol, pusher
  *		workers/        launcher (finds databases) and keeper (purges, writes pending touches)
  *
- * Calls go down only: api -> rows, cache; workers -> rows, cache; cache -> rows.
+ * docs/architecture.md follows calls from file to file, and lists what is called through pointers.
  */
 #include "postgres.h"
 

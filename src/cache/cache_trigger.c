@@ -234,7 +234,8 @@ session_deleted(const SsDeformedRow *old)
 
 /*
  * Registers the functions above with the code that changes rows through the table AM, where no
- * trigger fires; called once, from _PG_init.
+ * trigger fires: make_version (direct.c) and ss_direct_purge_remove (direct_purge.c) call them.
+ * Called once, from _PG_init.
  */
 void
 ss_cache_trigger_init(void)

@@ -176,7 +176,7 @@ ss_aside_try(SsSubxactWork work, void *arg, ErrorData **error)
 {
 	bool done = ss_subxact_run(work, arg, error);
 
-	/* an abort unblocks signals; see workers/stop.c */
+	/* ss_stop_defer_again in the keeper, as an abort unblocks signals; see workers/stop.c */
 	if (!done && ss_aside_rolled_back != NULL)
 		ss_aside_rolled_back();
 	if (*error != NULL && ss_aside_fault(*error) == SS_FAULT_OTHER)

@@ -244,6 +244,7 @@ make_version(TupleTableSlot *old, const SsRow *row, SsColumns columns, TupleTabl
 	is = was;
 	set_columns(&is, row, columns);
 	ss_session_trigger_update(&was, &is, &catalog, false, NULL);
+	/* session_updated of cache_trigger.c, in place of the trigger zz_session_change */
 	if (ss_direct_updated != NULL)
 		ss_direct_updated(&was, &is);
 

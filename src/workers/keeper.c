@@ -857,7 +857,7 @@ ss_keeper_main(Datum arg)
 	cycle_context = AllocSetContextCreate(TopMemoryContext, "session_store keeper cycle",
 										  ALLOCSET_DEFAULT_SIZES);
 	ss_stop_init();
-	ss_aside_rolled_back = ss_stop_defer_again;
+	ss_aside_rolled_back = ss_stop_defer_again; /* called by ss_aside_try */
 	purge_aside = ss_aside_of_worker(SS_WORK_PURGE, true);
 	touch_aside = ss_aside_of_worker(SS_WORK_TOUCH, false);
 	history_aside = ss_aside_of_worker(SS_WORK_HISTORY, false);

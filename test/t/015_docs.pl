@@ -1,8 +1,9 @@
 # The documentation: every SQL example runs; every function, setting, column, metric and error
-# code is in the reference, and every test in test/README.md.
+# code is in the reference, every test in test/README.md, and what the pages for developers name exists.
 use strict;
 use warnings;
 use File::Basename;
+use File::Find;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use PostgreSQL::Test::Cluster;
@@ -133,31 +134,54 @@ for my $name (sort keys %raised)
 	like($table, qr/^\|[^|]*\b\Q$sqlstate{$name}\E\b[^|]*\|/m, "$name, $sqlstate{$name}, is in the table of errors");
 }
 
-# ---- docs/protocol.md: the functions that it names exist, and each SS_RULE(n) stands in the section of its rule
+# ---- the files and functions that docs/architecture.md and docs/protocol.md name exist
 
-my $protocol = slurp_file("$top/docs/protocol.md");
-my %functions;    # of a file, by its name
+my %sources;    # names of files
+my %functions;    # "file.c:function"
+my %words;    # identifiers of ours
 my %rule_places;    # "R1 file.c:function" for each SS_RULE(1)
 
-for my $file (glob("$top/src/*/*.c"))
-{
-	my $base = basename($file);
+find({ no_chdir => 1, wanted => sub {
+	return unless /\.[ch]$/;
+	my $base = basename($_);
 	my $function = '';
 
-	for my $line (split /\n/, slurp_file($file))
+	$sources{$base} = 1;
+	for my $line (split /\n/, slurp_file($_))
 	{
 		if ($line =~ /^(\w+)\(/)
 		{
 			$function = $1;
-			$functions{$base}{$function} = 1;
+			$functions{"$base:$function"} = 1;
 		}
+		$words{$1} = 1 while $line =~ /\b((?:ss_|SS_|Ss)\w+)/g;
 		$rule_places{"R$1 $base:$function"} = 1 while $line =~ /SS_RULE\((\d+)\)/g;
 	}
+} }, "$top/src");
+
+# Folders are written as in src/: `rows/`.
+sub check_places
+{
+	my ($document, $fewest) = @_;
+	my $text = slurp_file("$top/$document");
+	my @named = $text =~ /`([\w\/]+\.[ch](?::\w+)?)`/g;
+	my @gone = grep { my $place = basename($_); !($functions{$place} || $sources{$place}) } @named;
+	my @unknown = grep { !$words{$_} } $text =~ /`((?:ss_|SS_|Ss)\w+)`/g;
+	my @folders = grep { !-d "$top/src/$_" && !-d "$top/$_" } $text =~ /`([a-z_\/]+\/)`/g;
+
+	cmp_ok(scalar @named, '>', $fewest, "$document names files and functions");
+	is("@gone", '', 'all of them exist');
+	is("@folders @unknown", ' ', 'and so do its folders, and names without a file');
+	return $text;
 }
-my @named = $protocol =~ /`(\w+\.c:\w+)`/g;
-my @gone = grep { my ($file, $function) = split /:/; !$functions{$file}{$function} } @named;
-cmp_ok(scalar @named, '>', 40, 'docs/protocol.md names functions');
-is("@gone", '', 'all of them exist');
+
+my $architecture = check_places('docs/architecture.md', 150);
+my $protocol = check_places('docs/protocol.md', 40);
+
+my @folders = map { substr $_, length("$top/src/") } glob("$top/src/*/");
+is(join(' ', grep { $architecture !~ m{^\| `\Q$_\E` \|}m } @folders), '', 'docs/architecture.md has each folder of src in its table');
+
+# ---- docs/protocol.md: each SS_RULE(n) stands in the section of its rule
 
 my %section = $protocol =~ /^### (R\d+): [^\n]*\n(.*?)(?=^###? |\z)/msg;
 is(join(' ', sort { substr($a, 1) <=> substr($b, 1) } keys %section), join(' ', map { "R$_" } 1 .. 22),
