@@ -339,7 +339,7 @@ static void
 add_message(HeapTuple tuple, TupleDesc desc, bool is_removed)
 {
 	bool null;
-	Datum history = heap_getattr(tuple, SS_HISTORY_ROW_ID, desc, &null);
+	Datum history = heap_getattr(tuple, SS_MESSAGE_HISTORY_ID, desc, &null);
 
 	if (!null)
 		add_history(DatumGetUUIDP(history), is_removed);

@@ -107,46 +107,47 @@ static HeapTuple
 check_row(TriggerData *trigdata, HeapTuple tuple)
 {
 	TupleDesc desc = RelationGetDescr(trigdata->tg_relation);
-	Datum values[Natts_session_namespaces];
-	bool nulls[Natts_session_namespaces];
+	Datum values[SS_NS_ATTRS + 1];
+	bool nulls[SS_NS_ATTRS + 1];
 	char *name;
 
 	ss_ns_deform(tuple, desc, values, nulls);
-	if (nulls[NS_NAME])
+	if (nulls[SS_NS_NAME])
 		return tuple; /* left to NOT NULL */
-	name = TextDatumGetCString(values[NS_NAME]);
+	name = TextDatumGetCString(values[SS_NS_NAME]);
 	if (strlen(name) < 1 || strlen(name) > SS_NAMESPACE_MAX)
 		refuse("name", "The name of a namespace must be between 1 and 63 bytes long.", NULL);
 	if (!ss_name_is_plain(name, strlen(name)))
 		refuse("name", "The name of a namespace must not contain control characters.", NULL);
 
-	if (nulls[NS_KEY_PREFIX])
+	if (nulls[SS_NS_KEY_PREFIX])
 	{
-		int column = NS_KEY_PREFIX + 1;
+		int column = SS_NS_KEY_PREFIX;
 		bool null = false;
 		char *prefix = strcmp(name, SS_DEFAULT_NAMESPACE) == 0 ? pstrdup(SS_DEFAULT_PREFIX)
 															   : psprintf("%s:", name);
 
-		values[NS_KEY_PREFIX] = CStringGetTextDatum(prefix);
-		nulls[NS_KEY_PREFIX] = false;
-		tuple = heap_modify_tuple_by_cols(tuple, desc, 1, &column, &values[NS_KEY_PREFIX], &null);
+		values[SS_NS_KEY_PREFIX] = CStringGetTextDatum(prefix);
+		nulls[SS_NS_KEY_PREFIX] = false;
+		tuple = heap_modify_tuple_by_cols(tuple, desc, 1, &column, &values[SS_NS_KEY_PREFIX],
+										  &null);
 	}
-	check_prefix("key_prefix", TextDatumGetCString(values[NS_KEY_PREFIX]));
-	if (!nulls[NS_TAIL_PREFIX])
-		check_prefix("tail_prefix", TextDatumGetCString(values[NS_TAIL_PREFIX]));
-	if (!nulls[NS_TTL])
-		check_duration("ttl", values[NS_TTL], SS_TTL_MIN);
-	if (!nulls[NS_MAX_LIFETIME])
-		check_duration("max_lifetime", values[NS_MAX_LIFETIME], SS_TTL_MIN);
-	if (!nulls[NS_CACHE_TTL])
-		check_duration("cache_ttl", values[NS_CACHE_TTL], SS_TTL_MIN);
-	if (!nulls[NS_TOMBSTONE])
-		check_duration("tombstone", values[NS_TOMBSTONE], 0);
-	if (!nulls[NS_EVENTS_KEEP])
-		check_duration("events_keep", values[NS_EVENTS_KEEP], 0);
-	if (!nulls[NS_ALLOWED_ROLES])
+	check_prefix("key_prefix", TextDatumGetCString(values[SS_NS_KEY_PREFIX]));
+	if (!nulls[SS_NS_TAIL_PREFIX])
+		check_prefix("tail_prefix", TextDatumGetCString(values[SS_NS_TAIL_PREFIX]));
+	if (!nulls[SS_NS_TTL])
+		check_duration("ttl", values[SS_NS_TTL], SS_TTL_MIN);
+	if (!nulls[SS_NS_MAX_LIFETIME])
+		check_duration("max_lifetime", values[SS_NS_MAX_LIFETIME], SS_TTL_MIN);
+	if (!nulls[SS_NS_CACHE_TTL])
+		check_duration("cache_ttl", values[SS_NS_CACHE_TTL], SS_TTL_MIN);
+	if (!nulls[SS_NS_TOMBSTONE])
+		check_duration("tombstone", values[SS_NS_TOMBSTONE], 0);
+	if (!nulls[SS_NS_EVENTS_KEEP])
+		check_duration("events_keep", values[SS_NS_EVENTS_KEEP], 0);
+	if (!nulls[SS_NS_ALLOWED_ROLES])
 	{
-		ArrayType *roles = DatumGetArrayTypeP(values[NS_ALLOWED_ROLES]);
+		ArrayType *roles = DatumGetArrayTypeP(values[SS_NS_ALLOWED_ROLES]);
 
 		if (ARR_NDIM(roles) > 1 || array_contains_nulls(roles))
 			refuse("allowed_roles",
@@ -194,20 +195,20 @@ check_overlap(Relation rel, const char *name, const char *key, const char *tail)
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		Datum values[Natts_session_namespaces];
-		bool nulls[Natts_session_namespaces];
+		Datum values[SS_NS_ATTRS + 1];
+		bool nulls[SS_NS_ATTRS + 1];
 		char *other;
 		char *other_key;
 		char *other_tail;
 
 		ss_ns_deform(tuple, RelationGetDescr(rel), values, nulls);
-		other = TextDatumGetCString(values[NS_NAME]);
+		other = TextDatumGetCString(values[SS_NS_NAME]);
 		if (strcmp(other, SS_DEFAULT_NAMESPACE) == 0)
 			default_seen = true;
 		if (strcmp(other, name) == 0)
 			continue;
-		other_key = text_or_null(values[NS_KEY_PREFIX], nulls[NS_KEY_PREFIX]);
-		other_tail = text_or_null(values[NS_TAIL_PREFIX], nulls[NS_TAIL_PREFIX]);
+		other_key = text_or_null(values[SS_NS_KEY_PREFIX], nulls[SS_NS_KEY_PREFIX]);
+		other_tail = text_or_null(values[SS_NS_TAIL_PREFIX], nulls[SS_NS_TAIL_PREFIX]);
 		compare_prefixes(name, key, other, other_key);
 		compare_prefixes(name, key, other, other_tail);
 		compare_prefixes(name, tail, other, other_key);
@@ -226,7 +227,7 @@ static bool
 was_default(HeapTuple tuple, TupleDesc desc)
 {
 	bool null;
-	Datum name = heap_getattr(tuple, NS_NAME + 1, desc, &null);
+	Datum name = heap_getattr(tuple, SS_NS_NAME, desc, &null);
 
 	return !null && strcmp(TextDatumGetCString(name), SS_DEFAULT_NAMESPACE) == 0;
 }
@@ -248,7 +249,7 @@ read_policy(HeapTuple tuple, TupleDesc desc, SsPolicy *policy)
 	bool null;
 
 	memset(policy, 0, sizeof(*policy));
-	strlcpy(policy->name, TextDatumGetCString(heap_getattr(tuple, NS_NAME + 1, desc, &null)),
+	strlcpy(policy->name, TextDatumGetCString(heap_getattr(tuple, SS_NS_NAME, desc, &null)),
 			sizeof(policy->name));
 	ss_ns_read(policy, tuple, desc, CurrentMemoryContext);
 }
@@ -286,14 +287,14 @@ record_change(TriggerData *trigdata, HeapTuple now, TupleDesc desc)
 static bool
 same_prefixes(TupleDesc desc, HeapTuple before, HeapTuple after)
 {
-	static const int columns[] = {NS_NAME, NS_KEY_PREFIX, NS_TAIL_PREFIX};
+	static const int columns[] = {SS_NS_NAME, SS_NS_KEY_PREFIX, SS_NS_TAIL_PREFIX};
 
 	for (int i = 0; i < lengthof(columns); i++)
 	{
 		bool was_null;
 		bool is_null;
-		Datum was = heap_getattr(before, columns[i] + 1, desc, &was_null);
-		Datum is = heap_getattr(after, columns[i] + 1, desc, &is_null);
+		Datum was = heap_getattr(before, columns[i], desc, &was_null);
+		Datum is = heap_getattr(after, columns[i], desc, &is_null);
 
 		if (was_null != is_null ||
 			(!was_null && strcmp(TextDatumGetCString(was), TextDatumGetCString(is)) != 0))
@@ -352,13 +353,13 @@ session_namespaces_guard(PG_FUNCTION_ARGS)
 
 	if (!TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
 	{
-		Datum values[Natts_session_namespaces];
-		bool nulls[Natts_session_namespaces];
+		Datum values[SS_NS_ATTRS + 1];
+		bool nulls[SS_NS_ATTRS + 1];
 
 		ss_ns_deform(tuple, desc, values, nulls);
-		check_overlap(rel, TextDatumGetCString(values[NS_NAME]),
-					  TextDatumGetCString(values[NS_KEY_PREFIX]),
-					  text_or_null(values[NS_TAIL_PREFIX], nulls[NS_TAIL_PREFIX]));
+		check_overlap(rel, TextDatumGetCString(values[SS_NS_NAME]),
+					  TextDatumGetCString(values[SS_NS_KEY_PREFIX]),
+					  text_or_null(values[SS_NS_TAIL_PREFIX], nulls[SS_NS_TAIL_PREFIX]));
 	}
 	if (!TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && was_default(trigdata->tg_trigtuple, desc) &&
 		(TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) || !was_default(tuple, desc)))

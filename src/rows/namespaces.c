@@ -129,44 +129,44 @@ caching(const char *name)
 void
 ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext context)
 {
-	Datum values[Natts_session_namespaces];
-	bool nulls[Natts_session_namespaces];
+	Datum values[SS_NS_ATTRS + 1];
+	bool nulls[SS_NS_ATTRS + 1];
 
 	ss_ns_deform(tuple, desc, values, nulls);
-	policy->ttl = interval_usec(values[NS_TTL]);
-	policy->max_lifetime = nulls[NS_MAX_LIFETIME] ? SS_NO_LIMIT
-												  : interval_usec(values[NS_MAX_LIFETIME]);
-	policy->tombstone = interval_usec(values[NS_TOMBSTONE]);
-	policy->max_bytes = DatumGetInt64(values[NS_MAX_BYTES]);
-	policy->max_per_owner = nulls[NS_MAX_SESSIONS_PER_OWNER]
+	policy->ttl = interval_usec(values[SS_NS_TTL]);
+	policy->max_lifetime = nulls[SS_NS_MAX_LIFETIME] ? SS_NO_LIMIT
+													 : interval_usec(values[SS_NS_MAX_LIFETIME]);
+	policy->tombstone = interval_usec(values[SS_NS_TOMBSTONE]);
+	policy->max_bytes = DatumGetInt64(values[SS_NS_MAX_BYTES]);
+	policy->max_per_owner = nulls[SS_NS_MAX_SESSIONS_PER_OWNER]
 								? 0
-								: DatumGetInt32(values[NS_MAX_SESSIONS_PER_OWNER]);
-	policy->evict = strcmp(TextDatumGetCString(values[NS_ON_QUOTA]), "evict") == 0;
-	policy->sliding = DatumGetBool(values[NS_SLIDING]);
-	policy->audit = DatumGetBool(values[NS_AUDIT]);
-	policy->audit_saves = DatumGetBool(values[NS_AUDIT_SAVES]);
-	policy->relaxed = strcmp(TextDatumGetCString(values[NS_DURABILITY]), "relaxed") == 0;
-	policy->owner_isolation = DatumGetBool(values[NS_OWNER_ISOLATION]);
-	policy->cache = caching(TextDatumGetCString(values[NS_CACHE]));
-	policy->cache_ttl = interval_usec(values[NS_CACHE_TTL]);
-	policy->hot_uses = DatumGetInt32(values[NS_HOT_USES]);
-	policy->hash_keys = DatumGetBool(values[NS_HASH_KEYS]);
+								: DatumGetInt32(values[SS_NS_MAX_SESSIONS_PER_OWNER]);
+	policy->evict = strcmp(TextDatumGetCString(values[SS_NS_ON_QUOTA]), "evict") == 0;
+	policy->sliding = DatumGetBool(values[SS_NS_SLIDING]);
+	policy->audit = DatumGetBool(values[SS_NS_AUDIT]);
+	policy->audit_saves = DatumGetBool(values[SS_NS_AUDIT_SAVES]);
+	policy->relaxed = strcmp(TextDatumGetCString(values[SS_NS_DURABILITY]), "relaxed") == 0;
+	policy->owner_isolation = DatumGetBool(values[SS_NS_OWNER_ISOLATION]);
+	policy->cache = caching(TextDatumGetCString(values[SS_NS_CACHE]));
+	policy->cache_ttl = interval_usec(values[SS_NS_CACHE_TTL]);
+	policy->hot_uses = DatumGetInt32(values[SS_NS_HOT_USES]);
+	policy->hash_keys = DatumGetBool(values[SS_NS_HASH_KEYS]);
 	/* with owner isolation, keys in Redis must not reveal the ids of other owners' sessions */
 	if (policy->owner_isolation && !policy->hash_keys)
 		policy->cache = SS_CACHE_OFF;
-	strlcpy(policy->prefix, TextDatumGetCString(values[NS_KEY_PREFIX]), sizeof(policy->prefix));
-	if (!nulls[NS_TAIL_PREFIX])
-		strlcpy(policy->tail_prefix, TextDatumGetCString(values[NS_TAIL_PREFIX]),
+	strlcpy(policy->prefix, TextDatumGetCString(values[SS_NS_KEY_PREFIX]), sizeof(policy->prefix));
+	if (!nulls[SS_NS_TAIL_PREFIX])
+		strlcpy(policy->tail_prefix, TextDatumGetCString(values[SS_NS_TAIL_PREFIX]),
 				sizeof(policy->tail_prefix));
-	policy->tail_size = DatumGetInt32(values[NS_TAIL_SIZE]);
+	policy->tail_size = DatumGetInt32(values[SS_NS_TAIL_SIZE]);
 	policy->nroles = -1;
-	if (!nulls[NS_ALLOWED_ROLES])
+	if (!nulls[SS_NS_ALLOWED_ROLES])
 	{
 		Datum *elems;
 		bool *elem_nulls;
 
-		deconstruct_array(DatumGetArrayTypeP(values[NS_ALLOWED_ROLES]), NAMEOID, NAMEDATALEN, false,
-						  TYPALIGN_CHAR, &elems, &elem_nulls, &policy->nroles);
+		deconstruct_array(DatumGetArrayTypeP(values[SS_NS_ALLOWED_ROLES]), NAMEOID, NAMEDATALEN,
+						  false, TYPALIGN_CHAR, &elems, &elem_nulls, &policy->nroles);
 		policy->roles = MemoryContextAlloc(context, sizeof(NameData) * Max(policy->nroles, 1));
 		for (int i = 0; i < policy->nroles; i++)
 			if (elem_nulls[i])

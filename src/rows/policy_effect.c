@@ -36,39 +36,39 @@ effect_of(SsNamespaceColumn column, const SsPolicy *before, const SsPolicy *afte
 {
 	switch (column)
 	{
-		case NS_KEY_PREFIX:
+		case SS_NS_KEY_PREFIX:
 			return flush_if(strcmp(before->prefix, after->prefix) != 0);
-		case NS_HASH_KEYS:
+		case SS_NS_HASH_KEYS:
 			return flush_if(before->hash_keys != after->hash_keys);
-		case NS_TAIL_PREFIX:
+		case SS_NS_TAIL_PREFIX:
 			return flush_if(before->tail_prefix[0] != '\0' &&
 							strcmp(before->tail_prefix, after->tail_prefix) != 0);
-		case NS_MAX_LIFETIME:
+		case SS_NS_MAX_LIFETIME:
 			return flush_if(lifetime_of(after) < lifetime_of(before));
-		case NS_CACHE:
-		case NS_OWNER_ISOLATION: /* without hash_keys it turns the cache off */
+		case SS_NS_CACHE:
+		case SS_NS_OWNER_ISOLATION: /* without hash_keys it turns the cache off */
 			return flush_if(after->cache < before->cache);
-		case NS_CACHE_TTL:
+		case SS_NS_CACHE_TTL:
 			return flush_if(before->cache == SS_CACHE_HOT && after->cache_ttl < before->cache_ttl);
-		case NS_SLIDING: /* when sliding, a copy lives for the slack at most */
+		case SS_NS_SLIDING: /* when sliding, a copy lives for the slack at most */
 			return flush_if(after->sliding && !before->sliding);
-		case NS_TAIL_SIZE:
+		case SS_NS_TAIL_SIZE:
 			return before->tail_size != after->tail_size && before->tail_prefix[0] != '\0'
 					   ? SS_POLICY_REFRESH
 					   : SS_POLICY_NOTHING;
-		case NS_NAME: /* both policies have the same name */
-		case NS_TTL:  /* each session has its own in its row */
-		case NS_HOT_USES:
-		case NS_MAX_BYTES:
-		case NS_MAX_SESSIONS_PER_OWNER:
-		case NS_ON_QUOTA:
-		case NS_TOMBSTONE:
-		case NS_ALLOWED_ROLES: /* access to Redis is controlled by its own rules */
-		case NS_AUDIT:
-		case NS_EVENTS_KEEP:
-		case NS_DURABILITY:
-		case NS_AUDIT_SAVES:
-		case Natts_session_namespaces:
+		case SS_NS_NAME: /* both policies have the same name */
+		case SS_NS_TTL:  /* each session has its own in its row */
+		case SS_NS_HOT_USES:
+		case SS_NS_MAX_BYTES:
+		case SS_NS_MAX_SESSIONS_PER_OWNER:
+		case SS_NS_ON_QUOTA:
+		case SS_NS_TOMBSTONE:
+		case SS_NS_ALLOWED_ROLES: /* access to Redis is controlled by its own rules */
+		case SS_NS_AUDIT:
+		case SS_NS_EVENTS_KEEP:
+		case SS_NS_DURABILITY:
+		case SS_NS_AUDIT_SAVES:
+		case SS_NS_NONE:
 			break;
 	}
 	return SS_POLICY_NOTHING;
@@ -87,7 +87,7 @@ ss_policy_effect(const SsPolicy *before, const SsPolicy *after)
 		return SS_POLICY_NOTHING; /* no copies */
 	if (after == NULL)
 		return SS_POLICY_FLUSH;
-	for (int column = 0; column < Natts_session_namespaces; column++)
+	for (int column = 1; column <= SS_NS_ATTRS; column++)
 		most = Max(most, effect_of((SsNamespaceColumn) column, before, after));
 	return most;
 }

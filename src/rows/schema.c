@@ -32,128 +32,81 @@
 #include "compat.h"
 #include "rows/schema.h"
 
-/* A column as the install script creates it. */
-typedef struct Column
-{
-	const char *table;
-	int16 number;
-	const char *name;
-	Oid type;
-	bool not_null;
-} Column;
-
-#define SESSIONS "conversation_sessions"
 #define NAMESPACES "session_namespaces"
-#define HISTORY "conversation_history"
-#define ENDED "conversation_history_ended"
-#define MEMBERS "session_members"
-#define EVENTS "session_events"
-#define SAMPLES "session_samples"
-#define ORPHANS "session_orphans"
-#define CLAIMS "session_cache_claims"
 
-static const Column columns[] = {
-	{SESSIONS, SS_ROW_CREATED_AT, "created_at", TIMESTAMPTZOID, true},
-	{SESSIONS, SS_ROW_CHECK_AT, "check_at", TIMESTAMPTZOID, true},
-	{SESSIONS, SS_ROW_TTL, "ttl", INTERVALOID, true},
-	{SESSIONS, SS_ROW_NAMESPACE, "namespace", TEXTOID, true},
-	{SESSIONS, SS_ROW_SESSION_ID, "session_id", TEXTOID, true},
-	{SESSIONS, SS_ROW_OWNER_ID, "owner_id", TEXTOID, false},
-	{SESSIONS, SS_ROW_LAST_SEQ, "last_seq", INT8OID, true},
-	{SESSIONS, SS_ROW_MESSAGE_COUNT, "message_count", INT8OID, true},
-	{SESSIONS, SS_ROW_VERSION, "version", INT8OID, true},
-	{SESSIONS, SS_ROW_UPDATED_AT, "updated_at", TIMESTAMPTZOID, true},
-	{SESSIONS, SS_ROW_EXPIRES_AT, "expires_at", TIMESTAMPTZOID, true},
-	{SESSIONS, SS_ROW_SESSION_DATA, "session_data", JSONBOID, true},
-	{SESSIONS, SS_ROW_HISTORY_ID, "history_id", UUIDOID, false},
-	{SESSIONS, SS_ROW_DEAD_UNTIL, "dead_until", TIMESTAMPTZOID, false},
-	{NAMESPACES, NS_NAME + 1, "name", TEXTOID, true},
-	{NAMESPACES, NS_KEY_PREFIX + 1, "key_prefix", TEXTOID, true},
-	{NAMESPACES, NS_TTL + 1, "ttl", INTERVALOID, true},
-	{NAMESPACES, NS_SLIDING + 1, "sliding", BOOLOID, true},
-	{NAMESPACES, NS_MAX_LIFETIME + 1, "max_lifetime", INTERVALOID, false},
-	{NAMESPACES, NS_CACHE + 1, "cache", TEXTOID, true},
-	{NAMESPACES, NS_CACHE_TTL + 1, "cache_ttl", INTERVALOID, true},
-	{NAMESPACES, NS_HOT_USES + 1, "hot_uses", INT4OID, true},
-	{NAMESPACES, NS_HASH_KEYS + 1, "hash_keys", BOOLOID, true},
-	{NAMESPACES, NS_MAX_BYTES + 1, "max_bytes", INT8OID, true},
-	{NAMESPACES, NS_MAX_SESSIONS_PER_OWNER + 1, "max_sessions_per_owner", INT4OID, false},
-	{NAMESPACES, NS_ON_QUOTA + 1, "on_quota", TEXTOID, true},
-	{NAMESPACES, NS_TOMBSTONE + 1, "tombstone", INTERVALOID, true},
-	{NAMESPACES, NS_ALLOWED_ROLES + 1, "allowed_roles", NAMEARRAYOID, false},
-	{NAMESPACES, NS_OWNER_ISOLATION + 1, "owner_isolation", BOOLOID, true},
-	{NAMESPACES, NS_AUDIT + 1, "audit", BOOLOID, true},
-	{NAMESPACES, NS_EVENTS_KEEP + 1, "events_keep", INTERVALOID, true},
-	{NAMESPACES, NS_DURABILITY + 1, "durability", TEXTOID, true},
-	{NAMESPACES, NS_TAIL_PREFIX + 1, "tail_prefix", TEXTOID, false},
-	{NAMESPACES, NS_TAIL_SIZE + 1, "tail_size", INT4OID, true},
-	{NAMESPACES, NS_AUDIT_SAVES + 1, "audit_saves", BOOLOID, true},
-	{HISTORY, SS_HISTORY_ROW_ID, "history_id", UUIDOID, true},
-	{HISTORY, 2, "seq", INT8OID, true},
-	{HISTORY, 3, "created_at", TIMESTAMPTZOID, true},
-	{HISTORY, 4, "operation_last", INT8OID, false},
-	{HISTORY, 5, "message", JSONBOID, true},
-	{HISTORY, 6, "operation_id", TEXTOID, false},
-	{HISTORY, 7, "operation_hash", BYTEAOID, false},
-	{ENDED, 1, "namespace", TEXTOID, true},
-	{ENDED, 2, "history_id", UUIDOID, true},
-	{ENDED, 3, "from_seq", INT8OID, true},
-	{ENDED, 5, "entry_id", UUIDOID, true},
-	{MEMBERS, 1, "history_id", UUIDOID, true},
-	{MEMBERS, 2, "member", TEXTOID, true},
-	{MEMBERS, 3, "role", TEXTOID, true},
-	{MEMBERS, 4, "created_at", TIMESTAMPTZOID, true},
-	{MEMBERS, 5, "accepted", BOOLOID, true},
-	{EVENTS, 1, "created_at", TIMESTAMPTZOID, true},
-	{EVENTS, 3, "namespace", TEXTOID, true},
-	{EVENTS, 4, "session_id", TEXTOID, true},
-	{EVENTS, 5, "owner_id", TEXTOID, false},
-	{EVENTS, 6, "event", TEXTOID, true},
-	{EVENTS, 7, "actor", NAMEOID, true},
-	{EVENTS, 8, "detail", JSONBOID, false},
-	{SAMPLES, 1, "namespace", TEXTOID, true},
-	{SAMPLES, 2, "sampled_at", TIMESTAMPTZOID, true},
-	{SAMPLES, 3, "estimated", BOOLOID, true},
-	{SAMPLES, 4, "sessions", INT8OID, true},
-	{SAMPLES, 5, "expired", INT8OID, true},
-	{SAMPLES, 6, "tombstones", INT8OID, true},
-	{SAMPLES, 7, "owned", INT8OID, true},
-	{SAMPLES, 8, "messages", INT8OID, true},
-	{SAMPLES, 9, "total_bytes", INT8OID, true},
-	{SAMPLES, 10, "max_bytes", INT8OID, true},
-	{SAMPLES, 11, "over_1mb", INT8OID, true},
-	{ORPHANS, 1, "history_id", UUIDOID, true},
-	{ORPHANS, 2, "seen_at", TIMESTAMPTZOID, true},
-	{CLAIMS, 1, "system_identifier", INT8OID, true},
-	{CLAIMS, 2, "database_oid", OIDOID, true},
-	{CLAIMS, 3, "data_directory", TEXTOID, true},
-	{CLAIMS, 4, "timeline", INT8OID, true},
-	{CLAIMS, 5, "redis", TEXTOID, true},
-	{CLAIMS, 6, "moved", BOOLOID, true},
-	{CLAIMS, 7, "tokens", INT8ARRAYOID, true},
-	{CLAIMS, 8, "epochs", INT8ARRAYOID, true},
-	{CLAIMS, 9, "claimed_at", TIMESTAMPTZOID, true},
+#define AS_COLUMN(number, name, type, rule) {name, type, rule},
+#define AS_NUMBERED_COLUMN(number, name, type, rule) [number] = {name, type, rule},
+
+const SsColumn ss_session_columns[] = {SS_CONVERSATION_SESSIONS(AS_NUMBERED_COLUMN)};
+static const SsColumn namespace_columns[] = {SS_SESSION_NAMESPACES(AS_COLUMN)};
+static const SsColumn history_columns[] = {SS_CONVERSATION_HISTORY(AS_COLUMN)};
+static const SsColumn ended_columns[] = {SS_CONVERSATION_HISTORY_ENDED(AS_COLUMN)};
+static const SsColumn member_columns[] = {SS_SESSION_MEMBERS(AS_COLUMN)};
+static const SsColumn event_columns[] = {SS_SESSION_EVENTS(AS_COLUMN)};
+static const SsColumn sample_columns[] = {SS_SESSION_SAMPLES(AS_COLUMN)};
+static const SsColumn orphan_columns[] = {SS_SESSION_ORPHANS(AS_COLUMN)};
+static const SsColumn claim_columns[] = {SS_SESSION_CACHE_CLAIMS(AS_COLUMN)};
+
+/* One of our tables. */
+typedef struct Table
+{
+	const char *name;
+	const SsColumn *columns; /* in the order of attribute numbers, from 1 */
+	int ncolumns;
+	const char *fails; /* what does not work if it is damaged, for session_health */
+} Table;
+
+/*
+ * Without the first five nothing works.  The others are accessed only through statements, which name
+ * their columns, so damage makes these fail but cannot crash a backend.
+ */
+static const Table tables[] = {
+	{"conversation_sessions", &ss_session_columns[1], SS_ROW_ATTRS, "nothing works"},
+	{NAMESPACES, namespace_columns, lengthof(namespace_columns), "nothing works"},
+	{"conversation_history", history_columns, lengthof(history_columns), "nothing works"},
+	{"conversation_history_ended", ended_columns, lengthof(ended_columns), "nothing works"},
+	{"session_members", member_columns, lengthof(member_columns), "nothing works"},
+	{"session_events", event_columns, lengthof(event_columns),
+	 "no events are written, and calls fail that would write one"},
+	{"session_samples", sample_columns, lengthof(sample_columns),
+	 "session_stats is not kept up to date"},
+	{"session_orphans", orphan_columns, lengthof(orphan_columns),
+	 "conversations without a session are not removed"},
+	{"session_cache_claims", claim_columns, lengthof(claim_columns), "no Redis can be claimed"},
 };
+
+#define NEEDED_TABLES 5
+
+static const Table *
+find_table(const char *name)
+{
+	for (int i = 0; i < (int) lengthof(tables); i++)
+		if (strcmp(tables[i].name, name) == 0)
+			return &tables[i];
+	elog(ERROR, "no such table: %s", name);
+}
 
 /* Does a table have a column as expected? */
 static bool
-is_sound(TupleDesc desc, const Column *expected)
+is_sound(TupleDesc desc, int number, const SsColumn *expected)
 {
 	Form_pg_attribute column;
 
-	if (desc->natts < expected->number)
+	if (expected->rule == SS_UNCHECKED)
+		return true;
+	if (desc->natts < number)
 		return false;
-	column = TupleDescAttr(desc, expected->number - 1);
+	column = TupleDescAttr(desc, number - 1);
 	return !column->attisdropped && strcmp(NameStr(column->attname), expected->name) == 0 &&
 		   column->atttypid == expected->type &&
-		   (!expected->not_null || SsHasNoNulls(desc, expected->number - 1));
+		   (expected->rule != SS_NOT_NULL || SsHasNoNulls(desc, number - 1));
 }
 
 /* Does a child table allow nulls in a column in which its parent does not? */
 static bool
-allows_nulls(TupleDesc desc, const Column *expected)
+allows_nulls(TupleDesc desc, const SsColumn *expected)
 {
-	for (int i = 0; i < desc->natts && expected->not_null; i++)
+	for (int i = 0; i < desc->natts && expected->rule == SS_NOT_NULL; i++)
 		if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), expected->name) == 0)
 			return !SsHasNoNulls(desc, i);
 	return false; /* not found: it is being altered, and will be checked again */
@@ -162,8 +115,8 @@ allows_nulls(TupleDesc desc, const Column *expected)
 /* What is wrong with a table or one of its children. */
 typedef struct Fault
 {
-	const char *relation; /* name, palloced or constant */
-	const Column *column; /* NULL if the relation is of the wrong kind */
+	const char *relation;   /* name, palloced or constant */
+	const SsColumn *column; /* NULL if the relation is of the wrong kind */
 } Fault;
 
 /*
@@ -171,27 +124,27 @@ typedef struct Fault
  * not be partitioned, because policies are read with a scan of the table itself.
  */
 static bool
-is_right_kind(char kind, const char *table)
+is_right_kind(char kind, const Table *table)
 {
 	return kind == RELKIND_RELATION ||
-		   (kind == RELKIND_PARTITIONED_TABLE && strcmp(table, NAMESPACES) != 0);
+		   (kind == RELKIND_PARTITIONED_TABLE && strcmp(table->name, NAMESPACES) != 0);
 }
 
 /* Check one of our tables, or one that inherits from it; on failure *fault is set. */
 static bool
-relation_is_sound(Relation rel, const char *table, bool inherits, Fault *fault)
+relation_is_sound(Relation rel, const Table *table, bool inherits, Fault *fault)
 {
 	fault->relation = pstrdup(RelationGetRelationName(rel));
 	fault->column = NULL;
 	if (!is_right_kind(rel->rd_rel->relkind, table))
 		return false;
-	for (int i = 0; i < (int) lengthof(columns); i++)
+	for (int i = 0; i < table->ncolumns; i++)
 	{
-		if (strcmp(columns[i].table, table) != 0)
-			continue;
-		fault->column = &columns[i];
-		if (inherits ? allows_nulls(RelationGetDescr(rel), &columns[i])
-					 : !is_sound(RelationGetDescr(rel), &columns[i]))
+		const SsColumn *expected = &table->columns[i];
+
+		fault->column = expected;
+		if (inherits ? allows_nulls(RelationGetDescr(rel), expected)
+					 : !is_sound(RelationGetDescr(rel), i + 1, expected))
 			return false;
 	}
 	return true;
@@ -202,14 +155,14 @@ relation_is_sound(Relation rel, const char *table, bool inherits, Fault *fault)
  * the children are added to it, in TopMemoryContext.
  */
 static bool
-table_is_sound(Oid relid, const char *table, List **children, Fault *fault)
+table_is_sound(Oid relid, const Table *table, List **children, Fault *fault)
 {
 	Relation rel = RelationIdGetRelation(relid);
 	List *all = NIL;
 	ListCell *cell;
 	bool sound;
 
-	fault->relation = table;
+	fault->relation = table->name;
 	fault->column = NULL;
 	if (!RelationIsValid(rel))
 		return false;
@@ -257,7 +210,7 @@ fault_remedy(const Fault *fault)
 	if (fault->column == NULL)
 		return pstrdup("detach it, or put an ordinary table in its place");
 	return psprintf("give it back its name, its type %s%s", format_type_be(fault->column->type),
-					fault->column->not_null ? " and its NOT NULL" : "");
+					fault->column->rule == SS_NOT_NULL ? " and its NOT NULL" : "");
 }
 
 /*
@@ -347,7 +300,7 @@ ss_schema_check(Oid schema, const char *table, List **children)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("session_store is damaged: its table %s is missing", table)));
 	}
-	if (!table_is_sound(relid, table, children, &fault))
+	if (!table_is_sound(relid, find_table(table), children, &fault))
 	{
 		char *remedy = fault_remedy(&fault);
 
@@ -364,9 +317,9 @@ ss_schema_check(Oid schema, const char *table, List **children)
  * Describe the damage to a table, after what does not work because of it; NULL if there is none.
  */
 static char *
-describe_damage(Oid schema, const char *table, const char *fails)
+describe_damage(Oid schema, const Table *table)
 {
-	Oid relid = get_relname_relid(table, schema);
+	Oid relid = get_relname_relid(table->name, schema);
 	Fault fault;
 	char *version;
 
@@ -376,42 +329,26 @@ describe_damage(Oid schema, const char *table, const char *fails)
 	if (version != NULL)
 		return psprintf("%s: the extension has version %s here and its library version %s: run "
 						"ALTER EXTENSION session_store UPDATE",
-						fails, version, SESSION_STORE_VERSION);
+						table->fails, version, SESSION_STORE_VERSION);
 	if (!OidIsValid(relid))
-		return psprintf("%s: table %s is missing", fails, table);
-	return psprintf("%s: %s: %s", fails, describe_fault(&fault), fault_remedy(&fault));
+		return psprintf("%s: table %s is missing", table->fails, table->name);
+	return psprintf("%s: %s: %s", table->fails, describe_fault(&fault), fault_remedy(&fault));
 }
 
 /* Describe the first damage to the tables without which nothing works; NULL if there is none. */
 char *
 ss_schema_damage(Oid schema)
 {
-	static const char *const tables[] = {SESSIONS, NAMESPACES, HISTORY, ENDED, MEMBERS};
 	char *damage = NULL;
 
-	for (int i = 0; i < (int) lengthof(tables) && damage == NULL; i++)
-		damage = describe_damage(schema, tables[i], "nothing works");
+	for (int i = 0; i < NEEDED_TABLES && damage == NULL; i++)
+		damage = describe_damage(schema, &tables[i]);
 	return damage;
 }
 
-/*
- * The same for one of the other tables.  They are accessed only through statements, which name
- * their columns, so damage makes these fail but cannot crash a backend.
- */
+/* The same for one of the other tables. */
 char *
 ss_schema_damage_of(Oid schema, const char *table)
 {
-	static const struct
-	{
-		const char *table;
-		const char *fails;
-	} others[] = {{EVENTS, "no events are written, and calls fail that would write one"},
-				  {SAMPLES, "session_stats is not kept up to date"},
-				  {ORPHANS, "conversations without a session are not removed"},
-				  {CLAIMS, "no Redis can be claimed"}};
-
-	for (int i = 0; i < (int) lengthof(others); i++)
-		if (strcmp(others[i].table, table) == 0)
-			return describe_damage(schema, table, others[i].fails);
-	elog(ERROR, "no such table: %s", table);
+	return describe_damage(schema, find_table(table));
 }

@@ -2,9 +2,8 @@
  * schema.h
  *		The columns of the extension's tables, and the check that the tables still have them.
  *
- * Code in C reaches columns by number, so the numbers here, the table in schema.c and the
- * install script must agree.  Whether a user has altered a table since is checked at run time
- * (schema.c).
+ * The columns themselves are listed in columns.h.  Whether a user has altered a table since it was
+ * created is checked at run time (schema.c).
  */
 #ifndef SS_SCHEMA_H
 #define SS_SCHEMA_H
@@ -14,28 +13,43 @@
 #include "nodes/pg_list.h"
 #include "utils/datum.h"
 
-/* Attribute numbers of conversation_sessions. */
+#include "rows/columns.h"
+
+/*
+ * Attribute numbers.  The first enumerator of each table, 0, is no column, and ends lists of columns.
+ * Tables without an enumeration are accessed only through statements, which name their columns.
+ */
 enum
 {
-	SS_ROW_CREATED_AT = 1,
-	SS_ROW_CHECK_AT,
-	SS_ROW_TTL,
-	SS_ROW_NAMESPACE,
-	SS_ROW_SESSION_ID,
-	SS_ROW_OWNER_ID,
-	SS_ROW_LAST_SEQ,
-	SS_ROW_MESSAGE_COUNT,
-	SS_ROW_VERSION,
-	SS_ROW_UPDATED_AT,
-	SS_ROW_EXPIRES_AT,
-	SS_ROW_SESSION_DATA,
-	SS_ROW_HISTORY_ID,
-	SS_ROW_DEAD_UNTIL,
-	SS_ROW_ATTRS = SS_ROW_DEAD_UNTIL
+	SS_ROW_NONE,
+	SS_CONVERSATION_SESSIONS(SS_COLUMN_NUMBER)
 };
 
-/* Attribute number of history_id in conversation_history, the only column of it read in C. */
-#define SS_HISTORY_ROW_ID 1
+typedef enum SsNamespaceColumn
+{
+	SS_NS_NONE,
+	SS_SESSION_NAMESPACES(SS_COLUMN_NUMBER)
+} SsNamespaceColumn;
+
+enum
+{
+	SS_MESSAGE_NONE,
+	SS_CONVERSATION_HISTORY(SS_COLUMN_NUMBER)
+};
+
+#define SS_ROW_ATTRS (0 SS_CONVERSATION_SESSIONS(SS_COLUMN_COUNT))
+#define SS_NS_ATTRS (0 SS_SESSION_NAMESPACES(SS_COLUMN_COUNT))
+
+/* A column as the install script creates it. */
+typedef struct SsColumn
+{
+	const char *name;
+	Oid type;
+	SsColumnRule rule;
+} SsColumn;
+
+/* The columns of conversation_sessions by attribute number; element 0 is unused. */
+extern const SsColumn ss_session_columns[SS_ROW_ATTRS + 1];
 
 /*
  * A deformed row of conversation_sessions, indexed by attribute number (element 0 is unused).
@@ -94,39 +108,15 @@ ss_row_differs(const SsDeformedRow *a, const SsDeformedRow *b, int column)
 						 TupleDescAttr(a->desc, column - 1)->attlen);
 }
 
-/* Columns of session_namespaces as array indexes, that is, attribute numbers minus one. */
-typedef enum SsNamespaceColumn
-{
-	NS_NAME,
-	NS_KEY_PREFIX,
-	NS_TTL,
-	NS_SLIDING,
-	NS_MAX_LIFETIME,
-	NS_CACHE,
-	NS_CACHE_TTL,
-	NS_HOT_USES,
-	NS_HASH_KEYS,
-	NS_MAX_BYTES,
-	NS_MAX_SESSIONS_PER_OWNER,
-	NS_ON_QUOTA,
-	NS_TOMBSTONE,
-	NS_ALLOWED_ROLES,
-	NS_OWNER_ISOLATION,
-	NS_AUDIT,
-	NS_EVENTS_KEEP,
-	NS_DURABILITY,
-	NS_TAIL_PREFIX,
-	NS_TAIL_SIZE,
-	NS_AUDIT_SAVES,
-	Natts_session_namespaces
-} SsNamespaceColumn;
-
-/* Deform the extension's columns of a policy; columns that a user has added are not read. */
+/*
+ * Deform the extension's columns of a policy, into arrays of SS_NS_ATTRS + 1 elements that are indexed
+ * by attribute number (element 0 is unused); columns that a user has added are not read.
+ */
 static inline void
 ss_ns_deform(HeapTuple tuple, TupleDesc desc, Datum *values, bool *nulls)
 {
-	for (int i = 0; i < Natts_session_namespaces; i++)
-		values[i] = heap_getattr(tuple, i + 1, desc, &nulls[i]);
+	for (int i = 1; i <= SS_NS_ATTRS; i++)
+		values[i] = heap_getattr(tuple, i, desc, &nulls[i]);
 }
 
 extern Oid ss_schema_check(Oid schema, const char *table, List **children);

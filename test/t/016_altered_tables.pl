@@ -1,5 +1,5 @@
-# Tables that are altered while a call waits for them: the call raises an error or works, and
-# never misreads a column.
+# The lists of columns in src/rows/columns.h are what the install script creates.  Tables that are
+# altered while a call waits for them: the call raises an error or works, and never misreads a column.
 use strict;
 use warnings;
 use FindBin;
@@ -29,6 +29,35 @@ SELECT session_append('gone2', '{"m": 1}'), session_delete('gone2');
 SELECT session_share('s', 'friend');
 INSERT INTO session_samples VALUES ('seen', now(), false, 1, 2, 3, 4, 5, 6, 7, 8);
 EOS
+
+# The lists in src/rows/columns.h are what the install script creates: each table, and each column
+# with its number, name, type and NOT NULL.
+{
+	my $header = slurp_file("$FindBin::RealBin/../../src/rows/columns.h");
+	my @listed;
+
+	while ($header =~ /^#define SS_([A-Z_]+)\(COLUMN\)((?:.*\\\n)+.*)/mg)
+	{
+		my ($table, $columns, $number) = (lc $1, $2, 0);
+
+		push @listed, join(' ', $table, ++$number, $1, $2, $3)
+		  while $columns =~ /COLUMN\(\w+,\s+"(\w+)",\s+(\w+),\s+SS_(\w+)\)/g;
+	}
+	my @created = split /\n/, value(<<'EOS');
+SELECT c.relname, a.attnum, a.attname,
+	CASE WHEN t.typname LIKE '\_%' THEN upper(substr(t.typname, 2)) || 'ARRAYOID' ELSE upper(t.typname) || 'OID' END,
+	CASE WHEN (c.relname, a.attname) IN (('conversation_history_ended', 'ended_at'), ('session_events', 'event_id'))
+		THEN 'UNCHECKED' WHEN a.attnotnull THEN 'NOT_NULL' ELSE 'NULLABLE' END
+FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'session_store'
+JOIN pg_class c ON c.oid = d.objid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e' AND c.relkind = 'r'
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 JOIN pg_type t ON t.oid = a.atttypid
+ORDER BY c.relname, a.attnum
+EOS
+	tr/|/ / foreach @created;
+	is(join("\n", sort @listed), join("\n", sort @created),
+		'src/rows/columns.h lists the tables and columns that the install script creates');
+	cmp_ok(scalar @created, '>', 70, '.. of which there are many');
+}
 
 # Each table that C code reads, with ways to alter it and the calls that read it.
 my %sessions = (
