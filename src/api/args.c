@@ -16,7 +16,7 @@
 #include "compat.h"
 #include "rows/change.h"
 #include "rows/expiry.h"
-#include "rows/names.h"
+#include "rows/key.h"
 #include "settings.h"
 #include "shared.h"
 

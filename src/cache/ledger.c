@@ -174,21 +174,6 @@ ss_ledger_refused_at(const SsLedger *ledger)
 	return __atomic_load_n(&ledger->refused_at, __ATOMIC_RELAXED);
 }
 
-/* FNV-1a, folded to 32 bits.  Not a hash of the server's, because the ledger is pure C. */
-uint32_t
-ss_key_hash(const SsKey *key)
-{
-	uint64_t hash = UINT64_C(14695981039346656037) ^ key->database;
-	int len = ss_key_length(key);
-
-	/* places the parts of a session as far apart as two sessions */
-	hash = (hash ^ (key->part << 8 | key->nslen)) * UINT64_C(1099511628211);
-	for (int i = 0; i < len; i++)
-		hash = (hash ^ (uint8_t) key->bytes[i]) * UINT64_C(1099511628211);
-	hash ^= hash >> 32;
-	return (uint32_t) (hash ^ hash >> 15);
-}
-
 /*
  * The slot of a key, or SS_NO_SLOT.  The lock of the partition is held, here and in the next
  * functions.

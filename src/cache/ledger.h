@@ -204,6 +204,5 @@ extern int ss_ledger_changed(SsLedger *ledger, uint32_t database, int *partition
 extern void ss_ledger_read(SsLedger *ledger, int32_t slot, SsLedgerView *view);
 extern bool ss_ledger_finish(SsLedger *ledger, int32_t slot, uint32_t generation, uint32_t ended);
 extern bool ss_ledger_has(SsLedger *ledger, const SsKey *key, uint32_t hash);
-extern uint32_t ss_key_hash(const SsKey *key);
 
 #endif

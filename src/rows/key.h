@@ -1,11 +1,15 @@
 /*
  * key.h
- *		The key of a session: database, namespace and id, as used in shared memory.
+ *		The key of a session: database, namespace and id, as used in shared memory; and names.
  *
  * Redis has up to two keys for a session: its document and the tail of its history.  The ledger
  * treats each as a key of its own (part); everything else knows only sessions, with part 0.
  *
- * Pure C, because the simulator uses it.
+ * A session, an owner and a member have names of at most SS_NAME_MAX bytes, a namespace one of at
+ * most SS_NAMESPACE_MAX, all without control characters.
+ *
+ * What the simulator uses is pure C and stands in this file; key.c has the functions that use the
+ * server.
  */
 #ifndef SS_KEY_H
 #define SS_KEY_H
@@ -56,5 +60,29 @@ ss_key_copy(SsKey *to, const SsKey *from)
 {
 	memcpy(to, from, offsetof(SsKey, bytes) + ss_key_length(from));
 }
+
+/*
+ * The hash of a key: FNV-1a, folded to 32 bits.  Not one of the server's hashes, because the ledger
+ * is pure C.
+ */
+static inline uint32_t
+ss_key_hash(const SsKey *key)
+{
+	uint64_t hash = UINT64_C(14695981039346656037) ^ key->database;
+	int len = ss_key_length(key);
+
+	/* places the parts of a session as far apart as two sessions */
+	hash = (hash ^ (key->part << 8 | key->nslen)) * UINT64_C(1099511628211);
+	for (int i = 0; i < len; i++)
+		hash = (hash ^ (uint8_t) key->bytes[i]) * UINT64_C(1099511628211);
+	hash ^= hash >> 32;
+	return (uint32_t) (hash ^ hash >> 15);
+}
+
+#ifdef POSTGRES_H
+extern bool ss_name_is_plain(const char *name, int len);
+extern void ss_key_set(SsKey *key, const char *ns, int nslen, const char *id, int idlen);
+extern bool ss_key_from_datums(SsKey *key, Datum ns, Datum id);
+#endif
 
 #endif

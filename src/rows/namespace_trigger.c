@@ -31,7 +31,7 @@
 #include "function.h"
 #include "rows/catalog.h"
 #include "rows/expiry.h"
-#include "rows/names.h"
+#include "rows/key.h"
 #include "rows/namespaces.h"
 #include "rows/policy_effect.h"
 #include "rows/schema.h"

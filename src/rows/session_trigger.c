@@ -31,7 +31,7 @@
 #include "rows/catalog.h"
 #include "rows/expiry.h"
 #include "rows/liveness.h"
-#include "rows/names.h"
+#include "rows/key.h"
 #include "rows/namespaces.h"
 #include "rows/row_access.h"
 #include "rows/row_end.h"

@@ -11,7 +11,6 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
-#include "miscadmin.h"
 #include "storage/shmem.h"
 
 #include "cache/shares.h"
@@ -104,37 +103,6 @@ ss_touch_shmem_init(int slots)
 			pg_atomic_init_u64(&slot[i].expires, 0);
 		}
 	}
-}
-
-/*
- * Make the key of a session of this database.  The names must not be longer than any name may be.
- */
-void
-ss_key_set(SsKey *key, const char *ns, int nslen, const char *id, int idlen)
-{
-	Assert(nslen <= SS_NAMESPACE_MAX && idlen <= SS_NAME_MAX);
-	key->database = MyDatabaseId;
-	key->part = SS_PART_DOCUMENT;
-	key->nslen = nslen;
-	key->idlen = idlen;
-	memcpy(key->bytes, ns, nslen);
-	memcpy(key->bytes + nslen, id, idlen);
-}
-
-/*
- * The same from the columns of a row.  Returns false if they are too long.  Our trigger refuses
- * such rows, but it can be disabled, and no content of a table may overrun a buffer.
- */
-bool
-ss_key_from_datums(SsKey *key, Datum ns, Datum id)
-{
-	text *n = DatumGetTextPP(ns);
-	text *i = DatumGetTextPP(id);
-
-	if (VARSIZE_ANY_EXHDR(n) > SS_NAMESPACE_MAX || VARSIZE_ANY_EXHDR(i) > SS_NAME_MAX)
-		return false;
-	ss_key_set(key, VARDATA_ANY(n), VARSIZE_ANY_EXHDR(n), VARDATA_ANY(i), VARSIZE_ANY_EXHDR(i));
-	return true;
 }
 
 /* The hash of a key: its low part selects the partition, the rest the bucket. */

@@ -46,9 +46,6 @@ extern Size ss_touch_shmem_size(int slots);
 extern void ss_touch_shmem_init(int slots);
 extern int ss_touch_partitions(void);
 
-extern void ss_key_set(SsKey *key, const char *ns, int nslen, const char *id, int idlen);
-extern bool ss_key_from_datums(SsKey *key, Datum ns, Datum id);
-
 extern bool ss_touch_usable(void);
 extern int64 ss_touch_effective(const SsKey *key, int64 expires_at);
 extern SsTouchResult ss_touch_record(const SsKey *key, int64 base, int64 ttl, int64 expires,
