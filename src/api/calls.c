@@ -25,6 +25,7 @@
 #include "rows/read.h"
 #include "rows/relaxed.h"
 #include "rows/sql.h"
+#include "rows/tombstone.h"
 #include "shared.h"
 
 SS_FUNCTION(session_create, 1_0, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, TEXTOID);

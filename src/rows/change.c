@@ -1,6 +1,6 @@
 /*
  * change.c
- *		Changes a session: the steps that every changing call shares, deletion and regeneration.
+ *		Changes a session: the steps that every changing call shares.
  *
  * Every call that changes a session has this form:
  *
@@ -48,9 +48,6 @@
 #include "rows/sql.h"
 #include "rows/touch_xact.h"
 #include "shared.h"
-
-/* Minimum lifetime of the tombstone of a regenerated session, us. */
-#define REGENERATE_TOMBSTONE (INT64CONST(300) * USECS_PER_SEC)
 
 /*
  * Maximum number of retries of a change.  A trigger that skips our rows reaches it; a race does not,
@@ -367,48 +364,6 @@ ss_session_lock(SsTarget *target, SsRow *row, SsNeed need)
 }
 
 /*
- * Ends a session whose row is locked: the row becomes a tombstone, empty, expired, and dead for the
- * namespace's tombstone time.  If that is 0 the id may be reused at once, but dead_until is set all
- * the same, so that no touch extends the row.  The history is detached; the trigger queues it for
- * the purge.  The commit will wait for the disk.
- */
-void
-ss_session_end(SsTarget *target, SsRow *row)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	Assert(row->state == SS_ALIVE && (!row->has_tid || row->locked));
-	row->data = ss_empty_document();
-	/* with owner isolation only the owner may reuse the id */
-	row->owner_null = row->owner_null || !target->policy.owner_isolation;
-	row->version = ss_final_version(row->version);
-	row->updated_at = now;
-	row->expires_at = now;
-	row->message_count = 0;
-	row->history_null = true;
-	row->dead_until = now + target->policy.tombstone;
-	(void) ss_row_write(target, row);
-	/* a crash must not undo a logout */
-	ForceSyncCommit();
-}
-
-/* Deletes a session (logout).  False when the caller sees no such session. */
-bool
-ss_session_delete(SsTarget *target)
-{
-	SsRow row;
-	SsRow was;
-
-	if (!ss_session_lock(target, &row, SS_OWN))
-		return false;
-	was = row;
-	ss_session_end(target, &row);
-	ss_event(target, &was, "deleted", NULL);
-	ss_counter_add(SS_DELETED, 1);
-	return true;
-}
-
-/*
  * Returns a random id of 256 bits, palloc'd: 43 characters of base64url, which are safe in URLs,
  * cookies and file names.
  */
@@ -431,46 +386,4 @@ ss_session_random_id(void)
 	for (char *p = id; *p; p++)
 		*p = *p == '+' ? '-' : *p == '/' ? '_' : *p;
 	return id;
-}
-
-/*
- * Gives a session a new id and returns it; NULL when the caller sees no such session.  Everything
- * else is kept.  The old id becomes a tombstone for at least REGENERATE_TOMBSTONE.
- */
-char *
-ss_session_regenerate(SsTarget *target)
-{
-	SsTarget renamed = *target;
-	SsRow row;
-	SsRow tombstone;
-	TimestampTz now;
-	char *new_id;
-
-	if (!ss_session_lock(target, &row, SS_OWN))
-		return NULL;
-
-	now = GetCurrentTimestamp();
-	new_id = ss_session_random_id();
-	renamed.id = CStringGetTextDatum(new_id);
-	/* the pending touch stays with the old id, so the effective end is written */
-	row.expires_at = row.ends_at;
-	ss_row_rename(target, renamed.id, &row);
-
-	tombstone = row;
-	tombstone.data = ss_empty_document();
-	tombstone.owner_null = row.owner_null || !target->policy.owner_isolation;
-	tombstone.version = ss_final_version(row.version);
-	tombstone.created_at = tombstone.updated_at = tombstone.expires_at = now;
-	tombstone.message_count = 0;
-	tombstone.history_null = true;
-	tombstone.dead_until = now + Max(target->policy.tombstone, REGENERATE_TOMBSTONE);
-	tombstone.check_at = tombstone.dead_until;
-	/* the row renamed above still has the old id for other transactions, so none can have taken it */
-	if (!ss_row_insert(target, &tombstone))
-		ss_error_rows_skipped("conversation_sessions");
-
-	ss_event(target, &row, "regenerated", NULL);
-	ss_counter_add(SS_REGENERATED, 1);
-	ForceSyncCommit();
-	return new_id;
 }

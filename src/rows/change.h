@@ -1,6 +1,6 @@
 /*
  * change.h
- *		Changes a session: the steps that every changing call shares, deletion and regeneration.
+ *		Changes a session: the steps that every changing call shares.
  */
 #ifndef SS_CHANGE_H
 #define SS_CHANGE_H
@@ -39,9 +39,6 @@ extern bool ss_change_end(SsChange *change);
 
 extern bool ss_session_may_lock(const SsTarget *target, SsNeed need);
 extern bool ss_session_lock(SsTarget *target, SsRow *row, SsNeed need);
-extern void ss_session_end(SsTarget *target, SsRow *row);
-extern bool ss_session_delete(SsTarget *target);
-extern char *ss_session_regenerate(SsTarget *target);
 extern char *ss_session_random_id(void);
 
 #endif

@@ -39,6 +39,7 @@
 #include "rows/owner_lock.h"
 #include "rows/sql.h"
 #include "rows/subxact.h"
+#include "rows/tombstone.h"
 
 /* Maximum wait for a row while others are locked. */
 #define PATIENCE_MS 1000
@@ -53,7 +54,7 @@
 	" FROM {sessions} WHERE namespace {=} $1 AND ($2 IS NULL OR session_id {~~} $2)" \
 	" AND created_at {<=} $4 AND " SS_SQL_ALIVE("$3")
 
-static SsPlan end_plan = {"UPDATE {sessions} SET " SS_SQL_END(
+static SsPlan end_plan = {"UPDATE {sessions} SET " SS_SQL_TOMBSTONE(
 							  "$5", "$6") " WHERE ctid {=} ANY (ARRAY(SELECT ctid" SELECTED
 										  " FOR NO KEY UPDATE SKIP LOCKED)) RETURNING session_id",
 						  6,

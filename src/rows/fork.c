@@ -22,6 +22,7 @@
 #include "rows/history.h"
 #include "rows/pair.h"
 #include "rows/sql.h"
+#include "rows/tombstone.h"
 #include "shared.h"
 
 static SsPlan copy_plan = {"INSERT INTO {history} (history_id, seq, created_at, message)"

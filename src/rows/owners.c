@@ -25,12 +25,13 @@
 #include "rows/owners.h"
 #include "rows/selection.h"
 #include "rows/sql.h"
+#include "rows/tombstone.h"
 #include "shared.h"
 
 /* Maximum number of passes of ss_sessions_delete. */
 #define MAX_PASSES 100
 
-#define END_SESSIONS "UPDATE {sessions} SET " SS_SQL_END("$2", "$3") " WHERE namespace {=} $1"
+#define END_SESSIONS "UPDATE {sessions} SET " SS_SQL_TOMBSTONE("$2", "$3") " WHERE namespace {=} $1"
 
 /* The owner's other sessions that are alive, at most $4: more need not be counted. */
 static SsPlan others_plan = {

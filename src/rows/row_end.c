@@ -25,11 +25,9 @@
 #include "postgres.h"
 
 #include "access/sysattr.h"
-#include "access/xact.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -39,6 +37,7 @@
 #include "rows/row_end.h"
 #include "rows/sessions.h"
 #include "rows/sql.h"
+#include "rows/tombstone.h"
 
 static ExecutorStart_hook_type next_executor_start = NULL;
 
@@ -90,13 +89,6 @@ is_later(const SsDeformedRow *row, int column, TimestampTz than)
 	return !row->nulls[column] && DatumGetTimestampTz(row->values[column]) > than;
 }
 
-static void
-set_null(SsDeformedRow *row, int column)
-{
-	ss_row_replace(row, column, (Datum) 0);
-	row->nulls[column] = true;
-}
-
 /*
  * Apply the rules to an INSERT.  It may bring a tombstone along, but not one that becomes a
  * session when dead_until has passed: its expires_at is lowered to dead_until.
@@ -117,32 +109,6 @@ gives_content(const SsDeformedRow *old, const SsDeformedRow *new, TimestampTz no
 	return ss_row_differs(old, new, SS_ROW_SESSION_DATA) ||
 		   ss_row_differs(old, new, SS_ROW_OWNER_ID) ||
 		   ss_row_differs(old, new, SS_ROW_HISTORY_ID) || is_later(new, SS_ROW_EXPIRES_AT, now);
-}
-
-/* Does a tombstone keep its owner?  With owner isolation only the owner may use the id again. */
-static bool
-keeps_owner(const SsDeformedRow *row)
-{
-	text *ns = DatumGetTextPP(row->values[SS_ROW_NAMESPACE]);
-	SsPolicy policy;
-
-	return ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &policy) && policy.owner_isolation;
-}
-
-/* Turn the row into a tombstone. */
-static void
-end_session(const SsDeformedRow *old, SsDeformedRow *new, TimestampTz now)
-{
-	ss_row_replace(new, SS_ROW_SESSION_DATA, ss_empty_document());
-	if (old->nulls[SS_ROW_OWNER_ID] || !keeps_owner(old))
-		set_null(new, SS_ROW_OWNER_ID);
-	else
-		ss_row_replace(new, SS_ROW_OWNER_ID, old->values[SS_ROW_OWNER_ID]);
-	set_null(new, SS_ROW_HISTORY_ID);
-	ss_row_replace(new, SS_ROW_MESSAGE_COUNT, Int64GetDatum(0));
-	if (is_later(new, SS_ROW_EXPIRES_AT, now))
-		ss_row_replace(new, SS_ROW_EXPIRES_AT, TimestampTzGetDatum(now));
-	ForceSyncCommit();
 }
 
 /* Has the session expired, pending touches included?  max_lifetime is not considered. */
@@ -182,12 +148,12 @@ begin_session(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *wri
 			ss_row_replace(new, times[i], TimestampTzGetDatum(now));
 	for (int i = 0; i < (int) lengthof(nullable); i++)
 		if (!is_written(old, new, written, nullable[i]))
-			set_null(new, nullable[i]);
+			ss_row_replace_null(new, nullable[i]);
 	if (!is_written(old, new, written, SS_ROW_SESSION_DATA))
 		ss_row_replace(new, SS_ROW_SESSION_DATA, ss_empty_document());
 	if (!is_written(old, new, written, SS_ROW_MESSAGE_COUNT))
 		ss_row_replace(new, SS_ROW_MESSAGE_COUNT, Int64GetDatum(0));
-	set_null(new, SS_ROW_DEAD_UNTIL);
+	ss_row_replace_null(new, SS_ROW_DEAD_UNTIL);
 }
 
 /*
@@ -210,7 +176,7 @@ ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset 
 	if (dead && is_later(old, SS_ROW_DEAD_UNTIL, now) && gives_content(old, new, now))
 		ss_error_dead_row(old->values[SS_ROW_NAMESPACE]);
 	if (dies)
-		end_session(old, new, now);
+		ss_tombstone_from_update(old, new, now);
 	else if (!is_later(new, SS_ROW_EXPIRES_AT, now) || (!was_dead && !has_expired(old, now)))
 		return;
 	else if (was_dead || is_written(old, new, written, SS_ROW_SESSION_DATA))

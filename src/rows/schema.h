@@ -94,6 +94,14 @@ ss_row_replace(SsDeformedRow *row, int column, Datum value)
 	row->replaced |= (uint32) 1 << column;
 }
 
+/* Set a column to null, and record that it was replaced. */
+static inline void
+ss_row_replace_null(SsDeformedRow *row, int column)
+{
+	ss_row_replace(row, column, (Datum) 0);
+	row->nulls[column] = true;
+}
+
 /*
  * Do two versions of a row differ in a column?  Compares bytes without detoasting: a toasted
  * document that an UPDATE leaves alone keeps its TOAST pointer, so it compares equal.

@@ -38,6 +38,7 @@
 #include "rows/schema.h"
 #include "rows/session_trigger.h"
 #include "rows/sessions.h"
+#include "rows/tombstone.h"
 
 SS_FUNCTION(session_row_guard, 1_0, TRIGGEROID);
 
@@ -191,7 +192,7 @@ check_counters(const SsDeformedRow *old, SsDeformedRow *new)
 					   ss_row_differs(old, new, SS_ROW_OWNER_ID);
 		bool ends = !new->nulls[SS_ROW_DEAD_UNTIL] && ss_row_differs(old, new, SS_ROW_DEAD_UNTIL);
 		int64 version = !changed ? before
-						: ends   ? ss_final_version(before)
+						: ends   ? ss_tombstone_version(before)
 								 : ss_next_version(before);
 
 		if (DatumGetInt64(new->values[SS_ROW_VERSION]) != version)

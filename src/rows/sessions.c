@@ -91,16 +91,6 @@ ss_next_version(int64 version)
 	return version + 1;
 }
 
-/*
- * Returns the version of a tombstone.  It saturates instead of raising an error, because no counter
- * may make a logout fail.
- */
-int64
-ss_final_version(int64 version)
-{
-	return version == PG_INT64_MAX ? version : version + 1;
-}
-
 /* Returns an interval without days or months, so that adding it is independent of the calendar. */
 Interval *
 ss_make_interval(int64 usec)

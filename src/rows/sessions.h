@@ -75,7 +75,6 @@ extern void ss_row_write_history(const SsTarget *target, const SsRow *row);
 extern void ss_row_write_expiry(const SsTarget *target, const SsRow *row);
 extern void ss_row_rename(const SsTarget *target, Datum new_id, const SsRow *row);
 extern int64 ss_next_version(int64 version);
-extern int64 ss_final_version(int64 version);
 extern bool ss_row_refresh(const SsTarget *target, SsRow *row);
 extern Datum ss_empty_document(void);
 extern Interval *ss_make_interval(int64 usec);

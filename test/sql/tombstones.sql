@@ -99,5 +99,23 @@ SELECT session_exists('plain');
 ROLLBACK;
 SELECT session_exists('plain'), session_save('plain', '{}');
 
+-- Every way to end a session makes the same tombstone, with owner isolation and without.
+INSERT INTO session_namespaces (name, cache, owner_isolation, max_sessions_per_owner, on_quota) VALUES
+	('kept', 'off', true, 1, 'evict'), ('bare', 'off', false, 1, 'evict');
+SELECT count(session_save(id, '{"a": 1}', owner => id, namespace => n)), count(session_append(id, '{"m": 1}', namespace => n))
+FROM unnest(ARRAY['kept', 'bare']) n, unnest(ARRAY['delete', 'regenerate', 'delete_all', 'evict', 'sql']) id;
+SELECT session_delete('delete', n), session_regenerate('regenerate', n) IS NOT NULL, session_delete_all('delete_all', namespace => n)
+FROM unnest(ARRAY['kept', 'bare']) n;
+SELECT session_save('another', '{}', owner => 'evict', namespace => n) FROM unnest(ARRAY['kept', 'bare']) n;
+UPDATE conversation_sessions SET dead_until = now() + interval '5 min' WHERE session_id = 'sql' AND namespace IN ('kept', 'bare');
+SELECT namespace, count(*) AS rows, session_data, owner_id = session_id AS owned, version, message_count, last_seq, history_id,
+	expires_at <= clock_timestamp() AS expired, updated_at BETWEEN created_at AND clock_timestamp() AS just_updated,
+	check_at <= dead_until AS is_checked, dead_until > expires_at AS dead
+FROM conversation_sessions WHERE namespace IN ('kept', 'bare') AND dead_until IS NOT NULL
+GROUP BY 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 ORDER BY 1;
+SELECT count(session_clear(n)) FROM unnest(ARRAY['kept', 'bare']) n;
+SELECT namespace, count(*) AS rows, session_data, owner_id IS NULL AS unowned, message_count, history_id, dead_until > expires_at AS dead
+FROM conversation_sessions WHERE namespace IN ('kept', 'bare') GROUP BY 1, 3, 4, 5, 6, 7 ORDER BY 1;
+
 DELETE FROM conversation_sessions;
 DELETE FROM session_namespaces;
