@@ -26,51 +26,38 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/uuid.h"
 
 #include "compat.h"
 #include "rows/catalog.h"
 #include "rows/direct.h"
 #include "rows/direct_check.h"
+#include "rows/row_columns.h"
 #include "rows/schema.h"
 #include "rows/session_trigger.h"
 #include "rows/sql.h"
 
 SsDirectHook ss_direct_updated = NULL;
 
-/* A bigint or timestamptz column of a row. */
-static int64
-number(TupleTableSlot *slot, int column, int64 if_null)
-{
-	return slot->tts_isnull[column - 1] ? if_null : DatumGetInt64(slot->tts_values[column - 1]);
-}
-
-/* Copy a by-reference column, which must outlive the buffer pin of the slot. */
+/* Copy a by-reference value, which must outlive the buffer pin of its slot; 0 stays 0. */
 static Datum
-copy_column(TupleTableSlot *slot, int column, int len, bool *null)
+copy_value(Datum value, int len)
 {
-	*null = slot->tts_isnull[column - 1];
-	return *null ? (Datum) 0 : datumCopy(slot->tts_values[column - 1], false, len);
+	return value == (Datum) 0 ? value : datumCopy(value, false, len);
 }
 
 /* Fill *row from a slot, in the current memory context. */
 static void
 fill_row(TupleTableSlot *slot, bool document, SsRow *row)
 {
+	SsDeformedRow columns;
 	bool null;
 
-	slot_getallattrs(slot);
-	row->data = document ? copy_column(slot, SS_ROW_SESSION_DATA, -1, &null) : (Datum) 0;
-	row->owner = copy_column(slot, SS_ROW_OWNER_ID, -1, &row->owner_null);
-	row->version = number(slot, SS_ROW_VERSION, 0);
-	row->created_at = number(slot, SS_ROW_CREATED_AT, 0);
-	row->updated_at = number(slot, SS_ROW_UPDATED_AT, 0);
-	row->expires_at = number(slot, SS_ROW_EXPIRES_AT, 0);
-	row->ttl = ss_interval_usec(slot->tts_values[SS_ROW_TTL - 1]);
-	row->last_seq = number(slot, SS_ROW_LAST_SEQ, 0);
-	row->message_count = number(slot, SS_ROW_MESSAGE_COUNT, 0);
-	row->check_at = number(slot, SS_ROW_CHECK_AT, 0);
-	row->dead_until = number(slot, SS_ROW_DEAD_UNTIL, SS_NEVER);
-	row->history = copy_column(slot, SS_ROW_HISTORY_ID, 16, &row->history_null);
+	ss_row_deform_slot(&columns, slot);
+	ss_row_from_columns(row, &columns);
+	row->data = document ? copy_value(row->data, -1) : (Datum) 0;
+	row->owner = copy_value(row->owner, -1);
+	row->history = copy_value(row->history, UUID_LEN);
 	row->own_xact = TransactionIdIsCurrentTransactionId(
 		DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &null)));
 }
@@ -200,40 +187,22 @@ ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found)
 	return true;
 }
 
+/* Put the columns of a list, ended by SS_ROW_NONE, into a deformed row. */
 static void
-set_or_null(SsDeformedRow *view, int column, Datum value, bool null)
+set_columns(SsDeformedRow *view, const SsRow *row, const AttrNumber *columns)
 {
-	ss_row_replace(view, column, value);
-	view->nulls[column] = null;
+	for (; *columns != SS_ROW_NONE; columns++)
+	{
+		bool null;
+
+		ss_row_replace(view, *columns, ss_row_column(row, *columns, &null));
+		view->nulls[*columns] = null;
+	}
 }
 
-/* Put the columns that are to be written into a deformed row. */
+/* Form the new version of a row in a virtual slot, after our triggers; columns as in set_columns. */
 static void
-set_columns(SsDeformedRow *view, const SsRow *row, SsColumns columns)
-{
-	ss_row_replace(view, SS_ROW_EXPIRES_AT, TimestampTzGetDatum(row->expires_at));
-	if (columns != SS_HISTORY_COLUMNS)
-		ss_row_replace(view, SS_ROW_TTL, IntervalPGetDatum(ss_make_interval(row->ttl)));
-	if (columns == SS_EXPIRY_COLUMNS)
-		return;
-	ss_row_replace(view, SS_ROW_UPDATED_AT, TimestampTzGetDatum(row->updated_at));
-	ss_row_replace(view, SS_ROW_LAST_SEQ, Int64GetDatum(row->last_seq));
-	ss_row_replace(view, SS_ROW_MESSAGE_COUNT, Int64GetDatum(row->message_count));
-	set_or_null(view, SS_ROW_HISTORY_ID, row->history, row->history_null);
-	if (columns == SS_HISTORY_COLUMNS)
-		return;
-	ss_row_replace(view, SS_ROW_SESSION_DATA, row->data);
-	set_or_null(view, SS_ROW_OWNER_ID, row->owner, row->owner_null);
-	ss_row_replace(view, SS_ROW_VERSION, Int64GetDatum(row->version));
-	ss_row_replace(view, SS_ROW_CREATED_AT, TimestampTzGetDatum(row->created_at));
-	ss_row_replace(view, SS_ROW_CHECK_AT, TimestampTzGetDatum(row->check_at));
-	set_or_null(view, SS_ROW_DEAD_UNTIL, TimestampTzGetDatum(row->dead_until),
-				row->dead_until == SS_NEVER);
-}
-
-/* Form the new version of a row in a virtual slot, after our triggers. */
-static void
-make_version(TupleTableSlot *old, const SsRow *row, SsColumns columns, TupleTableSlot *new)
+make_version(TupleTableSlot *old, const SsRow *row, const AttrNumber *columns, TupleTableSlot *new)
 {
 	SsDeformedRow was;
 	SsDeformedRow is;
@@ -289,7 +258,7 @@ has_no_xmax(TupleTableSlot *slot)
 }
 
 /*
- * Update a row that ss_direct_hold has read.  Returns false if it found none, if rows cannot be
+ * Update columns of a row that ss_direct_hold has read; the list ends with SS_ROW_NONE.  Returns false if it found none, if rows cannot be
  * accessed directly (any more), or if the row was changed since; for a row that was not locked
  * also if another transaction has locked it.
  *
@@ -298,7 +267,7 @@ has_no_xmax(TupleTableSlot *slot)
  * that test and heap_update is waited for.
  */
 bool
-ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns)
+ss_direct_write(const SsTarget *target, const SsRow *row, const AttrNumber *columns)
 {
 	ItemPointerData tid = row->tid;
 	Relation rel;

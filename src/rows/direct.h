@@ -10,7 +10,7 @@
 
 extern bool ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found);
 extern bool ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found);
-extern bool ss_direct_write(const SsTarget *target, const SsRow *row, SsColumns columns);
+extern bool ss_direct_write(const SsTarget *target, const SsRow *row, const AttrNumber *columns);
 
 /*
  * Called for each row that ss_direct_write updates, in place of the trigger zz_session_change.

@@ -21,52 +21,48 @@
 #include "rows/errors.h"
 #include "rows/expiry.h"
 #include "rows/liveness.h"
+#include "rows/row_columns.h"
 #include "rows/sessions.h"
 #include "rows/sql.h"
 
-#define ROW_COLUMNS                                                                        \
-	"session_data, owner_id, version, created_at, updated_at, expires_at, ttl, last_seq, " \
-	"message_count, check_at, dead_until, history_id"
-#define READ_COLUMNS ROW_COLUMNS ", xmin"
-#define THE_ROW " FROM {sessions} WHERE namespace {=} $1 AND session_id {=} $2"
+/* The columns that are fields of SsRow, and those that changes of a history and of an expiry write. */
+static const AttrNumber row_columns[] = {SS_ROW_SESSION_DATA,  SS_ROW_OWNER_ID,
+										 SS_ROW_VERSION,       SS_ROW_CREATED_AT,
+										 SS_ROW_UPDATED_AT,    SS_ROW_EXPIRES_AT,
+										 SS_ROW_TTL,           SS_ROW_LAST_SEQ,
+										 SS_ROW_MESSAGE_COUNT, SS_ROW_CHECK_AT,
+										 SS_ROW_DEAD_UNTIL,    SS_ROW_HISTORY_ID,
+										 SS_ROW_NONE};
+static const AttrNumber history_columns[] = {SS_ROW_LAST_SEQ,   SS_ROW_MESSAGE_COUNT,
+											 SS_ROW_HISTORY_ID, SS_ROW_UPDATED_AT,
+											 SS_ROW_EXPIRES_AT, SS_ROW_NONE};
+static const AttrNumber expiry_columns[] = {SS_ROW_EXPIRES_AT, SS_ROW_TTL, SS_ROW_NONE};
 
-static SsPlan read_plan = {"SELECT " READ_COLUMNS THE_ROW, 2, {TEXTOID, TEXTOID}};
+#define READ "SELECT {columns}, xmin FROM {sessions} WHERE namespace {=} $1 AND session_id {=} $2"
+#define READ_ARGS 2, {TEXTOID, TEXTOID}, row_columns
+#define READ_XMIN ((int) lengthof(row_columns)) /* the column of the result after row_columns */
 
-static SsPlan lock_plan = {"SELECT " READ_COLUMNS THE_ROW " FOR NO KEY UPDATE",
-						   2,
-						   {TEXTOID, TEXTOID}};
+static SsPlan read_plan = {READ, READ_ARGS};
+static SsPlan lock_plan = {READ " FOR NO KEY UPDATE", READ_ARGS};
+static SsPlan try_lock_plan = {READ " FOR NO KEY UPDATE SKIP LOCKED", READ_ARGS};
 
-static SsPlan try_lock_plan = {"SELECT " READ_COLUMNS THE_ROW " FOR NO KEY UPDATE SKIP LOCKED",
-							   2,
-							   {TEXTOID, TEXTOID}};
+/* The parameters of the statements that write a row are its columns: see run_for_row. */
+#define ROW_ARGS                                 \
+	SS_ROW_ATTRS,                                \
+	{                                            \
+		SS_CONVERSATION_SESSIONS(SS_COLUMN_TYPE) \
+	}
+#define UPDATE_ROW \
+	"UPDATE {sessions} SET {set} WHERE namespace {=} {$namespace} AND session_id {=} {$session_id}"
 
-static SsPlan insert_plan = {"INSERT INTO {sessions} (namespace, session_id, " ROW_COLUMNS ")"
-							 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+static SsPlan insert_plan = {"INSERT INTO {sessions} (namespace, session_id, {columns})"
+							 " VALUES ({$namespace}, {$session_id}, {values})"
 							 " ON CONFLICT (namespace, session_id) DO NOTHING",
-							 14,
-							 {TEXTOID, TEXTOID, JSONBOID, TEXTOID, INT8OID, TIMESTAMPTZOID,
-							  TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, INT8OID, INT8OID,
-							  TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID}};
+							 ROW_ARGS, row_columns};
 
-static SsPlan write_plan = {
-	"UPDATE {sessions} SET session_data = $3, owner_id = $4, version = $5, created_at = $6,"
-	" updated_at = $7, expires_at = $8, ttl = $9, last_seq = $10, message_count = $11,"
-	" check_at = $12, dead_until = $13, history_id = $14"
-	" WHERE namespace {=} $1 AND session_id {=} $2",
-	14,
-	{TEXTOID, TEXTOID, JSONBOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	 INTERVALOID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID}};
-
-static SsPlan count_plan = {
-	"UPDATE {sessions} SET last_seq = $3, message_count = $4, history_id = $5, updated_at = $6,"
-	" expires_at = $7 WHERE namespace {=} $1 AND session_id {=} $2",
-	7,
-	{TEXTOID, TEXTOID, INT8OID, INT8OID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
-
-static SsPlan extend_plan = {"UPDATE {sessions} SET expires_at = $3, ttl = $4"
-							 " WHERE namespace {=} $1 AND session_id {=} $2",
-							 4,
-							 {TEXTOID, TEXTOID, TIMESTAMPTZOID, INTERVALOID}};
+static SsPlan write_plan = {UPDATE_ROW, ROW_ARGS, row_columns};
+static SsPlan write_history_plan = {UPDATE_ROW, ROW_ARGS, history_columns};
+static SsPlan write_expiry_plan = {UPDATE_ROW, ROW_ARGS, expiry_columns};
 
 static SsPlan rename_plan = {"UPDATE {sessions} SET session_id = $3, expires_at = $4"
 							 " WHERE namespace {=} $1 AND session_id {=} $2",
@@ -117,37 +113,19 @@ ss_interval_usec(Datum interval)
 	return usec;
 }
 
-static int64
-get_int64(HeapTuple tuple, TupleDesc desc, int column, int64 if_null)
-{
-	bool null;
-	Datum value = SPI_getbinval(tuple, desc, column, &null);
-
-	return null ? if_null : DatumGetInt64(value);
-}
-
-/* Fills *row from the first row of SPI's result, whose columns are READ_COLUMNS. */
+/* Fills *row from the first row of the result of read_plan, or of a plan like it. */
 static void
 row_from_result(SsRow *row)
 {
 	HeapTuple tuple = SPI_tuptable->vals[0];
 	TupleDesc desc = SPI_tuptable->tupdesc;
+	SsDeformedRow columns;
 	bool null;
 
-	row->data = ss_sql_value(tuple, desc, 1, "conversation_sessions");
-	row->owner = SPI_getbinval(tuple, desc, 2, &row->owner_null);
-	row->version = get_int64(tuple, desc, 3, 0);
-	row->created_at = get_int64(tuple, desc, 4, 0);
-	row->updated_at = get_int64(tuple, desc, 5, 0);
-	row->expires_at = get_int64(tuple, desc, 6, 0);
-	row->ttl = ss_interval_usec(ss_sql_value(tuple, desc, 7, "conversation_sessions"));
-	row->last_seq = get_int64(tuple, desc, 8, 0);
-	row->message_count = get_int64(tuple, desc, 9, 0);
-	row->check_at = get_int64(tuple, desc, 10, 0);
-	row->dead_until = get_int64(tuple, desc, 11, SS_NEVER);
-	row->history = SPI_getbinval(tuple, desc, 12, &row->history_null);
+	ss_row_deform_result(&columns, tuple, desc, row_columns);
+	ss_row_from_columns(row, &columns);
 	row->own_xact = TransactionIdIsCurrentTransactionId(
-		DatumGetTransactionId(SPI_getbinval(tuple, desc, 13, &null)));
+		DatumGetTransactionId(SPI_getbinval(tuple, desc, READ_XMIN, &null)));
 }
 
 /*
@@ -261,60 +239,49 @@ ss_row_read_unlocked(const SsTarget *target, SsRow *row)
 	return hold_row(target, row, SS_HOLD_NONE);
 }
 
-/* Sets the parameters of insert_plan and write_plan. */
-static void
-bind_row(const SsTarget *target, const SsRow *row, Datum *values, char *nulls)
+/*
+ * Runs a statement that writes columns of the row; returns the number of rows.  Its parameter n is
+ * column n of the table.  Parameters that it does not use are null.
+ */
+static uint64
+run_for_row(SsPlan *plan, const SsTarget *target, const SsRow *row)
 {
-	memset(nulls, ' ', 14);
-	values[0] = target->ns;
-	values[1] = target->id;
-	values[2] = row->data;
-	values[3] = row->owner;
-	if (row->owner_null)
-		nulls[3] = 'n';
-	values[4] = Int64GetDatum(row->version);
-	values[5] = TimestampTzGetDatum(row->created_at);
-	values[6] = TimestampTzGetDatum(row->updated_at);
-	values[7] = TimestampTzGetDatum(row->expires_at);
-	values[8] = IntervalPGetDatum(ss_make_interval(row->ttl));
-	values[9] = Int64GetDatum(row->last_seq);
-	values[10] = Int64GetDatum(row->message_count);
-	values[11] = TimestampTzGetDatum(row->check_at);
-	values[12] = TimestampTzGetDatum(row->dead_until);
-	if (row->dead_until == SS_NEVER)
-		nulls[12] = 'n';
-	values[13] = row->history;
-	if (row->history_null)
-		nulls[13] = 'n';
+	Datum values[SS_ROW_ATTRS] = {0};
+	char nulls[SS_ROW_ATTRS];
+
+	memset(nulls, 'n', sizeof(nulls));
+	values[SS_ROW_NAMESPACE - 1] = target->ns;
+	values[SS_ROW_SESSION_ID - 1] = target->id;
+	nulls[SS_ROW_NAMESPACE - 1] = nulls[SS_ROW_SESSION_ID - 1] = ' ';
+	for (const AttrNumber *column = plan->columns; *column != SS_ROW_NONE; column++)
+	{
+		bool null;
+
+		values[*column - 1] = ss_row_column(row, *column, &null);
+		nulls[*column - 1] = null ? 'n' : ' ';
+	}
+	return ss_plan_run(plan, values, nulls, SS_PLAN_WRITE, 0);
 }
 
 /* Inserts the row; false when the id has a row already. */
 bool
 ss_row_insert(const SsTarget *target, const SsRow *row)
 {
-	Datum values[14];
-	char nulls[14];
-
-	bind_row(target, row, values, nulls);
-	return ss_plan_run(&insert_plan, values, nulls, SS_PLAN_WRITE, 0) == 1;
+	return run_for_row(&insert_plan, target, row) == 1;
 }
 
 /*
- * Writes all columns of an existing row.  False, and nothing is written, when the row was read by
+ * Writes the row_columns of an existing row.  False, and nothing is written, when the row was read by
  * ss_row_read_unlocked and another transaction has changed or locked it since.
  */
 bool
 ss_row_write(const SsTarget *target, const SsRow *row)
 {
-	Datum values[14];
-	char nulls[14];
-
-	if (ss_direct_write(target, row, SS_ALL_COLUMNS))
+	if (ss_direct_write(target, row, row_columns))
 		return true;
 	if (row->has_tid && !row->locked)
 		return false;
-	bind_row(target, row, values, nulls);
-	if (ss_plan_run(&write_plan, values, nulls, SS_PLAN_WRITE, 0) != 1)
+	if (run_for_row(&write_plan, target, row) != 1)
 		ss_error_rows_skipped("conversation_sessions");
 	return true;
 }
@@ -323,18 +290,9 @@ ss_row_write(const SsTarget *target, const SsRow *row)
 void
 ss_row_write_history(const SsTarget *target, const SsRow *row)
 {
-	Datum values[7] = {target->ns,
-					   target->id,
-					   Int64GetDatum(row->last_seq),
-					   Int64GetDatum(row->message_count),
-					   row->history,
-					   TimestampTzGetDatum(row->updated_at),
-					   TimestampTzGetDatum(row->expires_at)};
-	char nulls[7] = {' ', ' ', ' ', ' ', row->history_null ? 'n' : ' ', ' ', ' '};
-
-	if (ss_direct_write(target, row, SS_HISTORY_COLUMNS))
+	if (ss_direct_write(target, row, history_columns))
 		return;
-	if (ss_plan_run(&count_plan, values, nulls, SS_PLAN_WRITE, 0) != 1)
+	if (run_for_row(&write_history_plan, target, row) != 1)
 		ss_error_rows_skipped("conversation_sessions");
 }
 
@@ -342,12 +300,9 @@ ss_row_write_history(const SsTarget *target, const SsRow *row)
 void
 ss_row_write_expiry(const SsTarget *target, const SsRow *row)
 {
-	Datum values[4] = {target->ns, target->id, TimestampTzGetDatum(row->expires_at),
-					   IntervalPGetDatum(ss_make_interval(row->ttl))};
-
-	if (ss_direct_write(target, row, SS_EXPIRY_COLUMNS))
+	if (ss_direct_write(target, row, expiry_columns))
 		return;
-	if (ss_plan_run(&extend_plan, values, NULL, SS_PLAN_WRITE, 0) != 1)
+	if (run_for_row(&write_expiry_plan, target, row) != 1)
 		ss_error_rows_skipped("conversation_sessions");
 }
 

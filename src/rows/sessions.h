@@ -46,14 +46,6 @@ typedef enum SsHold
 	SS_HOLD_NONE         /* do not lock it: a later write fails if the row was changed or locked */
 } SsHold;
 
-/* The columns that a write stores. */
-typedef enum SsColumns
-{
-	SS_ALL_COLUMNS,
-	SS_HISTORY_COLUMNS, /* last_seq, message_count, history_id, updated_at, expires_at */
-	SS_EXPIRY_COLUMNS   /* expires_at and ttl */
-} SsColumns;
-
 /* The session that a call works on, whether or not it exists, and the policy of its namespace. */
 typedef struct SsTarget
 {

@@ -26,6 +26,7 @@
 
 #include "rows/catalog.h"
 #include "rows/foreign_code.h"
+#include "rows/schema.h"
 #include "rows/sql.h"
 
 /* The flags that ss_sql_enter sets in the security context. */
@@ -150,12 +151,47 @@ ss_sql_copy_out(const SsCaller *caller, Datum value, bool byval, int len)
 	return copy;
 }
 
+/* Expand a word that stands for columns of conversation_sessions (see SsPlan); false if it is none. */
+static bool
+expand_columns(StringInfo out, const char *word, int len, const AttrNumber *columns)
+{
+	bool set = len == 3 && strncmp(word, "set", len) == 0;
+	bool names = set || (len == 7 && strncmp(word, "columns", len) == 0);
+	bool parameters = set || (len == 6 && strncmp(word, "values", len) == 0);
+
+	if (word[0] == '$')
+	{
+		for (int i = 1; i <= SS_ROW_ATTRS; i++)
+			if (strlen(ss_session_columns[i].name) == len - 1 &&
+				strncmp(ss_session_columns[i].name, word + 1, len - 1) == 0)
+			{
+				appendStringInfo(out, "$%d", i);
+				return true;
+			}
+		elog(ERROR, "no such column: %.*s", len, word);
+	}
+	if (!names && !parameters)
+		return false;
+	Assert(columns != NULL);
+	for (int i = 0; columns[i] != SS_ROW_NONE; i++)
+	{
+		appendStringInfoString(out, i > 0 ? ", " : "");
+		if (names)
+			appendStringInfoString(out, ss_session_columns[columns[i]].name);
+		appendStringInfoString(out, set ? " = " : "");
+		if (parameters)
+			appendStringInfo(out, "$%d", columns[i]);
+	}
+	return true;
+}
+
 /*
- * Expand {table} to the qualified name of one of our tables or functions, and {operator} to
- * OPERATOR(pg_catalog.operator).  "{}" and a brace that is not closed stay as they are.
+ * Expand {table} to the qualified name of one of our tables or functions, {operator} to
+ * OPERATOR(pg_catalog.operator), and words for columns as described at SsPlan.  "{}" and a brace that
+ * is not closed stay as they are.
  */
 static char *
-expand(const char *sql)
+expand(const SsPlan *plan)
 {
 	static const struct
 	{
@@ -175,11 +211,11 @@ expand(const char *sql)
 	StringInfoData out;
 
 	initStringInfo(&out);
-	for (const char *p = sql; *p; p++)
+	for (const char *p = plan->sql; *p; p++)
 	{
 		const char *end;
 		int len;
-		bool known = false;
+		bool known;
 
 		if (*p != '{' || (end = strchr(p, '}')) == NULL || p[1] == '}')
 		{
@@ -187,6 +223,7 @@ expand(const char *sql)
 			continue;
 		}
 		len = (int) (end - p - 1);
+		known = expand_columns(&out, p + 1, len, plan->columns);
 		for (int i = 0; i < (int) lengthof(names) && !known; i++)
 			if (strlen(names[i].word) == len && strncmp(names[i].word, p + 1, len) == 0)
 			{
@@ -208,8 +245,7 @@ prepare(SsPlan *plan)
 
 	/* the old plan may be in use by an outer call, so it is not freed */
 	plan->plan = NULL;
-	fresh = SPI_prepare_cursor(expand(plan->sql), plan->nargs, plan->argtypes,
-							   CURSOR_OPT_GENERIC_PLAN);
+	fresh = SPI_prepare_cursor(expand(plan), plan->nargs, plan->argtypes, CURSOR_OPT_GENERIC_PLAN);
 	if (fresh == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", plan->sql, SPI_result_code_string(SPI_result));
 	if (SPI_keepplan(fresh) != 0)

@@ -27,12 +27,20 @@ typedef struct SsCaller
  * A statement, prepared once per backend.  In its text {sessions} stands for a table of the
  * extension (see expand in sql.c for the others) and {=} for OPERATOR(pg_catalog.=), so that the
  * meaning of neither depends on a search_path.
+ *
+ * For columns of conversation_sessions there are also
+ *
+ *		{columns}	the names of the plan's columns
+ *		{values}	their parameters, where parameter n is column n of the table
+ *		{set}		both, as the SET list of an UPDATE
+ *		{$name}		the parameter of one column
  */
 typedef struct SsPlan
 {
 	const char *sql;
 	int nargs;
 	Oid argtypes[16];
+	const AttrNumber *columns; /* ended by SS_ROW_NONE; NULL if the text has no {columns} */
 	/* set by ss_plan_run */
 	SPIPlanPtr plan;
 	uint64 catalog_identity; /* ss_catalog_identity() when it was prepared */
