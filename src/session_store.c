@@ -6,6 +6,7 @@
  *		function        declares C functions as callable by SQL, and checks their declaration
  *		shared          shared memory: databases, workers, counters, reports
  *		worker          common parts of the background workers
+ *		xact            what happens at the end of a transaction, in which order
  *		api/            SQL functions: arguments and results
  *		rows/           the rows of the extension's tables: SQL and access to the heap
  *		cache/          the copies in Redis: changed keys, ledger, protocol, pusher
@@ -19,16 +20,13 @@
 #include "miscadmin.h"
 
 #include "cache/cache_trigger.h"
-#include "cache/xact_keys.h"
 #include "function.h"
-#include "rows/events.h"
 #include "rows/foreign_code.h"
-#include "rows/relaxed.h"
 #include "rows/row_end.h"
-#include "rows/touch_xact.h"
 #include "settings.h"
 #include "shared.h"
 #include "worker.h"
+#include "xact.h"
 
 SS_EXPORT_BEGIN
 PG_MODULE_MAGIC;
@@ -42,12 +40,8 @@ _PG_init(void)
 	bool preloading = process_shared_preload_libraries_in_progress;
 
 	ss_settings_define(preloading);
-	ss_shared_init_backend();
-	ss_touch_xact_init();
-	ss_xact_keys_init_backend();
+	ss_xact_init();
 	ss_cache_trigger_init();
-	ss_events_init_backend();
-	ss_relaxed_init_backend();
 	ss_foreign_code_init();
 	ss_row_end_init();
 	if (preloading)

@@ -15,7 +15,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "fmgr.h"
@@ -341,39 +340,24 @@ ss_database_is_being_dropped(Oid database)
 }
 
 /*
- * At commit, count the change of sessions, and make the launcher check this database if CREATE
- * EXTENSION was run.  Only memory is written: nothing here can fail.
+ * At the end of the transaction (xact.c): count the change of sessions, and make the launcher check
+ * this database if CREATE EXTENSION was run.  Only memory is written: nothing here can fail.
  */
-static void
-xact_callback(XactEvent event, void *arg)
+void
+ss_shared_at_end(bool committed, bool prepared)
 {
-	SsDb *db;
-
-	if (sessions_changed && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE))
+	/* my_db was looked up before the commit, because nothing may fail here */
+	if (sessions_changed && (committed || prepared))
 		pg_atomic_fetch_add_u64(&my_db->changes, 1);
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE || event == XACT_EVENT_ABORT)
-		sessions_changed = false;
-	if (!check_at_commit)
-		return;
-	switch (event)
+	sessions_changed = false;
+	if (check_at_commit && committed && my_db != NULL)
 	{
-		case XACT_EVENT_COMMIT:
-			check_at_commit = false;
-			/* was looked up before the commit, because nothing may fail here */
-			if ((db = my_db) == NULL)
-				return;
-			ss_shared_lock(true);
-			db->check_requested = true;
-			ss_shared_unlock();
-			ss_wake_launcher();
-			break;
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			check_at_commit = false;
-			break;
-		default:
-			break;
+		ss_shared_lock(true);
+		my_db->check_requested = true;
+		ss_shared_unlock();
+		ss_wake_launcher();
 	}
+	check_at_commit = false;
 }
 
 /*
@@ -385,13 +369,6 @@ void
 ss_mark_sessions_changed(void)
 {
 	sessions_changed = sessions_changed || ss_shared_my_db() != NULL;
-}
-
-/* To be called once, from _PG_init. */
-void
-ss_shared_init_backend(void)
-{
-	RegisterXactCallback(xact_callback, NULL);
 }
 
 /*

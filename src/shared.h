@@ -298,6 +298,6 @@ extern void ss_wake_launcher(void);
 extern void ss_wake_proc(int proc);
 extern bool ss_database_is_free(Oid database);
 extern bool ss_database_is_being_dropped(Oid database);
-extern void ss_shared_init_backend(void);
+extern void ss_shared_at_end(bool committed, bool prepared);
 
 #endif

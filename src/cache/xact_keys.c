@@ -603,55 +603,60 @@ prepare(void)
 	refuse_with_cache();
 }
 
-static void
-xact_callback(XactEvent event, void *arg)
+/* Has the transaction changed nothing that a copy depends on? */
+static bool
+is_empty(void)
 {
-	if (nkeys == 0 && !overflow && !ss_xact_policies_any())
+	return nkeys == 0 && !overflow && !ss_xact_policies_any();
+}
+
+/* At PRE_COMMIT (xact.c): enters the keys and waits at the fence.  An error aborts. */
+void
+ss_xact_keys_at_pre_commit(void)
+{
+	if (!is_empty())
+		enter_all();
+}
+
+/* At PRE_PREPARE (xact.c): refused with a cache, else waits for earlier leases.  An error aborts. */
+void
+ss_xact_keys_at_pre_prepare(void)
+{
+	if (!is_empty())
+		prepare();
+}
+
+/* At the end of the transaction (xact.c): resolves the keys and forgets them.  Cannot fail. */
+void
+ss_xact_keys_at_end(void)
+{
+	if (!is_empty())
 	{
-		if (event == XACT_EVENT_ABORT)
-			ss_skip_fence = false;
-		/* keys that were rolled back may have taken much memory */
-		if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-			reset_state();
-		return;
+		resolve_all();
+		if (capacity > 0)
+			unindex_keys(0);
 	}
-	switch (event)
-	{
-		case XACT_EVENT_PRE_COMMIT:
-			enter_all();
-			break;
-		case XACT_EVENT_PRE_PREPARE:
-			prepare();
-			break;
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			resolve_all();
-			if (capacity > 0)
-				unindex_keys(0);
-			reset_state();
-			break;
-		default:
-			break;
-	}
+	/* in any case, because keys that were rolled back may have taken much memory */
+	reset_state();
+}
+
+/* When a subtransaction commits (xact.c): its keys become its parent's.  Cannot fail. */
+void
+ss_xact_keys_at_subxact_commit(SubTransactionId mine, SubTransactionId parent)
+{
+	ss_xact_marks_commit(mine, parent);
+	ss_xact_policies_subxact_commit(mine, parent);
 }
 
 /*
- * When a savepoint is rolled back, its row locks are released and its keys removed.  After
- * PRE_COMMIT they stay, because what has entered the ledger must be resolved.
+ * When a subtransaction is rolled back (xact.c): removes its keys, whose row locks are released.
+ * After PRE_COMMIT they stay, because what has entered the ledger must be resolved.  Cannot fail.
  */
-static void
-subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+void
+ss_xact_keys_at_subxact_abort(SubTransactionId mine)
 {
 	SsXactKeyMark back;
 
-	if (event == SUBXACT_EVENT_COMMIT_SUB)
-	{
-		ss_xact_marks_commit(mine, parent);
-		ss_xact_policies_subxact_commit(mine, parent);
-	}
-	if (event != SUBXACT_EVENT_ABORT_SUB)
-		return;
 	nhistories = 0;
 	ss_skip_fence = false;
 	ss_xact_policies_subxact_abort(mine);
@@ -663,13 +668,4 @@ subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 	overflow = back.overflow;
 	fence_cacheable = back.fence_cacheable;
 	fence_others = back.fence_others;
-}
-
-/* Registers the callbacks; called once, from _PG_init. */
-void
-ss_xact_keys_init_backend(void)
-{
-	RegisterXactCallback(xact_callback, NULL);
-	RegisterSubXactCallback(subxact_callback, NULL);
-	ss_xact_policies_init_backend();
 }

@@ -20,7 +20,6 @@
 /* All flags that concern the fence. */
 #define SS_KEY_ENDED (SS_CHANGED_FENCED | SS_KEY_FENCED_IF_ALL | SS_KEY_CACHEABLE)
 
-extern void ss_xact_keys_init_backend(void);
 extern bool ss_xact_keys_attach(void);
 extern bool ss_xact_keys_overflowed(void);
 extern void ss_xact_keys_apply_promotion(SsDb *of);
@@ -28,5 +27,10 @@ extern void ss_xact_key_add(const SsKey *key, int what);
 extern void ss_xact_keys_add_all(int fence);
 extern bool ss_xact_keys_have_history(const pg_uuid_t *history, int fence);
 extern void ss_xact_keys_add_history(const pg_uuid_t *history, int fence);
+extern void ss_xact_keys_at_pre_commit(void);
+extern void ss_xact_keys_at_pre_prepare(void);
+extern void ss_xact_keys_at_end(void);
+extern void ss_xact_keys_at_subxact_commit(SubTransactionId mine, SubTransactionId parent);
+extern void ss_xact_keys_at_subxact_abort(SubTransactionId mine);
 
 #endif

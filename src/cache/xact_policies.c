@@ -25,7 +25,6 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/condition_variable.h"
-#include "utils/resowner.h"
 #include "utils/wait_event.h"
 
 #include "cache/ledger.h"
@@ -233,23 +232,19 @@ ss_xact_policies_reset(void)
 	npolicies = 0;
 }
 
-/* End of a transaction, after its invalidation messages. */
-static void
-resource_callback(ResourceReleasePhase phase, bool is_commit, bool is_top, void *arg)
+/*
+ * At the end of the transaction, after its invalidation messages were sent (xact.c): what was
+ * entered has ended.  Cannot fail.
+ */
+void
+ss_xact_policies_after_end(void)
 {
 	SsDb *db;
 
-	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top || entered_number == 0)
+	if (entered_number == 0)
 		return;
 	entered_number = 0;
 	db = ss_shared_my_db();
 	ss_ledger_policy_end(&db->cache.control);
 	ss_wake_pusher(db, false);
-}
-
-/* Registers the callback; called once, from _PG_init. */
-void
-ss_xact_policies_init_backend(void)
-{
-	RegisterResourceReleaseCallback(resource_callback, NULL);
 }

@@ -8,7 +8,6 @@
 
 #include "shared.h"
 
-extern void ss_xact_policies_init_backend(void);
 extern void ss_xact_policy_add(const char *ns, bool fenced);
 extern bool ss_xact_policies_any(void);
 extern void ss_xact_policies_throttle(SsDb *db);
@@ -18,5 +17,6 @@ extern bool ss_xact_policies_pass(SsDb *db, int64 lease_until, int64 now);
 extern void ss_xact_policies_subxact_commit(SubTransactionId mine, SubTransactionId parent);
 extern void ss_xact_policies_subxact_abort(SubTransactionId mine);
 extern void ss_xact_policies_reset(void);
+extern void ss_xact_policies_after_end(void);
 
 #endif

@@ -130,40 +130,51 @@ count_written(uint64 n, TimestampTz since)
 	written[nwritten - 1].count += n;
 }
 
-static void
-subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+/* The innermost counts if they belong to the current subtransaction, else NULL. */
+static Written *
+written_in_subxact(void)
 {
-	int level = GetCurrentTransactionNestLevel();
-	Written *last;
+	if (nwritten == 0 || written[nwritten - 1].level < GetCurrentTransactionNestLevel())
+		return NULL;
+	return &written[nwritten - 1];
+}
 
-	if (nwritten == 0)
+/* When a subtransaction commits (xact.c): its events become its parent's.  Cannot fail. */
+void
+ss_events_at_subxact_commit(void)
+{
+	Written *last = written_in_subxact();
+
+	if (last == NULL)
 		return;
-	last = &written[nwritten - 1];
-	if (last->level < level)
-		return;
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		nwritten--;
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	last->level = GetCurrentTransactionNestLevel() - 1;
+	if (nwritten > 1 && written[nwritten - 2].level == last->level)
 	{
-		last->level = level - 1;
-		if (nwritten > 1 && written[nwritten - 2].level == last->level)
-		{
-			written[nwritten - 2].count += last->count;
-			nwritten--;
-		}
+		written[nwritten - 2].count += last->count;
+		nwritten--;
 	}
 }
 
-/* Publishes the counts at commit.  Must not fail. */
-static void
-xact_callback(XactEvent event, void *arg)
+/* When a subtransaction is rolled back (xact.c): its events do not count.  Cannot fail. */
+void
+ss_events_at_subxact_abort(void)
+{
+	if (written_in_subxact() != NULL)
+		nwritten--;
+}
+
+/*
+ * At the end of the transaction (xact.c): publishes the counts if it has committed, and forgets
+ * them.  Cannot fail.
+ */
+void
+ss_events_at_end(bool committed)
 {
 	SsDb *db;
 
-	if (nwritten == 0 ||
-		(event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE))
+	if (nwritten == 0)
 		return;
-	if (event == XACT_EVENT_COMMIT && (db = ss_shared_my_db()) != NULL)
+	if (committed && (db = ss_shared_my_db()) != NULL)
 	{
 		uint64 before = pg_atomic_read_u64(&db->events_since);
 
@@ -177,14 +188,6 @@ xact_callback(XactEvent event, void *arg)
 		ss_wake_keeper();
 	}
 	nwritten = 0;
-}
-
-/* Registers the transaction callbacks; called once, by _PG_init. */
-void
-ss_events_init_backend(void)
-{
-	RegisterXactCallback(xact_callback, NULL);
-	RegisterSubXactCallback(subxact_callback, NULL);
 }
 
 /* In the keeper: the `since` of the last notification. */

@@ -17,7 +17,6 @@ typedef struct SsNotice
 	uint64 since;
 } SsNotice;
 
-extern void ss_events_init_backend(void);
 extern void ss_event(const SsTarget *target, const SsRow *row, const char *event,
 					 const StringInfoData *detail);
 extern void ss_events_of(const SsTarget *target, Datum ids, Datum owner, bool owner_null,
@@ -29,5 +28,8 @@ extern bool ss_events_purge(long batch, SsAside *aside);
 extern bool ss_events_pending(SsNotice *notice);
 extern void ss_events_notify(const SsNotice *notice);
 extern void ss_events_notified(const SsNotice *notice);
+extern void ss_events_at_subxact_commit(void);
+extern void ss_events_at_subxact_abort(void);
+extern void ss_events_at_end(bool committed);
 
 #endif

@@ -141,33 +141,22 @@ ss_relaxed_end(const SsPolicy *policy)
 	last = ProcLastRecPtr;
 }
 
-static void
-xact_callback(XactEvent event, void *arg)
+/*
+ * At PRE_COMMIT (xact.c): if the transaction did nothing but relaxed saves, it commits
+ * asynchronously.  May raise an error, for lack of memory.
+ */
+void
+ss_relaxed_at_pre_commit(void)
 {
-	switch (event)
-	{
-		case XACT_EVENT_PRE_COMMIT:
-			/*
-			 * the setting also controls the wait for synchronous standbys; it reverts at the end
-			 */
-			if (state == RELAXED && !wrote_something_else() &&
-				synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
-				(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
-										 GUC_ACTION_LOCAL, true, 0, false);
-			break;
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			state = UNKNOWN;
-			break;
-		default:
-			break;
-	}
+	/* the setting also controls the wait for synchronous standbys; it reverts at the end */
+	if (state == RELAXED && !wrote_something_else() && synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
+		(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
 }
 
-/* Register the transaction callback.  Called once, by _PG_init. */
+/* At the end of the transaction (xact.c).  Cannot fail. */
 void
-ss_relaxed_init_backend(void)
+ss_relaxed_at_end(void)
 {
-	RegisterXactCallback(xact_callback, NULL);
+	state = UNKNOWN;
 }

@@ -7,8 +7,9 @@
 
 #include "rows/namespaces.h"
 
-extern void ss_relaxed_init_backend(void);
 extern void ss_relaxed_begin(const SsPolicy *policy);
 extern void ss_relaxed_end(const SsPolicy *policy);
+extern void ss_relaxed_at_pre_commit(void);
+extern void ss_relaxed_at_end(void);
 
 #endif

@@ -61,7 +61,6 @@ publish_all(void)
 			ss_counter_add(SS_TOUCHES_NOTED, 1);
 		wake = wake || result == SS_TOUCH_URGENT;
 	}
-	npending = 0;
 	if (wake)
 		ss_wake_keeper();
 }
@@ -74,56 +73,46 @@ release_entry(const Pending *p)
 		ss_touch_unreserve(&p->key, p->reservation);
 }
 
-static void
-xact_callback(XactEvent event, void *arg)
+/*
+ * At the end of the transaction (xact.c): records its touches if it has committed.  A prepared one
+ * has not: COMMIT PREPARED runs no callback, and may come much later.  Cannot fail.
+ */
+void
+ss_touch_xact_at_end(bool committed)
 {
 	if (npending == 0)
 		return;
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-			publish_all();
-			break;
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE: /* COMMIT PREPARED runs no callback, and may come much later */
-			for (int i = 0; i < npending; i++)
-				release_entry(&pending[i]);
-			npending = 0;
-			break;
-		default:
-			break;
-	}
+	if (committed)
+		publish_all();
+	else
+		for (int i = 0; i < npending; i++)
+			release_entry(&pending[i]);
+	npending = 0;
 }
 
-static void
-subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+/* When a subtransaction commits (xact.c): its touches become its parent's.  Cannot fail. */
+void
+ss_touch_xact_at_subxact_commit(SubTransactionId mine, SubTransactionId parent)
+{
+	for (int i = 0; i < npending; i++)
+		if (pending[i].subxact == mine)
+			pending[i].subxact = parent;
+}
+
+/* When a subtransaction is rolled back (xact.c): removes its touches.  Cannot fail. */
+void
+ss_touch_xact_at_subxact_abort(SubTransactionId mine)
 {
 	int kept = 0;
 
-	if (npending == 0 || (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB))
-		return;
 	for (int i = 0; i < npending; i++)
 	{
 		if (pending[i].subxact == mine)
-		{
-			if (event == SUBXACT_EVENT_ABORT_SUB)
-			{
-				release_entry(&pending[i]);
-				continue;
-			}
-			pending[i].subxact = parent;
-		}
-		pending[kept++] = pending[i];
+			release_entry(&pending[i]);
+		else
+			pending[kept++] = pending[i];
 	}
 	npending = kept;
-}
-
-/* Register the transaction callbacks.  Called once, by _PG_init. */
-void
-ss_touch_xact_init(void)
-{
-	RegisterXactCallback(xact_callback, NULL);
-	RegisterSubXactCallback(subxact_callback, NULL);
 }
 
 /* Append an entry; false if the list is full. */
