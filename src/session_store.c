@@ -4,7 +4,11 @@
  *
  *		settings        configuration parameters
  *		function        declares C functions as callable by SQL, and checks their declaration
- *		shared          shared memory: databases, workers, counters, reports
+ *		shmem           shared memory: requested and initialized here, for all modules
+ *		databases       the databases and their workers, in shared memory
+ *		counters        what happened in a database, counted
+ *		cache_status    what the pusher and other processes tell each other
+ *		clock           the monotonic clock
  *		worker          common parts of the background workers
  *		xact            what happens at the end of a transaction, in which order
  *		api/            SQL functions: arguments and results
@@ -24,7 +28,7 @@
 #include "rows/foreign_code.h"
 #include "rows/row_end.h"
 #include "settings.h"
-#include "shared.h"
+#include "shmem.h"
 #include "worker.h"
 #include "xact.h"
 
@@ -46,7 +50,7 @@ _PG_init(void)
 	ss_row_end_init();
 	if (preloading)
 	{
-		ss_shared_install_hooks();
+		ss_shmem_install_hooks();
 		ss_worker_register("launcher");
 	}
 }

@@ -28,10 +28,10 @@
 
 #include "cache/xact_keys.h"
 #include "cache/xact_policies.h"
+#include "databases.h"
 #include "rows/events.h"
 #include "rows/relaxed.h"
 #include "rows/touch_xact.h"
-#include "shared.h"
 #include "xact.h"
 
 static void
@@ -71,7 +71,7 @@ xact_callback(XactEvent event, void *arg)
 			 * that was woken by the above and finds nothing to do rests only until this is counted
 			 * (rest.c).
 			 */
-			ss_shared_at_end(committed, event == XACT_EVENT_PREPARE);
+			ss_database_at_end(committed, event == XACT_EVENT_PREPARE);
 			break;
 
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:

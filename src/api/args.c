@@ -14,11 +14,11 @@
 
 #include "api/args.h"
 #include "compat.h"
+#include "counters.h"
 #include "rows/change.h"
 #include "rows/expiry.h"
 #include "rows/key.h"
 #include "settings.h"
-#include "shared.h"
 
 /* Raise an error if the argument is null. */
 void

@@ -15,6 +15,7 @@
 
 #include "api/args.h"
 #include "compat.h"
+#include "databases.h"
 #include "function.h"
 #include "rows/access.h"
 #include "rows/contains.h"
@@ -26,7 +27,6 @@
 #include "rows/purge.h"
 #include "rows/sql.h"
 #include "rows/subscription.h"
-#include "shared.h"
 
 SS_FUNCTION(session_delete_all, 1_0, INT8OID, TEXTOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_clear, 1_0, INT8OID, TEXTOID, TEXTOID);

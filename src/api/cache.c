@@ -19,12 +19,13 @@
 #include "utils/wait_event.h"
 
 #include "api/args.h"
+#include "clock.h"
 #include "compat.h"
+#include "databases.h"
 #include "function.h"
 #include "rows/expiry.h"
 #include "rows/namespaces.h"
 #include "settings.h"
-#include "shared.h"
 
 SS_FUNCTION(session_cache_sync, 1_0, BOOLOID, INTERVALOID);
 SS_ROWS_FUNCTION(session_cache_verify, 1_0, false, SS_COLUMNS(INT8OID, INT8OID, INT8OID, INT8OID),
@@ -42,7 +43,7 @@ SS_FUNCTION(session_cache_takeover, 1_0, BOOLOID);
 static SsDb *
 require_cache(void)
 {
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 
 	if (db == NULL)
 		ereport(ERROR,
@@ -75,7 +76,7 @@ without_pusher(const SsDb *db)
 static void
 wait_briefly(SsDb *db)
 {
-	ss_wake_pusher(db, true);
+	ss_database_wake_pusher(db, true);
 	(void) ConditionVariableTimedSleep(&db->cache.changed, 50, PG_WAIT_EXTENSION);
 }
 
@@ -96,10 +97,10 @@ withdraw(int code, Datum arg)
 	PendingRequest *pending = (PendingRequest *) DatumGetPointer(arg);
 	SsCacheRequest *slot = &pending->db->cache.request;
 
-	ss_shared_lock(true);
+	ss_databases_lock(true);
 	if (pending->number != 0 && slot->answered < pending->number)
 		slot->answered = pending->number;
-	ss_shared_unlock();
+	ss_databases_unlock();
 }
 
 /*
@@ -117,7 +118,7 @@ wait_for_answer(PendingRequest *pending, SsCacheRequest *request)
 	ConditionVariablePrepareToSleep(&db->cache.changed);
 	while (!answered)
 	{
-		ss_shared_lock(true);
+		ss_databases_lock(true);
 		if (pending->number == 0 && slot->asked == slot->answered)
 		{
 			pending->number = slot->asked + 1;
@@ -136,11 +137,11 @@ wait_for_answer(PendingRequest *pending, SsCacheRequest *request)
 		}
 		if (!answered && (without_pusher(db) || ss_monotonic() > deadline))
 		{
-			ss_shared_unlock();
+			ss_databases_unlock();
 			ConditionVariableCancelSleep();
 			report_no_answer();
 		}
-		ss_shared_unlock();
+		ss_databases_unlock();
 		if (!answered)
 			wait_briefly(db);
 	}
@@ -168,7 +169,7 @@ send_request(SsDb *db, SsCacheRequest *request)
 static Datum
 session_cache_sync(PG_FUNCTION_ARGS)
 {
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 	Interval *span;
 	int64 timeout;
 	int64 start = ss_monotonic();
@@ -193,7 +194,7 @@ session_cache_sync(PG_FUNCTION_ARGS)
 				 __atomic_load_n(&db->cache.control.synced, __ATOMIC_SEQ_CST) >= ticket;
 		if (synced || left <= 0 || without_pusher(db))
 			break;
-		ss_wake_pusher(db, true);
+		ss_database_wake_pusher(db, true);
 		(void) ConditionVariableTimedSleep(&db->cache.changed, Min(left / 1000 + 1, 100),
 										   PG_WAIT_EXTENSION);
 	}

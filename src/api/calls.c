@@ -19,6 +19,7 @@
 
 #include "api/args.h"
 #include "cache/hot.h"
+#include "counters.h"
 #include "function.h"
 #include "rows/change.h"
 #include "rows/document.h"
@@ -26,7 +27,6 @@
 #include "rows/relaxed.h"
 #include "rows/sql.h"
 #include "rows/tombstone.h"
-#include "shared.h"
 
 SS_FUNCTION(session_create, 1_0, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_save, 1_0, INT8OID, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, INT8OID, TEXTOID);

@@ -23,7 +23,10 @@
 
 #include "api/health.h"
 #include "api/report.h"
+#include "clock.h"
 #include "commands/trigger.h"
+#include "counters.h"
+#include "databases.h"
 #include "function.h"
 #include "rows/catalog.h"
 #include "rows/orphans.h"
@@ -33,7 +36,6 @@
 #include "rows/subscription.h"
 #include "rows/touches.h"
 #include "settings.h"
-#include "shared.h"
 
 SS_FUNCTION(session_health, 1_0, JSONBOID);
 
@@ -66,7 +68,7 @@ ss_health_purge_behind(const SsHealthLocks *locks, double *seconds)
 	SsCaller caller;
 	TimestampTz oldest;
 	double behind = 0;
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 
 	*seconds = 0;
 	ss_catalog_get(&catalog);
@@ -82,11 +84,11 @@ ss_health_purge_behind(const SsHealthLocks *locks, double *seconds)
 	 */
 	if (db != NULL && behind > 0)
 	{
-		ss_shared_lock(false);
+		ss_databases_lock(false);
 		if (db->aside[SS_WORK_PURGE].rows + db->aside[SS_WORK_PURGE].namespaces > 0 &&
 			!TIMESTAMP_NOT_FINITE(db->purge_low) && db->purge_low != 0)
 			behind = Min(behind, (GetCurrentTimestamp() - db->purge_low) / (double) USECS_PER_SEC);
-		ss_shared_unlock();
+		ss_databases_unlock();
 	}
 	*seconds = Max(behind, 0);
 	return true;
@@ -186,16 +188,16 @@ static void
 add_workers(SsReport *report)
 {
 	SsLauncherState launcher = {0};
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 	SsDb *copy = palloc0(sizeof(SsDb));
 
-	if (ss_shared != NULL)
+	if (ss_databases != NULL)
 	{
-		ss_shared_lock(false);
-		launcher = ss_shared->launcher;
+		ss_databases_lock(false);
+		launcher = ss_databases->launcher;
 		if (db != NULL)
 			memcpy(copy, db, offsetof(SsDb, counters));
-		ss_shared_unlock();
+		ss_databases_unlock();
 	}
 
 	ss_report_open(report, "launcher");
@@ -215,7 +217,7 @@ add_workers(SsReport *report)
 	add_tasks(report, copy);
 	ss_report_close(report);
 
-	if (ss_shared == NULL || RecoveryInProgress())
+	if (ss_databases == NULL || RecoveryInProgress())
 		return; /* there are no workers, or they run on the primary */
 	if (launcher.pid == 0)
 		ss_report_warn(report,
@@ -248,14 +250,14 @@ ss_work_name(int work)
 void
 ss_health_set_aside(SsAsideReport reports[SS_WORKS])
 {
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 
 	memset(reports, 0, sizeof(SsAsideReport) * SS_WORKS);
 	if (db == NULL)
 		return;
-	ss_shared_lock(false);
+	ss_databases_lock(false);
 	memcpy(reports, db->aside, sizeof(SsAsideReport) * SS_WORKS);
-	ss_shared_unlock();
+	ss_databases_unlock();
 }
 
 static const char *
@@ -318,18 +320,18 @@ static void
 add_touches(SsReport *report)
 {
 	SsTouchCounts counts;
-	SsDb *db = ss_shared_my_db();
-	uint64 dropped = db ? ss_counter_sum(db, SS_TOUCHES_DROPPED) : 0;
+	SsDb *db = ss_database_mine();
+	uint64 dropped = db ? ss_counter_sum(&db->counters, SS_TOUCHES_DROPPED) : 0;
 
-	ss_touch_counts(db == NULL ? -1 : ss_shared_number(db), &counts);
+	ss_touch_counts(db == NULL ? -1 : ss_database_number(db), &counts);
 	ss_report_open(report, "touches");
 	ss_report_number(report, "slots", counts.slots);
 	ss_report_number(report, "used", counts.used);
 	ss_report_number(report, "mine", counts.mine);
 	ss_report_number(report, "share", counts.share);
 	ss_report_number(report, "allowed", counts.allowed);
-	ss_report_number(report, "noted", db ? ss_counter_sum(db, SS_TOUCHES_NOTED) : 0);
-	ss_report_number(report, "written", db ? ss_counter_sum(db, SS_TOUCHES_WRITTEN) : 0);
+	ss_report_number(report, "noted", db ? ss_counter_sum(&db->counters, SS_TOUCHES_NOTED) : 0);
+	ss_report_number(report, "written", db ? ss_counter_sum(&db->counters, SS_TOUCHES_WRITTEN) : 0);
 	ss_report_number(report, "dropped", dropped);
 	ss_report_close(report);
 	if (db == NULL)
@@ -342,7 +344,7 @@ add_touches(SsReport *report)
 			"whether the keeper's task \"touch\" keeps up and whether another database has "
 			"more than its share, or raise session_store.touch_slots",
 			(unsigned long long) dropped, counts.mine, counts.allowed, counts.share);
-	else if (is_recent(ss_shared->touch_dropped_at) && counts.mine > counts.share)
+	else if (is_recent(ss_databases->touch_dropped_at) && counts.mine > counts.share)
 		ss_report_warn(
 			report,
 			"this database has %u touch slots, more than its share of %u, while another found "
@@ -492,7 +494,7 @@ add_tables(SsReport *report, const SsHealthLocks *locks)
 	ss_catalog_get(&catalog);
 	known = ss_health_purge_behind(locks, &behind);
 	ss_report_open(report, "purge");
-	ss_report_bool(report, "automatic", ss_shared != NULL && ss_purge_interval > 0 && !recovery);
+	ss_report_bool(report, "automatic", ss_databases != NULL && ss_purge_interval > 0 && !recovery);
 	if (known)
 		ss_report_number(report, "behind_seconds", (int64) behind);
 	else
@@ -545,13 +547,13 @@ ss_health_report(SsReport *report)
 	initStringInfo(&report->warnings);
 	appendStringInfoChar(&report->json, '{');
 	ss_report_text(report, "version", SESSION_STORE_VERSION);
-	ss_report_bool(report, "preloaded", ss_shared != NULL);
+	ss_report_bool(report, "preloaded", ss_databases != NULL);
 	ss_report_bool(report, "in_recovery", RecoveryInProgress());
 	add_workers(report);
 	add_set_aside(report);
 	add_touches(report);
 	ss_health_cache(report);
-	if (ss_shared == NULL)
+	if (ss_databases == NULL)
 		ss_report_warn(
 			report,
 			"not preloaded, so nothing is purged by itself and reads do not slide: set "

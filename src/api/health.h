@@ -9,7 +9,7 @@
 #include "utils/timestamp.h"
 
 #include "api/report.h"
-#include "shared.h"
+#include "databases.h"
 
 /* Foreign code attached to the tables of session_store (health_foreign.c). */
 typedef struct SsForeignCode

@@ -9,9 +9,12 @@
 #include "utils/timestamp.h"
 
 #include "api/health.h"
+#include "cache/ledger_shmem.h"
 #include "cache/redis.h"
+#include "clock.h"
+#include "counters.h"
+#include "databases.h"
 #include "settings.h"
-#include "shared.h"
 
 /*
  * Is the maxmemory-policy suitable?  Copies all have an expiry, so any policy that evicts such
@@ -84,10 +87,11 @@ add_work(SsReport *report, const SsDb *db, const SsCacheReport *r, int64 now)
 	ss_report_number(report, "lost", r->lost);
 	ss_report_number(report, "flushes", r->flushes);
 	ss_report_number(report, "clock_steps", r->clock_steps);
-	ss_report_number(report, "fenced", ss_counter_sum(db, SS_FENCED));
-	ss_report_number(report, "fence_expired", ss_counter_sum(db, SS_FENCE_EXPIRED));
-	ss_report_number(report, "unlisted", ss_counter_sum(db, SS_UNLISTED));
-	ss_report_number(report, "unlisted_no_room", ss_counter_sum(db, SS_UNLISTED_NO_ROOM));
+	ss_report_number(report, "fenced", ss_counter_sum(&db->counters, SS_FENCED));
+	ss_report_number(report, "fence_expired", ss_counter_sum(&db->counters, SS_FENCE_EXPIRED));
+	ss_report_number(report, "unlisted", ss_counter_sum(&db->counters, SS_UNLISTED));
+	ss_report_number(report, "unlisted_no_room",
+					 ss_counter_sum(&db->counters, SS_UNLISTED_NO_ROOM));
 	ss_report_number(report, "takeovers", r->takeovers);
 	ss_report_number(report, "verified", r->verified);
 	ss_report_number(report, "divergence", r->divergent);
@@ -184,16 +188,16 @@ add_ledger_warnings(SsReport *report, const SsCache *cache, int64 now)
 void
 ss_health_cache(SsReport *report)
 {
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 	SsCache *copy = palloc0(sizeof(SsCache));
 	int64 now = ss_monotonic();
 	bool configured = ss_redis_url[0] != '\0';
 
 	if (db != NULL)
 	{
-		ss_shared_lock(false);
+		ss_databases_lock(false);
 		memcpy(copy, &db->cache, sizeof(SsCache));
-		ss_shared_unlock();
+		ss_databases_unlock();
 	}
 	ss_report_open(report, "cache");
 	ss_report_bool(report, "configured", configured);

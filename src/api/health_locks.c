@@ -196,11 +196,11 @@ skipping_tasks(const SsDb *db)
 	StringInfoData names;
 
 	initStringInfo(&names);
-	ss_shared_lock(false);
+	ss_databases_lock(false);
 	for (int i = 0; i < SS_TASKS; i++)
 		if (db->tasks[i].skipped > 0)
 			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", ss_task_name(i));
-	ss_shared_unlock();
+	ss_databases_unlock();
 	return names.len > 0 ? names.data : NULL;
 }
 
@@ -208,7 +208,7 @@ skipping_tasks(const SsDb *db)
 void
 ss_health_locks(SsReport *report, const SsHealthLocks *locks)
 {
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 	char *tasks = db != NULL ? skipping_tasks(db) : NULL;
 	char *words;
 

@@ -10,6 +10,10 @@
 #include "utils/timestamp.h"
 
 #include "api/health.h"
+#include "cache/ledger_shmem.h"
+#include "clock.h"
+#include "counters.h"
+#include "databases.h"
 #include "function.h"
 #include "rows/catalog.h"
 #include "rows/orphans.h"
@@ -17,7 +21,6 @@
 #include "rows/subscription.h"
 #include "rows/touches.h"
 #include "settings.h"
-#include "shared.h"
 
 SS_FUNCTION(session_metrics, 1_0, TEXTOID);
 
@@ -131,12 +134,12 @@ escape_label(const char *value)
 static void
 add_counters(StringInfo out)
 {
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 
 	if (db == NULL)
 		return;
 	for (int i = 0; i < SS_COUNTERS; i++)
-		count(out, counters[i].name, counters[i].help, ss_counter_sum(db, i));
+		count(out, counters[i].name, counters[i].help, ss_counter_sum(&db->counters, i));
 }
 
 static void
@@ -204,7 +207,7 @@ add_access(StringInfo out, const SsHealthLocks *locks)
 static void
 add_workers(StringInfo out)
 {
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 	SsTouchCounts counts;
 	int failing = 0;
 	int skipping = 0;
@@ -212,8 +215,8 @@ add_workers(StringInfo out)
 	bool keeper = false;
 	int waiting;
 
-	ss_shared_lock(false);
-	waiting = ss_shared->launcher.waiting;
+	ss_databases_lock(false);
+	waiting = ss_databases->launcher.waiting;
 	if (db != NULL)
 	{
 		keeper = db->keeper_pid != 0;
@@ -224,14 +227,14 @@ add_workers(StringInfo out)
 		}
 		skips = db->keeper_skips;
 	}
-	ss_shared_unlock();
+	ss_databases_unlock();
 	gauge(out, "keeper_up", "1 while the keeper of this database runs.", keeper ? 1 : 0);
 	gauge(out, "keeper_tasks_failing", "Tasks of the keeper that are failing.", failing);
 	gauge(out, "keeper_tasks_locked", "Tasks of the keeper that are skipped because of a lock.",
 		  skipping);
 	count(out, "keeper_lock_skips", "Times that a task was skipped because of a lock.", skips);
 	gauge(out, "databases_waiting", "Databases whose keeper waits for a worker slot.", waiting);
-	ss_touch_counts(db == NULL ? -1 : ss_shared_number(db), &counts);
+	ss_touch_counts(db == NULL ? -1 : ss_database_number(db), &counts);
 	gauge(out, "touch_slots", "Slots for pending touches, in the whole server.", counts.slots);
 	gauge(out, "touch_slots_used", "Pending touches of all databases.", counts.used);
 	gauge(out, "touch_slots_mine", "Pending touches of this database.", counts.mine);
@@ -267,17 +270,17 @@ add_set_aside(StringInfo out)
 static void
 add_cache(StringInfo out)
 {
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 	SsCacheReport r = {0};
 	int64 now = ss_monotonic();
 	bool up = false;
 
 	if (db != NULL)
 	{
-		ss_shared_lock(false);
+		ss_databases_lock(false);
 		r = db->cache.report;
 		up = db->cache.pusher_pid != 0;
-		ss_shared_unlock();
+		ss_databases_unlock();
 	}
 	gauge(out, "cache_configured", "1 if a Redis is configured.", ss_redis_url[0] ? 1 : 0);
 	gauge(out, "cache_pusher_up", "1 while the pusher of this database runs.", up ? 1 : 0);
@@ -312,7 +315,7 @@ add_cache(StringInfo out)
 	}
 	if (ss_ledger != NULL && db != NULL)
 	{
-		int member = ss_shared_number(db);
+		int member = ss_database_number(db);
 
 		gauge(out, "cache_ledger_mine", "Keys in the ledger, of this database.",
 			  ss_ledger_count(ss_ledger, member));
@@ -389,7 +392,7 @@ session_metrics(PG_FUNCTION_ARGS)
 	ss_catalog_get(&catalog);
 	ss_health_lock(&locks);
 	initStringInfo(&out);
-	gauge(&out, "preloaded", "1 if the library was preloaded.", ss_shared != NULL ? 1 : 0);
+	gauge(&out, "preloaded", "1 if the library was preloaded.", ss_databases != NULL ? 1 : 0);
 	gauge(&out, "warnings", "Warnings of session_health().", count_warnings());
 	if (ss_health_purge_behind(&locks, &behind))
 		gauge(&out, "purge_behind_seconds",
@@ -401,7 +404,7 @@ session_metrics(PG_FUNCTION_ARGS)
 		  "Tables that a subscription replicates and the publisher purges.", count_subscribed());
 	add_foreign_code(&out, &locks);
 	add_access(&out, &locks);
-	if (ss_shared != NULL)
+	if (ss_databases != NULL)
 	{
 		add_workers(&out);
 		add_set_aside(&out);

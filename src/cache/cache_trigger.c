@@ -28,7 +28,9 @@
 #include "cache/hot.h"
 #include "cache/rules.h"
 #include "cache/xact_keys.h"
+#include "clock.h"
 #include "compat.h"
+#include "databases.h"
 #include "function.h"
 #include "rows/catalog.h"
 #include "rows/direct.h"
@@ -40,7 +42,6 @@
 #include "rows/schema.h"
 #include "rows/sql.h"
 #include "settings.h"
-#include "shared.h"
 
 SS_FUNCTION(session_change_note, 1_0, TRIGGEROID);
 SS_FUNCTION(session_history_note, 1_0, TRIGGEROID);
@@ -216,7 +217,7 @@ add_update(const SsDeformedRow *old, const SsDeformedRow *new)
 static void
 session_updated(const SsDeformedRow *old, const SsDeformedRow *new)
 {
-	ss_mark_sessions_changed();
+	ss_database_mark_changed();
 	if (ss_xact_keys_attach())
 		add_update(old, new);
 	ss_history_detach(old, new);
@@ -226,7 +227,7 @@ session_updated(const SsDeformedRow *old, const SsDeformedRow *new)
 static void
 session_deleted(const SsDeformedRow *old)
 {
-	ss_mark_sessions_changed();
+	ss_database_mark_changed();
 	if (ss_xact_keys_attach())
 		add_row(old, true);
 	ss_history_detach(old, NULL);
@@ -288,7 +289,7 @@ session_change_note(PG_FUNCTION_ARGS)
 	SsDeformedRow new;
 
 	check_call(fcinfo, "session_change_note", "conversation_sessions");
-	ss_mark_sessions_changed();
+	ss_database_mark_changed();
 	event = trigdata->tg_event;
 	if (TRIGGER_FIRED_BY_TRUNCATE(event))
 	{

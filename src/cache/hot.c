@@ -15,10 +15,14 @@
 
 #include "access/xlog.h"
 #include "port/atomics.h"
+#include "storage/ipc.h"
 #include "storage/shmem.h"
 
 #include "cache/hot.h"
-#include "shared.h"
+#include "cache/ledger_shmem.h"
+#include "clock.h"
+#include "counters.h"
+#include "databases.h"
 
 #define ROWS 2
 #define CELLS 16384 /* per row; a power of two */
@@ -37,14 +41,14 @@ typedef struct Sketch
 
 static Sketch *sketch = NULL;
 
-/* Size of the sketch. */
-Size
-ss_hot_shmem_size(void)
+/* Requests the shared memory (shmem.c). */
+void
+ss_hot_shmem_request(void)
 {
-	return MAXALIGN(sizeof(Sketch));
+	RequestAddinShmemSpace(MAXALIGN(sizeof(Sketch)));
 }
 
-/* Creates or attaches the sketch.  AddinShmemInitLock is held. */
+/* Attaches to the sketch, and initializes it if it is new (shmem.c). */
 void
 ss_hot_shmem_init(void)
 {
@@ -191,7 +195,7 @@ offer(SsDb *db, const SsKey *session, uint8 part)
 					   ss_monotonic() + when * INT64CONST(1000)))
 	{
 		ss_counter_add(SS_WANTED, 1);
-		ss_wake_pusher(db, false);
+		ss_database_wake_pusher(db, false);
 	}
 }
 
@@ -203,7 +207,7 @@ offer(SsDb *db, const SsKey *session, uint8 part)
 void
 ss_hot_count_read(const SsKey *session, const SsPolicy *policy)
 {
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 
 	if (db == NULL || policy->cache == SS_CACHE_OFF || !db->cache.control.attached)
 		return;

@@ -8,7 +8,7 @@
 #include "rows/namespaces.h"
 #include "rows/key.h"
 
-extern Size ss_hot_shmem_size(void);
+extern void ss_hot_shmem_request(void);
 extern void ss_hot_shmem_init(void);
 extern void ss_hot_count_use(const SsKey *key, const SsPolicy *policy);
 extern bool ss_hot_wants_copy(const SsKey *key, const SsPolicy *policy);

@@ -24,13 +24,15 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "cache/ledger_shmem.h"
 #include "cache/login.h"
 #include "cache/pusher.h"
 #include "cache/xact_keys.h"
+#include "clock.h"
 #include "compat.h"
+#include "databases.h"
 #include "rows/catalog.h"
 #include "settings.h"
-#include "shared.h"
 #include "worker.h"
 
 #define CHECK_EVERY INT64CONST(500000)
@@ -54,7 +56,7 @@ on_exit_pusher(int code, Datum arg)
 
 	ss_wire_close(&ss_pusher.wire);
 	ss_ledger_detach(ss_ledger, &cache->control, MyDatabaseId);
-	ss_shared_lock(true);
+	ss_databases_lock(true);
 	if (cache->pusher_pid == MyProcPid)
 	{
 		cache->pusher_pid = 0;
@@ -64,9 +66,9 @@ on_exit_pusher(int code, Datum arg)
 		ss_ledger_share(ss_ledger, cache->control.member, false);
 		cache->retry_at = GetCurrentTimestamp() + USECS_PER_SEC;
 	}
-	ss_shared_unlock();
+	ss_databases_unlock();
 	ConditionVariableBroadcast(&cache->changed);
-	ss_wake_keeper();
+	ss_database_wake_keeper();
 }
 
 /* Registers this process as the pusher of its database; exits if there is one already. */
@@ -75,8 +77,8 @@ register_pusher(void)
 {
 	bool taken = true;
 
-	ss_shared_lock(true);
-	ss_pusher.db = ss_shared_db(MyDatabaseId, false);
+	ss_databases_lock(true);
+	ss_pusher.db = ss_database_find(MyDatabaseId);
 	if (ss_pusher.db != NULL && ss_pusher.db->cache.pusher_pid == 0)
 	{
 		taken = false;
@@ -84,7 +86,7 @@ register_pusher(void)
 		ss_pusher.db->cache.pusher_proc = SsMyProcNumber();
 		ss_ledger_share(ss_ledger, ss_pusher.db->cache.control.member, true);
 	}
-	ss_shared_unlock();
+	ss_databases_unlock();
 	if (taken)
 		proc_exit(0);
 	before_shmem_exit(on_exit_pusher, (Datum) 0);
@@ -202,9 +204,9 @@ handle_request(int64 now)
 		ss_proto_no_takeover(&ss_pusher.proto);
 		return;
 	}
-	ss_shared_lock(false);
+	ss_databases_lock(false);
 	copy = *request;
-	ss_shared_unlock();
+	ss_databases_unlock();
 	if (copy.command != SS_CACHE_COMMAND_TAKEOVER)
 		ss_proto_no_takeover(&ss_pusher.proto);
 	done = serve_request(&copy, begun == copy.asked, now);
@@ -214,11 +216,11 @@ handle_request(int64 now)
 	/* so that health is up to date when the caller gets the answer */
 	if (done)
 		ss_pusher_report(ss_monotonic());
-	ss_shared_lock(true);
+	ss_databases_lock(true);
 	memcpy(request->results, copy.results, sizeof(copy.results));
 	if (done)
 		request->answered = copy.asked;
-	ss_shared_unlock();
+	ss_databases_unlock();
 	if (!done)
 		return;
 	ConditionVariableBroadcast(&ss_pusher.db->cache.changed);
@@ -386,11 +388,11 @@ init_pusher(void)
 	ss_pusher.wire.known = &ss_pusher.prefixes;
 	ss_pusher.tables_stale = ss_pusher.policies_stale = true;
 	ss_pusher.proto.suspended = true; /* until the tables were checked */
-	ss_shared_lock(true);
+	ss_databases_lock(true);
 	memset(&cache->report, 0, sizeof(cache->report));
 	ss_url_show(&ss_pusher.login.url, cache->report.where, sizeof(cache->report.where));
 	cache->report.password_in_url = ss_pusher.login.url.password[0] != '\0';
-	ss_shared_unlock();
+	ss_databases_unlock();
 	ss_catalog_on_invalidation(ss_pusher_relation_changed);
 	before_shmem_exit(ss_pusher_drop_lease, (Datum) 0);
 }

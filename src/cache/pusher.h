@@ -6,10 +6,10 @@
 #define SS_PUSHER_H
 
 #include "cache/wire.h"
+#include "databases.h"
 #include "function.h"
 #include "rows/aside.h"
 #include "rows/cached.h"
-#include "shared.h"
 
 /*
  * The prefixes of a namespace's keys in Redis, in UTF-8; NULL: it has no keys of that kind.

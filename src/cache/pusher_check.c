@@ -15,7 +15,7 @@
 #include "utils/memutils.h"
 
 #include "cache/pusher.h"
-#include "shared.h"
+#include "databases.h"
 
 #define LEAVE_DROPPED_WITHIN INT64CONST(400000) /* when DROP DATABASE waits for us */
 #define PAUSE_FIRST INT64CONST(1000000)         /* after an error */

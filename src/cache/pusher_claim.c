@@ -29,8 +29,9 @@
 #include "cache/identity.h"
 #include "cache/login.h"
 #include "cache/pusher.h"
+#include "clock.h"
+#include "databases.h"
 #include "rows/claim_table.h"
-#include "shared.h"
 
 /* At the end of the process Redis gets this long to drop the lease. */
 #define STOP_WITHIN USECS_PER_SEC
@@ -65,7 +66,7 @@ ss_pusher_read_claims(SsPusher *pusher)
 		return;
 	n = ss_claims_read(claims, &pusher->me);
 	ss_standing_judge(claims, n, &pusher->me, ss_identity_was_standby(), &record);
-	if (n == 0 && !ss_shared->began_in_recovery)
+	if (n == 0 && !ss_databases->began_in_recovery)
 		ss_control_never_leased(control, 0);
 	ss_proto_set_record(&pusher->proto, &record);
 }

@@ -17,7 +17,7 @@
 #include "utils/memutils.h"
 
 #include "cache/pusher.h"
-#include "shared.h"
+#include "databases.h"
 
 /* Reports for health how many namespaces are denied, and one of them. */
 static void
@@ -33,11 +33,11 @@ report(const SsPusher *p)
 			denied++;
 			last = i;
 		}
-	ss_shared_lock(true);
+	ss_databases_lock(true);
 	r->denied = denied;
 	strlcpy(r->denied_namespace, last < 0 ? "" : p->policies[last].name,
 			sizeof(r->denied_namespace));
-	ss_shared_unlock();
+	ss_databases_unlock();
 }
 
 /* The index of a key's policy; -1 if there is none. */

@@ -6,10 +6,12 @@
 
 #include "utils/timestamp.h"
 
+#include "cache/ledger_shmem.h"
 #include "cache/login.h"
 #include "cache/pusher.h"
+#include "clock.h"
 #include "compat.h"
-#include "shared.h"
+#include "databases.h"
 
 /*
  * After a batch of saves, how long to wait for more of them: a transaction and a round trip
@@ -35,11 +37,11 @@ ss_pusher_failed(const char *what)
 					  errdetail("Redis is at %s. SQL works without it.", report->where)));
 		strlcpy(ss_pusher.logged_error, what, sizeof(ss_pusher.logged_error));
 	}
-	ss_shared_lock(true);
+	ss_databases_lock(true);
 	strlcpy(report->last_error, what, sizeof(report->last_error));
 	report->last_error_at = GetCurrentTimestamp();
 	report->connected = report->running = false;
-	ss_shared_unlock();
+	ss_databases_unlock();
 	ss_pusher.reported = 0;
 }
 
@@ -97,9 +99,9 @@ prefixes_of_request(void)
 	}
 	if (!proto->partial)
 		return &ss_pusher.prefixes;
-	ss_shared_lock(false);
+	ss_databases_lock(false);
 	strlcpy(ns, ss_pusher.db->cache.request.ns, sizeof(ns));
-	ss_shared_unlock();
+	ss_databases_unlock();
 	ss_prefixes_clear(&one);
 	for (int i = 0; i < ss_pusher.npolicies; i++)
 		if (strcmp(ss_pusher.policies[i].name, ns) == 0)

@@ -5,7 +5,7 @@
 #include "postgres.h"
 
 #include "cache/pusher.h"
-#include "shared.h"
+#include "databases.h"
 
 /* The state, as in the reference. */
 static const char *
@@ -169,7 +169,7 @@ ss_pusher_report(int64 now)
 	if (ss_pusher.trouble[0])
 		strlcpy(trouble, ss_pusher.trouble, sizeof(trouble));
 	ss_pusher.reported = now;
-	ss_shared_lock(true);
+	ss_databases_lock(true);
 	r->connected = proto->connected && proto->counts.connects > 0;
 	r->running = proto->connected && proto->stage == SS_STAGE_RUN && !proto->suspended;
 	strlcpy(r->state, stage_name(proto), sizeof(r->state));
@@ -205,5 +205,5 @@ ss_pusher_report(int64 now)
 	r->redis_memory_limit = ss_pusher.info.memory_limit;
 	strlcpy(r->redis_version, ss_pusher.info.version, sizeof(r->redis_version));
 	strlcpy(r->redis_policy, ss_pusher.info.policy, sizeof(r->redis_policy));
-	ss_shared_unlock();
+	ss_databases_unlock();
 }

@@ -17,12 +17,14 @@
 #include "utils/timestamp.h"
 
 #include "cache/hot.h"
+#include "cache/ledger_shmem.h"
 #include "cache/pusher.h"
+#include "clock.h"
 #include "compat.h"
+#include "databases.h"
 #include "rows/policy_effect.h"
 #include "rows/utf8.h"
 #include "settings.h"
-#include "shared.h"
 
 /* Rows that are read one by one end a batch when it has this much text. */
 #define ALONE_BYTES (256 * 1024)
@@ -64,7 +66,7 @@ was_flushed(SsPusher *p, const char *ns)
 	const SsCache *cache = &p->db->cache;
 	bool found = false;
 
-	ss_shared_lock(false);
+	ss_databases_lock(false);
 	for (int i = 0; i < SS_POLICY_CHANGES; i++)
 	{
 		const SsPolicyChange *change = &cache->policy_changes[i];
@@ -76,7 +78,7 @@ was_flushed(SsPusher *p, const char *ns)
 			found = true;
 		}
 	}
-	ss_shared_unlock();
+	ss_databases_unlock();
 	return found;
 }
 
@@ -121,11 +123,11 @@ ss_pusher_changing_prefixes(SsPusher *p, SsPrefixes *prefixes)
 	{
 		bool changing = false;
 
-		ss_shared_lock(false);
+		ss_databases_lock(false);
 		for (int j = 0; j < SS_POLICY_CHANGES; j++)
 			changing = changing || (strcmp(cache->policy_changes[j].ns, p->policies[i].name) == 0 &&
 									cache->policy_changes[j].number > p->proto.policies_covered);
-		ss_shared_unlock();
+		ss_databases_unlock();
 		if (changing)
 			ss_pusher_add_prefixes(prefixes, &p->keys[i]);
 	}

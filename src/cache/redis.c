@@ -29,9 +29,9 @@
 
 #include "cache/redis.h"
 #include "cache/tls.h"
+#include "clock.h"
 #include "compat.h"
 #include "settings.h"
-#include "shared.h"
 
 /* last, because it defines a macro with a name that headers of the server use */
 #include <resolv.h>

@@ -25,10 +25,11 @@
 #include "utils/timestamp.h"
 
 #include "cache/hot.h"
+#include "cache/ledger_shmem.h"
 #include "cache/pusher.h"
+#include "clock.h"
 #include "rows/utf8.h"
 #include "settings.h"
-#include "shared.h"
 
 #define STEP 100            /* keys per SCAN, approximately */
 #define FROM_TABLE 30       /* minimum number of keys from the table with each page */

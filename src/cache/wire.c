@@ -12,7 +12,6 @@
 
 #include "cache/scripts.h"
 #include "cache/wire.h"
-#include "shared.h"
 
 /* Number of keys that a step of a flush scans; about a millisecond's work. */
 #define FLUSH_STEP 2000

@@ -31,14 +31,17 @@
 #include "utils/wait_event.h"
 
 #include "cache/ledger.h"
+#include "cache/ledger_shmem.h"
 #include "cache/rules.h"
 #include "cache/xact_key_marks.h"
 #include "cache/xact_keys.h"
 #include "cache/xact_policies.h"
+#include "clock.h"
+#include "counters.h"
+#include "databases.h"
 #include "rows/namespaces.h"
 #include "rows/sql.h"
 #include "settings.h"
-#include "shared.h"
 
 /* Up to this number keys are searched linearly. */
 #define SCAN_MOST 8
@@ -98,11 +101,11 @@ ss_xact_keys_apply_promotion(SsDb *of)
 	static bool applied = false;
 	int64 none = 0;
 
-	if (applied || !ss_shared->began_in_recovery)
+	if (applied || !ss_databases->began_in_recovery)
 		return;
-	(void) __atomic_compare_exchange_n(&ss_shared->promoted, &none, ss_monotonic(), false,
+	(void) __atomic_compare_exchange_n(&ss_databases->promoted, &none, ss_monotonic(), false,
 									   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-	ss_control_promoted(&of->cache.control, ss_shared->promoted);
+	ss_control_promoted(&of->cache.control, ss_databases->promoted);
 	applied = true;
 }
 
@@ -416,7 +419,7 @@ ss_xact_keys_overflowed(void)
 bool
 ss_xact_keys_attach(void)
 {
-	db = ss_shared_my_db();
+	db = ss_database_mine();
 	return db != NULL;
 }
 
@@ -452,7 +455,7 @@ wait_at_fence(const Fence *fence)
 	{
 		long rest;
 
-		ss_wake_pusher(db, true);
+		ss_database_wake_pusher(db, true);
 		now = ss_monotonic();
 		if (passes(fence, now))
 			break;
@@ -506,11 +509,11 @@ report_too_large(void)
 {
 	const SsKey *last = &keys[nkeys - 1].key;
 
-	ss_shared_lock(true);
+	ss_databases_lock(true);
 	db->cache.too_large_at = ss_monotonic();
 	memcpy(db->cache.too_large_ns, last->bytes, last->nslen);
 	db->cache.too_large_ns[last->nslen] = '\0';
-	ss_shared_unlock();
+	ss_databases_unlock();
 }
 
 /* PRE_COMMIT. */
@@ -570,7 +573,7 @@ resolve_all(void)
 	if (unlisted)
 		ss_ledger_unlisted_end(control);
 	if (entering || unlisted)
-		ss_wake_pusher(db, false);
+		ss_database_wake_pusher(db, false);
 }
 
 /* With a cache, two-phase commit is refused: COMMIT PREPARED calls no callback of ours. */

@@ -30,6 +30,7 @@
 #include "cache/ledger.h"
 #include "cache/xact_keys.h"
 #include "cache/xact_policies.h"
+#include "clock.h"
 
 #define POLICY_PAUSE INT64CONST(5000000)
 
@@ -100,7 +101,7 @@ pause_left(SsCache *cache)
 	int64 now = ss_monotonic();
 	int64 left = 0;
 
-	ss_shared_lock(false);
+	ss_databases_lock(false);
 	for (int i = 0; i < npolicies; i++)
 	{
 		const SsPolicyChange *change = find_change(cache, policies[i].ns);
@@ -108,7 +109,7 @@ pause_left(SsCache *cache)
 		if (change != NULL)
 			left = Max(left, change->at + POLICY_PAUSE - now);
 	}
-	ss_shared_unlock();
+	ss_databases_unlock();
 	return left;
 }
 
@@ -165,7 +166,7 @@ ss_xact_policies_enter(SsDb *db)
 
 	if (npolicies == 0)
 		return;
-	ss_shared_lock(true);
+	ss_databases_lock(true);
 	for (int i = 0; i < npolicies; i++)
 	{
 		SsPolicyChange *change = make_slot(cache, policies[i].ns);
@@ -180,7 +181,7 @@ ss_xact_policies_enter(SsDb *db)
 		change->at = ss_monotonic();
 	}
 	entered_number = ss_ledger_policy_begin(&cache->control);
-	ss_shared_unlock();
+	ss_databases_unlock();
 	if (!room)
 		ss_xact_keys_add_all(SS_CHANGED_FENCED | SS_KEY_CACHEABLE);
 }
@@ -244,7 +245,7 @@ ss_xact_policies_after_end(void)
 	if (entered_number == 0)
 		return;
 	entered_number = 0;
-	db = ss_shared_my_db();
+	db = ss_database_mine();
 	ss_ledger_policy_end(&db->cache.control);
-	ss_wake_pusher(db, false);
+	ss_database_wake_pusher(db, false);
 }

@@ -6,7 +6,7 @@
 #ifndef SS_XACT_POLICIES_H
 #define SS_XACT_POLICIES_H
 
-#include "shared.h"
+#include "databases.h"
 
 extern void ss_xact_policy_add(const char *ns, bool fenced);
 extern bool ss_xact_policies_any(void);

@@ -116,16 +116,16 @@ SsAside *
 ss_aside_of_worker(SsWork work, bool walks)
 {
 	SsAside *aside = create(work, TopMemoryContext);
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 
 	aside->of_worker = true;
 	aside->walks = walks;
 	aside->most = MAX_OF_NAMESPACE;
 	if (db != NULL)
 	{
-		ss_shared_lock(false);
+		ss_databases_lock(false);
 		aside->report = db->aside[work];
-		ss_shared_unlock();
+		ss_databases_unlock();
 		publish_report(aside);
 	}
 	return aside;
@@ -289,7 +289,7 @@ record_failure(SsAside *aside, const SsKey *key, const ErrorData *error)
 static void
 publish_report(SsAside *aside)
 {
-	SsDb *db = aside->of_worker ? ss_shared_my_db() : NULL;
+	SsDb *db = aside->of_worker ? ss_database_mine() : NULL;
 
 	aside->report.rows = aside->report.namespaces = 0;
 	for (int i = 0; i < aside->n; i++)
@@ -299,9 +299,9 @@ publish_report(SsAside *aside)
 			aside->report.rows++;
 	if (db == NULL)
 		return;
-	ss_shared_lock(true);
+	ss_databases_lock(true);
 	db->aside[aside->work] = aside->report;
-	ss_shared_unlock();
+	ss_databases_unlock();
 }
 
 /* Write a failure to the server log only, and not more often than each LOG_EVERY. */

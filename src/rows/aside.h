@@ -7,9 +7,9 @@
 
 #include "utils/elog.h"
 
+#include "databases.h"
 #include "rows/key.h"
 #include "rows/subxact.h"
-#include "shared.h"
 
 /* Whether an error concerns the row that was processed. */
 typedef enum SsFault

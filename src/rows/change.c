@@ -36,6 +36,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "counters.h"
 #include "rows/access.h"
 #include "rows/change.h"
 #include "rows/claims.h"
@@ -47,7 +48,6 @@
 #include "rows/relaxed.h"
 #include "rows/sql.h"
 #include "rows/touch_xact.h"
-#include "shared.h"
 
 /*
  * Maximum number of retries of a change.  A trigger that skips our rows reaches it; a race does not,

@@ -19,8 +19,8 @@
 #include "utils/numeric.h"
 
 #include "compat.h"
+#include "counters.h"
 #include "rows/document.h"
-#include "shared.h"
 
 /* An iteration over the members of an object. */
 typedef struct Members

@@ -10,9 +10,9 @@
 #include "postmaster/bgworker.h"
 #include "utils/builtins.h"
 
+#include "counters.h"
 #include "rows/errors.h"
 #include "rows/sql.h"
-#include "shared.h"
 
 /* SST10: the id belongs to a tombstone. */
 void

@@ -24,11 +24,11 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "databases.h"
 #include "rows/claims.h"
 #include "rows/errors.h"
 #include "rows/events.h"
 #include "rows/sql.h"
-#include "shared.h"
 
 static SsPlan one_plan = {
 	"INSERT INTO {events} (namespace, session_id, owner_id, event, actor, detail)"
@@ -113,7 +113,7 @@ count_written(uint64 n, TimestampTz since)
 {
 	int level = GetCurrentTransactionNestLevel();
 
-	if (n == 0 || ss_shared_my_db() == NULL)
+	if (n == 0 || ss_database_mine() == NULL)
 		return;
 	if (nwritten == 0 || written[nwritten - 1].level < level)
 	{
@@ -174,7 +174,7 @@ ss_events_at_end(bool committed)
 
 	if (nwritten == 0)
 		return;
-	if (committed && (db = ss_shared_my_db()) != NULL)
+	if (committed && (db = ss_database_mine()) != NULL)
 	{
 		uint64 before = pg_atomic_read_u64(&db->events_since);
 
@@ -185,7 +185,7 @@ ss_events_at_end(bool committed)
 			;
 		for (int i = 0; i < nwritten; i++)
 			pg_atomic_fetch_add_u64(&db->events_written, (int64) written[i].count);
-		ss_wake_keeper();
+		ss_database_wake_keeper();
 	}
 	nwritten = 0;
 }
@@ -197,7 +197,7 @@ static uint64 notified_since = 0;
 bool
 ss_events_pending(SsNotice *notice)
 {
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 
 	notice->count = pg_atomic_read_u64(&db->events_written);
 	notice->since = pg_atomic_read_u64(&db->events_since);
@@ -229,7 +229,7 @@ ss_events_notify(const SsNotice *notice)
 void
 ss_events_notified(const SsNotice *notice)
 {
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 	uint64 since = notice->since;
 
 	notified_since = since;

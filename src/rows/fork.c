@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
+#include "counters.h"
 #include "rows/document.h"
 #include "rows/errors.h"
 #include "rows/events.h"
@@ -23,7 +24,6 @@
 #include "rows/pair.h"
 #include "rows/sql.h"
 #include "rows/tombstone.h"
-#include "shared.h"
 
 static SsPlan copy_plan = {"INSERT INTO {history} (history_id, seq, created_at, message)"
 						   " SELECT $1, seq, created_at, message FROM {history}"

@@ -22,11 +22,11 @@
 #include "utils/uuid.h"
 
 #include "compat.h"
+#include "counters.h"
 #include "rows/errors.h"
 #include "rows/history.h"
 #include "rows/relaxed.h"
 #include "rows/sql.h"
-#include "shared.h"
 
 /* Maximum number of messages held in memory at once by a read. */
 #define PAGE 1000

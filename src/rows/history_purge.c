@@ -29,11 +29,11 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "counters.h"
 #include "rows/errors.h"
 #include "rows/history_purge.h"
 #include "rows/sql.h"
 #include "rows/subscription.h"
-#include "shared.h"
 
 /* Number of queue entries read by one statement. */
 #define QUEUE_BATCH 200

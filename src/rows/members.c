@@ -20,12 +20,12 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
+#include "counters.h"
 #include "rows/claims.h"
 #include "rows/events.h"
 #include "rows/history.h"
 #include "rows/members.h"
 #include "rows/sql.h"
-#include "shared.h"
 
 static SsPlan set_plan = {
 	"INSERT INTO {members} AS m (history_id, member, role, accepted) VALUES ($1, $2, $3, $4)"

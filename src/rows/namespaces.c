@@ -26,12 +26,12 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "rows/catalog.h"
 #include "rows/expiry.h"
 #include "rows/namespaces.h"
 #include "rows/schema.h"
-#include "shared.h"
 
 static MemoryContext policies_context = NULL;
 static HTAB *policies = NULL;          /* by name, in policies_context */

@@ -36,7 +36,6 @@
 #include "rows/sql.h"
 #include "rows/subscription.h"
 #include "settings.h"
-#include "shared.h"
 
 /* How often, and at which interval, the lock is tried without waiting. */
 #define LOCK_TRIES 10

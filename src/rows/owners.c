@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "counters.h"
 #include "rows/clear.h"
 #include "rows/errors.h"
 #include "rows/events.h"
@@ -26,7 +27,6 @@
 #include "rows/selection.h"
 #include "rows/sql.h"
 #include "rows/tombstone.h"
-#include "shared.h"
 
 /* Maximum number of passes of ss_sessions_delete. */
 #define MAX_PASSES 100

@@ -34,6 +34,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "counters.h"
 #include "rows/aside.h"
 #include "rows/direct_purge.h"
 #include "rows/errors.h"
@@ -45,7 +46,6 @@
 #include "rows/sessions.h"
 #include "rows/sql.h"
 #include "rows/touch_xact.h"
-#include "shared.h"
 
 /* The columns that are read of a locked row: ctid, and those in row_columns. */
 #define COLUMNS "ctid, namespace, session_id, owner_id, expires_at, dead_until, check_at, ttl"

@@ -15,6 +15,8 @@
 #include "utils/uuid.h"
 #include "utils/timestamp.h"
 
+#include "counters.h"
+#include "databases.h"
 #include "rows/access.h"
 #include "rows/change.h"
 #include "rows/direct.h"
@@ -22,7 +24,6 @@
 #include "rows/read.h"
 #include "rows/sql.h"
 #include "rows/touch_xact.h"
-#include "shared.h"
 
 /* Reads the row through SPI.  Datums are copied to the caller's memory context. */
 static bool
@@ -84,7 +85,7 @@ static bool
 record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 {
 	TimestampTz deadline = 0;
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 	bool force = false;
 
 	/* no other transaction sees this row version: the touch is recorded at commit */
@@ -97,7 +98,7 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 		switch (ss_touch_record(&target->key, row->expires_at, row->ttl, expires_at, force))
 		{
 			case SS_TOUCH_URGENT:
-				ss_wake_keeper();
+				ss_database_wake_keeper();
 				/* FALLTHROUGH */
 			case SS_TOUCH_RECORDED:
 				ss_counter_add(SS_TOUCHES_NOTED, 1);
@@ -118,7 +119,7 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 			ss_touch_dropped();
 			return false;
 		}
-		ss_wake_keeper();
+		ss_database_wake_keeper();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 5,
 						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);

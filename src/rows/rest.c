@@ -5,7 +5,7 @@
  * A keeper that found nothing to do starts no transaction until there may be something.  Two
  * counters tell it, neither of which needs a transaction to be read:
  *
- *	- The number of transactions that changed sessions, counted by our triggers (shared.c).  It is
+ *	- The number of transactions that changed sessions, counted by our triggers (databases.c).  It is
  *	  up to date at once, for calls, plain SQL, COPY and subscriptions alike.
  *	- The number of rows inserted, updated and deleted in the server's statistics.  It covers
  *	  prepared transactions, statements that run while our triggers are disabled, and the other
@@ -24,10 +24,10 @@
 #include "pgstat.h"
 #include "utils/syscache.h"
 
+#include "databases.h"
 #include "rows/catalog.h"
 #include "rows/rest.h"
 #include "rows/sql.h"
-#include "shared.h"
 
 static SsPlan ended_plan = {"SELECT 1 FROM {ended} LIMIT 1", 0, {InvalidOid}};
 static SsPlan events_plan = {"SELECT 1 FROM {events} LIMIT 1", 0, {InvalidOid}};
@@ -61,7 +61,7 @@ count_rows(void)
 SsRest
 ss_rest_mark(void)
 {
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 
 	return (SsRest){false, db == NULL ? 0 : pg_atomic_read_u64(&db->changes), count_rows()};
 }

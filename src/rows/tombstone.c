@@ -24,11 +24,11 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "counters.h"
 #include "rows/change.h"
 #include "rows/errors.h"
 #include "rows/events.h"
 #include "rows/tombstone.h"
-#include "shared.h"
 
 /* Minimum lifetime of the tombstone of a regenerated session, us. */
 #define REGENERATE_TOMBSTONE (INT64CONST(300) * USECS_PER_SEC)

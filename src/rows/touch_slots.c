@@ -11,13 +11,15 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "storage/ipc.h"
 #include "storage/shmem.h"
 
 #include "cache/shares.h"
 #include "compat.h"
 #include "rows/touch_slots.h"
-#include "shared.h"
+#include "settings.h"
 
+#define TRANCHE "session_store_touches"
 #define NO_SLOT (-1)
 
 /* Guarded by the lock of the partition. */
@@ -59,9 +61,9 @@ buckets_of_partition(int slots)
 	return buckets;
 }
 
-/* The size of the shared memory, for the request hook. */
-Size
-ss_touch_shmem_size(int slots)
+/* The size of the shared memory. */
+static Size
+shmem_size(int slots)
 {
 	Size size = MAXALIGN(sizeof(Shared));
 
@@ -70,19 +72,26 @@ ss_touch_shmem_size(int slots)
 	return add_size(size, mul_size(sizeof(SsSlot) * SS_SLOT_PARTITIONS, slots_of_partition(slots)));
 }
 
-/*
- * Attach to the shared memory, and initialize it if it is new.  Caller holds AddinShmemInitLock.
- */
+/* Requests the shared memory and the locks (shmem.c). */
 void
-ss_touch_shmem_init(int slots)
+ss_touch_shmem_request(void)
 {
+	RequestAddinShmemSpace(shmem_size(ss_touch_slots));
+	RequestNamedLWLockTranche(TRANCHE, SS_SLOT_PARTITIONS);
+}
+
+/* Attaches to the shared memory, and initializes it if it is new (shmem.c). */
+void
+ss_touch_shmem_init(void)
+{
+	int slots = ss_touch_slots;
 	bool found;
 
-	shared = ShmemInitStruct("session_store touches", ss_touch_shmem_size(slots), &found);
+	shared = ShmemInitStruct("session_store touches", shmem_size(slots), &found);
 	all_buckets = (int32 *) ((char *) shared + MAXALIGN(sizeof(Shared)));
 	all_slots = (SsSlot *) ((char *) all_buckets + MAXALIGN(sizeof(int32) * SS_SLOT_PARTITIONS *
 															(Size) buckets_of_partition(slots)));
-	locks = GetNamedLWLockTranche(SS_TOUCH_TRANCHE);
+	locks = GetNamedLWLockTranche(TRANCHE);
 	if (found)
 		return;
 

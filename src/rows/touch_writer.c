@@ -17,11 +17,11 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "counters.h"
 #include "rows/expiry.h"
 #include "rows/sessions.h"
 #include "rows/sql.h"
 #include "rows/touch_writer.h"
-#include "shared.h"
 
 #define BATCH 500
 

@@ -16,8 +16,9 @@
 
 #include "access/xact.h"
 
+#include "counters.h"
+#include "databases.h"
 #include "rows/touch_xact.h"
-#include "shared.h"
 
 #define MAX_PENDING 64
 
@@ -62,7 +63,7 @@ publish_all(void)
 		wake = wake || result == SS_TOUCH_URGENT;
 	}
 	if (wake)
-		ss_wake_keeper();
+		ss_database_wake_keeper();
 }
 
 /* Release the reservation of an entry that was rolled back. */

@@ -23,12 +23,14 @@
 #include "access/xlog.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "compat.h"
+#include "counters.h"
+#include "databases.h"
 #include "rows/expiry.h"
 #include "rows/touch_slots.h"
 #include "rows/touch_xact.h"
 #include "rows/touches.h"
-#include "shared.h"
 
 /* The number of partitions, over which ss_touch_due iterates. */
 int
@@ -112,7 +114,7 @@ ss_touch_record(const SsKey *key, int64 base, int64 ttl, int64 expires, bool for
 	uint32 hash = ss_slot_hash(key);
 	int partition = ss_slot_partition(hash);
 	int64 slack = ss_slack(ttl);
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 	SsSlot *slot;
 	bool urgent;
 
@@ -140,9 +142,9 @@ ss_touch_record(const SsKey *key, int64 base, int64 ttl, int64 expires, bool for
 	if (slot == NULL)
 	{
 		/* a database beyond the number that is supported has no keeper, which would write it */
-		if (db != NULL && ss_slot_reserve(partition, ss_shared_number(db)))
+		if (db != NULL && ss_slot_reserve(partition, ss_database_number(db)))
 		{
-			slot = ss_slot_take(partition, ss_shared_number(db), hash, key);
+			slot = ss_slot_take(partition, ss_database_number(db), hash, key);
 			reset_slot(slot, base, ttl);
 		}
 	}
@@ -169,15 +171,15 @@ int
 ss_touch_reserve(const SsKey *key)
 {
 	int partition = ss_slot_partition(ss_slot_hash(key));
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 	bool reserved;
 
 	if (db == NULL)
 		return SS_NO_RESERVATION;
 	LWLockAcquire(ss_slot_lock(partition), LW_EXCLUSIVE);
-	reserved = ss_slot_reserve(partition, ss_shared_number(db));
+	reserved = ss_slot_reserve(partition, ss_database_number(db));
 	LWLockRelease(ss_slot_lock(partition));
-	return reserved ? ss_shared_number(db) : SS_NO_RESERVATION;
+	return reserved ? ss_database_number(db) : SS_NO_RESERVATION;
 }
 
 /* Return a reservation.  Does memory writes only, so it is safe in an abort callback. */
@@ -246,7 +248,7 @@ is_due(const SsSlot *slot, int64 now, bool all, bool pressed)
 int
 ss_touch_due(Oid database, int64 now, bool all, int *partition, SsTouch *out, int max)
 {
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 	int count = 0;
 
 	for (; *partition < SS_SLOT_PARTITIONS && count < max; (*partition)++)
@@ -258,7 +260,7 @@ ss_touch_due(Oid database, int64 now, bool all, int *partition, SsTouch *out, in
 		if (ss_slots_used(p) == 0)
 			continue;
 		LWLockAcquire(ss_slot_lock(p), LW_SHARED);
-		pressed = db != NULL && ss_slots_pressed(p, ss_shared_number(db));
+		pressed = db != NULL && ss_slots_pressed(p, ss_database_number(db));
 		left = ss_slots_used(p);
 		for (int i = 0; i < ss_slots_each() && count < max && left > 0; i++)
 		{
@@ -379,9 +381,9 @@ ss_touch_ended(const SsTouch *touch, int64 now)
 void
 ss_touch_dropped(void)
 {
-	SsDb *db = ss_shared_my_db();
+	SsDb *db = ss_database_mine();
 
 	ss_counter_add(SS_TOUCHES_DROPPED, 1);
 	if (db != NULL)
-		db->touch_dropped_at = ss_shared->touch_dropped_at = ss_monotonic();
+		db->touch_dropped_at = ss_databases->touch_dropped_at = ss_monotonic();
 }

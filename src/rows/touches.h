@@ -42,8 +42,8 @@ typedef struct SsTouchCounts
 	uint32 allowed; /* that it may have now */
 } SsTouchCounts;
 
-extern Size ss_touch_shmem_size(int slots);
-extern void ss_touch_shmem_init(int slots);
+extern void ss_touch_shmem_request(void);
+extern void ss_touch_shmem_init(void);
 extern int ss_touch_partitions(void);
 
 extern bool ss_touch_usable(void);

@@ -37,7 +37,9 @@
 
 #include "cache/identity.h"
 #include "cache/xact_keys.h"
+#include "clock.h"
 #include "compat.h"
+#include "databases.h"
 #include "rows/aside.h"
 #include "rows/catalog.h"
 #include "rows/claim_table.h"
@@ -51,7 +53,6 @@
 #include "rows/subscription.h"
 #include "rows/touch_writer.h"
 #include "settings.h"
-#include "shared.h"
 #include "worker.h"
 #include "workers/stop.h"
 #include "workers/workers.h"
@@ -125,11 +126,11 @@ static SsAside *sample_aside;
 static void
 leave(SsDbState state, TimestampTz retry_at)
 {
-	ss_shared_lock(true);
+	ss_databases_lock(true);
 	entry->state = state;
 	entry->retry_at = retry_at;
 	entry->failures = 0;
-	ss_shared_unlock();
+	ss_databases_unlock();
 	proc_exit(0);
 }
 
@@ -139,7 +140,7 @@ on_exit_keeper(int code, Datum arg)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	ss_shared_lock(true);
+	ss_databases_lock(true);
 	if (entry->keeper_pid == MyProcPid)
 	{
 		entry->keeper_pid = 0;
@@ -153,8 +154,8 @@ on_exit_keeper(int code, Datum arg)
 			entry->retry_at = now + USECS_PER_SEC;
 		}
 	}
-	ss_shared_unlock();
-	ss_wake_launcher();
+	ss_databases_unlock();
+	ss_databases_wake_launcher();
 }
 
 /* Registers this process as the keeper of its database; exits if there is one already. */
@@ -163,8 +164,8 @@ register_keeper(void)
 {
 	bool taken = true;
 
-	ss_shared_lock(true);
-	entry = ss_shared_db(MyDatabaseId, true);
+	ss_databases_lock(true);
+	entry = ss_database_add(MyDatabaseId);
 	if (entry != NULL && entry->keeper_pid == 0)
 	{
 		taken = false;
@@ -173,7 +174,7 @@ register_keeper(void)
 		entry->state = SS_DB_RUNNING;
 		entry->since = GetCurrentTimestamp();
 	}
-	ss_shared_unlock();
+	ss_databases_unlock();
 	if (taken)
 		proc_exit(0);
 	before_shmem_exit(on_exit_keeper, (Datum) 0);
@@ -200,11 +201,11 @@ begin(SsCaller *caller)
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		ss_touch_remove_database(MyDatabaseId);
-		ss_touch_share(ss_shared_number(entry), false);
+		ss_touch_share(ss_database_number(entry), false);
 		leave(SS_DB_ABSENT, 0);
 	}
 	if (!has_share)
-		ss_touch_share(ss_shared_number(entry), true);
+		ss_touch_share(ss_database_number(entry), true);
 	has_share = true;
 	if (!ss_catalog_try_lock(&catalog) ||
 		!ConditionalLockRelationOid(catalog.sessions, RowExclusiveLock) ||
@@ -534,11 +535,11 @@ static const struct
 static void
 skip(SsTask task)
 {
-	ss_shared_lock(true);
+	ss_databases_lock(true);
 	if (entry->tasks[task].skipped < PG_INT32_MAX)
 		entry->tasks[task].skipped++;
 	entry->keeper_skips++;
-	ss_shared_unlock();
+	ss_databases_unlock();
 }
 
 /*
@@ -572,7 +573,7 @@ failed(SsTask task, TimestampTz now)
 		return;
 	}
 
-	ss_shared_lock(true);
+	ss_databases_lock(true);
 	state->failures++;
 	state->last_error_at = now;
 	strlcpy(state->last_error, error->message ? error->message : "unknown error", SS_MESSAGE_LEN);
@@ -580,7 +581,7 @@ failed(SsTask task, TimestampTz now)
 								   SS_MESSAGE_LEN - 1)] = '\0';
 	state->retry_at = now + Min(USECS_PER_SEC << Min(state->failures - 1, 10), RETRY_MAX);
 	next_run[task] = state->retry_at;
-	ss_shared_unlock();
+	ss_databases_unlock();
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
@@ -621,14 +622,14 @@ run_task(SsTask task)
 		next_run[task] = next;
 		if (skipped)
 			skip(task);
-		ss_shared_lock(true);
+		ss_databases_lock(true);
 		entry->tasks[task].last_run = now;
 		entry->tasks[task].failures = 0;
 		if (!skipped)
 			entry->tasks[task].skipped = 0;
 		entry->purge_batch = batch_size;
 		entry->purge_low = low_water;
-		ss_shared_unlock();
+		ss_databases_unlock();
 		pgstat_report_activity(STATE_IDLE, NULL);
 	}
 	PG_CATCH();
@@ -737,10 +738,10 @@ ensure_pusher(TimestampTz now)
 	if (handle != NULL && GetBackgroundWorkerPid(handle, &pid) == BGWH_NOT_YET_STARTED)
 		return;
 	started = ss_worker_start("pusher", MyDatabaseId, &handle);
-	ss_shared_lock(true);
+	ss_databases_lock(true);
 	cache->retry_at = now + USECS_PER_SEC;
 	cache->no_slot = !started;
-	ss_shared_unlock();
+	ss_databases_unlock();
 }
 
 /*
@@ -758,7 +759,7 @@ read_claims(void)
 	SsCaller caller;
 
 	ss_xact_keys_apply_promotion(entry);
-	if ((ss_shared->began_in_recovery && ss_redis_url[0] != '\0') ||
+	if ((ss_databases->began_in_recovery && ss_redis_url[0] != '\0') ||
 		!ss_control_may_be_leased(control, ss_monotonic()))
 		return;
 	PG_TRY();
@@ -767,7 +768,7 @@ read_claims(void)
 		if (begin(&caller))
 		{
 			if (ss_claims_read(claims, &me) == 0)
-				ss_control_never_leased(control, ss_shared->promoted);
+				ss_control_never_leased(control, ss_databases->promoted);
 			finish(&caller);
 			ConditionVariableBroadcast(&entry->cache.changed);
 		}
@@ -792,9 +793,9 @@ yield_slot(TimestampTz now)
 {
 	int waiting;
 
-	ss_shared_lock(false);
-	waiting = ss_shared->launcher.waiting;
-	ss_shared_unlock();
+	ss_databases_lock(false);
+	waiting = ss_databases->launcher.waiting;
+	ss_databases_unlock();
 	if (waiting > 0 && now - started_at > SLOT_TIME)
 		leave(SS_DB_WAITING, 0);
 }

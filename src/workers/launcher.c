@@ -8,7 +8,7 @@
  * itself (session_store_wake).  The launcher is connected to no database, so it blocks no DROP
  * DATABASE.
  *
- * What it knows about databases is in shared memory (shared.h), so that a launcher that was killed
+ * What it knows about databases is in shared memory (databases.h), so that a launcher that was killed
  * continues with the keepers that run.  A keeper clears its entry when it ends for any reason.
  *
  * If there are fewer worker slots than databases, keepers alternate: the launcher publishes how many
@@ -31,8 +31,8 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "databases.h"
 #include "rows/touches.h"
-#include "shared.h"
 #include "worker.h"
 #include "workers/workers.h"
 
@@ -61,10 +61,10 @@ typedef struct Candidate
 static void
 on_exit_launcher(int code, Datum arg)
 {
-	ss_shared_lock(true);
-	if (ss_shared->launcher.pid == MyProcPid)
-		ss_shared->launcher.pid = 0;
-	ss_shared_unlock();
+	ss_databases_lock(true);
+	if (ss_databases->launcher.pid == MyProcPid)
+		ss_databases->launcher.pid = 0;
+	ss_databases_unlock();
 }
 
 /* Reads all databases of the cluster, into the current memory context. */
@@ -125,11 +125,11 @@ is_under_way(int index)
 static void
 update_entries(const Candidate *all, int count, TimestampTz now)
 {
-	ss_shared_lock(true);
-	ss_shared->launcher.out_of_databases = false;
+	ss_databases_lock(true);
+	ss_databases->launcher.out_of_databases = false;
 	for (int i = 0; i < SS_MAX_DATABASES; i++)
 	{
-		SsDb *db = &ss_shared->databases[i];
+		SsDb *db = &ss_databases->entries[i];
 
 		if (db->oid == InvalidOid || db->keeper_pid != 0)
 			continue;
@@ -162,8 +162,8 @@ update_entries(const Candidate *all, int count, TimestampTz now)
 	}
 	for (int i = 0; i < count; i++)
 		if (all[i].connectable)
-			(void) ss_shared_db(all[i].oid, true);
-	ss_shared_unlock();
+			(void) ss_database_add(all[i].oid);
+	ss_databases_unlock();
 }
 
 /* Shall a keeper be started for this entry now? */
@@ -189,7 +189,7 @@ next_to_serve(const Candidate *all, int count, TimestampTz now, int *waiting)
 	*waiting = 0;
 	for (int i = 0; i < SS_MAX_DATABASES; i++)
 	{
-		SsDb *db = &ss_shared->databases[i];
+		SsDb *db = &ss_databases->entries[i];
 
 		if (!wants_keeper(db, all, count, now))
 			continue;
@@ -211,40 +211,40 @@ start_keepers(const Candidate *all, int count)
 		Oid oid;
 		int waiting;
 
-		ss_shared_lock(true);
+		ss_databases_lock(true);
 		db = next_to_serve(all, count, now, &waiting);
 		if (db == NULL)
 		{
-			ss_shared->launcher.waiting = 0;
-			ss_shared_unlock();
+			ss_databases->launcher.waiting = 0;
+			ss_databases_unlock();
 			return;
 		}
 		oid = db->oid;
 		db->state = SS_DB_STARTING;
 		db->since = now;
 		db->check_requested = false;
-		ss_shared_unlock();
+		ss_databases_unlock();
 
 		if (!ss_database_is_free(oid))
 		{
-			ss_shared_lock(true);
+			ss_databases_lock(true);
 			if (db->oid == oid && db->state == SS_DB_STARTING)
 			{
 				db->state = SS_DB_WAITING;
 				db->retry_at = now + USECS_PER_SEC;
 			}
-			ss_shared_unlock();
+			ss_databases_unlock();
 			continue;
 		}
-		if (ss_worker_start("keeper", oid, &handles[db - ss_shared->databases]))
+		if (ss_worker_start("keeper", oid, &handles[db - ss_databases->entries]))
 			continue;
 
 		/* no slot: keepers that run are asked to make room */
-		ss_shared_lock(true);
+		ss_databases_lock(true);
 		if (db->oid == oid && db->state == SS_DB_STARTING)
 			db->state = SS_DB_WAITING;
-		ss_shared->launcher.waiting = waiting;
-		ss_shared_unlock();
+		ss_databases->launcher.waiting = waiting;
+		ss_databases_unlock();
 		return;
 	}
 }
@@ -257,10 +257,10 @@ ss_launcher_main(Datum arg)
 
 	ss_worker_begin(InvalidOid);
 	before_shmem_exit(on_exit_launcher, (Datum) 0);
-	ss_shared_lock(true);
-	ss_shared->launcher.pid = MyProcPid;
-	ss_shared->launcher.proc = SsMyProcNumber();
-	ss_shared_unlock();
+	ss_databases_lock(true);
+	ss_databases->launcher.pid = MyProcPid;
+	ss_databases->launcher.proc = SsMyProcNumber();
+	ss_databases_unlock();
 
 	cycle = AllocSetContextCreate(TopMemoryContext, "session_store launcher cycle",
 								  ALLOCSET_DEFAULT_SIZES);
