@@ -23,10 +23,10 @@
 #include "function.h"
 #include "rows/change.h"
 #include "rows/document.h"
+#include "rows/end.h"
 #include "rows/read.h"
 #include "rows/relaxed.h"
 #include "rows/sql.h"
-#include "rows/tombstone.h"
 
 SS_FUNCTION(session_create, 1_0, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_save, 1_0, INT8OID, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, INT8OID, TEXTOID);

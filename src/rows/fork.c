@@ -17,13 +17,13 @@
 
 #include "counters.h"
 #include "rows/document.h"
+#include "rows/end.h"
 #include "rows/errors.h"
 #include "rows/events.h"
 #include "rows/fork.h"
 #include "rows/history.h"
 #include "rows/pair.h"
 #include "rows/sql.h"
-#include "rows/tombstone.h"
 
 static SsPlan copy_plan = {"INSERT INTO {history} (history_id, seq, created_at, message)"
 						   " SELECT $1, seq, created_at, message FROM {history}"

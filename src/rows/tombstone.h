@@ -1,6 +1,6 @@
 /*
  * tombstone.h
- *		Ends sessions: what a tombstone looks like, deletion and regeneration.
+ *		What a session becomes when it ends: the contents of a tombstone.
  */
 #ifndef SS_TOMBSTONE_H
 #define SS_TOMBSTONE_H
@@ -23,10 +23,7 @@
 	" dead_until = pg_catalog.clock_timestamp() {+} " duration
 
 extern int64 ss_tombstone_version(int64 version);
+extern void ss_tombstone_make(SsRow *row, const SsPolicy *policy, TimestampTz now, int64 duration);
 extern void ss_tombstone_from_update(const SsDeformedRow *old, SsDeformedRow *new, TimestampTz now);
-
-extern void ss_session_end(SsTarget *target, SsRow *row);
-extern bool ss_session_delete(SsTarget *target);
-extern char *ss_session_regenerate(SsTarget *target);
 
 #endif
