@@ -35,6 +35,7 @@
 #include "rows/sql.h"
 #include "rows/subscription.h"
 #include "rows/touches.h"
+#include "rows/triggers.h"
 #include "settings.h"
 
 SS_FUNCTION(session_health, 1_0, JSONBOID);
@@ -99,11 +100,12 @@ ss_health_purge_behind(const SsHealthLocks *locks, double *seconds)
  * --disable-triggers leaves them.
  */
 static void
-check_triggers(SsReport *report, const SsHealthLocks *locks, Oid relid, int expected)
+check_triggers(SsReport *report, const SsHealthLocks *locks, Oid relid)
 {
 	Relation rel;
 	TriggerDesc *triggers;
-	int found = 0;
+	const SsOwnTrigger *own = NULL;
+	bool missing = false;
 
 	if (ss_health_is_locked(locks, relid))
 		return;
@@ -111,19 +113,13 @@ check_triggers(SsReport *report, const SsHealthLocks *locks, Oid relid, int expe
 	/* copied because the catalog lookups below may rebuild the relcache entry */
 	triggers = CopyTriggerDesc(rel->trigdesc);
 
-	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	while ((own = ss_own_trigger_next(rel, own)) != NULL)
 	{
-		const Trigger *trigger = &triggers->triggers[i];
+		const Trigger *trigger = ss_own_trigger_in(own, rel, triggers);
 
-		if (strcmp(trigger->tgname, "session_row_guard") != 0 &&
-			strncmp(trigger->tgname, "zz_session_", 11) != 0 &&
-			strncmp(trigger->tgname, "zz_history_", 11) != 0 &&
-			strncmp(trigger->tgname, "session_namespaces_", 19) != 0)
-			continue;
-		if (trigger->tgenabled == TRIGGER_FIRES_ALWAYS)
-			found++;
-		else
-		{
+		if (trigger == NULL)
+			missing = true;
+		else if (trigger->tgenabled != TRIGGER_FIRES_ALWAYS)
 			ss_report_warn(
 				report,
 				"trigger %s of %s does not fire always: ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
@@ -131,10 +127,8 @@ check_triggers(SsReport *report, const SsHealthLocks *locks, Oid relid, int expe
 				quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 										   RelationGetRelationName(rel)),
 				trigger->tgname);
-			expected--;
-		}
 	}
-	if (found < expected)
+	if (missing)
 		ss_report_warn(report, "a trigger of %s is missing: reinstall the extension",
 					   RelationGetRelationName(rel));
 	table_close(rel, AccessShareLock);
@@ -527,9 +521,9 @@ add_tables(SsReport *report, const SsHealthLocks *locks)
 	(void) is_sound(report, "session_cache_claims");
 	add_foreign_code(report, locks);
 	ss_health_access(report, locks, &faults);
-	check_triggers(report, locks, catalog.sessions, 3);
-	check_triggers(report, locks, catalog.history, 2);
-	check_triggers(report, locks, catalog.namespaces, 3);
+	check_triggers(report, locks, catalog.sessions);
+	check_triggers(report, locks, catalog.history);
+	check_triggers(report, locks, catalog.namespaces);
 	ss_health_locks(report, locks);
 }
 

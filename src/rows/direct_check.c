@@ -37,6 +37,7 @@
 #include "rows/foreign_code.h"
 #include "rows/schema.h"
 #include "rows/sql.h"
+#include "rows/triggers.h"
 #include "settings.h"
 
 /* An index that direct access uses. */
@@ -123,19 +124,11 @@ is_on_check_at(Relation index)
 		   index->rd_indoption[0] == 0 && RelationGetIndexPredicate(index) == NIL;
 }
 
-/* Is a trigger one of ours, as the install script creates it? */
+/* Does a trigger of this type fire for an UPDATE, or a DELETE, of a row? */
 static bool
-is_our_trigger(const Trigger *trigger, const char *name, const char *function, Oid schema)
+fires_for(int16 type, bool deletes)
 {
-	char *called;
-
-	if (strcmp(trigger->tgname, name) != 0 || trigger->tgenabled != TRIGGER_FIRES_ALWAYS ||
-		!TRIGGER_FOR_BEFORE(trigger->tgtype) || !TRIGGER_FOR_ROW(trigger->tgtype) ||
-		trigger->tgqual != NULL || trigger->tgnattr != 0)
-		return false;
-	called = get_func_name(trigger->tgfoid);
-	return called != NULL && strcmp(called, function) == 0 &&
-		   get_func_namespace(trigger->tgfoid) == schema;
+	return deletes ? TRIGGER_FOR_DELETE(type) : TRIGGER_FOR_UPDATE(type);
 }
 
 /*
@@ -144,31 +137,34 @@ is_our_trigger(const Trigger *trigger, const char *name, const char *function, O
  * missing or disabled, the answer is no.
  */
 static bool
-has_only_our_triggers(Relation rel, Oid schema, bool deletes)
+has_only_our_triggers(Relation rel, bool deletes)
 {
 	/* a copy, because a catalog lookup may process invalidations and free the original */
 	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
-	int ours = 0;
+	const SsOwnTrigger *own = NULL;
+	int missing = 0;
+
+	while ((own = ss_own_trigger_next(rel, own)) != NULL)
+		if (fires_for(own->type, deletes))
+			missing++;
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		const Trigger *trigger = &triggers->triggers[i];
 
-		if (!(deletes ? TRIGGER_FOR_DELETE(trigger->tgtype)
-					  : TRIGGER_FOR_UPDATE(trigger->tgtype)) ||
-			trigger->tgenabled == TRIGGER_DISABLED)
+		if (!fires_for(trigger->tgtype, deletes) || trigger->tgenabled == TRIGGER_DISABLED)
 			continue;
 		/* ignored until the referencing table or a role changes: see roles_changed */
 		if (trigger->tgisinternal && OidIsValid(trigger->tgconstrrelid) &&
 			ss_catalog_watch(trigger->tgconstrrelid, relation_changed) &&
 			ss_foreign_key_trigger_is_ignored(trigger))
 			continue;
-		if (!is_our_trigger(trigger, "session_row_guard", "session_row_guard", schema) &&
-			!is_our_trigger(trigger, "zz_session_change", "session_change_note", schema))
+		own = ss_own_trigger_find(rel, trigger);
+		if (own == NULL || !ss_own_trigger_is_intact(own, trigger))
 			return false;
-		ours++;
+		missing--;
 	}
-	return ours == (deletes ? 1 : 2);
+	return missing == 0;
 }
 
 /*
@@ -180,7 +176,7 @@ runs_only_our_code(Relation rel, const SsCatalog *catalog, bool deletes)
 {
 	AclMode rights = ACL_SELECT | (deletes ? ACL_DELETE : ACL_UPDATE);
 
-	return rel->rd_rules == NULL && has_only_our_triggers(rel, catalog->schema, deletes) &&
+	return rel->rd_rules == NULL && has_only_our_triggers(rel, deletes) &&
 		   pg_class_aclmask(RelationGetRelid(rel), catalog->owner, rights, ACLMASK_ALL) == rights;
 }
 

@@ -19,12 +19,14 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_class.h"
+#include "commands/trigger.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
 
 #include "rows/catalog.h"
 #include "rows/relaxed.h"
+#include "rows/triggers.h"
 
 typedef enum State
 {
@@ -53,21 +55,16 @@ tables_changed(Oid relid)
 static bool
 may_run_foreign_code(Oid relid)
 {
-	static const char *const ours[] = {"session_row_guard", "zz_session_change",
-									   "zz_session_truncate", "zz_history_change",
-									   "zz_history_truncate"};
 	Relation rel = table_open(relid, AccessShareLock);
 	bool found = rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relhassubclass ||
 				 rel->rd_rules != NULL;
+	/* a copy, because a catalog lookup may process invalidations and free the original */
+	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
 
-	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers && !found; i++)
-	{
-		const Trigger *trigger = &rel->trigdesc->triggers[i];
-
-		found = !trigger->tgisinternal;
-		for (int k = 0; k < (int) lengthof(ours) && found; k++)
-			found = strcmp(trigger->tgname, ours[k]) != 0;
-	}
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers && !found; i++)
+		found = !triggers->triggers[i].tgisinternal &&
+				ss_own_trigger_find(rel, &triggers->triggers[i]) == NULL;
+	FreeTriggerDesc(triggers);
 	table_close(rel, AccessShareLock);
 	return found;
 }

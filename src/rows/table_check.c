@@ -26,21 +26,7 @@
 #include "compat.h"
 #include "rows/cached.h"
 #include "rows/catalog.h"
-
-/* Our triggers on each of the two tables: the one for rows and the one for TRUNCATE. */
-static const struct
-{
-	const char *row;
-	const char *truncate;
-	int16 truncate_type;
-} our_triggers[] = {{"zz_session_change", "zz_session_truncate",
-					 TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_TRUNCATE},
-					{"zz_history_change", "zz_history_truncate",
-					 TRIGGER_TYPE_AFTER | TRIGGER_TYPE_TRUNCATE}};
-
-#define ROW_TRIGGER_TYPE                                                                  \
-	(TRIGGER_TYPE_ROW | TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | \
-	 TRIGGER_TYPE_DELETE)
+#include "rows/triggers.h"
 
 /* A hash over the triggers of a table, which any change of them changes. */
 static uint64
@@ -73,28 +59,23 @@ mark_of_triggers(Oid relid)
  * to?  If not, trouble is set.
  */
 static bool
-trigger_is_fine(Relation rel, const char *name, int16 type, char *trouble, size_t size)
+trigger_is_fine(Relation rel, const SsOwnTrigger *own, char *trouble, size_t size)
 {
 	/* a copy, because a catalog lookup may process invalidations and free the original */
 	const TriggerDesc *all = CopyTriggerDesc(rel->trigdesc);
+	const Trigger *trigger = ss_own_trigger_in(own, rel, all);
 	const char *table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 												   RelationGetRelationName(rel));
 
-	for (int i = 0; all != NULL && i < all->numtriggers; i++)
-	{
-		const Trigger *trigger = &all->triggers[i];
-
-		if (strcmp(trigger->tgname, name) != 0)
-			continue;
-		if (trigger->tgenabled == TRIGGER_FIRES_ALWAYS && (trigger->tgtype & type) == type &&
-			trigger->tgqual == NULL && trigger->tgnattr == 0)
-			return true;
+	if (trigger == NULL)
+		snprintf(trouble, size, "trigger %s of %s is missing: reinstall the extension", own->name,
+				 table);
+	else if (!ss_own_trigger_is_intact(own, trigger))
 		snprintf(trouble, size,
-				 "trigger %s does not fire always: ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", name,
-				 table, name);
-		return false;
-	}
-	snprintf(trouble, size, "trigger %s of %s is missing: reinstall the extension", name, table);
+				 "trigger %s does not fire always: ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
+				 own->name, table, own->name);
+	else
+		return true;
 	return false;
 }
 
@@ -155,17 +136,19 @@ ss_cached_lock(void)
 
 /*
  * Do our triggers see all changes of a table?  Fills in its part of the mark; `which` is its index
- * in our_triggers.
+ * there.
  */
 static bool
 is_watched(Oid relid, int which, SsTableMark *mark, char *trouble, size_t size)
 {
 	Relation rel = table_open(relid, NoLock);
-	bool fine = trigger_is_fine(rel, our_triggers[which].row, ROW_TRIGGER_TYPE, trouble, size) &&
-				trigger_is_fine(rel, our_triggers[which].truncate,
-								our_triggers[which].truncate_type, trouble, size) &&
-				is_last_trigger(rel, our_triggers[which].row, trouble, size);
+	const SsOwnTrigger *own = NULL;
+	bool fine = true;
 
+	while (fine && (own = ss_own_trigger_next(rel, own)) != NULL)
+		if (own->records_changes)
+			fine = trigger_is_fine(rel, own, trouble, size) &&
+				   (!TRIGGER_FOR_ROW(own->type) || is_last_trigger(rel, own->name, trouble, size));
 	mark->of[which].relation = relid;
 	mark->of[which].storage = SsRelationStorage(rel);
 	mark->of[which].triggers = mark_of_triggers(relid);

@@ -152,6 +152,15 @@ like(value('SELECT session_metrics()'), qr/^session_store_warnings 0$/m, '.. has
 like(value(q{BEGIN; SELECT format('DROP TRIGGER %I ON conversation_sessions', tgname) FROM pg_trigger WHERE tgfoid = 'session_row_guard'::regproc \gexec
 	SELECT session_health() ->> 'warnings', session_metrics(); ROLLBACK}), qr/a trigger of conversation_sessions is missing: reinstall the extension.*^session_store_warnings 1$/ms,
 	'a trigger of ours was dropped');
+like(value(q{BEGIN; DROP TRIGGER zz_session_truncate ON conversation_sessions;
+	CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NEW; END';
+	CREATE TRIGGER zz_session_mine AFTER UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION mine();
+	ALTER TABLE conversation_sessions ENABLE ALWAYS TRIGGER zz_session_mine;
+	SELECT session_health() ->> 'warnings'; ROLLBACK}), qr/a trigger of conversation_sessions is missing: reinstall the extension/,
+	'.. and one of the owner with a similar name does not hide that');
+unlike(value(q{BEGIN; CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NEW; END';
+	CREATE TRIGGER zz_session_mine AFTER UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION mine();
+	SELECT session_health() ->> 'warnings'; ROLLBACK}), qr/zz_session_mine/, '.. nor is it expected to fire always');
 my $sizes = value(q{BEGIN; DELETE FROM session_samples;
 	INSERT INTO session_samples (namespace, sampled_at, estimated, sessions, expired, tombstones, owned, messages, total_bytes, max_bytes, over_1mb) VALUES ('whole', now(), false, 3, 0, 0, 0, 0, 3000000, 2000000, 1);
 	SELECT session_health() ->> 'warnings'; ROLLBACK});

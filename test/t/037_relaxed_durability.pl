@@ -103,6 +103,16 @@ CREATE TRIGGER mine AFTER UPDATE ON conversation_sessions FOR EACH ROW EXECUTE F
 $save
 EOS
 sql('DROP TRIGGER mine ON conversation_sessions');
+# .. nor does the name of one of our triggers make it ours
+sql("CREATE TRIGGER zz_history_truncate AFTER UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION mine(); $save");
+check('strict', 'while one of the owner has the name of a trigger of another table', $save);
+sql('DROP TRIGGER zz_history_truncate ON conversation_sessions; DROP TRIGGER zz_session_truncate ON conversation_sessions;
+	CREATE TRIGGER zz_session_truncate AFTER UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION mine()');
+check('strict', 'while one of the owner has replaced one of ours', $save);
+sql('DROP TRIGGER zz_session_truncate ON conversation_sessions;
+	CREATE TRIGGER zz_session_truncate BEFORE TRUNCATE ON conversation_sessions FOR EACH STATEMENT EXECUTE FUNCTION session_change_note();
+	ALTER TABLE conversation_sessions ENABLE ALWAYS TRIGGER zz_session_truncate');
+check('relaxed', 'with our own triggers again', $save);
 sql('CREATE TRIGGER mine AFTER INSERT ON session_events FOR EACH ROW EXECUTE FUNCTION mine()');
 check('strict', 'while one hangs on the table of events', q{SELECT session_save('s', '{}', if_version => -1, namespace => 'told'), session_create(namespace => 'told')});
 sql('DROP TRIGGER mine ON session_events');
