@@ -23,6 +23,7 @@
 #include "rows/catalog.h"
 #include "rows/expiry.h"
 #include "rows/json_text.h"
+#include "rows/row_columns.h"
 #include "rows/sessions.h"
 #include "rows/sql.h"
 #include "settings.h"
@@ -33,14 +34,22 @@
  */
 #define BATCH_WORK (512 * 1024)
 
+/* The columns that are read of a session, before its number in the arguments and its document. */
+static const AttrNumber read_columns[] = {SS_ROW_EXPIRES_AT, SS_ROW_CREATED_AT, SS_ROW_TTL,
+										  SS_ROW_DEAD_UNTIL, SS_ROW_HISTORY_ID, SS_ROW_LAST_SEQ,
+										  SS_ROW_NONE};
+
+#define READ_NUMBER ((int) lengthof(read_columns))
+#define READ_DOCUMENT (READ_NUMBER + 1)
+
 static SsPlan read_plan = {
-	"SELECT k.n, CASE WHEN k.d THEN s.session_data END, s.expires_at, s.created_at, s.ttl,"
-	" s.dead_until, s.history_id, s.last_seq"
+	"SELECT {columns}, k.n, CASE WHEN k.d THEN s.session_data END"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
 	" WITH ORDINALITY AS k (ns, id, d, n)"
 	" JOIN {sessions} s ON s.namespace {=} k.ns AND s.session_id {=} k.id",
 	3,
-	{TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID}};
+	{TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID},
+	read_columns};
 
 static SsPlan tail_plan = {
 	"SELECT message FROM {history} WHERE history_id {=} $1 ORDER BY seq DESC LIMIT $2",
@@ -210,27 +219,21 @@ ss_cached_read(SsCachedRow *rows, int n, int64 max, StringInfo text)
 	{
 		HeapTuple tuple = table->vals[i];
 		TupleDesc desc = table->tupdesc;
-		Datum history;
+		SsDeformedRow columns;
 		bool no_history;
 		SsCachedRow *out;
 		SsTarget target = {0};
-		SsRow row = {0};
+		SsRow row;
 		Datum document;
 		bool no_document;
 		bool null;
 		TimestampTz now;
 
-		out = &rows[which[DatumGetInt64(SPI_getbinval(tuple, desc, 1, &null)) - 1]];
-		document = SPI_getbinval(tuple, desc, 2, &no_document);
-		row.expires_at = DatumGetTimestampTz(ss_sql_value(tuple, desc, 3, "conversation_sessions"));
-		row.created_at = DatumGetTimestampTz(ss_sql_value(tuple, desc, 4, "conversation_sessions"));
-		row.ttl = ss_interval_usec(ss_sql_value(tuple, desc, 5, "conversation_sessions"));
-		row.dead_until = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 6, &null));
-		if (null)
-			row.dead_until = SS_NEVER;
-		history = SPI_getbinval(tuple, desc, 7, &no_history);
-		no_history = no_history ||
-					 DatumGetInt64(ss_sql_value(tuple, desc, 8, "conversation_sessions")) == 0;
+		out = &rows[which[DatumGetInt64(SPI_getbinval(tuple, desc, READ_NUMBER, &null)) - 1]];
+		document = SPI_getbinval(tuple, desc, READ_DOCUMENT, &no_document);
+		ss_row_deform_result(&columns, tuple, desc, read_columns);
+		ss_row_from_columns(&row, &columns);
+		no_history = row.history_null || row.last_seq == 0;
 		target.key = *out->key;
 		target.policy.max_lifetime = out->policy->max_lifetime;
 		now = GetCurrentTimestamp();
@@ -248,7 +251,7 @@ ss_cached_read(SsCachedRow *rows, int n, int64 max, StringInfo text)
 		out->life = copy_life(&row, out->policy, now);
 		out->offset = text->len;
 		if (out->document && out->key->part == SS_PART_TAIL)
-			add_tail(&batch, out, history);
+			add_tail(&batch, out, row.history);
 		else if (out->document && !no_document)
 			end_text(&batch, out, add_json(&batch, out, document));
 	}

@@ -42,17 +42,26 @@
 #include "rows/liveness.h"
 #include "rows/namespaces.h"
 #include "rows/purge.h"
+#include "rows/row_columns.h"
 #include "rows/schema.h"
 #include "rows/sessions.h"
 #include "rows/sql.h"
 #include "rows/touch_xact.h"
 
-/* The columns that are read of a locked row: ctid, and those in row_columns. */
-#define COLUMNS "ctid, namespace, session_id, owner_id, expires_at, dead_until, check_at, ttl"
+/* The columns that are read of a locked row, before its ctid. */
+static const AttrNumber locked_columns[] = {SS_ROW_NAMESPACE,  SS_ROW_SESSION_ID, SS_ROW_OWNER_ID,
+											SS_ROW_EXPIRES_AT, SS_ROW_DEAD_UNTIL, SS_ROW_CHECK_AT,
+											SS_ROW_TTL,        SS_ROW_NONE};
 
-static const int row_columns[] = {SS_ROW_NAMESPACE,  SS_ROW_SESSION_ID, SS_ROW_OWNER_ID,
-								  SS_ROW_EXPIRES_AT, SS_ROW_DEAD_UNTIL, SS_ROW_CHECK_AT,
-								  SS_ROW_TTL};
+#define LOCKED_CTID ((int) lengthof(locked_columns))
+
+/* The columns that are read without a lock, to visit the rows one by one, before the ctid. */
+static const AttrNumber visit_columns[] = {SS_ROW_NAMESPACE, SS_ROW_SESSION_ID, SS_ROW_CHECK_AT,
+										   SS_ROW_NONE};
+
+#define VISIT_CTID ((int) lengthof(visit_columns))
+
+#define COLUMNS "SELECT {columns}, ctid"
 
 /* The rows that are due and not set aside. */
 #define DUE                                                                      \
@@ -67,25 +76,24 @@ static const int row_columns[] = {SS_ROW_NAMESPACE,  SS_ROW_SESSION_ID, SS_ROW_O
 		TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID \
 	}
 
-static SsPlan due_plan = {"SELECT " COLUMNS DUE " FOR UPDATE SKIP LOCKED", DUE_ARGS};
+static SsPlan due_plan = {COLUMNS DUE " FOR UPDATE SKIP LOCKED", DUE_ARGS, locked_columns};
 
-/* The same without locks, to visit the rows one by one. */
-#define NAMES "SELECT namespace, session_id, check_at, ctid"
-
-static SsPlan names_plan = {NAMES DUE, DUE_ARGS};
+/* The same without locks. */
+static SsPlan names_plan = {COLUMNS DUE, DUE_ARGS, visit_columns};
 
 /* Rows of a namespace that is set aside, from a check_at and ctid on. */
-static SsPlan walk_plan = {NAMES " FROM {sessions} WHERE check_at {>=} $1 AND check_at {<=} $2"
-								 " AND namespace {=} $4 AND (check_at {>} $1 OR ctid {>} $5)"
-								 " ORDER BY check_at LIMIT $3",
+static SsPlan walk_plan = {COLUMNS " FROM {sessions} WHERE check_at {>=} $1 AND check_at {<=} $2"
+								   " AND namespace {=} $4 AND (check_at {>} $1 OR ctid {>} $5)"
+								   " ORDER BY check_at LIMIT $3",
 						   5,
-						   {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID, TIDOID}};
+						   {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID, TIDOID},
+						   visit_columns};
 
-static SsPlan one_plan = {"SELECT " COLUMNS
-						  " FROM {sessions} WHERE namespace {=} $1 AND session_id {=} $2"
-						  " AND check_at {<=} $3 FOR UPDATE SKIP LOCKED",
+static SsPlan one_plan = {COLUMNS " FROM {sessions} WHERE namespace {=} $1 AND session_id {=} $2"
+								  " AND check_at {<=} $3 FOR UPDATE SKIP LOCKED",
 						  3,
-						  {TEXTOID, TEXTOID, TIMESTAMPTZOID}};
+						  {TEXTOID, TEXTOID, TIMESTAMPTZOID},
+						  locked_columns};
 
 static SsPlan remove_plan = {"DELETE FROM {sessions} WHERE ctid {=} ANY ($1)", 1, {TIDARRAYOID}};
 
@@ -295,23 +303,6 @@ purge_by_scan(SsPurge *purge, Batch *batch, SsDirectPurge *due)
 	}
 }
 
-/* Fills the columns in row_columns of *row from a row of SPI's result with the columns COLUMNS. */
-static void
-deform_result(SsDeformedRow *row, HeapTuple tuple, TupleDesc desc)
-{
-	for (int i = 0; i < (int) lengthof(row_columns); i++)
-	{
-		Datum *value = &row->values[row_columns[i]];
-		bool *null = &row->nulls[row_columns[i]];
-
-		*null = false;
-		if (row_columns[i] == SS_ROW_OWNER_ID || row_columns[i] == SS_ROW_DEAD_UNTIL)
-			*value = SPI_getbinval(tuple, desc, i + 2, null);
-		else
-			*value = ss_sql_value(tuple, desc, i + 2, "conversation_sessions");
-	}
-}
-
 /* Removes rows that a statement has locked, or raises their check_at. */
 static void
 purge_locked_rows(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
@@ -325,10 +316,10 @@ purge_locked_rows(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 	for (uint64 i = 0; i < n && purge->removed + ndead < purge->remove; i++)
 	{
 		bool null;
-		Datum ctid = SPI_getbinval(locked->vals[i], locked->tupdesc, 1, &null);
+		Datum ctid = SPI_getbinval(locked->vals[i], locked->tupdesc, LOCKED_CTID, &null);
 		TimestampTz end;
 
-		deform_result(&row, locked->vals[i], locked->tupdesc);
+		ss_row_deform_result(&row, locked->vals[i], locked->tupdesc, locked_columns);
 		end = end_of(&row, &key);
 		if (!ss_liveness_has_ended(end, batch->now))
 			raise_row(ctid, &row, &key, end);
@@ -450,14 +441,15 @@ copy_visits(Batch *batch, uint64 n)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		TupleDesc desc = SPI_tuptable->tupdesc;
+		SsDeformedRow row;
 		bool null;
 
+		ss_row_deform_result(&row, tuple, desc, visit_columns);
 		names[i].batch = batch;
-		names[i].ns = datumCopy(ss_sql_value(tuple, desc, 1, "conversation_sessions"), false, -1);
-		names[i].id = datumCopy(ss_sql_value(tuple, desc, 2, "conversation_sessions"), false, -1);
-		names[i].check_at = DatumGetTimestampTz(
-			ss_sql_value(tuple, desc, 3, "conversation_sessions"));
-		names[i].place = place_of(SPI_getbinval(tuple, desc, 4, &null));
+		names[i].ns = datumCopy(row.values[SS_ROW_NAMESPACE], false, -1);
+		names[i].id = datumCopy(row.values[SS_ROW_SESSION_ID], false, -1);
+		names[i].check_at = time_of(&row, SS_ROW_CHECK_AT);
+		names[i].place = place_of(SPI_getbinval(tuple, desc, VISIT_CTID, &null));
 		names[i].has_key = ss_key_from_datums(&names[i].key, names[i].ns, names[i].id);
 	}
 	SPI_freetuptable(SPI_tuptable);

@@ -25,6 +25,7 @@
 #include "rows/catalog.h"
 #include "rows/expiry.h"
 #include "rows/namespaces.h"
+#include "rows/row_columns.h"
 #include "rows/sample.h"
 #include "rows/sessions.h"
 #include "rows/sql.h"
@@ -48,11 +49,16 @@ typedef struct Sample
 	int64 max_bytes;
 } Sample;
 
-static SsPlan scan_plan = {
-	"SELECT namespace, session_id, expires_at, dead_until, owner_id IS NOT NULL, message_count,"
-	" session_data, created_at FROM {sessions} TABLESAMPLE pg_catalog.system ($1)",
-	1,
-	{FLOAT4OID}};
+static const AttrNumber scan_columns[] = {SS_ROW_NAMESPACE,    SS_ROW_SESSION_ID,
+										  SS_ROW_EXPIRES_AT,   SS_ROW_DEAD_UNTIL,
+										  SS_ROW_OWNER_ID,     SS_ROW_MESSAGE_COUNT,
+										  SS_ROW_SESSION_DATA, SS_ROW_CREATED_AT,
+										  SS_ROW_NONE};
+
+static SsPlan scan_plan = {"SELECT {columns} FROM {sessions} TABLESAMPLE pg_catalog.system ($1)",
+						   1,
+						   {FLOAT4OID},
+						   scan_columns};
 
 static SsPlan names_plan = {"SELECT name FROM {namespaces}", 0, {InvalidOid}};
 
@@ -106,22 +112,21 @@ sample_of(HTAB *samples, const char *name, int len)
 static void
 add_row(HTAB *samples, HeapTuple tuple, TupleDesc desc, TimestampTz now)
 {
-	bool null;
-	text *ns = DatumGetTextPP(ss_sql_value(tuple, desc, 1, "conversation_sessions"));
-	Datum id = ss_sql_value(tuple, desc, 2, "conversation_sessions");
-	Datum dead_until = SPI_getbinval(tuple, desc, 4, &null);
-	Sample *sample = sample_of(samples, VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns));
+	SsDeformedRow columns;
 	SsTarget target = {0};
-	SsRow row = {0};
+	SsRow row;
+	text *ns;
+	Sample *sample;
 	int64 bytes;
 
-	row.expires_at = DatumGetTimestampTz(ss_sql_value(tuple, desc, 3, "conversation_sessions"));
-	row.created_at = DatumGetTimestampTz(ss_sql_value(tuple, desc, 8, "conversation_sessions"));
-	row.dead_until = null ? SS_NEVER : DatumGetTimestampTz(dead_until);
+	ss_row_deform_result(&columns, tuple, desc, scan_columns);
+	ss_row_from_columns(&row, &columns);
+	ns = DatumGetTextPP(columns.values[SS_ROW_NAMESPACE]);
+	sample = sample_of(samples, VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns));
 	/* a row whose namespace does not exist, or whose name is invalid, is classified without a policy */
 	if (!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target.policy))
 		target.policy.max_lifetime = SS_NO_LIMIT;
-	(void) ss_key_from_datums(&target.key, PointerGetDatum(ns), id);
+	(void) ss_key_from_datums(&target.key, PointerGetDatum(ns), columns.values[SS_ROW_SESSION_ID]);
 	ss_row_set_state(&row, &target, now);
 	if (row.state == SS_DEAD)
 	{
@@ -133,10 +138,10 @@ add_row(HTAB *samples, HeapTuple tuple, TupleDesc desc, TimestampTz now)
 		sample->expired++;
 		return;
 	}
-	bytes = toast_raw_datum_size(ss_sql_value(tuple, desc, 7, "conversation_sessions")) - VARHDRSZ;
+	bytes = toast_raw_datum_size(row.data) - VARHDRSZ;
 	sample->sessions++;
-	sample->owned += DatumGetBool(SPI_getbinval(tuple, desc, 5, &null)) ? 1 : 0;
-	sample->messages += DatumGetInt64(ss_sql_value(tuple, desc, 6, "conversation_sessions"));
+	sample->owned += row.owner_null ? 0 : 1;
+	sample->messages += row.message_count;
 	sample->bytes += bytes;
 	sample->over_1mb += bytes > ONE_MB ? 1 : 0;
 	sample->max_bytes = Max(sample->max_bytes, bytes);
