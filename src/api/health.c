@@ -22,6 +22,10 @@
 #include "utils/timestamp.h"
 
 #include "api/health.h"
+#include "api/health_access.h"
+#include "api/health_cache.h"
+#include "api/health_foreign.h"
+#include "api/health_locks.h"
 #include "api/report.h"
 #include "clock.h"
 #include "commands/trigger.h"

@@ -24,7 +24,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-#include "api/health.h"
+#include "api/health_access.h"
 #include "compat.h"
 #include "rows/catalog.h"
 #include "rows/sql.h"

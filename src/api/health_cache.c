@@ -9,6 +9,7 @@
 #include "utils/timestamp.h"
 
 #include "api/health.h"
+#include "api/health_cache.h"
 #include "cache/ledger_shmem.h"
 #include "cache/redis.h"
 #include "clock.h"

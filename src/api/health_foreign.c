@@ -18,7 +18,7 @@
 #include "utils/rel.h"
 #include "utils/regproc.h"
 
-#include "api/health.h"
+#include "api/health_foreign.h"
 #include "rows/catalog.h"
 #include "rows/foreign_code.h"
 #include "rows/foreign_triggers.h"

@@ -24,6 +24,8 @@
 #include "utils/rel.h"
 
 #include "api/health.h"
+#include "api/health_locks.h"
+#include "databases.h"
 #include "rows/catalog.h"
 #include "rows/sql.h"
 

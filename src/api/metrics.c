@@ -10,6 +10,9 @@
 #include "utils/timestamp.h"
 
 #include "api/health.h"
+#include "api/health_access.h"
+#include "api/health_foreign.h"
+#include "api/health_locks.h"
 #include "cache/ledger_shmem.h"
 #include "clock.h"
 #include "counters.h"
