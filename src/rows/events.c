@@ -387,9 +387,9 @@ remove_alone(void *arg)
 static void
 remove_one_by_one(Old *old, SsAside *aside)
 {
-	TimestampTz began = GetCurrentTimestamp();
 	uint64 n = ss_plan_run(&old_plan, old->values, NULL, SS_PLAN_WRITE, 0);
 	SPITupleTable *table = SPI_tuptable;
+	TimestampTz began = GetCurrentTimestamp();
 
 	for (uint64 i = 0; i < n; i++)
 	{

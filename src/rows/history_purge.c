@@ -396,9 +396,9 @@ remove_alone(void *arg)
 static void
 remove_one_by_one(Piece *piece, SsAside *aside)
 {
-	TimestampTz began = GetCurrentTimestamp();
 	Progress *progress = piece->progress;
 	SPITupleTable *queue = read_queue(&names_plan, piece);
+	TimestampTz began = GetCurrentTimestamp();
 	int64 done = 0;
 
 	for (int64 i = 0; i < piece->found && progress->done < progress->limit; i++)

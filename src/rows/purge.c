@@ -473,6 +473,8 @@ static Apart
 purge_each(Batch *batch, Visit *names, uint64 n)
 {
 	SsPurge *purge = batch->purge;
+	/* without the time of a batch that failed before, so that at least one row is visited */
+	TimestampTz began = GetCurrentTimestamp();
 	Apart apart = {0};
 
 	for (uint64 i = 0; i < n && purge->removed < purge->remove; i++)
@@ -484,7 +486,7 @@ purge_each(Batch *batch, Visit *names, uint64 n)
 
 		CHECK_FOR_INTERRUPTS();
 		if (apart.done >= APART_MOST || apart.failed >= APART_FAILURES ||
-			GetCurrentTimestamp() - batch->now > APART_TIME)
+			GetCurrentTimestamp() - began > APART_TIME)
 			break;
 		purged = ss_aside_try(purge_one, name, &error);
 		ss_skip_fence = false;
