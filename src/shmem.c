@@ -16,7 +16,7 @@
 #include "cache/identity.h"
 #include "cache/ledger_shmem.h"
 #include "databases.h"
-#include "rows/touches.h"
+#include "rows/touch_slots.h"
 #include "shmem.h"
 
 static shmem_request_hook_type previous_request_hook = NULL;

@@ -38,7 +38,7 @@
 #include "rows/schema.h"
 #include "rows/sql.h"
 #include "rows/subscription.h"
-#include "rows/touches.h"
+#include "rows/touch_slots.h"
 #include "rows/triggers.h"
 #include "settings.h"
 

@@ -22,7 +22,7 @@
 #include "rows/orphans.h"
 #include "rows/sql.h"
 #include "rows/subscription.h"
-#include "rows/touches.h"
+#include "rows/touch_slots.h"
 #include "settings.h"
 
 SS_FUNCTION(session_metrics, 1_0, TEXTOID);

@@ -41,7 +41,6 @@
 #include "cache/ledger.h"
 #include "rows/aside.h"
 #include "rows/errors.h"
-#include "rows/touches.h"
 
 #define MAX_ENTRIES 1024
 #define MAX_OF_NAMESPACE 64 /* entries of a worker for one namespace */

@@ -9,7 +9,6 @@
 #include "storage/block.h"
 
 #include "rows/namespaces.h"
-#include "rows/touches.h"
 
 /*
  * A walk over all blocks of conversation_sessions, which begins at a random one and wraps around.

@@ -246,6 +246,17 @@ restore_expiry(SsChange *change)
 	ss_row_write_expiry(change->target, &change->row);
 }
 
+/* At commit, moves the pending touch of the row version that was read to the one just written. */
+static void
+rebase_touch(const SsChange *change)
+{
+	SsTouch touch = {.base = change->base,
+					 .ttl = change->row.ttl,
+					 .expires_at = change->row.expires_at};
+
+	ss_touch_xact_rebase(&change->target->key, &touch);
+}
+
 /* Records the "expired" event of a session that was replaced before the purge could do so. */
 static void
 record_expiry(const SsChange *change)
@@ -296,7 +307,7 @@ ss_change_end(SsChange *change)
 		return false;
 	}
 	if (!change->is_new)
-		ss_touch_xact_rebase(&target->key, change->base, row->ttl, row->expires_at);
+		rebase_touch(change);
 
 	if (!row->owner_null && (change->is_new || !same_owner(change)))
 		ss_owner_enforce_quota(target, row->owner, change->exempt_id);

@@ -5,7 +5,7 @@
 #include "postgres.h"
 
 #include "rows/liveness.h"
-#include "rows/touches.h"
+#include "rows/touch_xact.h"
 
 /*
  * Returns the expiry of a row: expires_at, or a later one that a pending touch gives it.  The key may

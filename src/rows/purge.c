@@ -229,8 +229,13 @@ raise_row(Datum ctid, const SsDeformedRow *row, SsKey *key, TimestampTz end)
 
 	ss_plan_run_redacted(&raise_plan, values, NULL, SS_PLAN_WRITE);
 	if (new_expires_at != expires_at)
-		ss_touch_xact_rebase(key, expires_at, ss_interval_usec(row->values[SS_ROW_TTL]),
-							 new_expires_at);
+	{
+		SsTouch touch = {.base = expires_at,
+						 .ttl = ss_interval_usec(row->values[SS_ROW_TTL]),
+						 .expires_at = new_expires_at};
+
+		ss_touch_xact_rebase(key, &touch);
+	}
 }
 
 /* Collects the key of a visited row if it had been set aside; it no longer is, if the batch is kept. */

@@ -85,17 +85,18 @@ static bool
 record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 {
 	TimestampTz deadline = 0;
-	SsDb *db = ss_database_mine();
+	SsTouch touch = {.base = row->expires_at, .ttl = row->ttl, .expires_at = expires_at};
 	bool force = false;
 
 	/* no other transaction sees this row version: the touch is recorded at commit */
 	if (row->own_xact)
-		return ss_touch_xact_read(&target->key, row->expires_at, row->ttl, expires_at);
+		return ss_touch_xact_read(&target->key, &touch);
 	for (;;)
 	{
 		TimestampTz now;
+		SsDb *db;
 
-		switch (ss_touch_record(&target->key, row->expires_at, row->ttl, expires_at, force))
+		switch (ss_touch_record(&target->key, &touch, force))
 		{
 			case SS_TOUCH_URGENT:
 				ss_database_wake_keeper();
@@ -107,10 +108,13 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 				/* the slot has a touch of another row version: find out which is the latest */
 				force = true;
 				(void) ss_row_refresh(target, row);
+				touch.base = row->expires_at;
+				touch.ttl = row->ttl;
 				continue;
 			case SS_TOUCH_FULL:
 				break;
 		}
+		db = ss_database_mine();
 		now = GetCurrentTimestamp();
 		if (deadline == 0)
 			deadline = now + INT64CONST(100) * SS_USEC_PER_MSEC;
@@ -131,11 +135,11 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 static void
 write_expiry(SsTarget *target, SsRow *row, TimestampTz expires_at)
 {
-	TimestampTz base = row->expires_at;
+	SsTouch touch = {.base = row->expires_at, .ttl = row->ttl, .expires_at = expires_at};
 
 	row->expires_at = expires_at;
 	ss_row_write_expiry(target, row);
-	ss_touch_xact_rebase(&target->key, base, row->ttl, expires_at);
+	ss_touch_xact_rebase(&target->key, &touch);
 }
 
 /*
@@ -149,6 +153,7 @@ bool
 ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
 {
 	SsRow row;
+	SsTouch touch;
 
 	/* a pending touch must refer to the latest row version, at every isolation level */
 	if (!ss_row_read(target, SS_PLAN_LATEST, &row) || row.state != SS_ALIVE ||
@@ -161,8 +166,8 @@ ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
 		*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl, row.created_at,
 								target->policy.max_lifetime);
 		*expires_at = Max(*expires_at, row.ends_at);
-		if (*expires_at == row.ends_at ||
-			ss_touch_xact_touch(&target->key, row.expires_at, row.ttl, *expires_at))
+		touch = (SsTouch){.base = row.expires_at, .ttl = row.ttl, .expires_at = *expires_at};
+		if (*expires_at == row.ends_at || ss_touch_xact_touch(&target->key, &touch))
 		{
 			ss_counter_add(SS_TOUCHED, 1);
 			return true;

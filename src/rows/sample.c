@@ -29,7 +29,6 @@
 #include "rows/sample.h"
 #include "rows/sessions.h"
 #include "rows/sql.h"
-#include "rows/touches.h"
 
 /* Maximum number of pages to read, on average. */
 #define SAMPLE_PAGES 1000

@@ -8,7 +8,6 @@
 #include "rows/liveness.h"
 #include "rows/namespaces.h"
 #include "rows/sql.h"
-#include "rows/touches.h"
 
 /*
  * A row of conversation_sessions in backend memory.  Datums that were read from the table live in

@@ -7,6 +7,9 @@
  * (which is atomic), and exclusively to add or remove a slot or change its base.  shares.c decides
  * how many slots one database may have.  Slots refer to each other by index, not by pointer.
  * Nothing here allocates memory or can fail once the server has started.
+ *
+ * A caller opens the place of one session (SsSlotRef), which locks its partition, or passes over
+ * the slots of one partition (SsSlotScan), and closes it before it opens another.
  */
 #include "postgres.h"
 
@@ -35,8 +38,8 @@ typedef struct Shared
 	int32 slots;     /* per partition; constant */
 	int32 buckets;   /* per partition, a power of two; constant */
 	SsShares shares; /* written under the locks of all partitions, read under any */
-	Partition partitions[SS_SLOT_PARTITIONS];
-	/* followed by int32 [SS_SLOT_PARTITIONS][buckets] and SsSlot [SS_SLOT_PARTITIONS][slots] */
+	Partition partitions[SS_TOUCH_PARTITIONS];
+	/* followed by int32 [SS_TOUCH_PARTITIONS][buckets] and SsSlot [SS_TOUCH_PARTITIONS][slots] */
 } Shared;
 
 static Shared *shared = NULL;
@@ -48,7 +51,7 @@ static LWLockPadded *locks;
 static int
 slots_of_partition(int slots)
 {
-	return slots == 0 ? 0 : slots / SS_SLOT_PARTITIONS + slots / SS_SLOT_PARTITIONS / 8 + 4;
+	return slots == 0 ? 0 : slots / SS_TOUCH_PARTITIONS + slots / SS_TOUCH_PARTITIONS / 8 + 4;
 }
 
 static int
@@ -67,9 +70,10 @@ shmem_size(int slots)
 {
 	Size size = MAXALIGN(sizeof(Shared));
 
-	size = add_size(size, MAXALIGN(mul_size(sizeof(int32) * SS_SLOT_PARTITIONS,
+	size = add_size(size, MAXALIGN(mul_size(sizeof(int32) * SS_TOUCH_PARTITIONS,
 											buckets_of_partition(slots))));
-	return add_size(size, mul_size(sizeof(SsSlot) * SS_SLOT_PARTITIONS, slots_of_partition(slots)));
+	return add_size(size,
+					mul_size(sizeof(SsSlot) * SS_TOUCH_PARTITIONS, slots_of_partition(slots)));
 }
 
 /* Requests the shared memory and the locks (shmem.c). */
@@ -77,7 +81,7 @@ void
 ss_touch_shmem_request(void)
 {
 	RequestAddinShmemSpace(shmem_size(ss_touch_slots));
-	RequestNamedLWLockTranche(TRANCHE, SS_SLOT_PARTITIONS);
+	RequestNamedLWLockTranche(TRANCHE, SS_TOUCH_PARTITIONS);
 }
 
 /* Attaches to the shared memory, and initializes it if it is new (shmem.c). */
@@ -89,7 +93,7 @@ ss_touch_shmem_init(void)
 
 	shared = ShmemInitStruct("session_store touches", shmem_size(slots), &found);
 	all_buckets = (int32 *) ((char *) shared + MAXALIGN(sizeof(Shared)));
-	all_slots = (SsSlot *) ((char *) all_buckets + MAXALIGN(sizeof(int32) * SS_SLOT_PARTITIONS *
+	all_slots = (SsSlot *) ((char *) all_buckets + MAXALIGN(sizeof(int32) * SS_TOUCH_PARTITIONS *
 															(Size) buckets_of_partition(slots)));
 	locks = GetNamedLWLockTranche(TRANCHE);
 	if (found)
@@ -98,8 +102,8 @@ ss_touch_shmem_init(void)
 	memset(shared, 0, sizeof(Shared));
 	shared->slots = slots_of_partition(slots);
 	shared->buckets = buckets_of_partition(slots);
-	memset(all_buckets, 0xff, sizeof(int32) * SS_SLOT_PARTITIONS * (Size) shared->buckets);
-	for (int p = 0; p < SS_SLOT_PARTITIONS; p++)
+	memset(all_buckets, 0xff, sizeof(int32) * SS_TOUCH_PARTITIONS * (Size) shared->buckets);
+	for (int p = 0; p < SS_TOUCH_PARTITIONS; p++)
 	{
 		SsSlot *slot = all_slots + (Size) p * shared->slots;
 
@@ -115,8 +119,8 @@ ss_touch_shmem_init(void)
 }
 
 /* The hash of a key: its low part selects the partition, the rest the bucket. */
-uint32
-ss_slot_hash(const SsKey *key)
+static uint32
+hash_of(const SsKey *key)
 {
 	uint32 hash = hash_bytes((const unsigned char *) key->bytes, ss_key_length(key));
 
@@ -124,15 +128,15 @@ ss_slot_hash(const SsKey *key)
 }
 
 /* The lock of a partition. */
-LWLock *
-ss_slot_lock(int partition)
+static inline LWLock *
+lock_of(int partition)
 {
 	return &locks[partition].lock;
 }
 
 /* A slot by its index, used or not. */
-SsSlot *
-ss_slot_at(int partition, int32 index)
+static inline SsSlot *
+slot_at(int partition, int32 index)
 {
 	return &all_slots[(Size) partition * shared->slots + index];
 }
@@ -142,7 +146,7 @@ static inline int32 *
 bucket_of(int partition, uint32 hash)
 {
 	return &all_buckets[(Size) partition * shared->buckets +
-						((hash / SS_SLOT_PARTITIONS) & (shared->buckets - 1))];
+						((hash / SS_TOUCH_PARTITIONS) & (shared->buckets - 1))];
 }
 
 /* Are there any slots?  Not without shared_preload_libraries, or if they are turned off. */
@@ -152,56 +156,89 @@ ss_slots_exist(void)
 	return shared != NULL && shared->slots > 0;
 }
 
-/* The number of slots in each partition. */
-int
-ss_slots_each(void)
+static void
+set_place(SsSlotRef *ref, const SsKey *key)
 {
-	return shared->slots;
+	ref->key = key;
+	ref->hash = hash_of(key);
+	ref->partition = ref->hash % SS_TOUCH_PARTITIONS;
+	ref->slot = NULL;
 }
 
-/* The number of slots of a partition that are in use or reserved. */
-int
-ss_slots_used(int partition)
+/* Lock the partition, and search it for the session. */
+static void
+lock_place(SsSlotRef *ref, LWLockMode mode)
 {
-	return shared->partitions[partition].used;
-}
+	int32 index;
 
-/* Can there be a slot with this hash?  Reads without a lock, so the answer may be out of date. */
-bool
-ss_slot_maybe(uint32 hash)
-{
-	return *bucket_of(ss_slot_partition(hash), hash) != NO_SLOT;
-}
-
-/*
- * Find the slot of a key, NULL if there is none.  Caller holds the partition's lock in either
- * mode.
- */
-SsSlot *
-ss_slot_find(int partition, uint32 hash, const SsKey *key)
-{
-	Assert(LWLockHeldByMe(ss_slot_lock(partition)));
-	for (int32 i = *bucket_of(partition, hash); i != NO_SLOT; i = ss_slot_at(partition, i)->next)
+	LWLockAcquire(lock_of(ref->partition), mode);
+	for (index = *bucket_of(ref->partition, ref->hash); index != NO_SLOT;
+		 index = slot_at(ref->partition, index)->next)
 	{
-		SsSlot *slot = ss_slot_at(partition, i);
+		SsSlot *slot = slot_at(ref->partition, index);
 
-		if (slot->hash == hash && ss_key_equal(&slot->key, key))
-			return slot;
+		if (slot->hash == ref->hash && ss_key_equal(&slot->key, ref->key))
+		{
+			ref->slot = slot;
+			return;
+		}
 	}
-	return NULL;
+	ref->slot = NULL;
 }
 
 /*
- * Reserve a free slot for a database; false if there is none for it.  Caller holds the partition's
- * lock exclusively.  A reservation counts as a slot in use, but which slot it becomes is decided
- * by ss_slot_take().
+ * Open the place of a session, whether it has a slot or not.  The key must stay valid until
+ * ss_slot_close().  Called only if ss_slots_exist().
+ */
+void
+ss_slot_open(SsSlotRef *ref, const SsKey *key, LWLockMode mode)
+{
+	set_place(ref, key);
+	lock_place(ref, mode);
+}
+
+/*
+ * Open the slot that has a touch of the row version that ends at `base`.  False, and nothing is
+ * open, if there is none.
  */
 bool
-ss_slot_reserve(int partition, int member)
+ss_slot_find(SsSlotRef *ref, const SsKey *key, TimestampTz base, LWLockMode mode)
 {
-	Partition *part = &shared->partitions[partition];
+	if (!ss_slots_exist())
+		return false;
+	set_place(ref, key);
+	/*
+	 * no lock is needed to see that there is none: a touch being added belongs to a read in
+	 * progress
+	 */
+	if (*bucket_of(ref->partition, ref->hash) == NO_SLOT)
+		return false;
+	lock_place(ref, mode);
+	if (ref->slot != NULL && ref->slot->base == base)
+		return true;
+	ss_slot_close(ref);
+	return false;
+}
 
-	Assert(LWLockHeldByMeInMode(ss_slot_lock(partition), LW_EXCLUSIVE));
+/* Unlock the partition. */
+void
+ss_slot_close(SsSlotRef *ref)
+{
+	LWLockRelease(lock_of(ref->partition));
+	ref->slot = NULL;
+}
+
+/*
+ * Reserve a slot of this partition for a database; false if there is none for it.  The place is
+ * open exclusively.  A reservation counts as a slot in use, but which slot it becomes is decided by
+ * ss_slot_add().
+ */
+bool
+ss_slot_reserve(SsSlotRef *ref, int member)
+{
+	Partition *part = &shared->partitions[ref->partition];
+
+	Assert(LWLockHeldByMeInMode(lock_of(ref->partition), LW_EXCLUSIVE));
 	if (!ss_shares_may_take(&shared->shares, part->count, shared->slots - part->used, member))
 		return false;
 	part->used++;
@@ -209,61 +246,70 @@ ss_slot_reserve(int partition, int member)
 	return true;
 }
 
-/* Return a reservation.  Caller holds the partition's lock exclusively. */
+/* Return a reservation.  The place is open exclusively. */
 void
-ss_slot_unreserve(int partition, int member)
+ss_slot_unreserve(SsSlotRef *ref, int member)
 {
-	Partition *part = &shared->partitions[partition];
+	Partition *part = &shared->partitions[ref->partition];
 
-	Assert(LWLockHeldByMeInMode(ss_slot_lock(partition), LW_EXCLUSIVE));
+	Assert(LWLockHeldByMeInMode(lock_of(ref->partition), LW_EXCLUSIVE));
 	Assert(part->used > 0 && part->count[member] > 0);
 	part->used--;
 	part->count[member]--;
 }
 
 /*
- * Turn a reservation of the database into a slot for a key that has none.  Caller holds the
- * partition's lock exclusively.
+ * Turn a reservation of the database into a slot for a session that has none.  The place is open
+ * exclusively.
  */
-SsSlot *
-ss_slot_take(int partition, int member, uint32 hash, const SsKey *key)
+void
+ss_slot_add(SsSlotRef *ref, int member)
 {
-	Partition *part = &shared->partitions[partition];
-	int32 *bucket = bucket_of(partition, hash);
+	Partition *part = &shared->partitions[ref->partition];
+	int32 *bucket = bucket_of(ref->partition, ref->hash);
 	int32 index = part->free;
 	SsSlot *slot;
 
-	Assert(LWLockHeldByMeInMode(ss_slot_lock(partition), LW_EXCLUSIVE));
+	Assert(LWLockHeldByMeInMode(lock_of(ref->partition), LW_EXCLUSIVE));
+	Assert(ref->slot == NULL);
 	/* there are never more slots in use and reservations than slots */
 	Assert(index != NO_SLOT);
-	slot = ss_slot_at(partition, index);
+	slot = slot_at(ref->partition, index);
 	part->free = slot->next;
 	slot->member = member;
-	slot->hash = hash;
-	ss_key_copy(&slot->key, key);
+	slot->hash = ref->hash;
+	ss_key_copy(&slot->key, ref->key);
 	slot->used = true;
 	slot->next = *bucket;
 	*bucket = index;
-	return slot;
+	ref->slot = slot;
 }
 
 /* Free a slot that is in use.  Caller holds the partition's lock exclusively. */
-void
-ss_slot_release(int partition, SsSlot *slot)
+static void
+free_slot(int partition, SsSlot *slot)
 {
-	int32 index = slot - ss_slot_at(partition, 0);
+	int32 index = slot - slot_at(partition, 0);
 	int32 *link = bucket_of(partition, slot->hash);
 
-	Assert(LWLockHeldByMeInMode(ss_slot_lock(partition), LW_EXCLUSIVE));
+	Assert(LWLockHeldByMeInMode(lock_of(partition), LW_EXCLUSIVE));
 	Assert(slot->used);
 	while (*link != index)
-		link = &ss_slot_at(partition, *link)->next;
+		link = &slot_at(partition, *link)->next;
 	*link = slot->next;
 	slot->used = false;
 	slot->next = shared->partitions[partition].free;
 	shared->partitions[partition].free = index;
 	shared->partitions[partition].used--;
 	shared->partitions[partition].count[slot->member]--;
+}
+
+/* Remove the slot of a session, which is open exclusively; its place stays open. */
+void
+ss_slot_remove(SsSlotRef *ref)
+{
+	free_slot(ref->partition, ref->slot);
+	ref->slot = NULL;
 }
 
 /*
@@ -277,8 +323,45 @@ ss_slots_pressed(int partition, int member)
 	int32 allowed = ss_shares_allowed(&shared->shares, part->count, shared->slots - part->used,
 									  member);
 
-	Assert(LWLockHeldByMe(ss_slot_lock(partition)));
+	Assert(LWLockHeldByMe(lock_of(partition)));
 	return part->count[member] > allowed - allowed / 4;
+}
+
+/* Begin a pass over a partition.  False, and it is not locked, if none of its slots is in use. */
+bool
+ss_slot_scan_begin(SsSlotScan *scan, int partition)
+{
+	if (shared->partitions[partition].used == 0)
+		return false;
+	LWLockAcquire(lock_of(partition), LW_SHARED);
+	scan->partition = partition;
+	scan->next = 0;
+	scan->left = shared->partitions[partition].used;
+	return true;
+}
+
+/* The next slot that is in use, NULL at the end. */
+SsSlot *
+ss_slot_scan_next(SsSlotScan *scan)
+{
+	while (scan->next < shared->slots && scan->left > 0)
+	{
+		SsSlot *slot = slot_at(scan->partition, scan->next++);
+
+		if (slot->used)
+		{
+			scan->left--;
+			return slot;
+		}
+	}
+	return NULL;
+}
+
+/* Unlock the partition. */
+void
+ss_slot_scan_end(SsSlotScan *scan)
+{
+	LWLockRelease(lock_of(scan->partition));
 }
 
 /* A database has got a keeper, or lost it: only those with one have a share of the slots. */
@@ -287,11 +370,11 @@ ss_touch_share(int member, bool has_keeper)
 {
 	if (shared == NULL)
 		return;
-	for (int p = 0; p < SS_SLOT_PARTITIONS; p++)
-		LWLockAcquire(ss_slot_lock(p), LW_EXCLUSIVE);
+	for (int p = 0; p < SS_TOUCH_PARTITIONS; p++)
+		LWLockAcquire(lock_of(p), LW_EXCLUSIVE);
 	(void) ss_shares_set(&shared->shares, shared->slots, member, has_keeper);
-	for (int p = 0; p < SS_SLOT_PARTITIONS; p++)
-		LWLockRelease(ss_slot_lock(p));
+	for (int p = 0; p < SS_TOUCH_PARTITIONS; p++)
+		LWLockRelease(lock_of(p));
 }
 
 /* Remove all touches of a database that was dropped, or whose extension was. */
@@ -300,17 +383,17 @@ ss_touch_remove_database(Oid database)
 {
 	if (shared == NULL)
 		return;
-	for (int p = 0; p < SS_SLOT_PARTITIONS; p++)
+	for (int p = 0; p < SS_TOUCH_PARTITIONS; p++)
 	{
-		LWLockAcquire(ss_slot_lock(p), LW_EXCLUSIVE);
+		LWLockAcquire(lock_of(p), LW_EXCLUSIVE);
 		for (int i = 0; i < shared->slots && shared->partitions[p].used > 0; i++)
 		{
-			SsSlot *slot = ss_slot_at(p, i);
+			SsSlot *slot = slot_at(p, i);
 
 			if (slot->used && slot->key.database == database)
-				ss_slot_release(p, slot);
+				free_slot(p, slot);
 		}
-		LWLockRelease(ss_slot_lock(p));
+		LWLockRelease(lock_of(p));
 	}
 }
 
@@ -321,8 +404,8 @@ ss_touch_counts(int member, SsTouchCounts *counts)
 	memset(counts, 0, sizeof(*counts));
 	if (shared == NULL)
 		return;
-	counts->slots = shared->slots * SS_SLOT_PARTITIONS;
-	for (int p = 0; p < SS_SLOT_PARTITIONS; p++)
+	counts->slots = shared->slots * SS_TOUCH_PARTITIONS;
+	for (int p = 0; p < SS_TOUCH_PARTITIONS; p++)
 	{
 		const Partition *part = &shared->partitions[p];
 

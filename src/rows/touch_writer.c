@@ -21,6 +21,7 @@
 #include "rows/expiry.h"
 #include "rows/sessions.h"
 #include "rows/sql.h"
+#include "rows/touch_slots.h"
 #include "rows/touch_writer.h"
 
 #define BATCH 500
@@ -41,7 +42,7 @@ typedef enum Outcome
 struct SsTouchBatch
 {
 	int count;
-	SsTouch touches[BATCH];
+	SsDueTouch touches[BATCH];
 	Outcome outcomes[BATCH];
 };
 
@@ -54,7 +55,7 @@ ss_touches_take(TimestampTz now, bool all, int *partition)
 {
 	SsTouchBatch *batch;
 
-	if (!ss_touch_usable() || *partition >= ss_touch_partitions())
+	if (!ss_touch_usable() || *partition >= SS_TOUCH_PARTITIONS)
 		return NULL;
 	batch = palloc(sizeof(SsTouchBatch));
 	batch->count = ss_touch_due(MyDatabaseId, now, all, partition, batch->touches, BATCH);
@@ -68,24 +69,24 @@ ss_touches_take(TimestampTz now, bool all, int *partition)
 
 /* Write one touch, unless its row is locked or has changed. */
 static Outcome
-write_one(const SsTouch *touch)
+write_one(const SsDueTouch *due)
 {
 	SsTarget target = {0};
 	SsRow row;
 
-	target.ns = PointerGetDatum(cstring_to_text_with_len(touch->key.bytes, touch->key.nslen));
+	target.ns = PointerGetDatum(cstring_to_text_with_len(due->key.bytes, due->key.nslen));
 	target.id = PointerGetDatum(
-		cstring_to_text_with_len(touch->key.bytes + touch->key.nslen, touch->key.idlen));
-	target.key = touch->key;
+		cstring_to_text_with_len(due->key.bytes + due->key.nslen, due->key.idlen));
+	target.key = due->key;
 	target.policy.max_lifetime = SS_NO_LIMIT;
 
 	if (!ss_row_try_lock(&target, &row))
-		return ss_row_read(&target, SS_PLAN_WRITE, &row) && row.expires_at == touch->base
+		return ss_row_read(&target, SS_PLAN_WRITE, &row) && row.expires_at == due->touch.base
 				   ? LOCKED
 				   : UNMATCHED;
-	if (row.expires_at != touch->base || row.dead_until != SS_NEVER)
+	if (row.expires_at != due->touch.base || row.dead_until != SS_NEVER)
 		return UNMATCHED;
-	row.expires_at = touch->expires;
+	row.expires_at = due->touch.expires_at;
 	ss_row_write_expiry(&target, &row);
 	return WRITTEN;
 }
@@ -107,7 +108,7 @@ write_together(void *arg)
 
 typedef struct Single
 {
-	const SsTouch *touch;
+	const SsDueTouch *due;
 	Outcome outcome;
 } Single;
 
@@ -117,7 +118,7 @@ write_single(void *arg)
 {
 	Single *single = arg;
 
-	single->outcome = write_one(single->touch);
+	single->outcome = write_one(single->due);
 	return single->outcome == WRITTEN;
 }
 
@@ -133,12 +134,12 @@ write_one_by_one(SsTouchBatch *batch, SsAside *aside)
 
 	for (int i = 0; i < batch->count; i++)
 	{
-		SsTouch *touch = &batch->touches[i];
-		Single single = {touch, LOCKED};
+		SsDueTouch *due = &batch->touches[i];
+		Single single = {due, LOCKED};
 		ErrorData *error;
 
 		CHECK_FOR_INTERRUPTS();
-		if (batch->outcomes[i] == ASIDE || ss_aside_holds(aside, &touch->key, began) ||
+		if (batch->outcomes[i] == ASIDE || ss_aside_holds(aside, &due->key, began) ||
 			written >= SINGLE_MAX || GetCurrentTimestamp() - began > SINGLE_TIME_US)
 		{
 			batch->outcomes[i] = ASIDE;
@@ -147,11 +148,11 @@ write_one_by_one(SsTouchBatch *batch, SsAside *aside)
 		written += ss_aside_try(write_single, &single, &error) ? 1 : 0;
 		batch->outcomes[i] = single.outcome;
 		if (error == NULL)
-			ss_aside_done(aside, &touch->key);
+			ss_aside_done(aside, &due->key);
 		else
 		{
 			batch->outcomes[i] = ASIDE;
-			ss_aside_add(aside, &touch->key, error);
+			ss_aside_add(aside, &due->key, error);
 			FreeErrorData(error);
 		}
 	}
@@ -184,17 +185,17 @@ ss_touches_finish(SsTouchBatch *batch, SsAside *aside)
 {
 	for (int i = 0; i < batch->count; i++)
 	{
-		SsTouch *touch = &batch->touches[i];
+		SsDueTouch *due = &batch->touches[i];
 
 		if (batch->outcomes[i] == WRITTEN)
 		{
-			ss_touch_written(touch);
+			ss_touch_written(due);
 			ss_counter_add(SS_TOUCHES_WRITTEN, 1);
 		}
-		else if (batch->outcomes[i] != ASIDE || !ss_touch_ended(touch, GetCurrentTimestamp()))
-			ss_touch_postpone(touch,
+		else if (batch->outcomes[i] != ASIDE || !ss_touch_ended(due, GetCurrentTimestamp()))
+			ss_touch_postpone(due,
 							  Max(GetCurrentTimestamp(),
-								  ss_aside_until(aside, &touch->key) - SS_TOUCH_POSTPONE),
+								  ss_aside_until(aside, &due->key) - SS_TOUCH_POSTPONE),
 							  batch->outcomes[i] != UNMATCHED);
 	}
 	pfree(batch);

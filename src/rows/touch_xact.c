@@ -11,6 +11,9 @@
  * The commit callback must not fail.  So the list is static, and what does not fit is left out;
  * for a touch of session_touch also a slot in shared memory is reserved.  Without either, the
  * caller writes the row instead.  A read that finds no slot at commit is not recorded.
+ *
+ * When a row version really ends is said here as well (ss_touch_effective), because it takes both
+ * kinds of touches.
  */
 #include "postgres.h"
 
@@ -18,6 +21,7 @@
 
 #include "counters.h"
 #include "databases.h"
+#include "rows/touch_slots.h"
 #include "rows/touch_xact.h"
 
 #define MAX_PENDING 64
@@ -26,10 +30,8 @@ typedef struct Pending
 {
 	SubTransactionId subxact; /* in which it was made, or an ancestor once that has committed */
 	SsKey key;
-	int64 base;
-	int64 ttl;
-	int64 expires;
-	bool rebase;     /* a rebase from base to expires; otherwise a touch */
+	SsTouch touch;
+	bool rebase;     /* the row version was replaced (ss_touch_rebase); otherwise a touch of it */
 	int reservation; /* of a slot, or SS_NO_RESERVATION */
 } Pending;
 
@@ -49,13 +51,13 @@ publish_all(void)
 
 		if (p->rebase)
 		{
-			ss_touch_rebase(&p->key, p->base, p->expires, p->ttl);
+			ss_touch_rebase(&p->key, &p->touch);
 			continue;
 		}
 		if (p->reservation != SS_NO_RESERVATION)
-			result = ss_touch_record_reserved(&p->key, p->base, p->ttl, p->expires, p->reservation);
+			result = ss_touch_record_reserved(&p->key, &p->touch, p->reservation);
 		else
-			result = ss_touch_record(&p->key, p->base, p->ttl, p->expires, true);
+			result = ss_touch_record(&p->key, &p->touch, true);
 		if (result == SS_TOUCH_FULL)
 			ss_touch_dropped();
 		else
@@ -118,7 +120,7 @@ ss_touch_xact_at_subxact_abort(SubTransactionId mine)
 
 /* Append an entry; false if the list is full. */
 static bool
-add_entry(const SsKey *key, int64 base, int64 ttl, int64 expires, bool rebase)
+add_entry(const SsKey *key, const SsTouch *touch, bool rebase)
 {
 	Pending *p;
 
@@ -127,38 +129,33 @@ add_entry(const SsKey *key, int64 base, int64 ttl, int64 expires, bool rebase)
 	p = &pending[npending++];
 	p->subxact = GetCurrentSubTransactionId();
 	ss_key_copy(&p->key, key);
-	p->base = base;
-	p->ttl = ttl;
-	p->expires = expires;
+	p->touch = *touch;
 	p->rebase = rebase;
 	p->reservation = SS_NO_RESERVATION;
 	return true;
 }
 
-/*
- * Add a touch: at commit the row version that ends at `base` shall end at `expires`.  Returns its
- * entry, NULL if the list is full.
- */
+/* Add a touch, to be recorded at commit.  Returns its entry, NULL if the list is full. */
 static Pending *
-add_touch(const SsKey *key, int64 base, int64 ttl, int64 expires)
+add_touch(const SsKey *key, const SsTouch *touch)
 {
 	/* a transaction that reads its own row in a loop needs one entry only */
 	for (int i = 0; i < npending; i++)
-		if (!pending[i].rebase && pending[i].base == base &&
+		if (!pending[i].rebase && pending[i].touch.base == touch->base &&
 			pending[i].subxact == GetCurrentSubTransactionId() &&
 			ss_key_equal(&pending[i].key, key))
 		{
-			pending[i].expires = Max(pending[i].expires, expires);
+			pending[i].touch.expires_at = Max(pending[i].touch.expires_at, touch->expires_at);
 			return &pending[i];
 		}
-	return add_entry(key, base, ttl, expires, false) ? &pending[npending - 1] : NULL;
+	return add_entry(key, touch, false) ? &pending[npending - 1] : NULL;
 }
 
 /* Add a read; false if the list is full. */
 bool
-ss_touch_xact_read(const SsKey *key, int64 base, int64 ttl, int64 expires)
+ss_touch_xact_read(const SsKey *key, const SsTouch *touch)
 {
-	return add_touch(key, base, ttl, expires) != NULL;
+	return add_touch(key, touch) != NULL;
 }
 
 /*
@@ -166,14 +163,14 @@ ss_touch_xact_read(const SsKey *key, int64 base, int64 ttl, int64 expires)
  * row.
  */
 bool
-ss_touch_xact_touch(const SsKey *key, int64 base, int64 ttl, int64 expires)
+ss_touch_xact_touch(const SsKey *key, const SsTouch *touch)
 {
 	int reservation = ss_touch_reserve(key);
 	Pending *p;
 
 	if (reservation == SS_NO_RESERVATION)
 		return false;
-	p = add_touch(key, base, ttl, expires);
+	p = add_touch(key, touch);
 	if (p == NULL || p->reservation != SS_NO_RESERVATION)
 		ss_touch_unreserve(key, reservation);
 	else
@@ -182,24 +179,34 @@ ss_touch_xact_touch(const SsKey *key, int64 base, int64 ttl, int64 expires)
 }
 
 /*
- * Add a rebase: the row version that ended at `base` was replaced by one that ends at `expires`.
+ * Add a rebase: this transaction replaced the row version that ended at touch->base by one that
+ * ends at touch->expires_at and has touch->ttl.
  */
 void
-ss_touch_xact_rebase(const SsKey *key, int64 base, int64 ttl, int64 expires)
+ss_touch_xact_rebase(const SsKey *key, const SsTouch *touch)
 {
 	if (ss_touch_usable())
-		(void) add_entry(key, base, ttl, expires, true);
+		(void) add_entry(key, touch, true);
 }
 
 /*
- * For ss_touch_effective: the later of `expires` and the touches that this transaction has added
- * to the version ending at `base`.
+ * When the row version with this expires_at really ends: pending touches are taken into account,
+ * those of the current transaction that others do not see yet included.
  */
-int64
-ss_touch_xact_effective(const SsKey *key, int64 base, int64 expires)
+TimestampTz
+ss_touch_effective(const SsKey *key, TimestampTz expires_at)
 {
+	SsSlotRef ref;
+	TimestampTz end = expires_at;
+
+	if (ss_slot_find(&ref, key, expires_at, LW_SHARED))
+	{
+		end = Max(end, (TimestampTz) pg_atomic_read_u64(&ref.slot->expires));
+		ss_slot_close(&ref);
+	}
 	for (int i = 0; i < npending; i++)
-		if (!pending[i].rebase && pending[i].base == base && ss_key_equal(&pending[i].key, key))
-			expires = Max(expires, pending[i].expires);
-	return expires;
+		if (!pending[i].rebase && pending[i].touch.base == expires_at &&
+			ss_key_equal(&pending[i].key, key))
+			end = Max(end, pending[i].touch.expires_at);
+	return end;
 }

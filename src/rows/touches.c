@@ -3,15 +3,15 @@
  *		Pending touches: sliding reads recorded in shared memory instead of the row.
  *
  * A pending touch states that the row version of a session whose expires_at is `base` now ends at
- * `expires`.  The base ties the touch to the version that was read.  A statement that ends a
+ * another time.  The base ties the touch to the version that was read.  A statement that ends a
  * session (a delete, plain SQL) gives its row another expires_at, so its touch no longer matches
- * and has no effect, without being removed.  Code that prolongs a session (a save, a touch, the purge, the
- * keeper) moves the touch to the new version once that is committed (ss_touch_rebase), because
+ * and has no effect, without being removed.  Code that prolongs a session (a save, a touch, the
+ * purge, the keeper) moves the touch to the new version once that is committed (ss_touch_rebase), because
  * reads went on meanwhile.  A transaction records touches of versions that it wrote itself when it
  * commits (touch_xact.c), so the base is always a committed version.
  *
- * Every reader takes the later of expires_at and a matching touch, so all calls see a recorded
- * read at once.  The keeper writes a touch once it moves the expiry by the slack, and otherwise
+ * Every reader takes the later of expires_at and a matching touch (ss_touch_effective in
+ * touch_xact.c), so all calls see a recorded read at once.  The keeper writes a touch once it moves the expiry by the slack, and otherwise
  * only when the session would end without it.  A crash therefore loses at most the slack and one
  * cycle of the keeper.
  *
@@ -29,15 +29,7 @@
 #include "databases.h"
 #include "rows/expiry.h"
 #include "rows/touch_slots.h"
-#include "rows/touch_xact.h"
 #include "rows/touches.h"
-
-/* The number of partitions, over which ss_touch_due iterates. */
-int
-ss_touch_partitions(void)
-{
-	return SS_SLOT_PARTITIONS;
-}
 
 /* Can touches be recorded?  Not without shared memory, and not on a standby. */
 bool
@@ -47,45 +39,15 @@ ss_touch_usable(void)
 }
 
 /*
- * When the row version with this expires_at really ends: pending touches are taken into account,
- * those of the current transaction that others do not see yet (touch_xact.c) included.
- */
-int64
-ss_touch_effective(const SsKey *key, int64 expires_at)
-{
-	uint32 hash;
-	int partition;
-	SsSlot *slot;
-	int64 effective = expires_at;
-
-	if (!ss_slots_exist())
-		return expires_at;
-	hash = ss_slot_hash(key);
-	partition = ss_slot_partition(hash);
-	/*
-	 * no lock is needed to see that there is none: a touch being added belongs to a read in
-	 * progress
-	 */
-	if (ss_slot_maybe(hash))
-	{
-		LWLockAcquire(ss_slot_lock(partition), LW_SHARED);
-		slot = ss_slot_find(partition, hash, key);
-		if (slot != NULL && slot->base == expires_at)
-			effective = Max(expires_at, (int64) pg_atomic_read_u64(&slot->expires));
-		LWLockRelease(ss_slot_lock(partition));
-	}
-	return ss_touch_xact_effective(key, expires_at, effective);
-}
-
-/*
  * Raise the expiry of a touch, never lower it.  Caller holds the partition's lock in either mode.
  */
 static void
-raise_expiry(SsSlot *slot, int64 expires)
+raise_expiry(SsSlot *slot, TimestampTz expires_at)
 {
 	uint64 old = pg_atomic_read_u64(&slot->expires);
 
-	while ((int64) old < expires && !pg_atomic_compare_exchange_u64(&slot->expires, &old, expires))
+	while ((TimestampTz) old < expires_at &&
+		   !pg_atomic_compare_exchange_u64(&slot->expires, &old, expires_at))
 		;
 }
 
@@ -94,7 +56,7 @@ raise_expiry(SsSlot *slot, int64 expires)
  * lock exclusively.
  */
 static void
-reset_slot(SsSlot *slot, int64 base, int64 ttl)
+reset_slot(SsSlot *slot, TimestampTz base, int64 ttl)
 {
 	slot->base = base;
 	slot->ttl = ttl;
@@ -103,62 +65,83 @@ reset_slot(SsSlot *slot, int64 base, int64 ttl)
 	pg_atomic_write_u64(&slot->expires, base);
 }
 
-/*
- * Record that the row version ending at `base` shall end at `expires`.  A touch of another version
- * stays as it is, unless the caller forces it, having seen in a new snapshot which version is the
- * current one.
- */
-SsTouchResult
-ss_touch_record(const SsKey *key, int64 base, int64 ttl, int64 expires, bool force)
+/* Record a touch in a slot of its row version that is open exclusively, and close it. */
+static SsTouchResult
+raise_and_close(SsSlotRef *ref, const SsTouch *touch)
 {
-	uint32 hash = ss_slot_hash(key);
-	int partition = ss_slot_partition(hash);
-	int64 slack = ss_slack(ttl);
-	SsDb *db = ss_database_mine();
-	SsSlot *slot;
 	bool urgent;
 
-	LWLockAcquire(ss_slot_lock(partition), LW_SHARED);
-	slot = ss_slot_find(partition, hash, key);
-	if (slot != NULL && (slot->base == base || !force))
+	Assert(ref->slot->base == touch->base);
+	raise_expiry(ref->slot, touch->expires_at);
+	urgent = touch->expires_at - touch->base >= ss_slack(touch->ttl) ||
+			 ss_slots_pressed(ref->partition, ref->slot->member);
+	ss_slot_close(ref);
+	return urgent ? SS_TOUCH_URGENT : SS_TOUCH_RECORDED;
+}
+
+/*
+ * Record a touch in the open slot of its row version, which other readers may raise at the same
+ * time.  It is urgent only when it is this touch that moves the expiry by the slack.
+ */
+static SsTouchResult
+raise_shared(SsSlot *slot, const SsTouch *touch)
+{
+	int64 slack = ss_slack(touch->ttl);
+	TimestampTz before = pg_atomic_read_u64(&slot->expires);
+
+	raise_expiry(slot, touch->expires_at);
+	return before - touch->base < slack && touch->expires_at - touch->base >= slack
+			   ? SS_TOUCH_URGENT
+			   : SS_TOUCH_RECORDED;
+}
+
+/*
+ * Record that the row version ending at touch->base shall end at touch->expires_at.  A touch of
+ * another version stays as it is, unless the caller forces it, having seen in a new snapshot which
+ * version is the current one.
+ */
+SsTouchResult
+ss_touch_record(const SsKey *key, const SsTouch *touch, bool force)
+{
+	SsSlotRef ref;
+	SsTouchResult result;
+	SsDb *db;
+	int member;
+
+	/* most reads find a touch of the version that they read */
+	ss_slot_open(&ref, key, LW_SHARED);
+	if (ref.slot != NULL && (ref.slot->base == touch->base || !force))
 	{
-		SsTouchResult result = SS_TOUCH_CONFLICT;
-
-		if (slot->base == base)
-		{
-			int64 before = pg_atomic_read_u64(&slot->expires);
-
-			raise_expiry(slot, expires);
-			urgent = before - base < slack && expires - base >= slack;
-			result = urgent ? SS_TOUCH_URGENT : SS_TOUCH_RECORDED;
-		}
-		LWLockRelease(ss_slot_lock(partition));
+		result = ref.slot->base == touch->base ? raise_shared(ref.slot, touch) : SS_TOUCH_CONFLICT;
+		ss_slot_close(&ref);
 		return result;
 	}
-	LWLockRelease(ss_slot_lock(partition));
+	ss_slot_close(&ref);
 
-	LWLockAcquire(ss_slot_lock(partition), LW_EXCLUSIVE);
-	slot = ss_slot_find(partition, hash, key);
-	if (slot == NULL)
+	/* a database beyond the number that is supported has no keeper, which would write the touch */
+	db = ss_database_mine();
+	member = db == NULL ? -1 : ss_database_number(db);
+	ss_slot_open(&ref, key, LW_EXCLUSIVE);
+	if (ref.slot == NULL)
 	{
-		/* a database beyond the number that is supported has no keeper, which would write it */
-		if (db != NULL && ss_slot_reserve(partition, ss_database_number(db)))
+		if (member < 0 || !ss_slot_reserve(&ref, member))
 		{
-			slot = ss_slot_take(partition, ss_database_number(db), hash, key);
-			reset_slot(slot, base, ttl);
+			ss_slot_close(&ref);
+			return SS_TOUCH_FULL;
 		}
+		ss_slot_add(&ref, member);
+		reset_slot(ref.slot, touch->base, touch->ttl);
 	}
-	else if (slot->base != base && force)
-		reset_slot(slot, base, ttl);
-	if (slot == NULL || slot->base != base)
+	else if (ref.slot->base != touch->base)
 	{
-		LWLockRelease(ss_slot_lock(partition));
-		return slot == NULL ? SS_TOUCH_FULL : SS_TOUCH_CONFLICT;
+		if (!force)
+		{
+			ss_slot_close(&ref);
+			return SS_TOUCH_CONFLICT;
+		}
+		reset_slot(ref.slot, touch->base, touch->ttl);
 	}
-	raise_expiry(slot, expires);
-	urgent = expires - base >= slack || ss_slots_pressed(partition, slot->member);
-	LWLockRelease(ss_slot_lock(partition));
-	return urgent ? SS_TOUCH_URGENT : SS_TOUCH_RECORDED;
+	return raise_and_close(&ref, touch);
 }
 
 /*
@@ -170,15 +153,15 @@ ss_touch_record(const SsKey *key, int64 base, int64 ttl, int64 expires, bool for
 int
 ss_touch_reserve(const SsKey *key)
 {
-	int partition = ss_slot_partition(ss_slot_hash(key));
 	SsDb *db = ss_database_mine();
+	SsSlotRef ref;
 	bool reserved;
 
 	if (db == NULL)
 		return SS_NO_RESERVATION;
-	LWLockAcquire(ss_slot_lock(partition), LW_EXCLUSIVE);
-	reserved = ss_slot_reserve(partition, ss_database_number(db));
-	LWLockRelease(ss_slot_lock(partition));
+	ss_slot_open(&ref, key, LW_EXCLUSIVE);
+	reserved = ss_slot_reserve(&ref, ss_database_number(db));
+	ss_slot_close(&ref);
 	return reserved ? ss_database_number(db) : SS_NO_RESERVATION;
 }
 
@@ -186,11 +169,11 @@ ss_touch_reserve(const SsKey *key)
 void
 ss_touch_unreserve(const SsKey *key, int reservation)
 {
-	int partition = ss_slot_partition(ss_slot_hash(key));
+	SsSlotRef ref;
 
-	LWLockAcquire(ss_slot_lock(partition), LW_EXCLUSIVE);
-	ss_slot_unreserve(partition, reservation);
-	LWLockRelease(ss_slot_lock(partition));
+	ss_slot_open(&ref, key, LW_EXCLUSIVE);
+	ss_slot_unreserve(&ref, reservation);
+	ss_slot_close(&ref);
 }
 
 /*
@@ -198,28 +181,20 @@ ss_touch_unreserve(const SsKey *key, int reservation)
  * reservation is used up, or returned if the session has a slot by now.
  */
 SsTouchResult
-ss_touch_record_reserved(const SsKey *key, int64 base, int64 ttl, int64 expires, int reservation)
+ss_touch_record_reserved(const SsKey *key, const SsTouch *touch, int reservation)
 {
-	uint32 hash = ss_slot_hash(key);
-	int partition = ss_slot_partition(hash);
-	SsSlot *slot;
-	bool urgent;
+	SsSlotRef ref;
+	bool is_new;
 
-	LWLockAcquire(ss_slot_lock(partition), LW_EXCLUSIVE);
-	slot = ss_slot_find(partition, hash, key);
-	if (slot != NULL)
-		ss_slot_unreserve(partition, reservation);
+	ss_slot_open(&ref, key, LW_EXCLUSIVE);
+	is_new = ref.slot == NULL;
+	if (is_new)
+		ss_slot_add(&ref, reservation);
 	else
-	{
-		slot = ss_slot_take(partition, reservation, hash, key);
-		reset_slot(slot, base, ttl);
-	}
-	if (slot->base != base)
-		reset_slot(slot, base, ttl);
-	raise_expiry(slot, expires);
-	urgent = expires - base >= ss_slack(ttl) || ss_slots_pressed(partition, slot->member);
-	LWLockRelease(ss_slot_lock(partition));
-	return urgent ? SS_TOUCH_URGENT : SS_TOUCH_RECORDED;
+		ss_slot_unreserve(&ref, reservation);
+	if (is_new || ref.slot->base != touch->base)
+		reset_slot(ref.slot, touch->base, touch->ttl);
+	return raise_and_close(&ref, touch);
 }
 
 /*
@@ -228,101 +203,83 @@ ss_touch_record_reserved(const SsKey *key, int64 base, int64 ttl, int64 expires,
  * so that a logical replication subscriber learns of it in time.
  */
 static bool
-is_due(const SsSlot *slot, int64 now, bool all, bool pressed)
+is_due(const SsSlot *slot, TimestampTz now, bool all, bool pressed)
 {
 	int64 slack = ss_slack(slot->ttl);
-	int64 expires = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->expires));
+	TimestampTz expires_at = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->expires));
 
 	/* with `all`, ignore earlier postponements, but not those made during this pass */
 	if (slot->check_at > (all ? now + SS_TOUCH_POSTPONE : now))
 		return false;
-	return all || pressed || expires - slot->base >= slack || slot->base - now < slack / 2;
+	return all || pressed || expires_at - slot->base >= slack || slot->base - now < slack / 2;
 }
 
 /*
  * Copy up to max due touches of a database, beginning at *partition.  On return *partition is
- * where to continue, SS_SLOT_PARTITIONS at the end.  If a partition has more due touches than fit,
+ * where to continue, SS_TOUCH_PARTITIONS at the end.  If a partition has more due touches than fit,
  * the rest of them is left for the next pass over the partitions.  `all` is for the last passes
  * before the server stops: every touch is due, with `now` being the start of the pass.
  */
 int
-ss_touch_due(Oid database, int64 now, bool all, int *partition, SsTouch *out, int max)
+ss_touch_due(Oid database, TimestampTz now, bool all, int *partition, SsDueTouch *out, int max)
 {
 	SsDb *db = ss_database_mine();
 	int count = 0;
 
-	for (; *partition < SS_SLOT_PARTITIONS && count < max; (*partition)++)
+	for (; *partition < SS_TOUCH_PARTITIONS && count < max; (*partition)++)
 	{
-		int p = *partition;
+		SsSlotScan scan;
+		SsSlot *slot;
 		bool pressed;
-		int left;
 
-		if (ss_slots_used(p) == 0)
+		if (!ss_slot_scan_begin(&scan, *partition))
 			continue;
-		LWLockAcquire(ss_slot_lock(p), LW_SHARED);
-		pressed = db != NULL && ss_slots_pressed(p, ss_database_number(db));
-		left = ss_slots_used(p);
-		for (int i = 0; i < ss_slots_each() && count < max && left > 0; i++)
+		pressed = db != NULL && ss_slots_pressed(*partition, ss_database_number(db));
+		while (count < max && (slot = ss_slot_scan_next(&scan)) != NULL)
 		{
-			SsSlot *slot = ss_slot_at(p, i);
-
-			if (!slot->used)
-				continue;
-			left--;
 			if (slot->key.database != database || !is_due(slot, now, all, pressed))
 				continue;
 			ss_key_copy(&out[count].key, &slot->key);
-			out[count].base = slot->base;
-			out[count].ttl = slot->ttl;
-			out[count].expires = pg_atomic_read_u64(&slot->expires);
+			out[count].touch.base = slot->base;
+			out[count].touch.ttl = slot->ttl;
+			out[count].touch.expires_at = pg_atomic_read_u64(&slot->expires);
 			count++;
 		}
-		LWLockRelease(ss_slot_lock(p));
+		ss_slot_scan_end(&scan);
 	}
 	return count;
 }
 
 /*
- * The row version that ended at `base` was replaced by one that ends at `written` and has this
- * ttl, and that is committed.  If the old version was touched meanwhile, move the touch to the new
- * one; remove it if it does not end later than that.
+ * The row version that ended at touch->base was replaced by one that ends at touch->expires_at and
+ * has touch->ttl, and that is committed.  If the old version was touched meanwhile, move its touch
+ * to the new one; remove it if it does not end later than that.
  */
 void
-ss_touch_rebase(const SsKey *key, int64 base, int64 written, int64 ttl)
+ss_touch_rebase(const SsKey *key, const SsTouch *touch)
 {
-	uint32 hash;
-	int partition;
-	SsSlot *slot;
+	SsSlotRef ref;
+	TimestampTz end;
 
-	if (!ss_slots_exist())
+	if (!ss_slot_find(&ref, key, touch->base, LW_EXCLUSIVE))
 		return;
-	hash = ss_slot_hash(key);
-	partition = ss_slot_partition(hash);
-	if (!ss_slot_maybe(hash))
-		return;
-	LWLockAcquire(ss_slot_lock(partition), LW_EXCLUSIVE);
-	slot = ss_slot_find(partition, hash, key);
-	if (slot != NULL && slot->base == base)
+	/* the time of the last read plus the new ttl */
+	end = (TimestampTz) pg_atomic_read_u64(&ref.slot->expires) - ref.slot->ttl + touch->ttl;
+	if (end > touch->expires_at)
 	{
-		/* the time of the last read plus the new ttl */
-		int64 expires = (int64) pg_atomic_read_u64(&slot->expires) - slot->ttl + ttl;
-
-		if (expires > written)
-		{
-			reset_slot(slot, written, ttl);
-			raise_expiry(slot, expires);
-		}
-		else
-			ss_slot_release(partition, slot);
+		reset_slot(ref.slot, touch->expires_at, touch->ttl);
+		raise_expiry(ref.slot, end);
 	}
-	LWLockRelease(ss_slot_lock(partition));
+	else
+		ss_slot_remove(&ref);
+	ss_slot_close(&ref);
 }
 
 /* A touch was written to the row, and that is committed. */
 void
-ss_touch_written(const SsTouch *touch)
+ss_touch_written(const SsDueTouch *due)
 {
-	ss_touch_rebase(&touch->key, touch->base, touch->expires, touch->ttl);
+	ss_touch_rebase(&due->key, &due->touch);
 }
 
 /*
@@ -332,25 +289,20 @@ ss_touch_written(const SsTouch *touch)
  * check, it is removed.
  */
 void
-ss_touch_postpone(const SsTouch *touch, int64 now, bool locked)
+ss_touch_postpone(const SsDueTouch *due, TimestampTz now, bool locked)
 {
-	uint32 hash = ss_slot_hash(&touch->key);
-	int partition = ss_slot_partition(hash);
-	SsSlot *slot;
+	SsSlotRef ref;
 
-	LWLockAcquire(ss_slot_lock(partition), LW_EXCLUSIVE);
-	slot = ss_slot_find(partition, hash, &touch->key);
-	if (slot != NULL && slot->base == touch->base)
+	if (!ss_slot_find(&ref, &due->key, due->touch.base, LW_EXCLUSIVE))
+		return;
+	if (!locked && ref.slot->unmatched)
+		ss_slot_remove(&ref);
+	else
 	{
-		if (!locked && slot->unmatched)
-			ss_slot_release(partition, slot);
-		else
-		{
-			slot->unmatched = !locked;
-			slot->check_at = now + SS_TOUCH_POSTPONE;
-		}
+		ref.slot->unmatched = !locked;
+		ref.slot->check_at = now + SS_TOUCH_POSTPONE;
 	}
-	LWLockRelease(ss_slot_lock(partition));
+	ss_slot_close(&ref);
 }
 
 /*
@@ -358,22 +310,17 @@ ss_touch_postpone(const SsTouch *touch, int64 now, bool locked)
  * all reads recorded until now, and the touch is removed, or there is no such touch any more.
  */
 bool
-ss_touch_ended(const SsTouch *touch, int64 now)
+ss_touch_ended(const SsDueTouch *due, TimestampTz now)
 {
-	uint32 hash = ss_slot_hash(&touch->key);
-	int partition = ss_slot_partition(hash);
-	SsSlot *slot;
-	bool ended = true;
+	SsSlotRef ref;
+	bool ended;
 
-	LWLockAcquire(ss_slot_lock(partition), LW_EXCLUSIVE);
-	slot = ss_slot_find(partition, hash, &touch->key);
-	if (slot != NULL && slot->base == touch->base)
-	{
-		ended = (int64) pg_atomic_read_u64(&slot->expires) <= now;
-		if (ended)
-			ss_slot_release(partition, slot);
-	}
-	LWLockRelease(ss_slot_lock(partition));
+	if (!ss_slot_find(&ref, &due->key, due->touch.base, LW_EXCLUSIVE))
+		return true;
+	ended = (TimestampTz) pg_atomic_read_u64(&ref.slot->expires) <= now;
+	if (ended)
+		ss_slot_remove(&ref);
+	ss_slot_close(&ref);
 	return ended;
 }
 

@@ -51,6 +51,7 @@
 #include "rows/sample.h"
 #include "rows/sql.h"
 #include "rows/subscription.h"
+#include "rows/touch_slots.h"
 #include "rows/touch_writer.h"
 #include "settings.h"
 #include "worker.h"

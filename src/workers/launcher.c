@@ -32,7 +32,7 @@
 
 #include "compat.h"
 #include "databases.h"
-#include "rows/touches.h"
+#include "rows/touch_slots.h"
 #include "worker.h"
 #include "workers/workers.h"
 
