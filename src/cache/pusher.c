@@ -386,14 +386,13 @@ init_pusher(void)
 	ss_pusher.proto.copied = cache->copied;
 	apply_settings();
 	ss_pusher.wire.known = &ss_pusher.prefixes;
-	ss_pusher.tables_stale = ss_pusher.policies_stale = true;
+	ss_pusher.tables_memo.sources = ss_pusher.policies_memo.sources = SS_OUR_TABLES;
 	ss_pusher.proto.suspended = true; /* until the tables were checked */
 	ss_databases_lock(true);
 	memset(&cache->report, 0, sizeof(cache->report));
 	ss_url_show(&ss_pusher.login.url, cache->report.where, sizeof(cache->report.where));
 	cache->report.password_in_url = ss_pusher.login.url.password[0] != '\0';
 	ss_databases_unlock();
-	ss_catalog_on_invalidation(ss_pusher_relation_changed);
 	before_shmem_exit(ss_pusher_drop_lease, (Datum) 0);
 }
 
@@ -445,8 +444,7 @@ ss_pusher_main(Datum arg)
 			if (ss_worker_reload())
 				apply_reload(now);
 			if (now - ss_pusher.checked_at >= CHECK_EVERY ||
-				(now >= ss_pusher.checked_at &&
-				 (ss_pusher.tables_stale || ss_pusher.policies_stale)))
+				(now >= ss_pusher.checked_at && !ss_pusher_tables_are_known(&ss_pusher)))
 				ss_pusher_check(now);
 			if (ss_pusher.leave_at != 0 && now > ss_pusher.leave_at)
 				proc_exit(0);

@@ -10,6 +10,7 @@
 #include "function.h"
 #include "rows/aside.h"
 #include "rows/cached.h"
+#include "rows/catalog.h"
 
 /*
  * The prefixes of a namespace's keys in Redis, in UTF-8; NULL: it has no keys of that kind.
@@ -41,7 +42,7 @@ typedef struct SsPusherRest
 	int64 checked_at; /* when it ended, by the monotonic clock */
 	int64 settings;   /* rows changed in pg_db_role_setting before it; -1: unknown */
 
-	uint64 changes; /* number of invalidations of our tables */
+	uint64 changes; /* calls of ss_pusher_end_rest */
 
 	/* A round of the scrubber over all keys of Redis and all rows of the table. */
 	bool began;
@@ -67,7 +68,7 @@ typedef struct SsPusher
 	SsKeyPrefixes *keys; /* by policy */
 	int npolicies;
 	SsPrefixes prefixes; /* those under which Redis may hold keys */
-	bool policies_stale;
+	SsMemo policies_memo;
 	uint64 changes_seen[SS_POLICY_CHANGES]; /* changes whose policy was read since, by number */
 
 	/* Belongs to proto.ops. */
@@ -77,7 +78,7 @@ typedef struct SsPusher
 	/* Our tables. */
 	SsTableMark mark;
 	bool marked;
-	bool tables_stale;
+	SsMemo tables_memo;    /* made stale as well if a check could not be completed */
 	uint64 unlisted_ended; /* of the control, before the check for prepared transactions */
 	char *settings;
 	SsPusherRest rest;
@@ -124,7 +125,6 @@ extern SsPusher ss_pusher;
 #define SS_LEAVE_WITHIN INT64CONST(3000000)
 
 /* pusher_rows.c */
-extern void ss_pusher_relation_changed(Oid relid);
 extern void ss_pusher_begin_xact(void);
 extern void ss_pusher_end_xact(void);
 extern ErrorData *ss_pusher_catch_error(void);
@@ -149,6 +149,7 @@ extern void ss_pusher_keep_denied(const SsPusher *pusher, const SsPolicy *polici
 extern bool ss_pusher_recheck_denied(SsPusher *pusher, int64 give_up);
 
 /* pusher_check.c */
+extern bool ss_pusher_tables_are_known(const SsPusher *pusher);
 extern void ss_pusher_leave(int64 now, int64 within);
 extern void ss_pusher_check(int64 now);
 

@@ -30,6 +30,13 @@ ss_pusher_leave(int64 now, int64 within)
 	ss_proto_leave(&ss_pusher.proto);
 }
 
+/* Have our tables, and the policies, not changed since they were checked and read? */
+bool
+ss_pusher_tables_are_known(const SsPusher *pusher)
+{
+	return ss_memo_is_current(&pusher->tables_memo) && ss_memo_is_current(&pusher->policies_memo);
+}
+
 /* Checks our tables, policies and settings; in a transaction. */
 static void
 check_tables(int64 now)
@@ -40,8 +47,9 @@ check_tables(int64 now)
 	bool unsure; /* a prepared transaction may have changed sessions */
 	char *settings;
 
+	uint64 begun = ss_memo_begin(&ss_pusher.tables_memo);
+
 	Assert(IsTransactionState());
-	ss_pusher.tables_stale = false;
 	state = ss_cached_check(&mark, trouble, sizeof(trouble));
 	if (state == SS_TABLES_GONE)
 	{
@@ -51,7 +59,6 @@ check_tables(int64 now)
 	if (state == SS_TABLES_LOCKED)
 	{
 		/* the holder of the lock may be about to change them: check again */
-		ss_pusher.tables_stale = true;
 		ss_pusher_set_locked(true);
 		return;
 	}
@@ -72,13 +79,14 @@ check_tables(int64 now)
 		ereport(LOG, (errmsg("session_store: nothing is cached: %s", trouble)));
 	strlcpy(ss_pusher.trouble, trouble, sizeof(ss_pusher.trouble));
 	ss_pusher.proto.suspended = trouble[0] != '\0';
-	if (ss_pusher.policies_stale)
+	if (!ss_memo_is_current(&ss_pusher.policies_memo))
 		ss_pusher_read_policies(&ss_pusher);
 	settings = ss_cached_settings();
 	if (ss_pusher.settings == NULL)
 		ss_pusher.settings = MemoryContextStrdup(TopMemoryContext, settings);
 	else if (strcmp(settings, ss_pusher.settings) != 0)
 		ss_pusher_leave(now, SS_LEAVE_WITHIN);
+	ss_memo_end(&ss_pusher.tables_memo, begun);
 }
 
 /*
@@ -119,17 +127,13 @@ ss_pusher_check(int64 now)
 		ErrorData *error = ss_pusher_catch_error();
 
 		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-		{
-			ss_pusher.tables_stale = true;
 			ss_pusher_set_locked(true);
-		}
 		else
 		{
 			ss_pusher_log(error);
 			/* nothing can be trusted before the next check, which is delayed to spare the log */
 			proto->suspended = true;
 			ss_pusher.marked = false;
-			ss_pusher.tables_stale = ss_pusher.policies_stale = false;
 			ss_pusher.checked_at = now + Min(PAUSE_FIRST << Min(errors++, 6), PAUSE_MAX);
 			strlcpy(ss_pusher.trouble, "our tables could not be looked at: see the server log",
 					sizeof(ss_pusher.trouble));

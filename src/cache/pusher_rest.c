@@ -89,7 +89,7 @@ ss_pusher_rests(SsPusher *pusher, int64 now)
 		return false;
 	AcceptInvalidationMessages();
 	(void) pgstat_report_stat(false);
-	return !pusher->tables_stale && !pusher->policies_stale &&
+	return ss_pusher_tables_are_known(pusher) &&
 		   pusher->unlisted_ended == ss_ledger_unlisted_ended(&pusher->db->cache.control) &&
 		   count_settings() == rest->settings && !has_prepared();
 }
@@ -106,12 +106,12 @@ ss_pusher_before_check(SsPusher *pusher)
 void
 ss_pusher_after_check(SsPusher *pusher, int64 now)
 {
-	pusher->rest.tables = !pusher->tables_stale && !pusher->policies_stale &&
-						  pusher->trouble[0] == '\0' && pusher->leave_at == 0;
+	pusher->rest.tables = ss_pusher_tables_are_known(pusher) && pusher->trouble[0] == '\0' &&
+						  pusher->leave_at == 0;
 	pusher->rest.checked_at = now;
 }
 
-/* Something may have changed that none of the marks would show. */
+/* Something other than our tables may have changed that none of the marks would show. */
 void
 ss_pusher_end_rest(SsPusher *pusher)
 {
@@ -125,8 +125,9 @@ mark_of_copies(const SsPusher *pusher)
 {
 	const SsProto *proto = &pusher->proto;
 
-	return pusher->rest.changes + proto->counts.connects + proto->counts.flushes +
-		   proto->counts.lost + proto->counts.sets + proto->counts.deletes + proto->counts.expires;
+	return pusher->rest.changes + ss_catalog_changes(SS_OUR_TABLES) + proto->counts.connects +
+		   proto->counts.flushes + proto->counts.lost + proto->counts.sets + proto->counts.deletes +
+		   proto->counts.expires;
 }
 
 /* Was a whole round without a difference, and has nothing changed since it started? */

@@ -29,14 +29,6 @@
 /* Rows that are read one by one end a batch when it has this much text. */
 #define ALONE_BYTES (256 * 1024)
 
-/* Relcache callback: one of our tables changed, so it is checked before anything else is read. */
-void
-ss_pusher_relation_changed(Oid relid)
-{
-	ss_pusher.tables_stale = ss_pusher.policies_stale = true;
-	ss_pusher_end_rest(&ss_pusher);
-}
-
 /* Begins a transaction with a snapshot. */
 void
 ss_pusher_begin_xact(void)
@@ -196,14 +188,14 @@ prefix_in_redis(const char *prefix)
 void
 ss_pusher_read_policies(SsPusher *p)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "session_store pusher policies",
+	uint64 begun = ss_memo_begin(&p->policies_memo);
+	MemoryContext context = AllocSetContextCreate(p->cycle_context, "session_store pusher policies",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SsPolicy *fresh;
 	SsKeyPrefixes *keys;
 	int n;
 
-	p->policies_stale = false;
 	fresh = ss_cached_policies(&n);
 	keys = palloc(sizeof(SsKeyPrefixes) * n);
 	for (int i = 0; i < n; i++)
@@ -219,10 +211,12 @@ ss_pusher_read_policies(SsPusher *p)
 	own_prefixes(p, keys, n);
 	if (p->policies_context != NULL)
 		MemoryContextDelete(p->policies_context);
+	MemoryContextSetParent(context, TopMemoryContext);
 	p->policies_context = context;
 	p->policies = fresh;
 	p->keys = keys;
 	p->npolicies = n;
+	ss_memo_end(&p->policies_memo, begun);
 }
 
 /* The prefix of keys of this part in a namespace; NULL if it has no such keys in Redis. */
@@ -474,7 +468,7 @@ try_read(int from, int to, bool *locked, ErrorData **error)
 		ss_pusher_begin_xact();
 		state = ss_cached_lock();
 		refused = state == SS_TABLES_LOCKED;
-		if (state == SS_TABLES_FINE && !ss_pusher.policies_stale && !ss_pusher.tables_stale)
+		if (state == SS_TABLES_FINE && ss_pusher_tables_are_known(&ss_pusher))
 			read_rows(from, to);
 		else
 			held = true; /* or about to be checked: not now */
@@ -525,7 +519,7 @@ ss_pusher_read_rows(void)
 
 	/* an unlisted transaction may be prepared by now, and its commit would not be reported */
 	if (ss_pusher.unlisted_ended != ss_ledger_unlisted_ended(&ss_pusher.db->cache.control))
-		ss_pusher.tables_stale = true;
+		ss_memo_make_stale(&ss_pusher.tables_memo);
 	MemoryContextReset(ss_pusher.batch_context);
 	MemoryContextSwitchTo(ss_pusher.batch_context);
 	initStringInfo(&ss_pusher.documents);

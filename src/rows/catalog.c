@@ -7,6 +7,10 @@
  * tables, or a schema, changed.  Finding the tables includes the check that they still have the
  * columns that code in C relies on (schema.c).
  *
+ * This is also the only place that registers callbacks for changes of tables and roles, in
+ * ss_catalog_find.  They do no more than set flags and counters.  Another cache that such a change
+ * makes stale has an SsMemo, which compares the counters.
+ *
  * Nothing here locks a table.  A caller that needs a table to stay as it was found locks it first
  * and then asks ss_catalog_is_current(): with the lock held, what is current remains so.
  */
@@ -38,15 +42,12 @@ static List *children = NIL;     /* OIDs of tables that inherit from ours, in To
 static uint64 identity = 1;      /* see ss_catalog_identity */
 static uint64 invalidations = 1; /* see ss_catalog_invalidations */
 
-static SsCatalogCallback callbacks[8];
-static int ncallbacks = 0;
+/* Counters of the changes of each SsSource; see ss_catalog_changes. */
+static uint64 table_changes = 1;
+static uint64 role_changes = 1;
+static uint64 watched_changes = 1;
 
-/* Relations that are not ours, but whose next invalidation a callback waits for. */
-static struct
-{
-	Oid relid;
-	SsCatalogCallback callback;
-} watched[32];
+static Oid watched[32]; /* relations that are not ours, until their next invalidation */
 static int nwatched = 0;
 
 /* Is a relation one of the tables in a result? */
@@ -59,34 +60,30 @@ is_of(const SsCatalog *catalog, Oid relid)
 }
 
 /*
- * Call a function at the next invalidation of a relation that is not ours, once.  Returns false,
- * and does nothing, if too many relations are watched already.  A relation has one callback only:
- * the first that was given since the last call.
+ * Count the next invalidation of a relation that is not ours as a change of SS_WATCHED_TABLES, once.
+ * Returns false, and does nothing, if too many relations are watched already.
  */
 bool
-ss_catalog_watch(Oid relid, SsCatalogCallback callback)
+ss_catalog_watch(Oid relid)
 {
 	for (int i = 0; i < nwatched; i++)
-		if (watched[i].relid == relid)
+		if (watched[i] == relid)
 			return true;
 	if (nwatched == (int) lengthof(watched))
 		return false;
-	watched[nwatched].relid = relid;
-	watched[nwatched++].callback = callback;
+	watched[nwatched++] = relid;
 	return true;
 }
 
-/* Remove the entry before the call, so that the callback could watch the relation again. */
+/* A relation was invalidated: stop watching it. */
 static void
-call_watcher(Oid relid)
+end_watch(Oid relid)
 {
 	for (int i = 0; i < nwatched; i++)
-		if (watched[i].relid == relid)
+		if (watched[i] == relid)
 		{
-			SsCatalogCallback callback = watched[i].callback;
-
 			watched[i] = watched[--nwatched];
-			callback(relid);
+			watched_changes++;
 			return;
 		}
 }
@@ -96,7 +93,7 @@ relcache_callback(Datum arg, Oid relid)
 {
 	bool ours = relid == InvalidOid || is_of(&current, relid) || is_of(&sought, relid);
 
-	call_watcher(relid);
+	end_watch(relid);
 	/* the search may have checked this table already without having stored its OID */
 	if (searching)
 		invalidations++;
@@ -104,29 +101,22 @@ relcache_callback(Datum arg, Oid relid)
 		return;
 	current_valid = false;
 	invalidations++;
-	if (!ours)
-		return;
-	for (int i = 0; i < ncallbacks; i++)
-		callbacks[i](relid);
+	if (ours)
+		table_changes++;
 }
 
 /* A schema was renamed or dropped, perhaps ours. */
 static void
-syscache_callback(Datum arg, int cacheid, uint32 hashvalue)
+schemas_callback(Datum arg, int cacheid, uint32 hashvalue)
 {
 	current_valid = false;
 	invalidations++;
 }
 
-/*
- * Call a function at every invalidation of one of our tables, until the backend exits.  To be
- * called once per function.
- */
-void
-ss_catalog_on_invalidation(SsCatalogCallback callback)
+static void
+roles_callback(Datum arg, int cacheid, uint32 hashvalue)
 {
-	Assert(ncallbacks < (int) lengthof(callbacks));
-	callbacks[ncallbacks++] = callback;
+	role_changes++;
 }
 
 /* The owner of a relation, or InvalidOid if it no longer exists. */
@@ -162,7 +152,9 @@ ss_catalog_find(SsCatalog *catalog)
 	if (!registered)
 	{
 		CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
-		CacheRegisterSyscacheCallback(NAMESPACEOID, syscache_callback, (Datum) 0);
+		CacheRegisterSyscacheCallback(NAMESPACEOID, schemas_callback, (Datum) 0);
+		CacheRegisterSyscacheCallback(AUTHOID, roles_callback, (Datum) 0);
+		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, roles_callback, (Datum) 0);
 		registered = true;
 	}
 	AcceptInvalidationMessages();
@@ -325,4 +317,48 @@ uint64
 ss_catalog_invalidations(void)
 {
 	return invalidations;
+}
+
+/*
+ * A number that grows with every change of these sources (SsSource, or'ed).  Processes no
+ * invalidations, so it is about the changes that the backend has learned of.
+ */
+uint64
+ss_catalog_changes(int sources)
+{
+	return ((sources & SS_OUR_TABLES) != 0 ? table_changes : 0) +
+		   ((sources & SS_ROLES) != 0 ? role_changes : 0) +
+		   ((sources & SS_WATCHED_TABLES) != 0 ? watched_changes : 0);
+}
+
+/* Have the sources of a cache not changed since it was computed? */
+bool
+ss_memo_is_current(const SsMemo *memo)
+{
+	return memo->seen == ss_catalog_changes(memo->sources);
+}
+
+/*
+ * Called before the sources are read.  The memo is stale until ss_memo_end is called with the result,
+ * that is, also if an error comes in between, and after that if the sources changed meanwhile.
+ */
+uint64
+ss_memo_begin(SsMemo *memo)
+{
+	memo->seen = 0;
+	return ss_catalog_changes(memo->sources);
+}
+
+/* Called when the cache was computed. */
+void
+ss_memo_end(SsMemo *memo, uint64 begun)
+{
+	memo->seen = begun;
+}
+
+/* Make a cache stale for another reason than a change of its sources. */
+void
+ss_memo_make_stale(SsMemo *memo)
+{
+	memo->seen = 0;
 }

@@ -26,11 +26,23 @@ typedef struct SsCatalog
 	char *schema_name;   /* quoted for use in SQL; never freed */
 } SsCatalog;
 
+/* What a cache in this backend is computed from; a change of it makes the cache stale. */
+typedef enum SsSource
+{
+	SS_OUR_TABLES = 1,    /* the tables in SsCatalog, and policies (namespace_trigger.c) */
+	SS_ROLES = 2,         /* roles and their memberships */
+	SS_WATCHED_TABLES = 4 /* the relations given to ss_catalog_watch */
+} SsSource;
+
 /*
- * Called during invalidation processing, so it must do no more than set flags and counters.  relid
- * is InvalidOid if all relations were invalidated.
+ * Remembers how far the changes of the sources had been seen when a cache was computed: the cache is
+ * valid as long as its memo is current.  Initialized with its sources, a memo is not current.
  */
-typedef void (*SsCatalogCallback)(Oid relid);
+typedef struct SsMemo
+{
+	int sources; /* SsSource, or'ed */
+	uint64 seen; /* ss_catalog_changes() then; 0: never, or made stale */
+} SsMemo;
 
 extern bool ss_catalog_find(SsCatalog *catalog);
 extern void ss_catalog_get(SsCatalog *catalog);
@@ -43,7 +55,12 @@ extern bool ss_catalog_has_owner_privs(Oid role);
 extern bool ss_catalog_try_lock(const SsCatalog *catalog);
 extern char *ss_catalog_damage(void);
 extern char *ss_catalog_damage_of(const char *table);
-extern void ss_catalog_on_invalidation(SsCatalogCallback callback);
-extern bool ss_catalog_watch(Oid relid, SsCatalogCallback callback);
+extern bool ss_catalog_watch(Oid relid);
+extern uint64 ss_catalog_changes(int sources);
+
+extern bool ss_memo_is_current(const SsMemo *memo);
+extern uint64 ss_memo_begin(SsMemo *memo);
+extern void ss_memo_end(SsMemo *memo, uint64 begun);
+extern void ss_memo_make_stale(SsMemo *memo);
 
 #endif

@@ -23,7 +23,6 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "utils/acl.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
@@ -48,29 +47,17 @@ typedef struct DirectIndex
 } DirectIndex;
 
 /*
- * Results of the checks.  They hold as long as the counter of invalidations has the value that was
- * stored with them.
+ * Results of the checks.  Whether a foreign key is ignored depends on the table that has it, and on
+ * roles.
  */
-static Oid table = InvalidOid; /* the table that was checked */
-static DirectIndex pkey;       /* its primary key; without one there is no direct access */
-static bool writable = false;  /* may rows be updated directly? */
-static DirectIndex check_at;   /* its index on check_at; without one there are no direct deletes */
-static uint64 invalidations = 1;
-static uint64 checked_at = 0;         /* of table, pkey and writable */
-static uint64 deletes_checked_at = 0; /* of check_at */
+#define SOURCES (SS_OUR_TABLES | SS_ROLES | SS_WATCHED_TABLES)
 
-static void
-relation_changed(Oid relid)
-{
-	invalidations++;
-}
-
-/* Whether the owner of a referencing table is trusted may have changed. */
-static void
-roles_changed(Datum arg, int cacheid, uint32 hashvalue)
-{
-	invalidations++;
-}
+static SsMemo table_memo = {SOURCES};   /* of table, pkey and writable */
+static Oid table = InvalidOid;          /* the table that was checked */
+static DirectIndex pkey;                /* its primary key; without one there is no direct access */
+static bool writable = false;           /* may rows be updated directly? */
+static SsMemo deletes_memo = {SOURCES}; /* of check_at */
+static DirectIndex check_at; /* its index on check_at; without one there are no direct deletes */
 
 static bool
 is_btree(Relation index, int attributes)
@@ -154,10 +141,9 @@ has_only_our_triggers(Relation rel, bool deletes)
 
 		if (!fires_for(trigger->tgtype, deletes) || trigger->tgenabled == TRIGGER_DISABLED)
 			continue;
-		/* ignored until the referencing table or a role changes: see roles_changed */
+		/* ignored until the referencing table or a role changes: see SOURCES */
 		if (trigger->tgisinternal && OidIsValid(trigger->tgconstrrelid) &&
-			ss_catalog_watch(trigger->tgconstrrelid, relation_changed) &&
-			ss_foreign_key_trigger_is_ignored(trigger))
+			ss_catalog_watch(trigger->tgconstrrelid) && ss_foreign_key_trigger_is_ignored(trigger))
 			continue;
 		own = ss_own_trigger_find(rel, trigger);
 		if (own == NULL || !ss_own_trigger_is_intact(own, trigger))
@@ -210,20 +196,11 @@ is_writable(Relation rel, const SsCatalog *catalog)
 static void
 check_table(const SsCatalog *catalog)
 {
-	static bool registered = false;
-	uint64 now;
+	uint64 begun = ss_memo_begin(&table_memo);
 	Relation rel;
 	Oid index = InvalidOid;
 
-	if (!registered)
-	{
-		ss_catalog_on_invalidation(relation_changed);
-		CacheRegisterSyscacheCallback(AUTHOID, roles_changed, (Datum) 0);
-		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, roles_changed, (Datum) 0);
-		registered = true;
-	}
-	now = invalidations;
-	checked_at = deletes_checked_at = 0; /* in case of an error */
+	ss_memo_make_stale(&deletes_memo);
 	pkey.oid = InvalidOid;
 	writable = false;
 	table = catalog->sessions;
@@ -244,7 +221,7 @@ check_table(const SsCatalog *catalog)
 	if (OidIsValid(pkey.oid))
 		writable = is_writable(rel, catalog);
 	table_close(rel, AccessShareLock);
-	checked_at = now;
+	ss_memo_end(&table_memo, begun);
 }
 
 /*
@@ -254,7 +231,7 @@ check_table(const SsCatalog *catalog)
 static void
 check_deletes(const SsCatalog *catalog)
 {
-	uint64 now = invalidations;
+	uint64 begun = ss_memo_begin(&deletes_memo);
 	Relation rel = table_open(catalog->sessions, AccessShareLock);
 	List *indexes = RelationGetIndexList(rel);
 	ListCell *cell;
@@ -271,7 +248,7 @@ check_deletes(const SsCatalog *catalog)
 		}
 	list_free(indexes);
 	table_close(rel, AccessShareLock);
-	deletes_checked_at = now;
+	ss_memo_end(&deletes_memo, begun);
 }
 
 /* The work of ss_direct_open. */
@@ -284,20 +261,20 @@ open_if_eligible(LOCKMODE lockmode, SsDirectUse use)
 	if (!ss_direct_rows)
 		return NULL;
 	ss_catalog_get(&catalog);
-	if (checked_at != invalidations || table != catalog.sessions)
+	if (!ss_memo_is_current(&table_memo) || table != catalog.sessions)
 		check_table(&catalog);
 	if (!is_usable(&pkey) || (use == SS_DIRECT_UPDATE && !writable))
 		return NULL;
 	if (use == SS_DIRECT_DELETE_DUE)
 	{
-		if (deletes_checked_at != invalidations)
+		if (!ss_memo_is_current(&deletes_memo))
 			check_deletes(&catalog);
-		if (!is_usable(&check_at) || deletes_checked_at != invalidations)
+		if (!is_usable(&check_at) || !ss_memo_is_current(&deletes_memo))
 			return NULL;
 	}
 	rel = table_open(table, lockmode);
 	/* the lock keeps the table as it is; verify that it is still what was checked */
-	if (checked_at == invalidations && ss_catalog_is_current())
+	if (ss_memo_is_current(&table_memo) && ss_catalog_is_current())
 		return rel;
 	table_close(rel, lockmode);
 	return NULL;

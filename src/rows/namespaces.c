@@ -34,41 +34,20 @@
 #include "rows/schema.h"
 
 static MemoryContext policies_context = NULL;
-static HTAB *policies = NULL;          /* by name, in policies_context */
-static bool policies_stale = false;    /* invalidated; refresh() empties it */
-static uint64 policies_generation = 1; /* counts invalidations of policies */
-static uint64 roles_generation = 1;    /* counts invalidations of roles and memberships */
-
-static void
-namespaces_changed(Oid relid)
-{
-	policies_stale = true;
-	policies_generation++;
-}
-
-static void
-roles_changed(Datum arg, int cacheid, uint32 hashvalue)
-{
-	roles_generation++;
-}
+static HTAB *policies = NULL; /* by name, in policies_context */
+static SsMemo policies_memo = {SS_OUR_TABLES};
 
 /* Create the cache, or empty it after an invalidation.  Pointers to entries become invalid. */
 static void
 refresh(void)
 {
 	HASHCTL ctl = {0};
-	static bool registered = false;
+	uint64 begun;
 
-	if (!registered)
-	{
-		ss_catalog_on_invalidation(namespaces_changed);
-		CacheRegisterSyscacheCallback(AUTHOID, roles_changed, (Datum) 0);
-		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, roles_changed, (Datum) 0);
-		registered = true;
-	}
-	if (policies != NULL && !policies_stale)
+	if (policies != NULL && ss_memo_is_current(&policies_memo))
 		return;
 
+	begun = ss_memo_begin(&policies_memo);
 	policies = NULL;
 	if (policies_context == NULL)
 		policies_context = AllocSetContextCreate(TopMemoryContext, "session_store policies",
@@ -79,7 +58,7 @@ refresh(void)
 	ctl.hcxt = policies_context;
 	policies = hash_create("session_store policies", 16, &ctl,
 						   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
-	policies_stale = false;
+	ss_memo_end(&policies_memo, begun);
 }
 
 /* Fill in the policy that namespace "default" has without a row.  *policy was zeroed before. */
@@ -186,7 +165,6 @@ lookup(const char *name, int len)
 	char key[SS_NAMESPACE_MAX + 1] = {0};
 	SsPolicy *entry;
 	SsPolicy fresh;
-	uint64 generation;
 	SsCatalog catalog;
 	Relation rel;
 	SysScanDesc scan;
@@ -212,7 +190,6 @@ lookup(const char *name, int len)
 	do
 	{
 		refresh();
-		generation = policies_generation;
 		memset(&fresh, 0, sizeof(fresh));
 		fresh.read_at = ss_monotonic();
 		memcpy(fresh.name, key, sizeof(key));
@@ -237,7 +214,7 @@ lookup(const char *name, int len)
 		/*
 		 * if a policy was changed meanwhile, the one that was read may be out of date: read again
 		 */
-	} while (generation != policies_generation);
+	} while (!ss_memo_is_current(&policies_memo));
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(scratch);
 
@@ -271,7 +248,7 @@ ss_ns_generation(bool news)
 {
 	if (news)
 		AcceptInvalidationMessages();
-	return policies_generation;
+	return ss_catalog_changes(SS_OUR_TABLES);
 }
 
 /*
@@ -289,7 +266,7 @@ ss_ns_allows(const char *name, int len, Oid role)
 		return false;
 	if (policy->nroles < 0)
 		return true;
-	if (policy->memo_role == role && policy->memo_generation == roles_generation)
+	if (policy->memo_role == role && policy->memo_roles == ss_catalog_changes(SS_ROLES))
 		return policy->memo_allowed;
 
 	ss_catalog_get(&catalog);
@@ -309,7 +286,7 @@ ss_ns_allows(const char *name, int len, Oid role)
 	if (policy != NULL)
 	{
 		policy->memo_role = role;
-		policy->memo_generation = roles_generation;
+		policy->memo_roles = ss_catalog_changes(SS_ROLES);
 		policy->memo_allowed = allowed;
 	}
 	return allowed;

@@ -54,7 +54,7 @@ typedef struct SsPolicy
 	NameData *roles;
 	Oid memo_role;
 	bool memo_allowed;
-	uint64 memo_generation;
+	uint64 memo_roles; /* ss_catalog_changes(SS_ROLES) then */
 } SsPolicy;
 
 extern void ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext context);

@@ -35,17 +35,10 @@ typedef enum State
 	STRICT   /* something else as well */
 } State;
 
-static State state = UNKNOWN;        /* of the current transaction */
-static XLogRecPtr last;              /* ProcLastRecPtr when the last relaxed save ended */
-static uint64 invalidations = 1;     /* of our tables */
-static uint64 checked_at = 0;        /* value of invalidations for which has_foreign_code holds */
-static bool has_foreign_code = true; /* may a save run code that is not ours? */
-
-static void
-tables_changed(Oid relid)
-{
-	invalidations++;
-}
+static State state = UNKNOWN;         /* of the current transaction */
+static XLogRecPtr last;               /* ProcLastRecPtr when the last relaxed save ended */
+static SsMemo memo = {SS_OUR_TABLES}; /* of has_foreign_code */
+static bool has_foreign_code = true;  /* may a save run code that is not ours? */
 
 /*
  * May a statement on a table run code that is not ours?  That is so if the table has a trigger
@@ -73,25 +66,19 @@ may_run_foreign_code(Oid relid)
 static bool
 runs_only_our_code(void)
 {
-	static bool registered = false;
-	uint64 now;
 	SsCatalog catalog;
 
-	if (!registered)
+	while (!ss_memo_is_current(&memo))
 	{
-		ss_catalog_on_invalidation(tables_changed);
-		registered = true;
-	}
-	while (checked_at != invalidations)
-	{
+		uint64 begun = ss_memo_begin(&memo);
+
 		has_foreign_code = true; /* in case of an error */
-		now = invalidations;
 		ss_catalog_get(&catalog);
 		has_foreign_code = may_run_foreign_code(catalog.sessions) ||
 						   may_run_foreign_code(catalog.history) ||
 						   may_run_foreign_code(catalog.ended) || !OidIsValid(catalog.events) ||
 						   may_run_foreign_code(catalog.events);
-		checked_at = now;
+		ss_memo_end(&memo, begun);
 	}
 	return !has_foreign_code;
 }
