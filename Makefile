@@ -97,7 +97,17 @@ unit-check:
 	$(CC) $(UNIT_CFLAGS) -o test/unit/run-url $(addprefix $(SS_SOURCE)/,test/unit/url.c src/cache/url.c)
 	./test/unit/run-url
 
+# Points in time of different clocks are not mixed: src/clock.h.
+CLOCK_CHECK = $(CC) -fsyntax-only -Werror -DSS_CHECK_CLOCKS -I$(SS_SOURCE)/src
+
+clock-check:
+	$(CLOCK_CHECK) $(CFLAGS) $(CPPFLAGS) $(addprefix $(SS_SOURCE)/,$(OBJS:.o=.c))
+	$(CLOCK_CHECK) $(SS_SOURCE)/test/unit/clocks.c
+	for n in 1 2 3 4 5 6 7; do \
+		if $(CLOCK_CHECK) -DMISTAKE=$$n $(SS_SOURCE)/test/unit/clocks.c 2>/dev/null; then \
+			echo "mistake $$n of test/unit/clocks.c compiles"; exit 1; fi; done
+
 print-version:
 	@echo $(SS_VERSION)
 
-.PHONY: unit-check print-version
+.PHONY: unit-check clock-check print-version

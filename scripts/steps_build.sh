@@ -133,6 +133,12 @@ step_unit() {
 	[ "$rc" -eq 0 ] || show_tail 60 "$log"
 	verdict "$rc" "unit tests, with address and undefined behaviour sanitizers"
 	sed -n 's/^seed\|^[0-9]* passed/        &/p' "$log"
+
+	rc=0
+	log=$work/log/clocks.log
+	run_test "$log" make -s -C "$work/src" "${make_args[@]}" clock-check || rc=$?
+	[ "$rc" -eq 0 ] || show_tail 60 "$log"
+	verdict "$rc" "points in time of different clocks are not mixed"
 }
 
 # The protocol of the cache under simulated faults, and each of its rules left out.

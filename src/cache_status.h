@@ -11,6 +11,7 @@
 #include "storage/condition_variable.h"
 
 #include "cache/ledger.h"
+#include "clock.h"
 
 /* Size of a stored message. */
 #define SS_MESSAGE_LEN 240
@@ -29,10 +30,10 @@ typedef struct SsCacheReport
 	char last_error[SS_MESSAGE_LEN];
 	TimestampTz last_error_at;
 	bool password_in_url;
-	int failures;    /* in a row */
-	int64 latency;   /* of the last request, in microseconds */
-	int64 lease_end; /* ss_monotonic() */
-	int64 oldest;    /* since when the oldest key has waited, ss_monotonic(); 0 for none */
+	int failures;  /* in a row */
+	int64 latency; /* of the last request, in microseconds */
+	SsMonotonic lease_end;
+	SsMonotonic oldest; /* since when the oldest key has waited; 0 for none */
 	int32 dirty;
 	int32 in_doubt;
 	uint64 batches;
@@ -85,8 +86,8 @@ typedef struct SsCacheRequest
 typedef struct SsPolicyChange
 {
 	char ns[SS_NAMESPACE_MAX + 1];
-	uint64 number; /* number of the last such change (SsControl); 0: the entry is free */
-	int64 at;      /* when it was made, ss_monotonic() */
+	uint64 number;  /* number of the last such change (SsControl); 0: the entry is free */
+	SsMonotonic at; /* when it was made */
 } SsPolicyChange;
 
 /* If more namespaces than this wait to be flushed, all copies are flushed. */
@@ -110,10 +111,10 @@ typedef struct SsCache
 	bool no_slot; /* no worker slot was free for a pusher */
 	/*
 	 * When a commit last found no room in the ledger, and when one last changed more keys than the
-	 * ledger may hold; ss_monotonic(), 0 for never, written without a lock.
+	 * ledger may hold; 0 for never, written without a lock.
 	 */
-	int64 no_room_at;
-	int64 too_large_at;
+	SsMonotonic no_room_at;
+	SsMonotonic too_large_at;
 	char too_large_ns[SS_NAMESPACE_MAX + 1]; /* namespace of the last of those keys */
 	TimestampTz retry_at;
 	SsCacheReport report;

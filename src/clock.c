@@ -14,11 +14,11 @@
  * The time in microseconds of a clock that is never set and that all processes share.  Not
  * comparable across a restart of the operating system.
  */
-int64
+SsMonotonic
 ss_monotonic(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64) now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000;
+	return (SsMonotonic) ((int64) now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000);
 }

@@ -97,7 +97,7 @@ typedef struct SsDb
 	uint64 keeper_skips; /* skipped runs of all tasks, since the server started */
 	SsAsideReport aside[SS_WORKS];
 	SsCache cache;
-	int64 touch_dropped_at; /* when a read could not be recorded, ss_monotonic(); without a lock */
+	SsMonotonic touch_dropped_at; /* when a read could not be recorded; without a lock */
 	/* events committed since the last NOTIFY: how many, and the time of the first (0: none) */
 	pg_atomic_uint64 events_written;
 	pg_atomic_uint64 events_since;
@@ -117,10 +117,10 @@ typedef struct SsLauncherState
 typedef struct SsDatabases
 {
 	SsLauncherState launcher;
-	int64 started;          /* by the monotonic clock */
+	SsMonotonic started;
 	bool began_in_recovery; /* as a standby or for archive recovery */
-	int64 promoted; /* when the first change was committed since then; atomic, 0: none yet */
-	int64 touch_dropped_at; /* like SsDb.touch_dropped_at, of any database */
+	SsMonotonic promoted; /* when the first change was committed since then; atomic, 0: none yet */
+	SsMonotonic touch_dropped_at; /* like SsDb.touch_dropped_at, of any database */
 	SsDb entries[SS_MAX_DATABASES];
 } SsDatabases;
 

@@ -112,7 +112,7 @@ wait_for_answer(PendingRequest *pending, SsCacheRequest *request)
 {
 	SsDb *db = pending->db;
 	SsCacheRequest *slot = &db->cache.request;
-	int64 deadline = ss_monotonic() + ANSWER_TIMEOUT_US;
+	SsMonotonic deadline = ss_monotonic() + ANSWER_TIMEOUT_US;
 	bool answered = false;
 
 	ConditionVariablePrepareToSleep(&db->cache.changed);
@@ -172,8 +172,8 @@ session_cache_sync(PG_FUNCTION_ARGS)
 	SsDb *db = ss_database_mine();
 	Interval *span;
 	int64 timeout;
-	int64 start = ss_monotonic();
-	int64 lease_until;
+	SsMonotonic start = ss_monotonic();
+	SsMonotonic lease_until;
 	uint64 ticket;
 	bool synced;
 

@@ -309,7 +309,7 @@ add_set_aside(SsReport *report)
 }
 
 static bool
-is_recent(int64 when)
+is_recent(SsMonotonic when)
 {
 	return when != 0 && ss_monotonic() - when < SS_HEALTH_RECENT;
 }

@@ -29,7 +29,7 @@ policy_is_right(const char *policy)
 }
 
 static void
-add_connection(SsReport *report, const SsCacheReport *r, int64 now)
+add_connection(SsReport *report, const SsCacheReport *r, SsMonotonic now)
 {
 	ss_report_text(report, "redis", r->where[0] ? r->where : NULL);
 	ss_report_text(report, "state", r->state[0] ? r->state : "off");
@@ -62,11 +62,12 @@ add_connection(SsReport *report, const SsCacheReport *r, int64 now)
 }
 
 static void
-add_work(SsReport *report, const SsDb *db, const SsCacheReport *r, int64 now)
+add_work(SsReport *report, const SsDb *db, const SsCacheReport *r, SsMonotonic now)
 {
 	ss_report_number(report, "dirty", r->dirty);
 	ss_report_number(report, "in_doubt", r->in_doubt);
-	ss_report_number(report, "oldest_dirty_ms", r->oldest > 0 ? Max(now - r->oldest, 0) / 1000 : 0);
+	ss_report_number(report, "oldest_dirty_ms",
+					 r->oldest != 0 ? Max(now - r->oldest, 0) / 1000 : 0);
 	ss_report_number(report, "ledger_used", ss_ledger_used(ss_ledger));
 	ss_report_number(report, "ledger_room", ss_ledger_room(ss_ledger));
 	ss_report_number(report, "ledger_mine", ss_ledger_count(ss_ledger, db->cache.control.member));
@@ -146,7 +147,7 @@ add_warnings(SsReport *report, const SsCache *cache, const SsCacheReport *r, boo
 }
 
 static bool
-is_recent(int64 when, int64 now)
+is_recent(SsMonotonic when, SsMonotonic now)
 {
 	return when != 0 && now - when < SS_HEALTH_RECENT;
 }
@@ -156,7 +157,7 @@ is_recent(int64 when, int64 now)
  * the database that takes more than its share of the cause.
  */
 static void
-add_ledger_warnings(SsReport *report, const SsCache *cache, int64 now)
+add_ledger_warnings(SsReport *report, const SsCache *cache, SsMonotonic now)
 {
 	int member = cache->control.member;
 	int mine = ss_ledger_count(ss_ledger, member);
@@ -191,7 +192,7 @@ ss_health_cache(SsReport *report)
 {
 	SsDb *db = ss_database_mine();
 	SsCache *copy = palloc0(sizeof(SsCache));
-	int64 now = ss_monotonic();
+	SsMonotonic now = ss_monotonic();
 	bool configured = ss_redis_url[0] != '\0';
 
 	if (db != NULL)

@@ -275,7 +275,7 @@ add_cache(StringInfo out)
 {
 	SsDb *db = ss_database_mine();
 	SsCacheReport r = {0};
-	int64 now = ss_monotonic();
+	SsMonotonic now = ss_monotonic();
 	bool up = false;
 
 	if (db != NULL)
@@ -308,7 +308,7 @@ add_cache(StringInfo out)
 		  r.in_doubt);
 	gauge(out, "cache_oldest_dirty_seconds",
 		  "How long the oldest session has waited to be written to Redis.",
-		  r.oldest > 0 ? Max(now - r.oldest, 0) / 1000000.0 : 0);
+		  r.oldest != 0 ? Max(now - r.oldest, 0) / 1000000.0 : 0);
 	if (ss_ledger != NULL)
 	{
 		gauge(out, "cache_ledger_used", "Keys in the ledger, of the whole server.",

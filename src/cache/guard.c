@@ -134,7 +134,7 @@ ss_guard_unanswered(SsProto *p)
 
 /* Enters the stage REFUSED until the next probe after `pause`. */
 static SsStage
-refuse(SsProto *p, SsRefusal why, int64_t now, int64_t pause)
+refuse(SsProto *p, SsRefusal why, SsMonotonic now, int64_t pause)
 {
 	p->refusal = why;
 	if (why != SS_REFUSED_UNRECORDED)
@@ -145,7 +145,7 @@ refuse(SsProto *p, SsRefusal why, int64_t now, int64_t pause)
 
 /* The guard names us, or an earlier timeline of ours: finds out whether its owner is alive. */
 static SsStage
-watch(SsProto *p, const SsGuard *guard, bool older, int64_t now)
+watch(SsProto *p, const SsGuard *guard, bool older, SsMonotonic now)
 {
 	int64_t quiet = older ? SS_LEASE_LONGEST : p->claimed ? SS_LEASE_LONGEST : QUIET;
 
@@ -165,7 +165,7 @@ watch(SsProto *p, const SsGuard *guard, bool older, int64_t now)
 
 /* Decides about a guard that names this database, at this timeline or an earlier one. */
 static SsStage
-decide_ours(SsProto *p, const SsGuard *guard, int64_t now)
+decide_ours(SsProto *p, const SsGuard *guard, SsMonotonic now)
 {
 	bool older = guard->owner.timeline != p->me.timeline;
 
@@ -203,7 +203,7 @@ confirm(SsProto *p)
 
 /* Decides who owns this Redis and returns the next stage; RUN if it is ours. */
 SsStage
-ss_guard_decide(SsProto *p, const SsGuard *guard, int64_t now)
+ss_guard_decide(SsProto *p, const SsGuard *guard, SsMonotonic now)
 {
 	bool ours = guard->owner.system == p->me.system && guard->owner.database == p->me.database;
 	bool same = ours && guard->owner.timeline == p->me.timeline;
@@ -285,7 +285,7 @@ ss_guard_claimed(SsProto *p)
 
 /* A claim found the guard changed: another claim was faster, or the guard is unreadable. */
 SsStage
-ss_guard_outrun(SsProto *p, int64_t now)
+ss_guard_outrun(SsProto *p, SsMonotonic now)
 {
 	p->probe_at = now + CLAIM_PAUSE;
 	return SS_STAGE_REFUSED;
@@ -293,7 +293,7 @@ ss_guard_outrun(SsProto *p, int64_t now)
 
 /* A claim could not be recorded, so it was not sent. */
 SsStage
-ss_guard_unrecorded(SsProto *p, int64_t now)
+ss_guard_unrecorded(SsProto *p, SsMonotonic now)
 {
 	return refuse(p, SS_REFUSED_UNRECORDED, now, REFUSED_PAUSE);
 }

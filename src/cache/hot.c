@@ -74,7 +74,7 @@ cell(int row, uint32 hash)
 static uint32
 window_now(const SsPolicy *policy)
 {
-	return (uint32) (ss_monotonic() / Max(policy->cache_ttl / 2, 1000));
+	return (uint32) (ss_time_number(ss_monotonic()) / Max(policy->cache_ttl / 2, 1000));
 }
 
 /* The value of a cell in the present half window. */
@@ -158,7 +158,7 @@ static int
 next_offer(uint32 hash)
 {
 	pg_atomic_uint64 *at = &sketch->offered[hash & (CELLS - 1)];
-	uint32 now = (uint32) (ss_monotonic() / 1000);
+	uint32 now = (uint32) (ss_time_number(ss_monotonic()) / 1000);
 	uint64 old = pg_atomic_read_u64(at);
 	uint32 passed = now - (uint32) (old & ~(uint64) OFFER_REPEATED);
 

@@ -168,7 +168,7 @@ ss_ledger_allowed(const SsLedger *ledger, int member)
 }
 
 /* When a key was last refused because there was no room; 0 for never. */
-int64_t
+SsMonotonic
 ss_ledger_refused_at(const SsLedger *ledger)
 {
 	return __atomic_load_n(&ledger->refused_at, __ATOMIC_RELAXED);
@@ -199,7 +199,7 @@ find_slot(SsLedger *ledger, const SsKey *key, uint32_t hash)
  * have one more.
  */
 static int32_t
-allocate_slot(SsLedger *ledger, int member, const SsKey *key, uint32_t hash, int64_t now)
+allocate_slot(SsLedger *ledger, int member, const SsKey *key, uint32_t hash, SsMonotonic now)
 {
 	SsLedgerPartition *partition = &ledger->partitions[hash % SS_LEDGER_PARTITIONS];
 	int32_t slot = partition->free;
@@ -276,9 +276,9 @@ mark_changed(SsLedger *ledger, const SsControl *control, int32_t slot)
  * known already.
  */
 static void
-raise_foreign(SsControl *control, int64_t until)
+raise_foreign(SsControl *control, SsMonotonic until)
 {
-	int64_t old = __atomic_load_n(&control->foreign_until, __ATOMIC_SEQ_CST);
+	SsMonotonic old = __atomic_load_n(&control->foreign_until, __ATOMIC_SEQ_CST);
 
 	while (SS_RULE(9) && old < until &&
 		   !__atomic_compare_exchange_n(&control->foreign_until, &old, until, false,
@@ -292,7 +292,7 @@ raise_foreign(SsControl *control, int64_t until)
  * and the lease may be as long as any (R9).
  */
 void
-ss_control_init(SsControl *control, int member, int64_t now)
+ss_control_init(SsControl *control, int member, SsMonotonic now)
 {
 	memset(control, 0, sizeof(*control));
 	control->member = (uint8_t) member;
@@ -306,7 +306,7 @@ ss_control_init(SsControl *control, int member, int64_t now)
  * ss_control_end_foreign has cleared stays cleared.
  */
 void
-ss_control_promoted(SsControl *control, int64_t when)
+ss_control_promoted(SsControl *control, SsMonotonic when)
 {
 	if (__atomic_load_n(&control->promotion, __ATOMIC_SEQ_CST) != 0)
 		return;
@@ -320,9 +320,9 @@ ss_control_promoted(SsControl *control, int64_t when)
  * its primary, if it was promoted (0: it was not).
  */
 void
-ss_control_never_leased(SsControl *control, int64_t promoted)
+ss_control_never_leased(SsControl *control, SsMonotonic promoted)
 {
-	int64_t first = promoted != 0 ? promoted + SS_LEASE_LONGEST : control->first_until;
+	SsMonotonic first = promoted != 0 ? promoted + SS_LEASE_LONGEST : control->first_until;
 
 	/* unless it was raised for another reason meanwhile */
 	(void) __atomic_compare_exchange_n(&control->foreign_until, &first, 0, false, __ATOMIC_SEQ_CST,
@@ -349,7 +349,7 @@ ss_control_end_foreign(SsControl *control)
 
 /* May some Redis hold a lease, or be granted one soon? */
 bool
-ss_control_may_be_leased(const SsControl *control, int64_t now)
+ss_control_may_be_leased(const SsControl *control, SsMonotonic now)
 {
 	return __atomic_load_n(&control->attached, __ATOMIC_SEQ_CST) ||
 		   __atomic_load_n(&control->lease_until, __ATOMIC_SEQ_CST) > now ||
@@ -363,7 +363,7 @@ ss_control_may_be_leased(const SsControl *control, int64_t now)
  */
 bool
 ss_ledger_enter(SsLedger *ledger, const SsControl *control, const SsKey *key, uint32_t hash,
-				int what, int64_t now)
+				int what, SsMonotonic now)
 {
 	int partition = hash % SS_LEDGER_PARTITIONS;
 	SsLedgerSlot *s;
@@ -442,10 +442,10 @@ ss_ledger_policy_end(SsControl *control)
  * a lease that was granted without knowledge of them.
  */
 uint64_t
-ss_ledger_ticket(SsControl *control, int64_t *lease_until)
+ss_ledger_ticket(SsControl *control, SsMonotonic *lease_until)
 {
 	uint64_t ticket = __atomic_add_fetch(&control->tickets, 1, __ATOMIC_SEQ_CST);
-	int64_t foreign;
+	SsMonotonic foreign;
 
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	/* order matters: ss_control_keep_lease moves a lease from the first field to the second */
@@ -462,8 +462,8 @@ ss_ledger_ticket(SsControl *control, int64_t *lease_until)
  * is waited for in any case.
  */
 static bool
-is_reached(const SsControl *control, const uint64_t *reached, uint64_t wanted, int64_t lease_until,
-		   int64_t now)
+is_reached(const SsControl *control, const uint64_t *reached, uint64_t wanted,
+		   SsMonotonic lease_until, SsMonotonic now)
 {
 	if (!SS_RULE(1))
 		return true;
@@ -479,7 +479,8 @@ is_reached(const SsControl *control, const uint64_t *reached, uint64_t wanted, i
  * ss_ledger_ticket returned remains an upper bound; the pusher may lower it.
  */
 bool
-ss_ledger_passes(const SsControl *control, uint64_t ticket, int64_t lease_until, int64_t now)
+ss_ledger_passes(const SsControl *control, uint64_t ticket, SsMonotonic lease_until,
+				 SsMonotonic now)
 {
 	return is_reached(control, &control->passed, ticket, lease_until, now);
 }
@@ -489,7 +490,8 @@ ss_ledger_passes(const SsControl *control, uint64_t ticket, int64_t lease_until,
  * exist.  No lease is granted before the policy is covered (R14).
  */
 bool
-ss_ledger_policy_passes(const SsControl *control, uint64_t number, int64_t lease_until, int64_t now)
+ss_ledger_policy_passes(const SsControl *control, uint64_t number, SsMonotonic lease_until,
+						SsMonotonic now)
 {
 	return is_reached(control, &control->policies_covered, number, lease_until, now);
 }
@@ -532,7 +534,7 @@ ss_ledger_resolve(SsLedger *ledger, const SsControl *control, const SsKey *key, 
  */
 bool
 ss_ledger_want(SsLedger *ledger, const SsControl *control, const SsKey *key, uint32_t hash,
-			   int64_t when)
+			   SsMonotonic when)
 {
 	int partition = hash % SS_LEDGER_PARTITIONS;
 	const SsLedgerPartition *p = &ledger->partitions[partition];

@@ -36,6 +36,7 @@
 #include <stdint.h>
 
 #include "cache/shares.h"
+#include "clock.h"
 #include "rows/key.h"
 
 /*
@@ -81,7 +82,7 @@ typedef struct SsLedgerSlot
 	uint32_t doubt;      /* number of transactions that have it in doubt */
 	uint32_t generation; /* incremented by each entry and each end */
 	uint32_t ended;      /* incremented by each end */
-	int64_t since;       /* when it became in doubt or dirty, or from when on it is wanted */
+	SsMonotonic since;   /* when it became in doubt or dirty, or from when on it is wanted */
 
 	/* Private to the pusher while it is attached; needs no lock. */
 	bool absent; /* Redis certainly holds no copy */
@@ -91,7 +92,7 @@ typedef struct SsLedgerSlot
 	int32_t list_next;
 	uint32_t taken; /* the generation that the operation under way is about */
 	uint32_t taken_ended;
-	int64_t listed_at; /* when it was put on the list DOUBT */
+	SsMonotonic listed_at; /* when it was put on the list DOUBT */
 	uint32_t round;
 	uint32_t sync;
 	uint32_t order;
@@ -110,10 +111,10 @@ typedef struct SsLedgerPartition
 
 typedef struct SsLedger
 {
-	int32_t slots;      /* per partition */
-	int32_t buckets;    /* per partition; a power of two */
-	SsShares shares;    /* written under the locks of all partitions, read under any */
-	int64_t refused_at; /* atomic: when a key was last refused because there was no room */
+	int32_t slots;          /* per partition */
+	int32_t buckets;        /* per partition; a power of two */
+	SsShares shares;        /* written under the locks of all partitions, read under any */
+	SsMonotonic refused_at; /* atomic: when a key was last refused because there was no room */
 	SsLedgerPartition partitions[SS_LEDGER_PARTITIONS];
 	/* Followed by int32_t buckets[SS_LEDGER_PARTITIONS][buckets] and by the slots, by partition. */
 } SsLedger;
@@ -124,9 +125,9 @@ typedef struct SsLedger
  */
 typedef struct SsControl
 {
-	int64_t lease_until;       /* by then each lease granted by the present pusher has ended */
-	int64_t foreign_until;     /* the same for earlier leases, perhaps in another Redis (R9) */
-	int64_t first_until;       /* value of foreign_until at the start of the server */
+	SsMonotonic lease_until;   /* by then each lease granted by the present pusher has ended */
+	SsMonotonic foreign_until; /* the same for earlier leases, perhaps in another Redis (R9) */
+	SsMonotonic first_until;   /* value of foreign_until at the start of the server */
 	uint32_t promotion;        /* 1: foreign_until covers the promotion of this server */
 	uint64_t tickets;          /* number of tickets issued */
 	uint64_t passed;           /* tickets up to this one may pass the fence */
@@ -150,7 +151,7 @@ typedef struct SsLedgerView
 	uint32_t doubt;
 	uint32_t generation;
 	uint32_t ended;
-	int64_t since;
+	SsMonotonic since;
 } SsLedgerView;
 
 /*
@@ -170,31 +171,31 @@ extern void ss_ledger_share(SsLedger *ledger, int member, bool has_pusher);
 extern int ss_ledger_share_of(const SsLedger *ledger, int member);
 extern int ss_ledger_count(const SsLedger *ledger, int member);
 extern int ss_ledger_allowed(const SsLedger *ledger, int member);
-extern int64_t ss_ledger_refused_at(const SsLedger *ledger);
+extern SsMonotonic ss_ledger_refused_at(const SsLedger *ledger);
 
 /* For transactions */
-extern void ss_control_init(SsControl *control, int member, int64_t now);
-extern void ss_control_promoted(SsControl *control, int64_t when);
-extern void ss_control_never_leased(SsControl *control, int64_t promoted);
+extern void ss_control_init(SsControl *control, int member, SsMonotonic now);
+extern void ss_control_promoted(SsControl *control, SsMonotonic when);
+extern void ss_control_never_leased(SsControl *control, SsMonotonic promoted);
 extern void ss_control_keep_lease(SsControl *control);
 extern void ss_control_end_foreign(SsControl *control);
-extern bool ss_control_may_be_leased(const SsControl *control, int64_t now);
+extern bool ss_control_may_be_leased(const SsControl *control, SsMonotonic now);
 extern bool ss_ledger_enter(SsLedger *ledger, const SsControl *control, const SsKey *key,
-							uint32_t hash, int what, int64_t now);
+							uint32_t hash, int what, SsMonotonic now);
 extern void ss_ledger_unlisted_begin(SsControl *control);
 extern void ss_ledger_unlisted_end(SsControl *control);
 extern uint64_t ss_ledger_unlisted_ended(const SsControl *control);
 extern uint64_t ss_ledger_policy_begin(SsControl *control);
 extern void ss_ledger_policy_end(SsControl *control);
-extern bool ss_ledger_policy_passes(const SsControl *control, uint64_t number, int64_t lease_until,
-									int64_t now);
-extern uint64_t ss_ledger_ticket(SsControl *control, int64_t *lease_until);
-extern bool ss_ledger_passes(const SsControl *control, uint64_t ticket, int64_t lease_until,
-							 int64_t now);
+extern bool ss_ledger_policy_passes(const SsControl *control, uint64_t number,
+									SsMonotonic lease_until, SsMonotonic now);
+extern uint64_t ss_ledger_ticket(SsControl *control, SsMonotonic *lease_until);
+extern bool ss_ledger_passes(const SsControl *control, uint64_t ticket, SsMonotonic lease_until,
+							 SsMonotonic now);
 extern void ss_ledger_resolve(SsLedger *ledger, const SsControl *control, const SsKey *key,
 							  uint32_t hash);
 extern bool ss_ledger_want(SsLedger *ledger, const SsControl *control, const SsKey *key,
-						   uint32_t hash, int64_t when);
+						   uint32_t hash, SsMonotonic when);
 
 /* For the pusher */
 extern void ss_ledger_attach(SsLedger *ledger, SsControl *control, uint32_t database);

@@ -52,6 +52,12 @@ most(int64_t a, int64_t b)
 	return a > b ? a : b;
 }
 
+static SsMonotonic
+earlier(SsMonotonic a, SsMonotonic b)
+{
+	return a < b ? a : b;
+}
+
 static uint64_t
 draw(SsProto *p)
 {
@@ -83,7 +89,7 @@ heartbeat_of(const SsProto *p)
  */
 void
 ss_proto_init(SsProto *p, SsLedger *ledger, SsControl *control, uint32_t database,
-			  const SsOwner *me, uint64_t seed, int64_t now)
+			  const SsOwner *me, uint64_t seed, SsMonotonic now)
 {
 	memset(p, 0, sizeof(*p));
 	p->ledger = ledger;
@@ -109,10 +115,10 @@ ss_proto_init(SsProto *p, SsLedger *ledger, SsControl *control, uint32_t databas
  * ours is converted with the lower bound, so that it ends at that time or earlier (R12).
  */
 static void
-update_clock(SsProto *p, int64_t time, int64_t now)
+update_clock(SsProto *p, SsRedisTime time, SsMonotonic now)
 {
-	int64_t low = time - now;
-	int64_t high = time - p->sent_at;
+	int64_t low = ss_clock_offset(time, now);
+	int64_t high = ss_clock_offset(time, p->sent_at);
 	int64_t drift = (now - p->clock_at) * DRIFT_PER_SECOND / (1000 * MS) + CLOCK_GRAIN;
 
 	if (!SS_RULE(12))
@@ -140,7 +146,7 @@ update_clock(SsProto *p, int64_t time, int64_t now)
 }
 
 static SsDo
-wait_until(SsProto *p, int64_t until)
+wait_until(SsProto *p, SsMonotonic until)
 {
 	p->wait_until = until;
 	return SS_DO_WAIT;
@@ -148,7 +154,7 @@ wait_until(SsProto *p, int64_t until)
 
 /* Completes the request and sends it; the caller has set request.lease for a batch. */
 static SsDo
-send(SsProto *p, SsRequestKind kind, int64_t now)
+send(SsProto *p, SsRequestKind kind, SsMonotonic now)
 {
 	SsRequest *r = &p->request;
 	SsLeaseAction lease = r->lease;
@@ -156,14 +162,15 @@ send(SsProto *p, SsRequestKind kind, int64_t now)
 	memset(r, 0, sizeof(*r));
 	r->kind = kind;
 	r->give_up = now + (kind == SS_REQUEST_PROBE ? PROBE_TIMEOUT : timeout_of(p));
-	r->deadline = SS_RULE(3) && kind != SS_REQUEST_PROBE ? r->give_up + p->clock_low : INT64_MAX;
+	r->deadline = SS_RULE(3) && kind != SS_REQUEST_PROBE ? ss_clock_redis(r->give_up, p->clock_low)
+														 : SS_REDIS_NEVER;
 	ss_guard_sign(p);
 	if (kind == SS_REQUEST_BATCH)
 	{
 		r->lease = lease;
 		if (lease == SS_LEASE_SET)
 		{
-			r->lease_until = p->round_at + p->round_lease + p->clock_low;
+			r->lease_until = ss_clock_redis(p->round_at + p->round_lease, p->clock_low);
 			if (!SS_RULE(3))
 				r->lease_for = p->round_lease;
 		}
@@ -176,7 +183,7 @@ send(SsProto *p, SsRequestKind kind, int64_t now)
 
 /* Sends the operations at hand, with a lease if that leaves no old copy behind (R10). */
 static SsDo
-send_batch(SsProto *p, int64_t now)
+send_batch(SsProto *p, SsMonotonic now)
 {
 	p->request.lease = SS_LEASE_KEEP;
 	p->lease_sent = false;
@@ -250,7 +257,7 @@ cover_policies(SsProto *p, uint64_t number)
 }
 
 static void
-end_flush(SsProto *p, int64_t now)
+end_flush(SsProto *p, SsMonotonic now)
 {
 	if (p->partial)
 	{
@@ -272,7 +279,7 @@ end_flush(SsProto *p, int64_t now)
 }
 
 static SsDo
-flush(SsProto *p, int64_t now)
+flush(SsProto *p, SsMonotonic now)
 {
 	if (!p->flush_dropped)
 	{
@@ -293,7 +300,7 @@ flush(SsProto *p, int64_t now)
  * copies.
  */
 static SsDo
-flush_policies(SsProto *p, int64_t now)
+flush_policies(SsProto *p, SsMonotonic now)
 {
 	if (!p->policy_flush)
 	{
@@ -323,7 +330,7 @@ must_flush_policies(const SsProto *p)
  * cannot or must not be read, and when a round takes long.
  */
 static bool
-delete_first(const SsProto *p, int64_t now)
+delete_first(const SsProto *p, SsMonotonic now)
 {
 	return (SS_RULE(10) && ss_worklist_lease_lapsed(p, now)) || p->unreadable ||
 		   p->policies_begun != p->policies_ended ||
@@ -331,9 +338,9 @@ delete_first(const SsProto *p, int64_t now)
 }
 
 static SsDo
-run(SsProto *p, int64_t now)
+run(SsProto *p, SsMonotonic now)
 {
-	int64_t next;
+	SsMonotonic next;
 	bool fill;
 
 	if (p->suspended != p->was_suspended)
@@ -375,17 +382,17 @@ run(SsProto *p, int64_t now)
 	if ((p->round_open && p->round_left == 0) || now >= next)
 		return send_batch(p, now);
 	if (p->read_at > now)
-		next = least(next, p->read_at);
+		next = earlier(next, p->read_at);
 	if (fill)
-		next = least(next, ss_worklist_next_wanted(p));
+		next = earlier(next, ss_worklist_next_wanted(p));
 	if (p->lists[SS_LIST_DOUBT].count > 0)
-		next = least(next, now + DOUBT_PAUSE);
+		next = earlier(next, now + DOUBT_PAUSE);
 	return wait_until(p, next);
 }
 
 /* The next action when we are connected and nothing is under way. */
 static SsDo
-act(SsProto *p, int64_t now)
+act(SsProto *p, SsMonotonic now)
 {
 	switch (p->stage)
 	{
@@ -450,7 +457,7 @@ attach_or_detach(SsProto *p)
 
 /* Returns the next action; see protocol.h. */
 SsDo
-ss_proto_next(SsProto *p, int64_t now)
+ss_proto_next(SsProto *p, SsMonotonic now)
 {
 	if (p->busy)
 		return wait_until(p, p->request.give_up);
@@ -480,7 +487,7 @@ ss_proto_next(SsProto *p, int64_t now)
 
 /* A connection was made. */
 void
-ss_proto_connected(SsProto *p, int64_t now)
+ss_proto_connected(SsProto *p, SsMonotonic now)
 {
 	p->connected = true;
 	if (p->counts.connects++ == 0)
@@ -507,7 +514,7 @@ flush_again(SsProto *p)
  * out, or may still be until its deadline.  The connection must not be used any more.
  */
 void
-ss_proto_failed(SsProto *p, int64_t now)
+ss_proto_failed(SsProto *p, SsMonotonic now)
 {
 	int64_t pause = BACKOFF_FIRST << (p->failures < 7 ? p->failures : 7);
 
@@ -525,7 +532,7 @@ ss_proto_failed(SsProto *p, int64_t now)
 }
 
 static void
-handle_probe(SsProto *p, const SsGuard *guard, int64_t now)
+handle_probe(SsProto *p, const SsGuard *guard, SsMonotonic now)
 {
 	to_stage(p, ss_guard_decide(p, guard, now));
 	/* before the flush, which then also covers what was resolved meanwhile */
@@ -552,7 +559,7 @@ handle_claim(SsProto *p)
 }
 
 static void
-batch_done(SsProto *p, int64_t now)
+batch_done(SsProto *p, SsMonotonic now)
 {
 	for (int i = 0; i < p->nops; i++)
 	{
@@ -587,7 +594,7 @@ batch_done(SsProto *p, int64_t now)
 
 /* The answer to p->request. */
 void
-ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now)
+ss_proto_reply(SsProto *p, const SsReply *reply, SsMonotonic now)
 {
 	SsRequest *r = &p->request;
 
@@ -648,7 +655,7 @@ ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now)
 
 /* The rows of p->ops were read, and the transaction has ended. */
 void
-ss_proto_rows(SsProto *p, int64_t now)
+ss_proto_rows(SsProto *p, SsMonotonic now)
 {
 	int n = 0;
 	bool anything = false;
@@ -668,7 +675,7 @@ ss_proto_rows(SsProto *p, int64_t now)
 		SsOp *op = &p->ops[i];
 		SsLedgerSlot *s = ss_ledger_slot(p->ledger, op->slot);
 
-		op->expires = op->until + p->clock_low;
+		op->expires = ss_clock_redis(op->until, p->clock_low);
 		if (op->found == SS_FOUND_NONE || op->until <= now)
 			op->kind = s->absent ? SS_OP_NONE : SS_OP_DELETE;
 		else
@@ -690,7 +697,7 @@ ss_proto_rows(SsProto *p, int64_t now)
 
 /* The table is locked: the keys are deleted, and filled when it can be read again. */
 void
-ss_proto_unreadable(SsProto *p, int64_t now)
+ss_proto_unreadable(SsProto *p, SsMonotonic now)
 {
 	ss_worklist_restore(p, 0, now);
 	p->reading = false;
@@ -729,7 +736,7 @@ ss_proto_flushing(const SsProto *p)
 
 /* Requests to take over this Redis from its present owner. */
 void
-ss_proto_takeover(SsProto *p, int64_t now)
+ss_proto_takeover(SsProto *p, SsMonotonic now)
 {
 	p->takeover = true;
 	p->probe_at = now;
@@ -749,7 +756,7 @@ ss_proto_no_takeover(SsProto *p)
 
 /* Redis is elsewhere, or has another password: connect immediately. */
 void
-ss_proto_reconnect(SsProto *p, int64_t now)
+ss_proto_reconnect(SsProto *p, SsMonotonic now)
 {
 	if (p->connected)
 		ss_proto_failed(p, now);
@@ -781,7 +788,7 @@ ss_proto_set_record(SsProto *p, const SsRecord *record)
 
 /* Once the claim at hand is recorded, may another Redis still hold a lease of ours? */
 bool
-ss_proto_moved(const SsProto *p, int64_t now)
+ss_proto_moved(const SsProto *p, SsMonotonic now)
 {
 	return (p->record.moved || p->record.elsewhere) &&
 		   now < __atomic_load_n(&p->control->foreign_until, __ATOMIC_SEQ_CST);
@@ -798,7 +805,7 @@ ss_proto_recorded(SsProto *p, bool moved)
 
 /* The claim at hand could not be recorded: it is not sent, and tried again later. */
 void
-ss_proto_not_recorded(SsProto *p, int64_t now)
+ss_proto_not_recorded(SsProto *p, SsMonotonic now)
 {
 	to_stage(p, ss_guard_unrecorded(p, now));
 }
@@ -810,7 +817,7 @@ ss_proto_not_recorded(SsProto *p, int64_t now)
  * false if there is nothing to remove, or if the lease is not ours.
  */
 bool
-ss_proto_stop(SsProto *p, int64_t now, int64_t give_up)
+ss_proto_stop(SsProto *p, SsMonotonic now, SsMonotonic give_up)
 {
 	if (!p->claimed || p->pending || p->superseded || p->refusal != SS_REFUSED_NONE ||
 		p->stage >= SS_STAGE_REMOVE || p->control->lease_until <= now)
@@ -825,7 +832,7 @@ ss_proto_stop(SsProto *p, int64_t now, int64_t give_up)
 	p->request.lease = SS_LEASE_DROP;
 	(void) send(p, SS_REQUEST_BATCH, now);
 	p->request.give_up = give_up;
-	p->request.deadline = give_up + p->clock_low;
+	p->request.deadline = ss_clock_redis(give_up, p->clock_low);
 	return true;
 }
 
@@ -844,10 +851,10 @@ ss_proto_stopped(SsProto *p, const SsReply *reply)
 }
 
 /* Since when the key that has waited longest waits; 0 if none does. */
-int64_t
+SsMonotonic
 ss_proto_oldest(const SsProto *p)
 {
-	int64_t oldest = 0;
+	SsMonotonic oldest = 0;
 
 	for (int list = SS_LIST_DOUBT; list <= SS_LIST_ABSENT; list++)
 	{

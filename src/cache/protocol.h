@@ -77,18 +77,18 @@ typedef enum SsLeaseAction
 typedef struct SsRequest
 {
 	SsRequestKind kind;
-	int64_t give_up;  /* when to stop waiting for the answer */
-	int64_t deadline; /* in Redis' clock */
-	SsBatchId id;     /* what the guard shall say afterwards */
+	SsMonotonic give_up;  /* when to stop waiting for the answer */
+	SsRedisTime deadline; /* in Redis' clock */
+	SsBatchId id;         /* what the guard shall say afterwards */
 	SsBatchId previous[SS_CHAIN_MAX];
 	int nprevious;
 	SsLeaseAction lease;
-	int64_t lease_until; /* in Redis' clock */
-	int64_t lease_for;   /* for the mutant of R3 only: duration, from when it is carried out */
-	uint64_t cursor;     /* of a flush */
-	bool policies;       /* flush the namespaces whose policies change, not everything */
-	uint64_t epoch;      /* of all requests except the probe: ours */
-	SsGuard expected;    /* of a claim */
+	SsRedisTime lease_until; /* in Redis' clock */
+	int64_t lease_for;       /* for the mutant of R3 only: duration, from when it is carried out */
+	uint64_t cursor;         /* of a flush */
+	bool policies;           /* flush the namespaces whose policies change, not everything */
+	uint64_t epoch;          /* of all requests except the probe: ours */
+	SsGuard expected;        /* of a claim */
 } SsRequest;
 
 typedef enum SsAnswer
@@ -101,9 +101,9 @@ typedef enum SsAnswer
 typedef struct SsReply
 {
 	SsAnswer answer;
-	int64_t time;    /* Redis' clock while it carried the request out */
-	SsGuard guard;   /* of a probe */
-	uint64_t cursor; /* of a flush; 0 at the end */
+	SsRedisTime time; /* Redis' clock while it carried the request out */
+	SsGuard guard;    /* of a probe */
+	uint64_t cursor;  /* of a flush; 0 at the end */
 	uint64_t removed;
 } SsReply;
 
@@ -128,11 +128,11 @@ typedef struct SsOp
 	/* For SS_DO_READ */
 	bool document; /* is the document needed, or only its expiry? */
 	SsFound found;
-	int64_t until;
+	SsMonotonic until;
 	/* For SS_DO_SEND */
 	SsOpKind kind;
-	int64_t expires; /* in Redis' clock */
-	bool missing;    /* the answer to SS_OP_EXPIRE: there was no copy */
+	SsRedisTime expires; /* in Redis' clock */
+	bool missing;        /* the answer to SS_OP_EXPIRE: there was no copy */
 } SsOp;
 
 typedef enum SsDo
@@ -211,7 +211,7 @@ typedef struct SsProto
 	bool copied;         /* a copy of this server was seen to write: claim only by takeover */
 
 	/* Outputs, which the driver may read. */
-	int64_t wait_until;
+	SsMonotonic wait_until;
 	SsRequest request;
 	SsOp ops[SS_BATCH_MAX];
 	int nops;
@@ -220,8 +220,8 @@ typedef struct SsProto
 	SsGuard guard;   /* as last seen */
 	SsRecord record; /* as last read from this database, or written to it */
 	uint64_t token;
-	int64_t lease_end;
-	int64_t retry_at;
+	SsMonotonic lease_end;
+	SsMonotonic retry_at;
 	int failures;     /* consecutive */
 	uint64_t removed; /* by the last flush */
 	SsProtoCounts counts;
@@ -245,34 +245,34 @@ typedef struct SsProto
 	bool superseded;     /* a later timeline was seen: claim only by takeover */
 	bool yielded;        /* refused, and not claimed since */
 	bool was_suspended;
-	int64_t guard_seen_at;
+	SsMonotonic guard_seen_at;
 	bool unreadable;
-	int64_t sent_at;
-	int64_t probe_at;
-	int64_t read_at; /* not before this time */
+	SsMonotonic sent_at;
+	SsMonotonic probe_at;
+	SsMonotonic read_at; /* not before this time */
 	uint64_t random;
 	uint64_t epoch;
 	uint64_t number;
 	SsBatchId chain[SS_CHAIN_MAX];
 	int nchain;
 	SsBatchId watched; /* last batch of a foreign guard */
-	int64_t watched_since;
+	SsMonotonic watched_since;
 	bool watching;
-	int64_t connected_at; /* the first connection */
+	SsMonotonic connected_at; /* the first connection */
 	/* Redis' clock minus ours is between these two. */
 	bool clock_known;
 	int64_t clock_low;
 	int64_t clock_high;
-	int64_t clock_at;
+	SsMonotonic clock_at;
 	/* Lists of slots, by SsListId. */
 	SsList lists[SS_LISTS];
 	/* The round: what has to be done before the next lease. */
 	bool round_open;
 	uint32_t round;
 	int32_t round_left;
-	int64_t round_at;
+	SsMonotonic round_at;
 	int64_t round_lease; /* duration that was published; `lease` may change meanwhile */
-	int64_t renew_at;
+	SsMonotonic renew_at;
 	bool lease_sent;
 	/* The fence: when all keys up to this order are deleted, this ticket passes. */
 	uint32_t order;
@@ -309,27 +309,27 @@ typedef struct SsProto
 } SsProto;
 
 extern void ss_proto_init(SsProto *p, SsLedger *ledger, SsControl *control, uint32_t database,
-						  const SsOwner *me, uint64_t seed, int64_t now);
-extern SsDo ss_proto_next(SsProto *p, int64_t now);
-extern void ss_proto_connected(SsProto *p, int64_t now);
-extern void ss_proto_failed(SsProto *p, int64_t now);
-extern void ss_proto_reply(SsProto *p, const SsReply *reply, int64_t now);
-extern void ss_proto_rows(SsProto *p, int64_t now);
-extern void ss_proto_unreadable(SsProto *p, int64_t now);
+						  const SsOwner *me, uint64_t seed, SsMonotonic now);
+extern SsDo ss_proto_next(SsProto *p, SsMonotonic now);
+extern void ss_proto_connected(SsProto *p, SsMonotonic now);
+extern void ss_proto_failed(SsProto *p, SsMonotonic now);
+extern void ss_proto_reply(SsProto *p, const SsReply *reply, SsMonotonic now);
+extern void ss_proto_rows(SsProto *p, SsMonotonic now);
+extern void ss_proto_unreadable(SsProto *p, SsMonotonic now);
 extern void ss_proto_flush(SsProto *p);
 extern void ss_proto_flush_names(SsProto *p);
 extern void ss_proto_flush_partly(SsProto *p);
-extern void ss_proto_takeover(SsProto *p, int64_t now);
+extern void ss_proto_takeover(SsProto *p, SsMonotonic now);
 extern void ss_proto_no_takeover(SsProto *p);
-extern void ss_proto_reconnect(SsProto *p, int64_t now);
+extern void ss_proto_reconnect(SsProto *p, SsMonotonic now);
 extern void ss_proto_leave(SsProto *p);
 extern void ss_proto_set_record(SsProto *p, const SsRecord *record);
-extern bool ss_proto_moved(const SsProto *p, int64_t now);
+extern bool ss_proto_moved(const SsProto *p, SsMonotonic now);
 extern void ss_proto_recorded(SsProto *p, bool moved);
-extern void ss_proto_not_recorded(SsProto *p, int64_t now);
-extern bool ss_proto_stop(SsProto *p, int64_t now, int64_t give_up);
+extern void ss_proto_not_recorded(SsProto *p, SsMonotonic now);
+extern bool ss_proto_stop(SsProto *p, SsMonotonic now, SsMonotonic give_up);
 extern void ss_proto_stopped(SsProto *p, const SsReply *reply);
 extern bool ss_proto_flushing(const SsProto *p);
-extern int64_t ss_proto_oldest(const SsProto *p);
+extern SsMonotonic ss_proto_oldest(const SsProto *p);
 
 #endif

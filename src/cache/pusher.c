@@ -100,13 +100,15 @@ apply_settings(void)
 
 	proto->lease = ss_lease * INT64CONST(1000);
 	proto->promoted = ss_takeover == SS_TAKEOVER_PROMOTED;
-	proto->own_clock = GetCurrentTimestamp() +
-					   (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY - ss_monotonic();
+	proto->own_clock = ss_clock_offset(GetCurrentTimestamp() +
+										   (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
+											   USECS_PER_DAY,
+									   ss_monotonic());
 }
 
 /* The configuration was reloaded: leaves if Redis is elsewhere now. */
 static void
-apply_reload(int64 now)
+apply_reload(SsMonotonic now)
 {
 	apply_settings();
 	ss_pusher_end_rest(&ss_pusher);
@@ -123,7 +125,7 @@ apply_reload(int64 now)
  * the table.
  */
 static bool
-verify(SsCacheRequest *request, bool begun, int64 now)
+verify(SsCacheRequest *request, bool begun, SsMonotonic now)
 {
 	SsProto *proto = &ss_pusher.proto;
 
@@ -163,7 +165,7 @@ verify(SsCacheRequest *request, bool begun, int64 now)
  * for it.
  */
 static bool
-serve_request(SsCacheRequest *request, bool begun, int64 now)
+serve_request(SsCacheRequest *request, bool begun, SsMonotonic now)
 {
 	SsProto *proto = &ss_pusher.proto;
 
@@ -190,7 +192,7 @@ serve_request(SsCacheRequest *request, bool begun, int64 now)
 
 /* Works on the present request, if any, and sends the answer, or how far it is. */
 static void
-handle_request(int64 now)
+handle_request(SsMonotonic now)
 {
 	static uint64 begun = 0;
 	SsCacheRequest *request = &ss_pusher.db->cache.request;
@@ -237,10 +239,10 @@ end_pass(void)
 
 /* Tasks for idle times while Redis works and nothing waits. */
 static void
-run_maintenance(int64 now)
+run_maintenance(SsMonotonic now)
 {
 	SsProto *proto = &ss_pusher.proto;
-	int64 give_up = now + USECS_PER_SEC / 5;
+	SsMonotonic give_up = now + USECS_PER_SEC / 5;
 	int64 counts[4] = {0};
 
 	if (proto->stage != SS_STAGE_RUN || !proto->connected || proto->suspended)
@@ -274,11 +276,11 @@ run_maintenance(int64 now)
 
 /* Sleeps until the protocol or the next check is due, or the latch is set. */
 static void
-sleep_until_due(int64 now)
+sleep_until_due(SsMonotonic now)
 {
 	SsCache *cache = &ss_pusher.db->cache;
 	int64 check = ss_pusher.rest.tables ? CHECK_AT_REST : CHECK_EVERY;
-	int64 until = Min(ss_pusher.proto.wait_until, Max(ss_pusher.checked_at, now) + check);
+	SsMonotonic until = Min(ss_pusher.proto.wait_until, Max(ss_pusher.checked_at, now) + check);
 	int64 ms = (until - now + 999) / 1000;
 
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Max(ms, 0),
@@ -306,7 +308,7 @@ wake_waiters(const SsControl *before)
  * wake us.
  */
 static void
-linger(int64 now)
+linger(SsMonotonic now)
 {
 	if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 				  (ss_pusher.linger_until - now + 999) / 1000, PG_WAIT_EXTENSION) &
@@ -317,7 +319,7 @@ linger(int64 now)
 
 /* One step of the protocol. */
 static void
-step(int64 now)
+step(SsMonotonic now)
 {
 	SsCache *cache = &ss_pusher.db->cache;
 	SsProto *proto = &ss_pusher.proto;
@@ -434,7 +436,7 @@ ss_pusher_main(Datum arg)
 	pgstat_report_activity(STATE_IDLE, NULL);
 	for (;;)
 	{
-		int64 now = ss_monotonic();
+		SsMonotonic now = ss_monotonic();
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextReset(ss_pusher.cycle_context);

@@ -38,9 +38,9 @@ typedef struct SsSampleRest
 typedef struct SsPusherRest
 {
 	/* Our tables. */
-	bool tables;      /* the last check found nothing to do */
-	int64 checked_at; /* when it ended, by the monotonic clock */
-	int64 settings;   /* rows changed in pg_db_role_setting before it; -1: unknown */
+	bool tables;            /* the last check found nothing to do */
+	SsMonotonic checked_at; /* when it ended */
+	int64 settings;         /* rows changed in pg_db_role_setting before it; -1: unknown */
 
 	uint64 changes; /* calls of ss_pusher_end_rest */
 
@@ -108,12 +108,12 @@ typedef struct SsPusher
 	char logged_error[240]; /* the last error that was logged */
 
 	/* Times by the monotonic clock. */
-	int64 checked_at;
-	int64 reported;
-	int64 informed;
-	int64 scrubbed;
-	int64 linger_until;
-	int64 leave_at; /* 0: it shall not */
+	SsMonotonic checked_at;
+	SsMonotonic reported;
+	SsMonotonic informed;
+	SsMonotonic scrubbed;
+	SsMonotonic linger_until;
+	SsMonotonic leave_at; /* 0: it shall not */
 
 	MemoryContext cycle_context;
 	MemoryContext batch_context; /* for what is read, until it is sent */
@@ -143,20 +143,20 @@ extern void ss_pusher_send(void);
 
 /* pusher_denied.c */
 extern bool ss_pusher_find_denied(SsPusher *pusher, const SsKey *keys, const SsPayload *payloads,
-								  int n, int64 give_up);
+								  int n, SsMonotonic give_up);
 extern void ss_pusher_keep_denied(const SsPusher *pusher, const SsPolicy *policies,
 								  SsKeyPrefixes *keys, int n);
-extern bool ss_pusher_recheck_denied(SsPusher *pusher, int64 give_up);
+extern bool ss_pusher_recheck_denied(SsPusher *pusher, SsMonotonic give_up);
 
 /* pusher_check.c */
 extern bool ss_pusher_tables_are_known(const SsPusher *pusher);
-extern void ss_pusher_leave(int64 now, int64 within);
-extern void ss_pusher_check(int64 now);
+extern void ss_pusher_leave(SsMonotonic now, int64 within);
+extern void ss_pusher_check(SsMonotonic now);
 
 /* pusher_rest.c */
-extern bool ss_pusher_rests(SsPusher *pusher, int64 now);
+extern bool ss_pusher_rests(SsPusher *pusher, SsMonotonic now);
 extern void ss_pusher_before_check(SsPusher *pusher);
-extern void ss_pusher_after_check(SsPusher *pusher, int64 now);
+extern void ss_pusher_after_check(SsPusher *pusher, SsMonotonic now);
 extern void ss_pusher_end_rest(SsPusher *pusher);
 extern bool ss_pusher_scrub_rests(SsPusher *pusher);
 extern SsTableWalk *ss_pusher_before_scrub(SsPusher *pusher);
@@ -166,11 +166,11 @@ extern void ss_pusher_after_scrub(SsPusher *pusher, bool different);
 extern void ss_pusher_identify(SsPusher *pusher);
 extern void ss_pusher_read_claims(SsPusher *pusher);
 extern void ss_pusher_record_claim(SsPusher *pusher);
-extern void ss_pusher_record_only_redis(SsPusher *pusher, int64 now);
+extern void ss_pusher_record_only_redis(SsPusher *pusher, SsMonotonic now);
 extern void ss_pusher_drop_lease(int code, Datum arg);
 
 /* pusher_report.c */
-extern void ss_pusher_report(int64 now);
+extern void ss_pusher_report(SsMonotonic now);
 
 extern void ss_pusher_name_prefixes(SsPusher *pusher);
 extern void ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsKeyPrefixes *keys);
@@ -182,6 +182,6 @@ extern void ss_pusher_make_key(SsPusher *pusher, const SsKey *key, SsPayload *pa
 extern SS_EXPORT void ss_pusher_main(Datum arg);
 
 extern bool ss_scrub(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, SsSampleRest *rest,
-					 int64 give_up, int64 counts[4]);
+					 SsMonotonic give_up, int64 counts[4]);
 
 #endif

@@ -23,7 +23,7 @@
 
 /* From now on: removes what we wrote and ends, at the latest after `within` microseconds. */
 void
-ss_pusher_leave(int64 now, int64 within)
+ss_pusher_leave(SsMonotonic now, int64 within)
 {
 	if (ss_pusher.leave_at == 0)
 		ss_pusher.leave_at = now + within;
@@ -39,7 +39,7 @@ ss_pusher_tables_are_known(const SsPusher *pusher)
 
 /* Checks our tables, policies and settings; in a transaction. */
 static void
-check_tables(int64 now)
+check_tables(SsMonotonic now)
 {
 	char trouble[480];
 	SsTableMark mark = {0};
@@ -94,7 +94,7 @@ check_tables(int64 now)
  * error nothing is cached, and the check is repeated with increasing delays.
  */
 void
-ss_pusher_check(int64 now)
+ss_pusher_check(SsMonotonic now)
 {
 	static int errors = 0;
 	SsProto *proto = &ss_pusher.proto;

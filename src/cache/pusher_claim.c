@@ -138,7 +138,7 @@ ss_pusher_record_claim(SsPusher *pusher)
 
 /* Records that no other Redis can hold a lease any more, once that is certain. */
 void
-ss_pusher_record_only_redis(SsPusher *pusher, int64 now)
+ss_pusher_record_only_redis(SsPusher *pusher, SsMonotonic now)
 {
 	if (pusher->proto.record.moved && !ss_proto_moved(&pusher->proto, now) &&
 		try_to_write(pusher, false))
@@ -155,7 +155,7 @@ void
 ss_pusher_drop_lease(int code, Datum arg)
 {
 	SsPusher *pusher = &ss_pusher;
-	int64 now = ss_monotonic();
+	SsMonotonic now = ss_monotonic();
 	char problem[SS_MESSAGE_LEN];
 	SsReply reply;
 

@@ -55,7 +55,7 @@ policy_of(const SsPusher *p, const SsKey *key)
  */
 bool
 ss_pusher_find_denied(SsPusher *p, const SsKey *keys, const SsPayload *payloads, int n,
-					  int64 give_up)
+					  SsMonotonic give_up)
 {
 	bool *denied = palloc(sizeof(bool) * Max(n, 1));
 	bool found = false;
@@ -104,7 +104,7 @@ ss_pusher_keep_denied(const SsPusher *p, const SsPolicy *policies, SsKeyPrefixes
  * answer.
  */
 bool
-ss_pusher_recheck_denied(SsPusher *p, int64 give_up)
+ss_pusher_recheck_denied(SsPusher *p, SsMonotonic give_up)
 {
 	for (int i = 0; i < p->npolicies; i++)
 	{

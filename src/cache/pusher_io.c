@@ -149,7 +149,7 @@ ss_pusher_send(void)
 	const SsPrefixes *prefixes = prefixes_of_request();
 	bool flush = proto->request.kind == SS_REQUEST_FLUSH;
 	SsReply reply;
-	int64 sent = ss_monotonic();
+	SsMonotonic sent = ss_monotonic();
 	bool wrote = proto->request.kind == SS_REQUEST_BATCH && proto->nops > 0;
 
 	if (proto->request.kind == SS_REQUEST_BATCH && proto->nops > 0 && proto->deleting)

@@ -159,7 +159,7 @@ describe_refusal(const SsPusher *pusher, char *out, size_t size)
 
 /* Copies the state of the pusher into its report.  Takes the main lock. */
 void
-ss_pusher_report(int64 now)
+ss_pusher_report(SsMonotonic now)
 {
 	SsProto *proto = &ss_pusher.proto;
 	SsCacheReport *r = &ss_pusher.db->cache.report;

@@ -80,7 +80,7 @@ has_prepared(void)
  * has changed?  Must not be called in a transaction.
  */
 bool
-ss_pusher_rests(SsPusher *pusher, int64 now)
+ss_pusher_rests(SsPusher *pusher, SsMonotonic now)
 {
 	SsPusherRest *rest = &pusher->rest;
 
@@ -104,7 +104,7 @@ ss_pusher_before_check(SsPusher *pusher)
 
 /* Called after a check that did not fail: rests if it found nothing to do. */
 void
-ss_pusher_after_check(SsPusher *pusher, int64 now)
+ss_pusher_after_check(SsPusher *pusher, SsMonotonic now)
 {
 	pusher->rest.tables = ss_pusher_tables_are_known(pusher) && pusher->trouble[0] == '\0' &&
 						  pusher->leave_at == 0;

@@ -337,7 +337,7 @@ read_rows(int from, int to)
 	SsProto *proto = &ss_pusher.proto;
 	SsCachedRow rows[SS_BATCH_MAX];
 	/* read before the rows, because a copy must not outlive its session */
-	int64 now = ss_monotonic();
+	SsMonotonic now = ss_monotonic();
 	TimestampTz time = GetCurrentTimestamp();
 
 	for (int i = from; i < to; i++)

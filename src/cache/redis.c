@@ -86,7 +86,7 @@ ss_redis_has_tls(void)
  * that: the pusher checks everything after the reply.
  */
 static bool
-wait_for(SsRedis *redis, int events, int64 give_up)
+wait_for(SsRedis *redis, int events, SsMonotonic give_up)
 {
 	for (;;)
 	{
@@ -157,7 +157,7 @@ short_resolver(void)
 
 /* Waits until the connection is established. */
 static bool
-finish_connecting(SsRedis *redis, bool tcp, int64 give_up, char *error, size_t size)
+finish_connecting(SsRedis *redis, bool tcp, SsMonotonic give_up, char *error, size_t size)
 {
 	int status = 0;
 	socklen_t len = sizeof(status);
@@ -183,7 +183,7 @@ finish_connecting(SsRedis *redis, bool tcp, int64 give_up, char *error, size_t s
 
 /* Connects. *out must be closed by the caller in any case, also when an error is thrown. */
 bool
-ss_redis_open(SsRedis **out, const SsUrl *url, int64 give_up, char *error, size_t size)
+ss_redis_open(SsRedis **out, const SsUrl *url, SsMonotonic give_up, char *error, size_t size)
 {
 	SsRedis *redis;
 	bool tcp = url->socket[0] == '\0';
@@ -279,7 +279,7 @@ ss_redis_queue(SsRedis *redis, const SsCommand *command, char *error, size_t siz
 
 /* Sends what is queued and waits for the next reply, which the caller frees. */
 SsRedisReply *
-ss_redis_receive(SsRedis *redis, int64 give_up, char *error, size_t size)
+ss_redis_receive(SsRedis *redis, SsMonotonic give_up, char *error, size_t size)
 {
 	void *reply = NULL;
 	int done = 0;
@@ -333,7 +333,8 @@ ss_redis_receive(SsRedis *redis, int64 give_up, char *error, size_t size)
  * a failure.
  */
 SsRedisReply *
-ss_redis_call(SsRedis *redis, const SsCommand *command, int64 give_up, char *error, size_t size)
+ss_redis_call(SsRedis *redis, const SsCommand *command, SsMonotonic give_up, char *error,
+			  size_t size)
 {
 	SsRedisReply *reply;
 

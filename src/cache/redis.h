@@ -9,6 +9,7 @@
 #define SS_REDIS_H
 
 #include "cache/url.h"
+#include "clock.h"
 
 typedef struct SsRedis SsRedis;
 typedef struct redisReply SsRedisReply;
@@ -34,7 +35,8 @@ typedef enum SsReplyKind
 
 extern const char *ss_redis_library(void);
 extern bool ss_redis_has_tls(void);
-extern bool ss_redis_open(SsRedis **out, const SsUrl *url, int64 give_up, char *error, size_t size);
+extern bool ss_redis_open(SsRedis **out, const SsUrl *url, SsMonotonic give_up, char *error,
+						  size_t size);
 extern void ss_redis_close(SsRedis *redis);
 
 extern void ss_command_reset(SsCommand *command);
@@ -43,8 +45,9 @@ extern void ss_command_word(SsCommand *command, const char *word);
 extern void ss_command_int(SsCommand *command, int64 value);
 
 extern bool ss_redis_queue(SsRedis *redis, const SsCommand *command, char *error, size_t size);
-extern SsRedisReply *ss_redis_receive(SsRedis *redis, int64 give_up, char *error, size_t size);
-extern SsRedisReply *ss_redis_call(SsRedis *redis, const SsCommand *command, int64 give_up,
+extern SsRedisReply *ss_redis_receive(SsRedis *redis, SsMonotonic give_up, char *error,
+									  size_t size);
+extern SsRedisReply *ss_redis_call(SsRedis *redis, const SsCommand *command, SsMonotonic give_up,
 								   char *error, size_t size);
 extern bool ss_redis_broken(SsRedis *redis);
 extern void ss_redis_printable(char *text);

@@ -116,7 +116,7 @@ begin(SsPusher *pusher)
 
 /* Adds a page of Redis' keys, starting at a cursor. */
 static bool
-sample_redis(SsPusher *pusher, uint64 *cursor, int64 give_up, Sample *sample)
+sample_redis(SsPusher *pusher, uint64 *cursor, SsMonotonic give_up, Sample *sample)
 {
 	SsRedisReply *reply;
 	const SsRedisReply *names;
@@ -244,7 +244,7 @@ compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documen
  * time, or because our tables are locked.
  */
 static void
-compare_batches(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
+compare_batches(SsPusher *pusher, Sample *part, SsMonotonic stop, int64 counts[4])
 {
 	SsCachedRow *rows = palloc(sizeof(SsCachedRow) * SS_SAMPLE_MOST);
 	StringInfoData documents;
@@ -275,7 +275,7 @@ compare_batches(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 
 /* The same; returns NULL, or the error that aborted its transaction. */
 static ErrorData *
-try_compare(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
+try_compare(SsPusher *pusher, Sample *part, SsMonotonic stop, int64 counts[4])
 {
 	ErrorData *volatile error = NULL;
 
@@ -301,7 +301,8 @@ try_compare(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
  * is set aside, and the pusher deletes its copy.
  */
 static void
-compare_alone(SsPusher *pusher, const Sample *part, int i, Sample *one, int64 stop, int64 counts[4])
+compare_alone(SsPusher *pusher, const Sample *part, int i, Sample *one, SsMonotonic stop,
+			  int64 counts[4])
 {
 	ErrorData *error;
 
@@ -323,7 +324,7 @@ compare_alone(SsPusher *pusher, const Sample *part, int i, Sample *one, int64 st
  * not compared stay in the part.
  */
 static void
-compare_rows(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
+compare_rows(SsPusher *pusher, Sample *part, SsMonotonic stop, int64 counts[4])
 {
 	int left = 0;
 	Sample *one;
@@ -346,7 +347,8 @@ compare_rows(SsPusher *pusher, Sample *part, int64 stop, int64 counts[4])
 
 /* Reads the copies of a part and compares them with the rows; false if Redis does not answer. */
 static bool
-compare_copies(SsPusher *pusher, Sample *part, int64 give_up, int64 stop, int64 counts[4])
+compare_copies(SsPusher *pusher, Sample *part, SsMonotonic give_up, SsMonotonic stop,
+			   int64 counts[4])
 {
 	SsRedisReply *copies = part->oversized
 							   ? NULL
@@ -433,11 +435,12 @@ leave(SsSampleRest *rest, const Sample *sample, int from)
  * `rest` afterwards.  False if Redis does not answer.
  */
 static bool
-compare_all(SsPusher *pusher, Sample *sample, SsSampleRest *rest, int64 give_up, int64 counts[4])
+compare_all(SsPusher *pusher, Sample *sample, SsSampleRest *rest, SsMonotonic give_up,
+			int64 counts[4])
 {
 	int64 *sizes = palloc(sizeof(int64) * SS_SAMPLE_MOST);
 	Sample *part = palloc(sizeof(Sample));
-	int64 stop = ss_monotonic() + SLICE;
+	SsMonotonic stop = ss_monotonic() + SLICE;
 	bool refused = false;
 	bool fine = true;
 	int next = 0;
@@ -471,8 +474,8 @@ compare_all(SsPusher *pusher, Sample *sample, SsSampleRest *rest, int64 give_up,
 
 /* The sample of a step: what the last one left, or else a page of Redis and rows of the table. */
 static bool
-take_sample(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, SsSampleRest *rest, int64 give_up,
-			Sample *sample)
+take_sample(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, SsSampleRest *rest,
+			SsMonotonic give_up, Sample *sample)
 {
 	uint64 before = *cursor;
 
@@ -503,8 +506,8 @@ take_sample(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, SsSampleRest *r
  * connection closed, if Redis does not answer.
  */
 bool
-ss_scrub(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, SsSampleRest *rest, int64 give_up,
-		 int64 counts[4])
+ss_scrub(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, SsSampleRest *rest,
+		 SsMonotonic give_up, int64 counts[4])
 {
 	Sample *sample = palloc0(sizeof(Sample));
 	int64 found[4] = {0};

@@ -169,7 +169,8 @@ info_line(const char *text, const char *name, char *out, size_t size)
  * error reply is accepted.  If `out` is not NULL the caller frees the reply.
  */
 static bool
-read_greeting(SsWire *wire, int64 give_up, const char *what, bool optional, SsRedisReply **out)
+read_greeting(SsWire *wire, SsMonotonic give_up, const char *what, bool optional,
+			  SsRedisReply **out)
 {
 	SsRedisReply *reply = ss_redis_receive(wire->redis, give_up, wire->error, sizeof(wire->error));
 	bool refused;
@@ -196,7 +197,7 @@ read_greeting(SsWire *wire, int64 give_up, const char *what, bool optional, SsRe
  * read in the same order.
  */
 static bool
-greet(SsWire *wire, const SsWireLogin *login, int64 give_up)
+greet(SsWire *wire, const SsWireLogin *login, SsMonotonic give_up)
 {
 	bool auth = login->password[0] != '\0';
 	SsRedisReply *reply;
@@ -264,7 +265,7 @@ greet(SsWire *wire, const SsWireLogin *login, int64 give_up)
 
 /* Connects and logs in. */
 bool
-ss_wire_connect(SsWire *wire, const SsWireLogin *login, int64 give_up)
+ss_wire_connect(SsWire *wire, const SsWireLogin *login, SsMonotonic give_up)
 {
 	ss_wire_close(wire);
 	if (!ss_redis_open(&wire->redis, &login->url, give_up, wire->error, sizeof(wire->error)) ||
@@ -385,7 +386,7 @@ add_chain(SsCommand *c, const SsProto *p)
 {
 	const SsRequest *r = &p->request;
 
-	ss_command_int(c, r->deadline);
+	ss_command_int(c, ss_time_number(r->deadline));
 	ss_command_word(c, show_owner(&p->me));
 	ss_command_int(c, r->epoch);
 	ss_command_word(c, show_id(&r->id));
@@ -400,7 +401,7 @@ add_claim(SsWire *wire, SsCommand *c, const SsProto *p, const SsPrefixes *prefix
 {
 	const SsRequest *r = &p->request;
 
-	ss_command_int(c, r->deadline);
+	ss_command_int(c, ss_time_number(r->deadline));
 	for (int i = 0; i < 3; i++)
 		ss_command_word(c, wire->guard[i]);
 	ss_command_word(c, show_owner(&p->me));
@@ -432,7 +433,7 @@ add_ops(SsCommand *c, const SsProto *p, const SsPayload *payloads)
 	static const char *const leases[] = {"K", "S", "D"};
 
 	ss_command_word(c, leases[p->request.lease]);
-	ss_command_int(c, p->request.lease_until / 1000);
+	ss_command_int(c, ss_time_number(p->request.lease_until) / 1000);
 	for (int i = 0; i < p->nops; i++)
 	{
 		const SsOp *op = &p->ops[i];
@@ -441,7 +442,7 @@ add_ops(SsCommand *c, const SsProto *p, const SsPayload *payloads)
 			continue;
 		ss_command_word(c, op->kind == SS_OP_SET ? "S" : op->kind == SS_OP_EXPIRE ? "E" : "D");
 		if (op->kind != SS_OP_DELETE)
-			ss_command_int(c, op->expires / 1000);
+			ss_command_int(c, ss_time_number(op->expires) / 1000);
 		if (op->kind == SS_OP_SET)
 			ss_command_add(c, payloads[i].document, payloads[i].length);
 	}
@@ -491,15 +492,17 @@ read_reply(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsRedisRep
 	SsRequestKind kind = p->request.kind;
 	bool longer = kind != SS_REQUEST_CLAIM && kind != SS_REQUEST_REMOVE;
 	const char *word;
+	int64 time;
 
 	memset(reply, 0, sizeof(*reply));
 	if (ss_reply_count(raw) < 3)
 		return bad_reply(wire);
 	word = ss_reply_text(ss_reply_at(raw, 0), NULL);
-	reply->time = ss_reply_int(ss_reply_at(raw, 1)) * INT64CONST(1000000) +
-				  ss_reply_int(ss_reply_at(raw, 2));
-	if (reply->time <= 0)
+	time = ss_reply_int(ss_reply_at(raw, 1)) * INT64CONST(1000000) +
+		   ss_reply_int(ss_reply_at(raw, 2));
+	if (time <= 0)
 		return bad_reply(wire);
+	reply->time = (SsRedisTime) time;
 	if (strcmp(word, "LATE") == 0 && kind != SS_REQUEST_PROBE)
 		reply->answer = SS_ANSWER_LATE;
 	else if (strcmp(word, "LOST") == 0 && kind != SS_REQUEST_PROBE)
@@ -592,7 +595,7 @@ ss_wire_send(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsPrefix
 
 /* Reads version and memory from INFO, which Redis may refuse. */
 bool
-ss_wire_info(SsWire *wire, int64 give_up, SsWireInfo *info)
+ss_wire_info(SsWire *wire, SsMonotonic give_up, SsWireInfo *info)
 {
 	SsRedisReply *reply;
 	char number[32];
@@ -624,7 +627,7 @@ ss_wire_info(SsWire *wire, int64 give_up, SsWireInfo *info)
  * second element is the list of keys.
  */
 bool
-ss_wire_scan(SsWire *wire, int64 give_up, uint64 *cursor, int count, SsRedisReply **reply)
+ss_wire_scan(SsWire *wire, SsMonotonic give_up, uint64 *cursor, int count, SsRedisReply **reply)
 {
 	command(wire, "SCAN", psprintf(UINT64_FORMAT, *cursor));
 	ss_command_word(&wire->command, "COUNT");
@@ -643,7 +646,7 @@ ss_wire_scan(SsWire *wire, int64 give_up, uint64 *cursor, int count, SsRedisRepl
 
 /* Tests for each key whether we may not access it. */
 bool
-ss_wire_denied(SsWire *wire, int64 give_up, const SsPayload *payloads, int n, bool *denied)
+ss_wire_denied(SsWire *wire, SsMonotonic give_up, const SsPayload *payloads, int n, bool *denied)
 {
 	for (int i = 0; i < n; i++)
 	{
@@ -677,7 +680,7 @@ ss_wire_denied(SsWire *wire, int64 give_up, const SsPayload *payloads, int n, bo
  * does not tell.
  */
 bool
-ss_wire_sizes(SsWire *wire, int64 give_up, const SsPayload *payloads, int n, int64 *sizes)
+ss_wire_sizes(SsWire *wire, SsMonotonic give_up, const SsPayload *payloads, int n, int64 *sizes)
 {
 	for (int i = 0; i < n; i++)
 	{
@@ -707,7 +710,7 @@ ss_wire_sizes(SsWire *wire, int64 give_up, const SsPayload *payloads, int n, int
  * connection closed, if there is no answer.
  */
 SsRedisReply *
-ss_wire_mget(SsWire *wire, int64 give_up, const SsPayload *payloads, int n)
+ss_wire_mget(SsWire *wire, SsMonotonic give_up, const SsPayload *payloads, int n)
 {
 	SsRedisReply *reply;
 

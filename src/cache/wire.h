@@ -61,18 +61,19 @@ typedef struct SsWire
 	char error[240];
 } SsWire;
 
-extern bool ss_wire_connect(SsWire *wire, const SsWireLogin *login, int64 give_up);
+extern bool ss_wire_connect(SsWire *wire, const SsWireLogin *login, SsMonotonic give_up);
 extern void ss_wire_close(SsWire *wire);
 extern bool ss_wire_send(SsWire *wire, SsProto *p, const SsPayload *payloads,
 						 const SsPrefixes *prefixes, SsReply *reply);
-extern bool ss_wire_info(SsWire *wire, int64 give_up, SsWireInfo *info);
-extern bool ss_wire_scan(SsWire *wire, int64 give_up, uint64 *cursor, int count,
+extern bool ss_wire_info(SsWire *wire, SsMonotonic give_up, SsWireInfo *info);
+extern bool ss_wire_scan(SsWire *wire, SsMonotonic give_up, uint64 *cursor, int count,
 						 SsRedisReply **reply);
-extern bool ss_wire_denied(SsWire *wire, int64 give_up, const SsPayload *payloads, int n,
+extern bool ss_wire_denied(SsWire *wire, SsMonotonic give_up, const SsPayload *payloads, int n,
 						   bool *denied);
-extern bool ss_wire_sizes(SsWire *wire, int64 give_up, const SsPayload *payloads, int n,
+extern bool ss_wire_sizes(SsWire *wire, SsMonotonic give_up, const SsPayload *payloads, int n,
 						  int64 *sizes);
-extern SsRedisReply *ss_wire_mget(SsWire *wire, int64 give_up, const SsPayload *payloads, int n);
+extern SsRedisReply *ss_wire_mget(SsWire *wire, SsMonotonic give_up, const SsPayload *payloads,
+								  int n);
 extern SsPrefix *ss_prefixes_find(const SsPrefixes *prefixes, const char *prefix, size_t len);
 extern SsPrefix *ss_prefixes_add(SsPrefixes *prefixes, const char *prefix, size_t len);
 extern void ss_prefixes_flushed(SsPrefixes *prefixes, const SsPrefixes *sent);

@@ -93,7 +93,7 @@ assign_round(SsProto *p, int32_t slot, SsListId where)
 
 /* Puts a key on a list, unless it is there. */
 static void
-put_slot(SsProto *p, int32_t slot, SsListId where, int64_t now)
+put_slot(SsProto *p, int32_t slot, SsListId where, SsMonotonic now)
 {
 	SsLedgerSlot *s = slot_of(p, slot);
 
@@ -144,14 +144,14 @@ release_slot(SsProto *p, int32_t slot, const SsLedgerView *view)
 
 /* Has the last lease certainly ended? */
 bool
-ss_worklist_lease_lapsed(const SsProto *p, int64_t now)
+ss_worklist_lease_lapsed(const SsProto *p, SsMonotonic now)
 {
 	return now >= p->lease_end;
 }
 
 /* Reads a key from the ledger and puts it on the list on which it belongs now. */
 static void
-classify(SsProto *p, int32_t slot, int64_t now)
+classify(SsProto *p, int32_t slot, SsMonotonic now)
 {
 	SsLedgerSlot *s = slot_of(p, slot);
 	SsLedgerView view;
@@ -188,7 +188,7 @@ ss_worklist_init(SsProto *p)
 
 /* Publishes that each lease we have asked for has ended by `until`; 0: there is none. */
 void
-ss_worklist_publish_lease(SsProto *p, int64_t until)
+ss_worklist_publish_lease(SsProto *p, SsMonotonic until)
 {
 	if (until == 0 || until > p->control->lease_until)
 		__atomic_store_n(&p->control->lease_until, until, __ATOMIC_SEQ_CST);
@@ -197,7 +197,7 @@ ss_worklist_publish_lease(SsProto *p, int64_t until)
 
 /* Moves keys from DOUBT to URGENT that cannot wait any longer. */
 static void
-promote_old_doubt(SsProto *p, int64_t now)
+promote_old_doubt(SsProto *p, SsMonotonic now)
 {
 	bool all = SS_RULE(10) && ss_worklist_lease_lapsed(p, now);
 	int32_t slot = p->lists[SS_LIST_DOUBT].first;
@@ -263,10 +263,10 @@ update_sync(SsProto *p)
  * (R4): a transaction that we do not see here has seen that time.
  */
 void
-ss_worklist_update(SsProto *p, int64_t now, bool may_open)
+ss_worklist_update(SsProto *p, SsMonotonic now, bool may_open)
 {
 	bool open = may_open && p->attached && !p->round_open && now >= p->renew_at;
-	int64_t until = now + p->lease + p->lease / 100 + 10000;
+	SsMonotonic until = now + p->lease + p->lease / 100 + 10000;
 	int32_t changed[64];
 	int partition = 0;
 	int n;
@@ -352,7 +352,7 @@ ss_worklist_take_deletes(SsProto *p, bool dirty_too)
 
 /* Fills p->ops with keys whose rows are to be read, and returns their number. */
 int
-ss_worklist_take_fills(SsProto *p, int64_t now)
+ss_worklist_take_fills(SsProto *p, SsMonotonic now)
 {
 	p->nops = 0;
 	for (int list = SS_LIST_PRESENT; list <= SS_LIST_WANTED; list++)
@@ -367,13 +367,13 @@ ss_worklist_take_fills(SsProto *p, int64_t now)
 	return p->nops;
 }
 
-/* When the next key becomes wanted; INT64_MAX if there is none. */
-int64_t
+/* When the next key becomes wanted; SS_MONOTONIC_NEVER if there is none. */
+SsMonotonic
 ss_worklist_next_wanted(SsProto *p)
 {
 	int32_t slot = p->lists[SS_LIST_WANTED].first;
 
-	return slot == SS_NO_SLOT ? INT64_MAX : slot_of(p, slot)->since;
+	return slot == SS_NO_SLOT ? SS_MONOTONIC_NEVER : slot_of(p, slot)->since;
 }
 
 /* For the mutant of R8 only: take the keys after their rows were read. */
@@ -393,7 +393,7 @@ ss_worklist_retake(SsProto *p)
  * their keys back on the lists.
  */
 void
-ss_worklist_restore(SsProto *p, int from, int64_t now)
+ss_worklist_restore(SsProto *p, int from, SsMonotonic now)
 {
 	for (int i = p->nops - 1; i >= from; i--)
 	{
@@ -424,7 +424,7 @@ ss_worklist_restore(SsProto *p, int from, int64_t now)
 
 /* The copy of a key was deleted.  The key stays, to be filled when that is allowed. */
 void
-ss_worklist_key_deleted(SsProto *p, int32_t slot, int64_t now)
+ss_worklist_key_deleted(SsProto *p, int32_t slot, SsMonotonic now)
 {
 	SsLedgerSlot *s = slot_of(p, slot);
 
@@ -436,7 +436,7 @@ ss_worklist_key_deleted(SsProto *p, int32_t slot, int64_t now)
 
 /* A key was written, or was deleted because its row says so. */
 void
-ss_worklist_key_written(SsProto *p, const SsOp *op, int64_t now)
+ss_worklist_key_written(SsProto *p, const SsOp *op, SsMonotonic now)
 {
 	SsLedgerSlot *s = slot_of(p, op->slot);
 	bool missing = op->kind == SS_OP_EXPIRE && op->missing;
@@ -479,7 +479,7 @@ ss_worklist_close_round(SsProto *p)
 
 /* A flush has removed all our copies from Redis. */
 void
-ss_worklist_flushed(SsProto *p, int64_t now)
+ss_worklist_flushed(SsProto *p, SsMonotonic now)
 {
 	for (int list = SS_LIST_DOUBT; list <= SS_LIST_PRESENT; list++)
 	{

@@ -99,7 +99,7 @@ void
 ss_xact_keys_apply_promotion(SsDb *of)
 {
 	static bool applied = false;
-	int64 none = 0;
+	SsMonotonic none = 0;
 
 	if (applied || !ss_databases->began_in_recovery)
 		return;
@@ -429,12 +429,12 @@ typedef struct Fence
 	bool keys;     /* deletion of the copies of its keys */
 	bool policies; /* .. and of the namespaces whose policies it changes */
 	uint64 ticket;
-	int64_t lease_until;
+	SsMonotonic lease_until;
 } Fence;
 
 /* Is everything reached that the transaction waits for, or can no lease exist? */
 static bool
-passes(const Fence *fence, int64 now)
+passes(const Fence *fence, SsMonotonic now)
 {
 	return (!fence->keys ||
 			ss_ledger_passes(&db->cache.control, fence->ticket, fence->lease_until, now)) &&
@@ -445,8 +445,8 @@ passes(const Fence *fence, int64 now)
 static void
 wait_at_fence(const Fence *fence)
 {
-	int64 start = ss_monotonic();
-	int64 now = start;
+	SsMonotonic start = ss_monotonic();
+	SsMonotonic now = start;
 
 	if (passes(fence, now))
 		return;

@@ -98,7 +98,7 @@ find_change(SsCache *cache, const char *ns)
 static int64
 pause_left(SsCache *cache)
 {
-	int64 now = ss_monotonic();
+	SsMonotonic now = ss_monotonic();
 	int64 left = 0;
 
 	ss_databases_lock(false);
@@ -198,7 +198,7 @@ ss_xact_policies_fenced(void)
 
 /* Are the namespaces flushed, or can no lease exist? */
 bool
-ss_xact_policies_pass(SsDb *db, int64 lease_until, int64 now)
+ss_xact_policies_pass(SsDb *db, SsMonotonic lease_until, SsMonotonic now)
 {
 	return ss_ledger_policy_passes(&db->cache.control, entered_number, lease_until, now);
 }

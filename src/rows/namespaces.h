@@ -8,6 +8,7 @@
 #include "access/htup.h"
 #include "access/tupdesc.h"
 
+#include "clock.h"
 #include "rows/key.h"
 
 #define SS_DEFAULT_PREFIX "session:"
@@ -41,7 +42,7 @@ typedef struct SsPolicy
 	bool audit_saves;
 	bool relaxed; /* saves may commit asynchronously (relaxed.c) */
 	bool owner_isolation;
-	int64 read_at; /* by the monotonic clock; changes committed before are included */
+	SsMonotonic read_at; /* changes committed before are included */
 	SsCaching cache;
 	bool hash_keys;
 	int64 cache_ttl;
