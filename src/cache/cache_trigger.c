@@ -57,11 +57,11 @@ is_cacheable(bool known, const SsPolicy *policy)
 		   ss_monotonic() - policy->read_at < SS_LEASE_LONGEST;
 }
 
-/* Fence flags of a change, or of the end of a session. */
+/* Fence flags of a change, or of the end of a session; skip: no commit has to wait for it. */
 static int
-fence_of(bool end)
+fence_of(bool end, bool skip)
 {
-	if (ss_skip_fence)
+	if (skip)
 		return 0;
 	return SS_KEY_FENCED_IF_ALL | (end || ss_fence == SS_FENCE_ALL ? SS_CHANGED_FENCED : 0);
 }
@@ -73,6 +73,7 @@ typedef struct Effect
 	int tail;
 	bool end;      /* it is no longer a session under this id */
 	bool tail_end; /* it loses its messages */
+	bool skip_fence;
 } Effect;
 
 static bool
@@ -116,8 +117,10 @@ add_session(const SsDeformedRow *row, Effect effect)
 	if (known && ((effect.document | effect.tail) & SS_CHANGED_DOCUMENT) && !effect.end)
 		ss_hot_count_use(&key, &policy);
 	cacheable = is_cacheable(known, &policy) ? SS_KEY_CACHEABLE : 0;
-	add_part(&key, SS_PART_DOCUMENT, effect.document, cacheable | fence_of(effect.end));
-	add_part(&key, SS_PART_TAIL, effect.tail, cacheable | fence_of(effect.end || effect.tail_end));
+	add_part(&key, SS_PART_DOCUMENT, effect.document,
+			 cacheable | fence_of(effect.end, effect.skip_fence));
+	add_part(&key, SS_PART_TAIL, effect.tail,
+			 cacheable | fence_of(effect.end || effect.tail_end, effect.skip_fence));
 }
 
 /*
@@ -125,11 +128,11 @@ add_session(const SsDeformedRow *row, Effect effect)
  * its id.  Not for a row that is being inserted, which may turn out to exist already.
  */
 static void
-remember_history(const SsDeformedRow *row, bool end)
+remember_history(const SsDeformedRow *row, bool end, bool skip_fence)
 {
 	if (is_set(row, SS_ROW_HISTORY_ID))
 		ss_xact_keys_add_history(DatumGetUUIDP(row->values[SS_ROW_HISTORY_ID]),
-								 fence_of(end) | SS_KEY_CACHEABLE);
+								 fence_of(end, skip_fence) | SS_KEY_CACHEABLE);
 }
 
 /*
@@ -160,9 +163,9 @@ expires_by_hand(const SsDeformedRow *old, const SsDeformedRow *new)
 
 /* A row is inserted or deleted. */
 static void
-add_row(const SsDeformedRow *row, bool end)
+add_row(const SsDeformedRow *row, bool end, bool skip_fence)
 {
-	Effect effect = {SS_CHANGED_DOCUMENT, 0, end, end};
+	Effect effect = {SS_CHANGED_DOCUMENT, 0, end, end, skip_fence};
 
 	if (is_set(row, SS_ROW_HISTORY_ID))
 		effect.tail = SS_CHANGED_DOCUMENT;
@@ -175,13 +178,14 @@ add_update(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	bool expiry = ss_row_differs(old, new, SS_ROW_EXPIRES_AT) ||
 				  ss_row_differs(old, new, SS_ROW_CREATED_AT);
-	Effect effect = {expiry ? SS_CHANGED_EXPIRY : 0, 0, false, loses_history(old, new)};
+	Effect effect = {expiry ? SS_CHANGED_EXPIRY : 0, 0, false, loses_history(old, new),
+					 ss_plan_has_flag(SS_PLAN_SKIPS_FENCE)};
 	bool tail;
 
 	if (ss_row_differs(old, new, SS_ROW_NAMESPACE) || ss_row_differs(old, new, SS_ROW_SESSION_ID))
 	{
-		add_row(old, true);
-		add_row(new, false);
+		add_row(old, true, effect.skip_fence);
+		add_row(new, false, effect.skip_fence);
 		return;
 	}
 	tail = is_set(old, SS_ROW_HISTORY_ID) || is_set(new, SS_ROW_HISTORY_ID);
@@ -208,8 +212,8 @@ add_update(const SsDeformedRow *old, const SsDeformedRow *new)
 	add_session(new, effect);
 	if (effect.tail & SS_CHANGED_DOCUMENT)
 	{
-		remember_history(old, effect.end || effect.tail_end);
-		remember_history(new, effect.end);
+		remember_history(old, effect.end || effect.tail_end, effect.skip_fence);
+		remember_history(new, effect.end, effect.skip_fence);
 	}
 }
 
@@ -225,12 +229,19 @@ session_updated(const SsDeformedRow *old, const SsDeformedRow *new)
 
 /* What the trigger on sessions does for a delete. */
 static void
-session_deleted(const SsDeformedRow *old)
+session_deleted(const SsDeformedRow *old, bool skip_fence)
 {
 	ss_database_mark_changed();
 	if (ss_xact_keys_attach())
-		add_row(old, true);
+		add_row(old, true, skip_fence);
 	ss_history_detach(old, NULL);
+}
+
+/* The same for the purge: copies of a session that has expired have expired, too. */
+static void
+session_purged(const SsDeformedRow *old)
+{
+	session_deleted(old, true);
 }
 
 /*
@@ -242,7 +253,7 @@ void
 ss_cache_trigger_init(void)
 {
 	ss_direct_updated = session_updated;
-	ss_direct_purge_hook = session_deleted;
+	ss_direct_purge_hook = session_purged;
 }
 
 /* Raises an error unless the function was called as one of our triggers on its own table. */
@@ -305,9 +316,9 @@ session_change_note(PG_FUNCTION_ARGS)
 		session_updated(&old, &new);
 	}
 	else if (TRIGGER_FIRED_BY_DELETE(event))
-		session_deleted(&old);
+		session_deleted(&old, ss_plan_has_flag(SS_PLAN_SKIPS_FENCE));
 	else if (ss_xact_keys_attach())
-		add_row(&old, false);
+		add_row(&old, false, ss_plan_has_flag(SS_PLAN_SKIPS_FENCE));
 	return unchanged_row(trigdata);
 }
 
@@ -318,7 +329,7 @@ session_change_note(PG_FUNCTION_ARGS)
 static void
 add_history(const pg_uuid_t *history, bool is_removed)
 {
-	int fence = fence_of(is_removed) | SS_KEY_CACHEABLE;
+	int fence = fence_of(is_removed, ss_plan_has_flag(SS_PLAN_SKIPS_FENCE)) | SS_KEY_CACHEABLE;
 	SsKey key;
 
 	if (ss_xact_keys_have_history(history, fence))
@@ -363,7 +374,7 @@ session_history_note(PG_FUNCTION_ARGS)
 		ss_history_clear_queue();
 		return unchanged_row(trigdata);
 	}
-	if (!wanted || ss_history_purging)
+	if (!wanted || ss_plan_has_flag(SS_PLAN_PURGES_MESSAGES))
 		return unchanged_row(trigdata);
 	desc = RelationGetDescr(trigdata->tg_relation);
 	add_message(trigdata->tg_trigtuple, desc, !TRIGGER_FIRED_BY_INSERT(trigdata->tg_event));

@@ -137,7 +137,6 @@ reset_state(void)
 	nhistories = 0;
 	fence_cacheable = fence_others = 0;
 	overflow = unlisted = entering = policies_changed = false;
-	ss_skip_fence = false;
 	ss_xact_marks_reset();
 	ss_xact_policies_reset();
 	if (capacity > CAPACITY_KEPT)
@@ -661,7 +660,6 @@ ss_xact_keys_at_subxact_abort(SubTransactionId mine)
 	SsXactKeyMark back;
 
 	nhistories = 0;
-	ss_skip_fence = false;
 	ss_xact_policies_subxact_abort(mine);
 	if (!ss_xact_marks_abort(mine, &back) || entering || unlisted)
 		return;

@@ -290,7 +290,7 @@ ss_direct_open(LOCKMODE lockmode, SsDirectUse use)
 	Relation rel = open_if_eligible(lockmode, use);
 
 	if (use == SS_DIRECT_UPDATE)
-		ss_sql_path_on_demand = rel != NULL;
+		ss_sql_set_path_on_demand(rel != NULL);
 	return rel;
 }
 

@@ -85,12 +85,14 @@ static SsPlan count_plan = {
 	2,
 	{UUIDOID, INT8OID}};
 
+/* Not fenced: readers may see the removed messages for the push lag. */
 static SsPlan pop_plan = {
 	"WITH gone AS (DELETE FROM {history} WHERE history_id {=} $1 AND seq {>=} $2"
 	" RETURNING seq, message)"
 	" SELECT pg_catalog.jsonb_agg(message ORDER BY seq) FROM gone",
 	2,
-	{UUIDOID, INT8OID}};
+	{UUIDOID, INT8OID},
+	.flags = SS_PLAN_SKIPS_FENCE};
 
 static SsPlan trim_plan = {"DELETE FROM {history} WHERE history_id {=} $1 AND seq {<=} $2",
 						   2,
@@ -407,10 +409,7 @@ ss_history_pop(SsTarget *target, int64 n, Datum *popped)
 	if (count == 0)
 		return true;
 	write_count(&change, count);
-	/* pop is not fenced: readers may see the removed messages for the push lag */
-	ss_skip_fence = true;
 	ss_plan_run(&pop_plan, values, NULL, SS_PLAN_WRITE, 0);
-	ss_skip_fence = false;
 	*popped = result_column(1, &null);
 	if (null)
 		ss_error_rows_skipped("conversation_history");

@@ -42,8 +42,6 @@
 #define ALONE_MAX 50
 #define ALONE_TIME (INT64CONST(300) * 1000)
 
-bool ss_history_purging = false;
-
 static SsPlan queue_one_plan = {"INSERT INTO {ended} (namespace, history_id) VALUES ($1, $2)",
 								2,
 								{TEXTOID, UUIDOID}};
@@ -92,7 +90,8 @@ static SsPlan remove_plan = {
 	" ORDER BY h.seq LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING seq)"
 	" SELECT pg_catalog.count(*), pg_catalog.max(seq) FROM gone",
 	3,
-	{UUIDOID, INT8OID, INT8OID}};
+	{UUIDOID, INT8OID, INT8OID},
+	.flags = SS_PLAN_PURGES_MESSAGES};
 
 /* The lowest seq that is left. */
 static SsPlan rest_plan = {"SELECT seq FROM {history} WHERE history_id {=} $1 ORDER BY seq LIMIT 1",
@@ -304,22 +303,6 @@ remove_from(SPITupleTable *queue, uint64 n, Progress *progress)
 		ss_plan_run_redacted(&remove_members_plan, values, NULL, SS_PLAN_WRITE);
 }
 
-/* The same with ss_history_purging set. */
-static void
-remove_uncached(SPITupleTable *queue, uint64 n, Progress *progress)
-{
-	ss_history_purging = true;
-	PG_TRY();
-	{
-		remove_from(queue, n, progress);
-	}
-	PG_FINALLY();
-	{
-		ss_history_purging = false;
-	}
-	PG_END_TRY();
-}
-
 /* Reads a part of the queue, from piece->from on.  The caller frees the result. */
 static SPITupleTable *
 read_queue(SsPlan *plan, Piece *piece)
@@ -374,7 +357,7 @@ remove_together(void *arg)
 	Piece *piece = arg;
 	SPITupleTable *queue = read_queue(&queue_plan, piece);
 
-	remove_uncached(queue, piece->found, piece->progress);
+	remove_from(queue, piece->found, piece->progress);
 	collect_retried(piece, queue);
 	advance(piece, queue);
 	SPI_freetuptable(queue);
@@ -388,7 +371,7 @@ remove_alone(void *arg)
 	Piece *piece = arg;
 	uint64 n = ss_plan_run(&one_plan, &piece->entry, NULL, SS_PLAN_WRITE, 0);
 
-	remove_uncached(SPI_tuptable, n, piece->progress);
+	remove_from(SPI_tuptable, n, piece->progress);
 	return n > 0;
 }
 
@@ -481,16 +464,7 @@ ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
 	Datum gone[1];
 	bool null;
 
-	ss_history_purging = true;
-	PG_TRY();
-	{
-		ss_plan_run_redacted(&remove_plan, values, NULL, SS_PLAN_WRITE);
-	}
-	PG_FINALLY();
-	{
-		ss_history_purging = false;
-	}
-	PG_END_TRY();
+	ss_plan_run_redacted(&remove_plan, values, NULL, SS_PLAN_WRITE);
 	*removed = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
 	ss_counter_add(SS_MESSAGES_PURGED, *removed);
 	if (ss_plan_run(&rest_plan, values, NULL, SS_PLAN_LATEST, 1) > 0)

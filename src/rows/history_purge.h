@@ -17,10 +17,4 @@ extern bool ss_history_is_queued(const pg_uuid_t *history);
 extern bool ss_history_purge(Datum ns, int64 limit, SsAside *aside, int64 *removed);
 extern bool ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed);
 
-/*
- * True while this backend removes messages of ended sessions.  Redis holds no copy of these, so the
- * trigger on conversation_history need not record the change.
- */
-extern bool ss_history_purging;
-
 #endif

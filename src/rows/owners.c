@@ -49,7 +49,8 @@ static SsPlan victims_plan = {
 
 static SsPlan evict_plan = {END_SESSIONS " AND session_id {=} ANY ($4)",
 							4,
-							{TEXTOID, INTERVALOID, BOOLOID, TEXTARRAYOID}};
+							{TEXTOID, INTERVALOID, BOOLOID, TEXTARRAYOID},
+							.flags = SS_PLAN_SKIPS_FENCE};
 
 /* The owner's sessions that are alive; both statements have the same parameters. */
 #define OF_OWNER                                              \
@@ -122,9 +123,7 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum exempt_id)
 	values[1] = IntervalPGetDatum(ss_make_interval(target->policy.tombstone));
 	values[2] = BoolGetDatum(target->policy.owner_isolation);
 	values[3] = ids;
-	ss_skip_fence = true;
 	evicted = ss_plan_run_redacted(&evict_plan, values, NULL, SS_PLAN_LATEST);
-	ss_skip_fence = false;
 	if (evicted != found)
 		ss_error_rows_skipped("conversation_sessions");
 	ss_events_of(target, ids, owner, false, "evicted");

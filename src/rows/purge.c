@@ -95,7 +95,10 @@ static SsPlan one_plan = {COLUMNS " FROM {sessions} WHERE namespace {=} $1 AND s
 						  {TEXTOID, TEXTOID, TIMESTAMPTZOID},
 						  locked_columns};
 
-static SsPlan remove_plan = {"DELETE FROM {sessions} WHERE ctid {=} ANY ($1)", 1, {TIDARRAYOID}};
+static SsPlan remove_plan = {"DELETE FROM {sessions} WHERE ctid {=} ANY ($1)",
+							 1,
+							 {TIDARRAYOID},
+							 .flags = SS_PLAN_SKIPS_FENCE};
 
 static SsPlan raise_plan = {
 	"UPDATE {sessions} SET check_at = $2, expires_at = $3 WHERE ctid {=} $1",
@@ -272,9 +275,7 @@ purge_row(SsPurge *purge, Batch *batch, SsDirectPurge *due)
 		raise_row(PointerGetDatum(&due->slot->tts_tid), &due->row, &key, end);
 		return true;
 	}
-	ss_skip_fence = true;
 	removed = ss_direct_purge_remove(due);
-	ss_skip_fence = false;
 	if (!removed)
 		return false;
 	purge->removed++;
@@ -341,10 +342,8 @@ purge_locked_rows(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 		return;
 	values[0] = PointerGetDatum(
 		construct_array(dead, ndead, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
-	ss_skip_fence = true;
 	if (ss_plan_run_redacted(&remove_plan, values, NULL, SS_PLAN_WRITE) != (uint64) ndead)
 		ss_error_rows_skipped("conversation_sessions");
-	ss_skip_fence = false;
 	purge->removed += ndead;
 }
 
@@ -494,7 +493,6 @@ purge_each(Batch *batch, Visit *names, uint64 n)
 			GetCurrentTimestamp() - began > APART_TIME)
 			break;
 		purged = ss_aside_try(purge_one, name, &error);
-		ss_skip_fence = false;
 		apart.visited++;
 		purge->up_to = name->check_at;
 		apart.progressed = apart.progressed || purged || name->has_key;
@@ -568,7 +566,6 @@ ss_purge_batch(SsPurge *purge, Oid actor)
 	open_batch(purge, &batch, actor, purge->limit);
 	purge->failed = 0;
 	(void) ss_aside_try(purge_together, &batch, &error);
-	ss_skip_fence = false;
 	if (error != NULL)
 	{
 		FreeErrorData(error);

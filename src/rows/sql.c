@@ -32,16 +32,23 @@
 /* The flags that ss_sql_enter sets in the security context. */
 #define OWNER_CONTEXT (SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS)
 
-bool ss_sql_path_on_demand = false;
-
-/* After an error, xact_keys.c clears it at the end of the (sub)transaction. */
-bool ss_skip_fence = false;
-
-/* Counts changes of the session's temporary schema. */
-static uint64 temp_schema_changes = 0;
-
-/* The text of the plan that ss_plan_run is running; NULL if none is, or stale after an error. */
-static const char *running_text = NULL;
+/*
+ * State of this backend.
+ *
+ * `text` and `flags` describe the statement that ss_plan_run is running.  An error leaves `text` as it
+ * is, which is harmless, because it is only compared.  Flags are set by ss_plan_run alone, which
+ * restores them after an error too, so they never outlive their statement.  They are zero within
+ * ss_sql_enter and ss_sql_leave of a nested call, which a trigger may make, until that runs a
+ * statement of its own.
+ */
+static struct
+{
+	const char *text;
+	int flags;                  /* SsPlanFlag */
+	bool path_on_demand;        /* see ss_sql_set_path_on_demand */
+	Oid temp_schema;            /* as plan_generation has found it last .. */
+	uint64 temp_schema_changes; /* .. and how often it found another */
+} state;
 
 /*
  * Does the current code have the privileges of the tables' owner because it runs within
@@ -62,6 +69,17 @@ ss_sql_acts_as_owner(void)
 	if (!OidIsValid(ss_catalog_cached()->owner) && IsParallelWorker() && IsTransactionState())
 		(void) ss_catalog_find(&catalog);
 	return user == ss_catalog_cached()->owner || ss_catalog_has_owner_privs(user);
+}
+
+/*
+ * Should ss_sql_enter leave the search_path alone until the first plan is run?  Set by direct_check.c
+ * to whether the last attempt to change a row needed no plan: then the next one needs none either, as
+ * a rule, and is spared the change of a setting.
+ */
+void
+ss_sql_set_path_on_demand(bool on_demand)
+{
+	state.path_on_demand = on_demand;
 }
 
 /*
@@ -100,12 +118,12 @@ ss_sql_enter(SsCaller *caller)
 
 	ss_catalog_get(&catalog);
 	caller->outer = CurrentMemoryContext;
-	caller->skip_fence = ss_skip_fence;
-	ss_skip_fence = false;
+	caller->running_flags = state.flags;
+	state.flags = 0;
 	GetUserIdAndSecContext(&caller->user, &caller->sec_context);
 	SetUserIdAndSecContext(catalog.owner,
 						   caller->sec_context | SECURITY_LOCAL_USERID_CHANGE | OWNER_CONTEXT);
-	caller->guc_nest = ss_sql_path_on_demand ? 0 : ss_sql_set_path();
+	caller->guc_nest = state.path_on_demand ? 0 : ss_sql_set_path();
 	SPI_connect();
 }
 
@@ -120,7 +138,7 @@ ss_sql_leave(SsCaller *caller)
 	ss_sql_reset_path(caller->guc_nest);
 	SetUserIdAndSecContext(caller->user, caller->sec_context);
 	MemoryContextSwitchTo(caller->outer);
-	ss_skip_fence = caller->skip_fence;
+	state.flags = caller->running_flags;
 }
 
 /*
@@ -263,17 +281,16 @@ prepare(SsPlan *plan)
 static uint64
 plan_generation(void)
 {
-	static Oid last = InvalidOid;
 	Oid schema;
 	Oid toast;
 
 	GetTempNamespaceState(&schema, &toast);
-	if (schema != last)
+	if (schema != state.temp_schema)
 	{
-		last = schema;
-		temp_schema_changes++;
+		state.temp_schema = schema;
+		state.temp_schema_changes++;
 	}
-	return ss_catalog_invalidations() + temp_schema_changes;
+	return ss_catalog_invalidations() + state.temp_schema_changes;
 }
 
 /*
@@ -284,7 +301,14 @@ plan_generation(void)
 bool
 ss_plan_is_ours(const QueryDesc *query)
 {
-	return running_text != NULL && query->sourceText == running_text;
+	return state.text != NULL && query->sourceText == state.text;
+}
+
+/* Does the statement that is running have a flag?  For the triggers that it fires. */
+bool
+ss_plan_has_flag(SsPlanFlag flag)
+{
+	return (state.flags & flag) != 0;
 }
 
 /* Have a statement planned again when it is next run. */
@@ -294,6 +318,44 @@ invalidate_plan(CachedPlanSource *source)
 	source->is_valid = false;
 	if (source->gplan != NULL)
 		source->gplan->is_valid = false;
+}
+
+/* Execute a statement; returns a result code of SPI. */
+static int
+execute(const SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, long limit)
+{
+	if (mode == SS_PLAN_LATEST || mode == SS_PLAN_READ_LATEST)
+		return SPI_execute_snapshot(plan->plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot,
+									mode == SS_PLAN_READ_LATEST, true, limit);
+	return SPI_execute_plan(plan->plan, values, nulls, mode == SS_PLAN_READ, limit);
+}
+
+/* The same with the flags of the plan set, also if there are none. */
+static int
+execute_with_flags(const SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode,
+				   long limit)
+{
+	int outer = state.flags;
+	int rc;
+
+	state.flags = plan->flags;
+	if (plan->flags == 0)
+	{
+		/* after an error they stay 0, unless the statement around this one restores its own */
+		rc = execute(plan, values, nulls, mode, limit);
+		state.flags = outer;
+		return rc;
+	}
+	PG_TRY();
+	{
+		rc = execute(plan, values, nulls, mode, limit);
+	}
+	PG_FINALLY();
+	{
+		state.flags = outer;
+	}
+	PG_END_TRY();
+	return rc;
 }
 
 /*
@@ -312,7 +374,7 @@ uint64
 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, long limit)
 {
 	int path_nest = ss_sql_set_path();
-	const char *outer_text = running_text;
+	const char *outer_text = state.text;
 	CachedPlanSource *source;
 	ErrorContextCallback context;
 	SsCatalog catalog;
@@ -339,13 +401,9 @@ ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, lon
 	}
 
 	source = linitial(SPI_plan_get_plan_sources(plan->plan));
-	running_text = source->query_string;
-	if (mode == SS_PLAN_LATEST || mode == SS_PLAN_READ_LATEST)
-		rc = SPI_execute_snapshot(plan->plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot,
-								  mode == SS_PLAN_READ_LATEST, true, limit);
-	else
-		rc = SPI_execute_plan(plan->plan, values, nulls, mode == SS_PLAN_READ, limit);
-	running_text = outer_text;
+	state.text = source->query_string;
+	rc = execute_with_flags(plan, values, nulls, mode, limit);
+	state.text = outer_text;
 
 	if (nest >= 0)
 	{

@@ -14,7 +14,7 @@ typedef struct SsCaller
 	int sec_context;
 	MemoryContext outer; /* results are copied into this context */
 	int guc_nest;        /* GUC nest level of the search_path; 0 if ss_sql_enter did not set it */
-	bool skip_fence;     /* ss_skip_fence of the outer call, if a trigger made this one */
+	int running_flags;   /* of the statement around this call, if a trigger made it */
 } SsCaller;
 
 /*
@@ -22,6 +22,18 @@ typedef struct SsCaller
  * search_path that a function sets for itself.
  */
 #define SS_SEARCH_PATH "\"pg_catalog\", pg_temp"
+
+/*
+ * What the triggers that a statement fires have to know of it.  They ask ss_plan_has_flag, which
+ * answers for the statement that is running.
+ */
+typedef enum SsPlanFlag
+{
+	/* no commit has to wait at the fence for the rows or messages that it ends */
+	SS_PLAN_SKIPS_FENCE = 1,
+	/* it removes messages whose session has ended, so they are in no copy */
+	SS_PLAN_PURGES_MESSAGES = 2
+} SsPlanFlag;
 
 /*
  * A statement, prepared once per backend.  In its text {sessions} stands for a table of the
@@ -41,6 +53,7 @@ typedef struct SsPlan
 	int nargs;
 	Oid argtypes[16];
 	const AttrNumber *columns; /* ended by SS_ROW_NONE; NULL if the text has no {columns} */
+	int flags;                 /* SsPlanFlag */
 	/* set by ss_plan_run */
 	SPIPlanPtr plan;
 	uint64 catalog_identity; /* ss_catalog_identity() when it was prepared */
@@ -58,6 +71,7 @@ typedef enum SsPlanMode
 extern void ss_sql_enter(SsCaller *caller);
 extern void ss_sql_leave(SsCaller *caller);
 extern bool ss_sql_acts_as_owner(void);
+extern void ss_sql_set_path_on_demand(bool on_demand);
 extern int ss_sql_set_path(void);
 extern void ss_sql_reset_path(int guc_nest);
 extern Datum ss_sql_value(HeapTuple tuple, TupleDesc desc, int column, const char *table);
@@ -65,18 +79,6 @@ extern Datum ss_sql_copy_out(const SsCaller *caller, Datum value, bool byval, in
 extern uint64 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode,
 						  long limit);
 extern bool ss_plan_is_ours(const QueryDesc *query);
-
-/*
- * True if the last attempt to change a row did so without a plan (set by direct_check.c).  Then
- * ss_sql_enter leaves the search_path alone, and the first plan that is run sets it.
- */
-extern bool ss_sql_path_on_demand;
-
-/*
- * True while rows end, or messages are removed, for which no commit has to wait at the fence: by
- * the purge, a quota or a pop.  ss_sql_enter clears it for a nested call, which a trigger on these
- * rows may make.
- */
-extern bool ss_skip_fence;
+extern bool ss_plan_has_flag(SsPlanFlag flag);
 
 #endif

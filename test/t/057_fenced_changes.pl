@@ -23,6 +23,8 @@ value(<<'EOS');
 INSERT INTO session_namespaces (name, cache, sliding, tail_prefix) VALUES ('f', 'all', false, 'tail:');
 INSERT INTO session_namespaces (name, cache, sliding, max_sessions_per_owner) VALUES ('quota', 'all', false, 1);
 ALTER DATABASE postgres SET session_store.namespace = 'f';
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN RAISE EXCEPTION 'kept'; END $$;
+CREATE TRIGGER refuse BEFORE DELETE ON conversation_history FOR EACH ROW WHEN (OLD.message OPERATOR(pg_catalog.?) 'kept') EXECUTE FUNCTION refuse();
 EOS
 
 # What each works on is made first: $s is a session with messages, $t another.
@@ -44,6 +46,8 @@ my @fenced = (
 	[ 'UPDATE that takes the history away', "UPDATE conversation_sessions SET history_id = NULL WHERE $row" ],
 	[ 'DELETE of a message', "DELETE FROM conversation_history WHERE $messages AND seq = 2" ],
 	[ 'UPDATE of a message', "UPDATE conversation_history SET message = '{\"m\": 0}' WHERE $messages AND seq = 2" ],
+	[ 'DELETE of a session after a pop that failed', qq{DO \$do\$ BEGIN PERFORM session_append('\$s', '{"kept": 1}'); BEGIN PERFORM session_pop('\$s'); RAISE 'popped';
+		EXCEPTION WHEN raise_exception THEN ASSERT SQLERRM <> 'popped'; END; DELETE FROM conversation_sessions WHERE $row; END \$do\$} ],
 	[ 'TRUNCATE of messages', 'TRUNCATE conversation_history' ],
 	[ 'a save with fence = all', q{SET session_store.fence = 'all'; SELECT session_save('$s', '{"n": 3}')} ],
 	[ 'a pop with fence = all', q{SET session_store.fence = 'all'; SELECT session_pop('$s')} ]);
