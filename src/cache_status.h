@@ -16,6 +16,9 @@
 /* Size of a stored message. */
 #define SS_MESSAGE_LEN 240
 
+/* Size of a message that says as well what to do. */
+#define SS_TROUBLE_LEN (2 * SS_MESSAGE_LEN)
+
 /* The pusher's report of itself, for session_health() and session_metrics(). */
 typedef struct SsCacheReport
 {
@@ -25,8 +28,8 @@ typedef struct SsCacheReport
 	uint64 lock_skips;          /* how often that happened */
 	char where[SS_MESSAGE_LEN]; /* the URL, without its password */
 	char state[32];
-	char trouble[2 * SS_MESSAGE_LEN]; /* why nothing is cached, and what to do */
-	char refused[32];                 /* why this Redis cannot be claimed: one word, or empty */
+	char trouble[SS_TROUBLE_LEN]; /* why nothing is cached, and what to do */
+	char refused[32];             /* why this Redis cannot be claimed: one word, or empty */
 	char last_error[SS_MESSAGE_LEN];
 	TimestampTz last_error_at;
 	bool password_in_url;

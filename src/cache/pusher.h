@@ -59,8 +59,8 @@ typedef struct SsPusher
 	SsProto proto;
 	SsWire wire;
 	SsWireLogin login;
-	SsClaim me;           /* who we are, and where Redis is */
-	char unrecorded[240]; /* why a claim could not be recorded */
+	SsClaim me;                      /* who we are, and where Redis is */
+	char unrecorded[SS_MESSAGE_LEN]; /* why a claim could not be recorded */
 
 	/* The policies as last read; keys in Redis are derived from them. */
 	MemoryContext policies_context;
@@ -84,7 +84,7 @@ typedef struct SsPusher
 	SsPusherRest rest;
 
 	/* Reported to others. */
-	char trouble[480];
+	char trouble[SS_TROUBLE_LEN];
 	SsAside *push_aside;  /* rows that cannot be read for a batch */
 	SsAside *scrub_aside; /* .. or for a sample */
 	bool locked;          /* a lock prevented the last attempt to read our tables */
@@ -105,7 +105,7 @@ typedef struct SsPusher
 	SsSampleRest verify_rest;
 	int64 verify_counts[4];
 	SsWireInfo info;
-	char logged_error[240]; /* the last error that was logged */
+	char logged_error[SS_MESSAGE_LEN]; /* the last error that was logged */
 
 	/* Times by the monotonic clock. */
 	SsMonotonic checked_at;

@@ -41,7 +41,7 @@ ss_pusher_tables_are_known(const SsPusher *pusher)
 static void
 check_tables(SsMonotonic now)
 {
-	char trouble[480];
+	char trouble[SS_TROUBLE_LEN];
 	SsTableMark mark = {0};
 	SsTableState state;
 	bool unsure; /* a prepared transaction may have changed sessions */

@@ -163,7 +163,7 @@ ss_pusher_report(SsMonotonic now)
 {
 	SsProto *proto = &ss_pusher.proto;
 	SsCacheReport *r = &ss_pusher.db->cache.report;
-	char trouble[480];
+	char trouble[SS_TROUBLE_LEN];
 
 	describe_refusal(&ss_pusher, trouble, sizeof(trouble));
 	if (ss_pusher.trouble[0])

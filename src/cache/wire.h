@@ -7,6 +7,7 @@
 
 #include "cache/protocol.h"
 #include "cache/redis.h"
+#include "cache_status.h"
 
 /* What belongs to an operation: the key in Redis (NULL: it has none), and the document. */
 typedef struct SsPayload
@@ -58,7 +59,7 @@ typedef struct SsWire
 	char *guard[3];  /* its owner, epoch and last as stored there, for the comparison by a claim */
 	uint64 refused;  /* number of documents refused for lack of memory */
 	bool stuck;      /* the last flush found a key that we may not delete */
-	char error[240];
+	char error[SS_MESSAGE_LEN];
 } SsWire;
 
 extern bool ss_wire_connect(SsWire *wire, const SsWireLogin *login, SsMonotonic give_up);

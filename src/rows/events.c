@@ -28,6 +28,7 @@
 #include "rows/claims.h"
 #include "rows/errors.h"
 #include "rows/events.h"
+#include "rows/namespaces.h"
 #include "rows/sql.h"
 
 static SsPlan one_plan = {
@@ -66,7 +67,7 @@ static SsPlan expired_plan = {
 	"  LATERAL (SELECT e.ctid, e.namespace, e.event_id FROM {events} e"                                  \
 	"   WHERE e.namespace {=} n.namespace"                                                               \
 	"   AND e.created_at {<} (pg_catalog.clock_timestamp() {-}"                                          \
-	"       COALESCE(p.events_keep, '30 days'::pg_catalog.interval))"                                    \
+	"       COALESCE(p.events_keep, '" SS_DEFAULT_EVENTS_KEEP "'::pg_catalog.interval))"                 \
 	"   AND NOT (e.event_id {=} ANY (SELECT i::pg_catalog.uuid FROM pg_catalog.unnest($3) AS held (i)))" \
 	"   ORDER BY e.created_at LIMIT $1) o"                                                               \
 	"  WHERE n.namespace IS NOT NULL AND n.namespace {<>} ALL ($2))"

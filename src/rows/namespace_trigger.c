@@ -38,7 +38,6 @@
 
 /* The pusher's own keys begin with this. */
 #define RESERVED_PREFIX "session_store:"
-#define PREFIX_MAX 100
 
 SS_FUNCTION(session_namespaces_guard, 1_0, TRIGGEROID);
 
@@ -63,8 +62,9 @@ check_prefix(const char *column, const char *prefix)
 {
 	int len = strlen(prefix);
 
-	if (len < 1 || len > PREFIX_MAX)
-		refuse(column, "A prefix must be between 1 and 100 bytes long.", NULL);
+	if (len < 1 || len > SS_PREFIX_MAX)
+		refuse(column, psprintf("A prefix must be between 1 and %d bytes long.", SS_PREFIX_MAX),
+			   NULL);
 	if (!ss_name_is_plain(prefix, len))
 		refuse(column, "A prefix must not contain control characters.", NULL);
 	/* in both directions: with prefix "session_", the id "store:lease" would collide */
@@ -116,7 +116,10 @@ check_row(TriggerData *trigdata, HeapTuple tuple)
 		return tuple; /* left to NOT NULL */
 	name = TextDatumGetCString(values[SS_NS_NAME]);
 	if (strlen(name) < 1 || strlen(name) > SS_NAMESPACE_MAX)
-		refuse("name", "The name of a namespace must be between 1 and 63 bytes long.", NULL);
+		refuse("name",
+			   psprintf("The name of a namespace must be between 1 and %d bytes long.",
+						SS_NAMESPACE_MAX),
+			   NULL);
 	if (!ss_name_is_plain(name, strlen(name)))
 		refuse("name", "The name of a namespace must not contain control characters.", NULL);
 

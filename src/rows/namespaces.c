@@ -61,23 +61,6 @@ refresh(void)
 	ss_memo_end(&policies_memo, begun);
 }
 
-/* Fill in the policy that namespace "default" has without a row.  *policy was zeroed before. */
-void
-ss_ns_built_in(SsPolicy *policy)
-{
-	policy->ttl = SS_DEFAULT_TTL;
-	policy->max_lifetime = SS_NO_LIMIT;
-	policy->tombstone = INT64CONST(300) * USECS_PER_SEC;
-	policy->max_bytes = 8 * 1024 * 1024;
-	policy->evict = true;
-	policy->sliding = true;
-	policy->cache = SS_CACHE_HOT;
-	policy->cache_ttl = SS_DEFAULT_CACHE_TTL;
-	policy->hot_uses = 1;
-	strlcpy(policy->prefix, SS_DEFAULT_PREFIX, sizeof(policy->prefix));
-	policy->nroles = -1;
-}
-
 /*
  * An interval in microseconds.  The trigger has validated it; otherwise the result is SS_TTL_MIN.
  */
@@ -101,6 +84,43 @@ caching(const char *name)
 									  : SS_CACHE_HOT;
 }
 
+/* Does the column on_quota say that the oldest session is evicted? */
+static bool
+evicts(const char *on_quota)
+{
+	return strcmp(on_quota, "evict") == 0;
+}
+
+/* Convert the column durability. */
+static bool
+is_relaxed(const char *durability)
+{
+	return strcmp(durability, "relaxed") == 0;
+}
+
+/* Fill in the policy that namespace "default" has without a row.  *policy was zeroed before. */
+void
+ss_ns_built_in(SsPolicy *policy)
+{
+	policy->ttl = SS_DEFAULT_TTL;
+	policy->max_lifetime = SS_NO_LIMIT;
+	policy->tombstone = SS_DEFAULT_TOMBSTONE;
+	policy->max_bytes = SS_DEFAULT_MAX_BYTES;
+	policy->evict = evicts(SS_DEFAULT_ON_QUOTA);
+	policy->sliding = SS_DEFAULT_SLIDING;
+	policy->audit = SS_DEFAULT_AUDIT;
+	policy->audit_saves = SS_DEFAULT_AUDIT_SAVES;
+	policy->relaxed = is_relaxed(SS_DEFAULT_DURABILITY);
+	policy->owner_isolation = SS_DEFAULT_OWNER_ISOLATION;
+	policy->cache = caching(SS_DEFAULT_CACHE);
+	policy->hash_keys = SS_DEFAULT_HASH_KEYS;
+	policy->cache_ttl = SS_DEFAULT_CACHE_TTL;
+	policy->hot_uses = SS_DEFAULT_HOT_USES;
+	strlcpy(policy->prefix, SS_DEFAULT_PREFIX, sizeof(policy->prefix));
+	policy->tail_size = SS_DEFAULT_TAIL_SIZE;
+	policy->nroles = -1;
+}
+
 /*
  * Read a policy from a row of session_namespaces.  *policy was zeroed and its name set before.
  * Its roles are allocated in the context.
@@ -120,11 +140,11 @@ ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext cont
 	policy->max_per_owner = nulls[SS_NS_MAX_SESSIONS_PER_OWNER]
 								? 0
 								: DatumGetInt32(values[SS_NS_MAX_SESSIONS_PER_OWNER]);
-	policy->evict = strcmp(TextDatumGetCString(values[SS_NS_ON_QUOTA]), "evict") == 0;
+	policy->evict = evicts(TextDatumGetCString(values[SS_NS_ON_QUOTA]));
 	policy->sliding = DatumGetBool(values[SS_NS_SLIDING]);
 	policy->audit = DatumGetBool(values[SS_NS_AUDIT]);
 	policy->audit_saves = DatumGetBool(values[SS_NS_AUDIT_SAVES]);
-	policy->relaxed = strcmp(TextDatumGetCString(values[SS_NS_DURABILITY]), "relaxed") == 0;
+	policy->relaxed = is_relaxed(TextDatumGetCString(values[SS_NS_DURABILITY]));
 	policy->owner_isolation = DatumGetBool(values[SS_NS_OWNER_ISOLATION]);
 	policy->cache = caching(TextDatumGetCString(values[SS_NS_CACHE]));
 	policy->cache_ttl = interval_usec(values[SS_NS_CACHE_TTL]);

@@ -11,10 +11,29 @@
 #include "clock.h"
 #include "rows/key.h"
 
+/* The key_prefix of namespace "default", unless a row says otherwise. */
 #define SS_DEFAULT_PREFIX "session:"
+
+/*
+ * The defaults of the columns, which are the policy of namespace "default" as long as it has no row.
+ * The install script says the same; test/t/077_lists_in_c.pl compares them.  Intervals are in
+ * microseconds.
+ */
 #define SS_DEFAULT_TTL (INT64CONST(3600) * USECS_PER_SEC)
+#define SS_DEFAULT_SLIDING true
+#define SS_DEFAULT_CACHE "hot"
 #define SS_DEFAULT_CACHE_TTL (INT64CONST(300) * USECS_PER_SEC)
-#define SS_DEFAULT_EVENTS_KEEP (INT64CONST(30) * USECS_PER_DAY)
+#define SS_DEFAULT_HOT_USES 1
+#define SS_DEFAULT_HASH_KEYS false
+#define SS_DEFAULT_MAX_BYTES 8388608
+#define SS_DEFAULT_ON_QUOTA "evict"
+#define SS_DEFAULT_TOMBSTONE (INT64CONST(300) * USECS_PER_SEC)
+#define SS_DEFAULT_OWNER_ISOLATION false
+#define SS_DEFAULT_AUDIT false
+#define SS_DEFAULT_EVENTS_KEEP "30 days"
+#define SS_DEFAULT_DURABILITY "strict"
+#define SS_DEFAULT_TAIL_SIZE 20
+#define SS_DEFAULT_AUDIT_SAVES false
 
 /* Maximum length of key_prefix and tail_prefix in bytes. */
 #define SS_PREFIX_MAX 100

@@ -3,7 +3,7 @@
  *		The triggers that belong to the extension.
  *
  * This is the only place in C that names them: a trigger that the install script creates is added to
- * the list here.  A test compares the two (test/t/016_altered_tables.pl).  Whether a trigger of
+ * the list here.  A test compares the two (test/t/077_lists_in_c.pl).  Whether a trigger of
  * another role may fire is decided in foreign_triggers.c.
  *
  * A trigger is ours if it has the name and calls the function, in the schema of its table, that the

@@ -1,6 +1,5 @@
-# The lists of columns in src/rows/columns.h and of triggers in src/rows/triggers.c are what the
-# install script creates.  Tables that are altered while a call waits for them: the call raises an
-# error or works, and never misreads a column.
+# The lists of columns in src/rows/columns.h are what the install script creates.  Tables that are
+# altered while a call waits for them: the call raises an error or works, and never misreads a column.
 use strict;
 use warnings;
 use FindBin;
@@ -58,35 +57,6 @@ EOS
 	is(join("\n", sort @listed), join("\n", sort @created),
 		'src/rows/columns.h lists the tables and columns that the install script creates');
 	cmp_ok(scalar @created, '>', 70, '.. of which there are many');
-}
-
-# The list in src/rows/triggers.c is what the install script creates: each trigger with its table, its
-# function, and when it fires.
-{
-	my $source = slurp_file("$FindBin::RealBin/../../src/rows/triggers.c");
-	my %bits = (ROW => 1, BEFORE => 2, INSERT => 4, DELETE => 8, UPDATE => 16, TRUNCATE => 32);
-	my %macros = $source =~ /^#define (\w+) \(?(\w[^()\n]*)\)?$/mg;
-	my $names = join '|', keys %macros;
-	my @listed;
-
-	while ($source =~ /^\t\{"(\w+)", "(\w+)", "(\w+)",\s+([\w |]+),\s+(?:true|false)\}/mg)
-	{
-		my ($table, $name, $function, $type) = ($1, $2, $3, $4);
-		my $value = 0;
-
-		1 while $type =~ s/\b($names)\b/$macros{$1}/;
-		$value |= $bits{$_} foreach $type =~ /TRIGGER_TYPE_(\w+)/g;
-		push @listed, "$table $name $function $value A";
-	}
-	my @created = split /\n/, value(<<'EOS');
-SELECT t.tgrelid::regclass, t.tgname, t.tgfoid::regproc, t.tgtype, t.tgenabled
-FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'session_store'
-JOIN pg_trigger t ON t.tgrelid = d.objid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e' AND NOT t.tgisinternal
-EOS
-	tr/|/ / foreach @created;
-	is(join("\n", sort @listed), join("\n", sort @created),
-		'src/rows/triggers.c lists the triggers that the install script creates');
-	cmp_ok(scalar @created, '>=', 9, '.. all of them');
 }
 
 # Each table that C code reads, with ways to alter it and the calls that read it.

@@ -162,6 +162,23 @@ is(value(q{SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relati
 $lockers->query_safe('BEGIN; REINDEX INDEX session_namespaces_pkey');
 like(warnings_now(), qr/index public\.session_namespaces_pkey is locked by process $locker:/, 'health names an index');
 $lockers->query_safe('COMMIT');
+
+# ---- a policy that the pusher could not read, for a lock on the index alone, is read once it is free
+
+value(q{INSERT INTO session_namespaces (name, sliding, cache) VALUES ('later', false, 'off')});
+sync_cache($node);
+my $skips = metric('cache_lock_skips_total');
+kill STOP => $pusher;
+value(q{UPDATE session_namespaces SET cache = 'all' WHERE name = 'later'});
+$lockers->query_safe('BEGIN; REINDEX INDEX session_namespaces_pkey');
+kill CONT => $pusher;
+soon('the pusher meets a lock on an index', 120, sub { metric('cache_lock_skips_total') > $skips });
+# unlike COMMIT, this tells nobody of a change
+$lockers->query_safe('ROLLBACK');
+value(q{SELECT session_save('l', '{"n": 1}', namespace => 'later')});
+soon('.. and reads the policy when it is free', 120, sub { defined $redis->get('later:l') });
+value(q{SELECT session_delete('l', 'later')});
+
 $lockers->query_safe('CREATE TABLE child () INHERITS (session_samples)');
 $lockers->query_safe('BEGIN; LOCK TABLE child IN ACCESS EXCLUSIVE MODE');
 like(warnings_now(), qr/table public\.child is locked by process $locker:/, 'health names a child table');
