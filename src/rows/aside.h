@@ -11,6 +11,13 @@
 #include "rows/key.h"
 #include "rows/subxact.h"
 
+/*
+ * Limits of a pass that repeats a failed batch row by row, in one transaction: the number of rows that
+ * were processed, and the time in microseconds.
+ */
+#define SS_ASIDE_PASS_ROWS 50
+#define SS_ASIDE_PASS_US (INT64CONST(300) * 1000)
+
 /* Whether an error concerns the row that was processed. */
 typedef enum SsFault
 {

@@ -88,10 +88,6 @@ static SsPlan remove_plan = {"DELETE FROM {events} WHERE ctid {=} $1 AND event_i
 							 2,
 							 {TIDOID, UUIDOID}};
 
-/* Limits of removing events one by one in one transaction: events, and us. */
-#define ALONE_MAX 50
-#define ALONE_TIME (INT64CONST(300) * 1000)
-
 /*
  * The number of events that this transaction has written, per nesting level of subtransactions, so
  * that those which are rolled back are not counted.
@@ -403,7 +399,7 @@ remove_one_by_one(Old *old, SsAside *aside)
 		CHECK_FOR_INTERRUPTS();
 		if (!ss_key_from_datums(&key, ns, CStringGetTextDatum(id)))
 			continue;
-		if (old->removed >= ALONE_MAX || GetCurrentTimestamp() - began > ALONE_TIME)
+		if (old->removed >= SS_ASIDE_PASS_ROWS || GetCurrentTimestamp() - began > SS_ASIDE_PASS_US)
 			break;
 		/* its namespace may have been set aside by this pass */
 		if (ss_aside_holds(aside, &key, began))

@@ -38,10 +38,6 @@
 /* Number of queue entries read by one statement. */
 #define QUEUE_BATCH 200
 
-/* Limits of a pass that visits entries one by one: entries, and us. */
-#define ALONE_MAX 50
-#define ALONE_TIME (INT64CONST(300) * 1000)
-
 static SsPlan queue_one_plan = {"INSERT INTO {ended} (namespace, history_id) VALUES ($1, $2)",
 								2,
 								{TEXTOID, UUIDOID}};
@@ -392,7 +388,7 @@ remove_one_by_one(Piece *piece, SsAside *aside)
 		bool has_key = key_of(queue, i, &key);
 
 		CHECK_FOR_INTERRUPTS();
-		if (done >= ALONE_MAX || GetCurrentTimestamp() - began > ALONE_TIME)
+		if (done >= SS_ASIDE_PASS_ROWS || GetCurrentTimestamp() - began > SS_ASIDE_PASS_US)
 			break;
 		piece->entry = ended_at(queue, i).entry;
 		if (ss_aside_try(remove_alone, piece, &error))

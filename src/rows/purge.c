@@ -109,10 +109,8 @@ static SsPlan oldest_plan = {"SELECT check_at FROM {sessions} ORDER BY check_at 
 							 0,
 							 {InvalidOid}};
 
-/* Limits of a pass that visits rows one by one: rows, failures, and us. */
-#define APART_MOST 50
+/* Maximum number of failures of a pass that visits rows one by one; see also SS_ASIDE_PASS_ROWS. */
 #define APART_FAILURES 20
-#define APART_TIME (INT64CONST(300) * 1000)
 /* Rows of a set-aside namespace that a walk reads at once. */
 #define WALK_LIMIT 200
 
@@ -470,7 +468,7 @@ typedef struct Apart
 } Apart;
 
 /*
- * Visits rows one by one, within the limits above.  A row locked by another transaction is set aside
+ * Visits rows one by one, within the limits of a pass.  A row locked by another transaction is set aside
  * for a moment, like one that fails, so that the next batch gets past it.
  */
 static Apart
@@ -489,8 +487,8 @@ purge_each(Batch *batch, Visit *names, uint64 n)
 		int64 removed = purge->removed;
 
 		CHECK_FOR_INTERRUPTS();
-		if (apart.done >= APART_MOST || apart.failed >= APART_FAILURES ||
-			GetCurrentTimestamp() - began > APART_TIME)
+		if (apart.done >= SS_ASIDE_PASS_ROWS || apart.failed >= APART_FAILURES ||
+			GetCurrentTimestamp() - began > SS_ASIDE_PASS_US)
 			break;
 		purged = ss_aside_try(purge_one, name, &error);
 		apart.visited++;

@@ -26,10 +26,6 @@
 
 #define BATCH 500
 
-/* Limits for writing touches one by one: their number, and the time in microseconds. */
-#define SINGLE_MAX 50
-#define SINGLE_TIME_US (INT64CONST(300) * 1000)
-
 /* What became of a touch. */
 typedef enum Outcome
 {
@@ -140,7 +136,7 @@ write_one_by_one(SsTouchBatch *batch, SsAside *aside)
 
 		CHECK_FOR_INTERRUPTS();
 		if (batch->outcomes[i] == ASIDE || ss_aside_holds(aside, &due->key, began) ||
-			written >= SINGLE_MAX || GetCurrentTimestamp() - began > SINGLE_TIME_US)
+			written >= SS_ASIDE_PASS_ROWS || GetCurrentTimestamp() - began > SS_ASIDE_PASS_US)
 		{
 			batch->outcomes[i] = ASIDE;
 			continue;
