@@ -1,0 +1,70 @@
+/*
+ * keeper.h
+ *		The state of a keeper, and what its tasks share.
+ *
+ *		keeper.c			the process: its entry, the schedule of the tasks, errors, the end
+ *		keeper_purge.c		the purge of sessions and messages, and its pace
+ *		keeper_touches.c	pending touches
+ *		keeper_tasks.c		events, samples, messages without a session
+ *
+ * A task is a function that the keeper calls when it is due, and that returns when it is due again.
+ * If it rests, it returns without a transaction.
+ */
+#ifndef SS_KEEPER_H
+#define SS_KEEPER_H
+
+#include "postmaster/bgworker.h"
+
+#include "databases.h"
+#include "rows/aside.h"
+#include "rows/orphans.h"
+#include "rows/rest.h"
+#include "rows/sql.h"
+
+#define SS_KEEPER_CHECK_US (INT64CONST(500) * 1000)   /* is the database to be dropped or copied? */
+#define SS_KEEPER_NOTIFY_GAP (INT64CONST(100) * 1000) /* .. to combine notifications */
+#define SS_KEEPER_RETRY_MAX (INT64CONST(300) * USECS_PER_SEC)
+#define SS_KEEPER_LOCK_TIMEOUT "300ms" /* less than deadlock_timeout; see failed() */
+
+/* There is one per process. */
+typedef struct SsKeeper
+{
+	SsDb *db; /* the entry of our database */
+	MemoryContext cycle_context;
+	TimestampTz started_at;
+	const char *activity;           /* reported to pg_stat_activity for each transaction */
+	bool stopping;                  /* writes pending touches before its end */
+	bool has_share;                 /* of the touch slots, as long as the extension exists */
+	BackgroundWorkerHandle *pusher; /* that was started last */
+
+	/* The schedule. */
+	TimestampTz next_run[SS_TASKS];
+	SsRest rests[SS_TASKS];
+	bool skipped; /* this task was prevented by a lock of another session */
+
+	/* keeper_purge.c */
+	SsAside *purge_aside;
+	SsAside *history_aside;
+	int64 batch_size;
+	TimestampTz low_water; /* everything below it was visited */
+	TimestampTz next_sweep;
+	TimestampTz purge_clock; /* see next_at_the_rate */
+	TimestampTz history_clock;
+	TimestampTz next_due; /* the lowest check_at, while the purge rests */
+
+	/* keeper_touches.c */
+	SsAside *touch_aside;
+	int partition; /* where the last run ran out of time */
+
+	/* keeper_tasks.c */
+	SsAside *events_aside;
+	SsAside *sample_aside;
+	SsOrphanPass orphan_pass;
+	bool orphans_recorded; /* there may be orphans that were recorded and not removed yet */
+	int orphans_refused;   /* how often, in a row, a lock was refused */
+} SsKeeper;
+
+extern bool ss_keeper_begin(SsKeeper *keeper, SsCaller *caller);
+extern void ss_keeper_finish(SsKeeper *keeper, SsCaller *caller);
+
+#endif

@@ -1,0 +1,189 @@
+/*
+ * keeper_purge.c
+ *		The keeper's purge of sessions and messages, and its pace.
+ *
+ * Each run purges one batch.  Its size adapts to how long batches take, the number of rows per second
+ * is limited by session_store.purge_rate, and most batches begin where the last one ended.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "rows/history_purge.h"
+#include "rows/purge.h"
+#include "rows/subscription.h"
+#include "settings.h"
+#include "workers/keeper_purge.h"
+
+/* A batch of the purge should take between these times; its size adapts. */
+#define BATCH_SHORT (INT64CONST(15) * 1000)
+#define BATCH_LONG (INT64CONST(45) * 1000)
+#define BATCH_MIN 50
+#define BATCH_FIRST 200
+#define HISTORY_BATCH 1000
+
+/*
+ * With purge_rate set, batches are so short that there are this many per second.  The next
+ * client that commits flushes what a batch logs: many small portions delay nobody, few large
+ * ones would dominate the 99th percentile.
+ */
+#define BATCHES_A_SECOND 500
+/* The rate is kept on average over this time. */
+#define CATCH_UP (INT64CONST(20) * 1000)
+
+/*
+ * Everything below the low-water mark was visited.  A sweep from the very start finds what was
+ * skipped (locked, or committed late).  It costs what vacuum has not removed yet, so the
+ * longer it takes the less often it is made.
+ */
+#define SWEEP_EVERY (INT64CONST(3) * USECS_PER_SEC)
+#define SWEEP_SHARE 100
+#define SWEEP_MAX SS_KEEPER_RETRY_MAX /* maximum time between sweeps */
+#define LOW_MARGIN (INT64CONST(10) * USECS_PER_SEC)
+
+/* Before the first batch, and after the wall clock was set back: begins at the very start. */
+void
+ss_keeper_purge_init(SsKeeper *keeper)
+{
+	keeper->low_water = keeper->next_sweep = DT_NOBEGIN;
+	keeper->purge_clock = keeper->history_clock = DT_NOBEGIN;
+	if (keeper->batch_size == 0)
+		keeper->batch_size = BATCH_FIRST;
+}
+
+/* Makes batches longer or shorter, towards the intended duration. */
+static void
+adapt(SsKeeper *keeper, int64 visited, int64 took)
+{
+	if (took > BATCH_LONG)
+		keeper->batch_size = Max(keeper->batch_size / 2, BATCH_MIN);
+	else if (took < BATCH_SHORT && visited >= keeper->batch_size)
+		keeper->batch_size = keeper->batch_size * 2;
+	keeper->batch_size = Min(keeper->batch_size, ss_purge_batch_max);
+}
+
+/* Number of rows in a batch, given the limit on the rate. */
+static int64
+at_the_rate(int64 rows)
+{
+	rows = Min(rows, ss_purge_batch_max);
+	return ss_purge_rate > 0 ? Min(rows, Max(ss_purge_rate / BATCHES_A_SECOND, 1)) : rows;
+}
+
+/*
+ * When the next batch is due, given the limit on the rate.  Counted from when this one was
+ * due, because a sleep always takes a little longer than intended.
+ */
+static TimestampTz
+next_at_the_rate(TimestampTz *clock, TimestampTz began, int64 rows)
+{
+	if (ss_purge_rate == 0)
+		return began;
+	*clock = Max(*clock, began - CATCH_UP) + rows * USECS_PER_SEC / ss_purge_rate;
+	return *clock;
+}
+
+/* Visits some rows of a namespace that is set aside, if one is due. */
+static void
+walk_namespace(SsKeeper *keeper, TimestampTz now)
+{
+	SsPurge work = {.aside = keeper->purge_aside};
+	SsAsideWalk walk;
+	SsCaller caller;
+
+	if (!ss_aside_next_walk(keeper->purge_aside, now, &walk) || !ss_keeper_begin(keeper, &caller))
+		return;
+	if (!ss_subscribed(SS_TABLE_SESSIONS))
+		(void) ss_purge_walk(&work, GetUserId());
+	ss_keeper_finish(keeper, &caller);
+}
+
+/* Purges one batch of sessions. */
+TimestampTz
+ss_keeper_purge(SsKeeper *keeper, TimestampTz now)
+{
+	SsPurge work = {0};
+	SsCaller caller;
+	bool sweep = now >= keeper->next_sweep;
+	bool left; /* to the publisher */
+	TimestampTz done;
+	SsRest mark;
+
+	if (ss_purge_interval == 0)
+		return now + USECS_PER_SEC;
+	if (ss_rest_holds(&keeper->rests[SS_TASK_PURGE]) && now < keeper->next_due)
+		return Min(keeper->next_due, now + SS_KEEPER_CHECK_US);
+	keeper->rests[SS_TASK_PURGE].resting = false;
+	mark = ss_rest_mark();
+	work.from = sweep ? DT_NOBEGIN : keeper->low_water;
+	work.limit = at_the_rate(keeper->batch_size);
+	work.remove = PG_INT64_MAX;
+	work.no_locks = true;
+	work.aside = keeper->purge_aside;
+	ss_aside_tidy(keeper->purge_aside, now);
+	walk_namespace(keeper, now);
+	if (!ss_keeper_begin(keeper, &caller))
+		return now + SS_KEEPER_CHECK_US;
+	left = ss_subscribed(SS_TABLE_SESSIONS);
+	if (!left)
+		ss_purge_batch(&work, GetUserId());
+	/* locked rows and rows set aside are due, so there is no rest then */
+	if (!left && sweep && work.visited == 0)
+	{
+		if (!ss_purge_oldest(&keeper->next_due))
+			keeper->next_due = DT_NOEND;
+		ss_rest_begin(&mark, keeper->next_due > GetCurrentTimestamp());
+	}
+	ss_keeper_finish(keeper, &caller);
+	keeper->rests[SS_TASK_PURGE] = mark;
+	done = GetCurrentTimestamp();
+	if (left)
+	{
+		/* what has become due meanwhile is found when the subscription is dropped */
+		keeper->low_water = DT_NOBEGIN;
+		return done + ss_purge_interval * INT64CONST(1000);
+	}
+
+	adapt(keeper, work.visited, done - now);
+	if (sweep)
+		keeper->next_sweep = done + Min(Max(SWEEP_EVERY, (done - now) * SWEEP_SHARE), SWEEP_MAX);
+	else if (work.failed > 0)
+		keeper->next_sweep = Min(Max(keeper->next_sweep, done) + (done - now) * SWEEP_SHARE,
+								 done + SWEEP_MAX);
+	if (work.visited >= work.limit)
+	{
+		keeper->low_water = work.up_to;
+		/* more rows are due: continue */
+		return next_at_the_rate(&keeper->purge_clock, now, work.visited);
+	}
+	keeper->low_water = now - LOW_MARGIN;
+	return done + ss_purge_interval * INT64CONST(1000);
+}
+
+/* Purges one batch of messages whose session is gone. */
+TimestampTz
+ss_keeper_purge_history(SsKeeper *keeper, TimestampTz now)
+{
+	SsCaller caller;
+	int64 limit = at_the_rate(HISTORY_BATCH);
+	int64 removed;
+	bool more;
+	SsRest mark;
+
+	if (ss_purge_interval == 0)
+		return now + USECS_PER_SEC;
+	if (ss_rest_holds(&keeper->rests[SS_TASK_HISTORY]))
+		return now + SS_KEEPER_CHECK_US;
+	keeper->rests[SS_TASK_HISTORY].resting = false;
+	mark = ss_rest_mark();
+	if (!ss_keeper_begin(keeper, &caller))
+		return now + SS_KEEPER_CHECK_US;
+	ss_aside_tidy(keeper->history_aside, now);
+	more = ss_history_purge((Datum) 0, limit, keeper->history_aside, &removed);
+	ss_rest_begin(&mark, !more && removed == 0 && ss_rest_no_ended());
+	ss_keeper_finish(keeper, &caller);
+	keeper->rests[SS_TASK_HISTORY] = mark;
+	if (!more)
+		return GetCurrentTimestamp() + ss_purge_interval * INT64CONST(1000);
+	return next_at_the_rate(&keeper->history_clock, now, limit);
+}

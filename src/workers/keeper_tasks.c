@@ -1,0 +1,146 @@
+/*
+ * keeper_tasks.c
+ *		Tasks of the keeper: events, samples, and messages without a session.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "rows/events.h"
+#include "rows/sample.h"
+#include "rows/subscription.h"
+#include "settings.h"
+#include "worker.h"
+#include "workers/keeper_tasks.h"
+
+#define NOTIFY_EVERY (USECS_PER_SEC) /* or when a backend requests it */
+#define EVENTS_BATCH 1000
+#define EVENTS_EVERY (INT64CONST(60) * USECS_PER_SEC)
+#define SAMPLE_EVERY (INT64CONST(30) * USECS_PER_SEC)
+#define ORPHANS_STEP (USECS_PER_SEC)
+#define ORPHANS_BATCH 500
+#define ORPHANS_PAUSE_MAX (INT64CONST(3600) * USECS_PER_SEC)
+#define ORPHANS_BUSY (INT64CONST(10) * USECS_PER_SEC) /* before the lock is tried again */
+#define ORPHANS_PATIENCE 6 /* after this many refusals, wait for it briefly */
+
+/* Sends notifications of events that were committed. */
+TimestampTz
+ss_keeper_notify(SsKeeper *keeper, TimestampTz now)
+{
+	SsCaller caller;
+	SsNotice notice;
+
+	if (!ss_events_pending(&notice))
+		return now + NOTIFY_EVERY;
+	if (!ss_keeper_begin(keeper, &caller))
+		return now + SS_KEEPER_CHECK_US;
+	ss_events_notify(&notice);
+	ss_keeper_finish(keeper, &caller);
+	ss_events_notified(&notice);
+	return now + SS_KEEPER_NOTIFY_GAP;
+}
+
+/* Purges one batch of old events. */
+TimestampTz
+ss_keeper_purge_events(SsKeeper *keeper, TimestampTz now)
+{
+	SsCaller caller;
+	bool more = false;
+	SsRest mark;
+
+	ss_aside_tidy(keeper->events_aside, now);
+	if (ss_rest_holds(&keeper->rests[SS_TASK_EVENTS]))
+		return now + EVENTS_EVERY;
+	keeper->rests[SS_TASK_EVENTS].resting = false;
+	mark = ss_rest_mark();
+	if (!ss_keeper_begin(keeper, &caller))
+		return now + SS_KEEPER_CHECK_US;
+	if (!ss_subscribed(SS_TABLE_EVENTS))
+		more = ss_events_purge(EVENTS_BATCH, keeper->events_aside);
+	ss_rest_begin(&mark, !more && ss_rest_no_events());
+	ss_keeper_finish(keeper, &caller);
+	keeper->rests[SS_TASK_EVENTS] = mark;
+	return more ? now + USECS_PER_SEC : now + EVENTS_EVERY;
+}
+
+/* Takes a sample of the sessions, for session_stats. */
+TimestampTz
+ss_keeper_sample(SsKeeper *keeper, TimestampTz now)
+{
+	SsCaller caller;
+	SsRest mark;
+
+	ss_aside_tidy(keeper->sample_aside, now);
+	if (ss_rest_holds(&keeper->rests[SS_TASK_SAMPLE]))
+		return now + SS_KEEPER_CHECK_US;
+	keeper->rests[SS_TASK_SAMPLE].resting = false;
+	mark = ss_rest_mark();
+	if (!ss_keeper_begin(keeper, &caller))
+		return now + SS_KEEPER_CHECK_US;
+	if (!ss_subscribed(SS_TABLE_SAMPLES))
+		ss_sample_take(keeper->sample_aside);
+	ss_rest_begin(&mark, ss_aside_is_empty(keeper->sample_aside));
+	ss_keeper_finish(keeper, &caller);
+	keeper->rests[SS_TASK_SAMPLE] = mark;
+	return now + SAMPLE_EVERY;
+}
+
+/*
+ * The time between two passes over the histories.  A removal is late by at most this time and
+ * the duration of a pass.
+ */
+static TimestampTz
+orphans_pause(void)
+{
+	int64 pause = ss_orphan_keep * USECS_PER_SEC / 24;
+
+	return pause == 0 ? ORPHANS_PAUSE_MAX : Min(Max(pause, ORPHANS_STEP), ORPHANS_PAUSE_MAX);
+}
+
+/* One step of a pass that finds messages and members without a session. */
+TimestampTz
+ss_keeper_remove_orphans(SsKeeper *keeper, TimestampTz now)
+{
+	SsOrphanPass *pass = &keeper->orphan_pass;
+	SsCaller caller;
+	TimestampTz oldest;
+	bool begins = pass->stage == SS_ORPHANS_RECORDED && !pass->begun;
+
+	if (ss_purge_interval == 0)
+		return now + USECS_PER_SEC;
+	if (begins)
+	{
+		bool changed = ss_orphans_changed();
+
+		if (!changed && !keeper->orphans_recorded)
+			return now + orphans_pause();
+		pass->only_old = !changed;
+	}
+	/* writers of sessions queue behind us while we wait */
+	pass->wait = keeper->orphans_refused >= ORPHANS_PATIENCE;
+	if (pass->wait)
+	{
+		keeper->orphans_refused = 0;
+		ss_worker_set("lock_timeout", "50ms");
+	}
+	else
+		ss_worker_set("lock_timeout", SS_KEEPER_LOCK_TIMEOUT);
+	if (!ss_keeper_begin(keeper, &caller))
+		return now + SS_KEEPER_CHECK_US;
+	if (begins)
+		ss_orphans_begun();
+	pass->begun = true;
+	ss_orphans_step(pass, ORPHANS_BATCH);
+	keeper->orphans_recorded = pass->stage == SS_ORPHANS_DONE && ss_orphans_count(&oldest) > 0;
+	ss_keeper_finish(keeper, &caller);
+	if (pass->refused)
+	{
+		keeper->orphans_refused++;
+		return now + ORPHANS_BUSY;
+	}
+	keeper->orphans_refused = 0;
+	if (pass->stage != SS_ORPHANS_DONE)
+		return now + (pass->locked ? ORPHANS_STEP / 5 : ORPHANS_STEP);
+	memset(pass, 0, sizeof(*pass));
+	return now + orphans_pause();
+}
