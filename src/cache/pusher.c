@@ -43,8 +43,6 @@
 #define SCRUB_AT_REST INT64CONST(60000000)
 #define PAUSE_AFTER_ERROR_MS 1000
 
-SsPusher ss_pusher;
-
 /*
  * At the end of the process: gives up the slots of the ledger, and lets the keeper start
  * another pusher after a second.
@@ -52,9 +50,10 @@ SsPusher ss_pusher;
 static void
 on_exit_pusher(int code, Datum arg)
 {
-	SsCache *cache = &ss_pusher.db->cache;
+	SsPusher *pusher = (SsPusher *) DatumGetPointer(arg);
+	SsCache *cache = &pusher->db->cache;
 
-	ss_wire_close(&ss_pusher.wire);
+	ss_wire_close(&pusher->wire);
 	ss_ledger_detach(ss_ledger, &cache->control, MyDatabaseId);
 	ss_databases_lock(true);
 	if (cache->pusher_pid == MyProcPid)
@@ -73,30 +72,30 @@ on_exit_pusher(int code, Datum arg)
 
 /* Registers this process as the pusher of its database; exits if there is one already. */
 static void
-register_pusher(void)
+register_pusher(SsPusher *pusher)
 {
 	bool taken = true;
 
 	ss_databases_lock(true);
-	ss_pusher.db = ss_database_find(MyDatabaseId);
-	if (ss_pusher.db != NULL && ss_pusher.db->cache.pusher_pid == 0)
+	pusher->db = ss_database_find(MyDatabaseId);
+	if (pusher->db != NULL && pusher->db->cache.pusher_pid == 0)
 	{
 		taken = false;
-		ss_pusher.db->cache.pusher_pid = MyProcPid;
-		ss_pusher.db->cache.pusher_proc = SsMyProcNumber();
-		ss_ledger_share(ss_ledger, ss_pusher.db->cache.control.member, true);
+		pusher->db->cache.pusher_pid = MyProcPid;
+		pusher->db->cache.pusher_proc = SsMyProcNumber();
+		ss_ledger_share(ss_ledger, pusher->db->cache.control.member, true);
 	}
 	ss_databases_unlock();
 	if (taken)
 		proc_exit(0);
-	before_shmem_exit(on_exit_pusher, (Datum) 0);
+	before_shmem_exit(on_exit_pusher, PointerGetDatum(pusher));
 }
 
 /* Copies the settings that may change at any time into the protocol. */
 static void
-apply_settings(void)
+apply_settings(SsPusher *pusher)
 {
-	SsProto *proto = &ss_pusher.proto;
+	SsProto *proto = &pusher->proto;
 
 	proto->lease = ss_lease * INT64CONST(1000);
 	proto->promoted = ss_takeover == SS_TAKEOVER_PROMOTED;
@@ -108,14 +107,14 @@ apply_settings(void)
 
 /* The configuration was reloaded: leaves if Redis is elsewhere now. */
 static void
-apply_reload(SsMonotonic now)
+apply_reload(SsPusher *pusher, SsMonotonic now)
 {
-	apply_settings();
-	ss_pusher_end_rest(&ss_pusher);
-	if (ss_login_changed(&ss_pusher.login))
-		ss_pusher_leave(now, SS_LEAVE_WITHIN);
-	else if (!ss_pusher.proto.connected)
-		ss_proto_reconnect(&ss_pusher.proto, now);
+	apply_settings(pusher);
+	ss_pusher_end_rest(pusher);
+	if (ss_login_changed(&pusher->login))
+		ss_pusher_leave(pusher, now, SS_LEAVE_WITHIN);
+	else if (!pusher->proto.connected)
+		ss_proto_reconnect(&pusher->proto, now);
 }
 
 /*
@@ -125,39 +124,38 @@ apply_reload(SsMonotonic now)
  * the table.
  */
 static bool
-verify(SsCacheRequest *request, bool begun, SsMonotonic now)
+verify(SsPusher *pusher, SsCacheRequest *request, bool begun, SsMonotonic now)
 {
-	SsProto *proto = &ss_pusher.proto;
+	SsProto *proto = &pusher->proto;
 
 	if (!begun)
 	{
-		ss_pusher.verifying = true;
-		ss_pusher.verify_cursor = ss_pusher.cursor;
+		pusher->verifying = true;
+		pusher->verify_cursor = pusher->cursor;
 		/* a scan from the very beginning visits nothing twice */
-		ss_pusher.verify_ends = ss_pusher.verify_cursor == 0 ? 1 : 0;
-		memset(&ss_pusher.verify_walk, 0, sizeof(ss_pusher.verify_walk));
-		memset(ss_pusher.verify_counts, 0, sizeof(ss_pusher.verify_counts));
-		ss_pusher.verify_rest.n = 0;
+		pusher->verify_ends = pusher->verify_cursor == 0 ? 1 : 0;
+		memset(&pusher->verify_walk, 0, sizeof(pusher->verify_walk));
+		memset(pusher->verify_counts, 0, sizeof(pusher->verify_counts));
+		pusher->verify_rest.n = 0;
 	}
 	if (proto->stage != SS_STAGE_RUN || proto->suspended || proto->busy || proto->reading ||
 		proto->ready)
 		return false;
-	if (!ss_scrub(&ss_pusher, &ss_pusher.verify_cursor, &ss_pusher.verify_walk,
-				  &ss_pusher.verify_rest, now + USECS_PER_SEC, ss_pusher.verify_counts))
+	if (!ss_scrub(pusher, &pusher->verify_cursor, &pusher->verify_walk, &pusher->verify_rest,
+				  now + USECS_PER_SEC, pusher->verify_counts))
 	{
-		ss_pusher_failed(ss_pusher.wire.error);
+		ss_pusher_failed(pusher, pusher->wire.error);
 		return false;
 	}
-	if (ss_pusher.scrub_locked)
+	if (pusher->scrub_locked)
 		return false;
-	if (ss_pusher.verify_cursor == 0 && ss_pusher.verify_rest.n == 0)
-		ss_pusher.verify_ends++;
-	memcpy(request->results, ss_pusher.verify_counts, sizeof(request->results));
-	if (ss_pusher.verify_ends >= 2 && ss_pusher.verify_counts[1] + ss_pusher.verify_counts[3] == 0)
-		ss_pusher.diverging = false;
-	return ss_pusher.verify_counts[0] >= request->sample ||
-		   (ss_pusher.verify_ends >= 2 && ss_pusher.verify_walk.done &&
-			ss_pusher.verify_rest.n == 0);
+	if (pusher->verify_cursor == 0 && pusher->verify_rest.n == 0)
+		pusher->verify_ends++;
+	memcpy(request->results, pusher->verify_counts, sizeof(request->results));
+	if (pusher->verify_ends >= 2 && pusher->verify_counts[1] + pusher->verify_counts[3] == 0)
+		pusher->diverging = false;
+	return pusher->verify_counts[0] >= request->sample ||
+		   (pusher->verify_ends >= 2 && pusher->verify_walk.done && pusher->verify_rest.n == 0);
 }
 
 /*
@@ -165,9 +163,9 @@ verify(SsCacheRequest *request, bool begun, SsMonotonic now)
  * for it.
  */
 static bool
-serve_request(SsCacheRequest *request, bool begun, SsMonotonic now)
+serve_request(SsPusher *pusher, SsCacheRequest *request, bool begun, SsMonotonic now)
 {
-	SsProto *proto = &ss_pusher.proto;
+	SsProto *proto = &pusher->proto;
 
 	switch (request->command)
 	{
@@ -185,39 +183,38 @@ serve_request(SsCacheRequest *request, bool begun, SsMonotonic now)
 				ss_proto_takeover(proto, now);
 			return false;
 		case SS_CACHE_COMMAND_VERIFY:
-			return verify(request, begun, now);
+			return verify(pusher, request, begun, now);
 	}
 	return true;
 }
 
 /* Works on the present request, if any, and sends the answer, or how far it is. */
 static void
-handle_request(SsMonotonic now)
+handle_request(SsPusher *pusher, SsMonotonic now)
 {
-	static uint64 begun = 0;
-	SsCacheRequest *request = &ss_pusher.db->cache.request;
+	SsCacheRequest *request = &pusher->db->cache.request;
 	SsCacheRequest copy;
 	bool done;
 
 	if (request->answered == request->asked)
 	{
 		/* the caller may have given up */
-		ss_pusher.verifying = false;
-		ss_proto_no_takeover(&ss_pusher.proto);
+		pusher->verifying = false;
+		ss_proto_no_takeover(&pusher->proto);
 		return;
 	}
 	ss_databases_lock(false);
 	copy = *request;
 	ss_databases_unlock();
 	if (copy.command != SS_CACHE_COMMAND_TAKEOVER)
-		ss_proto_no_takeover(&ss_pusher.proto);
-	done = serve_request(&copy, begun == copy.asked, now);
+		ss_proto_no_takeover(&pusher->proto);
+	done = serve_request(pusher, &copy, pusher->request_begun == copy.asked, now);
 	if (done)
-		ss_pusher.verifying = false;
-	begun = copy.asked;
+		pusher->verifying = false;
+	pusher->request_begun = copy.asked;
 	/* so that health is up to date when the caller gets the answer */
 	if (done)
-		ss_pusher_report(ss_monotonic());
+		ss_pusher_report(pusher, ss_monotonic());
 	ss_databases_lock(true);
 	memcpy(request->results, copy.results, sizeof(copy.results));
 	if (done)
@@ -225,62 +222,62 @@ handle_request(SsMonotonic now)
 	ss_databases_unlock();
 	if (!done)
 		return;
-	ConditionVariableBroadcast(&ss_pusher.db->cache.changed);
+	ConditionVariableBroadcast(&pusher->db->cache.changed);
 }
 
 /* The scrubber has visited all keys of Redis once more. */
 static void
-end_pass(void)
+end_pass(SsPusher *pusher)
 {
-	if (ss_pusher.divergent == ss_pusher.divergent_before)
-		ss_pusher.diverging = false;
-	ss_pusher.divergent_before = ss_pusher.divergent;
+	if (pusher->divergent == pusher->divergent_before)
+		pusher->diverging = false;
+	pusher->divergent_before = pusher->divergent;
 }
 
 /* Tasks for idle times while Redis works and nothing waits. */
 static void
-run_maintenance(SsMonotonic now)
+run_maintenance(SsPusher *pusher, SsMonotonic now)
 {
-	SsProto *proto = &ss_pusher.proto;
+	SsProto *proto = &pusher->proto;
 	SsMonotonic give_up = now + USECS_PER_SEC / 5;
 	int64 counts[4] = {0};
 
 	if (proto->stage != SS_STAGE_RUN || !proto->connected || proto->suspended)
 		return;
-	if (now - ss_pusher.informed >= INFO_EVERY)
+	if (now - pusher->informed >= INFO_EVERY)
 	{
-		ss_pusher.informed = now;
-		ss_aside_tidy(ss_pusher.push_aside, GetCurrentTimestamp());
-		ss_aside_tidy(ss_pusher.scrub_aside, GetCurrentTimestamp());
-		ss_pusher_record_only_redis(&ss_pusher, now);
-		if (!ss_pusher_recheck_denied(&ss_pusher, give_up) ||
-			!ss_wire_info(&ss_pusher.wire, give_up, &ss_pusher.info))
-			ss_pusher_failed(ss_pusher.wire.error);
+		pusher->informed = now;
+		ss_aside_tidy(pusher->push_aside, GetCurrentTimestamp());
+		ss_aside_tidy(pusher->scrub_aside, GetCurrentTimestamp());
+		ss_pusher_record_only_redis(pusher, now);
+		if (!ss_pusher_recheck_denied(pusher, give_up) ||
+			!ss_wire_info(&pusher->wire, give_up, &pusher->info))
+			ss_pusher_failed(pusher, pusher->wire.error);
 	}
-	else if (now - ss_pusher.scrubbed >=
-			 (ss_pusher_scrub_rests(&ss_pusher) ? SCRUB_AT_REST : SCRUB_EVERY))
+	else if (now - pusher->scrubbed >=
+			 (ss_pusher_scrub_rests(pusher) ? SCRUB_AT_REST : SCRUB_EVERY))
 	{
-		SsTableWalk *walk = ss_pusher_before_scrub(&ss_pusher);
+		SsTableWalk *walk = ss_pusher_before_scrub(pusher);
 
-		ss_pusher.scrubbed = now;
-		if (!ss_scrub(&ss_pusher, &ss_pusher.cursor, walk, &ss_pusher.scrub_rest, give_up, counts))
+		pusher->scrubbed = now;
+		if (!ss_scrub(pusher, &pusher->cursor, walk, &pusher->scrub_rest, give_up, counts))
 		{
-			ss_pusher_failed(ss_pusher.wire.error);
+			ss_pusher_failed(pusher, pusher->wire.error);
 			return;
 		}
-		if (ss_pusher.cursor == 0 && !ss_pusher.scrub_locked && ss_pusher.scrub_rest.n == 0)
-			end_pass();
-		ss_pusher_after_scrub(&ss_pusher, counts[1] + counts[2] + counts[3] > 0);
+		if (pusher->cursor == 0 && !pusher->scrub_locked && pusher->scrub_rest.n == 0)
+			end_pass(pusher);
+		ss_pusher_after_scrub(pusher, counts[1] + counts[2] + counts[3] > 0);
 	}
 }
 
 /* Sleeps until the protocol or the next check is due, or the latch is set. */
 static void
-sleep_until_due(SsMonotonic now)
+sleep_until_due(SsPusher *pusher, SsMonotonic now)
 {
-	SsCache *cache = &ss_pusher.db->cache;
-	int64 check = ss_pusher.rest.tables ? CHECK_AT_REST : CHECK_EVERY;
-	SsMonotonic until = Min(ss_pusher.proto.wait_until, Max(ss_pusher.checked_at, now) + check);
+	SsCache *cache = &pusher->db->cache;
+	int64 check = pusher->rest.tables ? CHECK_AT_REST : CHECK_EVERY;
+	SsMonotonic until = Min(pusher->proto.wait_until, Max(pusher->checked_at, now) + check);
 	int64 ms = (until - now + 999) / 1000;
 
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Max(ms, 0),
@@ -294,9 +291,9 @@ sleep_until_due(SsMonotonic now)
  * changed.
  */
 static void
-wake_waiters(const SsControl *before)
+wake_waiters(SsPusher *pusher, const SsControl *before)
 {
-	SsCache *cache = &ss_pusher.db->cache;
+	SsCache *cache = &pusher->db->cache;
 
 	if (before->passed != cache->control.passed || before->synced != cache->control.synced ||
 		before->lease_until > cache->control.lease_until)
@@ -308,51 +305,51 @@ wake_waiters(const SsControl *before)
  * wake us.
  */
 static void
-linger(SsMonotonic now)
+linger(SsPusher *pusher, SsMonotonic now)
 {
 	if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-				  (ss_pusher.linger_until - now + 999) / 1000, PG_WAIT_EXTENSION) &
+				  (pusher->linger_until - now + 999) / 1000, PG_WAIT_EXTENSION) &
 		WL_LATCH_SET)
 		ResetLatch(MyLatch);
-	ss_pusher.linger_until = 0;
+	pusher->linger_until = 0;
 }
 
 /* One step of the protocol. */
 static void
-step(SsMonotonic now)
+step(SsPusher *pusher, SsMonotonic now)
 {
-	SsCache *cache = &ss_pusher.db->cache;
-	SsProto *proto = &ss_pusher.proto;
+	SsCache *cache = &pusher->db->cache;
+	SsProto *proto = &pusher->proto;
 	SsControl before = cache->control;
 
-	if (proto->connected && proto->stage != SS_STAGE_RUN && ss_redis_broken(ss_pusher.wire.redis))
+	if (proto->connected && proto->stage != SS_STAGE_RUN && ss_redis_broken(pusher->wire.redis))
 	{
-		ss_pusher_failed("Redis closed the connection");
+		ss_pusher_failed(pusher, "Redis closed the connection");
 		return;
 	}
 	switch (ss_proto_next(proto, now))
 	{
 		case SS_DO_CONNECT:
-			ss_pusher_connect();
+			ss_pusher_connect(pusher);
 			break;
 		case SS_DO_SEND:
-			ss_pusher_send();
+			ss_pusher_send(pusher);
 			break;
 		case SS_DO_RECORD:
-			ss_pusher_record_claim(&ss_pusher);
+			ss_pusher_record_claim(pusher);
 			break;
 		case SS_DO_READ:
-			ss_pusher_read_rows();
+			ss_pusher_read_rows(pusher);
 			break;
 		case SS_DO_LEAVE:
 			proc_exit(0);
 		case SS_DO_WAIT:
 			if (cache->idle)
 			{
-				wake_waiters(&before);
-				run_maintenance(now);
-				if (!ss_pusher.verifying)
-					sleep_until_due(now);
+				wake_waiters(pusher, &before);
+				run_maintenance(pusher, now);
+				if (!pusher->verifying)
+					sleep_until_due(pusher, now);
 			}
 			else
 			{
@@ -362,54 +359,54 @@ step(SsMonotonic now)
 			}
 			break;
 	}
-	wake_waiters(&before);
+	wake_waiters(pusher, &before);
 }
 
 /* Initializes the state of the pusher and its report. */
 static void
-init_pusher(void)
+init_pusher(SsPusher *pusher)
 {
 	SsOwner me;
-	SsCache *cache = &ss_pusher.db->cache;
+	SsCache *cache = &pusher->db->cache;
 	uint64 seed;
 
 	if (!pg_strong_random(&seed, sizeof(seed)))
 		seed = GetCurrentTimestamp() ^ MyProcPid;
-	ss_login_choose(&ss_pusher.login);
-	ss_pusher_identify(&ss_pusher);
-	me.system = ss_pusher.me.system;
-	me.database = ss_pusher.me.database;
-	me.timeline = ss_pusher.me.timeline;
+	ss_login_choose(&pusher->login);
+	ss_pusher_identify(pusher);
+	me.system = pusher->me.system;
+	me.database = pusher->me.database;
+	me.timeline = pusher->me.timeline;
 	/* before a claim can end the wait that this begins */
-	ss_xact_keys_apply_promotion(ss_pusher.db);
-	ss_proto_init(&ss_pusher.proto, ss_ledger, &cache->control, MyDatabaseId, &me, seed,
+	ss_xact_keys_apply_promotion(pusher->db);
+	ss_proto_init(&pusher->proto, ss_ledger, &cache->control, MyDatabaseId, &me, seed,
 				  ss_monotonic());
-	ss_pusher.proto.remembered = cache->token;
-	ss_pusher.proto.copied = cache->copied;
-	apply_settings();
-	ss_pusher.wire.known = &ss_pusher.prefixes;
-	ss_pusher.tables_memo.sources = ss_pusher.policies_memo.sources = SS_OUR_TABLES;
-	ss_pusher.proto.suspended = true; /* until the tables were checked */
+	pusher->proto.remembered = cache->token;
+	pusher->proto.copied = cache->copied;
+	apply_settings(pusher);
+	pusher->wire.known = &pusher->prefixes;
+	pusher->tables_memo.sources = pusher->policies_memo.sources = SS_OUR_TABLES;
+	pusher->proto.suspended = true; /* until the tables were checked */
 	ss_databases_lock(true);
 	memset(&cache->report, 0, sizeof(cache->report));
-	ss_url_show(&ss_pusher.login.url, cache->report.where, sizeof(cache->report.where));
-	cache->report.password_in_url = ss_pusher.login.url.password[0] != '\0';
+	ss_url_show(&pusher->login.url, cache->report.where, sizeof(cache->report.where));
+	cache->report.password_in_url = pusher->login.url.password[0] != '\0';
 	ss_databases_unlock();
-	before_shmem_exit(ss_pusher_drop_lease, (Datum) 0);
+	before_shmem_exit(ss_pusher_drop_lease, PointerGetDatum(pusher));
 }
 
 /* Handles an error of any kind: nothing stays open, and the connection starts again. */
 static void
-recover(void)
+recover(SsPusher *pusher)
 {
-	ErrorData *error = ss_pusher_catch_error();
+	ErrorData *error = ss_pusher_catch_error(pusher);
 
 	/* ss_pusher_read_rows handles what was read for a batch */
-	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && !ss_pusher.proto.reading &&
-		!ss_pusher.proto.busy)
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && !pusher->proto.reading &&
+		!pusher->proto.busy)
 		return;
 	ss_pusher_log(error);
-	ss_pusher_failed("an error, see the server log");
+	ss_pusher_failed(pusher, "an error, see the server log");
 	(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PAUSE_AFTER_ERROR_MS,
 					 PG_WAIT_EXTENSION);
 }
@@ -418,48 +415,50 @@ recover(void)
 void
 ss_pusher_main(Datum arg)
 {
+	SsPusher *pusher = MemoryContextAllocZero(TopMemoryContext, sizeof(SsPusher));
+
 	ss_worker_begin(DatumGetObjectId(arg));
-	register_pusher();
+	register_pusher(pusher);
 	ss_worker_set("default_transaction_read_only", "on");
 	/* a claim must be on this server's disk; standbys do not matter */
 	ss_worker_set("synchronous_commit", "local");
 	ss_worker_set("lock_timeout", "50ms");
 	ss_worker_set("enable_hashjoin", "off");
 	ss_worker_set("enable_mergejoin", "off");
-	ss_pusher.cycle_context = AllocSetContextCreate(TopMemoryContext, "session_store pusher cycle",
-													ALLOCSET_DEFAULT_SIZES);
-	ss_pusher.batch_context = AllocSetContextCreate(TopMemoryContext, "session_store pusher batch",
-													ALLOCSET_DEFAULT_SIZES);
-	init_pusher();
-	ss_pusher.push_aside = ss_aside_of_worker(SS_WORK_PUSH, false);
-	ss_pusher.scrub_aside = ss_aside_of_worker(SS_WORK_SCRUB, false);
+	pusher->cycle_context = AllocSetContextCreate(TopMemoryContext, "session_store pusher cycle",
+												  ALLOCSET_DEFAULT_SIZES);
+	pusher->batch_context = AllocSetContextCreate(TopMemoryContext, "session_store pusher batch",
+												  ALLOCSET_DEFAULT_SIZES);
+	init_pusher(pusher);
+	pusher->push_aside = ss_aside_of_worker(SS_WORK_PUSH, false);
+	pusher->scrub_aside = ss_aside_of_worker(SS_WORK_SCRUB, false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	for (;;)
 	{
 		SsMonotonic now = ss_monotonic();
 
 		CHECK_FOR_INTERRUPTS();
-		MemoryContextReset(ss_pusher.cycle_context);
-		MemoryContextSwitchTo(ss_pusher.cycle_context);
+		MemoryContextReset(pusher->cycle_context);
+		MemoryContextSwitchTo(pusher->cycle_context);
 		PG_TRY();
 		{
 			if (ss_worker_reload())
-				apply_reload(now);
-			if (now - ss_pusher.checked_at >= CHECK_EVERY ||
-				(now >= ss_pusher.checked_at && !ss_pusher_tables_are_known(&ss_pusher)))
-				ss_pusher_check(now);
-			if (ss_pusher.leave_at != 0 && now > ss_pusher.leave_at)
+				apply_reload(pusher, now);
+			if (now - pusher->checked_at >= CHECK_EVERY ||
+				(now >= pusher->checked_at && !ss_pusher_tables_are_known(pusher)))
+				ss_pusher_check(pusher, now);
+			if (pusher->leave_at != 0 && now > pusher->leave_at)
 				proc_exit(0);
-			handle_request(now);
-			if (now < ss_pusher.linger_until)
-				linger(now);
-			step(ss_monotonic());
-			if (ss_monotonic() - ss_pusher.reported >= REPORT_EVERY)
-				ss_pusher_report(ss_monotonic());
+			handle_request(pusher, now);
+			if (now < pusher->linger_until)
+				linger(pusher, now);
+			step(pusher, ss_monotonic());
+			if (ss_monotonic() - pusher->reported >= REPORT_EVERY)
+				ss_pusher_report(pusher, ss_monotonic());
 		}
 		PG_CATCH();
 		{
-			recover();
+			recover(pusher);
 		}
 		PG_END_TRY();
 	}

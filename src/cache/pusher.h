@@ -52,7 +52,7 @@ typedef struct SsPusherRest
 	TimestampTz since; /* when it was completed; 0: it is not */
 } SsPusherRest;
 
-/* The state of a pusher; there is one per process. */
+/* The state of a pusher; there is one per process.  Private to it. */
 typedef struct SsPusher
 {
 	struct SsDb *db;
@@ -68,6 +68,8 @@ typedef struct SsPusher
 	SsKeyPrefixes *keys; /* by policy */
 	int npolicies;
 	SsPrefixes prefixes; /* those under which Redis may hold keys */
+	SsPrefixes changing; /* of a flush for changed policies, the same from its start to its end */
+	SsPrefixes one;      /* of a flush of one namespace */
 	SsMemo policies_memo;
 	uint64 changes_seen[SS_POLICY_CHANGES]; /* changes whose policy was read since, by number */
 
@@ -79,6 +81,7 @@ typedef struct SsPusher
 	SsTableMark mark;
 	bool marked;
 	SsMemo tables_memo;    /* made stale as well if a check could not be completed */
+	int check_errors;      /* in a row */
 	uint64 unlisted_ended; /* of the control, before the check for prepared transactions */
 	char *settings;
 	SsPusherRest rest;
@@ -98,6 +101,7 @@ typedef struct SsPusher
 	uint64 cursor;           /* of the scrubber */
 	bool scrub_locked;       /* a lock prevented the last sample */
 	SsSampleRest scrub_rest;
+	uint64 request_begun; /* number of the request that was worked on last */
 	bool verifying;
 	uint64 verify_cursor;
 	int verify_ends;         /* how often the scan of Redis has reached its end */
@@ -120,26 +124,24 @@ typedef struct SsPusher
 	int offsets[SS_BATCH_MAX];   /* of documents, in `documents` */
 } SsPusher;
 
-extern SsPusher ss_pusher;
-
 #define SS_LEAVE_WITHIN INT64CONST(3000000)
 
 /* pusher_rows.c */
 extern void ss_pusher_begin_xact(void);
-extern void ss_pusher_end_xact(void);
-extern ErrorData *ss_pusher_catch_error(void);
-extern void ss_pusher_set_locked(bool locked);
+extern void ss_pusher_end_xact(SsPusher *pusher);
+extern ErrorData *ss_pusher_catch_error(SsPusher *pusher);
+extern void ss_pusher_set_locked(SsPusher *pusher, bool locked);
 extern void ss_pusher_log(const ErrorData *error);
 extern void ss_pusher_set_aside(SsPusher *pusher, SsAside *aside, const SsKey *key,
 								ErrorData *error);
 extern void ss_pusher_untranslatable(SsPusher *pusher, SsAside *aside, const SsKey *key);
-extern void ss_pusher_make_keys(void);
-extern void ss_pusher_read_rows(void);
+extern void ss_pusher_make_keys(SsPusher *pusher);
+extern void ss_pusher_read_rows(SsPusher *pusher);
 
 /* pusher_io.c */
-extern void ss_pusher_failed(const char *what);
-extern void ss_pusher_connect(void);
-extern void ss_pusher_send(void);
+extern void ss_pusher_failed(SsPusher *pusher, const char *what);
+extern void ss_pusher_connect(SsPusher *pusher);
+extern void ss_pusher_send(SsPusher *pusher);
 
 /* pusher_denied.c */
 extern bool ss_pusher_find_denied(SsPusher *pusher, const SsKey *keys, const SsPayload *payloads,
@@ -150,8 +152,8 @@ extern bool ss_pusher_recheck_denied(SsPusher *pusher, SsMonotonic give_up);
 
 /* pusher_check.c */
 extern bool ss_pusher_tables_are_known(const SsPusher *pusher);
-extern void ss_pusher_leave(SsMonotonic now, int64 within);
-extern void ss_pusher_check(SsMonotonic now);
+extern void ss_pusher_leave(SsPusher *pusher, SsMonotonic now, int64 within);
+extern void ss_pusher_check(SsPusher *pusher, SsMonotonic now);
 
 /* pusher_rest.c */
 extern bool ss_pusher_rests(SsPusher *pusher, SsMonotonic now);
@@ -170,7 +172,7 @@ extern void ss_pusher_record_only_redis(SsPusher *pusher, SsMonotonic now);
 extern void ss_pusher_drop_lease(int code, Datum arg);
 
 /* pusher_report.c */
-extern void ss_pusher_report(SsMonotonic now);
+extern void ss_pusher_report(SsPusher *pusher, SsMonotonic now);
 
 extern void ss_pusher_name_prefixes(SsPusher *pusher);
 extern void ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsKeyPrefixes *keys);

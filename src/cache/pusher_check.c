@@ -23,11 +23,11 @@
 
 /* From now on: removes what we wrote and ends, at the latest after `within` microseconds. */
 void
-ss_pusher_leave(SsMonotonic now, int64 within)
+ss_pusher_leave(SsPusher *pusher, SsMonotonic now, int64 within)
 {
-	if (ss_pusher.leave_at == 0)
-		ss_pusher.leave_at = now + within;
-	ss_proto_leave(&ss_pusher.proto);
+	if (pusher->leave_at == 0)
+		pusher->leave_at = now + within;
+	ss_proto_leave(&pusher->proto);
 }
 
 /* Have our tables, and the policies, not changed since they were checked and read? */
@@ -39,7 +39,7 @@ ss_pusher_tables_are_known(const SsPusher *pusher)
 
 /* Checks our tables, policies and settings; in a transaction. */
 static void
-check_tables(SsMonotonic now)
+check_tables(SsPusher *pusher, SsMonotonic now)
 {
 	char trouble[SS_TROUBLE_LEN];
 	SsTableMark mark = {0};
@@ -47,46 +47,46 @@ check_tables(SsMonotonic now)
 	bool unsure; /* a prepared transaction may have changed sessions */
 	char *settings;
 
-	uint64 begun = ss_memo_begin(&ss_pusher.tables_memo);
+	uint64 begun = ss_memo_begin(&pusher->tables_memo);
 
 	Assert(IsTransactionState());
 	state = ss_cached_check(&mark, trouble, sizeof(trouble));
 	if (state == SS_TABLES_GONE)
 	{
-		ss_pusher_leave(now, SS_LEAVE_WITHIN);
+		ss_pusher_leave(pusher, now, SS_LEAVE_WITHIN);
 		return;
 	}
 	if (state == SS_TABLES_LOCKED)
 	{
 		/* the holder of the lock may be about to change them: check again */
-		ss_pusher_set_locked(true);
+		ss_pusher_set_locked(pusher, true);
 		return;
 	}
-	ss_pusher_set_locked(false);
-	if (ss_pusher.marked && memcmp(&mark, &ss_pusher.mark, sizeof(mark)) != 0)
-		ss_proto_flush(&ss_pusher.proto);
-	ss_pusher.mark = mark;
-	ss_pusher.marked = true;
-	ss_pusher_read_claims(&ss_pusher);
-	ss_pusher.unlisted_ended = ss_ledger_unlisted_ended(&ss_pusher.db->cache.control);
+	ss_pusher_set_locked(pusher, false);
+	if (pusher->marked && memcmp(&mark, &pusher->mark, sizeof(mark)) != 0)
+		ss_proto_flush(&pusher->proto);
+	pusher->mark = mark;
+	pusher->marked = true;
+	ss_pusher_read_claims(pusher);
+	pusher->unlisted_ended = ss_ledger_unlisted_ended(&pusher->db->cache.control);
 	unsure = max_prepared_xacts > 0 && ss_cached_prepared();
 	if (state == SS_TABLES_FINE && unsure)
 		strlcpy(trouble,
 				"a prepared transaction may have changed sessions, and nobody hears of its commit: "
 				"COMMIT PREPARED or ROLLBACK PREPARED it",
 				sizeof(trouble));
-	if (strcmp(trouble, ss_pusher.trouble) != 0 && trouble[0])
+	if (strcmp(trouble, pusher->trouble) != 0 && trouble[0])
 		ereport(LOG, (errmsg("session_store: nothing is cached: %s", trouble)));
-	strlcpy(ss_pusher.trouble, trouble, sizeof(ss_pusher.trouble));
-	ss_pusher.proto.suspended = trouble[0] != '\0';
-	if (!ss_memo_is_current(&ss_pusher.policies_memo))
-		ss_pusher_read_policies(&ss_pusher);
+	strlcpy(pusher->trouble, trouble, sizeof(pusher->trouble));
+	pusher->proto.suspended = trouble[0] != '\0';
+	if (!ss_memo_is_current(&pusher->policies_memo))
+		ss_pusher_read_policies(pusher);
 	settings = ss_cached_settings();
-	if (ss_pusher.settings == NULL)
-		ss_pusher.settings = MemoryContextStrdup(TopMemoryContext, settings);
-	else if (strcmp(settings, ss_pusher.settings) != 0)
-		ss_pusher_leave(now, SS_LEAVE_WITHIN);
-	ss_memo_end(&ss_pusher.tables_memo, begun);
+	if (pusher->settings == NULL)
+		pusher->settings = MemoryContextStrdup(TopMemoryContext, settings);
+	else if (strcmp(settings, pusher->settings) != 0)
+		ss_pusher_leave(pusher, now, SS_LEAVE_WITHIN);
+	ss_memo_end(&pusher->tables_memo, begun);
 }
 
 /*
@@ -94,49 +94,49 @@ check_tables(SsMonotonic now)
  * error nothing is cached, and the check is repeated with increasing delays.
  */
 void
-ss_pusher_check(SsMonotonic now)
+ss_pusher_check(SsPusher *pusher, SsMonotonic now)
 {
-	static int errors = 0;
-	SsProto *proto = &ss_pusher.proto;
+	SsProto *proto = &pusher->proto;
 
-	ss_pusher.checked_at = now;
-	if (ss_pusher.leave_at != 0)
+	pusher->checked_at = now;
+	if (pusher->leave_at != 0)
 		return;
 	if (!ss_database_is_free(MyDatabaseId))
 	{
 		/* a copy must find our guard in Redis, but a dropped database must leave nothing there */
 		if (!ss_database_is_being_dropped(MyDatabaseId))
 			proc_exit(0);
-		ss_pusher_leave(now, LEAVE_DROPPED_WITHIN);
+		ss_pusher_leave(pusher, now, LEAVE_DROPPED_WITHIN);
 		return;
 	}
 	PG_TRY();
 	{
-		if (!ss_pusher_rests(&ss_pusher, now))
+		if (!ss_pusher_rests(pusher, now))
 		{
-			ss_pusher_before_check(&ss_pusher);
+			ss_pusher_before_check(pusher);
 			ss_pusher_begin_xact();
-			check_tables(now);
-			ss_pusher_end_xact();
-			ss_pusher_after_check(&ss_pusher, now);
+			check_tables(pusher, now);
+			ss_pusher_end_xact(pusher);
+			ss_pusher_after_check(pusher, now);
 		}
-		errors = 0;
+		pusher->check_errors = 0;
 	}
 	PG_CATCH();
 	{
-		ErrorData *error = ss_pusher_catch_error();
+		ErrorData *error = ss_pusher_catch_error(pusher);
 
 		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-			ss_pusher_set_locked(true);
+			ss_pusher_set_locked(pusher, true);
 		else
 		{
 			ss_pusher_log(error);
 			/* nothing can be trusted before the next check, which is delayed to spare the log */
 			proto->suspended = true;
-			ss_pusher.marked = false;
-			ss_pusher.checked_at = now + Min(PAUSE_FIRST << Min(errors++, 6), PAUSE_MAX);
-			strlcpy(ss_pusher.trouble, "our tables could not be looked at: see the server log",
-					sizeof(ss_pusher.trouble));
+			pusher->marked = false;
+			pusher->checked_at = now +
+								 Min(PAUSE_FIRST << Min(pusher->check_errors++, 6), PAUSE_MAX);
+			strlcpy(pusher->trouble, "our tables could not be looked at: see the server log",
+					sizeof(pusher->trouble));
 		}
 	}
 	PG_END_TRY();

@@ -87,7 +87,7 @@ write_claim(SsPusher *pusher, bool moved)
 		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 						errmsg("the tables of session_store are locked")));
 	ss_claims_write(&claim);
-	ss_pusher_end_xact();
+	ss_pusher_end_xact(pusher);
 }
 
 /*
@@ -154,7 +154,7 @@ ss_pusher_record_only_redis(SsPusher *pusher, SsMonotonic now)
 void
 ss_pusher_drop_lease(int code, Datum arg)
 {
-	SsPusher *pusher = &ss_pusher;
+	SsPusher *pusher = (SsPusher *) DatumGetPointer(arg);
 	SsMonotonic now = ss_monotonic();
 	char problem[SS_MESSAGE_LEN];
 	SsReply reply;

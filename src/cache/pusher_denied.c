@@ -21,32 +21,32 @@
 
 /* Reports for health how many namespaces are denied, and one of them. */
 static void
-report(const SsPusher *p)
+report(const SsPusher *pusher)
 {
-	SsCacheReport *r = &p->db->cache.report;
+	SsCacheReport *r = &pusher->db->cache.report;
 	int denied = 0;
 	int last = -1;
 
-	for (int i = 0; i < p->npolicies; i++)
-		if (p->keys[i].denied != NULL)
+	for (int i = 0; i < pusher->npolicies; i++)
+		if (pusher->keys[i].denied != NULL)
 		{
 			denied++;
 			last = i;
 		}
 	ss_databases_lock(true);
 	r->denied = denied;
-	strlcpy(r->denied_namespace, last < 0 ? "" : p->policies[last].name,
+	strlcpy(r->denied_namespace, last < 0 ? "" : pusher->policies[last].name,
 			sizeof(r->denied_namespace));
 	ss_databases_unlock();
 }
 
 /* The index of a key's policy; -1 if there is none. */
 static int
-policy_of(const SsPusher *p, const SsKey *key)
+policy_of(const SsPusher *pusher, const SsKey *key)
 {
-	const SsPolicy *policy = ss_pusher_policy_of(p, key);
+	const SsPolicy *policy = ss_pusher_policy_of(pusher, key);
 
-	return policy == NULL ? -1 : (int) (policy - p->policies);
+	return policy == NULL ? -1 : (int) (policy - pusher->policies);
 }
 
 /*
@@ -54,32 +54,33 @@ policy_of(const SsPusher *p, const SsKey *key)
  * true if there are any; all copies are then flushed when the connection is made again.
  */
 bool
-ss_pusher_find_denied(SsPusher *p, const SsKey *keys, const SsPayload *payloads, int n,
+ss_pusher_find_denied(SsPusher *pusher, const SsKey *keys, const SsPayload *payloads, int n,
 					  SsMonotonic give_up)
 {
 	bool *denied = palloc(sizeof(bool) * Max(n, 1));
 	bool found = false;
 
-	if (!ss_wire_denied(&p->wire, give_up, payloads, n, denied))
+	if (!ss_wire_denied(&pusher->wire, give_up, payloads, n, denied))
 		return false;
 	for (int i = 0; i < n; i++)
 	{
-		int of = denied[i] ? policy_of(p, &keys[i]) : -1;
+		int of = denied[i] ? policy_of(pusher, &keys[i]) : -1;
 
 		if (of < 0)
 			continue;
 		found = true;
-		p->keys[of].denied = MemoryContextStrdup(p->policies_context,
-												 pnstrdup(payloads[i].key, payloads[i].keylen));
+		pusher->keys[of].denied = MemoryContextStrdup(pusher->policies_context,
+													  pnstrdup(payloads[i].key,
+															   payloads[i].keylen));
 		ereport(LOG, (errmsg("session_store: namespace \"%s\" has no copies in Redis",
-							 p->policies[of].name),
+							 pusher->policies[of].name),
 					  errdetail("The Redis ACL denies session_store access to its keys.")));
 	}
 	pfree(denied);
 	if (found)
 	{
-		ss_proto_flush(&p->proto);
-		report(p);
+		ss_proto_flush(&pusher->proto);
+		report(pusher);
 	}
 	return found;
 }
@@ -89,14 +90,14 @@ ss_pusher_find_denied(SsPusher *p, const SsKey *keys, const SsPayload *payloads,
  * are the same.
  */
 void
-ss_pusher_keep_denied(const SsPusher *p, const SsPolicy *policies, SsKeyPrefixes *keys, int n)
+ss_pusher_keep_denied(const SsPusher *pusher, const SsPolicy *policies, SsKeyPrefixes *keys, int n)
 {
-	for (int i = 0; i < p->npolicies; i++)
-		for (int j = 0; j < n && p->keys[i].denied != NULL; j++)
-			if (strcmp(p->policies[i].name, policies[j].name) == 0 &&
-				strcmp(p->policies[i].prefix, policies[j].prefix) == 0 &&
-				strcmp(p->policies[i].tail_prefix, policies[j].tail_prefix) == 0)
-				keys[j].denied = pstrdup(p->keys[i].denied);
+	for (int i = 0; i < pusher->npolicies; i++)
+		for (int j = 0; j < n && pusher->keys[i].denied != NULL; j++)
+			if (strcmp(pusher->policies[i].name, policies[j].name) == 0 &&
+				strcmp(pusher->policies[i].prefix, policies[j].prefix) == 0 &&
+				strcmp(pusher->policies[i].tail_prefix, policies[j].tail_prefix) == 0)
+				keys[j].denied = pstrdup(pusher->keys[i].denied);
 }
 
 /*
@@ -104,22 +105,22 @@ ss_pusher_keep_denied(const SsPusher *p, const SsPolicy *policies, SsKeyPrefixes
  * answer.
  */
 bool
-ss_pusher_recheck_denied(SsPusher *p, SsMonotonic give_up)
+ss_pusher_recheck_denied(SsPusher *pusher, SsMonotonic give_up)
 {
-	for (int i = 0; i < p->npolicies; i++)
+	for (int i = 0; i < pusher->npolicies; i++)
 	{
 		SsPayload payload = {0};
 		bool denied;
 
-		if (p->keys[i].denied == NULL)
+		if (pusher->keys[i].denied == NULL)
 			continue;
-		payload.key = p->keys[i].denied;
+		payload.key = pusher->keys[i].denied;
 		payload.keylen = strlen(payload.key);
-		if (!ss_wire_denied(&p->wire, give_up, &payload, 1, &denied))
+		if (!ss_wire_denied(&pusher->wire, give_up, &payload, 1, &denied))
 			return false;
 		if (!denied)
-			p->keys[i].denied = NULL;
+			pusher->keys[i].denied = NULL;
 	}
-	report(p);
+	report(pusher);
 	return true;
 }

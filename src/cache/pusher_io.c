@@ -25,99 +25,99 @@
 
 /* The connection is broken, or could not be made.  The reason is logged once, until it changes. */
 void
-ss_pusher_failed(const char *what)
+ss_pusher_failed(SsPusher *pusher, const char *what)
 {
-	SsCacheReport *report = &ss_pusher.db->cache.report;
+	SsCacheReport *report = &pusher->db->cache.report;
 
-	ss_wire_close(&ss_pusher.wire);
-	ss_proto_failed(&ss_pusher.proto, ss_monotonic());
-	if (strcmp(ss_pusher.logged_error, what) != 0)
+	ss_wire_close(&pusher->wire);
+	ss_proto_failed(&pusher->proto, ss_monotonic());
+	if (strcmp(pusher->logged_error, what) != 0)
 	{
 		ereport(LOG, (errmsg("session_store: no cache: %s", what),
 					  errdetail("Redis is at %s. SQL works without it.", report->where)));
-		strlcpy(ss_pusher.logged_error, what, sizeof(ss_pusher.logged_error));
+		strlcpy(pusher->logged_error, what, sizeof(pusher->logged_error));
 	}
 	ss_databases_lock(true);
 	strlcpy(report->last_error, what, sizeof(report->last_error));
 	report->last_error_at = GetCurrentTimestamp();
 	report->connected = report->running = false;
 	ss_databases_unlock();
-	ss_pusher.reported = 0;
+	pusher->reported = 0;
 }
 
 /* Connects and logs in, for SS_DO_CONNECT. */
 void
-ss_pusher_connect(void)
+ss_pusher_connect(SsPusher *pusher)
 {
 	char problem[SS_MESSAGE_LEN];
 
-	if (!ss_login_read(&ss_pusher.login, problem, sizeof(problem)))
-		ss_pusher_failed(problem);
-	else if (!ss_wire_connect(&ss_pusher.wire, &ss_pusher.login, ss_monotonic() + USECS_PER_SEC))
-		ss_pusher_failed(ss_pusher.wire.error);
+	if (!ss_login_read(&pusher->login, problem, sizeof(problem)))
+		ss_pusher_failed(pusher, problem);
+	else if (!ss_wire_connect(&pusher->wire, &pusher->login, ss_monotonic() + USECS_PER_SEC))
+		ss_pusher_failed(pusher, pusher->wire.error);
 	else
 	{
-		ss_proto_connected(&ss_pusher.proto, ss_monotonic());
-		ss_pusher.informed = 0;
+		ss_proto_connected(&pusher->proto, ss_monotonic());
+		pusher->informed = 0;
 	}
 }
 
 /* Adds the prefixes that the guard names, under which an earlier pusher wrote. */
 static void
-learn_prefixes(void)
+learn_prefixes(SsPusher *pusher)
 {
-	const SsPrefixes *seen = &ss_pusher.wire.seen;
+	const SsPrefixes *seen = &pusher->wire.seen;
 
 	for (int i = 0; i < seen->count; i++)
-		(void) ss_prefixes_add(&ss_pusher.prefixes, seen->prefix[i].text,
+		(void) ss_prefixes_add(&pusher->prefixes, seen->prefix[i].text,
 							   strlen(seen->prefix[i].text));
-	ss_pusher_name_prefixes(&ss_pusher);
+	ss_pusher_name_prefixes(pusher);
 }
 
 /* The prefixes that the request at hand is about.  The result is valid until the next call. */
 static const SsPrefixes *
-prefixes_of_request(void)
+prefixes_of_request(SsPusher *pusher)
 {
-	static SsPrefixes changing; /* the same from the start of a flush to its end */
-	static SsPrefixes one;
-	const SsProto *proto = &ss_pusher.proto;
+	SsPrefixes *changing = &pusher->changing;
+	SsPrefixes *one = &pusher->one;
+	const SsProto *proto = &pusher->proto;
 	char ns[SS_NAMESPACE_MAX + 1];
 
 	if (proto->request.kind == SS_REQUEST_FLUSH && proto->request.policies)
 	{
 		if (proto->request.cursor == 0)
-			ss_pusher_changing_prefixes(&ss_pusher, &changing);
-		for (int i = 0; i < changing.count; i++)
+			ss_pusher_changing_prefixes(pusher, changing);
+		for (int i = 0; i < changing->count; i++)
 		{
-			SsPrefix *prefix = &changing.prefix[i];
-			const SsPrefix *now = ss_prefixes_find(&ss_pusher.prefixes, prefix->text,
+			SsPrefix *prefix = &changing->prefix[i];
+			const SsPrefix *now = ss_prefixes_find(&pusher->prefixes, prefix->text,
 												   strlen(prefix->text));
 
 			prefix->owned = now != NULL && now->owned;
 		}
-		return &changing;
+		return changing;
 	}
 	if (!proto->partial)
-		return &ss_pusher.prefixes;
+		return &pusher->prefixes;
 	ss_databases_lock(false);
-	strlcpy(ns, ss_pusher.db->cache.request.ns, sizeof(ns));
+	strlcpy(ns, pusher->db->cache.request.ns, sizeof(ns));
 	ss_databases_unlock();
-	ss_prefixes_clear(&one);
-	for (int i = 0; i < ss_pusher.npolicies; i++)
-		if (strcmp(ss_pusher.policies[i].name, ns) == 0)
-			ss_pusher_add_prefixes(&one, &ss_pusher.keys[i]);
-	return &one;
+	ss_prefixes_clear(one);
+	for (int i = 0; i < pusher->npolicies; i++)
+		if (strcmp(pusher->policies[i].name, ns) == 0)
+			ss_pusher_add_prefixes(one, &pusher->keys[i]);
+	return one;
 }
 
 /* Is there nothing to do but to wait for more saves? */
 static bool
-may_linger(void)
+may_linger(SsPusher *pusher)
 {
-	const SsList *lists = ss_pusher.proto.lists;
+	const SsList *lists = pusher->proto.lists;
 
-	return !ss_pusher.proto.deleting && lists[SS_LIST_URGENT].count + lists[SS_LIST_PRESENT].count +
-												lists[SS_LIST_ABSENT].count ==
-											0;
+	return !pusher->proto.deleting && lists[SS_LIST_URGENT].count + lists[SS_LIST_PRESENT].count +
+											  lists[SS_LIST_ABSENT].count ==
+										  0;
 }
 
 /*
@@ -125,62 +125,62 @@ may_linger(void)
  * which then have no copies.
  */
 static void
-handle_denied(void)
+handle_denied(SsPusher *pusher)
 {
-	SsProto *proto = &ss_pusher.proto;
+	SsProto *proto = &pusher->proto;
 	SsKey *keys = palloc(sizeof(SsKey) * SS_BATCH_MAX);
-	char what[sizeof(ss_pusher.wire.error)];
+	char what[sizeof(pusher->wire.error)];
 
-	strlcpy(what, ss_pusher.wire.error, sizeof(what));
+	strlcpy(what, pusher->wire.error, sizeof(what));
 	for (int i = 0; i < proto->nops; i++)
 		ss_key_copy(&keys[i], &ss_ledger_slot(ss_ledger, proto->ops[i].slot)->key);
-	if (ss_pusher_find_denied(&ss_pusher, keys, ss_pusher.payloads, proto->nops,
+	if (ss_pusher_find_denied(pusher, keys, pusher->payloads, proto->nops,
 							  ss_monotonic() + USECS_PER_SEC))
 		strlcpy(what, "Redis does not let us access the keys of a namespace", sizeof(what));
-	ss_pusher_failed(what);
+	ss_pusher_failed(pusher, what);
 }
 
 /* Sends proto.request and processes the answer, for SS_DO_SEND. */
 void
-ss_pusher_send(void)
+ss_pusher_send(SsPusher *pusher)
 {
-	SsProto *proto = &ss_pusher.proto;
-	SsCache *cache = &ss_pusher.db->cache;
-	const SsPrefixes *prefixes = prefixes_of_request();
+	SsProto *proto = &pusher->proto;
+	SsCache *cache = &pusher->db->cache;
+	const SsPrefixes *prefixes = prefixes_of_request(pusher);
 	bool flush = proto->request.kind == SS_REQUEST_FLUSH;
 	SsReply reply;
 	SsMonotonic sent = ss_monotonic();
 	bool wrote = proto->request.kind == SS_REQUEST_BATCH && proto->nops > 0;
 
 	if (proto->request.kind == SS_REQUEST_BATCH && proto->nops > 0 && proto->deleting)
-		ss_pusher_make_keys();
-	MemoryContextSwitchTo(ss_pusher.cycle_context);
-	if (!ss_wire_send(&ss_pusher.wire, proto, ss_pusher.payloads, prefixes, &reply))
+		ss_pusher_make_keys(pusher);
+	MemoryContextSwitchTo(pusher->cycle_context);
+	if (!ss_wire_send(&pusher->wire, proto, pusher->payloads, prefixes, &reply))
 	{
-		if (ss_pusher.wire.redis != NULL)
-			handle_denied();
+		if (pusher->wire.redis != NULL)
+			handle_denied(pusher);
 		else
-			ss_pusher_failed(ss_pusher.wire.error);
+			ss_pusher_failed(pusher, pusher->wire.error);
 		/* connecting again would succeed immediately, and change nothing */
-		if (ss_pusher.wire.stuck)
+		if (pusher->wire.stuck)
 			proto->retry_at = Max(proto->retry_at, ss_monotonic() + STUCK_PAUSE);
 		return;
 	}
 	if (proto->request.kind == SS_REQUEST_PROBE)
-		learn_prefixes();
+		learn_prefixes(pusher);
 	ss_proto_reply(proto, &reply, ss_monotonic());
 	if (flush && reply.answer == SS_ANSWER_OK && reply.cursor == 0)
-		ss_prefixes_flushed(&ss_pusher.prefixes, prefixes);
+		ss_prefixes_flushed(&pusher->prefixes, prefixes);
 	cache->report.latency = ss_monotonic() - sent;
 	cache->token = proto->token;
 	cache->copied = proto->copied;
 	/* not after a batch that only renewed the lease */
-	if (wrote && may_linger())
-		ss_pusher.linger_until = ss_monotonic() + LINGER;
-	if (proto->stage == SS_STAGE_RUN && ss_pusher.logged_error[0] != '\0')
+	if (wrote && may_linger(pusher))
+		pusher->linger_until = ss_monotonic() + LINGER;
+	if (proto->stage == SS_STAGE_RUN && pusher->logged_error[0] != '\0')
 	{
 		ereport(LOG, (errmsg("session_store: the cache is back"),
 					  errdetail("Redis is at %s.", cache->report.where)));
-		ss_pusher.logged_error[0] = '\0';
+		pusher->logged_error[0] = '\0';
 	}
 }

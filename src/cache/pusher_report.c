@@ -159,16 +159,16 @@ describe_refusal(const SsPusher *pusher, char *out, size_t size)
 
 /* Copies the state of the pusher into its report.  Takes the main lock. */
 void
-ss_pusher_report(SsMonotonic now)
+ss_pusher_report(SsPusher *pusher, SsMonotonic now)
 {
-	SsProto *proto = &ss_pusher.proto;
-	SsCacheReport *r = &ss_pusher.db->cache.report;
+	SsProto *proto = &pusher->proto;
+	SsCacheReport *r = &pusher->db->cache.report;
 	char trouble[SS_TROUBLE_LEN];
 
-	describe_refusal(&ss_pusher, trouble, sizeof(trouble));
-	if (ss_pusher.trouble[0])
-		strlcpy(trouble, ss_pusher.trouble, sizeof(trouble));
-	ss_pusher.reported = now;
+	describe_refusal(pusher, trouble, sizeof(trouble));
+	if (pusher->trouble[0])
+		strlcpy(trouble, pusher->trouble, sizeof(trouble));
+	pusher->reported = now;
 	ss_databases_lock(true);
 	r->connected = proto->connected && proto->counts.connects > 0;
 	r->running = proto->connected && proto->stage == SS_STAGE_RUN && !proto->suspended;
@@ -190,20 +190,20 @@ ss_pusher_report(SsMonotonic now)
 	r->sets = proto->counts.sets;
 	r->deletes = proto->counts.deletes;
 	r->expires = proto->counts.expires;
-	r->too_large = ss_pusher.too_large;
-	r->unreadable = ss_pusher.unreadable;
-	r->locked = ss_pusher.locked;
-	r->lock_skips = ss_pusher.lock_skips;
-	r->no_room = ss_pusher.wire.refused;
-	r->verified = ss_pusher.verified;
-	r->divergent = ss_pusher.divergent;
-	r->diverging = ss_pusher.diverging;
-	r->resting_since = r->running && ss_pusher.rest.tables && ss_pusher_scrub_rests(&ss_pusher)
-						   ? ss_pusher.rest.since
+	r->too_large = pusher->too_large;
+	r->unreadable = pusher->unreadable;
+	r->locked = pusher->locked;
+	r->lock_skips = pusher->lock_skips;
+	r->no_room = pusher->wire.refused;
+	r->verified = pusher->verified;
+	r->divergent = pusher->divergent;
+	r->diverging = pusher->diverging;
+	r->resting_since = r->running && pusher->rest.tables && ss_pusher_scrub_rests(pusher)
+						   ? pusher->rest.since
 						   : 0;
-	r->redis_memory = ss_pusher.info.memory;
-	r->redis_memory_limit = ss_pusher.info.memory_limit;
-	strlcpy(r->redis_version, ss_pusher.info.version, sizeof(r->redis_version));
-	strlcpy(r->redis_policy, ss_pusher.info.policy, sizeof(r->redis_policy));
+	r->redis_memory = pusher->info.memory;
+	r->redis_memory_limit = pusher->info.memory_limit;
+	strlcpy(r->redis_version, pusher->info.version, sizeof(r->redis_version));
+	strlcpy(r->redis_policy, pusher->info.policy, sizeof(r->redis_policy));
 	ss_databases_unlock();
 }

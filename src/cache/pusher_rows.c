@@ -40,12 +40,12 @@ ss_pusher_begin_xact(void)
 
 /* Commits it. */
 void
-ss_pusher_end_xact(void)
+ss_pusher_end_xact(SsPusher *pusher)
 {
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	pgstat_report_stat(false);
-	MemoryContextSwitchTo(ss_pusher.cycle_context);
+	MemoryContextSwitchTo(pusher->cycle_context);
 }
 
 /*
@@ -53,9 +53,9 @@ ss_pusher_end_xact(void)
  * Each request covers the first change that is seen after it.
  */
 static bool
-was_flushed(SsPusher *p, const char *ns)
+was_flushed(SsPusher *pusher, const char *ns)
 {
-	const SsCache *cache = &p->db->cache;
+	const SsCache *cache = &pusher->db->cache;
 	bool found = false;
 
 	ss_databases_lock(false);
@@ -63,10 +63,10 @@ was_flushed(SsPusher *p, const char *ns)
 	{
 		const SsPolicyChange *change = &cache->policy_changes[i];
 
-		if (strcmp(change->ns, ns) == 0 && change->number != p->changes_seen[i] &&
-			change->number <= p->proto.policies_covered)
+		if (strcmp(change->ns, ns) == 0 && change->number != pusher->changes_seen[i] &&
+			change->number <= pusher->proto.policies_covered)
 		{
-			p->changes_seen[i] = change->number;
+			pusher->changes_seen[i] = change->number;
 			found = true;
 		}
 	}
@@ -86,16 +86,16 @@ policy_named(const char *name, const SsPolicy *policies, int n)
 
 /* Do copies have to be deleted that were made under the present policies? */
 static bool
-must_flush(SsPusher *p, const SsPolicy *fresh, int n)
+must_flush(SsPusher *pusher, const SsPolicy *fresh, int n)
 {
 	bool must = false;
 
-	for (int i = 0; i < p->npolicies; i++)
+	for (int i = 0; i < pusher->npolicies; i++)
 	{
-		const SsPolicy *before = &p->policies[i];
+		const SsPolicy *before = &pusher->policies[i];
 
 		if (ss_policy_effect(before, policy_named(before->name, fresh, n)) != SS_POLICY_NOTHING &&
-			!was_flushed(p, before->name))
+			!was_flushed(pusher, before->name))
 			must = true;
 	}
 	return must;
@@ -106,27 +106,28 @@ must_flush(SsPusher *p, const SsPolicy *fresh, int n)
  * guard shall name or forget.
  */
 void
-ss_pusher_changing_prefixes(SsPusher *p, SsPrefixes *prefixes)
+ss_pusher_changing_prefixes(SsPusher *pusher, SsPrefixes *prefixes)
 {
-	const SsCache *cache = &p->db->cache;
+	const SsCache *cache = &pusher->db->cache;
 
 	ss_prefixes_clear(prefixes);
-	for (int i = 0; i < p->npolicies; i++)
+	for (int i = 0; i < pusher->npolicies; i++)
 	{
 		bool changing = false;
 
 		ss_databases_lock(false);
 		for (int j = 0; j < SS_POLICY_CHANGES; j++)
-			changing = changing || (strcmp(cache->policy_changes[j].ns, p->policies[i].name) == 0 &&
-									cache->policy_changes[j].number > p->proto.policies_covered);
+			changing = changing ||
+					   (strcmp(cache->policy_changes[j].ns, pusher->policies[i].name) == 0 &&
+						cache->policy_changes[j].number > pusher->proto.policies_covered);
 		ss_databases_unlock();
 		if (changing)
-			ss_pusher_add_prefixes(prefixes, &p->keys[i]);
+			ss_pusher_add_prefixes(prefixes, &pusher->keys[i]);
 	}
-	for (int i = 0; i < p->prefixes.count; i++)
-		if (!p->prefixes.prefix[i].named)
-			(void) ss_prefixes_add(prefixes, p->prefixes.prefix[i].text,
-								   strlen(p->prefixes.prefix[i].text));
+	for (int i = 0; i < pusher->prefixes.count; i++)
+		if (!pusher->prefixes.prefix[i].named)
+			(void) ss_prefixes_add(prefixes, pusher->prefixes.prefix[i].text,
+								   strlen(pusher->prefixes.prefix[i].text));
 }
 
 /*
@@ -136,21 +137,21 @@ ss_pusher_changing_prefixes(SsPusher *p, SsPrefixes *prefixes)
  * belong to another application.
  */
 void
-ss_pusher_name_prefixes(SsPusher *p)
+ss_pusher_name_prefixes(SsPusher *pusher)
 {
-	for (int i = 0; i < p->prefixes.count; i++)
-		if (!p->prefixes.prefix[i].named)
+	for (int i = 0; i < pusher->prefixes.count; i++)
+		if (!pusher->prefixes.prefix[i].named)
 		{
-			ss_proto_flush_names(&p->proto);
+			ss_proto_flush_names(&pusher->proto);
 			return;
 		}
 }
 
 /* Updates the known prefixes from policies that were just read. */
 static void
-own_prefixes(SsPusher *p, const SsKeyPrefixes *keys, int n)
+own_prefixes(SsPusher *pusher, const SsKeyPrefixes *keys, int n)
 {
-	SsPrefixes *all = &p->prefixes;
+	SsPrefixes *all = &pusher->prefixes;
 
 	for (int i = 0; i < all->count; i++)
 		all->prefix[i].owned = false;
@@ -158,7 +159,7 @@ own_prefixes(SsPusher *p, const SsKeyPrefixes *keys, int n)
 		ss_pusher_add_prefixes(all, &keys[i]);
 	for (int i = 0; i < all->count; i++)
 		all->prefix[i].named = all->prefix[i].named && all->prefix[i].owned;
-	ss_pusher_name_prefixes(p);
+	ss_pusher_name_prefixes(pusher);
 }
 
 /* Adds the prefixes of a namespace, and marks them as owned. */
@@ -186,10 +187,11 @@ prefix_in_redis(const char *prefix)
  * everything is flushed before anything else is written.
  */
 void
-ss_pusher_read_policies(SsPusher *p)
+ss_pusher_read_policies(SsPusher *pusher)
 {
-	uint64 begun = ss_memo_begin(&p->policies_memo);
-	MemoryContext context = AllocSetContextCreate(p->cycle_context, "session_store pusher policies",
+	uint64 begun = ss_memo_begin(&pusher->policies_memo);
+	MemoryContext context = AllocSetContextCreate(pusher->cycle_context,
+												  "session_store pusher policies",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SsPolicy *fresh;
@@ -204,38 +206,38 @@ ss_pusher_read_policies(SsPusher *p)
 		keys[i].tail = prefix_in_redis(fresh[i].tail_prefix);
 		keys[i].denied = NULL;
 	}
-	ss_pusher_keep_denied(p, fresh, keys, n);
+	ss_pusher_keep_denied(pusher, fresh, keys, n);
 	MemoryContextSwitchTo(old);
-	if (must_flush(p, fresh, n))
-		ss_proto_flush(&p->proto);
-	own_prefixes(p, keys, n);
-	if (p->policies_context != NULL)
-		MemoryContextDelete(p->policies_context);
+	if (must_flush(pusher, fresh, n))
+		ss_proto_flush(&pusher->proto);
+	own_prefixes(pusher, keys, n);
+	if (pusher->policies_context != NULL)
+		MemoryContextDelete(pusher->policies_context);
 	MemoryContextSetParent(context, TopMemoryContext);
-	p->policies_context = context;
-	p->policies = fresh;
-	p->keys = keys;
-	p->npolicies = n;
-	ss_memo_end(&p->policies_memo, begun);
+	pusher->policies_context = context;
+	pusher->policies = fresh;
+	pusher->keys = keys;
+	pusher->npolicies = n;
+	ss_memo_end(&pusher->policies_memo, begun);
 }
 
 /* The prefix of keys of this part in a namespace; NULL if it has no such keys in Redis. */
 static const char *
-prefix_of(const SsPusher *p, int i, uint8 part)
+prefix_of(const SsPusher *pusher, int i, uint8 part)
 {
-	if (p->policies[i].cache == SS_CACHE_OFF || p->keys[i].denied != NULL)
+	if (pusher->policies[i].cache == SS_CACHE_OFF || pusher->keys[i].denied != NULL)
 		return NULL;
-	return part == SS_PART_TAIL ? p->keys[i].tail : p->keys[i].document;
+	return part == SS_PART_TAIL ? pusher->keys[i].tail : pusher->keys[i].document;
 }
 
 /* The policy of a key's namespace, if it may have such copies; else NULL. */
 const SsPolicy *
-ss_pusher_policy_of(const SsPusher *p, const SsKey *key)
+ss_pusher_policy_of(const SsPusher *pusher, const SsKey *key)
 {
-	for (int i = 0; i < p->npolicies; i++)
-		if (strlen(p->policies[i].name) == key->nslen &&
-			memcmp(p->policies[i].name, key->bytes, key->nslen) == 0)
-			return prefix_of(p, i, key->part) != NULL ? &p->policies[i] : NULL;
+	for (int i = 0; i < pusher->npolicies; i++)
+		if (strlen(pusher->policies[i].name) == key->nslen &&
+			memcmp(pusher->policies[i].name, key->bytes, key->nslen) == 0)
+			return prefix_of(pusher, i, key->part) != NULL ? &pusher->policies[i] : NULL;
 	return NULL;
 }
 
@@ -273,9 +275,9 @@ hash_id(const char *id, int len, char *hex)
  * for an id that cannot be converted to UTF-8.
  */
 void
-ss_pusher_make_key(SsPusher *p, const SsKey *key, SsPayload *payload)
+ss_pusher_make_key(SsPusher *pusher, const SsKey *key, SsPayload *payload)
 {
-	const SsPolicy *policy = ss_pusher_policy_of(p, key);
+	const SsPolicy *policy = ss_pusher_policy_of(pusher, key);
 	char id[SS_UTF8_ROOM(SS_NAME_MAX)];
 	const char *begins;
 	int prefix;
@@ -289,7 +291,7 @@ ss_pusher_make_key(SsPusher *p, const SsKey *key, SsPayload *payload)
 	len = ss_utf8_name(key->bytes + key->nslen, key->idlen, id);
 	if (len < 0)
 		return;
-	begins = prefix_of(p, policy - p->policies, key->part);
+	begins = prefix_of(pusher, policy - pusher->policies, key->part);
 	prefix = strlen(begins);
 	out = palloc(prefix + Max(len, PG_SHA256_DIGEST_LENGTH * 2) + 1);
 	memcpy(out, begins, prefix);
@@ -305,20 +307,20 @@ ss_pusher_make_key(SsPusher *p, const SsKey *key, SsPayload *payload)
 }
 
 static const SsKey *
-key_of(int op)
+key_of(SsPusher *pusher, int op)
 {
-	return &ss_ledger_slot(ss_ledger, ss_pusher.proto.ops[op].slot)->key;
+	return &ss_ledger_slot(ss_ledger, pusher->proto.ops[op].slot)->key;
 }
 
 /* Sets the keys of operations whose rows were not read. */
 void
-ss_pusher_make_keys(void)
+ss_pusher_make_keys(SsPusher *pusher)
 {
-	MemoryContextReset(ss_pusher.batch_context);
-	MemoryContextSwitchTo(ss_pusher.batch_context);
-	for (int i = 0; i < ss_pusher.proto.nops; i++)
-		ss_pusher_make_key(&ss_pusher, key_of(i), &ss_pusher.payloads[i]);
-	MemoryContextSwitchTo(ss_pusher.cycle_context);
+	MemoryContextReset(pusher->batch_context);
+	MemoryContextSwitchTo(pusher->batch_context);
+	for (int i = 0; i < pusher->proto.nops; i++)
+		ss_pusher_make_key(pusher, key_of(pusher, i), &pusher->payloads[i]);
+	MemoryContextSwitchTo(pusher->cycle_context);
 }
 
 /* Can the id of a session be converted to UTF-8? */
@@ -332,9 +334,9 @@ has_name(const SsKey *key)
 
 /* Reads the rows of operations from..to-1; in a transaction. */
 static void
-read_rows(int from, int to)
+read_rows(SsPusher *pusher, int from, int to)
 {
-	SsProto *proto = &ss_pusher.proto;
+	SsProto *proto = &pusher->proto;
 	SsCachedRow rows[SS_BATCH_MAX];
 	/* read before the rows, because a copy must not outlive its session */
 	SsMonotonic now = ss_monotonic();
@@ -342,52 +344,52 @@ read_rows(int from, int to)
 
 	for (int i = from; i < to; i++)
 	{
-		rows[i].key = key_of(i);
-		rows[i].policy = ss_pusher_policy_of(&ss_pusher, rows[i].key);
+		rows[i].key = key_of(pusher, i);
+		rows[i].policy = ss_pusher_policy_of(pusher, rows[i].key);
 		rows[i].document = proto->ops[i].document;
-		if (rows[i].policy != NULL && ss_aside_holds(ss_pusher.push_aside, rows[i].key, time))
+		if (rows[i].policy != NULL && ss_aside_holds(pusher->push_aside, rows[i].key, time))
 			rows[i].policy = NULL;
 		if (rows[i].policy != NULL && !has_name(rows[i].key))
 		{
-			ss_pusher_untranslatable(&ss_pusher, ss_pusher.push_aside, rows[i].key);
+			ss_pusher_untranslatable(pusher, pusher->push_aside, rows[i].key);
 			rows[i].policy = NULL;
 		}
 		/* what is hardly used gets no copy, so its document is not needed */
 		if (rows[i].policy != NULL && !ss_hot_wants_copy(rows[i].key, rows[i].policy))
 			rows[i].policy = NULL;
 	}
-	ss_cached_read(rows + from, to - from, ss_cache_max_bytes, &ss_pusher.documents);
+	ss_cached_read(rows + from, to - from, ss_cache_max_bytes, &pusher->documents);
 	for (int i = from; i < to; i++)
 	{
 		bool copy = rows[i].policy != NULL && rows[i].alive && !rows[i].large && !rows[i].foreign;
 
 		proto->ops[i].found = rows[i].later ? SS_FOUND_LATER : copy ? SS_FOUND_COPY : SS_FOUND_NONE;
 		proto->ops[i].until = now + rows[i].life;
-		ss_pusher.payloads[i].length = rows[i].length;
+		pusher->payloads[i].length = rows[i].length;
 		/* the text may still be moved by repalloc: see point_to_documents */
-		ss_pusher.offsets[i] = rows[i].offset;
-		ss_pusher.too_large += rows[i].large ? 1 : 0;
+		pusher->offsets[i] = rows[i].offset;
+		pusher->too_large += rows[i].large ? 1 : 0;
 		if (rows[i].foreign)
-			ss_pusher_untranslatable(&ss_pusher, ss_pusher.push_aside, rows[i].key);
+			ss_pusher_untranslatable(pusher, pusher->push_aside, rows[i].key);
 		else if (rows[i].policy != NULL && !rows[i].later)
-			ss_aside_done(ss_pusher.push_aside, rows[i].key);
+			ss_aside_done(pusher->push_aside, rows[i].key);
 	}
 }
 
 /* Sets keys and documents of the operations, once the text does not move any more. */
 static void
-point_to_documents(void)
+point_to_documents(SsPusher *pusher)
 {
-	MemoryContextSwitchTo(ss_pusher.batch_context);
-	for (int i = 0; i < ss_pusher.proto.nops; i++)
+	MemoryContextSwitchTo(pusher->batch_context);
+	for (int i = 0; i < pusher->proto.nops; i++)
 	{
-		int length = ss_pusher.payloads[i].length;
+		int length = pusher->payloads[i].length;
 
-		ss_pusher_make_key(&ss_pusher, key_of(i), &ss_pusher.payloads[i]);
-		ss_pusher.payloads[i].document = ss_pusher.documents.data + ss_pusher.offsets[i];
-		ss_pusher.payloads[i].length = length;
+		ss_pusher_make_key(pusher, key_of(pusher, i), &pusher->payloads[i]);
+		pusher->payloads[i].document = pusher->documents.data + pusher->offsets[i];
+		pusher->payloads[i].length = length;
 	}
-	MemoryContextSwitchTo(ss_pusher.cycle_context);
+	MemoryContextSwitchTo(pusher->cycle_context);
 }
 
 /*
@@ -396,24 +398,24 @@ point_to_documents(void)
  * waits for us.
  */
 ErrorData *
-ss_pusher_catch_error(void)
+ss_pusher_catch_error(SsPusher *pusher)
 {
 	ErrorData *error;
 
-	MemoryContextSwitchTo(ss_pusher.cycle_context);
+	MemoryContextSwitchTo(pusher->cycle_context);
 	error = CopyErrorData();
 	FlushErrorState();
 	AbortCurrentTransaction();
-	MemoryContextSwitchTo(ss_pusher.cycle_context);
+	MemoryContextSwitchTo(pusher->cycle_context);
 	return error;
 }
 
 /* Records for health whether a lock prevented that our tables are read. */
 void
-ss_pusher_set_locked(bool locked)
+ss_pusher_set_locked(SsPusher *pusher, bool locked)
 {
-	ss_pusher.locked = locked;
-	ss_pusher.lock_skips += locked ? 1 : 0;
+	pusher->locked = locked;
+	pusher->lock_skips += locked ? 1 : 0;
 }
 
 /* Writes a caught error to the server log. */
@@ -455,7 +457,7 @@ ss_pusher_untranslatable(SsPusher *pusher, SsAside *aside, const SsKey *key)
  * read: either *locked is set, or *error is the reason.
  */
 static bool
-try_read(int from, int to, bool *locked, ErrorData **error)
+try_read(SsPusher *pusher, int from, int to, bool *locked, ErrorData **error)
 {
 	ErrorData *volatile caught = NULL;
 	volatile bool held = false;
@@ -468,19 +470,19 @@ try_read(int from, int to, bool *locked, ErrorData **error)
 		ss_pusher_begin_xact();
 		state = ss_cached_lock();
 		refused = state == SS_TABLES_LOCKED;
-		if (state == SS_TABLES_FINE && ss_pusher_tables_are_known(&ss_pusher))
-			read_rows(from, to);
+		if (state == SS_TABLES_FINE && ss_pusher_tables_are_known(pusher))
+			read_rows(pusher, from, to);
 		else
 			held = true; /* or about to be checked: not now */
-		ss_pusher_end_xact();
+		ss_pusher_end_xact(pusher);
 	}
 	PG_CATCH();
 	{
-		caught = ss_pusher_catch_error();
+		caught = ss_pusher_catch_error(pusher);
 		held = refused = caught->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	}
 	PG_END_TRY();
-	ss_pusher_set_locked(refused);
+	ss_pusher_set_locked(pusher, refused);
 	*error = caught;
 	*locked = held;
 	return caught == NULL && !held;
@@ -491,47 +493,48 @@ try_read(int from, int to, bool *locked, ErrorData **error)
  * keys deleted; what does not fit into the batch is left for later.
  */
 static void
-read_one_by_one(bool *locked)
+read_one_by_one(SsPusher *pusher, bool *locked)
 {
-	SsProto *proto = &ss_pusher.proto;
+	SsProto *proto = &pusher->proto;
 	ErrorData *error;
 
-	resetStringInfo(&ss_pusher.documents);
+	resetStringInfo(&pusher->documents);
 	for (int i = 0; i < proto->nops && !*locked; i++)
 	{
 		proto->ops[i].found = SS_FOUND_LATER;
-		ss_pusher.payloads[i].length = 0;
-		ss_pusher.offsets[i] = 0;
-		if (ss_pusher.documents.len >= ALONE_BYTES || try_read(i, i + 1, locked, &error) || *locked)
+		pusher->payloads[i].length = 0;
+		pusher->offsets[i] = 0;
+		if (pusher->documents.len >= ALONE_BYTES || try_read(pusher, i, i + 1, locked, &error) ||
+			*locked)
 			continue;
-		ss_pusher_set_aside(&ss_pusher, ss_pusher.push_aside, key_of(i), error);
+		ss_pusher_set_aside(pusher, pusher->push_aside, key_of(pusher, i), error);
 		proto->ops[i].found = SS_FOUND_NONE;
 	}
 }
 
 /* Reads the rows of proto.ops, for SS_DO_READ. */
 void
-ss_pusher_read_rows(void)
+ss_pusher_read_rows(SsPusher *pusher)
 {
-	SsProto *proto = &ss_pusher.proto;
+	SsProto *proto = &pusher->proto;
 	ErrorData *error;
 	bool locked;
 
 	/* an unlisted transaction may be prepared by now, and its commit would not be reported */
-	if (ss_pusher.unlisted_ended != ss_ledger_unlisted_ended(&ss_pusher.db->cache.control))
-		ss_memo_make_stale(&ss_pusher.tables_memo);
-	MemoryContextReset(ss_pusher.batch_context);
-	MemoryContextSwitchTo(ss_pusher.batch_context);
-	initStringInfo(&ss_pusher.documents);
-	MemoryContextSwitchTo(ss_pusher.cycle_context);
-	if (!try_read(0, proto->nops, &locked, &error) && !locked)
-		read_one_by_one(&locked);
+	if (pusher->unlisted_ended != ss_ledger_unlisted_ended(&pusher->db->cache.control))
+		ss_memo_make_stale(&pusher->tables_memo);
+	MemoryContextReset(pusher->batch_context);
+	MemoryContextSwitchTo(pusher->batch_context);
+	initStringInfo(&pusher->documents);
+	MemoryContextSwitchTo(pusher->cycle_context);
+	if (!try_read(pusher, 0, proto->nops, &locked, &error) && !locked)
+		read_one_by_one(pusher, &locked);
 	if (locked)
 	{
 		ss_proto_unreadable(proto, ss_monotonic());
 		return;
 	}
-	point_to_documents();
+	point_to_documents(pusher);
 	/* what did not fit is not sent; it is taken again */
 	ss_proto_rows(proto, ss_monotonic());
 }

@@ -109,8 +109,8 @@ begin(SsPusher *pusher)
 	if (ss_cached_lock() == SS_TABLES_FINE)
 		return true;
 	pusher->scrub_locked = true;
-	ss_pusher_set_locked(true);
-	ss_pusher_end_xact();
+	ss_pusher_set_locked(pusher, true);
+	ss_pusher_end_xact(pusher);
 	return false;
 }
 
@@ -267,7 +267,7 @@ compare_batches(SsPusher *pusher, Sample *part, SsMonotonic stop, int64 counts[4
 		ss_cached_read(rows, part->n, ss_cache_max_bytes, &documents);
 		compare(pusher, part, rows, documents.data, counts);
 	} while (part->n > 0 && ss_monotonic() < stop);
-	ss_pusher_end_xact();
+	ss_pusher_end_xact(pusher);
 	MemoryContextSwitchTo(context);
 	pfree(documents.data);
 	pfree(rows);
@@ -285,13 +285,13 @@ try_compare(SsPusher *pusher, Sample *part, SsMonotonic stop, int64 counts[4])
 	}
 	PG_CATCH();
 	{
-		error = ss_pusher_catch_error();
+		error = ss_pusher_catch_error(pusher);
 	}
 	PG_END_TRY();
 	if (error != NULL && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 	{
 		pusher->scrub_locked = true;
-		ss_pusher_set_locked(true);
+		ss_pusher_set_locked(pusher, true);
 	}
 	return error;
 }
@@ -495,7 +495,7 @@ take_sample(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, SsSampleRest *r
 		return true;
 	}
 	sample_table(pusher, walk, sample);
-	ss_pusher_end_xact();
+	ss_pusher_end_xact(pusher);
 	return true;
 }
 
