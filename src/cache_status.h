@@ -19,7 +19,10 @@
 /* Size of a message that says as well what to do. */
 #define SS_TROUBLE_LEN (2 * SS_MESSAGE_LEN)
 
-/* The pusher's report of itself, for session_health() and session_metrics(). */
+/*
+ * The pusher's report of itself, for session_health() and session_metrics().  Written by the pusher
+ * under the main lock.
+ */
 typedef struct SsCacheReport
 {
 	bool connected;
@@ -73,7 +76,8 @@ typedef enum SsCacheCommand
 
 /*
  * A request to the pusher, made by one backend at a time.  The slot is free while asked equals
- * answered.
+ * answered.  The pusher compares these two without a lock, to see whether there is a request; the
+ * rest, and all writes, are under the main lock.
  */
 typedef struct SsCacheRequest
 {
@@ -85,7 +89,7 @@ typedef struct SsCacheRequest
 	int64 results[4];              /* of the answer; until then, how far the pusher is */
 } SsCacheRequest;
 
-/* A namespace whose policy was changed so that sessions or copies end earlier. */
+/* A namespace whose policy was changed so that sessions or copies end earlier.  Under the main lock. */
 typedef struct SsPolicyChange
 {
 	char ns[SS_NAMESPACE_MAX + 1];
@@ -97,30 +101,44 @@ typedef struct SsPolicyChange
 #define SS_POLICY_CHANGES 16
 
 /*
- * The cache of a database.  The main lock protects it, with these exceptions: control is atomic;
- * idle, pusher_pid and pusher_proc are read without a lock to wake the pusher, which at worst wakes
- * a process in vain; the pusher alone writes token and report.latency, and may do so
- * without a lock.
+ * The cache of a database.  The main lock (databases.h) protects it; fields that are used without it
+ * say so.
  */
 typedef struct SsCache
 {
-	SsControl control;
-	ConditionVariable changed; /* signaled when the pusher has made progress */
-	uint32 idle;               /* the pusher sleeps and must be woken */
+	SsControl control;         /* atomic; see ledger.h */
+	ConditionVariable changed; /* signaled when the pusher has made progress; has its own lock */
+
+	/*
+	 * Written by the pusher without a lock, with a barrier before it looks for work once more.
+	 * Committers read it without a lock, after a barrier (ss_database_wake_pusher).
+	 */
+	uint32 idle; /* the pusher sleeps and must be woken */
+
+	/*
+	 * Written when a pusher begins and ends, under the main lock.  Also read without it to wake the
+	 * pusher, which at worst wakes a process in vain.
+	 */
 	int pusher_pid;
 	int pusher_proc;
-	uint64 token; /* token of the last claim, for the next pusher */
-	bool copied;  /* for the next pusher: a copy of this server was seen to write to this Redis */
-	bool no_slot; /* no worker slot was free for a pusher */
+
 	/*
-	 * When a commit last found no room in the ledger, and when one last changed more keys than the
-	 * ledger may hold; 0 for never, written without a lock.
+	 * Used by the pusher without a lock.  The next pusher registers under the main lock after this
+	 * one has ended, and reads them then.
 	 */
+	uint64 token; /* token of the last claim */
+	bool copied;  /* a copy of this server was seen to write to this Redis */
+
+	bool no_slot; /* no worker slot was free for a pusher */
+
+	/* When a commit last found no room in the ledger; 0: never.  Without a lock. */
 	SsMonotonic no_room_at;
+
+	/* When a commit last changed more keys than the ledger may hold, and one of their namespaces. */
 	SsMonotonic too_large_at;
-	char too_large_ns[SS_NAMESPACE_MAX + 1]; /* namespace of the last of those keys */
-	TimestampTz retry_at;
-	SsCacheReport report;
+	char too_large_ns[SS_NAMESPACE_MAX + 1];
+	TimestampTz retry_at; /* when another pusher may be started */
+	SsCacheReport report; /* written by the pusher; report.where does not change while it runs */
 	SsCacheRequest request;
 	SsPolicyChange policy_changes[SS_POLICY_CHANGES];
 } SsCache;

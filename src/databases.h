@@ -3,7 +3,10 @@
  *		The databases of the server and their workers, in shared memory.
  *
  * Locking: one LWLock (ss_databases_lock), called the main lock, protects everything in SsDatabases
- * unless a field says otherwise.
+ * unless a field says otherwise.  It comes before the locks of partitions of the ledger and of
+ * pending touches: with one of those held it must not be taken.
+ *
+ * "Without a lock" is said of single words whose readers tolerate an old value.
  */
 #ifndef SS_DATABASES_H
 #define SS_DATABASES_H
@@ -75,37 +78,55 @@ typedef struct SsAsideReport
 } SsAsideReport;
 
 /*
- * A database.  The main lock protects it, except for the atomics and where a field says otherwise.
+ * A database.  The main lock protects it; fields that are used without it say so.  A worker reads
+ * without the lock what it alone writes.
  */
 typedef struct SsDb
 {
 	Oid oid; /* InvalidOid: the entry is free */
+
+	/* Written by the launcher and the keeper. */
 	SsDbState state;
+	TimestampTz retry_at;
+
+	/*
+	 * Written when a keeper begins and ends.  Also read without the lock to wake the keeper, which
+	 * at worst wakes a process in vain.
+	 */
 	int keeper_pid;
-	int keeper_proc;      /* index in ProcGlobal->allProcs */
+	int keeper_proc; /* index in ProcGlobal->allProcs */
+
 	bool check_requested; /* CREATE EXTENSION was run: the launcher has to check this database */
 	int8 missed_scans;    /* consecutive scans of pg_database that did not find it */
-	TimestampTz since;
+	TimestampTz since;    /* when the keeper was requested, or began */
 	TimestampTz last_served;
-	TimestampTz retry_at;
 	int32 failures; /* consecutive, of starting the keeper */
 	char last_error[SS_MESSAGE_LEN];
 	TimestampTz last_error_at;
-	int64 purge_batch; /* current batch size of the keeper's purge, adapted to its duration */
+
+	/* Written by the keeper. */
+	int64 purge_batch; /* current batch size of the purge, adapted to its duration */
 	TimestampTz purge_low;
 	SsTaskState tasks[SS_TASKS];
 	uint64 keeper_skips; /* skipped runs of all tasks, since the server started */
-	SsAsideReport aside[SS_WORKS];
-	SsCache cache;
-	SsMonotonic touch_dropped_at; /* when a read could not be recorded; without a lock */
-	/* events committed since the last NOTIFY: how many, and the time of the first (0: none) */
+
+	SsAsideReport aside[SS_WORKS]; /* each written by the worker that does such work */
+	SsCache cache;                 /* see there */
+
+	/* When a read could not be recorded; 0: never.  Without a lock. */
+	SsMonotonic touch_dropped_at;
+
+	/* Atomic.  Events committed since the last NOTIFY: how many, and the time of the first (0: none). */
 	pg_atomic_uint64 events_written;
 	pg_atomic_uint64 events_since;
-	/* committed transactions that changed sessions: see ss_database_mark_changed() */
+
+	/* Atomic.  Committed transactions that changed sessions: see ss_database_mark_changed(). */
 	pg_atomic_uint64 changes;
-	SsCounters counters;
+
+	SsCounters counters; /* atomic */
 } SsDb;
 
+/* The main lock protects it; pid and proc are also read without it to wake the launcher. */
 typedef struct SsLauncherState
 {
 	int pid;
@@ -117,10 +138,15 @@ typedef struct SsLauncherState
 typedef struct SsDatabases
 {
 	SsLauncherState launcher;
+
+	/* Written before any other process exists, and constant. */
 	SsMonotonic started;
 	bool began_in_recovery; /* as a standby or for archive recovery */
-	SsMonotonic promoted; /* when the first change was committed since then; atomic, 0: none yet */
-	SsMonotonic touch_dropped_at; /* like SsDb.touch_dropped_at, of any database */
+
+	/* Atomic.  When the first change was committed after the promotion; 0: none yet. */
+	SsMonotonic promoted;
+
+	SsMonotonic touch_dropped_at; /* like SsDb.touch_dropped_at, of any database; without a lock */
 	SsDb entries[SS_MAX_DATABASES];
 } SsDatabases;
 

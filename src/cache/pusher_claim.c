@@ -168,6 +168,8 @@ ss_pusher_drop_lease(int code, Datum arg)
 		ss_wire_send(&pusher->wire, &pusher->proto, NULL, &pusher->prefixes, &reply))
 	{
 		ss_proto_stopped(&pusher->proto, &reply);
+		ss_databases_lock(true);
 		pusher->db->cache.report.lease_end = pusher->proto.lease_end;
+		ss_databases_unlock();
 	}
 }

@@ -171,7 +171,7 @@ ss_pusher_send(SsPusher *pusher)
 	ss_proto_reply(proto, &reply, ss_monotonic());
 	if (flush && reply.answer == SS_ANSWER_OK && reply.cursor == 0)
 		ss_prefixes_flushed(&pusher->prefixes, prefixes);
-	cache->report.latency = ss_monotonic() - sent;
+	pusher->latency = ss_monotonic() - sent;
 	cache->token = proto->token;
 	cache->copied = proto->copied;
 	/* not after a batch that only renewed the lease */

@@ -176,6 +176,7 @@ ss_pusher_report(SsPusher *pusher, SsMonotonic now)
 	strlcpy(r->trouble, trouble, sizeof(r->trouble));
 	strlcpy(r->refused, refusal_name(proto), sizeof(r->refused));
 	r->failures = proto->failures;
+	r->latency = pusher->latency;
 	r->lease_end = proto->lease_end;
 	r->oldest = ss_proto_oldest(proto);
 	r->in_doubt = proto->lists[SS_LIST_DOUBT].count + proto->lists[SS_LIST_URGENT].count;

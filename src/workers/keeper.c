@@ -338,10 +338,14 @@ static void
 ensure_pusher(SsKeeper *keeper, TimestampTz now)
 {
 	SsCache *cache = &keeper->db->cache;
+	bool wanted;
 	bool started;
 	pid_t pid;
 
-	if (cache->pusher_pid != 0 || cache->retry_at > now || ss_redis_url[0] == '\0')
+	ss_databases_lock(false);
+	wanted = cache->pusher_pid == 0 && cache->retry_at <= now;
+	ss_databases_unlock();
+	if (!wanted || ss_redis_url[0] == '\0')
 		return;
 	if (keeper->pusher != NULL &&
 		GetBackgroundWorkerPid(keeper->pusher, &pid) == BGWH_NOT_YET_STARTED)
