@@ -49,7 +49,7 @@ typedef struct SsPusherRest
 	uint64 mark;       /* mark_of_copies() at its start */
 	int ends;          /* how often the scan of Redis still has to reach its end */
 	SsTableWalk walk;  /* over the table */
-	TimestampTz since; /* when it was completed; 0: it is not */
+	TimestampTz since; /* when it was completed without a difference; 0: it was not */
 } SsPusherRest;
 
 /* The state of a pusher; there is one per process.  Private to it. */
@@ -161,7 +161,7 @@ extern bool ss_pusher_rests(SsPusher *pusher, SsMonotonic now);
 extern void ss_pusher_before_check(SsPusher *pusher);
 extern void ss_pusher_after_check(SsPusher *pusher, SsMonotonic now);
 extern void ss_pusher_end_rest(SsPusher *pusher);
-extern bool ss_pusher_scrub_rests(SsPusher *pusher);
+extern bool ss_pusher_scrub_rests(const SsPusher *pusher);
 extern SsTableWalk *ss_pusher_before_scrub(SsPusher *pusher);
 extern void ss_pusher_after_scrub(SsPusher *pusher, bool different);
 

@@ -132,15 +132,11 @@ mark_of_copies(const SsPusher *pusher)
 
 /* Was a whole round without a difference, and has nothing changed since it started? */
 bool
-ss_pusher_scrub_rests(SsPusher *pusher)
+ss_pusher_scrub_rests(const SsPusher *pusher)
 {
-	SsPusherRest *rest = &pusher->rest;
+	const SsPusherRest *rest = &pusher->rest;
 
-	if (rest->began && rest->mark != mark_of_copies(pusher))
-		rest->began = false;
-	if (!rest->began)
-		rest->since = 0;
-	return rest->since != 0;
+	return rest->began && rest->since != 0 && rest->mark == mark_of_copies(pusher);
 }
 
 /* Called before a step of the scrubber; returns where in the table it continues. */
@@ -148,17 +144,18 @@ SsTableWalk *
 ss_pusher_before_scrub(SsPusher *pusher)
 {
 	SsPusherRest *rest = &pusher->rest;
-	bool resting = ss_pusher_scrub_rests(pusher);
+	uint64 mark = mark_of_copies(pusher);
 
-	if (!rest->began)
+	if (!rest->began || rest->mark != mark)
 	{
 		rest->began = true;
-		rest->mark = mark_of_copies(pusher);
+		rest->since = 0;
+		rest->mark = mark;
 		/* a round that starts at the very beginning reaches the end once */
 		rest->ends = pusher->cursor == 0 && pusher->scrub_rest.n == 0 ? 1 : 2;
 		memset(&rest->walk, 0, sizeof(rest->walk));
 	}
-	else if (resting && rest->walk.done)
+	else if (rest->since != 0 && rest->walk.done)
 		memset(&rest->walk, 0, sizeof(rest->walk));
 	return &rest->walk;
 }

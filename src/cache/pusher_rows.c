@@ -49,11 +49,11 @@ ss_pusher_end_xact(SsPusher *pusher)
 }
 
 /*
- * Was the change of this policy flushed already, as the transaction that made it requested?
- * Each request covers the first change that is seen after it.
+ * Takes the flush that the transaction that changed this policy requested; false if there was
+ * none.  Each request covers the first change that is seen after it.
  */
 static bool
-was_flushed(SsPusher *pusher, const char *ns)
+take_flush(SsPusher *pusher, const char *ns)
 {
 	const SsCache *cache = &pusher->db->cache;
 	bool found = false;
@@ -84,9 +84,12 @@ policy_named(const char *name, const SsPolicy *policies, int n)
 	return NULL;
 }
 
-/* Do copies have to be deleted that were made under the present policies? */
+/*
+ * Compares the present policies with fresh ones; true if copies made under the present ones have to
+ * be deleted, and were not when the change was made.
+ */
 static bool
-must_flush(SsPusher *pusher, const SsPolicy *fresh, int n)
+compare_policies(SsPusher *pusher, const SsPolicy *fresh, int n)
 {
 	bool must = false;
 
@@ -95,7 +98,7 @@ must_flush(SsPusher *pusher, const SsPolicy *fresh, int n)
 		const SsPolicy *before = &pusher->policies[i];
 
 		if (ss_policy_effect(before, policy_named(before->name, fresh, n)) != SS_POLICY_NOTHING &&
-			!was_flushed(pusher, before->name))
+			!take_flush(pusher, before->name))
 			must = true;
 	}
 	return must;
@@ -208,7 +211,7 @@ ss_pusher_read_policies(SsPusher *pusher)
 	}
 	ss_pusher_keep_denied(pusher, fresh, keys, n);
 	MemoryContextSwitchTo(old);
-	if (must_flush(pusher, fresh, n))
+	if (compare_policies(pusher, fresh, n))
 		ss_proto_flush(&pusher->proto);
 	own_prefixes(pusher, keys, n);
 	if (pusher->policies_context != NULL)

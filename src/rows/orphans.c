@@ -123,22 +123,20 @@ history_of(uint64 row, const char *table)
 	return DatumGetUUIDP(ss_sql_value(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, table));
 }
 
-static SsCatalog tables;            /* as of the last step */
-static PgStat_Counter counted = -1; /* row changes when the last pass began; -1: begin another */
-static PgStat_Counter last_counted = -1; /* .. and when they were last counted */
+static SsCatalog tables; /* as of the last step */
 
 /*
- * Were rows added that may be orphans, or sessions removed, since the last pass began?  Reads the
- * server's statistics, so it needs no transaction.  True also if track_counts is off.
+ * The number of rows added that may be orphans, and of sessions removed.  Reads the server's
+ * statistics, so it needs no transaction.  -1 before the first step, and if track_counts is off.
  */
-bool
-ss_orphans_changed(void)
+int64
+ss_orphans_count_changes(void)
 {
-	PgStat_Counter now = 0;
+	int64 now = 0;
 	PgStat_StatTabEntry *stat;
 
 	if (!OidIsValid(tables.sessions) || !pgstat_track_counts)
-		return true;
+		return -1;
 	pgstat_clear_snapshot();
 	if ((stat = pgstat_fetch_stat_tabentry(tables.history)) != NULL)
 		now += stat->tuples_inserted;
@@ -147,15 +145,7 @@ ss_orphans_changed(void)
 	if ((stat = pgstat_fetch_stat_tabentry(tables.sessions)) != NULL)
 		now += stat->tuples_deleted;
 	pgstat_clear_snapshot();
-	last_counted = now;
-	return now != counted;
-}
-
-/* Called when a pass begins: it will see the changes counted so far. */
-void
-ss_orphans_begun(void)
-{
-	counted = last_counted;
+	return now;
 }
 
 /*
@@ -285,14 +275,14 @@ void
 ss_orphans_step(SsOrphanPass *pass, int limit)
 {
 	ss_catalog_get(&tables);
-	pass->refused = pass->locked = false;
+	pass->refused = pass->locked = pass->left = false;
 	if (ss_subscribed(SS_TABLE_SESSIONS) || ss_subscribed(SS_TABLE_HISTORY) ||
 		ss_subscribed(SS_TABLE_MEMBERS))
 	{
 		/* orphan_keep begins again when the subscription ends */
 		ss_plan_run(&forget_all_plan, NULL, NULL, SS_PLAN_WRITE, 0);
 		pass->stage = SS_ORPHANS_DONE;
-		counted = -1;
+		pass->left = true;
 	}
 	else if (pass->stage == SS_ORPHANS_RECORDED)
 		visit_recorded(pass, limit);

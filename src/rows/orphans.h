@@ -26,11 +26,11 @@ typedef struct SsOrphanPass
 	bool only_old; /* nothing was added since the last pass: visit recorded orphans only */
 	bool wait;     /* wait for the lock that a removal needs, as long as lock_timeout allows */
 	bool locked;   /* out: the step has locked conversation_sessions, to remove some */
+	bool left;     /* out: a table has a subscription, so nothing was visited */
 	bool refused;  /* out: another transaction holds a conflicting lock */
 } SsOrphanPass;
 
-extern bool ss_orphans_changed(void);
-extern void ss_orphans_begun(void);
+extern int64 ss_orphans_count_changes(void);
 extern void ss_orphans_step(SsOrphanPass *pass, int limit);
 extern int64 ss_orphans_count(TimestampTz *oldest);
 

@@ -471,6 +471,7 @@ ss_keeper_main(Datum arg)
 	ss_worker_set("lock_timeout", SS_KEEPER_LOCK_TIMEOUT);
 	keeper->started_at = GetCurrentTimestamp();
 	keeper->activity = "starting";
+	keeper->orphan_changes = -1;
 	keeper->orphans_recorded = true; /* an earlier keeper may have recorded some */
 	ss_keeper_purge_init(keeper);
 	keeper->cycle_context = AllocSetContextCreate(TopMemoryContext, "session_store keeper cycle",

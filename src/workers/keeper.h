@@ -60,6 +60,7 @@ typedef struct SsKeeper
 	SsAside *events_aside;
 	SsAside *sample_aside;
 	SsOrphanPass orphan_pass;
+	int64 orphan_changes;  /* rows changed before the last pass began; -1: unknown */
 	bool orphans_recorded; /* there may be orphans that were recorded and not removed yet */
 	int orphans_refused;   /* how often, in a row, a lock was refused */
 } SsKeeper;

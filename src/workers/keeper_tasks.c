@@ -104,14 +104,17 @@ ss_keeper_remove_orphans(SsKeeper *keeper, TimestampTz now)
 	SsOrphanPass *pass = &keeper->orphan_pass;
 	SsCaller caller;
 	TimestampTz oldest;
+	int64 changes = -1;
 	bool begins = pass->stage == SS_ORPHANS_RECORDED && !pass->begun;
 
 	if (ss_purge_interval == 0)
 		return now + USECS_PER_SEC;
 	if (begins)
 	{
-		bool changed = ss_orphans_changed();
+		bool changed;
 
+		changes = ss_orphans_count_changes();
+		changed = changes < 0 || changes != keeper->orphan_changes;
 		if (!changed && !keeper->orphans_recorded)
 			return now + orphans_pause();
 		pass->only_old = !changed;
@@ -128,9 +131,11 @@ ss_keeper_remove_orphans(SsKeeper *keeper, TimestampTz now)
 	if (!ss_keeper_begin(keeper, &caller))
 		return now + SS_KEEPER_CHECK_US;
 	if (begins)
-		ss_orphans_begun();
+		keeper->orphan_changes = changes; /* these will be seen */
 	pass->begun = true;
 	ss_orphans_step(pass, ORPHANS_BATCH);
+	if (pass->left)
+		keeper->orphan_changes = -1;
 	keeper->orphans_recorded = pass->stage == SS_ORPHANS_DONE && ss_orphans_count(&oldest) > 0;
 	ss_keeper_finish(keeper, &caller);
 	if (pass->refused)
