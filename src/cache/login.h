@@ -5,7 +5,7 @@
 #ifndef SS_LOGIN_H
 #define SS_LOGIN_H
 
-#include "cache/wire.h"
+#include "cache/wire_connect.h"
 
 extern void ss_login_choose(SsWireLogin *login);
 extern bool ss_login_changed(const SsWireLogin *login);

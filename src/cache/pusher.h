@@ -5,7 +5,7 @@
 #ifndef SS_PUSHER_H
 #define SS_PUSHER_H
 
-#include "cache/wire.h"
+#include "cache/wire_connect.h"
 #include "databases.h"
 #include "function.h"
 #include "rows/aside.h"

@@ -17,6 +17,7 @@
 #include "utils/memutils.h"
 
 #include "cache/pusher.h"
+#include "cache/wire_keys.h"
 #include "databases.h"
 
 /* Reports for health how many namespaces are denied, and one of them. */

@@ -12,9 +12,6 @@
 #ifndef SS_SCRIPTS_H
 #define SS_SCRIPTS_H
 
-#define SS_LEASE_KEY "session_store:lease"
-#define SS_GUARD_KEY "session_store:guard"
-
 #define LUA_TIME                     \
 	"local t = redis.call('TIME')\n" \
 	"local now = t[1] * 1000000 + t[2]\n"

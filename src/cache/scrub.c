@@ -27,6 +27,7 @@
 #include "cache/hot.h"
 #include "cache/ledger_shmem.h"
 #include "cache/pusher.h"
+#include "cache/wire_keys.h"
 #include "clock.h"
 #include "rows/utf8.h"
 #include "settings.h"

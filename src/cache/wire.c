@@ -2,6 +2,9 @@
  * wire.c
  *		Sends the requests of the protocol to a real Redis.
  *
+ * wire_connect.c connects and logs in, wire_keys.c has commands that are no requests of the
+ * protocol, for the scrubber and for permissions.
+ *
  * After a failure the connection is closed, unless stated otherwise.  The message in wire->error may
  * be logged: it never contains a session id, a document or the password.
  */
@@ -10,7 +13,6 @@
 #include "lib/stringinfo.h"
 #include "utils/memutils.h"
 
-#include "cache/scripts.h"
 #include "cache/wire.h"
 
 /* Number of keys that a step of a flush scans; about a millisecond's work. */
@@ -23,16 +25,6 @@
 #define LEARNED_MAX 10000
 #define LEARNED_LENGTH 400
 
-/* The script that tests access to a key; it is no request of the protocol. */
-#define SCRIPT_ACCESS SS_REQUEST_KINDS
-#define SCRIPTS (SS_REQUEST_KINDS + 1)
-
-static const char *const scripts[SCRIPTS] = {
-	[SS_REQUEST_PROBE] = script_probe,   [SS_REQUEST_CLAIM] = script_claim,
-	[SS_REQUEST_BATCH] = script_batch,   [SS_REQUEST_FLUSH] = script_flush,
-	[SS_REQUEST_REMOVE] = script_remove, [SCRIPT_ACCESS] = script_access,
-};
-
 /* Closes the connection, if there is one. */
 void
 ss_wire_close(SsWire *wire)
@@ -44,97 +36,24 @@ ss_wire_close(SsWire *wire)
 }
 
 /* Closes the connection after a failure, with the message set already. */
-static bool
-broken(SsWire *wire)
+bool
+ss_wire_broken(SsWire *wire)
 {
 	ss_wire_close(wire);
 	return false;
 }
 
 /* Closes the connection because of an invalid reply. */
-static bool
-bad_reply(SsWire *wire)
+bool
+ss_wire_bad_reply(SsWire *wire)
 {
 	strlcpy(wire->error, "an answer makes no sense: is this a Redis?", sizeof(wire->error));
-	return broken(wire);
-}
-
-/* Removes all prefixes. */
-void
-ss_prefixes_clear(SsPrefixes *prefixes)
-{
-	for (int i = 0; i < prefixes->count; i++)
-		pfree(prefixes->prefix[i].text);
-	prefixes->count = 0;
-}
-
-/* The entry of a prefix; NULL if there is none.  Valid until the next ss_prefixes_add. */
-SsPrefix *
-ss_prefixes_find(const SsPrefixes *prefixes, const char *prefix, size_t len)
-{
-	for (int i = 0; i < prefixes->count; i++)
-		if (strlen(prefixes->prefix[i].text) == len &&
-			memcmp(prefixes->prefix[i].text, prefix, len) == 0)
-			return &prefixes->prefix[i];
-	return NULL;
-}
-
-/* Adds a prefix, unless it exists.  The result is valid until the next call. */
-SsPrefix *
-ss_prefixes_add(SsPrefixes *prefixes, const char *prefix, size_t len)
-{
-	SsPrefix *entry = ss_prefixes_find(prefixes, prefix, len);
-	char *text;
-	MemoryContext old;
-
-	if (entry != NULL)
-		return entry;
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	if (prefixes->count == prefixes->room)
-	{
-		prefixes->room = prefixes->room == 0 ? 16 : prefixes->room * 2;
-		prefixes->prefix = prefixes->prefix == NULL
-							   ? palloc(sizeof(SsPrefix) * prefixes->room)
-							   : repalloc(prefixes->prefix, sizeof(SsPrefix) * prefixes->room);
-	}
-	text = pnstrdup(prefix, len);
-	MemoryContextSwitchTo(old);
-	entry = &prefixes->prefix[prefixes->count++];
-	entry->text = text;
-	entry->owned = entry->named = false;
-	return entry;
-}
-
-/*
- * A flush of the prefixes `sent` is complete: the guard names those of them that a policy has,
- * and the others are removed.
- */
-void
-ss_prefixes_flushed(SsPrefixes *prefixes, const SsPrefixes *sent)
-{
-	int kept = 0;
-
-	for (int i = 0; i < prefixes->count; i++)
-	{
-		SsPrefix *prefix = &prefixes->prefix[i];
-
-		if (sent == prefixes || ss_prefixes_find(sent, prefix->text, strlen(prefix->text)) != NULL)
-		{
-			prefix->named = prefix->owned;
-			if (!prefix->owned)
-			{
-				pfree(prefix->text);
-				continue;
-			}
-		}
-		prefixes->prefix[kept++] = *prefix;
-	}
-	prefixes->count = kept;
+	return ss_wire_broken(wire);
 }
 
 /* Begins a command of one or two words. */
-static void
-command(SsWire *wire, const char *word1, const char *word2)
+void
+ss_wire_command(SsWire *wire, const char *word1, const char *word2)
 {
 	ss_command_reset(&wire->command);
 	ss_command_word(&wire->command, word1);
@@ -143,135 +62,10 @@ command(SsWire *wire, const char *word1, const char *word2)
 }
 
 /* Queues the command under construction. */
-static bool
-queue(SsWire *wire)
+bool
+ss_wire_queue(SsWire *wire)
 {
 	return ss_redis_queue(wire->redis, &wire->command, wire->error, sizeof(wire->error));
-}
-
-/* The value of a line "name:value" of INFO, or an empty string. */
-static void
-info_line(const char *text, const char *name, char *out, size_t size)
-{
-	const char *at = strstr(text, name);
-	size_t n = 0;
-
-	out[0] = '\0';
-	if (at == NULL)
-		return;
-	for (at += strlen(name); *at > ' ' && *at < 0x7f && n + 1 < size; at++)
-		out[n++] = *at;
-	out[n] = '\0';
-}
-
-/*
- * Reads the reply to one queued command, which `what` names in a message.  With `optional` an
- * error reply is accepted.  If `out` is not NULL the caller frees the reply.
- */
-static bool
-read_greeting(SsWire *wire, SsMonotonic give_up, const char *what, bool optional,
-			  SsRedisReply **out)
-{
-	SsRedisReply *reply = ss_redis_receive(wire->redis, give_up, wire->error, sizeof(wire->error));
-	bool refused;
-
-	if (reply == NULL)
-		return false;
-	refused = ss_reply_kind(reply) == SS_REPLY_ERROR;
-	if (refused && !optional)
-	{
-		snprintf(wire->error, sizeof(wire->error), "%s: %.150s", what, ss_reply_text(reply, NULL));
-		ss_redis_printable(wire->error);
-		ss_reply_free(reply);
-		return false;
-	}
-	if (out != NULL)
-		*out = reply;
-	else
-		ss_reply_free(reply);
-	return true;
-}
-
-/*
- * Logs in, selects the database and loads the scripts: commands are queued first, and replies
- * read in the same order.
- */
-static bool
-greet(SsWire *wire, const SsWireLogin *login, SsMonotonic give_up)
-{
-	bool auth = login->password[0] != '\0';
-	SsRedisReply *reply;
-	bool ok = true;
-	char mode[32];
-
-	if (auth)
-	{
-		command(wire, "AUTH", login->url.user[0] ? login->url.user : login->password);
-		if (login->url.user[0])
-			ss_command_word(&wire->command, login->password);
-		ok = queue(wire);
-	}
-	command(wire, "INFO", "server");
-	ok = ok && queue(wire);
-	command(wire, "CLIENT", "SETNAME");
-	ss_command_word(&wire->command, "session_store");
-	ok = ok && queue(wire);
-	command(wire, "SELECT", NULL);
-	ss_command_int(&wire->command, login->database);
-	ok = ok && queue(wire);
-	for (int i = 0; ok && i < SCRIPTS; i++)
-	{
-		command(wire, "SCRIPT", "LOAD");
-		ss_command_word(&wire->command, scripts[i]);
-		ok = queue(wire);
-	}
-
-	ok = ok && (!auth || read_greeting(wire, give_up, "AUTH", false, NULL)) &&
-		 read_greeting(wire, give_up, "INFO", true, &reply);
-	if (!ok)
-		return false;
-	/* Valkey says "server_mode" unless it is configured to look like Redis */
-	info_line(ss_reply_text(reply, NULL), "redis_mode:", mode, sizeof(mode));
-	if (mode[0] == '\0')
-		info_line(ss_reply_text(reply, NULL), "server_mode:", mode, sizeof(mode));
-	if (ss_reply_kind(reply) == SS_REPLY_ERROR &&
-		strncmp(ss_reply_text(reply, NULL), "NOAUTH", 6) == 0)
-	{
-		strlcpy(wire->error, "Redis asks for a password", sizeof(wire->error));
-		ok = false;
-	}
-	ss_reply_free(reply);
-	if (strcmp(mode, "cluster") == 0)
-	{
-		strlcpy(wire->error, "this is a Redis Cluster, which is not supported",
-				sizeof(wire->error));
-		ok = false;
-	}
-	ok = ok && read_greeting(wire, give_up, "CLIENT SETNAME", true, NULL) &&
-		 read_greeting(wire, give_up, "SELECT", false, NULL);
-	for (int i = 0; ok && i < SCRIPTS; i++)
-	{
-		ok = read_greeting(wire, give_up, "SCRIPT LOAD", false, &reply);
-		if (ok)
-		{
-			strlcpy(wire->sha[i], ss_reply_text(reply, NULL), sizeof(wire->sha[i]));
-			ss_reply_free(reply);
-			if (strlen(wire->sha[i]) != 40)
-				return bad_reply(wire);
-		}
-	}
-	return ok;
-}
-
-/* Connects and logs in. */
-bool
-ss_wire_connect(SsWire *wire, const SsWireLogin *login, SsMonotonic give_up)
-{
-	ss_wire_close(wire);
-	if (!ss_redis_open(&wire->redis, &login->url, give_up, wire->error, sizeof(wire->error)) ||
-		!greet(wire, login, give_up))
-		return broken(wire);
-	return true;
 }
 
 static char *
@@ -481,7 +275,7 @@ copies_stay(SsWire *wire, const char *prefix)
 		prefix);
 	ss_redis_printable(wire->error);
 	wire->stuck = true;
-	return broken(wire);
+	return ss_wire_broken(wire);
 }
 
 /* Parses the reply to p->request. */
@@ -496,23 +290,23 @@ read_reply(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsRedisRep
 
 	memset(reply, 0, sizeof(*reply));
 	if (ss_reply_count(raw) < 3)
-		return bad_reply(wire);
+		return ss_wire_bad_reply(wire);
 	word = ss_reply_text(ss_reply_at(raw, 0), NULL);
 	time = ss_reply_int(ss_reply_at(raw, 1)) * INT64CONST(1000000) +
 		   ss_reply_int(ss_reply_at(raw, 2));
 	if (time <= 0)
-		return bad_reply(wire);
+		return ss_wire_bad_reply(wire);
 	reply->time = (SsRedisTime) time;
 	if (strcmp(word, "LATE") == 0 && kind != SS_REQUEST_PROBE)
 		reply->answer = SS_ANSWER_LATE;
 	else if (strcmp(word, "LOST") == 0 && kind != SS_REQUEST_PROBE)
 		reply->answer = SS_ANSWER_LOST;
 	else if (strcmp(word, "OK") != 0 || (longer && ss_reply_count(raw) < 5))
-		return bad_reply(wire);
+		return ss_wire_bad_reply(wire);
 	else if (kind == SS_REQUEST_PROBE)
 	{
 		if (!read_guard(wire, ss_reply_at(raw, 4), &reply->guard))
-			return broken(wire);
+			return ss_wire_broken(wire);
 		reply->guard.leased = ss_reply_int(ss_reply_at(raw, 3)) == 1;
 	}
 	else if (kind == SS_REQUEST_FLUSH)
@@ -531,8 +325,8 @@ read_reply(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsRedisRep
 }
 
 /* Is this an error because of access to a key?  (For a command Redis says "run".) */
-static bool
-is_denied_key(const char *error)
+bool
+ss_wire_is_denied_key(const char *error)
 {
 	return strncmp(error, "NOPERM", 6) == 0 && strstr(error, "access") != NULL;
 }
@@ -554,7 +348,7 @@ ss_wire_send(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsPrefix
 	bool ok;
 
 	wire->stuck = false;
-	command(wire, "EVALSHA", wire->sha[kind]);
+	ss_wire_command(wire, "EVALSHA", wire->sha[kind]);
 	count_at = c->argc;
 	ss_command_word(c, "2");
 	ss_command_word(c, SS_LEASE_KEY);
@@ -584,145 +378,11 @@ ss_wire_send(SsWire *wire, SsProto *p, const SsPayload *payloads, const SsPrefix
 	}
 
 	raw = ss_redis_call(wire->redis, c, p->request.give_up, wire->error, sizeof(wire->error));
-	if (raw == NULL && kind == SS_REQUEST_BATCH && is_denied_key(wire->error))
+	if (raw == NULL && kind == SS_REQUEST_BATCH && ss_wire_is_denied_key(wire->error))
 		return false;
 	if (raw == NULL)
-		return broken(wire);
+		return ss_wire_broken(wire);
 	ok = read_reply(wire, p, payloads, raw, reply);
 	ss_reply_free(raw);
 	return ok;
-}
-
-/* Reads version and memory from INFO, which Redis may refuse. */
-bool
-ss_wire_info(SsWire *wire, SsMonotonic give_up, SsWireInfo *info)
-{
-	SsRedisReply *reply;
-	char number[32];
-
-	command(wire, "INFO", "server");
-	if (!queue(wire))
-		return broken(wire);
-	command(wire, "INFO", "memory");
-	if (!queue(wire) || !read_greeting(wire, give_up, "INFO", true, &reply))
-		return broken(wire);
-	info_line(ss_reply_text(reply, NULL), "redis_version:", info->version, sizeof(info->version));
-	info_line(ss_reply_text(reply, NULL), "valkey_version:", number, sizeof(number));
-	if (number[0])
-		snprintf(info->version, sizeof(info->version), "valkey %.20s", number);
-	ss_reply_free(reply);
-	if (!read_greeting(wire, give_up, "INFO", true, &reply))
-		return broken(wire);
-	info_line(ss_reply_text(reply, NULL), "used_memory:", number, sizeof(number));
-	info->memory = strtoll(number, NULL, 10);
-	info_line(ss_reply_text(reply, NULL), "maxmemory:", number, sizeof(number));
-	info->memory_limit = strtoll(number, NULL, 10);
-	info_line(ss_reply_text(reply, NULL), "maxmemory_policy:", info->policy, sizeof(info->policy));
-	ss_reply_free(reply);
-	return true;
-}
-
-/*
- * Scans some keys, starting at a cursor, and updates that.  The caller frees the reply, whose
- * second element is the list of keys.
- */
-bool
-ss_wire_scan(SsWire *wire, SsMonotonic give_up, uint64 *cursor, int count, SsRedisReply **reply)
-{
-	command(wire, "SCAN", psprintf(UINT64_FORMAT, *cursor));
-	ss_command_word(&wire->command, "COUNT");
-	ss_command_int(&wire->command, count);
-	*reply = ss_redis_call(wire->redis, &wire->command, give_up, wire->error, sizeof(wire->error));
-	if (*reply == NULL)
-		return broken(wire);
-	if (ss_reply_count(*reply) != 2)
-	{
-		ss_reply_free(*reply);
-		return bad_reply(wire);
-	}
-	*cursor = strtoull(ss_reply_text(ss_reply_at(*reply, 0), NULL), NULL, 10);
-	return true;
-}
-
-/* Tests for each key whether we may not access it. */
-bool
-ss_wire_denied(SsWire *wire, SsMonotonic give_up, const SsPayload *payloads, int n, bool *denied)
-{
-	for (int i = 0; i < n; i++)
-	{
-		denied[i] = false;
-		if (payloads[i].key == NULL)
-			continue;
-		command(wire, "EVALSHA", wire->sha[SCRIPT_ACCESS]);
-		ss_command_word(&wire->command, "1");
-		ss_command_add(&wire->command, payloads[i].key, payloads[i].keylen);
-		if (!queue(wire))
-			return broken(wire);
-	}
-	for (int i = 0; i < n; i++)
-	{
-		SsRedisReply *reply;
-
-		if (payloads[i].key == NULL)
-			continue;
-		reply = ss_redis_receive(wire->redis, give_up, wire->error, sizeof(wire->error));
-		if (reply == NULL)
-			return broken(wire);
-		denied[i] = ss_reply_kind(reply) == SS_REPLY_ERROR &&
-					is_denied_key(ss_reply_text(reply, NULL));
-		ss_reply_free(reply);
-	}
-	return true;
-}
-
-/*
- * The sizes of copies in bytes: 0 if there is none, or the key is not a string; -1 if Redis
- * does not tell.
- */
-bool
-ss_wire_sizes(SsWire *wire, SsMonotonic give_up, const SsPayload *payloads, int n, int64 *sizes)
-{
-	for (int i = 0; i < n; i++)
-	{
-		command(wire, "STRLEN", NULL);
-		ss_command_add(&wire->command, payloads[i].key, payloads[i].keylen);
-		if (!queue(wire))
-			return broken(wire);
-	}
-	for (int i = 0; i < n; i++)
-	{
-		SsRedisReply *reply = ss_redis_receive(wire->redis, give_up, wire->error,
-											   sizeof(wire->error));
-
-		if (reply == NULL)
-			return broken(wire);
-		if (ss_reply_kind(reply) == SS_REPLY_INTEGER)
-			sizes[i] = ss_reply_int(reply);
-		else
-			sizes[i] = strncmp(ss_reply_text(reply, NULL), "WRONGTYPE", 9) == 0 ? 0 : -1;
-		ss_reply_free(reply);
-	}
-	return true;
-}
-
-/*
- * Reads copies, in the order of the keys; the caller frees the reply.  NULL, with the
- * connection closed, if there is no answer.
- */
-SsRedisReply *
-ss_wire_mget(SsWire *wire, SsMonotonic give_up, const SsPayload *payloads, int n)
-{
-	SsRedisReply *reply;
-
-	command(wire, "MGET", NULL);
-	for (int i = 0; i < n; i++)
-		ss_command_add(&wire->command, payloads[i].key, payloads[i].keylen);
-	reply = ss_redis_call(wire->redis, &wire->command, give_up, wire->error, sizeof(wire->error));
-	if (reply == NULL || ss_reply_count(reply) != n)
-	{
-		ss_reply_free(reply);
-		ss_wire_close(wire);
-		return NULL;
-	}
-	return reply;
 }

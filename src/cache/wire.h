@@ -5,9 +5,14 @@
 #ifndef SS_WIRE_H
 #define SS_WIRE_H
 
+#include "cache/prefixes.h"
 #include "cache/protocol.h"
 #include "cache/redis.h"
 #include "cache_status.h"
+
+/* Keys in Redis; the scripts get them as KEYS[1] and KEYS[2]. */
+#define SS_LEASE_KEY "session_store:lease"
+#define SS_GUARD_KEY "session_store:guard"
 
 /* What belongs to an operation: the key in Redis (NULL: it has none), and the document. */
 typedef struct SsPayload
@@ -18,41 +23,14 @@ typedef struct SsPayload
 	int length;
 } SsPayload;
 
-/* A prefix of our keys. */
-typedef struct SsPrefix
-{
-	char *text;
-	bool owned; /* a policy has it; otherwise it is removed by the next flush */
-	bool named; /* the guard names it, since a flush */
-} SsPrefix;
-
-typedef struct SsPrefixes
-{
-	int count;
-	int room;
-	SsPrefix *prefix;
-} SsPrefixes;
-
-typedef struct SsWireLogin
-{
-	SsUrl url;
-	char password[SS_URL_PART];
-	int database;
-} SsWireLogin;
-
-/* What a Redis reports about itself. */
-typedef struct SsWireInfo
-{
-	int64 memory;
-	int64 memory_limit;
-	char version[32];
-	char policy[32];
-} SsWireInfo;
+/* The script that tests access to a key; it is no request of the protocol. */
+#define SS_WIRE_SCRIPT_ACCESS SS_REQUEST_KINDS
+#define SS_WIRE_SCRIPTS (SS_REQUEST_KINDS + 1)
 
 typedef struct SsWire
 {
-	SsRedis *redis;                     /* NULL: not connected */
-	char sha[SS_REQUEST_KINDS + 1][41]; /* the last one is that of ss_wire_denied */
+	SsRedis *redis;                /* NULL: not connected */
+	char sha[SS_WIRE_SCRIPTS][41]; /* of the scripts, by kind of request */
 	SsCommand command;
 	const SsPrefixes *known;
 	SsPrefixes seen; /* named by the guard, and not known */
@@ -62,22 +40,13 @@ typedef struct SsWire
 	char error[SS_MESSAGE_LEN];
 } SsWire;
 
-extern bool ss_wire_connect(SsWire *wire, const SsWireLogin *login, SsMonotonic give_up);
 extern void ss_wire_close(SsWire *wire);
+extern bool ss_wire_broken(SsWire *wire);
+extern bool ss_wire_bad_reply(SsWire *wire);
+extern void ss_wire_command(SsWire *wire, const char *word1, const char *word2);
+extern bool ss_wire_queue(SsWire *wire);
+extern bool ss_wire_is_denied_key(const char *error);
 extern bool ss_wire_send(SsWire *wire, SsProto *p, const SsPayload *payloads,
 						 const SsPrefixes *prefixes, SsReply *reply);
-extern bool ss_wire_info(SsWire *wire, SsMonotonic give_up, SsWireInfo *info);
-extern bool ss_wire_scan(SsWire *wire, SsMonotonic give_up, uint64 *cursor, int count,
-						 SsRedisReply **reply);
-extern bool ss_wire_denied(SsWire *wire, SsMonotonic give_up, const SsPayload *payloads, int n,
-						   bool *denied);
-extern bool ss_wire_sizes(SsWire *wire, SsMonotonic give_up, const SsPayload *payloads, int n,
-						  int64 *sizes);
-extern SsRedisReply *ss_wire_mget(SsWire *wire, SsMonotonic give_up, const SsPayload *payloads,
-								  int n);
-extern SsPrefix *ss_prefixes_find(const SsPrefixes *prefixes, const char *prefix, size_t len);
-extern SsPrefix *ss_prefixes_add(SsPrefixes *prefixes, const char *prefix, size_t len);
-extern void ss_prefixes_flushed(SsPrefixes *prefixes, const SsPrefixes *sent);
-extern void ss_prefixes_clear(SsPrefixes *prefixes);
 
 #endif

@@ -74,7 +74,7 @@ trap 'exit 129' HUP
 build_reply() {	# PG_CONFIG
 	local src=${here%/test/fuzz}/src files file clang
 
-	for file in redis tls wire protocol guard ledger shares worklist standing url; do
+	for file in redis tls prefixes wire wire_connect wire_keys protocol guard ledger shares worklist standing url; do
 		files+=("$src/cache/$file.c")
 	done
 	files+=("$here/reply/reply.c" "$here/reply/server.c")
