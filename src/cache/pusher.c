@@ -24,10 +24,10 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "cache/fence.h"
 #include "cache/ledger_shmem.h"
 #include "cache/login.h"
 #include "cache/pusher.h"
-#include "cache/xact_keys.h"
 #include "clock.h"
 #include "compat.h"
 #include "databases.h"
@@ -378,7 +378,7 @@ init_pusher(SsPusher *pusher)
 	me.database = pusher->me.database;
 	me.timeline = pusher->me.timeline;
 	/* before a claim can end the wait that this begins */
-	ss_xact_keys_apply_promotion(pusher->db);
+	ss_fence_apply_promotion(pusher->db);
 	ss_proto_init(&pusher->proto, ss_ledger, &cache->control, MyDatabaseId, &me, seed,
 				  ss_monotonic());
 	pusher->proto.remembered = cache->token;

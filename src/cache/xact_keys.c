@@ -1,14 +1,14 @@
 /*
  * xact_keys.c
- *		Keys changed by the current transaction, and the fence in its COMMIT.
+ *		Keys changed by the current transaction, from its triggers to the end of its COMMIT.
  *
- * Triggers (cache_trigger.c) add the key of each row that changes to an array in the memory of
- * the backend, with flags that say what was done and whether the transaction would have to wait
- * at the fence for it.  Whether it really has to is decided at PRE_COMMIT: until then a cache may
- * be configured, the policy of a namespace changed, and a copy made of what is about to end.
+ * Triggers (cache_trigger.c) add the key of each row that changes to a list in the memory of the
+ * backend, with flags that say what was done and whether the transaction would have to wait at the
+ * fence for it.  Whether it really has to is decided at PRE_COMMIT: until then a cache may be
+ * configured, the policy of a namespace changed, and a copy made of what is about to end.
  *
- * At PRE_COMMIT, where an error still aborts the transaction, the keys enter the ledger as in
- * doubt (R7), and a fenced transaction waits (R1).  At COMMIT and ABORT they are resolved, which
+ * At PRE_COMMIT, where an error still aborts the transaction, the keys enter the ledger as in doubt
+ * (R7), and a fenced transaction waits (fence.c, R1).  At COMMIT and ABORT they are resolved, which
  * only writes to memory under a lock, because an error at that point would be a PANIC.  A key that
  * is added after PRE_COMMIT (by a callback of another extension) enters the ledger immediately.
  *
@@ -24,15 +24,11 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "miscadmin.h"
-#include "storage/condition_variable.h"
-#include "storage/ipc.h"
-#include "utils/memutils.h"
-#include "utils/wait_event.h"
 
-#include "cache/ledger.h"
+#include "cache/fence.h"
 #include "cache/ledger_shmem.h"
 #include "cache/rules.h"
+#include "cache/xact_key_list.h"
 #include "cache/xact_key_marks.h"
 #include "cache/xact_keys.h"
 #include "cache/xact_policies.h"
@@ -40,168 +36,53 @@
 #include "counters.h"
 #include "databases.h"
 #include "rows/namespaces.h"
-#include "rows/sql.h"
 #include "settings.h"
-
-/* Up to this number keys are searched linearly. */
-#define SCAN_MOST 8
-#define CAPACITY_FIRST 16
-#define CAPACITY_KEPT 1024
 
 /* Up to this number keys enter the ledger without a check of how many may. */
 #define ALWAYS_ENTERED 16
 
-typedef struct XactKey
-{
-	uint32 hash;
-	uint8 what;         /* flags SS_CHANGED_ and SS_KEY_ */
-	uint8 ledger_flags; /* flags SS_CHANGED_ that the ledger has */
-	bool entered;       /* is in the ledger */
-	SsKey key;
-} XactKey;
-
-static XactKey *keys = NULL;
-static int nkeys = 0;
-static int capacity = 0;
-static int32 *buckets = NULL; /* indexes of keys by hash: open addressing, 2 * capacity */
-static bool overflow = false;
-
-/* The fence flags of all keys in cacheable namespaces, and in others. */
-static int fence_cacheable = 0;
-static int fence_others = 0;
-
-/*
- * Generation of the policies when the first key in another namespace was added, and whether it
- * has changed since; the latter is known from PRE_COMMIT on.
- */
-static uint64 others_generation = 0;
-static bool policies_changed = false;
-
-static bool unlisted = false; /* ss_ledger_unlisted_begin was called */
-static bool entering = false; /* PRE_COMMIT has begun: keys enter the ledger as they are added */
-
-/* Histories whose tail was added, with its fence flags. */
+/* The state of the present transaction; all zero outside of one, but for memory that is kept. */
 static struct
 {
-	pg_uuid_t id;
-	int fence;
-} histories[4];
-static int nhistories = 0;
+	SsXactKeyList list;
+	bool overflow; /* every key counts as changed */
+
+	/* The fence flags of all keys in cacheable namespaces, and in others. */
+	int fence_cacheable;
+	int fence_others;
+
+	/*
+	 * Generation of the policies when the first key in another namespace was added, and whether it
+	 * has changed since; the latter is known from PRE_COMMIT on.
+	 */
+	uint64 others_generation;
+	bool policies_changed;
+
+	bool unlisted; /* ss_ledger_unlisted_begin was called */
+	bool entering; /* PRE_COMMIT has begun: keys enter the ledger as they are added */
+
+	/* Histories whose tail was added, with its fence flags. */
+	struct
+	{
+		pg_uuid_t id;
+		int fence;
+	} histories[4];
+	int nhistories;
+} xact;
+
+/* The entry of our database, once ss_xact_keys_attach has found it. */
 static SsDb *db = NULL;
-
-/*
- * On a promoted standby the old primary's lease may be as recent as the promotion.  The time
- * of the promotion is not known here, so the first commit of a change, or the start of the
- * pusher or the keeper, stands for it.  Does nothing on a server that did not start in
- * recovery.
- */
-void
-ss_xact_keys_apply_promotion(SsDb *of)
-{
-	static bool applied = false;
-	SsMonotonic none = 0;
-
-	if (applied || !ss_databases->began_in_recovery)
-		return;
-	(void) __atomic_compare_exchange_n(&ss_databases->promoted, &none, ss_monotonic(), false,
-									   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-	ss_control_promoted(&of->cache.control, ss_databases->promoted);
-	applied = true;
-}
-
-/* Does a pusher write to a Redis, or will one? */
-static bool
-is_configured(void)
-{
-	return ss_redis_url[0] != '\0' || db->cache.control.attached;
-}
-
-/*
- * May a strong reader trust some Redis?  Checked when the transaction ends, never when a row
- * changes, because it may become true in between.  It may also be true after a start without a
- * URL: before its restart this server may have left a lease, in this database's Redis or in an
- * earlier one.
- */
-static bool
-may_be_trusted(void)
-{
-	ss_xact_keys_apply_promotion(db);
-	return is_configured() || ss_control_may_be_leased(&db->cache.control, ss_monotonic());
-}
 
 /* The transaction is over: forgets everything, and frees memory beyond the usual. */
 static void
 reset_state(void)
 {
-	nkeys = 0;
-	nhistories = 0;
-	fence_cacheable = fence_others = 0;
-	overflow = unlisted = entering = policies_changed = false;
+	ss_xact_key_list_clear(&xact.list);
+	xact.nhistories = 0;
+	xact.fence_cacheable = xact.fence_others = 0;
+	xact.overflow = xact.unlisted = xact.entering = xact.policies_changed = false;
 	ss_xact_marks_reset();
 	ss_xact_policies_reset();
-	if (capacity > CAPACITY_KEPT)
-	{
-		pfree(keys);
-		pfree(buckets);
-		keys = NULL;
-		buckets = NULL;
-		capacity = 0;
-	}
-}
-
-/* Adds a key to the index, which has room for it. */
-static void
-index_key(int n)
-{
-	uint32 mask = capacity * 2 - 1;
-	uint32 at = keys[n].hash & mask;
-
-	while (buckets[at] >= 0)
-		at = (at + 1) & mask;
-	buckets[at] = n;
-}
-
-/* Doubles the capacity.  May fail for lack of memory, with the old contents intact. */
-static void
-grow(void)
-{
-	int more = capacity == 0 ? CAPACITY_FIRST : capacity * 2;
-	int32 *more_buckets = MemoryContextAllocHuge(TopMemoryContext, sizeof(int32) * more * 2);
-
-	/* the array and its index stay consistent if this runs out of memory */
-	if (keys == NULL)
-		keys = MemoryContextAlloc(TopMemoryContext, sizeof(XactKey) * more);
-	else
-		keys = repalloc_huge(keys, sizeof(XactKey) * more);
-	if (buckets != NULL)
-		pfree(buckets);
-	buckets = more_buckets;
-	capacity = more;
-	memset(buckets, 0xff, sizeof(int32) * more * 2);
-	for (int i = 0; i < nkeys; i++)
-		index_key(i);
-}
-
-/* The entry of a key; NULL if there is none. */
-static XactKey *
-find_key(const SsKey *key, uint32 hash)
-{
-	if (nkeys <= SCAN_MOST)
-	{
-		for (int i = 0; i < nkeys; i++)
-			if (keys[i].hash == hash && ss_key_equal(&keys[i].key, key))
-				return &keys[i];
-		return NULL;
-	}
-	for (uint32 at = hash & (capacity * 2 - 1); buckets[at] >= 0;
-		 at = (at + 1) & (capacity * 2 - 1))
-	{
-		XactKey *xact_key = &keys[buckets[at]];
-
-		if (xact_key->hash == hash && ss_key_equal(&xact_key->key, key))
-			return xact_key;
-	}
-	return NULL;
 }
 
 /*
@@ -211,7 +92,7 @@ find_key(const SsKey *key, uint32 hash)
 static void
 mark_subxact(void)
 {
-	SsXactKeyMark now = {nkeys, overflow, fence_cacheable, fence_others};
+	SsXactKeyMark now = {xact.list.n, xact.overflow, xact.fence_cacheable, xact.fence_others};
 
 	ss_xact_marks_add(&now);
 }
@@ -223,12 +104,12 @@ add_fence(int what)
 	int fence = what & (SS_CHANGED_FENCED | SS_KEY_FENCED_IF_ALL);
 
 	if (what & SS_KEY_CACHEABLE)
-		fence_cacheable |= fence;
+		xact.fence_cacheable |= fence;
 	else if (fence != 0)
 	{
-		if (fence_others == 0)
-			others_generation = ss_ns_generation(false);
-		fence_others |= fence;
+		if (xact.fence_others == 0)
+			xact.others_generation = ss_ns_generation(false);
+		xact.fence_others |= fence;
 	}
 }
 
@@ -239,7 +120,7 @@ add_fence(int what)
 static bool
 has_to_wait(int fence, bool cacheable)
 {
-	if (!cacheable && !policies_changed)
+	if (!cacheable && !xact.policies_changed)
 		return false;
 	return (fence & SS_CHANGED_FENCED) ||
 		   ((fence & SS_KEY_FENCED_IF_ALL) && ss_fence == SS_FENCE_ALL);
@@ -256,15 +137,15 @@ ledger_flags_of(int what)
 
 /* Enters one key.  If there is no room the transaction has to become unlisted (R11). */
 static void
-enter_key(XactKey *xact_key)
+enter_key(SsXactKey *xact_key)
 {
 	xact_key->ledger_flags = ledger_flags_of(xact_key->what);
 	xact_key->entered = ss_ledger_enter(ss_ledger, &db->cache.control, &xact_key->key,
 										xact_key->hash, xact_key->ledger_flags, ss_monotonic());
 	if (!xact_key->entered)
 	{
-		overflow = true;
-		if (!unlisted)
+		xact.overflow = true;
+		if (!xact.unlisted)
 			ss_counter_add(SS_UNLISTED_NO_ROOM, 1);
 		db->cache.no_room_at = ss_monotonic();
 	}
@@ -274,17 +155,17 @@ enter_key(XactKey *xact_key)
 static void
 begin_unlisted(void)
 {
-	if (unlisted)
+	if (xact.unlisted)
 		return;
 	ss_ledger_unlisted_begin(&db->cache.control);
-	unlisted = true;
+	xact.unlisted = true;
 }
 
 /* The same, and counts it. */
 static void
 become_unlisted(void)
 {
-	if (unlisted || !SS_RULE(11))
+	if (xact.unlisted || !SS_RULE(11))
 		return;
 	begin_unlisted();
 	ss_counter_add(SS_UNLISTED, 1);
@@ -299,9 +180,9 @@ ss_xact_keys_add_all(int fence)
 {
 	Assert(db != NULL);
 	mark_subxact();
-	overflow = true;
+	xact.overflow = true;
 	add_fence(fence);
-	if (entering)
+	if (xact.entering)
 		become_unlisted();
 }
 
@@ -314,61 +195,33 @@ void
 ss_xact_key_add(const SsKey *key, int what)
 {
 	uint32 hash = ss_key_hash(key);
-	XactKey *n;
+	SsXactKey *n;
 
 	Assert(db != NULL);
 	mark_subxact();
 	add_fence(what);
-	if (overflow)
+	if (xact.overflow)
 		return;
-	n = find_key(key, hash);
+	n = ss_xact_key_list_find(&xact.list, key, hash);
 	if (n == NULL)
 	{
 		/* how many the ledger allows is checked at PRE_COMMIT; this bounds our memory */
-		if (nkeys >= ss_ledger_room(ss_ledger) / 4)
+		if (xact.list.n >= ss_ledger_room(ss_ledger) / 4)
 		{
 			ss_xact_keys_add_all(0);
 			return;
 		}
-		if (nkeys == capacity)
-			grow();
-		n = &keys[nkeys];
-		n->hash = hash;
-		n->what = n->ledger_flags = 0;
-		n->entered = false;
-		ss_key_copy(&n->key, key);
-		index_key(nkeys++);
-		if (entering)
+		n = ss_xact_key_list_append(&xact.list, key, hash);
+		if (xact.entering)
 		{
 			n->what = what;
 			enter_key(n);
 		}
 	}
-	else if (entering && (n->ledger_flags | ledger_flags_of(n->what | what)) != n->ledger_flags)
+	else if (xact.entering &&
+			 (n->ledger_flags | ledger_flags_of(n->what | what)) != n->ledger_flags)
 		ss_xact_keys_add_all(0); /* the ledger has fewer flags than the key needs */
 	n->what |= what;
-}
-
-/* Removes all keys but the first `kept` from the index, which outlives the keys. */
-static void
-unindex_keys(int kept)
-{
-	uint32 mask = capacity * 2 - 1;
-
-	if (kept == 0 && nkeys > SCAN_MOST * 4)
-	{
-		memset(buckets, 0xff, sizeof(int32) * capacity * 2);
-		return;
-	}
-	/* from the last to the first, so that entries displaced by others are removed before them */
-	for (int i = nkeys - 1; i >= kept; i--)
-	{
-		uint32 at = keys[i].hash & mask;
-
-		while (buckets[at] != i)
-			at = (at + 1) & mask;
-		buckets[at] = -1;
-	}
 }
 
 /*
@@ -379,9 +232,9 @@ unindex_keys(int kept)
 bool
 ss_xact_keys_have_history(const pg_uuid_t *history, int fence)
 {
-	for (int i = 0; i < Min(nhistories, (int) lengthof(histories)); i++)
-		if (memcmp(&histories[i].id, history, sizeof(*history)) == 0)
-			return (fence & ~histories[i].fence) == 0;
+	for (int i = 0; i < Min(xact.nhistories, (int) lengthof(xact.histories)); i++)
+		if (memcmp(&xact.histories[i].id, history, sizeof(*history)) == 0)
+			return (fence & ~xact.histories[i].fence) == 0;
 	return false;
 }
 
@@ -391,24 +244,24 @@ ss_xact_keys_add_history(const pg_uuid_t *history, int fence)
 {
 	int at = 0;
 
-	while (at < Min(nhistories, (int) lengthof(histories)) &&
-		   memcmp(&histories[at].id, history, sizeof(*history)) != 0)
+	while (at < Min(xact.nhistories, (int) lengthof(xact.histories)) &&
+		   memcmp(&xact.histories[at].id, history, sizeof(*history)) != 0)
 		at++;
-	if (at < Min(nhistories, (int) lengthof(histories)))
+	if (at < Min(xact.nhistories, (int) lengthof(xact.histories)))
 	{
-		histories[at].fence |= fence;
+		xact.histories[at].fence |= fence;
 		return;
 	}
-	at = nhistories++ % lengthof(histories);
-	histories[at].id = *history;
-	histories[at].fence = fence;
+	at = xact.nhistories++ % lengthof(xact.histories);
+	xact.histories[at].id = *history;
+	xact.histories[at].fence = fence;
 }
 
 /* Do all keys count as changed already? */
 bool
 ss_xact_keys_overflowed(void)
 {
-	return overflow;
+	return xact.overflow;
 }
 
 /*
@@ -422,58 +275,12 @@ ss_xact_keys_attach(void)
 	return db != NULL;
 }
 
-/* What a transaction waits for at the fence. */
-typedef struct Fence
-{
-	bool keys;     /* deletion of the copies of its keys */
-	bool policies; /* .. and of the namespaces whose policies it changes */
-	uint64 ticket;
-	SsMonotonic lease_until;
-} Fence;
-
-/* Is everything reached that the transaction waits for, or can no lease exist? */
-static bool
-passes(const Fence *fence, SsMonotonic now)
-{
-	return (!fence->keys ||
-			ss_ledger_passes(&db->cache.control, fence->ticket, fence->lease_until, now)) &&
-		   (!fence->policies || ss_xact_policies_pass(db, fence->lease_until, now));
-}
-
-/* Waits until the transaction may pass.  Interruptible: an error here still aborts it. */
-static void
-wait_at_fence(const Fence *fence)
-{
-	SsMonotonic start = ss_monotonic();
-	SsMonotonic now = start;
-
-	if (passes(fence, now))
-		return;
-	ConditionVariablePrepareToSleep(&db->cache.changed);
-	for (;;)
-	{
-		long rest;
-
-		ss_database_wake_pusher(db, true);
-		now = ss_monotonic();
-		if (passes(fence, now))
-			break;
-		rest = (long) ((fence->lease_until - now) / 1000 + 1);
-		(void) ConditionVariableTimedSleep(&db->cache.changed, Min(rest, 100), PG_WAIT_EXTENSION);
-	}
-	ConditionVariableCancelSleep();
-	ss_counter_add(SS_FENCED, 1);
-	ss_counter_add(SS_FENCE_MICROSECONDS, now - start);
-	if (now >= fence->lease_until)
-		ss_counter_add(SS_FENCE_EXPIRED, 1);
-}
-
 /* Does the transaction have to wait, given that some Redis may be trusted? */
 static bool
 is_fenced(void)
 {
-	return (has_to_wait(fence_cacheable, true) || has_to_wait(fence_others, false)) &&
-		   may_be_trusted();
+	return (has_to_wait(xact.fence_cacheable, true) || has_to_wait(xact.fence_others, false)) &&
+		   ss_fence_may_be_trusted(db);
 }
 
 /*
@@ -483,12 +290,11 @@ is_fenced(void)
 static void
 wait_for_old_leases(void)
 {
-	Fence fence = {0};
+	SsFenceWait fence = {0};
 
-	ss_xact_keys_apply_promotion(db);
-	fence.ticket = ss_ledger_ticket(&db->cache.control, &fence.lease_until);
+	ss_fence_take_ticket(db, &fence);
 	fence.keys = is_fenced();
-	wait_at_fence(&fence);
+	ss_fence_wait(db, &fence);
 }
 
 /*
@@ -498,15 +304,15 @@ wait_for_old_leases(void)
 static bool
 too_many(void)
 {
-	return nkeys > ALWAYS_ENTERED &&
-		   nkeys > ss_ledger_allowed(ss_ledger, db->cache.control.member) / 4;
+	return xact.list.n > ALWAYS_ENTERED &&
+		   xact.list.n > ss_ledger_allowed(ss_ledger, db->cache.control.member) / 4;
 }
 
 /* Records for health when that happened, and the namespace of the last key. */
 static void
 report_too_large(void)
 {
-	const SsKey *last = &keys[nkeys - 1].key;
+	const SsKey *last = &xact.list.keys[xact.list.n - 1].key;
 
 	ss_databases_lock(true);
 	db->cache.too_large_at = ss_monotonic();
@@ -519,42 +325,43 @@ report_too_large(void)
 static void
 enter_all(void)
 {
-	SsControl *control = &db->cache.control;
-	Fence fence = {0};
+	SsFenceWait fence = {0};
 
 	if (!SS_RULE(7))
 		return;
-	if (ss_xact_policies_any() && may_be_trusted())
+	ss_fence_apply_promotion(db);
+	if (ss_xact_policies_any() && ss_fence_may_be_trusted(db))
 		ss_xact_policies_throttle(db);
-	policies_changed = fence_others != 0 && ss_ns_generation(true) != others_generation;
-	entering = true;
+	xact.policies_changed = xact.fence_others != 0 &&
+							ss_ns_generation(true) != xact.others_generation;
+	xact.entering = true;
 	/* also without a cache, because one may be configured meanwhile */
 	ss_xact_policies_enter(db);
 	if (too_many())
 	{
-		overflow = true;
+		xact.overflow = true;
 		report_too_large();
 	}
-	if (overflow)
+	if (xact.overflow)
 		become_unlisted();
-	for (int i = 0; i < nkeys && !unlisted; i++)
+	for (int i = 0; i < xact.list.n && !xact.unlisted; i++)
 	{
-		enter_key(&keys[i]);
-		if (overflow)
+		enter_key(&xact.list.keys[i]);
+		if (xact.overflow)
 			become_unlisted();
 	}
 	/* policies read from here on are read with the keys entered; earlier ones may not be */
-	if (fence_others != 0 && !policies_changed && ss_ns_generation(true) != others_generation)
+	if (xact.fence_others != 0 && !xact.policies_changed &&
+		ss_ns_generation(true) != xact.others_generation)
 	{
-		policies_changed = true;
+		xact.policies_changed = true;
 		become_unlisted();
 	}
-	ss_xact_keys_apply_promotion(db);
-	fence.ticket = ss_ledger_ticket(control, &fence.lease_until);
+	ss_fence_take_ticket(db, &fence);
 	/* only now: a cache that is configured after the keys were entered finds them in doubt */
 	fence.keys = is_fenced();
-	fence.policies = ss_xact_policies_fenced() && may_be_trusted();
-	wait_at_fence(&fence);
+	fence.policies = ss_xact_policies_fenced() && ss_fence_may_be_trusted(db);
+	ss_fence_wait(db, &fence);
 }
 
 /* End of the transaction.  Nothing here may fail. */
@@ -564,14 +371,14 @@ resolve_all(void)
 	SsControl *control = &db->cache.control;
 
 	if (!SS_RULE(7))
-		for (int i = 0; i < nkeys; i++)
-			enter_key(&keys[i]);
-	for (int i = 0; i < nkeys; i++)
-		if (keys[i].entered)
-			ss_ledger_resolve(ss_ledger, control, &keys[i].key, keys[i].hash);
-	if (unlisted)
+		for (int i = 0; i < xact.list.n; i++)
+			enter_key(&xact.list.keys[i]);
+	for (int i = 0; i < xact.list.n; i++)
+		if (xact.list.keys[i].entered)
+			ss_ledger_resolve(ss_ledger, control, &xact.list.keys[i].key, xact.list.keys[i].hash);
+	if (xact.unlisted)
 		ss_ledger_unlisted_end(control);
-	if (entering || unlisted)
+	if (xact.entering || xact.unlisted)
 		ss_database_wake_pusher(db, false);
 }
 
@@ -579,7 +386,7 @@ resolve_all(void)
 static void
 refuse_with_cache(void)
 {
-	if (is_configured())
+	if (ss_fence_is_configured(db))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot prepare a transaction that has changed sessions or policies"),
@@ -598,9 +405,10 @@ prepare(void)
 {
 	/* first, because a refusal must not cause a flush */
 	refuse_with_cache();
+	ss_fence_apply_promotion(db);
 	begin_unlisted();
 	if (ss_xact_policies_any())
-		fence_cacheable |= SS_CHANGED_FENCED;
+		xact.fence_cacheable |= SS_CHANGED_FENCED;
 	wait_for_old_leases();
 	refuse_with_cache();
 }
@@ -609,7 +417,7 @@ prepare(void)
 static bool
 is_empty(void)
 {
-	return nkeys == 0 && !overflow && !ss_xact_policies_any();
+	return xact.list.n == 0 && !xact.overflow && !ss_xact_policies_any();
 }
 
 /* At PRE_COMMIT (xact.c): enters the keys and waits at the fence.  An error aborts. */
@@ -633,11 +441,7 @@ void
 ss_xact_keys_at_end(void)
 {
 	if (!is_empty())
-	{
 		resolve_all();
-		if (capacity > 0)
-			unindex_keys(0);
-	}
 	/* in any case, because keys that were rolled back may have taken much memory */
 	reset_state();
 }
@@ -659,14 +463,12 @@ ss_xact_keys_at_subxact_abort(SubTransactionId mine)
 {
 	SsXactKeyMark back;
 
-	nhistories = 0;
+	xact.nhistories = 0;
 	ss_xact_policies_subxact_abort(mine);
-	if (!ss_xact_marks_abort(mine, &back) || entering || unlisted)
+	if (!ss_xact_marks_abort(mine, &back) || xact.entering || xact.unlisted)
 		return;
-	Assert(back.keys <= nkeys);
-	unindex_keys(back.keys);
-	nkeys = back.keys;
-	overflow = back.overflow;
-	fence_cacheable = back.fence_cacheable;
-	fence_others = back.fence_others;
+	ss_xact_key_list_truncate(&xact.list, back.keys);
+	xact.overflow = back.overflow;
+	xact.fence_cacheable = back.fence_cacheable;
+	xact.fence_others = back.fence_others;
 }

@@ -1,6 +1,6 @@
 /*
  * xact_keys.h
- *		Keys changed by the current transaction, and the fence in its COMMIT.
+ *		Keys changed by the current transaction, from its triggers to the end of its COMMIT.
  */
 #ifndef SS_XACT_KEYS_H
 #define SS_XACT_KEYS_H
@@ -22,7 +22,6 @@
 
 extern bool ss_xact_keys_attach(void);
 extern bool ss_xact_keys_overflowed(void);
-extern void ss_xact_keys_apply_promotion(SsDb *of);
 extern void ss_xact_key_add(const SsKey *key, int what);
 extern void ss_xact_keys_add_all(int fence);
 extern bool ss_xact_keys_have_history(const pg_uuid_t *history, int fence);

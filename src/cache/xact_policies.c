@@ -198,7 +198,7 @@ ss_xact_policies_fenced(void)
 
 /* Are the namespaces flushed, or can no lease exist? */
 bool
-ss_xact_policies_pass(SsDb *db, SsMonotonic lease_until, SsMonotonic now)
+ss_xact_policies_pass(const SsDb *db, SsMonotonic lease_until, SsMonotonic now)
 {
 	return ss_ledger_policy_passes(&db->cache.control, entered_number, lease_until, now);
 }

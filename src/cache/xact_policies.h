@@ -13,7 +13,7 @@ extern bool ss_xact_policies_any(void);
 extern void ss_xact_policies_throttle(SsDb *db);
 extern void ss_xact_policies_enter(SsDb *db);
 extern bool ss_xact_policies_fenced(void);
-extern bool ss_xact_policies_pass(SsDb *db, SsMonotonic lease_until, SsMonotonic now);
+extern bool ss_xact_policies_pass(const SsDb *db, SsMonotonic lease_until, SsMonotonic now);
 extern void ss_xact_policies_subxact_commit(SubTransactionId mine, SubTransactionId parent);
 extern void ss_xact_policies_subxact_abort(SubTransactionId mine);
 extern void ss_xact_policies_reset(void);

@@ -37,8 +37,8 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "cache/fence.h"
 #include "cache/identity.h"
-#include "cache/xact_keys.h"
 #include "clock.h"
 #include "compat.h"
 #include "databases.h"
@@ -371,7 +371,7 @@ read_claims(SsKeeper *keeper)
 	SsClaim me;
 	SsCaller caller;
 
-	ss_xact_keys_apply_promotion(keeper->db);
+	ss_fence_apply_promotion(keeper->db);
 	if ((ss_databases->began_in_recovery && ss_redis_url[0] != '\0') ||
 		!ss_control_may_be_leased(control, ss_monotonic()))
 		return;
