@@ -2,15 +2,12 @@
  * counters.h
  *		Counters of what happened in a database.
  *
- * They are atomics, striped by process so that backends do not contend for cache lines, and need
- * no lock.  Each database has its own, in its entry (databases.h).
+ * They are atomics in shared memory and need no lock.
  */
 #ifndef SS_COUNTERS_H
 #define SS_COUNTERS_H
 
-#include "port/atomics.h"
-
-#define SS_STRIPES 16
+#include "databases.h"
 
 /* Counters of a database, since the server started. */
 typedef enum SsCounter
@@ -47,30 +44,10 @@ typedef enum SsCounter
 	SS_COUNTERS
 } SsCounter;
 
-typedef struct SsCounters
-{
-	pg_atomic_uint64 cells[SS_STRIPES][SS_COUNTERS];
-} SsCounters;
-
-/* Called once, before the counters are used. */
-static inline void
-ss_counters_init(SsCounters *counters)
-{
-	for (int s = 0; s < SS_STRIPES; s++)
-		for (int c = 0; c < SS_COUNTERS; c++)
-			pg_atomic_init_u64(&counters->cells[s][c], 0);
-}
-
-/* Sets all counters to 0. */
-static inline void
-ss_counters_reset(SsCounters *counters)
-{
-	for (int s = 0; s < SS_STRIPES; s++)
-		for (int c = 0; c < SS_COUNTERS; c++)
-			pg_atomic_write_u64(&counters->cells[s][c], 0);
-}
-
+extern void ss_counters_shmem_request(void);
+extern void ss_counters_shmem_init(void);
 extern void ss_counter_add(SsCounter counter, uint64 n);
-extern uint64 ss_counter_sum(const SsCounters *counters, SsCounter counter);
+extern uint64 ss_counter_sum(const SsDb *db, SsCounter counter);
+extern void ss_counters_reset(const SsDb *db);
 
 #endif

@@ -69,7 +69,6 @@ ss_databases_shmem_init(void)
 		pg_atomic_init_u64(&db->events_written, 0);
 		pg_atomic_init_u64(&db->events_since, 0);
 		pg_atomic_init_u64(&db->changes, 0);
-		ss_counters_init(&db->counters);
 	}
 }
 
@@ -128,7 +127,6 @@ ss_database_add(Oid oid)
 	memset(db, 0, offsetof(SsDb, events_written));
 	pg_atomic_write_u64(&db->events_written, 0);
 	pg_atomic_write_u64(&db->events_since, 0);
-	ss_counters_reset(&db->counters);
 	/*
 	 * a lease that an earlier server run left behind is as old as this server run, not as this
 	 * entry

@@ -14,7 +14,6 @@
 #include "port/atomics.h"
 
 #include "cache_status.h"
-#include "counters.h"
 
 /* Databases beyond this number have no keeper and no counters; session_health() warns of it. */
 #define SS_MAX_DATABASES 256
@@ -122,8 +121,6 @@ typedef struct SsDb
 
 	/* Atomic.  Committed transactions that changed sessions: see ss_database_mark_changed(). */
 	pg_atomic_uint64 changes;
-
-	SsCounters counters; /* atomic */
 } SsDb;
 
 /* The main lock protects it; pid and proc are also read without it to wake the launcher. */

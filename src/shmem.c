@@ -15,6 +15,7 @@
 #include "cache/hot.h"
 #include "cache/identity.h"
 #include "cache/ledger_shmem.h"
+#include "counters.h"
 #include "databases.h"
 #include "rows/touch_slots.h"
 #include "shmem.h"
@@ -29,6 +30,7 @@ request(void)
 	if (previous_request_hook)
 		previous_request_hook();
 	ss_databases_shmem_request();
+	ss_counters_shmem_request();
 	ss_ledger_shmem_request();
 	ss_touch_shmem_request();
 	ss_hot_shmem_request();
@@ -45,6 +47,7 @@ startup(void)
 		previous_startup_hook();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	ss_databases_shmem_init();
+	ss_counters_shmem_init();
 	ss_touch_shmem_init();
 	ss_hot_shmem_init();
 	ss_ledger_shmem_init();

@@ -194,7 +194,7 @@ add_workers(SsReport *report)
 		ss_databases_lock(false);
 		launcher = ss_databases->launcher;
 		if (db != NULL)
-			memcpy(copy, db, offsetof(SsDb, counters));
+			memcpy(copy, db, sizeof(SsDb));
 		ss_databases_unlock();
 	}
 
@@ -319,7 +319,7 @@ add_touches(SsReport *report)
 {
 	SsTouchCounts counts;
 	SsDb *db = ss_database_mine();
-	uint64 dropped = db ? ss_counter_sum(&db->counters, SS_TOUCHES_DROPPED) : 0;
+	uint64 dropped = db ? ss_counter_sum(db, SS_TOUCHES_DROPPED) : 0;
 
 	ss_touch_counts(db == NULL ? -1 : ss_database_number(db), &counts);
 	ss_report_open(report, "touches");
@@ -328,8 +328,8 @@ add_touches(SsReport *report)
 	ss_report_number(report, "mine", counts.mine);
 	ss_report_number(report, "share", counts.share);
 	ss_report_number(report, "allowed", counts.allowed);
-	ss_report_number(report, "noted", db ? ss_counter_sum(&db->counters, SS_TOUCHES_NOTED) : 0);
-	ss_report_number(report, "written", db ? ss_counter_sum(&db->counters, SS_TOUCHES_WRITTEN) : 0);
+	ss_report_number(report, "noted", db ? ss_counter_sum(db, SS_TOUCHES_NOTED) : 0);
+	ss_report_number(report, "written", db ? ss_counter_sum(db, SS_TOUCHES_WRITTEN) : 0);
 	ss_report_number(report, "dropped", dropped);
 	ss_report_close(report);
 	if (db == NULL)

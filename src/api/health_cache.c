@@ -89,11 +89,10 @@ add_work(SsReport *report, const SsDb *db, const SsCacheReport *r, SsMonotonic n
 	ss_report_number(report, "lost", r->lost);
 	ss_report_number(report, "flushes", r->flushes);
 	ss_report_number(report, "clock_steps", r->clock_steps);
-	ss_report_number(report, "fenced", ss_counter_sum(&db->counters, SS_FENCED));
-	ss_report_number(report, "fence_expired", ss_counter_sum(&db->counters, SS_FENCE_EXPIRED));
-	ss_report_number(report, "unlisted", ss_counter_sum(&db->counters, SS_UNLISTED));
-	ss_report_number(report, "unlisted_no_room",
-					 ss_counter_sum(&db->counters, SS_UNLISTED_NO_ROOM));
+	ss_report_number(report, "fenced", ss_counter_sum(db, SS_FENCED));
+	ss_report_number(report, "fence_expired", ss_counter_sum(db, SS_FENCE_EXPIRED));
+	ss_report_number(report, "unlisted", ss_counter_sum(db, SS_UNLISTED));
+	ss_report_number(report, "unlisted_no_room", ss_counter_sum(db, SS_UNLISTED_NO_ROOM));
 	ss_report_number(report, "takeovers", r->takeovers);
 	ss_report_number(report, "verified", r->verified);
 	ss_report_number(report, "divergence", r->divergent);

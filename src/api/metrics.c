@@ -142,7 +142,7 @@ add_counters(StringInfo out)
 	if (db == NULL)
 		return;
 	for (int i = 0; i < SS_COUNTERS; i++)
-		count(out, counters[i].name, counters[i].help, ss_counter_sum(&db->counters, i));
+		count(out, counters[i].name, counters[i].help, ss_counter_sum(db, i));
 }
 
 static void

@@ -275,6 +275,17 @@ ss_xact_keys_attach(void)
 	return db != NULL;
 }
 
+/*
+ * The transaction changes the policy of a namespace so that sessions or copies end earlier.  With
+ * `fenced`, COMMIT waits until none of its copies is visible.
+ */
+void
+ss_xact_keys_add_policy(const char *ns, bool fenced)
+{
+	if (ss_xact_keys_attach() && !ss_xact_policies_add(ns, fenced))
+		ss_xact_keys_add_all(fenced ? SS_CHANGED_FENCED | SS_KEY_CACHEABLE : 0);
+}
+
 /* Does the transaction have to wait, given that some Redis may be trusted? */
 static bool
 is_fenced(void)
@@ -336,7 +347,8 @@ enter_all(void)
 							ss_ns_generation(true) != xact.others_generation;
 	xact.entering = true;
 	/* also without a cache, because one may be configured meanwhile */
-	ss_xact_policies_enter(db);
+	if (!ss_xact_policies_enter(db))
+		ss_xact_keys_add_all(SS_CHANGED_FENCED | SS_KEY_CACHEABLE);
 	if (too_many())
 	{
 		xact.overflow = true;

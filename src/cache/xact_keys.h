@@ -24,6 +24,7 @@ extern bool ss_xact_keys_attach(void);
 extern bool ss_xact_keys_overflowed(void);
 extern void ss_xact_key_add(const SsKey *key, int what);
 extern void ss_xact_keys_add_all(int fence);
+extern void ss_xact_keys_add_policy(const char *ns, bool fenced);
 extern bool ss_xact_keys_have_history(const pg_uuid_t *history, int fence);
 extern void ss_xact_keys_add_history(const pg_uuid_t *history, int fence);
 extern void ss_xact_keys_at_pre_commit(void);

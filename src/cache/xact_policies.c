@@ -3,8 +3,8 @@
  *		Namespaces whose policy the current transaction changes so that sessions or copies end
  *		earlier.
  *
- * The trigger on session_namespaces adds them.  Such a change touches no row of a session, so the
- * ledger gets no keys; the pusher is told the namespace (R14):
+ * The trigger on session_namespaces adds them, by ss_xact_keys_add_policy.  Such a change touches no
+ * row of a session, so the ledger gets no keys; the pusher is told the namespace (R14):
  *
  *		trigger			add: remembered in the memory of the backend
  *		PRE_COMMIT		throttle: a namespace is flushed once in POLICY_PAUSE, however often its
@@ -28,7 +28,6 @@
 #include "utils/wait_event.h"
 
 #include "cache/ledger.h"
-#include "cache/xact_keys.h"
 #include "cache/xact_policies.h"
 #include "clock.h"
 
@@ -49,29 +48,23 @@ static int npolicies = 0;
 static uint64 entered_number = 0; /* of the policies entered and not ended yet; 0: none */
 
 /*
- * The transaction changes the policy of a namespace.  With `fenced`, COMMIT waits until none
- * of its copies is visible.
+ * Adds a namespace whose policy the transaction changes (ss_xact_keys_add_policy).  With `fenced`,
+ * COMMIT waits until none of its copies is visible.  False, if there are too many, or it is too late
+ * because the others were entered already; then every key has to count as changed.
  */
-void
-ss_xact_policy_add(const char *ns, bool fenced)
+bool
+ss_xact_policies_add(const char *ns, bool fenced)
 {
-	SubTransactionId mine = GetCurrentSubTransactionId();
-
-	if (!ss_xact_keys_attach())
-		return;
 	for (int i = 0; i < npolicies; i++)
 		if (strcmp(policies[i].ns, ns) == 0 && (policies[i].fenced || !fenced))
-			return;
+			return true;
 	if (npolicies == POLICIES_MAX || entered_number != 0)
-	{
-		/* too many, or too late: added by a PRE_COMMIT callback of another extension */
-		ss_xact_keys_add_all(fenced ? SS_CHANGED_FENCED | SS_KEY_CACHEABLE : 0);
-		return;
-	}
+		return false;
 	strlcpy(policies[npolicies].ns, ns, sizeof(policies[npolicies].ns));
-	policies[npolicies].subxact = mine;
+	policies[npolicies].subxact = GetCurrentSubTransactionId();
 	policies[npolicies].fenced = fenced;
 	npolicies++;
+	return true;
 }
 
 /* Does the transaction change any policy? */
@@ -156,16 +149,17 @@ make_slot(SsCache *cache, const char *ns)
 
 /*
  * At PRE_COMMIT: stores the namespaces in shared memory and then takes a number, so that a
- * pusher that sees the number finds the namespaces.
+ * pusher that sees the number finds the namespaces.  False if there is no room for them; then every
+ * key has to count as changed.
  */
-void
+bool
 ss_xact_policies_enter(SsDb *db)
 {
 	SsCache *cache = &db->cache;
 	bool room = true;
 
 	if (npolicies == 0)
-		return;
+		return true;
 	ss_databases_lock(true);
 	for (int i = 0; i < npolicies; i++)
 	{
@@ -182,8 +176,7 @@ ss_xact_policies_enter(SsDb *db)
 	}
 	entered_number = ss_ledger_policy_begin(&cache->control);
 	ss_databases_unlock();
-	if (!room)
-		ss_xact_keys_add_all(SS_CHANGED_FENCED | SS_KEY_CACHEABLE);
+	return room;
 }
 
 /* Does COMMIT wait for any of the namespaces? */

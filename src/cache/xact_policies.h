@@ -8,10 +8,10 @@
 
 #include "databases.h"
 
-extern void ss_xact_policy_add(const char *ns, bool fenced);
+extern bool ss_xact_policies_add(const char *ns, bool fenced);
 extern bool ss_xact_policies_any(void);
 extern void ss_xact_policies_throttle(SsDb *db);
-extern void ss_xact_policies_enter(SsDb *db);
+extern bool ss_xact_policies_enter(SsDb *db);
 extern bool ss_xact_policies_fenced(void);
 extern bool ss_xact_policies_pass(const SsDb *db, SsMonotonic lease_until, SsMonotonic now);
 extern void ss_xact_policies_subxact_commit(SubTransactionId mine, SubTransactionId parent);

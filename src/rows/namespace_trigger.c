@@ -242,7 +242,7 @@ record_effect(const SsPolicy *before, const SsPolicy *after)
 	SsPolicyEffect effect = ss_policy_effect(before, after);
 
 	if (effect != SS_POLICY_NOTHING)
-		ss_xact_policy_add(before->name, effect == SS_POLICY_FLUSH);
+		ss_xact_keys_add_policy(before->name, effect == SS_POLICY_FLUSH);
 }
 
 /* Read the policy, name included, from a row. */

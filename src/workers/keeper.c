@@ -3,7 +3,7 @@
  *		The worker of one database: writes pending touches, purges, notifies of events, takes
  *		samples.
  *
- * This file has the process and the schedule of the tasks; keeper.h says where the tasks are.
+ * This file has the process and the schedule of the tasks; keeper_state.h says where the tasks are.
  *
  * Each task runs in short transactions of its own and has its own back-off: an error in one (a table
  * that was altered, for example) is logged, shown by session_health(), and the task is tried again
@@ -33,23 +33,18 @@
 #include "storage/condition_variable.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lmgr.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 #include "cache/fence.h"
 #include "cache/identity.h"
 #include "clock.h"
 #include "compat.h"
 #include "databases.h"
-#include "rows/catalog.h"
 #include "rows/claim_table.h"
-#include "rows/touch_slots.h"
-#include "rows/touches.h"
 #include "settings.h"
 #include "worker.h"
-#include "workers/keeper.h"
 #include "workers/keeper_purge.h"
+#include "workers/keeper_state.h"
 #include "workers/keeper_tasks.h"
 #include "workers/keeper_touches.h"
 #include "workers/stop.h"
@@ -58,18 +53,6 @@
 #define SLOT_TIME (INT64CONST(3) * USECS_PER_SEC) /* of a keeper, when worker slots are short */
 #define TOUCH_GAP (INT64CONST(100) * 1000)        /* the minimum time between writes of touches */
 #define STOP_TIME (USECS_PER_SEC)                 /* for pending touches, before a stop */
-
-/* Exits, after setting the state of the database for the launcher. */
-static void
-leave(SsKeeper *keeper, SsDbState state, TimestampTz retry_at)
-{
-	ss_databases_lock(true);
-	keeper->db->state = state;
-	keeper->db->retry_at = retry_at;
-	keeper->db->failures = 0;
-	ss_databases_unlock();
-	proc_exit(0);
-}
 
 /* At the end of the process: clears the keeper's entry. */
 static void
@@ -85,7 +68,7 @@ on_exit_keeper(int code, Datum arg)
 		for (int i = 0; i < SS_TASKS; i++)
 			keeper->db->tasks[i].skipped = 0;
 		keeper->db->last_served = now;
-		/* not by leave(): it was killed, so the launcher starts another, but not at once */
+		/* not by ss_keeper_leave(): it was killed, so the launcher starts another, but not at once */
 		if (keeper->db->state == SS_DB_RUNNING)
 		{
 			keeper->db->state = SS_DB_WAITING;
@@ -116,57 +99,6 @@ register_keeper(SsKeeper *keeper)
 	if (taken)
 		proc_exit(0);
 	before_shmem_exit(on_exit_keeper, PointerGetDatum(keeper));
-}
-
-/*
- * Begins a transaction with our tables locked.  False if another session has them locked;
- * exits if the extension was dropped.
- */
-bool
-ss_keeper_begin(SsKeeper *keeper, SsCaller *caller)
-{
-	SsCatalog catalog;
-
-	/* only during transactions, because the timer would wake an idle keeper */
-	if (!keeper->stopping)
-		ss_stop_watch(0);
-	pgstat_report_activity(STATE_RUNNING, keeper->activity);
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (!ss_catalog_find(&catalog))
-	{
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		ss_touch_remove_database(MyDatabaseId);
-		ss_touch_share(ss_database_number(keeper->db), false);
-		leave(keeper, SS_DB_ABSENT, 0);
-	}
-	if (!keeper->has_share)
-		ss_touch_share(ss_database_number(keeper->db), true);
-	keeper->has_share = true;
-	if (!ss_catalog_try_lock(&catalog) ||
-		!ConditionalLockRelationOid(catalog.sessions, RowExclusiveLock) ||
-		!ConditionalLockRelationOid(catalog.history, RowExclusiveLock))
-	{
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		keeper->skipped = true;
-		return false;
-	}
-	ss_sql_enter(caller);
-	return true;
-}
-
-/* Commits the transaction of ss_keeper_begin. */
-void
-ss_keeper_finish(SsKeeper *keeper, SsCaller *caller)
-{
-	ss_sql_leave(caller);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	/* otherwise autovacuum would not see our changes */
-	pgstat_report_stat(false);
-	MemoryContextSwitchTo(keeper->cycle_context);
 }
 
 static const struct
@@ -410,7 +342,7 @@ yield_slot(SsKeeper *keeper, TimestampTz now)
 	waiting = ss_databases->launcher.waiting;
 	ss_databases_unlock();
 	if (waiting > 0 && now - keeper->started_at > SLOT_TIME)
-		leave(keeper, SS_DB_WAITING, 0);
+		ss_keeper_leave(keeper, SS_DB_WAITING, 0);
 }
 
 /* A backend requests a task before it is due. */
@@ -505,7 +437,7 @@ ss_keeper_main(Datum arg)
 		{
 			checked_at = now;
 			if (!ss_database_is_free(MyDatabaseId))
-				leave(keeper, SS_DB_WAITING, now + 2 * USECS_PER_SEC);
+				ss_keeper_leave(keeper, SS_DB_WAITING, now + 2 * USECS_PER_SEC);
 			yield_slot(keeper, now);
 			ensure_pusher(keeper, now);
 		}

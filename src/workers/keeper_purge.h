@@ -5,7 +5,7 @@
 #ifndef SS_KEEPER_PURGE_H
 #define SS_KEEPER_PURGE_H
 
-#include "workers/keeper.h"
+#include "workers/keeper_state.h"
 
 extern void ss_keeper_purge_init(SsKeeper *keeper);
 extern TimestampTz ss_keeper_purge(SsKeeper *keeper, TimestampTz now);

@@ -5,7 +5,7 @@
 #ifndef SS_KEEPER_TASKS_H
 #define SS_KEEPER_TASKS_H
 
-#include "workers/keeper.h"
+#include "workers/keeper_state.h"
 
 extern TimestampTz ss_keeper_notify(SsKeeper *keeper, TimestampTz now);
 extern TimestampTz ss_keeper_purge_events(SsKeeper *keeper, TimestampTz now);

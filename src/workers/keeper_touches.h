@@ -5,7 +5,7 @@
 #ifndef SS_KEEPER_TOUCHES_H
 #define SS_KEEPER_TOUCHES_H
 
-#include "workers/keeper.h"
+#include "workers/keeper_state.h"
 
 extern TimestampTz ss_keeper_write_touches(SsKeeper *keeper, TimestampTz now);
 extern bool ss_keeper_flush_touches(SsKeeper *keeper, TimestampTz deadline);

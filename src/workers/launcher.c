@@ -31,6 +31,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "counters.h"
 #include "databases.h"
 #include "rows/touch_slots.h"
 #include "worker.h"
@@ -140,6 +141,7 @@ update_entries(const Candidate *all, int count, TimestampTz now)
 			{
 				ss_touch_remove_database(db->oid);
 				ss_touch_share(i, false);
+				ss_counters_reset(db);
 				db->oid = InvalidOid;
 			}
 			continue;

@@ -1,6 +1,6 @@
 /*
- * keeper.h
- *		The state of a keeper, and what its tasks share.
+ * keeper_state.h
+ *		The state of a keeper, its transactions and its exit.
  *
  *		keeper.c			the process: its entry, the schedule of the tasks, errors, the end
  *		keeper_purge.c		the purge of sessions and messages, and its pace
@@ -10,8 +10,8 @@
  * A task is a function that the keeper calls when it is due, and that returns when it is due again.
  * If it rests, it returns without a transaction.
  */
-#ifndef SS_KEEPER_H
-#define SS_KEEPER_H
+#ifndef SS_KEEPER_STATE_H
+#define SS_KEEPER_STATE_H
 
 #include "postmaster/bgworker.h"
 
@@ -24,7 +24,7 @@
 #define SS_KEEPER_CHECK_US (INT64CONST(500) * 1000)   /* is the database to be dropped or copied? */
 #define SS_KEEPER_NOTIFY_GAP (INT64CONST(100) * 1000) /* .. to combine notifications */
 #define SS_KEEPER_RETRY_MAX (INT64CONST(300) * USECS_PER_SEC)
-#define SS_KEEPER_LOCK_TIMEOUT "300ms" /* less than deadlock_timeout; see failed() */
+#define SS_KEEPER_LOCK_TIMEOUT "300ms" /* less than deadlock_timeout; see failed() in keeper.c */
 
 /* There is one per process. */
 typedef struct SsKeeper
@@ -65,6 +65,7 @@ typedef struct SsKeeper
 	int orphans_refused;   /* how often, in a row, a lock was refused */
 } SsKeeper;
 
+extern void ss_keeper_leave(SsKeeper *keeper, SsDbState state, TimestampTz retry_at);
 extern bool ss_keeper_begin(SsKeeper *keeper, SsCaller *caller);
 extern void ss_keeper_finish(SsKeeper *keeper, SsCaller *caller);
 
