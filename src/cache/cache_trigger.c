@@ -145,7 +145,8 @@ loses_history(const SsDeformedRow *old, const SsDeformedRow *new)
 	if (!is_set(old, SS_ROW_HISTORY_ID) || !ss_row_differs(old, new, SS_ROW_HISTORY_ID))
 		return false;
 	return !ss_row_differs(old, new, SS_ROW_CREATED_AT) || !is_set(old, SS_ROW_EXPIRES_AT) ||
-		   DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT]) > GetCurrentTimestamp();
+		   !ss_liveness_has_ended(DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT]),
+								  GetCurrentTimestamp());
 }
 
 /* Does a statement move the expiry into the past?  That ends the session as a delete does. */
