@@ -10,6 +10,7 @@
 #include "function.h"
 #include "rows/aside.h"
 #include "rows/cached.h"
+#include "rows/table_check.h"
 #include "rows/catalog.h"
 
 /*
@@ -125,66 +126,6 @@ typedef struct SsPusher
 	int offsets[SS_BATCH_MAX];   /* of documents, in `documents` */
 } SsPusher;
 
-#define SS_LEAVE_WITHIN INT64CONST(3000000)
-
-/* pusher_rows.c */
-extern void ss_pusher_begin_xact(void);
-extern void ss_pusher_end_xact(SsPusher *pusher);
-extern ErrorData *ss_pusher_catch_error(SsPusher *pusher);
-extern void ss_pusher_set_locked(SsPusher *pusher, bool locked);
-extern void ss_pusher_log(const ErrorData *error);
-extern void ss_pusher_set_aside(SsPusher *pusher, SsAside *aside, const SsKey *key,
-								ErrorData *error);
-extern void ss_pusher_untranslatable(SsPusher *pusher, SsAside *aside, const SsKey *key);
-extern void ss_pusher_make_keys(SsPusher *pusher);
-extern void ss_pusher_read_rows(SsPusher *pusher);
-
-/* pusher_io.c */
-extern void ss_pusher_failed(SsPusher *pusher, const char *what);
-extern void ss_pusher_connect(SsPusher *pusher);
-extern void ss_pusher_send(SsPusher *pusher);
-
-/* pusher_denied.c */
-extern bool ss_pusher_find_denied(SsPusher *pusher, const SsKey *keys, const SsPayload *payloads,
-								  int n, SsMonotonic give_up);
-extern void ss_pusher_keep_denied(const SsPusher *pusher, const SsPolicy *policies,
-								  SsKeyPrefixes *keys, int n);
-extern bool ss_pusher_recheck_denied(SsPusher *pusher, SsMonotonic give_up);
-
-/* pusher_check.c */
-extern bool ss_pusher_tables_are_known(const SsPusher *pusher);
-extern void ss_pusher_leave(SsPusher *pusher, SsMonotonic now, int64 within);
-extern void ss_pusher_check(SsPusher *pusher, SsMonotonic now);
-
-/* pusher_rest.c */
-extern bool ss_pusher_rests(SsPusher *pusher, SsMonotonic now);
-extern void ss_pusher_before_check(SsPusher *pusher);
-extern void ss_pusher_after_check(SsPusher *pusher, SsMonotonic now);
-extern void ss_pusher_end_rest(SsPusher *pusher);
-extern bool ss_pusher_scrub_rests(const SsPusher *pusher);
-extern SsTableWalk *ss_pusher_before_scrub(SsPusher *pusher);
-extern void ss_pusher_after_scrub(SsPusher *pusher, bool different);
-
-/* pusher_claim.c */
-extern void ss_pusher_identify(SsPusher *pusher);
-extern void ss_pusher_read_claims(SsPusher *pusher);
-extern void ss_pusher_record_claim(SsPusher *pusher);
-extern void ss_pusher_record_only_redis(SsPusher *pusher, SsMonotonic now);
-extern void ss_pusher_drop_lease(int code, Datum arg);
-
-/* pusher_report.c */
-extern void ss_pusher_report(SsPusher *pusher, SsMonotonic now);
-
-extern void ss_pusher_name_prefixes(SsPusher *pusher);
-extern void ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsKeyPrefixes *keys);
-extern void ss_pusher_changing_prefixes(SsPusher *pusher, SsPrefixes *prefixes);
-extern void ss_pusher_read_policies(SsPusher *pusher);
-extern const SsPolicy *ss_pusher_policy_of(const SsPusher *pusher, const SsKey *key);
-extern void ss_pusher_make_key(SsPusher *pusher, const SsKey *key, SsPayload *payload);
-
 extern SS_EXPORT void ss_pusher_main(Datum arg);
-
-extern bool ss_scrub(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, SsSampleRest *rest,
-					 SsMonotonic give_up, int64 counts[4]);
 
 #endif

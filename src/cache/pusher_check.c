@@ -15,6 +15,10 @@
 #include "utils/memutils.h"
 
 #include "cache/pusher.h"
+#include "cache/pusher_check.h"
+#include "cache/pusher_claim.h"
+#include "cache/pusher_rest.h"
+#include "cache/pusher_rows.h"
 #include "databases.h"
 
 #define LEAVE_DROPPED_WITHIN INT64CONST(400000) /* when DROP DATABASE waits for us */
@@ -50,7 +54,7 @@ check_tables(SsPusher *pusher, SsMonotonic now)
 	uint64 begun = ss_memo_begin(&pusher->tables_memo);
 
 	Assert(IsTransactionState());
-	state = ss_cached_check(&mark, trouble, sizeof(trouble));
+	state = ss_tables_check(&mark, trouble, sizeof(trouble));
 	if (state == SS_TABLES_GONE)
 	{
 		ss_pusher_leave(pusher, now, SS_LEAVE_WITHIN);

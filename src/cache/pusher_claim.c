@@ -29,6 +29,8 @@
 #include "cache/identity.h"
 #include "cache/login.h"
 #include "cache/pusher.h"
+#include "cache/pusher_claim.h"
+#include "cache/pusher_rows.h"
 #include "clock.h"
 #include "databases.h"
 #include "rows/claim_table.h"
@@ -83,7 +85,7 @@ write_claim(SsPusher *pusher, bool moved)
 	memcpy(claim.marks, record.marks, sizeof(claim.marks));
 	ss_pusher_begin_xact();
 	XactReadOnly = false;
-	if (ss_cached_lock() != SS_TABLES_FINE)
+	if (ss_tables_lock() != SS_TABLES_FINE)
 		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 						errmsg("the tables of session_store are locked")));
 	ss_claims_write(&claim);

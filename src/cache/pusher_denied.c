@@ -17,6 +17,8 @@
 #include "utils/memutils.h"
 
 #include "cache/pusher.h"
+#include "cache/pusher_denied.h"
+#include "cache/pusher_rows.h"
 #include "cache/wire_keys.h"
 #include "databases.h"
 

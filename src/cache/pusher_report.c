@@ -5,6 +5,8 @@
 #include "postgres.h"
 
 #include "cache/pusher.h"
+#include "cache/pusher_report.h"
+#include "cache/pusher_rest.h"
 #include "databases.h"
 
 /* The state, as in the reference. */

@@ -37,6 +37,8 @@
 #include "utils/timestamp.h"
 
 #include "cache/pusher.h"
+#include "cache/pusher_check.h"
+#include "cache/pusher_rest.h"
 
 #define CHECK_ANYWAY INT64CONST(60000000)
 

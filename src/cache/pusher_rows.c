@@ -19,6 +19,9 @@
 #include "cache/hot.h"
 #include "cache/ledger_shmem.h"
 #include "cache/pusher.h"
+#include "cache/pusher_check.h"
+#include "cache/pusher_denied.h"
+#include "cache/pusher_rows.h"
 #include "clock.h"
 #include "compat.h"
 #include "databases.h"
@@ -471,7 +474,7 @@ try_read(SsPusher *pusher, int from, int to, bool *locked, ErrorData **error)
 		SsTableState state;
 
 		ss_pusher_begin_xact();
-		state = ss_cached_lock();
+		state = ss_tables_lock();
 		refused = state == SS_TABLES_LOCKED;
 		if (state == SS_TABLES_FINE && ss_pusher_tables_are_known(pusher))
 			read_rows(pusher, from, to);

@@ -27,6 +27,9 @@
 #include "cache/hot.h"
 #include "cache/ledger_shmem.h"
 #include "cache/pusher.h"
+#include "cache/pusher_denied.h"
+#include "cache/pusher_rows.h"
+#include "cache/scrub.h"
 #include "cache/wire_keys.h"
 #include "clock.h"
 #include "rows/utf8.h"
@@ -107,7 +110,7 @@ static bool
 begin(SsPusher *pusher)
 {
 	ss_pusher_begin_xact();
-	if (ss_cached_lock() == SS_TABLES_FINE)
+	if (ss_tables_lock() == SS_TABLES_FINE)
 		return true;
 	pusher->scrub_locked = true;
 	ss_pusher_set_locked(pusher, true);

@@ -39,28 +39,6 @@ typedef struct SsCachedRow
 	int length;
 } SsCachedRow;
 
-/* Whether the tables can be relied on to report changes. */
-typedef enum SsTableState
-{
-	SS_TABLES_FINE,
-	SS_TABLES_GONE,   /* the extension was dropped */
-	SS_TABLES_LOCKED, /* locked exclusively by another session */
-	SS_TABLES_BROKEN  /* changes may go unrecorded, for instance because a trigger is disabled */
-} SsTableState;
-
-/* Identifies the storage and triggers of the tables: if it differs, anything may have changed. */
-typedef struct SsTableMark
-{
-	struct
-	{
-		Oid relation;
-		Oid storage;
-		uint64 triggers;
-	} of[2]; /* sessions, history */
-} SsTableMark;
-
-extern SsTableState ss_cached_check(SsTableMark *mark, char *trouble, size_t size);
-extern SsTableState ss_cached_lock(void);
 extern void ss_cached_read(SsCachedRow *rows, int n, int64 max, StringInfo text);
 extern SsPolicy *ss_cached_policies(int *count);
 extern bool ss_cached_prepared(void);

@@ -24,8 +24,8 @@
 #include "utils/reltrigger.h"
 
 #include "compat.h"
-#include "rows/cached.h"
 #include "rows/catalog.h"
+#include "rows/table_check.h"
 #include "rows/triggers.h"
 
 /* A hash over the triggers of a table, which any change of them changes. */
@@ -116,7 +116,7 @@ is_last_trigger(Relation rel, const char *ours, char *trouble, size_t size)
 
 /* Lock the tables that the pusher reads until the end of the transaction, without waiting. */
 SsTableState
-ss_cached_lock(void)
+ss_tables_lock(void)
 {
 	SsCatalog catalog;
 	SsCatalog locked;
@@ -161,13 +161,13 @@ is_watched(Oid relid, int which, SsTableMark *mark, char *trouble, size_t size)
  * why and what to do.  Called in a transaction with a snapshot.
  */
 SsTableState
-ss_cached_check(SsTableMark *mark, char *trouble, size_t size)
+ss_tables_check(SsTableMark *mark, char *trouble, size_t size)
 {
 	SsTableState state;
 	SsCatalog catalog;
 
 	trouble[0] = '\0';
-	state = ss_cached_lock();
+	state = ss_tables_lock();
 	if (state != SS_TABLES_FINE)
 		return state;
 	ss_catalog_get(&catalog);

@@ -43,12 +43,12 @@
 #include "rows/claim_table.h"
 #include "settings.h"
 #include "worker.h"
+#include "workers/keeper.h"
 #include "workers/keeper_purge.h"
 #include "workers/keeper_state.h"
 #include "workers/keeper_tasks.h"
 #include "workers/keeper_touches.h"
 #include "workers/stop.h"
-#include "workers/workers.h"
 
 #define SLOT_TIME (INT64CONST(3) * USECS_PER_SEC) /* of a keeper, when worker slots are short */
 #define TOUCH_GAP (INT64CONST(100) * 1000)        /* the minimum time between writes of touches */

@@ -35,7 +35,7 @@
 #include "databases.h"
 #include "rows/touch_slots.h"
 #include "worker.h"
-#include "workers/workers.h"
+#include "workers/launcher.h"
 
 #define CYCLE_MS 1000
 
