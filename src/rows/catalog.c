@@ -31,24 +31,32 @@
 #include "rows/catalog.h"
 #include "rows/schema.h"
 
-static SsCatalog current; /* the last complete result */
-static bool current_valid = false;
-
-/* State of the search in ss_catalog_find.  An error leaves searching set, which is harmless. */
-static SsCatalog sought;
-static bool searching = false;
-
-static List *children = NIL;     /* OIDs of tables that inherit from ours, in TopMemoryContext */
-static uint64 identity = 1;      /* see ss_catalog_identity */
-static uint64 invalidations = 1; /* see ss_catalog_invalidations */
-
-/* Counters of the changes of each SsSource; see ss_catalog_changes. */
-static uint64 table_changes = 1;
-static uint64 role_changes = 1;
-static uint64 watched_changes = 1;
-
-static Oid watched[32]; /* relations that are not ours, until their next invalidation */
-static int nwatched = 0;
+/* State of this backend. */
+static struct
+{
+	bool registered;   /* the callbacks of invalidations are */
+	SsCatalog current; /* the last complete result */
+	bool is_current;
+	/* of the search in ss_catalog_find; an error leaves searching set, which is harmless */
+	SsCatalog sought;
+	bool searching;
+	List *children;       /* OIDs of tables that inherit from ours, in TopMemoryContext */
+	uint64 identity;      /* see ss_catalog_identity */
+	uint64 invalidations; /* see ss_catalog_invalidations */
+	/* counters of the changes of each SsSource; see ss_catalog_changes */
+	uint64 table_changes;
+	uint64 role_changes;
+	uint64 watched_changes;
+	/* relations that are not ours, until their next invalidation */
+	int nwatched;
+	Oid watched[32];
+} state = {
+	.identity = 1,
+	.invalidations = 1,
+	.table_changes = 1,
+	.role_changes = 1,
+	.watched_changes = 1,
+};
 
 /* Is a relation one of the tables in a result? */
 static bool
@@ -66,12 +74,12 @@ is_of(const SsCatalog *catalog, Oid relid)
 bool
 ss_catalog_watch(Oid relid)
 {
-	for (int i = 0; i < nwatched; i++)
-		if (watched[i] == relid)
+	for (int i = 0; i < state.nwatched; i++)
+		if (state.watched[i] == relid)
 			return true;
-	if (nwatched == (int) lengthof(watched))
+	if (state.nwatched == (int) lengthof(state.watched))
 		return false;
-	watched[nwatched++] = relid;
+	state.watched[state.nwatched++] = relid;
 	return true;
 }
 
@@ -79,11 +87,11 @@ ss_catalog_watch(Oid relid)
 static void
 end_watch(Oid relid)
 {
-	for (int i = 0; i < nwatched; i++)
-		if (watched[i] == relid)
+	for (int i = 0; i < state.nwatched; i++)
+		if (state.watched[i] == relid)
 		{
-			watched[i] = watched[--nwatched];
-			watched_changes++;
+			state.watched[i] = state.watched[--state.nwatched];
+			state.watched_changes++;
 			return;
 		}
 }
@@ -91,32 +99,32 @@ end_watch(Oid relid)
 static void
 relcache_callback(Datum arg, Oid relid)
 {
-	bool ours = relid == InvalidOid || is_of(&current, relid) || is_of(&sought, relid);
+	bool ours = relid == InvalidOid || is_of(&state.current, relid) || is_of(&state.sought, relid);
 
 	end_watch(relid);
 	/* the search may have checked this table already without having stored its OID */
-	if (searching)
-		invalidations++;
-	if (!ours && !list_member_oid(children, relid))
+	if (state.searching)
+		state.invalidations++;
+	if (!ours && !list_member_oid(state.children, relid))
 		return;
-	current_valid = false;
-	invalidations++;
+	state.is_current = false;
+	state.invalidations++;
 	if (ours)
-		table_changes++;
+		state.table_changes++;
 }
 
 /* A schema was renamed or dropped, perhaps ours. */
 static void
 schemas_callback(Datum arg, int cacheid, uint32 hashvalue)
 {
-	current_valid = false;
-	invalidations++;
+	state.is_current = false;
+	state.invalidations++;
 }
 
 static void
 roles_callback(Datum arg, int cacheid, uint32 hashvalue)
 {
-	role_changes++;
+	state.role_changes++;
 }
 
 /* The owner of a relation, or InvalidOid if it no longer exists. */
@@ -144,53 +152,53 @@ relation_owner(Oid relid)
 bool
 ss_catalog_find(SsCatalog *catalog)
 {
-	static bool registered = false;
+	SsCatalog *sought = &state.sought;
 	SsCatalog found;
 	char *name;
 	uint64 seen;
 
-	if (!registered)
+	if (!state.registered)
 	{
 		CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
 		CacheRegisterSyscacheCallback(NAMESPACEOID, schemas_callback, (Datum) 0);
 		CacheRegisterSyscacheCallback(AUTHOID, roles_callback, (Datum) 0);
 		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, roles_callback, (Datum) 0);
-		registered = true;
+		state.registered = true;
 	}
 	AcceptInvalidationMessages();
-	if (current_valid)
+	if (state.is_current)
 	{
-		*catalog = current;
+		*catalog = state.current;
 		return true;
 	}
 
-	seen = invalidations;
-	searching = true;
-	memset(&sought, 0, sizeof(sought));
-	list_free(children);
-	children = NIL;
-	if (!ss_schema_find_extension(&sought.extension, &sought.schema, NULL))
+	seen = state.invalidations;
+	state.searching = true;
+	memset(sought, 0, sizeof(*sought));
+	list_free(state.children);
+	state.children = NIL;
+	if (!ss_schema_find_extension(&sought->extension, &sought->schema, NULL))
 	{
-		searching = false;
+		state.searching = false;
 		return false;
 	}
-	sought.sessions = ss_schema_check(sought.schema, "conversation_sessions", &children);
-	sought.namespaces = ss_schema_check(sought.schema, "session_namespaces", &children);
-	sought.history = ss_schema_check(sought.schema, "conversation_history", &children);
-	sought.members = ss_schema_check(sought.schema, "session_members", &children);
-	sought.ended = ss_schema_check(sought.schema, "conversation_history_ended", &children);
-	sought.events = get_relname_relid("session_events", sought.schema);
-	sought.samples = get_relname_relid("session_samples", sought.schema);
-	sought.orphans = get_relname_relid("session_orphans", sought.schema);
-	sought.claims = get_relname_relid("session_cache_claims", sought.schema);
-	sought.namespaces_pkey = get_relname_relid("session_namespaces_pkey", sought.schema);
-	sought.owner = relation_owner(sought.sessions);
-	name = get_namespace_name(sought.schema);
-	if (!OidIsValid(sought.namespaces_pkey) || !OidIsValid(sought.owner) || name == NULL)
+	sought->sessions = ss_schema_check(sought->schema, "conversation_sessions", &state.children);
+	sought->namespaces = ss_schema_check(sought->schema, "session_namespaces", &state.children);
+	sought->history = ss_schema_check(sought->schema, "conversation_history", &state.children);
+	sought->members = ss_schema_check(sought->schema, "session_members", &state.children);
+	sought->ended = ss_schema_check(sought->schema, "conversation_history_ended", &state.children);
+	sought->events = get_relname_relid("session_events", sought->schema);
+	sought->samples = get_relname_relid("session_samples", sought->schema);
+	sought->orphans = get_relname_relid("session_orphans", sought->schema);
+	sought->claims = get_relname_relid("session_cache_claims", sought->schema);
+	sought->namespaces_pkey = get_relname_relid("session_namespaces_pkey", sought->schema);
+	sought->owner = relation_owner(sought->sessions);
+	name = get_namespace_name(sought->schema);
+	if (!OidIsValid(sought->namespaces_pkey) || !OidIsValid(sought->owner) || name == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("session_store is damaged: the primary key of session_namespaces is "
 							   "missing")));
-	found = sought;
+	found = *sought;
 	found.schema_name = MemoryContextStrdup(TopMemoryContext, quote_identifier(name));
 
 	/*
@@ -198,22 +206,23 @@ ss_catalog_find(SsCatalog *catalog)
 	 * name is not freed, because an outer call may still use it; that leaks a few bytes for each
 	 * rename.
 	 */
-	if (current.schema_name != NULL && strcmp(current.schema_name, found.schema_name) == 0)
+	if (state.current.schema_name != NULL &&
+		strcmp(state.current.schema_name, found.schema_name) == 0)
 	{
 		pfree(found.schema_name);
-		found.schema_name = current.schema_name;
+		found.schema_name = state.current.schema_name;
 	}
-	if (found.sessions != current.sessions || found.namespaces != current.namespaces ||
-		found.history != current.history || found.members != current.members ||
-		found.owner != current.owner || found.schema_name != current.schema_name)
-		identity++;
-	current = found;
-	searching = false;
+	if (found.sessions != state.current.sessions || found.namespaces != state.current.namespaces ||
+		found.history != state.current.history || found.members != state.current.members ||
+		found.owner != state.current.owner || found.schema_name != state.current.schema_name)
+		state.identity++;
+	state.current = found;
+	state.searching = false;
 	/*
 	 * an invalidation during the search may concern what was already found: search again next time
 	 */
-	current_valid = seen == invalidations;
-	*catalog = current;
+	state.is_current = seen == state.invalidations;
+	*catalog = state.current;
 	return true;
 }
 
@@ -275,14 +284,14 @@ ss_catalog_get(SsCatalog *catalog)
 bool
 ss_catalog_has_owner_privs(Oid role)
 {
-	return has_privs_of_role(role, current.owner);
+	return has_privs_of_role(role, state.current.owner);
 }
 
 /* Is this the OID of one of our tables, as found last? */
 bool
 ss_catalog_is_ours(Oid relid)
 {
-	return is_of(&current, relid);
+	return is_of(&state.current, relid);
 }
 
 /*
@@ -292,14 +301,14 @@ ss_catalog_is_ours(Oid relid)
 const SsCatalog *
 ss_catalog_cached(void)
 {
-	return &current;
+	return &state.current;
 }
 
 /* Has none of our tables been invalidated since its columns were checked? */
 bool
 ss_catalog_is_current(void)
 {
-	return current_valid;
+	return state.is_current;
 }
 
 /*
@@ -309,14 +318,14 @@ ss_catalog_is_current(void)
 uint64
 ss_catalog_identity(void)
 {
-	return identity;
+	return state.identity;
 }
 
 /* A counter of the invalidations that may have made a plan of ours stale. */
 uint64
 ss_catalog_invalidations(void)
 {
-	return invalidations;
+	return state.invalidations;
 }
 
 /*
@@ -326,9 +335,9 @@ ss_catalog_invalidations(void)
 uint64
 ss_catalog_changes(int sources)
 {
-	return ((sources & SS_OUR_TABLES) != 0 ? table_changes : 0) +
-		   ((sources & SS_ROLES) != 0 ? role_changes : 0) +
-		   ((sources & SS_WATCHED_TABLES) != 0 ? watched_changes : 0);
+	return ((sources & SS_OUR_TABLES) != 0 ? state.table_changes : 0) +
+		   ((sources & SS_ROLES) != 0 ? state.role_changes : 0) +
+		   ((sources & SS_WATCHED_TABLES) != 0 ? state.watched_changes : 0);
 }
 
 /* Have the sources of a cache not changed since it was computed? */

@@ -198,6 +198,14 @@ subject_of(const char *claims)
 																			  : NULL;
 }
 
+/* The subject in the claims that were read last, in a context of its own. */
+static struct
+{
+	MemoryContext context;
+	char *claims; /* NULL: none were read */
+	char *subject;
+} cache;
+
 /*
  * The subject of the caller, NULL if there is none.  The result is valid until the claims change.
  * It is cached, since the claims are the same for all calls of a request.
@@ -205,26 +213,23 @@ subject_of(const char *claims)
 char *
 ss_claims_subject(void)
 {
-	static MemoryContext cache_context = NULL;
-	static char *cached_claims = NULL;
-	static char *cached_subject = NULL;
 	const char *claims = GetConfigOption("request.jwt.claims", true, false);
 	MemoryContext old;
 	char *subject;
 
 	if (claims == NULL || claims[0] == '\0')
 		return NULL;
-	if (cached_claims != NULL && strcmp(claims, cached_claims) == 0)
-		return cached_subject;
-	if (cache_context == NULL)
-		cache_context = AllocSetContextCreate(TopMemoryContext, "session_store claims",
+	if (cache.claims != NULL && strcmp(claims, cache.claims) == 0)
+		return cache.subject;
+	if (cache.context == NULL)
+		cache.context = AllocSetContextCreate(TopMemoryContext, "session_store claims",
 											  ALLOCSET_SMALL_SIZES);
-	cached_claims = NULL;
-	MemoryContextReset(cache_context);
-	old = MemoryContextSwitchTo(cache_context);
+	cache.claims = NULL;
+	MemoryContextReset(cache.context);
+	old = MemoryContextSwitchTo(cache.context);
 	subject = subject_of(claims);
-	cached_subject = subject;
-	cached_claims = pstrdup(claims);
+	cache.subject = subject;
+	cache.claims = pstrdup(claims);
 	MemoryContextSwitchTo(old);
-	return cached_subject;
+	return cache.subject;
 }

@@ -52,12 +52,16 @@ typedef struct DirectIndex
  */
 #define SOURCES (SS_OUR_TABLES | SS_ROLES | SS_WATCHED_TABLES)
 
-static SsMemo table_memo = {SOURCES};   /* of table, pkey and writable */
-static Oid table = InvalidOid;          /* the table that was checked */
-static DirectIndex pkey;                /* its primary key; without one there is no direct access */
-static bool writable = false;           /* may rows be updated directly? */
-static SsMemo deletes_memo = {SOURCES}; /* of check_at */
-static DirectIndex check_at; /* its index on check_at; without one there are no direct deletes */
+static struct
+{
+	SsMemo memo;      /* of table, pkey and writable */
+	Oid table;        /* the table that was checked */
+	DirectIndex pkey; /* its primary key; without one there is no direct access */
+	bool writable;    /* may rows be updated directly? */
+
+	SsMemo deletes_memo;  /* of check_at */
+	DirectIndex check_at; /* its index on check_at; without one there are no direct deletes */
+} checked = {.memo = {SOURCES}, .deletes_memo = {SOURCES}};
 
 static bool
 is_btree(Relation index, int attributes)
@@ -196,15 +200,15 @@ is_writable(Relation rel, const SsCatalog *catalog)
 static void
 check_table(const SsCatalog *catalog)
 {
-	uint64 begun = ss_memo_begin(&table_memo);
+	uint64 begun = ss_memo_begin(&checked.memo);
 	Relation rel;
 	Oid index = InvalidOid;
 
-	ss_memo_make_stale(&deletes_memo);
-	pkey.oid = InvalidOid;
-	writable = false;
-	table = catalog->sessions;
-	rel = table_open(table, AccessShareLock);
+	ss_memo_make_stale(&checked.deletes_memo);
+	checked.pkey.oid = InvalidOid;
+	checked.writable = false;
+	checked.table = catalog->sessions;
+	rel = table_open(checked.table, AccessShareLock);
 	if (rel->rd_rel->relkind == RELKIND_RELATION && !rel->rd_rel->relhassubclass)
 	{
 		list_free(RelationGetIndexList(rel));
@@ -215,13 +219,13 @@ check_table(const SsCatalog *catalog)
 		Relation key = index_open(index, AccessShareLock);
 
 		if (is_our_key(key))
-			pkey = describe_index(key);
+			checked.pkey = describe_index(key);
 		index_close(key, AccessShareLock);
 	}
-	if (OidIsValid(pkey.oid))
-		writable = is_writable(rel, catalog);
+	if (OidIsValid(checked.pkey.oid))
+		checked.writable = is_writable(rel, catalog);
 	table_close(rel, AccessShareLock);
-	ss_memo_end(&table_memo, begun);
+	ss_memo_end(&checked.memo, begun);
 }
 
 /*
@@ -231,24 +235,24 @@ check_table(const SsCatalog *catalog)
 static void
 check_deletes(const SsCatalog *catalog)
 {
-	uint64 begun = ss_memo_begin(&deletes_memo);
+	uint64 begun = ss_memo_begin(&checked.deletes_memo);
 	Relation rel = table_open(catalog->sessions, AccessShareLock);
 	List *indexes = RelationGetIndexList(rel);
 	ListCell *cell;
 
-	check_at.oid = InvalidOid;
+	checked.check_at.oid = InvalidOid;
 	if (runs_only_our_code(rel, catalog, true))
 		foreach (cell, indexes)
 		{
 			Relation index = index_open(lfirst_oid(cell), AccessShareLock);
 
 			if (is_on_check_at(index))
-				check_at = describe_index(index);
+				checked.check_at = describe_index(index);
 			index_close(index, AccessShareLock);
 		}
 	list_free(indexes);
 	table_close(rel, AccessShareLock);
-	ss_memo_end(&deletes_memo, begun);
+	ss_memo_end(&checked.deletes_memo, begun);
 }
 
 /* The work of ss_direct_open. */
@@ -261,20 +265,20 @@ open_if_eligible(LOCKMODE lockmode, SsDirectUse use)
 	if (!ss_direct_rows)
 		return NULL;
 	ss_catalog_get(&catalog);
-	if (!ss_memo_is_current(&table_memo) || table != catalog.sessions)
+	if (!ss_memo_is_current(&checked.memo) || checked.table != catalog.sessions)
 		check_table(&catalog);
-	if (!is_usable(&pkey) || (use == SS_DIRECT_UPDATE && !writable))
+	if (!is_usable(&checked.pkey) || (use == SS_DIRECT_UPDATE && !checked.writable))
 		return NULL;
 	if (use == SS_DIRECT_DELETE_DUE)
 	{
-		if (!ss_memo_is_current(&deletes_memo))
+		if (!ss_memo_is_current(&checked.deletes_memo))
 			check_deletes(&catalog);
-		if (!is_usable(&check_at) || !ss_memo_is_current(&deletes_memo))
+		if (!is_usable(&checked.check_at) || !ss_memo_is_current(&checked.deletes_memo))
 			return NULL;
 	}
-	rel = table_open(table, lockmode);
+	rel = table_open(checked.table, lockmode);
 	/* the lock keeps the table as it is; verify that it is still what was checked */
-	if (ss_memo_is_current(&table_memo) && ss_catalog_is_current())
+	if (ss_memo_is_current(&checked.memo) && ss_catalog_is_current())
 		return rel;
 	table_close(rel, lockmode);
 	return NULL;
@@ -298,12 +302,12 @@ ss_direct_open(LOCKMODE lockmode, SsDirectUse use)
 Oid
 ss_direct_pkey(void)
 {
-	return pkey.oid;
+	return checked.pkey.oid;
 }
 
 /* The index on check_at of the table that ss_direct_open has opened for deletes. */
 Oid
 ss_direct_check_at_index(void)
 {
-	return check_at.oid;
+	return checked.check_at.oid;
 }

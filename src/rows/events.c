@@ -99,10 +99,16 @@ typedef struct Written
 	int64 since; /* time of the first event */
 } Written;
 
-/* By ascending level; allocated in TopMemoryContext, `room` elements. */
-static Written *written = NULL;
-static int nwritten = 0;
-static int room = 0;
+/* State of this backend. */
+static struct
+{
+	/* of the current transaction, by ascending level; in TopMemoryContext, `room` elements */
+	Written *written;
+	int nwritten;
+	int room;
+
+	uint64 notified_since; /* in the keeper: the `since` of the last notification */
+} state;
 
 /* Counts n events for the notification. */
 static void
@@ -112,28 +118,30 @@ count_written(uint64 n, TimestampTz since)
 
 	if (n == 0 || ss_database_mine() == NULL)
 		return;
-	if (nwritten == 0 || written[nwritten - 1].level < level)
+	if (state.nwritten == 0 || state.written[state.nwritten - 1].level < level)
 	{
-		if (nwritten == room)
+		if (state.nwritten == state.room)
 		{
-			int more = room == 0 ? 8 : room * 2;
+			int more = state.room == 0 ? 8 : state.room * 2;
 
-			written = written == NULL ? MemoryContextAlloc(TopMemoryContext, sizeof(Written) * more)
-									  : repalloc(written, sizeof(Written) * more);
-			room = more;
+			state.written = state.written == NULL
+								? MemoryContextAlloc(TopMemoryContext, sizeof(Written) * more)
+								: repalloc(state.written, sizeof(Written) * more);
+			state.room = more;
 		}
-		written[nwritten++] = (Written){level, 0, since};
+		state.written[state.nwritten++] = (Written){level, 0, since};
 	}
-	written[nwritten - 1].count += n;
+	state.written[state.nwritten - 1].count += n;
 }
 
 /* The innermost counts if they belong to the current subtransaction, else NULL. */
 static Written *
 written_in_subxact(void)
 {
-	if (nwritten == 0 || written[nwritten - 1].level < GetCurrentTransactionNestLevel())
+	if (state.nwritten == 0 ||
+		state.written[state.nwritten - 1].level < GetCurrentTransactionNestLevel())
 		return NULL;
-	return &written[nwritten - 1];
+	return &state.written[state.nwritten - 1];
 }
 
 /* When a subtransaction commits (xact.c): its events become its parent's.  Cannot fail. */
@@ -145,10 +153,10 @@ ss_events_at_subxact_commit(void)
 	if (last == NULL)
 		return;
 	last->level = GetCurrentTransactionNestLevel() - 1;
-	if (nwritten > 1 && written[nwritten - 2].level == last->level)
+	if (state.nwritten > 1 && state.written[state.nwritten - 2].level == last->level)
 	{
-		written[nwritten - 2].count += last->count;
-		nwritten--;
+		state.written[state.nwritten - 2].count += last->count;
+		state.nwritten--;
 	}
 }
 
@@ -157,7 +165,7 @@ void
 ss_events_at_subxact_abort(void)
 {
 	if (written_in_subxact() != NULL)
-		nwritten--;
+		state.nwritten--;
 }
 
 /*
@@ -169,26 +177,23 @@ ss_events_at_end(bool committed)
 {
 	SsDb *db;
 
-	if (nwritten == 0)
+	if (state.nwritten == 0)
 		return;
 	if (committed && (db = ss_database_mine()) != NULL)
 	{
 		uint64 before = pg_atomic_read_u64(&db->events_since);
 
 		/* the time before the count, so that a reader of the count finds the time */
-		while (
-			(before == 0 || before > (uint64) written[0].since) &&
-			!pg_atomic_compare_exchange_u64(&db->events_since, &before, (uint64) written[0].since))
+		while ((before == 0 || before > (uint64) state.written[0].since) &&
+			   !pg_atomic_compare_exchange_u64(&db->events_since, &before,
+											   (uint64) state.written[0].since))
 			;
-		for (int i = 0; i < nwritten; i++)
-			pg_atomic_fetch_add_u64(&db->events_written, (int64) written[i].count);
+		for (int i = 0; i < state.nwritten; i++)
+			pg_atomic_fetch_add_u64(&db->events_written, (int64) state.written[i].count);
 		ss_database_wake_keeper();
 	}
-	nwritten = 0;
+	state.nwritten = 0;
 }
-
-/* In the keeper: the `since` of the last notification. */
-static uint64 notified_since = 0;
 
 /* In the keeper: fills *notice with the events to notify of; false when there are none. */
 bool
@@ -203,7 +208,7 @@ ss_events_pending(SsNotice *notice)
 	 * Its events are not older than that time.
 	 */
 	if (notice->since == 0)
-		notice->since = notified_since;
+		notice->since = state.notified_since;
 	return notice->count > 0;
 }
 
@@ -229,7 +234,7 @@ ss_events_notified(const SsNotice *notice)
 	SsDb *db = ss_database_mine();
 	uint64 since = notice->since;
 
-	notified_since = since;
+	state.notified_since = since;
 	if (pg_atomic_sub_fetch_u64(&db->events_written, (int64) notice->count) == 0)
 		(void) pg_atomic_compare_exchange_u64(&db->events_since, &since, 0);
 }

@@ -95,11 +95,18 @@ typedef struct Running
 	Datum next;            /* private argument of the next hook */
 } Running;
 
-static needs_fmgr_hook_type next_needs_fmgr_hook = NULL;
-static fmgr_hook_type next_fmgr_hook = NULL;
-static ExecutorStart_hook_type next_executor_start = NULL;
+/* The hooks that were there before ours; NULL if there were none. */
+static struct
+{
+	needs_fmgr_hook_type needs_fmgr;
+	fmgr_hook_type fmgr;
+	ExecutorStart_hook_type executor_start;
+} next_hooks;
 
-/* The innermost running function if it sets no search_path, and so runs under SS_SEARCH_PATH. */
+/*
+ * The innermost running function if it sets no search_path, and so runs under SS_SEARCH_PATH; set and
+ * restored by our fmgr_hook, after an error too.
+ */
 static Oid running = InvalidOid;
 
 /* Find search_path in the settings of a function (proconfig); NULL if it is not set. */
@@ -354,7 +361,7 @@ needs_fmgr(Oid function)
 	HeapTuple tuple;
 	bool needed;
 
-	if (next_needs_fmgr_hook != NULL && next_needs_fmgr_hook(function))
+	if (next_hooks.needs_fmgr != NULL && next_hooks.needs_fmgr(function))
 		return true;
 	if (function < FirstNormalObjectId || !ss_sql_acts_as_owner())
 		return false;
@@ -388,8 +395,8 @@ on_fmgr(FmgrHookEventType event, FmgrInfo *function, Datum *arg)
 			outer = MemoryContextAlloc(function->fn_mcxt, sizeof(Running));
 			*outer = *call;
 		}
-		if (next_fmgr_hook != NULL)
-			next_fmgr_hook(event, function, &call->next);
+		if (next_hooks.fmgr != NULL)
+			next_hooks.fmgr(event, function, &call->next);
 		if (acting)
 			ss_plpgsql_types_enter();
 		call->around = running;
@@ -412,8 +419,8 @@ on_fmgr(FmgrHookEventType event, FmgrInfo *function, Datum *arg)
 		call->outer = outer->outer;
 		pfree(outer);
 	}
-	if (next_fmgr_hook != NULL)
-		next_fmgr_hook(event, function, &call->next);
+	if (next_hooks.fmgr != NULL)
+		next_hooks.fmgr(event, function, &call->next);
 }
 
 /*
@@ -535,8 +542,8 @@ on_executor_start(QueryDesc *query, int eflags)
 {
 	ListCell *cell;
 
-	if (next_executor_start != NULL)
-		next_executor_start(query, eflags);
+	if (next_hooks.executor_start != NULL)
+		next_hooks.executor_start(query, eflags);
 	else
 		standard_ExecutorStart(query, eflags);
 	if (query->estate->es_opened_result_relations == NIL || !ss_sql_acts_as_owner())
@@ -559,10 +566,10 @@ on_executor_start(QueryDesc *query, int eflags)
 void
 ss_foreign_code_init(void)
 {
-	next_needs_fmgr_hook = needs_fmgr_hook;
+	next_hooks.needs_fmgr = needs_fmgr_hook;
 	needs_fmgr_hook = needs_fmgr;
-	next_fmgr_hook = fmgr_hook;
+	next_hooks.fmgr = fmgr_hook;
 	fmgr_hook = on_fmgr;
-	next_executor_start = ExecutorStart_hook;
+	next_hooks.executor_start = ExecutorStart_hook;
 	ExecutorStart_hook = on_executor_start;
 }

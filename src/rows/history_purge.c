@@ -470,6 +470,9 @@ ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
 	return true;
 }
 
+/* The history at which remove_finished_entries stopped last in this backend; 0: it begins at the first. */
+static pg_uuid_t finished_up_to;
+
 /*
  * On a subscriber whose messages the publisher removes: removes the entries whose messages are gone,
  * and their members.  Each call continues where the last one stopped, so that entries whose
@@ -478,8 +481,7 @@ ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
 static void
 remove_finished_entries(Datum ns, int64 limit)
 {
-	static pg_uuid_t from = {{0}};
-	Datum values[3] = {UUIDPGetDatum(&from), ns, Int64GetDatum(limit)};
+	Datum values[3] = {UUIDPGetDatum(&finished_up_to), ns, Int64GetDatum(limit)};
 	char nulls[3] = {' ', ns == (Datum) 0 ? 'n' : ' ', ' '};
 	bool members = !ss_subscribed(SS_TABLE_MEMBERS);
 	uint64 n = ss_plan_run(&subscribed_plan, values, nulls, SS_PLAN_WRITE, 0);
@@ -493,7 +495,7 @@ remove_finished_entries(Datum ns, int64 limit)
 		bool left = DatumGetBool(SPI_getbinval(queue->vals[i], queue->tupdesc, 5, &null));
 		Datum gone[1];
 
-		from = *DatumGetUUIDP(ended.history);
+		finished_up_to = *DatumGetUUIDP(ended.history);
 		if (left && !ended.in_use)
 			continue;
 		remove_entry(&ended, &progress);
@@ -503,7 +505,7 @@ remove_finished_entries(Datum ns, int64 limit)
 			ss_plan_run_redacted(&remove_members_plan, gone, NULL, SS_PLAN_WRITE);
 	}
 	if (n < (uint64) limit)
-		memset(&from, 0, sizeof(from));
+		memset(&finished_up_to, 0, sizeof(finished_up_to));
 }
 
 /*

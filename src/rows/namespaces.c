@@ -33,9 +33,13 @@
 #include "rows/namespaces.h"
 #include "rows/schema.h"
 
-static MemoryContext policies_context = NULL;
-static HTAB *policies = NULL; /* by name, in policies_context */
-static SsMemo policies_memo = {SS_OUR_TABLES};
+/* The cache of policies.  It may be read only after refresh(). */
+static struct
+{
+	MemoryContext context;
+	HTAB *policies; /* by name, in the context */
+	SsMemo memo;    /* of policies */
+} cache = {.memo = {SS_OUR_TABLES}};
 
 /* Create the cache, or empty it after an invalidation.  Pointers to entries become invalid. */
 static void
@@ -44,21 +48,21 @@ refresh(void)
 	HASHCTL ctl = {0};
 	uint64 begun;
 
-	if (policies != NULL && ss_memo_is_current(&policies_memo))
+	if (cache.policies != NULL && ss_memo_is_current(&cache.memo))
 		return;
 
-	begun = ss_memo_begin(&policies_memo);
-	policies = NULL;
-	if (policies_context == NULL)
-		policies_context = AllocSetContextCreate(TopMemoryContext, "session_store policies",
-												 ALLOCSET_SMALL_SIZES);
-	MemoryContextReset(policies_context);
+	begun = ss_memo_begin(&cache.memo);
+	cache.policies = NULL;
+	if (cache.context == NULL)
+		cache.context = AllocSetContextCreate(TopMemoryContext, "session_store policies",
+											  ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(cache.context);
 	ctl.keysize = SS_NAMESPACE_MAX + 1;
 	ctl.entrysize = sizeof(SsPolicy);
-	ctl.hcxt = policies_context;
-	policies = hash_create("session_store policies", 16, &ctl,
-						   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
-	ss_memo_end(&policies_memo, begun);
+	ctl.hcxt = cache.context;
+	cache.policies = hash_create("session_store policies", 16, &ctl,
+								 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	ss_memo_end(&cache.memo, begun);
 }
 
 /*
@@ -200,7 +204,7 @@ lookup(const char *name, int len)
 
 	ss_catalog_get(&catalog);
 	refresh();
-	entry = hash_search(policies, key, HASH_FIND, NULL);
+	entry = hash_search(cache.policies, key, HASH_FIND, NULL);
 	if (entry != NULL)
 		return entry;
 
@@ -223,7 +227,7 @@ lookup(const char *name, int len)
 		tuple = systable_getnext(scan);
 		exists = HeapTupleIsValid(tuple);
 		if (exists)
-			ss_ns_read(&fresh, tuple, RelationGetDescr(rel), policies_context);
+			ss_ns_read(&fresh, tuple, RelationGetDescr(rel), cache.context);
 		else if (strcmp(key, SS_DEFAULT_NAMESPACE) == 0)
 		{
 			ss_ns_built_in(&fresh);
@@ -234,13 +238,13 @@ lookup(const char *name, int len)
 		/*
 		 * if a policy was changed meanwhile, the one that was read may be out of date: read again
 		 */
-	} while (!ss_memo_is_current(&policies_memo));
+	} while (!ss_memo_is_current(&cache.memo));
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(scratch);
 
 	if (!exists)
 		return NULL;
-	entry = hash_search(policies, key, HASH_ENTER, NULL);
+	entry = hash_search(cache.policies, key, HASH_ENTER, NULL);
 	*entry = fresh;
 	return entry;
 }

@@ -34,10 +34,14 @@
 #include "rows/plpgsql_types.h"
 #include "rows/sql.h"
 
-static PLpgSQL_plugin **plugin_ptr = NULL; /* the rendezvous variable */
-static PLpgSQL_plugin *ours = NULL;        /* the callbacks of theirs, except for func_setup */
-static PLpgSQL_plugin *theirs = NULL;      /* the plugin that was set before, or NULL */
-static int depth = 0;                      /* calls of ss_plpgsql_types_enter not yet left */
+/* State of this backend. */
+static struct
+{
+	PLpgSQL_plugin **set;   /* the rendezvous variable */
+	PLpgSQL_plugin *ours;   /* the callbacks of theirs, except for func_setup */
+	PLpgSQL_plugin *theirs; /* the plugin that was set before, or NULL */
+	int depth;              /* calls of ss_plpgsql_types_enter not yet left */
+} plugin;
 
 /* The type of a variable; InvalidOid if the datum is none, or has no type of its own. */
 static Oid
@@ -101,60 +105,60 @@ on_setup(PLpgSQL_execstate *estate, PLpgSQL_function *function)
 {
 	if (ss_sql_acts_as_owner())
 		check_types(function);
-	if (theirs == NULL)
+	if (plugin.theirs == NULL)
 		return;
 	/* pass on the function pointers that PL/pgSQL has just set in our struct */
-	theirs->error_callback = ours->error_callback;
-	theirs->assign_expr = ours->assign_expr;
-	theirs->assign_value = ours->assign_value;
-	theirs->eval_datum = ours->eval_datum;
-	theirs->cast_value = ours->cast_value;
-	if (theirs->func_setup != NULL)
-		theirs->func_setup(estate, function);
+	plugin.theirs->error_callback = plugin.ours->error_callback;
+	plugin.theirs->assign_expr = plugin.ours->assign_expr;
+	plugin.theirs->assign_value = plugin.ours->assign_value;
+	plugin.theirs->eval_datum = plugin.ours->eval_datum;
+	plugin.theirs->cast_value = plugin.ours->cast_value;
+	if (plugin.theirs->func_setup != NULL)
+		plugin.theirs->func_setup(estate, function);
 }
 
 /* Check PL/pgSQL functions until the matching ss_plpgsql_types_leave.  Calls nest. */
 void
 ss_plpgsql_types_enter(void)
 {
-	if (depth > 0)
+	if (plugin.depth > 0)
 	{
-		depth++;
+		plugin.depth++;
 		return;
 	}
-	if (plugin_ptr == NULL)
-		plugin_ptr = (PLpgSQL_plugin **) find_rendezvous_variable("PLpgSQL_plugin");
-	if (ours == NULL)
-		ours = MemoryContextAlloc(TopMemoryContext, sizeof(PLpgSQL_plugin));
-	theirs = *plugin_ptr;
-	if (theirs != NULL)
-		*ours = *theirs;
+	if (plugin.set == NULL)
+		plugin.set = (PLpgSQL_plugin **) find_rendezvous_variable("PLpgSQL_plugin");
+	if (plugin.ours == NULL)
+		plugin.ours = MemoryContextAlloc(TopMemoryContext, sizeof(PLpgSQL_plugin));
+	plugin.theirs = *plugin.set;
+	if (plugin.theirs != NULL)
+		*plugin.ours = *plugin.theirs;
 	else
-		memset(ours, 0, sizeof(PLpgSQL_plugin));
-	ours->func_setup = on_setup;
-	*plugin_ptr = ours;
-	depth = 1;
+		memset(plugin.ours, 0, sizeof(PLpgSQL_plugin));
+	plugin.ours->func_setup = on_setup;
+	*plugin.set = plugin.ours;
+	plugin.depth = 1;
 }
 
 /* End a matching ss_plpgsql_types_enter; called after an error as well (by fmgr_hook). */
 void
 ss_plpgsql_types_leave(void)
 {
-	Assert(depth > 0);
-	if (depth == 0 || --depth > 0)
+	Assert(plugin.depth > 0);
+	if (plugin.depth == 0 || --plugin.depth > 0)
 		return;
-	if (*plugin_ptr == ours)
+	if (*plugin.set == plugin.ours)
 	{
-		*plugin_ptr = theirs;
+		*plugin.set = plugin.theirs;
 		return;
 	}
 	/*
 	 * Another plugin was set meanwhile, which may call our struct as its predecessor.  Give that
 	 * the callbacks of theirs, and never free it.
 	 */
-	if (theirs != NULL)
-		*ours = *theirs;
+	if (plugin.theirs != NULL)
+		*plugin.ours = *plugin.theirs;
 	else
-		memset(ours, 0, sizeof(PLpgSQL_plugin));
-	ours = NULL;
+		memset(plugin.ours, 0, sizeof(PLpgSQL_plugin));
+	plugin.ours = NULL;
 }

@@ -35,10 +35,16 @@ typedef enum State
 	STRICT   /* something else as well */
 } State;
 
-static State state = UNKNOWN;         /* of the current transaction */
-static XLogRecPtr last;               /* ProcLastRecPtr when the last relaxed save ended */
-static SsMemo memo = {SS_OUR_TABLES}; /* of has_foreign_code */
-static bool has_foreign_code = true;  /* may a save run code that is not ours? */
+/* State of this backend. */
+static struct
+{
+	/* of the current transaction */
+	State state;
+	XLogRecPtr last; /* ProcLastRecPtr when the last relaxed save ended */
+
+	SsMemo memo;           /* of has_foreign_code */
+	bool has_foreign_code; /* may a save run code that is not ours? */
+} relaxed = {.memo = {SS_OUR_TABLES}, .has_foreign_code = true};
 
 /*
  * May a statement on a table run code that is not ours?  That is so if the table has a trigger
@@ -68,26 +74,27 @@ runs_only_our_code(void)
 {
 	SsCatalog catalog;
 
-	while (!ss_memo_is_current(&memo))
+	while (!ss_memo_is_current(&relaxed.memo))
 	{
-		uint64 begun = ss_memo_begin(&memo);
+		uint64 begun = ss_memo_begin(&relaxed.memo);
 
-		has_foreign_code = true; /* in case of an error */
+		relaxed.has_foreign_code = true; /* in case of an error */
 		ss_catalog_get(&catalog);
-		has_foreign_code = may_run_foreign_code(catalog.sessions) ||
-						   may_run_foreign_code(catalog.history) ||
-						   may_run_foreign_code(catalog.ended) || !OidIsValid(catalog.events) ||
-						   may_run_foreign_code(catalog.events);
-		ss_memo_end(&memo, begun);
+		relaxed.has_foreign_code = may_run_foreign_code(catalog.sessions) ||
+								   may_run_foreign_code(catalog.history) ||
+								   may_run_foreign_code(catalog.ended) ||
+								   !OidIsValid(catalog.events) ||
+								   may_run_foreign_code(catalog.events);
+		ss_memo_end(&relaxed.memo, begun);
 	}
-	return !has_foreign_code;
+	return !relaxed.has_foreign_code;
 }
 
 /* Has this backend written WAL since the last relaxed save? */
 static bool
 wrote_something_else(void)
 {
-	return ProcLastRecPtr != last;
+	return ProcLastRecPtr != relaxed.last;
 }
 
 /*
@@ -100,14 +107,14 @@ ss_relaxed_begin(const SsPolicy *policy)
 	if (!policy->relaxed)
 		return;
 	if (!runs_only_our_code())
-		state = STRICT;
-	if (state == UNKNOWN)
+		relaxed.state = STRICT;
+	if (relaxed.state == UNKNOWN)
 	{
-		state = TransactionIdIsValid(GetTopTransactionIdIfAny()) ? STRICT : RELAXED;
-		last = ProcLastRecPtr;
+		relaxed.state = TransactionIdIsValid(GetTopTransactionIdIfAny()) ? STRICT : RELAXED;
+		relaxed.last = ProcLastRecPtr;
 	}
-	else if (state == RELAXED && wrote_something_else())
-		state = STRICT;
+	else if (relaxed.state == RELAXED && wrote_something_else())
+		relaxed.state = STRICT;
 }
 
 /*
@@ -121,8 +128,8 @@ ss_relaxed_end(const SsPolicy *policy)
 	if (!policy->relaxed)
 		return;
 	if (!runs_only_our_code())
-		state = STRICT;
-	last = ProcLastRecPtr;
+		relaxed.state = STRICT;
+	relaxed.last = ProcLastRecPtr;
 }
 
 /*
@@ -133,7 +140,8 @@ void
 ss_relaxed_at_pre_commit(void)
 {
 	/* the setting also controls the wait for synchronous standbys; it reverts at the end */
-	if (state == RELAXED && !wrote_something_else() && synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
+	if (relaxed.state == RELAXED && !wrote_something_else() &&
+		synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
 		(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_LOCAL, true, 0, false);
 }
@@ -142,5 +150,5 @@ ss_relaxed_at_pre_commit(void)
 void
 ss_relaxed_at_end(void)
 {
-	state = UNKNOWN;
+	relaxed.state = UNKNOWN;
 }
