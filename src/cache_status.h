@@ -36,8 +36,8 @@ typedef struct SsCacheReport
 	char last_error[SS_MESSAGE_LEN];
 	TimestampTz last_error_at;
 	bool password_in_url;
-	int failures;  /* in a row */
-	int64 latency; /* of the last request, in microseconds */
+	int failures;     /* in a row */
+	int64 latency_us; /* of the last request */
 	SsMonotonic lease_end;
 	SsMonotonic oldest; /* since when the oldest key has waited; 0 for none */
 	int32 dirty;
@@ -61,8 +61,8 @@ typedef struct SsCacheReport
 	uint64 divergent;
 	TimestampTz resting_since; /* since when it rests, because nothing changes; 0: it does not */
 	bool diverging;            /* copies differed; ends when a pass over all keys finds none */
-	int64 redis_memory;        /* bytes; 0 if unknown */
-	int64 redis_memory_limit;
+	int64 redis_memory_bytes;  /* 0 if unknown */
+	int64 redis_memory_limit_bytes;
 	char redis_version[32];
 	char redis_policy[32];
 } SsCacheReport;

@@ -14,16 +14,16 @@
 #include "settings.h"
 
 char *ss_namespace;
-int ss_purge_interval;
+int ss_purge_interval_ms;
 int ss_purge_batch_max;
 int ss_purge_rate;
 int ss_touch_slots;
-int ss_orphan_keep;
+int ss_orphan_keep_s;
 int ss_fence = SS_FENCE_DELETE;
 char *ss_redis_url;
 char *ss_redis_password_file;
 int ss_redis_db;
-int ss_lease;
+int ss_lease_ms;
 int ss_takeover = SS_TAKEOVER_SILENT;
 int ss_cache_max_bytes;
 int ss_ledger_keys;
@@ -93,8 +93,8 @@ define_cache(bool preloading)
 							&ss_redis_db, -1, -1, 1000000, PGC_SUSET, secret, NULL, NULL, NULL);
 	DefineCustomIntVariable("session_store.lease",
 							"Sets the lifetime of the lease that strong readers rely on.", NULL,
-							&ss_lease, 2000, 200, SS_LEASE_LONGEST / 1000, PGC_SIGHUP, GUC_UNIT_MS,
-							NULL, NULL, NULL);
+							&ss_lease_ms, 2000, 200, SS_LEASE_LONGEST_US / 1000, PGC_SIGHUP,
+							GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomEnumVariable(
 		"session_store.takeover",
 		"Sets when a promoted standby takes over the Redis of its old primary.",
@@ -131,8 +131,8 @@ ss_settings_define(bool preloading)
 	DefineCustomIntVariable(
 		"session_store.purge_interval",
 		"Sets the time between two searches of the keeper for expired sessions.",
-		"0 turns the automatic purge off; session_purge() still works.", &ss_purge_interval, 1000,
-		0, 24 * 60 * 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+		"0 turns the automatic purge off; session_purge() still works.", &ss_purge_interval_ms,
+		1000, 0, 24 * 60 * 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"session_store.purge_batch",
 		"Sets the maximum number of rows that the keeper purges in one transaction.",
@@ -149,8 +149,8 @@ ss_settings_define(bool preloading)
 	DefineCustomIntVariable(
 		"session_store.orphan_keep",
 		"Sets how long messages and members without a session are kept.",
-		"The time starts when the keeper first finds them; 0 keeps them forever.", &ss_orphan_keep,
-		24 * 60 * 60, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+		"The time starts when the keeper first finds them; 0 keeps them forever.",
+		&ss_orphan_keep_s, 24 * 60 * 60, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	/* it determines the size of shared memory, so it exists only if the library is preloaded */
 	if (preloading)
 		DefineCustomIntVariable(

@@ -115,12 +115,12 @@ int64
 ss_arg_ttl(FunctionCallInfo fcinfo, int arg)
 {
 	Interval *span;
-	int64 ttl = 0;
+	int64 ttl_us = 0;
 
 	if (PG_ARGISNULL(arg))
 		return 0;
 	span = PG_GETARG_INTERVAL_P(arg);
-	switch (ss_duration(span->month, span->day, span->time, SS_TTL_MIN, SS_TTL_MAX, &ttl))
+	switch (ss_duration(span->month, span->day, span->time, SS_TTL_MIN_US, SS_TTL_MAX_US, &ttl_us))
 	{
 		case SS_DURATION_OK:
 			break;
@@ -141,7 +141,7 @@ ss_arg_ttl(FunctionCallInfo fcinfo, int arg)
 							errdetail("It must be at most 100 years of 365.25 days.")));
 			break;
 	}
-	return ttl;
+	return ttl_us;
 }
 
 /*

@@ -171,7 +171,7 @@ session_cache_sync(PG_FUNCTION_ARGS)
 {
 	SsDb *db = ss_database_mine();
 	Interval *span;
-	int64 timeout;
+	int64 timeout_us;
 	SsMonotonic start = ss_monotonic();
 	SsMonotonic lease_until;
 	uint64 ticket;
@@ -179,7 +179,8 @@ session_cache_sync(PG_FUNCTION_ARGS)
 
 	ss_arg_require(fcinfo, 0, "timeout");
 	span = PG_GETARG_INTERVAL_P(0);
-	if (ss_duration(span->month, span->day, span->time, 0, SS_TTL_MAX, &timeout) != SS_DURATION_OK)
+	if (ss_duration(span->month, span->day, span->time, 0, SS_TTL_MAX_US, &timeout_us) !=
+		SS_DURATION_OK)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid timeout"),
 						errdetail("It must not be negative and must not contain months.")));
 	if (db == NULL || RecoveryInProgress())
@@ -188,14 +189,14 @@ session_cache_sync(PG_FUNCTION_ARGS)
 	ConditionVariablePrepareToSleep(&db->cache.changed);
 	for (;;)
 	{
-		int64 left = timeout - (ss_monotonic() - start);
+		int64 left_us = timeout_us - (ss_monotonic() - start);
 
 		synced = db->cache.control.attached &&
 				 __atomic_load_n(&db->cache.control.synced, __ATOMIC_SEQ_CST) >= ticket;
-		if (synced || left <= 0 || without_pusher(db))
+		if (synced || left_us <= 0 || without_pusher(db))
 			break;
 		ss_database_wake_pusher(db, true);
-		(void) ConditionVariableTimedSleep(&db->cache.changed, Min(left / 1000 + 1, 100),
+		(void) ConditionVariableTimedSleep(&db->cache.changed, Min(left_us / 1000 + 1, 100),
 										   PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();

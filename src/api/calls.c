@@ -45,7 +45,7 @@ SS_FUNCTION(session_ttl, 1_0, INTERVALOID, TEXTOID, TEXTOID);
 
 /* Common code of session_save() and session_create().  Returns the new version. */
 static int64
-save(SsTarget *target, Datum document, int64 ttl, Datum owner, int64 if_version)
+save(SsTarget *target, Datum document, int64 ttl_us, Datum owner, int64 if_version)
 {
 	SsCaller caller;
 	SsChange change = {.optimistic = true};
@@ -55,8 +55,8 @@ save(SsTarget *target, Datum document, int64 ttl, Datum owner, int64 if_version)
 	{
 		ss_change_begin(&change, target, if_version, owner);
 		change.row.data = document;
-		if (ttl > 0)
-			change.row.ttl = ttl;
+		if (ttl_us > 0)
+			change.row.ttl_us = ttl_us;
 	} while (!ss_change_end(&change));
 	ss_relaxed_end(&target->policy);
 	ss_counter_add(SS_SAVED, 1);
@@ -69,7 +69,7 @@ session_create(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	char *id;
-	int64 ttl = ss_arg_ttl(fcinfo, 1);
+	int64 ttl_us = ss_arg_ttl(fcinfo, 1);
 	Datum owner = ss_arg_name(fcinfo, 2, "owner");
 
 	ss_arg_require(fcinfo, 0, "data");
@@ -77,7 +77,7 @@ session_create(PG_FUNCTION_ARGS)
 	ss_document_check(&target.policy, PG_GETARG_DATUM(0), "session document");
 	id = ss_session_random_id();
 	ss_target_set_id(&target, CStringGetTextDatum(id));
-	(void) save(&target, PG_GETARG_DATUM(0), ttl, owner, SS_MUST_NOT_EXIST);
+	(void) save(&target, PG_GETARG_DATUM(0), ttl_us, owner, SS_MUST_NOT_EXIST);
 	PG_RETURN_DATUM(target.id);
 }
 
@@ -85,14 +85,14 @@ static Datum
 session_save(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	int64 ttl = ss_arg_ttl(fcinfo, 2);
+	int64 ttl_us = ss_arg_ttl(fcinfo, 2);
 	Datum owner = ss_arg_name(fcinfo, 3, "owner");
 	int64 if_version = ss_arg_if_version(fcinfo, 4);
 
 	ss_arg_require(fcinfo, 1, "data");
 	ss_arg_target(fcinfo, 0, 5, &target);
 	ss_document_check(&target.policy, PG_GETARG_DATUM(1), "session document");
-	PG_RETURN_INT64(save(&target, PG_GETARG_DATUM(1), ttl, owner, if_version));
+	PG_RETURN_INT64(save(&target, PG_GETARG_DATUM(1), ttl_us, owner, if_version));
 }
 
 static Datum
@@ -172,7 +172,7 @@ session_touch(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsCaller caller;
-	int64 ttl = ss_arg_ttl(fcinfo, 1);
+	int64 ttl_us = ss_arg_ttl(fcinfo, 1);
 	TimestampTz expires_at;
 	bool found;
 
@@ -181,7 +181,7 @@ session_touch(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("session_touch()");
 	PreventCommandDuringRecovery("session_touch()");
 	ss_sql_enter(&caller);
-	found = ss_session_touch(&target, ttl, &expires_at);
+	found = ss_session_touch(&target, ttl_us, &expires_at);
 	if (found)
 		ss_hot_count_read(&target.key, &target.policy);
 	ss_sql_leave(&caller);

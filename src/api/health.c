@@ -45,7 +45,7 @@
 SS_FUNCTION(session_health, 1_0, JSONBOID);
 
 /* Warn if an expired row has waited longer than this to be purged (seconds). */
-#define BEHIND_WARNING 60.0
+#define BEHIND_WARNING_S 60.0
 
 static SsPlan sizes_plan = {
 	"SELECT namespace::pg_catalog.text, sessions::pg_catalog.int8, over_1mb::pg_catalog.int8"
@@ -311,7 +311,7 @@ add_set_aside(SsReport *report)
 static bool
 is_recent(SsMonotonic when)
 {
-	return when != 0 && ss_monotonic() - when < SS_HEALTH_RECENT;
+	return when != 0 && ss_monotonic() - when < SS_HEALTH_RECENT_US;
 }
 
 static void
@@ -407,7 +407,7 @@ add_orphans(SsReport *report)
 	ss_report_close(report);
 	if (count == 0)
 		return;
-	if (ss_orphan_keep == 0)
+	if (ss_orphan_keep_s == 0)
 		ss_report_warn(report,
 					   INT64_FORMAT
 					   " conversations have messages or members but no session, and stay "
@@ -420,7 +420,7 @@ add_orphans(SsReport *report)
 					   " conversations have messages or members but no session: restore "
 					   "their sessions, or they are removed, the first at %s "
 					   "(session_store.orphan_keep)",
-					   count, timestamptz_to_str(oldest + ss_orphan_keep * USECS_PER_SEC));
+					   count, timestamptz_to_str(oldest + ss_orphan_keep_s * USECS_PER_SEC));
 }
 
 /*
@@ -492,23 +492,24 @@ add_tables(SsReport *report, const SsHealthLocks *locks)
 	ss_catalog_get(&catalog);
 	known = ss_health_purge_behind(locks, &behind);
 	ss_report_open(report, "purge");
-	ss_report_bool(report, "automatic", ss_databases != NULL && ss_purge_interval > 0 && !recovery);
+	ss_report_bool(report, "automatic",
+				   ss_databases != NULL && ss_purge_interval_ms > 0 && !recovery);
 	if (known)
 		ss_report_number(report, "behind_seconds", (int64) behind);
 	else
 		ss_report_text(report, "behind_seconds", NULL);
 	subscribed = add_subscribed(report);
 	ss_report_close(report);
-	if (!recovery && behind > BEHIND_WARNING && subscribed)
+	if (!recovery && behind > BEHIND_WARNING_S && subscribed)
 		ss_report_warn(
 			report,
 			"the purge is %.0f seconds behind: sessions arrive by a subscription, and their "
 			"removal by the publisher has not arrived; if this server is to take over, drop "
 			"the subscription",
 			behind);
-	else if (!recovery && behind > BEHIND_WARNING)
+	else if (!recovery && behind > BEHIND_WARNING_S)
 		ss_report_warn(report, "the purge is %.0f seconds behind%s", behind,
-					   ss_purge_interval == 0 ? ": session_store.purge_interval is 0" : "");
+					   ss_purge_interval_ms == 0 ? ": session_store.purge_interval is 0" : "");
 
 	if (is_sound(report, "session_orphans") && ss_health_may_read(locks, catalog.orphans))
 		add_orphans(report);

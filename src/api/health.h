@@ -9,7 +9,7 @@
 #include "databases.h"
 
 /* Warn of an event that happened within this time (microseconds). */
-#define SS_HEALTH_RECENT INT64CONST(600000000)
+#define SS_HEALTH_RECENT_US INT64CONST(600000000)
 
 extern void ss_health_report(SsReport *report);
 extern bool ss_health_purge_behind(const SsHealthLocks *locks, double *behind);

@@ -37,7 +37,7 @@ add_connection(SsReport *report, const SsCacheReport *r, SsMonotonic now)
 	ss_report_bool(report, "running", r->running);
 	ss_report_key(report, "latency_ms");
 	if (r->connected)
-		appendStringInfo(&report->json, "%.3f", r->latency / 1000.0);
+		appendStringInfo(&report->json, "%.3f", r->latency_us / 1000.0);
 	else
 		appendStringInfoString(&report->json, "null");
 	ss_report_text(report, "trouble", r->trouble[0] ? r->trouble : NULL);
@@ -54,10 +54,10 @@ add_connection(SsReport *report, const SsCacheReport *r, SsMonotonic now)
 	ss_report_bool(report, "leased", r->lease_end > now);
 	ss_report_number(report, "lease_left_ms", Max(r->lease_end - now, 0) / 1000);
 	ss_report_number(report, "lease_age_ms",
-					 r->lease_end > now ? Max(ss_lease - (r->lease_end - now) / 1000, 0) : 0);
+					 r->lease_end > now ? Max(ss_lease_ms - (r->lease_end - now) / 1000, 0) : 0);
 	ss_report_text(report, "redis_version", r->redis_version[0] ? r->redis_version : NULL);
-	ss_report_number(report, "redis_memory_bytes", r->redis_memory);
-	ss_report_number(report, "redis_memory_limit_bytes", r->redis_memory_limit);
+	ss_report_number(report, "redis_memory_bytes", r->redis_memory_bytes);
+	ss_report_number(report, "redis_memory_limit_bytes", r->redis_memory_limit_bytes);
 	ss_report_text(report, "redis_eviction_policy", r->redis_policy[0] ? r->redis_policy : NULL);
 }
 
@@ -137,7 +137,7 @@ add_warnings(SsReport *report, const SsCache *cache, const SsCacheReport *r, boo
 			"the account of session_store access their keys; add their key_prefix and "
 			"tail_prefix to its patterns",
 			r->denied, r->denied_namespace);
-	if (r->redis_memory_limit > 0 && !policy_is_right(r->redis_policy))
+	if (r->redis_memory_limit_bytes > 0 && !policy_is_right(r->redis_policy))
 		ss_report_warn(
 			report,
 			"maxmemory-policy of Redis is %s: set volatile-lru or volatile-ttl, so that a full "
@@ -148,7 +148,7 @@ add_warnings(SsReport *report, const SsCache *cache, const SsCacheReport *r, boo
 static bool
 is_recent(SsMonotonic when, SsMonotonic now)
 {
-	return when != 0 && now - when < SS_HEALTH_RECENT;
+	return when != 0 && now - when < SS_HEALTH_RECENT_US;
 }
 
 /*

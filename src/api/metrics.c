@@ -300,7 +300,7 @@ add_cache(StringInfo out)
 	gauge(out, "cache_breaker_open", "1 while the pusher does not try to connect to Redis.",
 		  !r.connected && r.failures > 0 ? 1 : 0);
 	gauge(out, "cache_latency_seconds", "Duration of the last request to Redis.",
-		  r.latency / 1000000.0);
+		  r.latency_us / 1000000.0);
 	gauge(out, "cache_lease_left_seconds", "Remaining lifetime of the lease.",
 		  Max(r.lease_end - now, 0) / 1000000.0);
 	gauge(out, "cache_dirty", "Changed sessions that wait to be written to Redis.", r.dirty);
@@ -327,8 +327,9 @@ add_cache(StringInfo out)
 		gauge(out, "cache_ledger_allowed", "Keys that this database may have at present.",
 			  ss_ledger_allowed(ss_ledger, member));
 	}
-	gauge(out, "redis_memory_bytes", "Memory that Redis uses.", r.redis_memory);
-	gauge(out, "redis_memory_limit_bytes", "maxmemory of Redis; 0 for none.", r.redis_memory_limit);
+	gauge(out, "redis_memory_bytes", "Memory that Redis uses.", r.redis_memory_bytes);
+	gauge(out, "redis_memory_limit_bytes", "maxmemory of Redis; 0 for none.",
+		  r.redis_memory_limit_bytes);
 	count(out, "cache_reconnects", "Reconnections to Redis.", r.connects > 0 ? r.connects - 1 : 0);
 	count(out, "cache_batches", "Batches sent.", r.batches);
 	count(out, "cache_written", "Copies written.", r.sets);

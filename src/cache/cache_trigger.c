@@ -54,7 +54,7 @@ static bool
 is_cacheable(bool known, const SsPolicy *policy)
 {
 	return !known || policy->cache != SS_CACHE_OFF ||
-		   ss_monotonic() - policy->read_at < SS_LEASE_LONGEST;
+		   ss_monotonic() - policy->read_at < SS_LEASE_LONGEST_US;
 }
 
 /* Fence flags of a change, or of the end of a session; skip: no commit has to wait for it. */

@@ -85,14 +85,15 @@ ss_fence_wait(SsDb *db, const SsFenceWait *fence)
 	ConditionVariablePrepareToSleep(&db->cache.changed);
 	for (;;)
 	{
-		long rest;
+		long left_ms;
 
 		ss_database_wake_pusher(db, true);
 		now = ss_monotonic();
 		if (passes(db, fence, now))
 			break;
-		rest = (long) ((fence->lease_until - now) / 1000 + 1);
-		(void) ConditionVariableTimedSleep(&db->cache.changed, Min(rest, 100), PG_WAIT_EXTENSION);
+		left_ms = (long) ((fence->lease_until - now) / 1000 + 1);
+		(void) ConditionVariableTimedSleep(&db->cache.changed, Min(left_ms, 100),
+										   PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
 	ss_counter_add(SS_FENCED, 1);

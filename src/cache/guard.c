@@ -19,7 +19,7 @@
  *	this database is a copy		REFUSED, whatever Redis says, until session_cache_takeover()
  *	another batch of ours, or	CLAIM: Redis lost something, or the answer to a claim was lost
  *	  of an earlier pusher here
- *	no guard					CLAIM, but not soon after another's guard was there (YIELD)
+ *	no guard					CLAIM, but not soon after another's guard was there (YIELD_US)
  *	a guard of this database at this timeline,
  *	  of a recorded claim, or	REFUSED until it has not changed for long enough, then CLAIM: a
  *	  older than all of them	copy of the block device may own it.  If it changes meanwhile,
@@ -38,26 +38,26 @@
 #include "cache/guard.h"
 #include "cache/rules.h"
 
-#define MS INT64_C(1000)
+#define US_PER_MS INT64_C(1000)
 
 /* The owner of a guard counts as gone after the guard has not changed for this long. */
-#define QUIET (1200 * MS)
-#define WATCH_PAUSE (200 * MS)
-#define CLAIM_PAUSE (50 * MS)
-#define REFUSED_PAUSE (1000 * MS)
+#define QUIET_US (1200 * US_PER_MS)
+#define WATCH_PAUSE_US (200 * US_PER_MS)
+#define CLAIM_PAUSE_US (50 * US_PER_MS)
+#define REFUSED_PAUSE_US (1000 * US_PER_MS)
 
 /*
  * After we were refused, another's guard must have been missing for this long before we claim:
  * what its owner has lost it may claim first.
  */
-#define YIELD (SS_LEASE_LONGEST + 5000 * MS)
+#define YIELD_US (SS_LEASE_LONGEST_US + 5000 * US_PER_MS)
 
 /*
  * For this long after the first connection a batch of an earlier pusher of ours may still be
  * carried out, because its deadline is a second after it was sent.  If the guard changes
  * later, its owner is alive.
  */
-#define STRAY (3000 * MS)
+#define STRAY_US (3000 * US_PER_MS)
 
 /*
  * No claim of ours has this epoch: none could follow it, neither in the table of claims nor at
@@ -134,12 +134,12 @@ ss_guard_unanswered(SsProto *p)
 
 /* Enters the stage REFUSED until the next probe after `pause`. */
 static SsStage
-refuse(SsProto *p, SsRefusal why, SsMonotonic now, int64_t pause)
+refuse(SsProto *p, SsRefusal why, SsMonotonic now, int64_t pause_us)
 {
 	p->refusal = why;
 	if (why != SS_REFUSED_UNRECORDED)
 		p->yielded = true;
-	p->probe_at = now + pause;
+	p->probe_at = now + pause_us;
 	return SS_STAGE_REFUSED;
 }
 
@@ -147,20 +147,21 @@ refuse(SsProto *p, SsRefusal why, SsMonotonic now, int64_t pause)
 static SsStage
 watch(SsProto *p, const SsGuard *guard, bool older, SsMonotonic now)
 {
-	int64_t quiet = older ? SS_LEASE_LONGEST : p->claimed ? SS_LEASE_LONGEST : QUIET;
+	int64_t quiet_us = older ? SS_LEASE_LONGEST_US : p->claimed ? SS_LEASE_LONGEST_US : QUIET_US;
 
 	if (!p->watching || !same_id(&p->watched, &guard->last))
 	{
 		if (p->watching && !older && p->watched.token == guard->last.token &&
-			guard->last.number > p->watched.number && now - p->connected_at > STRAY && SS_RULE(20))
+			guard->last.number > p->watched.number && now - p->connected_at > STRAY_US &&
+			SS_RULE(20))
 			p->copied = true;
 		p->watching = true;
 		p->watched = guard->last;
 		p->watched_since = now;
 	}
-	if (!guard->leased && now - p->watched_since >= quiet)
+	if (!guard->leased && now - p->watched_since >= quiet_us)
 		return SS_STAGE_CLAIM;
-	return refuse(p, older ? SS_REFUSED_OLDER : SS_REFUSED_SAME_IDENTITY, now, WATCH_PAUSE);
+	return refuse(p, older ? SS_REFUSED_OLDER : SS_REFUSED_SAME_IDENTITY, now, WATCH_PAUSE_US);
 }
 
 /* Decides about a guard that names this database, at this timeline or an earlier one. */
@@ -170,9 +171,9 @@ decide_ours(SsProto *p, const SsGuard *guard, SsMonotonic now)
 	bool older = guard->owner.timeline != p->me.timeline;
 
 	if (guard->epoch >= EPOCH_MOST)
-		return refuse(p, SS_REFUSED_RIVAL, now, REFUSED_PAUSE);
+		return refuse(p, SS_REFUSED_RIVAL, now, REFUSED_PAUSE_US);
 	if (older && p->record.standing == SS_STANDING_NEW)
-		return refuse(p, SS_REFUSED_RIVAL, now, REFUSED_PAUSE);
+		return refuse(p, SS_REFUSED_RIVAL, now, REFUSED_PAUSE_US);
 	if (older && p->promoted)
 		return SS_STAGE_CLAIM;
 	if (older)
@@ -182,7 +183,7 @@ decide_ours(SsProto *p, const SsGuard *guard, SsMonotonic now)
 		(p->remembered != 0 && guard->last.token == p->remembered))
 		return SS_STAGE_CLAIM; /* ours, since the start of this server */
 	if (SS_RULE(17) && ss_record_excludes(&p->record, guard->last.token, guard->epoch))
-		return refuse(p, SS_REFUSED_RIVAL, now, REFUSED_PAUSE);
+		return refuse(p, SS_REFUSED_RIVAL, now, REFUSED_PAUSE_US);
 	return watch(p, guard, false, now);
 }
 
@@ -224,21 +225,21 @@ ss_guard_decide(SsProto *p, const SsGuard *guard, SsMonotonic now)
 	if (!guard->present && p->leaving)
 		return SS_STAGE_LEFT;
 	if (p->record.standing == SS_STANDING_UNKNOWN && SS_RULE(15))
-		return refuse(p, SS_REFUSED_UNRECORDED, now, WATCH_PAUSE);
+		return refuse(p, SS_REFUSED_UNRECORDED, now, WATCH_PAUSE_US);
 	if (p->takeover)
 		return SS_STAGE_CLAIM;
 	if (ss_standing_is_copy(p->record.standing))
-		return refuse(p, SS_REFUSED_COPY, now, REFUSED_PAUSE);
+		return refuse(p, SS_REFUSED_COPY, now, REFUSED_PAUSE_US);
 	if (p->superseded)
-		return refuse(p, SS_REFUSED_NEWER, now, REFUSED_PAUSE);
+		return refuse(p, SS_REFUSED_NEWER, now, REFUSED_PAUSE_US);
 	if (p->copied)
-		return refuse(p, SS_REFUSED_RIVAL, now, REFUSED_PAUSE);
-	if (!guard->present && p->yielded && now - p->guard_seen_at < YIELD)
-		return refuse(p, p->refusal, now, REFUSED_PAUSE);
+		return refuse(p, SS_REFUSED_RIVAL, now, REFUSED_PAUSE_US);
+	if (!guard->present && p->yielded && now - p->guard_seen_at < YIELD_US)
+		return refuse(p, p->refusal, now, REFUSED_PAUSE_US);
 	if (!guard->present)
 		return SS_STAGE_CLAIM;
 	if (!ours)
-		return refuse(p, SS_REFUSED_OTHER, now, REFUSED_PAUSE);
+		return refuse(p, SS_REFUSED_OTHER, now, REFUSED_PAUSE_US);
 	return decide_ours(p, guard, now);
 }
 
@@ -287,7 +288,7 @@ ss_guard_claimed(SsProto *p)
 SsStage
 ss_guard_outrun(SsProto *p, SsMonotonic now)
 {
-	p->probe_at = now + CLAIM_PAUSE;
+	p->probe_at = now + CLAIM_PAUSE_US;
 	return SS_STAGE_REFUSED;
 }
 
@@ -295,5 +296,5 @@ ss_guard_outrun(SsProto *p, SsMonotonic now)
 SsStage
 ss_guard_unrecorded(SsProto *p, SsMonotonic now)
 {
-	return refuse(p, SS_REFUSED_UNRECORDED, now, REFUSED_PAUSE);
+	return refuse(p, SS_REFUSED_UNRECORDED, now, REFUSED_PAUSE_US);
 }

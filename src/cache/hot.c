@@ -74,7 +74,7 @@ cell(int row, uint32 hash)
 static uint32
 window_now(const SsPolicy *policy)
 {
-	return (uint32) (ss_time_number(ss_monotonic()) / Max(policy->cache_ttl / 2, 1000));
+	return (uint32) (ss_time_number(ss_monotonic()) / Max(policy->cache_ttl_us / 2, 1000));
 }
 
 /* The value of a cell in the present half window. */

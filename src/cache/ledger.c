@@ -296,7 +296,7 @@ ss_control_init(SsControl *control, int member, SsMonotonic now)
 {
 	memset(control, 0, sizeof(*control));
 	control->member = (uint8_t) member;
-	raise_foreign(control, now + SS_LEASE_LONGEST);
+	raise_foreign(control, now + SS_LEASE_LONGEST_US);
 	control->first_until = control->foreign_until;
 }
 
@@ -311,7 +311,7 @@ ss_control_promoted(SsControl *control, SsMonotonic when)
 	if (__atomic_load_n(&control->promotion, __ATOMIC_SEQ_CST) != 0)
 		return;
 	/* order matters: a reader of promotion = 1 must find the time raised */
-	raise_foreign(control, when + SS_LEASE_LONGEST);
+	raise_foreign(control, when + SS_LEASE_LONGEST_US);
 	__atomic_store_n(&control->promotion, 1, __ATOMIC_SEQ_CST);
 }
 
@@ -322,7 +322,7 @@ ss_control_promoted(SsControl *control, SsMonotonic when)
 void
 ss_control_never_leased(SsControl *control, SsMonotonic promoted)
 {
-	SsMonotonic first = promoted != 0 ? promoted + SS_LEASE_LONGEST : control->first_until;
+	SsMonotonic first = promoted != 0 ? promoted + SS_LEASE_LONGEST_US : control->first_until;
 
 	/* unless it was raised for another reason meanwhile */
 	(void) __atomic_compare_exchange_n(&control->foreign_until, &first, 0, false, __ATOMIC_SEQ_CST,

@@ -43,7 +43,7 @@
  * The longest lease that the setting allows, and so the longest that another server can have
  * granted.
  */
-#define SS_LEASE_LONGEST INT64_C(10000000)
+#define SS_LEASE_LONGEST_US INT64_C(10000000)
 
 #define SS_LEDGER_PARTITIONS 32
 #define SS_NO_SLOT (-1)

@@ -26,19 +26,19 @@
 #include "cache/rules.h"
 #include "cache/worklist.h"
 
-#define MS INT64_C(1000)
-#define PROBE_TIMEOUT (1000 * MS)
-#define TIMEOUT_LEAST (100 * MS)
-#define TIMEOUT_MOST (1000 * MS)
-#define HEARTBEAT_MOST (500 * MS)
-#define BACKOFF_FIRST (100 * MS)
-#define BACKOFF_MOST (10000 * MS)
-#define UNREADABLE_PAUSE (20 * MS)
-#define DOUBT_PAUSE (100 * MS) /* how often keys in doubt are checked for their age */
+#define US_PER_MS INT64_C(1000)
+#define PROBE_TIMEOUT_US (1000 * US_PER_MS)
+#define TIMEOUT_LEAST_US (100 * US_PER_MS)
+#define TIMEOUT_MOST_US (1000 * US_PER_MS)
+#define HEARTBEAT_MOST_US (500 * US_PER_MS)
+#define BACKOFF_FIRST_US (100 * US_PER_MS)
+#define BACKOFF_MOST_US (10000 * US_PER_MS)
+#define UNREADABLE_PAUSE_US (20 * US_PER_MS)
+#define DOUBT_PAUSE_US (100 * US_PER_MS) /* how often keys in doubt are checked for their age */
 
 /* The drift of two clocks per second, and the resolution of Redis' clock. */
-#define DRIFT_PER_SECOND (2 * MS)
-#define CLOCK_GRAIN (3 * MS)
+#define DRIFT_US_PER_S (2 * US_PER_MS)
+#define CLOCK_GRAIN_US (3 * US_PER_MS)
 
 static int64_t
 least(int64_t a, int64_t b)
@@ -70,16 +70,16 @@ draw(SsProto *p)
 
 /* How long to wait for the answer to a request. */
 static int64_t
-timeout_of(const SsProto *p)
+timeout_us(const SsProto *p)
 {
-	return least(most(p->lease / 2, TIMEOUT_LEAST), TIMEOUT_MOST);
+	return least(most(p->lease_us / 2, TIMEOUT_LEAST_US), TIMEOUT_MOST_US);
 }
 
 /* The interval at which leases are granted, and an idle connection is checked. */
 static int64_t
-heartbeat_of(const SsProto *p)
+heartbeat_us(const SsProto *p)
 {
-	return least(p->lease / 4, HEARTBEAT_MOST);
+	return least(p->lease_us / 4, HEARTBEAT_MOST_US);
 }
 
 /*
@@ -96,7 +96,7 @@ ss_proto_init(SsProto *p, SsLedger *ledger, SsControl *control, uint32_t databas
 	p->control = control;
 	p->database = database;
 	p->me = *me;
-	p->lease = 2000 * MS;
+	p->lease_us = 2000 * US_PER_MS;
 	p->batch_keys = SS_BATCH_MAX;
 	p->random = seed | 1;
 	p->retry_at = now;
@@ -119,15 +119,15 @@ update_clock(SsProto *p, SsRedisTime time, SsMonotonic now)
 {
 	int64_t low = ss_clock_offset(time, now);
 	int64_t high = ss_clock_offset(time, p->sent_at);
-	int64_t drift = (now - p->clock_at) * DRIFT_PER_SECOND / (1000 * MS) + CLOCK_GRAIN;
+	int64_t drift_us = (now - p->clock_at) * DRIFT_US_PER_S / (1000 * US_PER_MS) + CLOCK_GRAIN_US;
 
 	if (!SS_RULE(12))
 	{
-		p->clock_low = p->clock_high = p->own_clock;
+		p->clock_low_us = p->clock_high_us = p->own_clock_us;
 		p->clock_known = true;
 		return;
 	}
-	if (p->clock_known && (high < p->clock_low - drift || low > p->clock_high + drift))
+	if (p->clock_known && (high < p->clock_low_us - drift_us || low > p->clock_high_us + drift_us))
 	{
 		/* it was set: what ends at a time of Redis' clock ends at another time of ours */
 		p->counts.steps++;
@@ -136,11 +136,11 @@ update_clock(SsProto *p, SsRedisTime time, SsMonotonic now)
 	}
 	if (p->clock_known)
 	{
-		low = most(low, p->clock_low - drift);
-		high = least(high, p->clock_high + drift);
+		low = most(low, p->clock_low_us - drift_us);
+		high = least(high, p->clock_high_us + drift_us);
 	}
-	p->clock_low = low;
-	p->clock_high = most(low, high);
+	p->clock_low_us = low;
+	p->clock_high_us = most(low, high);
 	p->clock_at = now;
 	p->clock_known = true;
 }
@@ -161,18 +161,19 @@ send(SsProto *p, SsRequestKind kind, SsMonotonic now)
 
 	memset(r, 0, sizeof(*r));
 	r->kind = kind;
-	r->give_up = now + (kind == SS_REQUEST_PROBE ? PROBE_TIMEOUT : timeout_of(p));
-	r->deadline = SS_RULE(3) && kind != SS_REQUEST_PROBE ? ss_clock_redis(r->give_up, p->clock_low)
-														 : SS_REDIS_NEVER;
+	r->give_up = now + (kind == SS_REQUEST_PROBE ? PROBE_TIMEOUT_US : timeout_us(p));
+	r->deadline = SS_RULE(3) && kind != SS_REQUEST_PROBE
+					  ? ss_clock_redis(r->give_up, p->clock_low_us)
+					  : SS_REDIS_NEVER;
 	ss_guard_sign(p);
 	if (kind == SS_REQUEST_BATCH)
 	{
 		r->lease = lease;
 		if (lease == SS_LEASE_SET)
 		{
-			r->lease_until = ss_clock_redis(p->round_at + p->round_lease, p->clock_low);
+			r->lease_until = ss_clock_redis(p->round_at + p->round_lease_us, p->clock_low_us);
 			if (!SS_RULE(3))
-				r->lease_for = p->round_lease;
+				r->lease_for_us = p->round_lease_us;
 		}
 		p->counts.batches++;
 	}
@@ -193,7 +194,7 @@ send_batch(SsProto *p, SsMonotonic now)
 		p->request.lease = SS_LEASE_DROP;
 		ss_worklist_close_round(p);
 	}
-	else if (p->round_open && now >= p->round_at + p->round_lease)
+	else if (p->round_open && now >= p->round_at + p->round_lease_us)
 		ss_worklist_close_round(p); /* it took too long: its lease would have ended by now */
 	else if (p->round_open && p->policies_covered == p->policies_begun &&
 			 ss_worklist_leaves_nothing(p))
@@ -334,7 +335,7 @@ delete_first(const SsProto *p, SsMonotonic now)
 {
 	return (SS_RULE(10) && ss_worklist_lease_lapsed(p, now)) || p->unreadable ||
 		   p->policies_begun != p->policies_ended ||
-		   (p->round_open && now >= p->round_at + p->round_lease / 2);
+		   (p->round_open && now >= p->round_at + p->round_lease_us / 2);
 }
 
 static SsDo
@@ -378,7 +379,7 @@ run(SsProto *p, SsMonotonic now)
 		return SS_DO_READ;
 	}
 	p->nops = 0;
-	next = p->renew_at + (p->suspended || p->begun != p->ended ? heartbeat_of(p) : 0);
+	next = p->renew_at + (p->suspended || p->begun != p->ended ? heartbeat_us(p) : 0);
 	if ((p->round_open && p->round_left == 0) || now >= next)
 		return send_batch(p, now);
 	if (p->read_at > now)
@@ -386,7 +387,7 @@ run(SsProto *p, SsMonotonic now)
 	if (fill)
 		next = earlier(next, ss_worklist_next_wanted(p));
 	if (p->lists[SS_LIST_DOUBT].count > 0)
-		next = earlier(next, now + DOUBT_PAUSE);
+		next = earlier(next, now + DOUBT_PAUSE_US);
 	return wait_until(p, next);
 }
 
@@ -516,7 +517,7 @@ flush_again(SsProto *p)
 void
 ss_proto_failed(SsProto *p, SsMonotonic now)
 {
-	int64_t pause = BACKOFF_FIRST << (p->failures < 7 ? p->failures : 7);
+	int64_t pause_us = BACKOFF_FIRST_US << (p->failures < 7 ? p->failures : 7);
 
 	if (p->busy)
 		ss_guard_unanswered(p);
@@ -527,8 +528,8 @@ ss_proto_failed(SsProto *p, SsMonotonic now)
 	to_stage(p, SS_STAGE_PROBE);
 	p->failures++;
 	p->counts.failures++;
-	pause = least(pause, BACKOFF_MOST);
-	p->retry_at = now + pause / 2 + (int64_t) (draw(p) % (uint64_t) (pause / 2));
+	pause_us = least(pause_us, BACKOFF_MOST_US);
+	p->retry_at = now + pause_us / 2 + (int64_t) (draw(p) % (uint64_t) (pause_us / 2));
 }
 
 static void
@@ -578,15 +579,15 @@ batch_done(SsProto *p, SsMonotonic now)
 	{
 		p->lease_end = now;
 		ss_worklist_publish_lease(p, 0);
-		p->renew_at = now + heartbeat_of(p);
+		p->renew_at = now + heartbeat_us(p);
 		if (p->stage == SS_STAGE_FLUSH)
 			p->flush_dropped = true;
 	}
 	else if (p->lease_sent)
 	{
 		p->counts.leases++;
-		p->lease_end = p->round_at + p->round_lease;
-		p->renew_at = p->round_at + heartbeat_of(p);
+		p->lease_end = p->round_at + p->round_lease_us;
+		p->renew_at = p->round_at + heartbeat_us(p);
 		ss_worklist_close_round(p);
 	}
 	ss_worklist_pass_fence(p);
@@ -675,7 +676,7 @@ ss_proto_rows(SsProto *p, SsMonotonic now)
 		SsOp *op = &p->ops[i];
 		SsLedgerSlot *s = ss_ledger_slot(p->ledger, op->slot);
 
-		op->expires = ss_clock_redis(op->until, p->clock_low);
+		op->expires = ss_clock_redis(op->until, p->clock_low_us);
 		if (op->found == SS_FOUND_NONE || op->until <= now)
 			op->kind = s->absent ? SS_OP_NONE : SS_OP_DELETE;
 		else
@@ -702,7 +703,7 @@ ss_proto_unreadable(SsProto *p, SsMonotonic now)
 	ss_worklist_restore(p, 0, now);
 	p->reading = false;
 	p->unreadable = true;
-	p->read_at = now + UNREADABLE_PAUSE;
+	p->read_at = now + UNREADABLE_PAUSE_US;
 }
 
 /* Requests that all our keys are deleted. */
@@ -832,7 +833,7 @@ ss_proto_stop(SsProto *p, SsMonotonic now, SsMonotonic give_up)
 	p->request.lease = SS_LEASE_DROP;
 	(void) send(p, SS_REQUEST_BATCH, now);
 	p->request.give_up = give_up;
-	p->request.deadline = ss_clock_redis(give_up, p->clock_low);
+	p->request.deadline = ss_clock_redis(give_up, p->clock_low_us);
 	return true;
 }
 

@@ -84,7 +84,7 @@ typedef struct SsRequest
 	int nprevious;
 	SsLeaseAction lease;
 	SsRedisTime lease_until; /* in Redis' clock */
-	int64_t lease_for;       /* for the mutant of R3 only: duration, from when it is carried out */
+	int64_t lease_for_us;    /* for the mutant of R3 only: from when it is carried out */
 	uint64_t cursor;         /* of a flush */
 	bool policies;           /* flush the namespaces whose policies change, not everything */
 	uint64_t epoch;          /* of all requests except the probe: ours */
@@ -201,14 +201,14 @@ typedef struct SsProto
 
 	/* Inputs, which the driver may change at any time. */
 	SsOwner me;
-	int64_t lease;
+	int64_t lease_us;
 	int batch_keys;
-	bool promoted;       /* take over from an earlier timeline, whether it is alive or not */
-	bool takeover;       /* take over from any owner, once */
-	bool suspended;      /* the tables cannot be trusted: no copies, no lease */
-	int64_t own_clock;   /* our wall clock minus the monotonic one, for the mutant of R12 only */
-	uint64_t remembered; /* the last token confirmed by this pusher or its predecessor */
-	bool copied;         /* a copy of this server was seen to write: claim only by takeover */
+	bool promoted;        /* take over from an earlier timeline, whether it is alive or not */
+	bool takeover;        /* take over from any owner, once */
+	bool suspended;       /* the tables cannot be trusted: no copies, no lease */
+	int64_t own_clock_us; /* our wall clock minus the monotonic one, for the mutant of R12 only */
+	uint64_t remembered;  /* the last token confirmed by this pusher or its predecessor */
+	bool copied;          /* a copy of this server was seen to write: claim only by takeover */
 
 	/* Outputs, which the driver may read. */
 	SsMonotonic wait_until;
@@ -261,8 +261,8 @@ typedef struct SsProto
 	SsMonotonic connected_at; /* the first connection */
 	/* Redis' clock minus ours is between these two. */
 	bool clock_known;
-	int64_t clock_low;
-	int64_t clock_high;
+	int64_t clock_low_us;
+	int64_t clock_high_us;
 	SsMonotonic clock_at;
 	/* Lists of slots, by SsListId. */
 	SsList lists[SS_LISTS];
@@ -271,7 +271,7 @@ typedef struct SsProto
 	uint32_t round;
 	int32_t round_left;
 	SsMonotonic round_at;
-	int64_t round_lease; /* duration that was published; `lease` may change meanwhile */
+	int64_t round_lease_us; /* that was published; lease_us may change meanwhile */
 	SsMonotonic renew_at;
 	bool lease_sent;
 	/* The fence: when all keys up to this order are deleted, this ticket passes. */

@@ -43,12 +43,12 @@
 #include "settings.h"
 #include "worker.h"
 
-#define CHECK_EVERY INT64CONST(500000)
-#define CHECK_AT_REST INT64CONST(1000000)
-#define REPORT_EVERY INT64CONST(100000)
-#define INFO_EVERY INT64CONST(10000000)
-#define SCRUB_EVERY INT64CONST(5000000)
-#define SCRUB_AT_REST INT64CONST(60000000)
+#define CHECK_EVERY_US INT64CONST(500000)
+#define CHECK_AT_REST_US INT64CONST(1000000)
+#define REPORT_EVERY_US INT64CONST(100000)
+#define INFO_EVERY_US INT64CONST(10000000)
+#define SCRUB_EVERY_US INT64CONST(5000000)
+#define SCRUB_AT_REST_US INT64CONST(60000000)
 #define PAUSE_AFTER_ERROR_MS 1000
 
 /*
@@ -105,12 +105,12 @@ apply_settings(SsPusher *pusher)
 {
 	SsProto *proto = &pusher->proto;
 
-	proto->lease = ss_lease * INT64CONST(1000);
+	proto->lease_us = ss_lease_ms * INT64CONST(1000);
 	proto->promoted = ss_takeover == SS_TAKEOVER_PROMOTED;
-	proto->own_clock = ss_clock_offset(GetCurrentTimestamp() +
-										   (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
-											   USECS_PER_DAY,
-									   ss_monotonic());
+	proto->own_clock_us = ss_clock_offset(GetCurrentTimestamp() +
+											  (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
+												  USECS_PER_DAY,
+										  ss_monotonic());
 }
 
 /* The configuration was reloaded: leaves if Redis is elsewhere now. */
@@ -120,7 +120,7 @@ apply_reload(SsPusher *pusher, SsMonotonic now)
 	apply_settings(pusher);
 	ss_pusher_end_rest(pusher);
 	if (ss_login_changed(&pusher->login))
-		ss_pusher_leave(pusher, now, SS_LEAVE_WITHIN);
+		ss_pusher_leave(pusher, now, SS_LEAVE_WITHIN_US);
 	else if (!pusher->proto.connected)
 		ss_proto_reconnect(&pusher->proto, now);
 }
@@ -252,7 +252,7 @@ run_maintenance(SsPusher *pusher, SsMonotonic now)
 
 	if (proto->stage != SS_STAGE_RUN || !proto->connected || proto->suspended)
 		return;
-	if (now - pusher->informed >= INFO_EVERY)
+	if (now - pusher->informed >= INFO_EVERY_US)
 	{
 		pusher->informed = now;
 		ss_aside_tidy(pusher->push_aside, GetCurrentTimestamp());
@@ -263,7 +263,7 @@ run_maintenance(SsPusher *pusher, SsMonotonic now)
 			ss_pusher_failed(pusher, pusher->wire.error);
 	}
 	else if (now - pusher->scrubbed >=
-			 (ss_pusher_scrub_rests(pusher) ? SCRUB_AT_REST : SCRUB_EVERY))
+			 (ss_pusher_scrub_rests(pusher) ? SCRUB_AT_REST_US : SCRUB_EVERY_US))
 	{
 		SsTableWalk *walk = ss_pusher_before_scrub(pusher);
 
@@ -284,7 +284,7 @@ static void
 sleep_until_due(SsPusher *pusher, SsMonotonic now)
 {
 	SsCache *cache = &pusher->db->cache;
-	int64 check = pusher->rest.tables ? CHECK_AT_REST : CHECK_EVERY;
+	int64 check = pusher->rest.tables ? CHECK_AT_REST_US : CHECK_EVERY_US;
 	SsMonotonic until = Min(pusher->proto.wait_until, Max(pusher->checked_at, now) + check);
 	int64 ms = (until - now + 999) / 1000;
 
@@ -452,7 +452,7 @@ ss_pusher_main(Datum arg)
 		{
 			if (ss_worker_reload())
 				apply_reload(pusher, now);
-			if (now - pusher->checked_at >= CHECK_EVERY ||
+			if (now - pusher->checked_at >= CHECK_EVERY_US ||
 				(now >= pusher->checked_at && !ss_pusher_tables_are_known(pusher)))
 				ss_pusher_check(pusher, now);
 			if (pusher->leave_at != 0 && now > pusher->leave_at)
@@ -461,7 +461,7 @@ ss_pusher_main(Datum arg)
 			if (now < pusher->linger_until)
 				linger(pusher, now);
 			step(pusher, ss_monotonic());
-			if (ss_monotonic() - pusher->reported >= REPORT_EVERY)
+			if (ss_monotonic() - pusher->reported >= REPORT_EVERY_US)
 				ss_pusher_report(pusher, ss_monotonic());
 		}
 		PG_CATCH();

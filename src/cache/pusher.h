@@ -93,7 +93,7 @@ typedef struct SsPusher
 	SsAside *scrub_aside; /* .. or for a sample */
 	bool locked;          /* a lock prevented the last attempt to read our tables */
 	uint64 lock_skips;
-	int64 latency; /* of the last request, in microseconds */
+	int64 latency_us; /* of the last request */
 	uint64 too_large;
 	uint64 unreadable;
 	uint64 verified;

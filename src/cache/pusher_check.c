@@ -21,16 +21,16 @@
 #include "cache/pusher_rows.h"
 #include "databases.h"
 
-#define LEAVE_DROPPED_WITHIN INT64CONST(400000) /* when DROP DATABASE waits for us */
-#define PAUSE_FIRST INT64CONST(1000000)         /* after an error */
-#define PAUSE_MAX INT64CONST(60000000)
+#define LEAVE_DROPPED_WITHIN_US INT64CONST(400000) /* when DROP DATABASE waits for us */
+#define PAUSE_FIRST_US INT64CONST(1000000)         /* after an error */
+#define PAUSE_MAX_US INT64CONST(60000000)
 
 /* From now on: removes what we wrote and ends, at the latest after `within` microseconds. */
 void
-ss_pusher_leave(SsPusher *pusher, SsMonotonic now, int64 within)
+ss_pusher_leave(SsPusher *pusher, SsMonotonic now, int64 within_us)
 {
 	if (pusher->leave_at == 0)
-		pusher->leave_at = now + within;
+		pusher->leave_at = now + within_us;
 	ss_proto_leave(&pusher->proto);
 }
 
@@ -57,7 +57,7 @@ check_tables(SsPusher *pusher, SsMonotonic now)
 	state = ss_tables_check(&mark, trouble, sizeof(trouble));
 	if (state == SS_TABLES_GONE)
 	{
-		ss_pusher_leave(pusher, now, SS_LEAVE_WITHIN);
+		ss_pusher_leave(pusher, now, SS_LEAVE_WITHIN_US);
 		return;
 	}
 	if (state == SS_TABLES_LOCKED)
@@ -89,7 +89,7 @@ check_tables(SsPusher *pusher, SsMonotonic now)
 	if (pusher->settings == NULL)
 		pusher->settings = MemoryContextStrdup(TopMemoryContext, settings);
 	else if (strcmp(settings, pusher->settings) != 0)
-		ss_pusher_leave(pusher, now, SS_LEAVE_WITHIN);
+		ss_pusher_leave(pusher, now, SS_LEAVE_WITHIN_US);
 	ss_memo_end(&pusher->tables_memo, begun);
 }
 
@@ -110,7 +110,7 @@ ss_pusher_check(SsPusher *pusher, SsMonotonic now)
 		/* a copy must find our guard in Redis, but a dropped database must leave nothing there */
 		if (!ss_database_is_being_dropped(MyDatabaseId))
 			proc_exit(0);
-		ss_pusher_leave(pusher, now, LEAVE_DROPPED_WITHIN);
+		ss_pusher_leave(pusher, now, LEAVE_DROPPED_WITHIN_US);
 		return;
 	}
 	PG_TRY();
@@ -137,8 +137,8 @@ ss_pusher_check(SsPusher *pusher, SsMonotonic now)
 			/* nothing can be trusted before the next check, which is delayed to spare the log */
 			proto->suspended = true;
 			pusher->marked = false;
-			pusher->checked_at = now +
-								 Min(PAUSE_FIRST << Min(pusher->check_errors++, 6), PAUSE_MAX);
+			pusher->checked_at = now + Min(PAUSE_FIRST_US << Min(pusher->check_errors++, 6),
+										   PAUSE_MAX_US);
 			strlcpy(pusher->trouble, "our tables could not be looked at: see the server log",
 					sizeof(pusher->trouble));
 		}

@@ -9,10 +9,10 @@
 #include "cache/pusher.h"
 
 /* The time that is left for removing what we wrote, us. */
-#define SS_LEAVE_WITHIN INT64CONST(3000000)
+#define SS_LEAVE_WITHIN_US INT64CONST(3000000)
 
 extern bool ss_pusher_tables_are_known(const SsPusher *pusher);
-extern void ss_pusher_leave(SsPusher *pusher, SsMonotonic now, int64 within);
+extern void ss_pusher_leave(SsPusher *pusher, SsMonotonic now, int64 within_us);
 extern void ss_pusher_check(SsPusher *pusher, SsMonotonic now);
 
 #endif

@@ -36,7 +36,7 @@
 #include "rows/claim_table.h"
 
 /* At the end of the process Redis gets this long to drop the lease. */
-#define STOP_WITHIN USECS_PER_SEC
+#define STOP_WITHIN_US USECS_PER_SEC
 
 /*
  * Fills in who we are and where our Redis is, without user and password, which are not part of
@@ -162,11 +162,12 @@ ss_pusher_drop_lease(int code, Datum arg)
 	SsReply reply;
 
 	/* exit code 0: we leave by ourselves, and there is nothing to drop, or it must stay */
-	if (code == 0 || !PostmasterIsAlive() || !ss_proto_stop(&pusher->proto, now, now + STOP_WITHIN))
+	if (code == 0 || !PostmasterIsAlive() ||
+		!ss_proto_stop(&pusher->proto, now, now + STOP_WITHIN_US))
 		return;
 	MemoryContextSwitchTo(pusher->cycle_context);
 	if (ss_login_read(&pusher->login, problem, sizeof(problem)) &&
-		ss_wire_connect(&pusher->wire, &pusher->login, now + STOP_WITHIN) &&
+		ss_wire_connect(&pusher->wire, &pusher->login, now + STOP_WITHIN_US) &&
 		ss_wire_send(&pusher->wire, &pusher->proto, NULL, &pusher->prefixes, &reply))
 	{
 		ss_proto_stopped(&pusher->proto, &reply);

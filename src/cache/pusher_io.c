@@ -21,10 +21,10 @@
  * for each single save would cost as much as the save.  A transaction at the fence, or
  * session_cache_sync, ends the wait.
  */
-#define LINGER INT64CONST(1000)
+#define LINGER_US INT64CONST(1000)
 
 /* The delay before the next flush after one that found keys which we may not delete. */
-#define STUCK_PAUSE INT64CONST(2000000)
+#define STUCK_PAUSE_US INT64CONST(2000000)
 
 /* The connection is broken, or could not be made.  The reason is logged once, until it changes. */
 void
@@ -166,7 +166,7 @@ ss_pusher_send(SsPusher *pusher)
 			ss_pusher_failed(pusher, pusher->wire.error);
 		/* connecting again would succeed immediately, and change nothing */
 		if (pusher->wire.stuck)
-			proto->retry_at = Max(proto->retry_at, ss_monotonic() + STUCK_PAUSE);
+			proto->retry_at = Max(proto->retry_at, ss_monotonic() + STUCK_PAUSE_US);
 		return;
 	}
 	if (proto->request.kind == SS_REQUEST_PROBE)
@@ -174,12 +174,12 @@ ss_pusher_send(SsPusher *pusher)
 	ss_proto_reply(proto, &reply, ss_monotonic());
 	if (flush && reply.answer == SS_ANSWER_OK && reply.cursor == 0)
 		ss_prefixes_flushed(&pusher->prefixes, prefixes);
-	pusher->latency = ss_monotonic() - sent;
+	pusher->latency_us = ss_monotonic() - sent;
 	cache->token = proto->token;
 	cache->copied = proto->copied;
 	/* not after a batch that only renewed the lease */
 	if (wrote && may_linger(pusher))
-		pusher->linger_until = ss_monotonic() + LINGER;
+		pusher->linger_until = ss_monotonic() + LINGER_US;
 	if (proto->stage == SS_STAGE_RUN && pusher->logged_error[0] != '\0')
 	{
 		ereport(LOG, (errmsg("session_store: the cache is back"),

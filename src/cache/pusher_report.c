@@ -178,7 +178,7 @@ ss_pusher_report(SsPusher *pusher, SsMonotonic now)
 	strlcpy(r->trouble, trouble, sizeof(r->trouble));
 	strlcpy(r->refused, refusal_name(proto), sizeof(r->refused));
 	r->failures = proto->failures;
-	r->latency = pusher->latency;
+	r->latency_us = pusher->latency_us;
 	r->lease_end = proto->lease_end;
 	r->oldest = ss_proto_oldest(proto);
 	r->in_doubt = proto->lists[SS_LIST_DOUBT].count + proto->lists[SS_LIST_URGENT].count;
@@ -204,8 +204,8 @@ ss_pusher_report(SsPusher *pusher, SsMonotonic now)
 	r->resting_since = r->running && pusher->rest.tables && ss_pusher_scrub_rests(pusher)
 						   ? pusher->rest.since
 						   : 0;
-	r->redis_memory = pusher->info.memory;
-	r->redis_memory_limit = pusher->info.memory_limit;
+	r->redis_memory_bytes = pusher->info.memory_bytes;
+	r->redis_memory_limit_bytes = pusher->info.memory_limit_bytes;
 	strlcpy(r->redis_version, pusher->info.version, sizeof(r->redis_version));
 	strlcpy(r->redis_policy, pusher->info.policy, sizeof(r->redis_policy));
 	ss_databases_unlock();

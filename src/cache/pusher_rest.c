@@ -40,7 +40,7 @@
 #include "cache/pusher_check.h"
 #include "cache/pusher_rest.h"
 
-#define CHECK_ANYWAY INT64CONST(60000000)
+#define CHECK_ANYWAY_US INT64CONST(60000000)
 
 /* Rows changed in pg_db_role_setting, as counted by the server; -1 if it does not count. */
 static int64
@@ -87,7 +87,7 @@ ss_pusher_rests(SsPusher *pusher, SsMonotonic now)
 	SsPusherRest *rest = &pusher->rest;
 
 	Assert(!IsTransactionState());
-	if (!rest->tables || now - rest->checked_at >= CHECK_ANYWAY)
+	if (!rest->tables || now - rest->checked_at >= CHECK_ANYWAY_US)
 		return false;
 	AcceptInvalidationMessages();
 	(void) pgstat_report_stat(false);

@@ -370,7 +370,7 @@ read_rows(SsPusher *pusher, int from, int to)
 		bool copy = rows[i].policy != NULL && rows[i].alive && !rows[i].large && !rows[i].foreign;
 
 		proto->ops[i].found = rows[i].later ? SS_FOUND_LATER : copy ? SS_FOUND_COPY : SS_FOUND_NONE;
-		proto->ops[i].until = now + rows[i].life;
+		proto->ops[i].until = now + rows[i].life_us;
 		pusher->payloads[i].length = rows[i].length;
 		/* the text may still be moved by repalloc: see point_to_documents */
 		pusher->offsets[i] = rows[i].offset;

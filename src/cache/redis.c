@@ -40,7 +40,7 @@
  * Replies to our commands have a few KB, plus at most one copy of a session; a server that
  * sends more is not our Redis.
  */
-#define REPLY_MOST (4 * 1024 * 1024)
+#define REPLY_MOST_BYTES (4 * 1024 * 1024)
 
 struct SsRedis
 {
@@ -90,14 +90,14 @@ wait_for(SsRedis *redis, int events, SsMonotonic give_up)
 {
 	for (;;)
 	{
-		int64 rest = give_up - ss_monotonic();
+		int64 left_us = give_up - ss_monotonic();
 		int rc;
 
 		CHECK_FOR_INTERRUPTS();
-		if (rest <= 0)
+		if (left_us <= 0)
 			return false;
 		rc = WaitLatchOrSocket(MyLatch, events | WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							   redis->context->fd, rest / 1000 + 1, PG_WAIT_EXTENSION);
+							   redis->context->fd, left_us / 1000 + 1, PG_WAIT_EXTENSION);
 		if (rc & events)
 			return true;
 		if (rc & WL_LATCH_SET)
@@ -310,7 +310,7 @@ ss_redis_receive(SsRedis *redis, SsMonotonic give_up, char *error, size_t size)
 		if (reply != NULL)
 			return reply;
 		if (redis->context->reader->len - redis->context->reader->pos >
-			(size_t) REPLY_MOST + ss_cache_max_bytes)
+			(size_t) REPLY_MOST_BYTES + ss_cache_max_bytes)
 		{
 			fail(error, size, "an answer is too large to come from the Redis that was asked");
 			return NULL;

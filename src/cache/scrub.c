@@ -38,9 +38,9 @@
 #define STEP 100            /* keys per SCAN, approximately */
 #define FROM_TABLE 30       /* minimum number of keys from the table with each page */
 #define BLOCKS_FROM_TABLE 8 /* from at most this many blocks */
-#define JUST_NOW (2 * USECS_PER_SEC)
-#define SLICE (USECS_PER_SEC / 10) /* time limit, because nothing is pushed meanwhile */
-#define PART_BYTES (256 * 1024)    /* copies read at a time, unless a single one is larger */
+#define JUST_NOW_US (2 * USECS_PER_SEC)
+#define SLICE_US (USECS_PER_SEC / 10) /* time limit, because nothing is pushed meanwhile */
+#define PART_BYTES (256 * 1024)       /* copies read at a time, unless a single one is larger */
 
 enum
 {
@@ -234,7 +234,7 @@ compare(SsPusher *pusher, Sample *sample, SsCachedRow *rows, const char *documen
 		if (wrong < 0 || is_under_way(&sample->keys[i]))
 			continue;
 		/* its life ended between the two reads */
-		if (wrong == ORPHANED && rows[i].life < 0 && rows[i].life > -JUST_NOW)
+		if (wrong == ORPHANED && rows[i].life_us < 0 && rows[i].life_us > -JUST_NOW_US)
 			continue;
 		counts[wrong]++;
 		repair(pusher, &sample->keys[i]);
@@ -444,7 +444,7 @@ compare_all(SsPusher *pusher, Sample *sample, SsSampleRest *rest, SsMonotonic gi
 {
 	int64 *sizes = palloc(sizeof(int64) * SS_SAMPLE_MOST);
 	Sample *part = palloc(sizeof(Sample));
-	SsMonotonic stop = ss_monotonic() + SLICE;
+	SsMonotonic stop = ss_monotonic() + SLICE_US;
 	bool refused = false;
 	bool fine = true;
 	int next = 0;

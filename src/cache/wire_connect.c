@@ -161,9 +161,9 @@ ss_wire_info(SsWire *wire, SsMonotonic give_up, SsWireInfo *info)
 	if (!read_greeting(wire, give_up, "INFO", true, &reply))
 		return ss_wire_broken(wire);
 	info_line(ss_reply_text(reply, NULL), "used_memory:", number, sizeof(number));
-	info->memory = strtoll(number, NULL, 10);
+	info->memory_bytes = strtoll(number, NULL, 10);
 	info_line(ss_reply_text(reply, NULL), "maxmemory:", number, sizeof(number));
-	info->memory_limit = strtoll(number, NULL, 10);
+	info->memory_limit_bytes = strtoll(number, NULL, 10);
 	info_line(ss_reply_text(reply, NULL), "maxmemory_policy:", info->policy, sizeof(info->policy));
 	ss_reply_free(reply);
 	return true;

@@ -17,8 +17,8 @@ typedef struct SsWireLogin
 /* What a Redis reports about itself. */
 typedef struct SsWireInfo
 {
-	int64 memory;
-	int64 memory_limit;
+	int64 memory_bytes;
+	int64 memory_limit_bytes;
 	char version[32];
 	char policy[32];
 } SsWireInfo;

@@ -30,7 +30,7 @@
  * A committed change may stay in doubt for this long, because its backend was stopped between
  * commit and callback, before its copy is deleted.
  */
-#define OLD_DOUBT INT64_C(250000)
+#define OLD_DOUBT_US INT64_C(250000)
 
 static SsLedgerSlot *
 slot_of(SsProto *p, int32_t slot)
@@ -161,7 +161,7 @@ classify(SsProto *p, int32_t slot, SsMonotonic now)
 	{
 		/* it may have aged since the last update, and a lease must not add to that */
 		bool urgent = view.fenced || view.dirty || s->list == SS_LIST_URGENT ||
-					  now - view.since >= OLD_DOUBT / 2 ||
+					  now - view.since >= OLD_DOUBT_US / 2 ||
 					  (SS_RULE(10) && ss_worklist_lease_lapsed(p, now));
 
 		put_slot(p, slot, urgent && !s->absent ? SS_LIST_URGENT : SS_LIST_DOUBT, now);
@@ -207,7 +207,7 @@ promote_old_doubt(SsProto *p, SsMonotonic now)
 		SsLedgerSlot *s = slot_of(p, slot);
 		int32_t next = s->list_next;
 
-		if (!all && now - s->listed_at < OLD_DOUBT)
+		if (!all && now - s->listed_at < OLD_DOUBT_US)
 			break;
 		if (!s->absent)
 			put_slot(p, slot, SS_LIST_URGENT, now);
@@ -266,7 +266,7 @@ void
 ss_worklist_update(SsProto *p, SsMonotonic now, bool may_open)
 {
 	bool open = may_open && p->attached && !p->round_open && now >= p->renew_at;
-	SsMonotonic until = now + p->lease + p->lease / 100 + 10000;
+	SsMonotonic until = now + p->lease_us + p->lease_us / 100 + 10000;
 	int32_t changed[64];
 	int partition = 0;
 	int n;
@@ -301,7 +301,7 @@ ss_worklist_update(SsProto *p, SsMonotonic now, bool may_open)
 		p->round++;
 		p->round_open = true;
 		p->round_at = now;
-		p->round_lease = p->lease;
+		p->round_lease_us = p->lease_us;
 		p->round_left = p->lists[SS_LIST_URGENT].count + p->lists[SS_LIST_PRESENT].count;
 		if (!SS_RULE(4))
 			ss_worklist_publish_lease(p, until);

@@ -7,7 +7,7 @@
  * row of a session, so the ledger gets no keys; the pusher is told the namespace (R14):
  *
  *		trigger			add: remembered in the memory of the backend
- *		PRE_COMMIT		throttle: a namespace is flushed once in POLICY_PAUSE, however often its
+ *		PRE_COMMIT		throttle: a namespace is flushed once in POLICY_PAUSE_US, however often its
  *							policy changes.  Nothing is held meanwhile that readers or the pusher
  *							wait for
  *						enter: the namespace and a number go into shared memory.  From here on the
@@ -31,7 +31,7 @@
 #include "cache/xact_policies.h"
 #include "clock.h"
 
-#define POLICY_PAUSE INT64CONST(5000000)
+#define POLICY_PAUSE_US INT64CONST(5000000)
 
 /* More namespaces than this in one transaction flush everything. */
 #define POLICIES_MAX 8
@@ -92,7 +92,7 @@ static int64
 pause_left(SsCache *cache)
 {
 	SsMonotonic now = ss_monotonic();
-	int64 left = 0;
+	int64 left_us = 0;
 
 	ss_databases_lock(false);
 	for (int i = 0; i < npolicies; i++)
@@ -100,10 +100,10 @@ pause_left(SsCache *cache)
 		const SsPolicyChange *change = find_change(cache, policies[i].ns);
 
 		if (change != NULL)
-			left = Max(left, change->at + POLICY_PAUSE - now);
+			left_us = Max(left_us, change->at + POLICY_PAUSE_US - now);
 	}
 	ss_databases_unlock();
-	return left;
+	return left_us;
 }
 
 /*
@@ -113,12 +113,13 @@ pause_left(SsCache *cache)
 void
 ss_xact_policies_throttle(SsDb *db)
 {
-	int64 left;
+	int64 left_us;
 
-	while ((left = pause_left(&db->cache)) > 0)
+	while ((left_us = pause_left(&db->cache)) > 0)
 	{
 		ConditionVariablePrepareToSleep(&db->cache.changed);
-		(void) ConditionVariableTimedSleep(&db->cache.changed, left / 1000 + 1, PG_WAIT_EXTENSION);
+		(void) ConditionVariableTimedSleep(&db->cache.changed, left_us / 1000 + 1,
+										   PG_WAIT_EXTENSION);
 		ConditionVariableCancelSleep();
 		CHECK_FOR_INTERRUPTS();
 	}

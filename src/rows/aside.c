@@ -46,10 +46,10 @@
 #define MAX_OF_NAMESPACE 64 /* entries of a worker for one namespace */
 #define MAX_PROBES 20       /* failures in a namespace until it waits for its next retry time */
 #define MAX_DONE 50         /* successes in a namespace, after which its entry is dropped */
-#define BACKOFF_FIRST USECS_PER_SEC
-#define BACKOFF_MAX (INT64CONST(300) * USECS_PER_SEC)
-#define DROP_AFTER (INT64CONST(30) * USECS_PER_SEC) /* after the retry time */
-#define LOG_EVERY (INT64CONST(10) * USECS_PER_SEC)
+#define BACKOFF_FIRST_US USECS_PER_SEC
+#define BACKOFF_MAX_US (INT64CONST(300) * USECS_PER_SEC)
+#define DROP_AFTER_US (INT64CONST(30) * USECS_PER_SEC) /* after the retry time */
+#define LOG_EVERY_US (INT64CONST(10) * USECS_PER_SEC)
 #define WALK_SHARE 50 /* walks take at most 1/50 of the time */
 
 /* A row, or a namespace, that is set aside. */
@@ -303,14 +303,14 @@ publish_report(SsAside *aside)
 	ss_databases_unlock();
 }
 
-/* Write a failure to the server log only, and not more often than each LOG_EVERY. */
+/* Write a failure to the server log only, and not more often than each LOG_EVERY_US. */
 static void
 log_failure(SsAside *aside, const SsKey *key, const ErrorData *error)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	const char *detail = error->detail_log ? error->detail_log : error->detail;
 
-	if (now >= aside->logged_at && now - aside->logged_at < LOG_EVERY)
+	if (now >= aside->logged_at && now - aside->logged_at < LOG_EVERY_US)
 		return;
 	aside->logged_at = now;
 	ereport(LOG_SERVER_ONLY,
@@ -327,7 +327,8 @@ backoff(const SsAside *aside, int failures)
 {
 	if (!aside->of_worker)
 		return DT_NOEND;
-	return GetCurrentTimestamp() + Min(BACKOFF_FIRST << Min(Max(failures, 1) - 1, 10), BACKOFF_MAX);
+	return GetCurrentTimestamp() +
+		   Min(BACKOFF_FIRST_US << Min(Max(failures, 1) - 1, 10), BACKOFF_MAX_US);
 }
 
 /* Drop an entry, moving the last one into its place. */
@@ -512,7 +513,7 @@ ss_aside_tidy(SsAside *aside, TimestampTz now)
 	int before = aside->n;
 
 	for (int i = aside->n - 1; i >= 0; i--)
-		if (aside->entries[i].retry_at < now - DROP_AFTER &&
+		if (aside->entries[i].retry_at < now - DROP_AFTER_US &&
 			!(aside->walks && is_namespace(&aside->entries[i])))
 			drop(aside, i);
 	if (aside->n != before)
@@ -579,7 +580,7 @@ ss_aside_next_walk(SsAside *aside, TimestampTz now, SsAsideWalk *walk)
  */
 void
 ss_aside_walked(SsAside *aside, const SsAsideWalk *walk, int failed, int done, bool ended,
-				int64 took)
+				int64 took_us)
 {
 	SsKey key;
 	Entry *entry;
@@ -603,5 +604,5 @@ ss_aside_walked(SsAside *aside, const SsAsideWalk *walk, int failed, int done, b
 	}
 	entry->failures = done > 0 ? 1 : entry->failures + 1;
 	entry->retry_at = Max(backoff(aside, entry->failures),
-						  GetCurrentTimestamp() + took * WALK_SHARE);
+						  GetCurrentTimestamp() + took_us * WALK_SHARE);
 }

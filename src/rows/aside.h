@@ -55,6 +55,6 @@ extern void ss_aside_tidy(SsAside *aside, TimestampTz now);
 extern void ss_aside_arrays(const SsAside *aside, TimestampTz now, Datum arrays[3]);
 extern bool ss_aside_next_walk(SsAside *aside, TimestampTz now, SsAsideWalk *walk);
 extern void ss_aside_walked(SsAside *aside, const SsAsideWalk *walk, int failed, int done,
-							bool ended, int64 took);
+							bool ended, int64 took_us);
 
 #endif

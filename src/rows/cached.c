@@ -32,7 +32,7 @@
  * Maximum work of a batch: bytes of documents that were detoasted plus bytes of text produced.  A
  * single document may exceed it.
  */
-#define BATCH_WORK (512 * 1024)
+#define BATCH_WORK_BYTES (512 * 1024)
 
 /* The columns that are read of a session, before its number in the arguments and its document. */
 static const AttrNumber read_columns[] = {SS_ROW_EXPIRES_AT, SS_ROW_CREATED_AT, SS_ROW_TTL,
@@ -92,14 +92,14 @@ make_text(const char *bytes, int len)
 static int64
 copy_life(const SsRow *row, const SsPolicy *policy, TimestampTz now)
 {
-	int64 life = row->ends_at - now;
+	int64 life_us = row->ends_at - now;
 
 	if (policy->cache == SS_CACHE_HOT)
-		life = Min(life, policy->cache_ttl);
+		life_us = Min(life_us, policy->cache_ttl_us);
 	/* a reader misses once per slack, and the miss touches the session */
 	if (policy->sliding)
-		life = Min(life, ss_slack(row->ttl));
-	return life;
+		life_us = Min(life_us, ss_slack(row->ttl_us));
+	return life_us;
 }
 
 /*
@@ -202,7 +202,7 @@ ss_cached_read(SsCachedRow *rows, int n, int64 max, StringInfo text)
 	{
 		rows[i].alive = rows[i].large = rows[i].foreign = rows[i].later = false;
 		rows[i].offset = rows[i].length = 0;
-		rows[i].life = 0;
+		rows[i].life_us = 0;
 		if (rows[i].policy == NULL)
 			continue;
 		ns[asked] = make_text(rows[i].key->bytes, rows[i].key->nslen);
@@ -235,20 +235,20 @@ ss_cached_read(SsCachedRow *rows, int n, int64 max, StringInfo text)
 		ss_row_from_columns(&row, &columns);
 		no_history = row.history_null || row.last_seq == 0;
 		target.key = *out->key;
-		target.policy.max_lifetime = out->policy->max_lifetime;
+		target.policy.max_lifetime_us = out->policy->max_lifetime_us;
 		now = GetCurrentTimestamp();
 		ss_row_set_state(&row, &target, now);
-		out->life = row.ends_at - now;
+		out->life_us = row.ends_at - now;
 		/* a session that never had messages has no tail */
 		if (row.state != SS_ALIVE || (out->key->part == SS_PART_TAIL && no_history))
 			continue;
-		if (batch.work >= BATCH_WORK)
+		if (batch.work >= BATCH_WORK_BYTES)
 		{
 			out->later = true;
 			continue;
 		}
 		out->alive = true;
-		out->life = copy_life(&row, out->policy, now);
+		out->life_us = copy_life(&row, out->policy, now);
 		out->offset = text->len;
 		if (out->document && out->key->part == SS_PART_TAIL)
 			add_tail(&batch, out, row.history);

@@ -30,12 +30,12 @@ typedef struct SsCachedRow
 	const SsPolicy *policy; /* NULL: the row is not read */
 	bool document;          /* the text is wanted, not only the life */
 	/* the answer */
-	bool alive;   /* the session is alive, and has what the key names */
-	bool large;   /* the text exceeds the limit */
-	bool foreign; /* the text cannot be converted to UTF-8 */
-	bool later;   /* not read, because the batch was full */
-	int64 life;   /* how long a copy may live, us; if not alive, what is left of the row's life */
-	int offset;   /* position and length of the document in the text */
+	bool alive;    /* the session is alive, and has what the key names */
+	bool large;    /* the text exceeds the limit */
+	bool foreign;  /* the text cannot be converted to UTF-8 */
+	bool later;    /* not read, because the batch was full */
+	int64 life_us; /* how long a copy may live; if not alive, what is left of the row's life */
+	int offset;    /* position and length of the document in the text */
 	int length;
 } SsCachedRow;
 

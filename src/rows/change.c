@@ -103,7 +103,7 @@ init_session(SsChange *change)
 	row->owner = (Datum) 0;
 	row->owner_null = true;
 	row->created_at = change->now;
-	row->ttl = change->target->policy.ttl;
+	row->ttl_us = change->target->policy.ttl_us;
 	row->message_count = 0;
 	row->dead_until = SS_NEVER;
 	row->history_null = true;
@@ -251,7 +251,7 @@ static void
 rebase_touch(const SsChange *change)
 {
 	SsTouch touch = {.base = change->base,
-					 .ttl = change->row.ttl,
+					 .ttl_us = change->row.ttl_us,
 					 .expires_at = change->row.expires_at};
 
 	ss_touch_xact_rebase(&change->target->key, &touch);
@@ -287,8 +287,8 @@ ss_change_end(SsChange *change)
 	if (change->is_new || !change->history_only)
 		row->version = ss_next_version(row->version);
 	row->updated_at = change->now;
-	row->expires_at = ss_expiry(change->now, row->ttl, row->created_at,
-								target->policy.max_lifetime);
+	row->expires_at = ss_expiry(change->now, row->ttl_us, row->created_at,
+								target->policy.max_lifetime_us);
 	/* the purge visits a new session at its end; the check_at of an old one stays, which keeps it HOT */
 	if (change->is_new)
 		row->check_at = row->expires_at;

@@ -90,7 +90,7 @@ bind_params(const Clear *call, Datum *values, char *nulls)
 	values[1] = call->which->id_like;
 	values[2] = ss_alive_param(call->target);
 	values[3] = TimestampTzGetDatum(call->until);
-	values[4] = IntervalPGetDatum(ss_make_interval(call->target->policy.tombstone));
+	values[4] = IntervalPGetDatum(ss_make_interval(call->target->policy.tombstone_us));
 	values[5] = BoolGetDatum(call->target->policy.owner_isolation);
 	memset(nulls, ' ', 6);
 	nulls[1] = ss_null_if(call->which->id_like);

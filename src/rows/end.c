@@ -18,7 +18,7 @@
 #include "counters.h"
 
 /* Minimum lifetime of the tombstone of a regenerated session, us. */
-#define REGENERATE_TOMBSTONE (INT64CONST(300) * USECS_PER_SEC)
+#define REGENERATE_TOMBSTONE_US (INT64CONST(300) * USECS_PER_SEC)
 
 /*
  * Ends a session whose row is locked, for the namespace's tombstone time.  The commit will wait for
@@ -28,7 +28,7 @@ void
 ss_session_end(SsTarget *target, SsRow *row)
 {
 	Assert(row->state == SS_ALIVE && (!row->has_tid || row->locked));
-	ss_tombstone_make(row, &target->policy, GetCurrentTimestamp(), target->policy.tombstone);
+	ss_tombstone_make(row, &target->policy, GetCurrentTimestamp(), target->policy.tombstone_us);
 	(void) ss_row_write(target, row);
 	ForceSyncCommit();
 }
@@ -51,7 +51,7 @@ ss_session_delete(SsTarget *target)
 
 /*
  * Gives a session a new id and returns it; NULL when the caller sees no such session.  Everything
- * else is kept.  The old id becomes a tombstone for at least REGENERATE_TOMBSTONE.
+ * else is kept.  The old id becomes a tombstone for at least REGENERATE_TOMBSTONE_US.
  */
 char *
 ss_session_regenerate(SsTarget *target)
@@ -74,7 +74,7 @@ ss_session_regenerate(SsTarget *target)
 
 	tombstone = row;
 	ss_tombstone_make(&tombstone, &target->policy, now,
-					  Max(target->policy.tombstone, REGENERATE_TOMBSTONE));
+					  Max(target->policy.tombstone_us, REGENERATE_TOMBSTONE_US));
 	/* it is a new row */
 	tombstone.created_at = now;
 	tombstone.check_at = tombstone.dead_until;

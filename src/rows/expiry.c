@@ -54,11 +54,11 @@ ss_duration(int32_t months, int32_t days, int64_t usec, int64_t least, int64_t m
 
 /* An expiry, but not later than created_at + max_lifetime (SS_NO_LIMIT if there is none). */
 int64_t
-ss_expiry_cap(int64_t expiry, int64_t created_at, int64_t max_lifetime)
+ss_expiry_cap(int64_t expiry, int64_t created_at, int64_t max_lifetime_us)
 {
-	if (max_lifetime != SS_NO_LIMIT)
+	if (max_lifetime_us != SS_NO_LIMIT)
 	{
-		int64_t limit = saturating_add(created_at, max_lifetime);
+		int64_t limit = saturating_add(created_at, max_lifetime_us);
 
 		if (limit < expiry)
 			expiry = limit;
@@ -68,16 +68,16 @@ ss_expiry_cap(int64_t expiry, int64_t created_at, int64_t max_lifetime)
 
 /* The expiry of a session that is used now: now + ttl, within its max_lifetime. */
 int64_t
-ss_expiry(int64_t now, int64_t ttl, int64_t created_at, int64_t max_lifetime)
+ss_expiry(int64_t now, int64_t ttl_us, int64_t created_at, int64_t max_lifetime_us)
 {
-	return ss_expiry_cap(saturating_add(now, ttl), created_at, max_lifetime);
+	return ss_expiry_cap(saturating_add(now, ttl_us), created_at, max_lifetime_us);
 }
 
 /* The precision of sliding expiry: an eighth of the ttl, at most 5 minutes. */
 int64_t
-ss_slack(int64_t ttl)
+ss_slack(int64_t ttl_us)
 {
-	int64_t slack = ttl / 8;
+	int64_t slack_us = ttl_us / 8;
 
-	return slack < SS_SLACK_MAX ? slack : SS_SLACK_MAX;
+	return slack_us < SS_SLACK_MAX_US ? slack_us : SS_SLACK_MAX_US;
 }

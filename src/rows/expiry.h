@@ -17,14 +17,14 @@
 #define SS_USEC_PER_DAY (INT64_C(86400) * SS_USEC_PER_SEC)
 
 /* A ttl is 1 ms to 100 years of 365.25 days. */
-#define SS_TTL_MIN SS_USEC_PER_MSEC
-#define SS_TTL_MAX (INT64_C(36525) * SS_USEC_PER_DAY)
+#define SS_TTL_MIN_US SS_USEC_PER_MSEC
+#define SS_TTL_MAX_US (INT64_C(36525) * SS_USEC_PER_DAY)
 
 /* "No limit", for max_lifetime. */
 #define SS_NO_LIMIT INT64_C(-1)
 
 /* Slack is an eighth of the ttl, and never more than this. */
-#define SS_SLACK_MAX (INT64_C(300) * SS_USEC_PER_SEC)
+#define SS_SLACK_MAX_US (INT64_C(300) * SS_USEC_PER_SEC)
 
 /* Result of ss_duration. */
 typedef enum SsDurationCheck
@@ -37,8 +37,8 @@ typedef enum SsDurationCheck
 
 extern SsDurationCheck ss_duration(int32_t months, int32_t days, int64_t usec, int64_t least,
 								   int64_t most, int64_t *result);
-extern int64_t ss_expiry_cap(int64_t expiry, int64_t created_at, int64_t max_lifetime);
-extern int64_t ss_expiry(int64_t now, int64_t ttl, int64_t created_at, int64_t max_lifetime);
-extern int64_t ss_slack(int64_t ttl);
+extern int64_t ss_expiry_cap(int64_t expiry, int64_t created_at, int64_t max_lifetime_us);
+extern int64_t ss_expiry(int64_t now, int64_t ttl_us, int64_t created_at, int64_t max_lifetime_us);
+extern int64_t ss_slack(int64_t ttl_us);
 
 #endif

@@ -99,7 +99,7 @@ fork_session(void *arg)
 				 errmsg("cannot fork onto an existing session"),
 				 errhint("Specify another new_session_id, or omit it to use a random one.")));
 	change.row.data = row.data;
-	change.row.ttl = row.ttl;
+	change.row.ttl_us = row.ttl_us;
 	/* last_seq never decreases, also under an id that was used before */
 	change.row.last_seq = Max(change.row.last_seq, Min(up_to, row.last_seq));
 	change.row.message_count = messages;

@@ -29,10 +29,10 @@
 #include "rows/utf8.h"
 
 /* Maximum number of bytes of a string that are converted to UTF-8 at a time. */
-#define PIECE 4096
+#define PIECE_BYTES 4096
 
 /* Bytes of the binary form besides its values, which dominate in very short documents. */
-#define OVERHEAD 24
+#define OVERHEAD_BYTES 24
 
 /* The header of a numeric on disk, of one or two 16-bit words (see numeric.c of the server). */
 #define NUMBER_IS_SHORT(h) (((h) &0xC000) == 0x8000)
@@ -59,7 +59,7 @@ typedef struct Writer
 int64
 ss_json_least(Datum document)
 {
-	return Max((int64) toast_raw_datum_size(document) - OVERHEAD, 0) / 4;
+	return Max((int64) toast_raw_datum_size(document) - OVERHEAD_BYTES, 0) / 4;
 }
 
 /* Record why the text is abandoned; returns false for the caller to return. */
@@ -198,7 +198,7 @@ add_converted(Writer *w, const char *text, int len)
 	initStringInfo(&piece);
 	while (fine && len > 0)
 	{
-		int n = len <= PIECE ? len : pg_mbcliplen(text, len, PIECE);
+		int n = len <= PIECE_BYTES ? len : pg_mbcliplen(text, len, PIECE_BYTES);
 
 		resetStringInfo(&piece);
 		fine = n > 0 && ss_utf8_append(&piece, text, n) ? add_escaped(w, piece.data, piece.len)

@@ -75,9 +75,9 @@ ss_liveness_check_at(int64_t check_at, int64_t expires_at, int64_t dead_until)
  * parameter of SS_SQL_ALIVE.
  */
 static inline int64_t
-ss_liveness_created_after(int64_t now, int64_t max_lifetime)
+ss_liveness_created_after(int64_t now, int64_t max_lifetime_us)
 {
-	return max_lifetime == SS_NO_LIMIT ? INT64_MIN : now - max_lifetime;
+	return max_lifetime_us == SS_NO_LIMIT ? INT64_MIN : now - max_lifetime_us;
 }
 
 /*

@@ -81,7 +81,7 @@ check_duration(const char *column, Datum value, int64 least)
 	Interval *span = DatumGetIntervalP(value);
 	int64 ignored;
 
-	switch (ss_duration(span->month, span->day, span->time, least, SS_TTL_MAX, &ignored))
+	switch (ss_duration(span->month, span->day, span->time, least, SS_TTL_MAX_US, &ignored))
 	{
 		case SS_DURATION_OK:
 			break;
@@ -139,11 +139,11 @@ check_row(TriggerData *trigdata, HeapTuple tuple)
 	if (!nulls[SS_NS_TAIL_PREFIX])
 		check_prefix("tail_prefix", TextDatumGetCString(values[SS_NS_TAIL_PREFIX]));
 	if (!nulls[SS_NS_TTL])
-		check_duration("ttl", values[SS_NS_TTL], SS_TTL_MIN);
+		check_duration("ttl", values[SS_NS_TTL], SS_TTL_MIN_US);
 	if (!nulls[SS_NS_MAX_LIFETIME])
-		check_duration("max_lifetime", values[SS_NS_MAX_LIFETIME], SS_TTL_MIN);
+		check_duration("max_lifetime", values[SS_NS_MAX_LIFETIME], SS_TTL_MIN_US);
 	if (!nulls[SS_NS_CACHE_TTL])
-		check_duration("cache_ttl", values[SS_NS_CACHE_TTL], SS_TTL_MIN);
+		check_duration("cache_ttl", values[SS_NS_CACHE_TTL], SS_TTL_MIN_US);
 	if (!nulls[SS_NS_TOMBSTONE])
 		check_duration("tombstone", values[SS_NS_TOMBSTONE], 0);
 	if (!nulls[SS_NS_EVENTS_KEEP])

@@ -66,7 +66,7 @@ refresh(void)
 }
 
 /*
- * An interval in microseconds.  The trigger has validated it; otherwise the result is SS_TTL_MIN.
+ * An interval in microseconds.  The trigger has validated it; otherwise the result is SS_TTL_MIN_US.
  */
 static int64
 interval_usec(Datum value)
@@ -75,7 +75,7 @@ interval_usec(Datum value)
 	int64 result;
 
 	if (ss_duration(span->month, span->day, span->time, 0, PG_INT64_MAX, &result) != SS_DURATION_OK)
-		return SS_TTL_MIN;
+		return SS_TTL_MIN_US;
 	return result;
 }
 
@@ -106,9 +106,9 @@ is_relaxed(const char *durability)
 void
 ss_ns_built_in(SsPolicy *policy)
 {
-	policy->ttl = SS_DEFAULT_TTL;
-	policy->max_lifetime = SS_NO_LIMIT;
-	policy->tombstone = SS_DEFAULT_TOMBSTONE;
+	policy->ttl_us = SS_DEFAULT_TTL_US;
+	policy->max_lifetime_us = SS_NO_LIMIT;
+	policy->tombstone_us = SS_DEFAULT_TOMBSTONE_US;
 	policy->max_bytes = SS_DEFAULT_MAX_BYTES;
 	policy->evict = evicts(SS_DEFAULT_ON_QUOTA);
 	policy->sliding = SS_DEFAULT_SLIDING;
@@ -118,7 +118,7 @@ ss_ns_built_in(SsPolicy *policy)
 	policy->owner_isolation = SS_DEFAULT_OWNER_ISOLATION;
 	policy->cache = caching(SS_DEFAULT_CACHE);
 	policy->hash_keys = SS_DEFAULT_HASH_KEYS;
-	policy->cache_ttl = SS_DEFAULT_CACHE_TTL;
+	policy->cache_ttl_us = SS_DEFAULT_CACHE_TTL_US;
 	policy->hot_uses = SS_DEFAULT_HOT_USES;
 	strlcpy(policy->prefix, SS_DEFAULT_PREFIX, sizeof(policy->prefix));
 	policy->tail_size = SS_DEFAULT_TAIL_SIZE;
@@ -136,10 +136,10 @@ ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext cont
 	bool nulls[SS_NS_ATTRS + 1];
 
 	ss_ns_deform(tuple, desc, values, nulls);
-	policy->ttl = interval_usec(values[SS_NS_TTL]);
-	policy->max_lifetime = nulls[SS_NS_MAX_LIFETIME] ? SS_NO_LIMIT
-													 : interval_usec(values[SS_NS_MAX_LIFETIME]);
-	policy->tombstone = interval_usec(values[SS_NS_TOMBSTONE]);
+	policy->ttl_us = interval_usec(values[SS_NS_TTL]);
+	policy->max_lifetime_us = nulls[SS_NS_MAX_LIFETIME] ? SS_NO_LIMIT
+														: interval_usec(values[SS_NS_MAX_LIFETIME]);
+	policy->tombstone_us = interval_usec(values[SS_NS_TOMBSTONE]);
 	policy->max_bytes = DatumGetInt64(values[SS_NS_MAX_BYTES]);
 	policy->max_per_owner = nulls[SS_NS_MAX_SESSIONS_PER_OWNER]
 								? 0
@@ -151,7 +151,7 @@ ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext cont
 	policy->relaxed = is_relaxed(TextDatumGetCString(values[SS_NS_DURABILITY]));
 	policy->owner_isolation = DatumGetBool(values[SS_NS_OWNER_ISOLATION]);
 	policy->cache = caching(TextDatumGetCString(values[SS_NS_CACHE]));
-	policy->cache_ttl = interval_usec(values[SS_NS_CACHE_TTL]);
+	policy->cache_ttl_us = interval_usec(values[SS_NS_CACHE_TTL]);
 	policy->hot_uses = DatumGetInt32(values[SS_NS_HOT_USES]);
 	policy->hash_keys = DatumGetBool(values[SS_NS_HASH_KEYS]);
 	/* with owner isolation, keys in Redis must not reveal the ids of other owners' sessions */

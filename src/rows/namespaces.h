@@ -19,15 +19,15 @@
  * The install script says the same; test/t/077_lists_in_c.pl compares them.  Intervals are in
  * microseconds.
  */
-#define SS_DEFAULT_TTL (INT64CONST(3600) * USECS_PER_SEC)
+#define SS_DEFAULT_TTL_US (INT64CONST(3600) * USECS_PER_SEC)
 #define SS_DEFAULT_SLIDING true
 #define SS_DEFAULT_CACHE "hot"
-#define SS_DEFAULT_CACHE_TTL (INT64CONST(300) * USECS_PER_SEC)
+#define SS_DEFAULT_CACHE_TTL_US (INT64CONST(300) * USECS_PER_SEC)
 #define SS_DEFAULT_HOT_USES 1
 #define SS_DEFAULT_HASH_KEYS false
 #define SS_DEFAULT_MAX_BYTES 8388608
 #define SS_DEFAULT_ON_QUOTA "evict"
-#define SS_DEFAULT_TOMBSTONE (INT64CONST(300) * USECS_PER_SEC)
+#define SS_DEFAULT_TOMBSTONE_US (INT64CONST(300) * USECS_PER_SEC)
 #define SS_DEFAULT_OWNER_ISOLATION false
 #define SS_DEFAULT_AUDIT false
 #define SS_DEFAULT_EVENTS_KEEP "30 days"
@@ -46,13 +46,13 @@ typedef enum SsCaching
 	SS_CACHE_ALL
 } SsCaching;
 
-/* A policy.  Intervals are in microseconds. */
+/* A policy: a row of session_namespaces. */
 typedef struct SsPolicy
 {
 	char name[SS_NAMESPACE_MAX + 1]; /* hash key, zero padded */
-	int64 ttl;
-	int64 max_lifetime; /* SS_NO_LIMIT for none */
-	int64 tombstone;
+	int64 ttl_us;
+	int64 max_lifetime_us; /* SS_NO_LIMIT for none */
+	int64 tombstone_us;
 	int64 max_bytes;
 	int32 max_per_owner; /* 0 for no limit */
 	bool evict;          /* at max_per_owner, evict the oldest session; otherwise refuse */
@@ -64,7 +64,7 @@ typedef struct SsPolicy
 	SsMonotonic read_at; /* changes committed before are included */
 	SsCaching cache;
 	bool hash_keys;
-	int64 cache_ttl;
+	int64 cache_ttl_us;
 	int32 hot_uses;
 	char prefix[SS_PREFIX_MAX + 1];
 	char tail_prefix[SS_PREFIX_MAX + 1]; /* empty if tails are not cached */

@@ -197,9 +197,9 @@ remove_orphan(const Conversation *c, int *limit)
 static void
 visit_recorded(SsOrphanPass *pass, int limit)
 {
-	TimestampTz before = ss_orphan_keep == 0
+	TimestampTz before = ss_orphan_keep_s == 0
 							 ? DT_NOBEGIN
-							 : GetCurrentTimestamp() - ss_orphan_keep * USECS_PER_SEC;
+							 : GetCurrentTimestamp() - ss_orphan_keep_s * USECS_PER_SEC;
 	Datum values[3] = {UUIDPGetDatum(&pass->at), TimestampTzGetDatum(before), Int64GetDatum(limit)};
 	int left = limit;
 	int n = (int) ss_plan_run(&recorded_plan, values, NULL, SS_PLAN_WRITE, 0);

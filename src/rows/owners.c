@@ -120,7 +120,7 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum exempt_id)
 		ss_error_quota(target, exempt_id == (Datum) 0);
 
 	ids = result_to_array(found);
-	values[1] = IntervalPGetDatum(ss_make_interval(target->policy.tombstone));
+	values[1] = IntervalPGetDatum(ss_make_interval(target->policy.tombstone_us));
 	values[2] = BoolGetDatum(target->policy.owner_isolation);
 	values[3] = ids;
 	evicted = ss_plan_run_redacted(&evict_plan, values, NULL, SS_PLAN_LATEST);
@@ -135,7 +135,7 @@ static uint64
 run_on_owner(SsPlan *plan, const SsTarget *target, const SsSelection *which)
 {
 	Datum values[7] = {target->ns,
-					   IntervalPGetDatum(ss_make_interval(target->policy.tombstone)),
+					   IntervalPGetDatum(ss_make_interval(target->policy.tombstone_us)),
 					   BoolGetDatum(target->policy.owner_isolation),
 					   which->owner,
 					   which->except_id,

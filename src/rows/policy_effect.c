@@ -25,7 +25,7 @@ flush_if(bool changed)
 static int64
 lifetime_of(const SsPolicy *policy)
 {
-	return policy->max_lifetime == SS_NO_LIMIT ? PG_INT64_MAX : policy->max_lifetime;
+	return policy->max_lifetime_us == SS_NO_LIMIT ? PG_INT64_MAX : policy->max_lifetime_us;
 }
 
 /*
@@ -49,7 +49,8 @@ effect_of(SsNamespaceColumn column, const SsPolicy *before, const SsPolicy *afte
 		case SS_NS_OWNER_ISOLATION: /* without hash_keys it turns the cache off */
 			return flush_if(after->cache < before->cache);
 		case SS_NS_CACHE_TTL:
-			return flush_if(before->cache == SS_CACHE_HOT && after->cache_ttl < before->cache_ttl);
+			return flush_if(before->cache == SS_CACHE_HOT &&
+							after->cache_ttl_us < before->cache_ttl_us);
 		case SS_NS_SLIDING: /* when sliding, a copy lives for the slack at most */
 			return flush_if(after->sliding && !before->sliding);
 		case SS_NS_TAIL_SIZE:

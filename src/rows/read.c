@@ -85,7 +85,7 @@ static bool
 record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 {
 	TimestampTz deadline = 0;
-	SsTouch touch = {.base = row->expires_at, .ttl = row->ttl, .expires_at = expires_at};
+	SsTouch touch = {.base = row->expires_at, .ttl_us = row->ttl_us, .expires_at = expires_at};
 	bool force = false;
 
 	/* no other transaction sees this row version: the touch is recorded at commit */
@@ -109,7 +109,7 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 				force = true;
 				(void) ss_row_refresh(target, row);
 				touch.base = row->expires_at;
-				touch.ttl = row->ttl;
+				touch.ttl_us = row->ttl_us;
 				continue;
 			case SS_TOUCH_FULL:
 				break;
@@ -135,7 +135,7 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 static void
 write_expiry(SsTarget *target, SsRow *row, TimestampTz expires_at)
 {
-	SsTouch touch = {.base = row->expires_at, .ttl = row->ttl, .expires_at = expires_at};
+	SsTouch touch = {.base = row->expires_at, .ttl_us = row->ttl_us, .expires_at = expires_at};
 
 	row->expires_at = expires_at;
 	ss_row_write_expiry(target, row);
@@ -143,14 +143,14 @@ write_expiry(SsTarget *target, SsRow *row, TimestampTz expires_at)
 }
 
 /*
- * Restarts the session's lifetime, with a new ttl if ttl > 0, and sets *expires_at to its end.  False
+ * Restarts the session's lifetime, with a new ttl if ttl_us > 0, and sets *expires_at to its end.  False
  * when the caller sees no such session; an error when it may view but not change it.
  *
  * A touch that leaves the ttl as it is and is its whole transaction becomes a pending touch at
  * commit.  Otherwise, or when no slot is free, the row is locked and written.
  */
 bool
-ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
+ss_session_touch(SsTarget *target, int64 ttl_us, TimestampTz *expires_at)
 {
 	SsRow row;
 	SsTouch touch;
@@ -160,13 +160,13 @@ ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
 		!ss_access_allows_change(target, &row, SS_EDIT))
 		return false;
 	/* in a longer transaction the row may have been replaced before the commit */
-	if ((ttl <= 0 || ttl == row.ttl) && ss_touch_usable() && !IsTransactionBlock() &&
+	if ((ttl_us <= 0 || ttl_us == row.ttl_us) && ss_touch_usable() && !IsTransactionBlock() &&
 		!IsSubTransaction())
 	{
-		*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl, row.created_at,
-								target->policy.max_lifetime);
+		*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl_us, row.created_at,
+								target->policy.max_lifetime_us);
 		*expires_at = Max(*expires_at, row.ends_at);
-		touch = (SsTouch){.base = row.expires_at, .ttl = row.ttl, .expires_at = *expires_at};
+		touch = (SsTouch){.base = row.expires_at, .ttl_us = row.ttl_us, .expires_at = *expires_at};
 		if (*expires_at == row.ends_at || ss_touch_xact_touch(&target->key, &touch))
 		{
 			ss_counter_add(SS_TOUCHED, 1);
@@ -176,10 +176,10 @@ ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at)
 
 	if (!ss_session_lock(target, &row, SS_EDIT))
 		return false;
-	if (ttl > 0)
-		row.ttl = ttl;
-	*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl, row.created_at,
-							target->policy.max_lifetime);
+	if (ttl_us > 0)
+		row.ttl_us = ttl_us;
+	*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl_us, row.created_at,
+							target->policy.max_lifetime_us);
 	write_expiry(target, &row, *expires_at);
 	ss_counter_add(SS_TOUCHED, 1);
 	return true;
@@ -193,17 +193,17 @@ void
 ss_session_slide(const SsTarget *target, SsRow *row, TimestampTz now)
 {
 	TimestampTz expires_at;
-	int64 grain;
+	int64 grain_us;
 
 	if (!target->policy.sliding || !ss_touch_usable())
 		return;
 	/* an old snapshot may show a version whose expiry was extended since */
 	if (IsolationUsesXactSnapshot() || now - GetCurrentStatementStartTimestamp() > SS_USEC_PER_SEC)
 		(void) ss_row_refresh(target, row);
-	expires_at = ss_expiry(now, row->ttl, row->created_at, target->policy.max_lifetime);
+	expires_at = ss_expiry(now, row->ttl_us, row->created_at, target->policy.max_lifetime_us);
 	/* reads in quick succession are not all recorded */
-	grain = Min(ss_slack(row->ttl) / 64, INT64CONST(100) * SS_USEC_PER_MSEC);
-	if (expires_at <= row->ends_at + grain)
+	grain_us = Min(ss_slack(row->ttl_us) / 64, INT64CONST(100) * SS_USEC_PER_MSEC);
+	if (expires_at <= row->ends_at + grain_us)
 		return;
 	if (record_read(target, row, expires_at))
 		row->ends_at = Max(row->ends_at, expires_at);

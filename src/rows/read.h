@@ -8,7 +8,7 @@
 #include "rows/sessions.h"
 
 extern bool ss_session_read(const SsTarget *target, bool document, SsRow *row);
-extern bool ss_session_touch(SsTarget *target, int64 ttl, TimestampTz *expires_at);
+extern bool ss_session_touch(SsTarget *target, int64 ttl_us, TimestampTz *expires_at);
 extern void ss_session_slide(const SsTarget *target, SsRow *row, TimestampTz now);
 
 #endif

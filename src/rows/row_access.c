@@ -140,17 +140,17 @@ void
 ss_row_access_lifetime(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	SsTarget target;
-	int64 max_lifetime = SS_NO_LIMIT;
+	int64 max_lifetime_us = SS_NO_LIMIT;
 
 	if (new->nulls[SS_ROW_EXPIRES_AT] || new->nulls[SS_ROW_TTL] || new->nulls[SS_ROW_CREATED_AT] ||
 		(old != NULL && DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]) <=
 							DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT])))
 		return;
 	if (find_policy(new, &target))
-		max_lifetime = target.policy.max_lifetime;
+		max_lifetime_us = target.policy.max_lifetime_us;
 	if (DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]) >
 		ss_expiry(GetCurrentTimestamp(), ss_interval_usec(new->values[SS_ROW_TTL]),
-				  DatumGetTimestampTz(new->values[SS_ROW_CREATED_AT]), max_lifetime))
+				  DatumGetTimestampTz(new->values[SS_ROW_CREATED_AT]), max_lifetime_us))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("permission denied to extend a session beyond its ttl"),
 						errdetail("expires_at must not be later than ttl from now, nor exceed "

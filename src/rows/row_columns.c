@@ -40,8 +40,8 @@ ss_row_from_columns(SsRow *row, const SsDeformedRow *columns)
 	row->created_at = number(columns, SS_ROW_CREATED_AT, 0);
 	row->updated_at = number(columns, SS_ROW_UPDATED_AT, 0);
 	row->expires_at = number(columns, SS_ROW_EXPIRES_AT, 0);
-	row->ttl = columns->nulls[SS_ROW_TTL] ? SS_DEFAULT_TTL
-										  : ss_interval_usec(columns->values[SS_ROW_TTL]);
+	row->ttl_us = columns->nulls[SS_ROW_TTL] ? SS_DEFAULT_TTL_US
+											 : ss_interval_usec(columns->values[SS_ROW_TTL]);
 	row->last_seq = number(columns, SS_ROW_LAST_SEQ, 0);
 	row->message_count = number(columns, SS_ROW_MESSAGE_COUNT, 0);
 	row->check_at = number(columns, SS_ROW_CHECK_AT, 0);
@@ -71,7 +71,7 @@ ss_row_column(const SsRow *row, AttrNumber column, bool *null)
 		case SS_ROW_EXPIRES_AT:
 			return TimestampTzGetDatum(row->expires_at);
 		case SS_ROW_TTL:
-			return IntervalPGetDatum(ss_make_interval(row->ttl));
+			return IntervalPGetDatum(ss_make_interval(row->ttl_us));
 		case SS_ROW_LAST_SEQ:
 			return Int64GetDatum(row->last_seq);
 		case SS_ROW_MESSAGE_COUNT:

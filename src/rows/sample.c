@@ -124,7 +124,7 @@ add_row(HTAB *samples, HeapTuple tuple, TupleDesc desc, TimestampTz now)
 	sample = sample_of(samples, VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns));
 	/* a row whose namespace does not exist, or whose name is invalid, is classified without a policy */
 	if (!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target.policy))
-		target.policy.max_lifetime = SS_NO_LIMIT;
+		target.policy.max_lifetime_us = SS_NO_LIMIT;
 	(void) ss_key_from_datums(&target.key, PointerGetDatum(ns), columns.values[SS_ROW_SESSION_ID]);
 	ss_row_set_state(&row, &target, now);
 	if (row.state == SS_DEAD)

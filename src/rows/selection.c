@@ -41,5 +41,5 @@ Datum
 ss_alive_param(const SsTarget *target)
 {
 	return TimestampTzGetDatum(
-		ss_liveness_created_after(GetCurrentTimestamp(), target->policy.max_lifetime));
+		ss_liveness_created_after(GetCurrentTimestamp(), target->policy.max_lifetime_us));
 }

@@ -101,16 +101,16 @@ static int64
 check_ttl(const SsDeformedRow *t)
 {
 	Interval *span = DatumGetIntervalP(t->values[SS_ROW_TTL]);
-	int64 ttl = 0;
+	int64 ttl_us = 0;
 
-	if (ss_duration(span->month, span->day, span->time, SS_TTL_MIN, SS_TTL_MAX, &ttl) !=
+	if (ss_duration(span->month, span->day, span->time, SS_TTL_MIN_US, SS_TTL_MAX_US, &ttl_us) !=
 		SS_DURATION_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_CHECK_VIOLATION), errmsg("invalid ttl for a session"),
 				 errdetail(
 					 "It must be between 1 millisecond and 100 years and must not contain months."),
 				 errhint("Specify days, hours, minutes or seconds; a day is 24 hours.")));
-	return ttl;
+	return ttl_us;
 }
 
 /* Fill in columns that an INSERT by hand may leave null: ttl, expires_at, updated_at, check_at. */
@@ -120,8 +120,8 @@ fill_in(SsDeformedRow *t)
 	SsPolicy policy = {0};
 	TimestampTz now = GetCurrentTimestamp();
 
-	policy.ttl = SS_DEFAULT_TTL;
-	policy.max_lifetime = SS_NO_LIMIT;
+	policy.ttl_us = SS_DEFAULT_TTL_US;
+	policy.max_lifetime_us = SS_NO_LIMIT;
 	if (!t->nulls[SS_ROW_NAMESPACE] && (t->nulls[SS_ROW_TTL] || t->nulls[SS_ROW_EXPIRES_AT]))
 	{
 		text *name = DatumGetTextPP(t->values[SS_ROW_NAMESPACE]);
@@ -129,7 +129,7 @@ fill_in(SsDeformedRow *t)
 		(void) ss_ns_find(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name), &policy);
 	}
 	if (t->nulls[SS_ROW_TTL])
-		ss_row_replace(t, SS_ROW_TTL, IntervalPGetDatum(ss_make_interval(policy.ttl)));
+		ss_row_replace(t, SS_ROW_TTL, IntervalPGetDatum(ss_make_interval(policy.ttl_us)));
 	if (t->nulls[SS_ROW_EXPIRES_AT])
 	{
 		TimestampTz created = t->nulls[SS_ROW_CREATED_AT]
@@ -138,7 +138,7 @@ fill_in(SsDeformedRow *t)
 
 		ss_row_replace(t, SS_ROW_EXPIRES_AT,
 					   TimestampTzGetDatum(
-						   ss_expiry(now, check_ttl(t), created, policy.max_lifetime)));
+						   ss_expiry(now, check_ttl(t), created, policy.max_lifetime_us)));
 	}
 	if (t->nulls[SS_ROW_UPDATED_AT])
 		ss_row_replace(t, SS_ROW_UPDATED_AT,

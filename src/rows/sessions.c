@@ -107,9 +107,9 @@ ss_interval_usec(Datum interval)
 	Interval *span = DatumGetIntervalP(interval);
 	int64 usec;
 
-	if (ss_duration(span->month, span->day, span->time, SS_TTL_MIN, SS_TTL_MAX, &usec) !=
+	if (ss_duration(span->month, span->day, span->time, SS_TTL_MIN_US, SS_TTL_MAX_US, &usec) !=
 		SS_DURATION_OK)
-		return SS_DEFAULT_TTL;
+		return SS_DEFAULT_TTL_US;
 	return usec;
 }
 
@@ -138,7 +138,7 @@ ss_row_set_state(SsRow *row, const SsTarget *target, TimestampTz now)
 	TimestampTz expiry = ss_liveness_expiry(&target->key, row->expires_at, row->dead_until);
 
 	/* a max_lifetime that was lowered applies to existing sessions */
-	row->ends_at = ss_expiry_cap(expiry, row->created_at, target->policy.max_lifetime);
+	row->ends_at = ss_expiry_cap(expiry, row->created_at, target->policy.max_lifetime_us);
 	row->state = ss_liveness_state(row->ends_at, row->dead_until, now);
 }
 
@@ -189,7 +189,7 @@ ss_row_refresh(const SsTarget *target, SsRow *row)
 	row->state = SS_ALIVE;
 	row->expires_at = latest.expires_at;
 	row->ends_at = latest.ends_at;
-	row->ttl = latest.ttl;
+	row->ttl_us = latest.ttl_us;
 	row->own_xact = latest.own_xact;
 	return true;
 }

@@ -24,7 +24,7 @@ typedef struct SsRow
 	TimestampTz updated_at;
 	TimestampTz expires_at; /* the stored value */
 	TimestampTz ends_at;    /* the effective end, after pending touches and max_lifetime */
-	int64 ttl;              /* us */
+	int64 ttl_us;
 	int64 last_seq;
 	int64 message_count;
 	TimestampTz check_at;

@@ -38,7 +38,7 @@ ss_tombstone_version(int64 version)
 
 /* Makes a row in memory a tombstone for `duration` us. */
 void
-ss_tombstone_make(SsRow *row, const SsPolicy *policy, TimestampTz now, int64 duration)
+ss_tombstone_make(SsRow *row, const SsPolicy *policy, TimestampTz now, int64 duration_us)
 {
 	row->data = ss_empty_document();
 	row->owner_null = row->owner_null || !policy->owner_isolation;
@@ -47,7 +47,7 @@ ss_tombstone_make(SsRow *row, const SsPolicy *policy, TimestampTz now, int64 dur
 	row->expires_at = now;
 	row->message_count = 0;
 	row->history_null = true;
-	row->dead_until = now + duration;
+	row->dead_until = now + duration_us;
 }
 
 /* Does the tombstone of a row keep its owner? */

@@ -21,7 +21,7 @@ typedef struct SsSlot
 	uint8 member; /* number of the database in shares.c */
 	bool used;
 	TimestampTz base;
-	int64 ttl;
+	int64 ttl_us;
 	TimestampTz check_at;     /* not to be checked before this time, after a postponement */
 	bool unmatched;           /* at the last check, no row had this base */
 	pg_atomic_uint64 expires; /* raised under the lock in shared mode */

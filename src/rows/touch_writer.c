@@ -74,7 +74,7 @@ write_one(const SsDueTouch *due)
 	target.id = PointerGetDatum(
 		cstring_to_text_with_len(due->key.bytes + due->key.nslen, due->key.idlen));
 	target.key = due->key;
-	target.policy.max_lifetime = SS_NO_LIMIT;
+	target.policy.max_lifetime_us = SS_NO_LIMIT;
 
 	if (!ss_row_try_lock(&target, &row))
 		return ss_row_read(&target, SS_PLAN_WRITE, &row) && row.expires_at == due->touch.base
@@ -191,7 +191,7 @@ ss_touches_finish(SsTouchBatch *batch, SsAside *aside)
 		else if (batch->outcomes[i] != ASIDE || !ss_touch_ended(due, GetCurrentTimestamp()))
 			ss_touch_postpone(due,
 							  Max(GetCurrentTimestamp(),
-								  ss_aside_until(aside, &due->key) - SS_TOUCH_POSTPONE),
+								  ss_aside_until(aside, &due->key) - SS_TOUCH_POSTPONE_US),
 							  batch->outcomes[i] != UNMATCHED);
 	}
 	pfree(batch);

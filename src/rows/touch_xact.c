@@ -180,7 +180,7 @@ ss_touch_xact_touch(const SsKey *key, const SsTouch *touch)
 
 /*
  * Add a rebase: this transaction replaced the row version that ended at touch->base by one that
- * ends at touch->expires_at and has touch->ttl.
+ * ends at touch->expires_at and has touch->ttl_us.
  */
 void
 ss_touch_xact_rebase(const SsKey *key, const SsTouch *touch)

@@ -56,10 +56,10 @@ raise_expiry(SsSlot *slot, TimestampTz expires_at)
  * lock exclusively.
  */
 static void
-reset_slot(SsSlot *slot, TimestampTz base, int64 ttl)
+reset_slot(SsSlot *slot, TimestampTz base, int64 ttl_us)
 {
 	slot->base = base;
-	slot->ttl = ttl;
+	slot->ttl_us = ttl_us;
 	slot->check_at = 0;
 	slot->unmatched = false;
 	pg_atomic_write_u64(&slot->expires, base);
@@ -73,7 +73,7 @@ raise_and_close(SsSlotRef *ref, const SsTouch *touch)
 
 	Assert(ref->slot->base == touch->base);
 	raise_expiry(ref->slot, touch->expires_at);
-	urgent = touch->expires_at - touch->base >= ss_slack(touch->ttl) ||
+	urgent = touch->expires_at - touch->base >= ss_slack(touch->ttl_us) ||
 			 ss_slots_pressed(ref->partition, ref->slot->member);
 	ss_slot_close(ref);
 	return urgent ? SS_TOUCH_URGENT : SS_TOUCH_RECORDED;
@@ -86,11 +86,11 @@ raise_and_close(SsSlotRef *ref, const SsTouch *touch)
 static SsTouchResult
 raise_shared(SsSlot *slot, const SsTouch *touch)
 {
-	int64 slack = ss_slack(touch->ttl);
+	int64 slack_us = ss_slack(touch->ttl_us);
 	TimestampTz before = pg_atomic_read_u64(&slot->expires);
 
 	raise_expiry(slot, touch->expires_at);
-	return before - touch->base < slack && touch->expires_at - touch->base >= slack
+	return before - touch->base < slack_us && touch->expires_at - touch->base >= slack_us
 			   ? SS_TOUCH_URGENT
 			   : SS_TOUCH_RECORDED;
 }
@@ -130,7 +130,7 @@ ss_touch_record(const SsKey *key, const SsTouch *touch, bool force)
 			return SS_TOUCH_FULL;
 		}
 		ss_slot_add(&ref, member);
-		reset_slot(ref.slot, touch->base, touch->ttl);
+		reset_slot(ref.slot, touch->base, touch->ttl_us);
 	}
 	else if (ref.slot->base != touch->base)
 	{
@@ -139,7 +139,7 @@ ss_touch_record(const SsKey *key, const SsTouch *touch, bool force)
 			ss_slot_close(&ref);
 			return SS_TOUCH_CONFLICT;
 		}
-		reset_slot(ref.slot, touch->base, touch->ttl);
+		reset_slot(ref.slot, touch->base, touch->ttl_us);
 	}
 	return raise_and_close(&ref, touch);
 }
@@ -193,7 +193,7 @@ ss_touch_record_reserved(const SsKey *key, const SsTouch *touch, int reservation
 	else
 		ss_slot_unreserve(&ref, reservation);
 	if (is_new || ref.slot->base != touch->base)
-		reset_slot(ref.slot, touch->base, touch->ttl);
+		reset_slot(ref.slot, touch->base, touch->ttl_us);
 	return raise_and_close(&ref, touch);
 }
 
@@ -205,13 +205,13 @@ ss_touch_record_reserved(const SsKey *key, const SsTouch *touch, int reservation
 static bool
 is_due(const SsSlot *slot, TimestampTz now, bool all, bool pressed)
 {
-	int64 slack = ss_slack(slot->ttl);
+	int64 slack_us = ss_slack(slot->ttl_us);
 	TimestampTz expires_at = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->expires));
 
 	/* with `all`, ignore earlier postponements, but not those made during this pass */
-	if (slot->check_at > (all ? now + SS_TOUCH_POSTPONE : now))
+	if (slot->check_at > (all ? now + SS_TOUCH_POSTPONE_US : now))
 		return false;
-	return all || pressed || expires_at - slot->base >= slack || slot->base - now < slack / 2;
+	return all || pressed || expires_at - slot->base >= slack_us || slot->base - now < slack_us / 2;
 }
 
 /*
@@ -241,7 +241,7 @@ ss_touch_due(Oid database, TimestampTz now, bool all, int *partition, SsDueTouch
 				continue;
 			ss_key_copy(&out[count].key, &slot->key);
 			out[count].touch.base = slot->base;
-			out[count].touch.ttl = slot->ttl;
+			out[count].touch.ttl_us = slot->ttl_us;
 			out[count].touch.expires_at = pg_atomic_read_u64(&slot->expires);
 			count++;
 		}
@@ -252,7 +252,7 @@ ss_touch_due(Oid database, TimestampTz now, bool all, int *partition, SsDueTouch
 
 /*
  * The row version that ended at touch->base was replaced by one that ends at touch->expires_at and
- * has touch->ttl, and that is committed.  If the old version was touched meanwhile, move its touch
+ * has touch->ttl_us, and that is committed.  If the old version was touched meanwhile, move its touch
  * to the new one; remove it if it does not end later than that.
  */
 void
@@ -264,10 +264,10 @@ ss_touch_rebase(const SsKey *key, const SsTouch *touch)
 	if (!ss_slot_find(&ref, key, touch->base, LW_EXCLUSIVE))
 		return;
 	/* the time of the last read plus the new ttl */
-	end = (TimestampTz) pg_atomic_read_u64(&ref.slot->expires) - ref.slot->ttl + touch->ttl;
+	end = (TimestampTz) pg_atomic_read_u64(&ref.slot->expires) - ref.slot->ttl_us + touch->ttl_us;
 	if (end > touch->expires_at)
 	{
-		reset_slot(ref.slot, touch->expires_at, touch->ttl);
+		reset_slot(ref.slot, touch->expires_at, touch->ttl_us);
 		raise_expiry(ref.slot, end);
 	}
 	else
@@ -283,7 +283,7 @@ ss_touch_written(const SsDueTouch *due)
 }
 
 /*
- * A touch could not be written now; check it again after SS_TOUCH_POSTPONE.  If its row was
+ * A touch could not be written now; check it again after SS_TOUCH_POSTPONE_US.  If its row was
  * locked, it is kept.  If the table has another version of the row, the transaction that wrote
  * it may be about to move the touch (ss_touch_rebase); if it still does not match at the next
  * check, it is removed.
@@ -300,7 +300,7 @@ ss_touch_postpone(const SsDueTouch *due, TimestampTz now, bool locked)
 	else
 	{
 		ref.slot->unmatched = !locked;
-		ref.slot->check_at = now + SS_TOUCH_POSTPONE;
+		ref.slot->check_at = now + SS_TOUCH_POSTPONE_US;
 	}
 	ss_slot_close(&ref);
 }

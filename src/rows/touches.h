@@ -13,7 +13,7 @@
 typedef struct SsTouch
 {
 	TimestampTz base;       /* expires_at of the row version that was read, or was replaced */
-	int64 ttl;              /* in microseconds: of that version, or of its replacement */
+	int64 ttl_us;           /* of that version, or of its replacement */
 	TimestampTz expires_at; /* when the session ends instead */
 } SsTouch;
 
@@ -25,7 +25,7 @@ typedef struct SsDueTouch
 } SsDueTouch;
 
 /* Microseconds until a touch that could not be written is checked again. */
-#define SS_TOUCH_POSTPONE INT64CONST(1000000)
+#define SS_TOUCH_POSTPONE_US INT64CONST(1000000)
 
 /* Returned by ss_touch_reserve() if there is no free slot. */
 #define SS_NO_RESERVATION (-1)

@@ -27,7 +27,7 @@
 #include "rows/utf8.h"
 
 /* Maximum number of bytes that are converted at a time. */
-#define PIECE 4096
+#define PIECE_BYTES 4096
 
 static struct
 {
@@ -118,7 +118,7 @@ ss_utf8_append(StringInfo out, const char *text, int len)
 		return false;
 	while (len > 0)
 	{
-		int piece = len <= PIECE ? len : pg_mbcliplen(text, len, PIECE);
+		int piece = len <= PIECE_BYTES ? len : pg_mbcliplen(text, len, PIECE_BYTES);
 		int added;
 
 		if (piece == 0)

@@ -50,9 +50,9 @@
 #include "workers/keeper_touches.h"
 #include "workers/stop.h"
 
-#define SLOT_TIME (INT64CONST(3) * USECS_PER_SEC) /* of a keeper, when worker slots are short */
-#define TOUCH_GAP (INT64CONST(100) * 1000)        /* the minimum time between writes of touches */
-#define STOP_TIME (USECS_PER_SEC)                 /* for pending touches, before a stop */
+#define SLOT_TIME_US (INT64CONST(3) * USECS_PER_SEC) /* of a keeper, when worker slots are short */
+#define TOUCH_GAP_US (INT64CONST(100) * 1000) /* the minimum time between writes of touches */
+#define STOP_TIME_US (USECS_PER_SEC)          /* for pending touches, before a stop */
 
 /* At the end of the process: clears the keeper's entry. */
 static void
@@ -163,7 +163,8 @@ failed(SsKeeper *keeper, SsTask task, TimestampTz now)
 	strlcpy(state->last_error, error->message ? error->message : "unknown error", SS_MESSAGE_LEN);
 	state->last_error[pg_mbcliplen(state->last_error, strlen(state->last_error),
 								   SS_MESSAGE_LEN - 1)] = '\0';
-	state->retry_at = now + Min(USECS_PER_SEC << Min(state->failures - 1, 10), SS_KEEPER_RETRY_MAX);
+	state->retry_at = now +
+					  Min(USECS_PER_SEC << Min(state->failures - 1, 10), SS_KEEPER_RETRY_MAX_US);
 	keeper->next_run[task] = state->retry_at;
 	ss_databases_unlock();
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -186,7 +187,9 @@ slack_of(SsKeeper *keeper, SsTask task)
 static int64
 gap_of(SsTask task)
 {
-	return task == SS_TASK_TOUCH ? TOUCH_GAP : task == SS_TASK_NOTIFY ? SS_KEEPER_NOTIFY_GAP : 0;
+	return task == SS_TASK_TOUCH    ? TOUCH_GAP_US
+		   : task == SS_TASK_NOTIFY ? SS_KEEPER_NOTIFY_GAP_US
+									: 0;
 }
 
 /* Runs a task if it is due. */
@@ -229,7 +232,7 @@ run_task(SsKeeper *keeper, SsTask task)
 static void
 stop(SsKeeper *keeper)
 {
-	TimestampTz deadline = GetCurrentTimestamp() + STOP_TIME;
+	TimestampTz deadline = GetCurrentTimestamp() + STOP_TIME_US;
 	volatile bool done = false;
 
 	/* do not act on SIGTERM before that */
@@ -341,7 +344,7 @@ yield_slot(SsKeeper *keeper, TimestampTz now)
 	ss_databases_lock(false);
 	waiting = ss_databases->launcher.waiting;
 	ss_databases_unlock();
-	if (waiting > 0 && now - keeper->started_at > SLOT_TIME)
+	if (waiting > 0 && now - keeper->started_at > SLOT_TIME_US)
 		ss_keeper_leave(keeper, SS_DB_WAITING, 0);
 }
 

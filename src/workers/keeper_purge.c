@@ -16,8 +16,8 @@
 #include "workers/keeper_purge.h"
 
 /* A batch of the purge should take between these times; its size adapts. */
-#define BATCH_SHORT (INT64CONST(15) * 1000)
-#define BATCH_LONG (INT64CONST(45) * 1000)
+#define BATCH_SHORT_US (INT64CONST(15) * 1000)
+#define BATCH_LONG_US (INT64CONST(45) * 1000)
 #define BATCH_MIN 50
 #define BATCH_FIRST 200
 #define HISTORY_BATCH 1000
@@ -29,17 +29,17 @@
  */
 #define BATCHES_A_SECOND 500
 /* The rate is kept on average over this time. */
-#define CATCH_UP (INT64CONST(20) * 1000)
+#define CATCH_UP_US (INT64CONST(20) * 1000)
 
 /*
  * Everything below the low-water mark was visited.  A sweep from the very start finds what was
  * skipped (locked, or committed late).  It costs what vacuum has not removed yet, so the
  * longer it takes the less often it is made.
  */
-#define SWEEP_EVERY (INT64CONST(3) * USECS_PER_SEC)
+#define SWEEP_EVERY_US (INT64CONST(3) * USECS_PER_SEC)
 #define SWEEP_SHARE 100
-#define SWEEP_MAX SS_KEEPER_RETRY_MAX /* maximum time between sweeps */
-#define LOW_MARGIN (INT64CONST(10) * USECS_PER_SEC)
+#define SWEEP_MAX SS_KEEPER_RETRY_MAX_US /* maximum time between sweeps */
+#define LOW_MARGIN_US (INT64CONST(10) * USECS_PER_SEC)
 
 /* Before the first batch, and after the wall clock was set back: begins at the very start. */
 void
@@ -53,11 +53,11 @@ ss_keeper_purge_init(SsKeeper *keeper)
 
 /* Makes batches longer or shorter, towards the intended duration. */
 static void
-adapt(SsKeeper *keeper, int64 visited, int64 took)
+adapt(SsKeeper *keeper, int64 visited, int64 took_us)
 {
-	if (took > BATCH_LONG)
+	if (took_us > BATCH_LONG_US)
 		keeper->batch_size = Max(keeper->batch_size / 2, BATCH_MIN);
-	else if (took < BATCH_SHORT && visited >= keeper->batch_size)
+	else if (took_us < BATCH_SHORT_US && visited >= keeper->batch_size)
 		keeper->batch_size = keeper->batch_size * 2;
 	keeper->batch_size = Min(keeper->batch_size, ss_purge_batch_max);
 }
@@ -79,7 +79,7 @@ next_at_the_rate(TimestampTz *clock, TimestampTz began, int64 rows)
 {
 	if (ss_purge_rate == 0)
 		return began;
-	*clock = Max(*clock, began - CATCH_UP) + rows * USECS_PER_SEC / ss_purge_rate;
+	*clock = Max(*clock, began - CATCH_UP_US) + rows * USECS_PER_SEC / ss_purge_rate;
 	return *clock;
 }
 
@@ -109,7 +109,7 @@ ss_keeper_purge(SsKeeper *keeper, TimestampTz now)
 	TimestampTz done;
 	SsRest mark;
 
-	if (ss_purge_interval == 0)
+	if (ss_purge_interval_ms == 0)
 		return now + USECS_PER_SEC;
 	if (ss_rest_holds(&keeper->rests[SS_TASK_PURGE]) && now < keeper->next_due)
 		return Min(keeper->next_due, now + SS_KEEPER_CHECK_US);
@@ -141,12 +141,12 @@ ss_keeper_purge(SsKeeper *keeper, TimestampTz now)
 	{
 		/* what has become due meanwhile is found when the subscription is dropped */
 		keeper->low_water = DT_NOBEGIN;
-		return done + ss_purge_interval * INT64CONST(1000);
+		return done + ss_purge_interval_ms * INT64CONST(1000);
 	}
 
 	adapt(keeper, work.visited, done - now);
 	if (sweep)
-		keeper->next_sweep = done + Min(Max(SWEEP_EVERY, (done - now) * SWEEP_SHARE), SWEEP_MAX);
+		keeper->next_sweep = done + Min(Max(SWEEP_EVERY_US, (done - now) * SWEEP_SHARE), SWEEP_MAX);
 	else if (work.failed > 0)
 		keeper->next_sweep = Min(Max(keeper->next_sweep, done) + (done - now) * SWEEP_SHARE,
 								 done + SWEEP_MAX);
@@ -156,8 +156,8 @@ ss_keeper_purge(SsKeeper *keeper, TimestampTz now)
 		/* more rows are due: continue */
 		return next_at_the_rate(&keeper->purge_clock, now, work.visited);
 	}
-	keeper->low_water = now - LOW_MARGIN;
-	return done + ss_purge_interval * INT64CONST(1000);
+	keeper->low_water = now - LOW_MARGIN_US;
+	return done + ss_purge_interval_ms * INT64CONST(1000);
 }
 
 /* Purges one batch of messages whose session is gone. */
@@ -170,7 +170,7 @@ ss_keeper_purge_history(SsKeeper *keeper, TimestampTz now)
 	bool more;
 	SsRest mark;
 
-	if (ss_purge_interval == 0)
+	if (ss_purge_interval_ms == 0)
 		return now + USECS_PER_SEC;
 	if (ss_rest_holds(&keeper->rests[SS_TASK_HISTORY]))
 		return now + SS_KEEPER_CHECK_US;
@@ -184,6 +184,6 @@ ss_keeper_purge_history(SsKeeper *keeper, TimestampTz now)
 	ss_keeper_finish(keeper, &caller);
 	keeper->rests[SS_TASK_HISTORY] = mark;
 	if (!more)
-		return GetCurrentTimestamp() + ss_purge_interval * INT64CONST(1000);
+		return GetCurrentTimestamp() + ss_purge_interval_ms * INT64CONST(1000);
 	return next_at_the_rate(&keeper->history_clock, now, limit);
 }

@@ -21,9 +21,9 @@
 #include "rows/rest.h"
 #include "rows/sql.h"
 
-#define SS_KEEPER_CHECK_US (INT64CONST(500) * 1000)   /* is the database to be dropped or copied? */
-#define SS_KEEPER_NOTIFY_GAP (INT64CONST(100) * 1000) /* .. to combine notifications */
-#define SS_KEEPER_RETRY_MAX (INT64CONST(300) * USECS_PER_SEC)
+#define SS_KEEPER_CHECK_US (INT64CONST(500) * 1000) /* is the database to be dropped or copied? */
+#define SS_KEEPER_NOTIFY_GAP_US (INT64CONST(100) * 1000) /* .. to combine notifications */
+#define SS_KEEPER_RETRY_MAX_US (INT64CONST(300) * USECS_PER_SEC)
 #define SS_KEEPER_LOCK_TIMEOUT "300ms" /* less than deadlock_timeout; see failed() in keeper.c */
 
 /* There is one per process. */

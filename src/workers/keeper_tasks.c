@@ -13,14 +13,14 @@
 #include "worker.h"
 #include "workers/keeper_tasks.h"
 
-#define NOTIFY_EVERY (USECS_PER_SEC) /* or when a backend requests it */
+#define NOTIFY_EVERY_US (USECS_PER_SEC) /* or when a backend requests it */
 #define EVENTS_BATCH 1000
-#define EVENTS_EVERY (INT64CONST(60) * USECS_PER_SEC)
-#define SAMPLE_EVERY (INT64CONST(30) * USECS_PER_SEC)
-#define ORPHANS_STEP (USECS_PER_SEC)
+#define EVENTS_EVERY_US (INT64CONST(60) * USECS_PER_SEC)
+#define SAMPLE_EVERY_US (INT64CONST(30) * USECS_PER_SEC)
+#define ORPHANS_STEP_US (USECS_PER_SEC)
 #define ORPHANS_BATCH 500
-#define ORPHANS_PAUSE_MAX (INT64CONST(3600) * USECS_PER_SEC)
-#define ORPHANS_BUSY (INT64CONST(10) * USECS_PER_SEC) /* before the lock is tried again */
+#define ORPHANS_PAUSE_MAX_US (INT64CONST(3600) * USECS_PER_SEC)
+#define ORPHANS_BUSY_US (INT64CONST(10) * USECS_PER_SEC) /* before the lock is tried again */
 #define ORPHANS_PATIENCE 6 /* after this many refusals, wait for it briefly */
 
 /* Sends notifications of events that were committed. */
@@ -31,13 +31,13 @@ ss_keeper_notify(SsKeeper *keeper, TimestampTz now)
 	SsNotice notice;
 
 	if (!ss_events_pending(&notice))
-		return now + NOTIFY_EVERY;
+		return now + NOTIFY_EVERY_US;
 	if (!ss_keeper_begin(keeper, &caller))
 		return now + SS_KEEPER_CHECK_US;
 	ss_events_notify(&notice);
 	ss_keeper_finish(keeper, &caller);
 	ss_events_notified(&notice);
-	return now + SS_KEEPER_NOTIFY_GAP;
+	return now + SS_KEEPER_NOTIFY_GAP_US;
 }
 
 /* Purges one batch of old events. */
@@ -50,7 +50,7 @@ ss_keeper_purge_events(SsKeeper *keeper, TimestampTz now)
 
 	ss_aside_tidy(keeper->events_aside, now);
 	if (ss_rest_holds(&keeper->rests[SS_TASK_EVENTS]))
-		return now + EVENTS_EVERY;
+		return now + EVENTS_EVERY_US;
 	keeper->rests[SS_TASK_EVENTS].resting = false;
 	mark = ss_rest_mark();
 	if (!ss_keeper_begin(keeper, &caller))
@@ -60,7 +60,7 @@ ss_keeper_purge_events(SsKeeper *keeper, TimestampTz now)
 	ss_rest_begin(&mark, !more && ss_rest_no_events());
 	ss_keeper_finish(keeper, &caller);
 	keeper->rests[SS_TASK_EVENTS] = mark;
-	return more ? now + USECS_PER_SEC : now + EVENTS_EVERY;
+	return more ? now + USECS_PER_SEC : now + EVENTS_EVERY_US;
 }
 
 /* Takes a sample of the sessions, for session_stats. */
@@ -82,7 +82,7 @@ ss_keeper_sample(SsKeeper *keeper, TimestampTz now)
 	ss_rest_begin(&mark, ss_aside_is_empty(keeper->sample_aside));
 	ss_keeper_finish(keeper, &caller);
 	keeper->rests[SS_TASK_SAMPLE] = mark;
-	return now + SAMPLE_EVERY;
+	return now + SAMPLE_EVERY_US;
 }
 
 /*
@@ -92,9 +92,10 @@ ss_keeper_sample(SsKeeper *keeper, TimestampTz now)
 static TimestampTz
 orphans_pause(void)
 {
-	int64 pause = ss_orphan_keep * USECS_PER_SEC / 24;
+	int64 pause_us = ss_orphan_keep_s * USECS_PER_SEC / 24;
 
-	return pause == 0 ? ORPHANS_PAUSE_MAX : Min(Max(pause, ORPHANS_STEP), ORPHANS_PAUSE_MAX);
+	return pause_us == 0 ? ORPHANS_PAUSE_MAX_US
+						 : Min(Max(pause_us, ORPHANS_STEP_US), ORPHANS_PAUSE_MAX_US);
 }
 
 /* One step of a pass that finds messages and members without a session. */
@@ -107,7 +108,7 @@ ss_keeper_remove_orphans(SsKeeper *keeper, TimestampTz now)
 	int64 changes = -1;
 	bool begins = pass->stage == SS_ORPHANS_RECORDED && !pass->begun;
 
-	if (ss_purge_interval == 0)
+	if (ss_purge_interval_ms == 0)
 		return now + USECS_PER_SEC;
 	if (begins)
 	{
@@ -141,11 +142,11 @@ ss_keeper_remove_orphans(SsKeeper *keeper, TimestampTz now)
 	if (pass->refused)
 	{
 		keeper->orphans_refused++;
-		return now + ORPHANS_BUSY;
+		return now + ORPHANS_BUSY_US;
 	}
 	keeper->orphans_refused = 0;
 	if (pass->stage != SS_ORPHANS_DONE)
-		return now + (pass->locked ? ORPHANS_STEP / 5 : ORPHANS_STEP);
+		return now + (pass->locked ? ORPHANS_STEP_US / 5 : ORPHANS_STEP_US);
 	memset(pass, 0, sizeof(*pass));
 	return now + orphans_pause();
 }

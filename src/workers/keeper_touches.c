@@ -11,8 +11,8 @@
 #include "rows/touch_writer.h"
 #include "workers/keeper_touches.h"
 
-#define TOUCH_EVERY (USECS_PER_SEC) /* or when a backend requests it */
-#define STOP_RETRY_MS 10            /* before the next attempt */
+#define TOUCH_EVERY_US (USECS_PER_SEC) /* or when a backend requests it */
+#define STOP_RETRY_MS 10               /* before the next attempt */
 
 /* Writes the pending touches that are due. */
 TimestampTz
@@ -35,7 +35,7 @@ ss_keeper_write_touches(SsKeeper *keeper, TimestampTz now)
 			return now + SS_KEEPER_CHECK_US;
 	}
 	keeper->partition = 0;
-	return now + TOUCH_EVERY;
+	return now + TOUCH_EVERY_US;
 }
 
 /* Writes all pending touches once; false if there were none. */

@@ -40,10 +40,10 @@
 #define CYCLE_MS 1000
 
 /* A keeper that was requested must report within this time. */
-#define START_TIMEOUT (INT64CONST(15) * USECS_PER_SEC)
+#define START_TIMEOUT_US (INT64CONST(15) * USECS_PER_SEC)
 
 /* Maximum delay before a keeper that could not be started is tried again: 1, 2, 4 .. seconds. */
-#define RETRY_MAX (INT64CONST(60) * USECS_PER_SEC)
+#define RETRY_MAX_US (INT64CONST(60) * USECS_PER_SEC)
 
 /*
  * Keepers requested by this launcher, by index of the database; those of an earlier one are
@@ -148,11 +148,11 @@ update_entries(const Candidate *all, int count, TimestampTz now)
 		}
 		db->missed_scans = 0;
 		/* requested, but it exited or never reported: its start failed */
-		if (db->state == SS_DB_STARTING && now - db->since > START_TIMEOUT && !is_under_way(i))
+		if (db->state == SS_DB_STARTING && now - db->since > START_TIMEOUT_US && !is_under_way(i))
 		{
 			db->state = SS_DB_WAITING;
 			db->failures++;
-			db->retry_at = now + Min(USECS_PER_SEC << Min(db->failures, 10), RETRY_MAX);
+			db->retry_at = now + Min(USECS_PER_SEC << Min(db->failures, 10), RETRY_MAX_US);
 			strlcpy(db->last_error, "the keeper did not start; see the server log", SS_MESSAGE_LEN);
 			db->last_error_at = now;
 		}

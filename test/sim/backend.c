@@ -289,8 +289,8 @@ take_ticket(Node *node, int number)
 
 	b->ticket = ss_ledger_ticket(&node->control, &b->lease_until);
 	b->ticket_at = w.now;
-	if (most < SS_LEASE_LONGEST)
-		most = SS_LEASE_LONGEST;
+	if (most < SS_LEASE_LONGEST_US)
+		most = SS_LEASE_LONGEST_US;
 	if (b->lease_until > w.now + most)
 		violation("a transaction may have to wait for %.3f s",
 				  (double) (b->lease_until - w.now) / 1e6);

@@ -127,7 +127,7 @@ check_strong(const RedisData *data, int key, int64_t value)
 	int64_t stale;
 
 	totals.strong_hits++;
-	if (!ours && (w.now >= node->promoted_at + SS_LEASE_LONGEST || w.stolen))
+	if (!ours && (w.now >= node->promoted_at + SS_LEASE_LONGEST_US || w.stolen))
 		return;
 	if (fenced_after(row, version, ours ? INT64_MIN : node->promoted_at))
 		violation("strong: key %d shows %d after a fenced change", key, (int) value);

@@ -208,8 +208,8 @@ config_draw(uint64_t seed)
 		c->stall = c->backend_stall = c->connect_fails = c->preempt = 0;
 	c->listed_most = chance(150000) ? (int) between(1, 4) : 32;
 	c->lease_most = c->weight[FAULT_LEASE_CHANGE] > 0 ? c->lease * 5 : c->lease;
-	if (c->lease_most > SS_LEASE_LONGEST)
-		c->lease_most = SS_LEASE_LONGEST;
+	if (c->lease_most > SS_LEASE_LONGEST_US)
+		c->lease_most = SS_LEASE_LONGEST_US;
 	for (int fault = 0; fault < FAULT_KINDS; fault++)
 		if (c->weight[fault] < 10 && chance(300000))
 			c->weight[fault] = 0;

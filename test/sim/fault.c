@@ -345,7 +345,7 @@ strike_node(Fault fault)
 			pusher_wake(judged());
 			return true;
 		case FAULT_LEASE_CHANGE:
-			judged()->proto.lease = spread(200 * MS, w.config.lease_most);
+			judged()->proto.lease_us = spread(200 * MS, w.config.lease_most);
 			return true;
 		case FAULT_PARTIAL_FLUSH:
 			ss_proto_flush_partly(&judged()->proto);

@@ -74,7 +74,7 @@ pusher_start(Node *node)
 	ss_proto_init(&node->proto, node->ledger, &node->control, DATABASE, &node->owner, draw(),
 				  w.now);
 	leave_protocol(node);
-	node->proto.lease = w.config.lease;
+	node->proto.lease_us = w.config.lease;
 	node->proto.batch_keys = w.config.batch_keys;
 	node->proto.promoted = node->promoted;
 	node->proto.remembered = pusher->remembered;

@@ -188,7 +188,7 @@ batch(Packet *packet)
 		data->lease = 0;
 	else if (r->lease == SS_LEASE_SET)
 	{
-		data->lease = r->lease_for > 0 ? redis_now() + r->lease_for : r->lease_until;
+		data->lease = r->lease_for_us > 0 ? redis_now() + r->lease_for_us : r->lease_until;
 		totals.happened[HAPPENED_LEASE]++;
 		check_lease(&w.node[packet->node], data);
 		say("redis: batch %d, lease for %.3f ms", (int) r->id.number,

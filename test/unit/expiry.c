@@ -54,7 +54,7 @@ clamp(__int128 value)
 static SsDurationCheck
 ttl(int32_t months, int32_t days, int64_t usec, int64_t *result)
 {
-	return ss_duration(months, days, usec, SS_TTL_MIN, SS_TTL_MAX, result);
+	return ss_duration(months, days, usec, SS_TTL_MIN_US, SS_TTL_MAX_US, result);
 }
 
 static void
@@ -71,12 +71,12 @@ durations(void)
 	CHECK(ttl(1, 0, 0, &result) == SS_DURATION_MONTHS);
 	CHECK(ttl(-1, 100, 0, &result) == SS_DURATION_MONTHS);
 	CHECK(ttl(INT32_MAX, INT32_MAX, INT64_MAX, &result) == SS_DURATION_MONTHS);
-	CHECK(ttl(0, 36525, 0, &result) == SS_DURATION_OK && result == SS_TTL_MAX);
+	CHECK(ttl(0, 36525, 0, &result) == SS_DURATION_OK && result == SS_TTL_MAX_US);
 	CHECK(ttl(0, 36525, 1, &result) == SS_DURATION_TOO_LONG);
 	CHECK(ttl(0, INT32_MAX, INT64_MAX, &result) == SS_DURATION_TOO_LONG);
 	CHECK(ttl(0, INT32_MIN, INT64_MIN, &result) == SS_DURATION_TOO_SHORT);
-	CHECK(ss_duration(0, 0, 0, 0, SS_TTL_MAX, &result) == SS_DURATION_OK && result == 0);
-	CHECK(ss_duration(0, 0, -1, 0, SS_TTL_MAX, &result) == SS_DURATION_TOO_SHORT);
+	CHECK(ss_duration(0, 0, 0, 0, SS_TTL_MAX_US, &result) == SS_DURATION_OK && result == 0);
+	CHECK(ss_duration(0, 0, -1, 0, SS_TTL_MAX_US, &result) == SS_DURATION_TOO_SHORT);
 }
 
 static void
@@ -88,10 +88,10 @@ fixed_cases(void)
 	CHECK(ss_expiry(100, 50, 90, 61) == 150);
 	CHECK(ss_expiry(INT64_MAX - 1, 50, 0, SS_NO_LIMIT) == INT64_MAX);
 	CHECK(ss_slack(80) == 10);
-	CHECK(ss_slack(SS_TTL_MIN) == 125);
-	CHECK(ss_slack(8 * SS_SLACK_MAX) == SS_SLACK_MAX);
-	CHECK(ss_slack(8 * SS_SLACK_MAX - 8) == SS_SLACK_MAX - 1);
-	CHECK(ss_slack(SS_TTL_MAX) == SS_SLACK_MAX);
+	CHECK(ss_slack(SS_TTL_MIN_US) == 125);
+	CHECK(ss_slack(8 * SS_SLACK_MAX_US) == SS_SLACK_MAX_US);
+	CHECK(ss_slack(8 * SS_SLACK_MAX_US - 8) == SS_SLACK_MAX_US - 1);
+	CHECK(ss_slack(SS_TTL_MAX_US) == SS_SLACK_MAX_US);
 }
 
 static void

@@ -82,13 +82,14 @@ static void
 max_lifetimes(void)
 {
 	const int64_t now = INT64_C(800000000) * SS_USEC_PER_SEC;
-	static const int64_t limits[] = {SS_TTL_MIN, SS_USEC_PER_SEC, SS_USEC_PER_DAY, SS_TTL_MAX};
+	static const int64_t limits[] = {SS_TTL_MIN_US, SS_USEC_PER_SEC, SS_USEC_PER_DAY,
+									 SS_TTL_MAX_US};
 
 	for (int i = 0; i < (int) (sizeof(limits) / sizeof(limits[0])); i++)
 		for (int64_t off = -2; off <= 2; off++)
 		{
 			int64_t created_at = now - limits[i] + off;
-			int64_t end = ss_expiry_cap(now + SS_TTL_MAX, created_at, limits[i]);
+			int64_t end = ss_expiry_cap(now + SS_TTL_MAX_US, created_at, limits[i]);
 
 			CHECK((ss_liveness_state(end, SS_NEVER, now) == SS_ALIVE) ==
 				  (created_at > ss_liveness_created_after(now, limits[i])));

@@ -284,7 +284,8 @@ check(SsLedger *ledger, const SsControl *control)
 	must(is_printable(wire.error, sizeof(wire.error)), "messages are fit for a log");
 	must(proto.nops >= 0 && proto.nops <= SS_BATCH_MAX, "a batch has room");
 	must(proto.nchain >= 0 && proto.nchain <= SS_CHAIN_MAX, "a chain has room");
-	must(control->lease_until <= virtual_now + SS_LEASE_LONGEST + 1000000, "no lease is too long");
+	must(control->lease_until <= virtual_now + SS_LEASE_LONGEST_US + 1000000,
+		 "no lease is too long");
 }
 
 static void
@@ -456,7 +457,7 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 	if (byte() % 4 == 0)
 		strlcpy(login.password, "secret", sizeof(login.password));
 	ss_proto_init(&proto, ledger, &control, DATABASE, &me, byte(), virtual_now);
-	proto.lease = 2000000;
+	proto.lease_us = 2000000;
 	proto.batch_keys = 64;
 	memset(&record, 0, sizeof(record));
 	record.standing = byte() % 4 == 0 ? SS_STANDING_NEW : SS_STANDING_OWNER;
