@@ -8,8 +8,8 @@
  * written with its reasons; where none is given, the modules do not depend on each other.
  *
  * The callbacks are registered when the library is loaded and not on first use.  The server calls
- * them last registered first, so the order with regard to other extensions depends on
- * shared_preload_libraries alone, not on what a session happened to call first.
+ * them last registered first; so where the library is preloaded, the order with regard to other
+ * extensions depends on shared_preload_libraries alone, not on what a session calls first.
  *
  * Errors:
  *
@@ -17,8 +17,8 @@
  *	  are left out, and the ABORT event undoes those that were done.
  *	- COMMIT and PREPARE come when the transaction is on disk, and COMMIT when others can see it; an
  *	  error would be a PANIC.  ABORT comes while an error is handled; another one there would start
- *	  the abort over, in the end a PANIC as well.  The same holds for the ends of subtransactions.
- *	  So these steps allocate nothing and read no catalog: they write memory, under LWLocks where it
+ *	  the abort over, in the end a PANIC as well.  So these steps, and those at the end of a
+ *	  subtransaction, allocate nothing and read no catalog: they write memory, under LWLocks where it
  *	  is shared, and set latches.
  */
 #include "postgres.h"
