@@ -181,7 +181,10 @@ serve_request(SsPusher *pusher, SsCacheRequest *request, bool begun, SsMonotonic
 			if (!begun && request->ns[0] == '\0')
 				ss_proto_flush(proto);
 			else if (!begun)
+			{
+				strlcpy(pusher->flush_ns, request->ns, sizeof(pusher->flush_ns));
 				ss_proto_flush_partly(proto);
+			}
 			request->results[0] = proto->removed;
 			return begun && !ss_proto_flushing(proto) && proto->stage == SS_STAGE_RUN;
 		case SS_CACHE_COMMAND_TAKEOVER:

@@ -71,6 +71,7 @@ typedef struct SsPusher
 	SsPrefixes prefixes; /* those under which Redis may hold keys */
 	SsPrefixes changing; /* of a flush for changed policies, the same from its start to its end */
 	SsPrefixes one;      /* of a flush of one namespace */
+	char flush_ns[SS_NAMESPACE_MAX + 1]; /* .. which is this one */
 	SsMemo policies_memo;
 	uint64 changes_seen[SS_POLICY_CHANGES]; /* changes whose policy was read since, by number */
 

@@ -84,7 +84,6 @@ prefixes_of_request(SsPusher *pusher)
 	SsPrefixes *changing = &pusher->changing;
 	SsPrefixes *one = &pusher->one;
 	const SsProto *proto = &pusher->proto;
-	char ns[SS_NAMESPACE_MAX + 1];
 
 	if (proto->request.kind == SS_REQUEST_FLUSH && proto->request.policies)
 	{
@@ -102,12 +101,9 @@ prefixes_of_request(SsPusher *pusher)
 	}
 	if (!proto->partial)
 		return &pusher->prefixes;
-	ss_databases_lock(false);
-	strlcpy(ns, pusher->db->cache.request.ns, sizeof(ns));
-	ss_databases_unlock();
 	ss_prefixes_clear(one);
 	for (int i = 0; i < pusher->npolicies; i++)
-		if (strcmp(pusher->policies[i].name, ns) == 0)
+		if (strcmp(pusher->policies[i].name, pusher->flush_ns) == 0)
 			ss_pusher_add_prefixes(one, &pusher->keys[i]);
 	return one;
 }
