@@ -144,14 +144,17 @@ static void
 put_summary(void *arg, HeapTuple row, TupleDesc desc)
 {
 	Listing *listing = arg;
-	Datum values[9];
-	bool nulls[9] = {false};
+	/* session_summary: the namespace, the columns of a page, the cursor */
+	Datum values[SS_PAGE_COLUMNS + 2];
+	bool nulls[SS_PAGE_COLUMNS + 2] = {false};
 
 	values[0] = listing->ns;
-	for (int column = 1; column <= 7; column++)
+	for (int column = 1; column <= SS_PAGE_COLUMNS; column++)
 		values[column] = SPI_getbinval(row, desc, column, &nulls[column]);
-	values[1] = ss_sql_value(row, desc, 1, "conversation_sessions");
-	values[8] = CStringGetTextDatum(make_cursor(DatumGetTimestampTz(values[4]), values[1]));
+	values[SS_PAGE_SESSION_ID] = ss_sql_value(row, desc, SS_PAGE_SESSION_ID,
+											  "conversation_sessions");
+	values[SS_PAGE_COLUMNS + 1] = CStringGetTextDatum(
+		make_cursor(DatumGetTimestampTz(values[SS_PAGE_CREATED_AT]), values[SS_PAGE_SESSION_ID]));
 	tuplestore_putvalues(listing->rsinfo->setResult, listing->rsinfo->setDesc, values, nulls);
 }
 

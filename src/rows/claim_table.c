@@ -20,9 +20,17 @@
 
 #include "function.h"
 #include "rows/claim_table.h"
+#include "rows/schema.h"
 #include "rows/sql.h"
 
 SS_FUNCTION(session_cache_claims_guard, 1_0, TRIGGEROID);
+
+/*
+ * The columns and parameters of these statements are columns of the table, in its order, up to the
+ * last but one: the statement sets claimed_at.  Values are indexed by attribute number (element 0 is
+ * unused).
+ */
+#define CLAIM_ATTRS SS_CLAIM_EPOCHS
 
 /* Rows of this database come first, because of the limit. */
 static SsPlan read_plan = {
@@ -73,19 +81,20 @@ read_row(HeapTuple tuple, TupleDesc desc, SsClaim *claim)
 {
 	uint64 tokens[SS_CLAIM_MARKS];
 	uint64 epochs[SS_CLAIM_MARKS];
-	Datum values[8];
+	Datum values[CLAIM_ATTRS + 1];
 
 	memset(claim, 0, sizeof(*claim));
-	for (int i = 0; i < 8; i++)
-		values[i] = ss_sql_value(tuple, desc, i + 1, "session_cache_claims");
-	claim->system = (uint64) DatumGetInt64(values[0]);
-	claim->database = DatumGetObjectId(values[1]);
-	strlcpy(claim->directory, TextDatumGetCString(values[2]), sizeof(claim->directory));
-	claim->timeline = (uint32) DatumGetInt64(values[3]);
-	strlcpy(claim->redis, TextDatumGetCString(values[4]), sizeof(claim->redis));
-	claim->moved = DatumGetBool(values[5]);
-	read_numbers(values[6], tokens);
-	read_numbers(values[7], epochs);
+	for (int i = 1; i <= CLAIM_ATTRS; i++)
+		values[i] = ss_sql_value(tuple, desc, i, "session_cache_claims");
+	claim->system = (uint64) DatumGetInt64(values[SS_CLAIM_SYSTEM_IDENTIFIER]);
+	claim->database = DatumGetObjectId(values[SS_CLAIM_DATABASE_OID]);
+	strlcpy(claim->directory, TextDatumGetCString(values[SS_CLAIM_DATA_DIRECTORY]),
+			sizeof(claim->directory));
+	claim->timeline = (uint32) DatumGetInt64(values[SS_CLAIM_TIMELINE]);
+	strlcpy(claim->redis, TextDatumGetCString(values[SS_CLAIM_REDIS]), sizeof(claim->redis));
+	claim->moved = DatumGetBool(values[SS_CLAIM_MOVED]);
+	read_numbers(values[SS_CLAIM_TOKENS], tokens);
+	read_numbers(values[SS_CLAIM_EPOCHS], epochs);
 	for (int i = 0; i < SS_CLAIM_MARKS; i++)
 	{
 		claim->marks[i].token = tokens[i];
@@ -119,7 +128,7 @@ ss_claims_write(const SsClaim *claim)
 {
 	Datum tokens[SS_CLAIM_MARKS];
 	Datum epochs[SS_CLAIM_MARKS];
-	Datum values[8];
+	Datum values[CLAIM_ATTRS + 1];
 	SsCaller caller;
 	int n = 0;
 
@@ -129,16 +138,16 @@ ss_claims_write(const SsClaim *claim)
 		epochs[n] = Int64GetDatum((int64) claim->marks[n].epoch);
 	}
 	ss_sql_enter(&caller);
-	values[0] = Int64GetDatum((int64) claim->system);
-	values[1] = ObjectIdGetDatum(claim->database);
-	values[2] = CStringGetTextDatum(claim->directory);
-	values[3] = Int64GetDatum(claim->timeline);
-	values[4] = CStringGetTextDatum(claim->redis);
-	values[5] = BoolGetDatum(claim->moved);
-	values[6] = number_array(tokens, n);
-	values[7] = number_array(epochs, n);
+	values[SS_CLAIM_SYSTEM_IDENTIFIER] = Int64GetDatum((int64) claim->system);
+	values[SS_CLAIM_DATABASE_OID] = ObjectIdGetDatum(claim->database);
+	values[SS_CLAIM_DATA_DIRECTORY] = CStringGetTextDatum(claim->directory);
+	values[SS_CLAIM_TIMELINE] = Int64GetDatum(claim->timeline);
+	values[SS_CLAIM_REDIS] = CStringGetTextDatum(claim->redis);
+	values[SS_CLAIM_MOVED] = BoolGetDatum(claim->moved);
+	values[SS_CLAIM_TOKENS] = number_array(tokens, n);
+	values[SS_CLAIM_EPOCHS] = number_array(epochs, n);
 	(void) ss_plan_run(&delete_plan, NULL, NULL, SS_PLAN_WRITE, 0);
-	if (ss_plan_run(&insert_plan, values, NULL, SS_PLAN_WRITE, 0) != 1)
+	if (ss_plan_run(&insert_plan, &values[1], NULL, SS_PLAN_WRITE, 0) != 1)
 		ereport(ERROR, (errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
 						errmsg("could not insert a row into session_cache_claims"),
 						errhint("Remove the trigger or rule that prevents the INSERT.")));

@@ -177,11 +177,11 @@ runs_only_our_code(Relation rel, const SsCatalog *catalog, bool deletes)
 static bool
 is_constrained(Relation rel)
 {
-	static const int nullable[] = {SS_ROW_OWNER_ID, SS_ROW_HISTORY_ID, SS_ROW_DEAD_UNTIL};
 	const TupleConstr *constr = rel->rd_att->constr;
 
-	for (int i = 0; i < (int) lengthof(nullable); i++)
-		if (TupleDescAttr(rel->rd_att, nullable[i] - 1)->attnotnull)
+	for (int i = 1; i <= SS_ROW_ATTRS; i++)
+		if (ss_session_columns[i].rule == SS_NULLABLE &&
+			TupleDescAttr(rel->rd_att, i - 1)->attnotnull)
 			return true;
 	return rel->rd_rel->relispartition ||
 		   (constr != NULL && (constr->num_check > 0 || constr->has_generated_stored ||

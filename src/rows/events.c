@@ -81,6 +81,14 @@ static SsPlan purge_plan = {
 	OLD_EVENTS " DELETE FROM {events} WHERE ctid {=} ANY (ARRAY(SELECT ctid FROM old))",
 	OLD_EVENTS_ARGS};
 
+/* The columns of old_plan. */
+enum
+{
+	OLD_NAMESPACE = 1,
+	OLD_EVENT_ID,
+	OLD_CTID
+};
+
 /* The same events, to remove them one by one. */
 static SsPlan old_plan = {OLD_EVENTS " SELECT namespace, event_id, ctid FROM old", OLD_EVENTS_ARGS};
 
@@ -305,31 +313,12 @@ detail_of(const StringInfoData *detail)
 }
 
 /*
- * Records an event of the target's session if the namespace audits.  The owner is taken from the
- * row; `detail` holds members added by the two functions above, or is NULL.
+ * Records an event of one session (one_plan, id) or of many (many_plan, ids), if the namespace audits.
+ * n as in write_events.
  */
-void
-ss_event(const SsTarget *target, const SsRow *row, const char *event, const StringInfoData *detail)
-{
-	Datum values[6];
-	char nulls[6] = {' ', ' ', row->owner_null ? 'n' : ' ', ' ', ' ', ' '};
-
-	if (!target->policy.audit)
-		return;
-	values[0] = target->ns;
-	values[1] = target->id;
-	values[2] = row->owner;
-	values[3] = CStringGetTextDatum(event);
-	values[4] = actor_of(target->role);
-	values[5] = detail_of(detail);
-	if (values[5] == (Datum) 0)
-		nulls[5] = 'n';
-	write_events(&one_plan, values, nulls, 1);
-}
-
-/* Records the same event for each id of a text array. */
-void
-ss_events_of(const SsTarget *target, Datum ids, Datum owner, bool owner_null, const char *event)
+static void
+record(SsPlan *plan, const SsTarget *target, Datum ids, Datum owner, bool owner_null,
+	   const char *event, const StringInfoData *detail, uint64 n)
 {
 	Datum values[6];
 	char nulls[6] = {' ', ' ', owner_null ? 'n' : ' ', ' ', ' ', ' '};
@@ -341,10 +330,27 @@ ss_events_of(const SsTarget *target, Datum ids, Datum owner, bool owner_null, co
 	values[2] = owner;
 	values[3] = CStringGetTextDatum(event);
 	values[4] = actor_of(target->role);
-	values[5] = detail_of(NULL);
+	values[5] = detail_of(detail);
 	if (values[5] == (Datum) 0)
 		nulls[5] = 'n';
-	write_events(&many_plan, values, nulls, 0);
+	write_events(plan, values, nulls, n);
+}
+
+/*
+ * Records an event of the target's session if the namespace audits.  The owner is taken from the
+ * row; `detail` holds members added by the two functions above, or is NULL.
+ */
+void
+ss_event(const SsTarget *target, const SsRow *row, const char *event, const StringInfoData *detail)
+{
+	record(&one_plan, target, target->id, row->owner, row->owner_null, event, detail, 1);
+}
+
+/* Records the same event for each id of a text array. */
+void
+ss_events_of(const SsTarget *target, Datum ids, Datum owner, bool owner_null, const char *event)
+{
+	record(&many_plan, target, ids, owner, owner_null, event, NULL, 0);
 }
 
 /* Records "expired" events of n sessions, given as parallel arrays, all in namespaces that audit. */
@@ -395,8 +401,8 @@ remove_one_by_one(Old *old, SsAside *aside)
 
 	for (uint64 i = 0; i < n; i++)
 	{
-		Datum ns = ss_sql_value(table->vals[i], table->tupdesc, 1, "session_events");
-		Datum event = ss_sql_value(table->vals[i], table->tupdesc, 2, "session_events");
+		Datum ns = ss_sql_value(table->vals[i], table->tupdesc, OLD_NAMESPACE, "session_events");
+		Datum event = ss_sql_value(table->vals[i], table->tupdesc, OLD_EVENT_ID, "session_events");
 		char *id = DatumGetCString(DirectFunctionCall1(uuid_out, event));
 		ErrorData *error;
 		SsKey key;
@@ -409,7 +415,7 @@ remove_one_by_one(Old *old, SsAside *aside)
 		/* its namespace may have been set aside by this pass */
 		if (ss_aside_holds(aside, &key, began))
 			continue;
-		old->one[0] = ss_sql_value(table->vals[i], table->tupdesc, 3, "session_events");
+		old->one[0] = ss_sql_value(table->vals[i], table->tupdesc, OLD_CTID, "session_events");
 		old->one[1] = event;
 		if (ss_aside_try(remove_alone, old, &error))
 		{

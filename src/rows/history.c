@@ -48,12 +48,27 @@ static SsPlan insert_many_plan = {
 	7,
 	{UUIDOID, INT8OID, TIMESTAMPTZOID, JSONBARRAYOID, TEXTOID, BYTEAOID, INT8OID}};
 
+/* The columns of operation_plan. */
+enum
+{
+	OPERATION_HASH = 1,
+	OPERATION_LAST
+};
+
 /* The range and ORDER BY make the planner use the index on operations. */
 static SsPlan operation_plan = {"SELECT operation_hash, operation_last FROM {history}"
 								" WHERE history_id {=} $1 AND operation_id {>=} $2"
 								" AND operation_id {<=} $2 ORDER BY operation_id LIMIT 1",
 								2,
 								{UUIDOID, TEXTOID}};
+
+/* The columns of last_plan and range_plan. */
+enum
+{
+	READ_SEQ = 1,
+	READ_MESSAGE,
+	READ_CREATED_AT
+};
 
 /* The last messages before a seq, newest first; and the messages of a range of seqs, oldest first. */
 static SsPlan last_plan = {"SELECT seq, message, created_at FROM {history}"
@@ -66,6 +81,13 @@ static SsPlan range_plan = {
 	" WHERE history_id {=} $1 AND seq {>=} $2 AND seq {<} $3 ORDER BY seq LIMIT $4",
 	4,
 	{UUIDOID, INT8OID, INT8OID, INT8OID}};
+
+/* The columns of window_plan. */
+enum
+{
+	WINDOW_FIRST_SEQ = 1,
+	WINDOW_COUNT
+};
 
 /* The first seq and the number of the last $3 messages before seq $2. */
 static SsPlan window_plan = {
@@ -235,8 +257,8 @@ was_done(const SsRow *row, Datum operation_id, Datum hash, int64 *last)
 
 	if (row->history_null || ss_plan_run(&operation_plan, values, NULL, SS_PLAN_LATEST, 1) == 0)
 		return false;
-	before = result_column(1, &no_hash);
-	*last = DatumGetInt64(result_column(2, &no_last));
+	before = result_column(OPERATION_HASH, &no_hash);
+	*last = DatumGetInt64(result_column(OPERATION_LAST, &no_last));
 	/* a row with an operation_id but no hash or result was written by plain SQL, not by an append */
 	if (no_hash || no_last || !DatumGetBool(DirectFunctionCall2(byteaeq, before, hash)))
 		ss_error_operation_reused();
@@ -308,9 +330,9 @@ pass_to_sink(uint64 n, bool backwards, SsMessageSink sink, void *arg)
 	{
 		HeapTuple tuple = rows->vals[backwards ? n - 1 - i : i];
 
-		sink(arg, ss_sql_value(tuple, rows->tupdesc, 1, "conversation_history"),
-			 ss_sql_value(tuple, rows->tupdesc, 2, "conversation_history"),
-			 ss_sql_value(tuple, rows->tupdesc, 3, "conversation_history"));
+		sink(arg, ss_sql_value(tuple, rows->tupdesc, READ_SEQ, "conversation_history"),
+			 ss_sql_value(tuple, rows->tupdesc, READ_MESSAGE, "conversation_history"),
+			 ss_sql_value(tuple, rows->tupdesc, READ_CREATED_AT, "conversation_history"));
 	}
 	SPI_freetuptable(rows);
 }
@@ -340,7 +362,7 @@ ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink, vo
 			return;
 		}
 		ss_plan_run(&window_plan, values, NULL, SS_PLAN_READ, 0);
-		from = DatumGetInt64(result_column(1, &null));
+		from = DatumGetInt64(result_column(WINDOW_FIRST_SEQ, &null));
 		if (null)
 			return;
 	}
@@ -355,8 +377,8 @@ ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink, vo
 		CHECK_FOR_INTERRUPTS();
 		n = ss_plan_run(&range_plan, values, NULL, SS_PLAN_READ, 0);
 		if (n > 0)
-			from = DatumGetInt64(
-					   SPI_getbinval(SPI_tuptable->vals[n - 1], SPI_tuptable->tupdesc, 1, &null)) +
+			from = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[n - 1], SPI_tuptable->tupdesc,
+											   READ_SEQ, &null)) +
 				   1;
 		pass_to_sink(n, false, sink, arg);
 	} while (n == PAGE);
@@ -404,8 +426,8 @@ ss_history_pop(SsTarget *target, int64 n, Datum *popped)
 	window[2] = Int64GetDatum(n);
 	ss_plan_run(&window_plan, window, NULL, SS_PLAN_WRITE, 0);
 	values[0] = change.row.history;
-	values[1] = result_column(1, &null);
-	count = DatumGetInt64(result_column(2, &null));
+	values[1] = result_column(WINDOW_FIRST_SEQ, &null);
+	count = DatumGetInt64(result_column(WINDOW_COUNT, &null));
 	if (count == 0)
 		return true;
 	write_count(&change, count);

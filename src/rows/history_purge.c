@@ -52,6 +52,16 @@ static SsPlan queue_all_plan = {
  * Queue entries, and whether a session has the history after all.  A trigger that reverted a DELETE,
  * or plain SQL, may have put it back; then its messages stay.
  */
+enum
+{
+	QUEUE_ENTRY_ID = 1,
+	QUEUE_HISTORY_ID,
+	QUEUE_FROM_SEQ,
+	QUEUE_IN_USE,
+	QUEUE_NAMESPACE,
+	SUBSCRIBED_LEFT = QUEUE_NAMESPACE /* in subscribed_plan instead */
+};
+
 #define QUEUE_COLUMNS                                                      \
 	"SELECT e.entry_id, e.history_id, e.from_seq, EXISTS (SELECT FROM"     \
 	" {sessions} s WHERE s.history_id {=} e.history_id), e.namespace FROM" \
@@ -78,6 +88,13 @@ static SsPlan names_plan = {QUEUE, QUEUE_ARGS};
 static SsPlan one_plan = {QUEUE_COLUMNS " e.entry_id {=} $1 FOR UPDATE OF e SKIP LOCKED",
 						  1,
 						  {UUIDOID}};
+
+/* The columns of remove_plan. */
+enum
+{
+	REMOVED_COUNT = 1,
+	REMOVED_LAST_SEQ
+};
 
 /* Messages locked by other transactions are skipped; rest_plan finds them. */
 static SsPlan remove_plan = {
@@ -202,11 +219,13 @@ ended_at(SPITupleTable *queue, uint64 i)
 	Ended ended;
 	bool null;
 
-	ended.entry = ss_sql_value(queue->vals[i], queue->tupdesc, 1, "conversation_history_ended");
-	ended.history = ss_sql_value(queue->vals[i], queue->tupdesc, 2, "conversation_history_ended");
+	ended.entry = ss_sql_value(queue->vals[i], queue->tupdesc, QUEUE_ENTRY_ID,
+							   "conversation_history_ended");
+	ended.history = ss_sql_value(queue->vals[i], queue->tupdesc, QUEUE_HISTORY_ID,
+								 "conversation_history_ended");
 	ended.from = DatumGetInt64(
-		ss_sql_value(queue->vals[i], queue->tupdesc, 3, "conversation_history_ended"));
-	ended.in_use = DatumGetBool(SPI_getbinval(queue->vals[i], queue->tupdesc, 4, &null));
+		ss_sql_value(queue->vals[i], queue->tupdesc, QUEUE_FROM_SEQ, "conversation_history_ended"));
+	ended.in_use = DatumGetBool(SPI_getbinval(queue->vals[i], queue->tupdesc, QUEUE_IN_USE, &null));
 	return ended;
 }
 
@@ -240,8 +259,9 @@ remove_messages(const Ended *ended, Progress *progress)
 	bool null;
 
 	ss_plan_run_redacted(&remove_plan, values, NULL, SS_PLAN_WRITE);
-	removed = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
-	entry[1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &null);
+	removed = DatumGetInt64(
+		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, REMOVED_COUNT, &null));
+	entry[1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, REMOVED_LAST_SEQ, &null);
 	SPI_freetuptable(SPI_tuptable);
 	progress->removed += removed;
 	progress->done += removed + 1;
@@ -326,8 +346,10 @@ advance(Piece *piece, SPITupleTable *queue)
 static bool
 key_of(SPITupleTable *queue, uint64 i, SsKey *key)
 {
-	Datum entry = ss_sql_value(queue->vals[i], queue->tupdesc, 1, "conversation_history_ended");
-	Datum ns = ss_sql_value(queue->vals[i], queue->tupdesc, 5, "conversation_history_ended");
+	Datum entry = ss_sql_value(queue->vals[i], queue->tupdesc, QUEUE_ENTRY_ID,
+							   "conversation_history_ended");
+	Datum ns = ss_sql_value(queue->vals[i], queue->tupdesc, QUEUE_NAMESPACE,
+							"conversation_history_ended");
 	char *id = DatumGetCString(DirectFunctionCall1(uuid_out, entry));
 
 	return ss_key_from_datums(key, ns, CStringGetTextDatum(id));
@@ -461,7 +483,8 @@ ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
 	bool null;
 
 	ss_plan_run_redacted(&remove_plan, values, NULL, SS_PLAN_WRITE);
-	*removed = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+	*removed = DatumGetInt64(
+		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, REMOVED_COUNT, &null));
 	ss_counter_add(SS_MESSAGES_PURGED, *removed);
 	if (ss_plan_run(&rest_plan, values, NULL, SS_PLAN_LATEST, 1) > 0)
 		return false;
@@ -492,7 +515,8 @@ remove_finished_entries(Datum ns, int64 limit)
 	{
 		Ended ended = ended_at(queue, i);
 		bool null;
-		bool left = DatumGetBool(SPI_getbinval(queue->vals[i], queue->tupdesc, 5, &null));
+		bool left = DatumGetBool(
+			SPI_getbinval(queue->vals[i], queue->tupdesc, SUBSCRIBED_LEFT, &null));
 		Datum gone[1];
 
 		finished_up_to = *DatumGetUUIDP(ended.history);

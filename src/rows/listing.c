@@ -51,6 +51,7 @@ static SsPlan count_shared_plan = {"SELECT pg_catalog.count(*) FROM" SHARED
  * A page scans an index backwards from the end of the previous page and skips the rows that do not
  * match.
  */
+/* The columns of SsPageColumn. */
 #define PAGE_COLUMNS                                                \
 	"SELECT session_id, owner_id, version, created_at, updated_at," \
 	" {effective}(namespace, session_id, expires_at), message_count"
@@ -183,16 +184,17 @@ static bool
 comes_first(SPITupleTable *a, uint64 i, SPITupleTable *b, uint64 j)
 {
 	TimestampTz at = DatumGetTimestampTz(
-		ss_sql_value(a->vals[i], a->tupdesc, 4, "conversation_sessions"));
+		ss_sql_value(a->vals[i], a->tupdesc, SS_PAGE_CREATED_AT, "conversation_sessions"));
 	TimestampTz bt = DatumGetTimestampTz(
-		ss_sql_value(b->vals[j], b->tupdesc, 4, "conversation_sessions"));
+		ss_sql_value(b->vals[j], b->tupdesc, SS_PAGE_CREATED_AT, "conversation_sessions"));
 
 	if (at != bt)
 		return at > bt;
 	return DatumGetInt32(DirectFunctionCall2Coll(
 			   bttextcmp, C_COLLATION_OID,
-			   ss_sql_value(a->vals[i], a->tupdesc, 1, "conversation_sessions"),
-			   ss_sql_value(b->vals[j], b->tupdesc, 1, "conversation_sessions"))) > 0;
+			   ss_sql_value(a->vals[i], a->tupdesc, SS_PAGE_SESSION_ID, "conversation_sessions"),
+			   ss_sql_value(b->vals[j], b->tupdesc, SS_PAGE_SESSION_ID, "conversation_sessions"))) >
+		   0;
 }
 
 /* Passes a page of sessions that are alive and visible to the caller to the sink, newest first. */

@@ -16,7 +16,20 @@ typedef struct SsPage
 	int32 size;
 } SsPage;
 
-/* Called with each row of a page; its columns are those of the type session_summary. */
+/* The columns of a row of a page. */
+typedef enum SsPageColumn
+{
+	SS_PAGE_SESSION_ID = 1,
+	SS_PAGE_OWNER_ID,
+	SS_PAGE_VERSION,
+	SS_PAGE_CREATED_AT,
+	SS_PAGE_UPDATED_AT,
+	SS_PAGE_EXPIRES_AT,
+	SS_PAGE_MESSAGE_COUNT,
+	SS_PAGE_COLUMNS = SS_PAGE_MESSAGE_COUNT
+} SsPageColumn;
+
+/* Called with each row of a page. */
 typedef void (*SsSessionSink)(void *arg, HeapTuple row, TupleDesc desc);
 
 extern int64 ss_sessions_count(SsTarget *target, const SsSelection *which);

@@ -45,6 +45,15 @@
 	"EXISTS (SELECT FROM {sessions} s WHERE s.history_id {=} " table ".history_id)" \
 	" OR EXISTS (SELECT FROM {ended} e WHERE e.history_id {=} " table ".history_id)"
 
+/* The columns of recorded_plan; next_plan has the first two. */
+enum
+{
+	FOUND_HISTORY_ID = 1,
+	FOUND_OWNED,
+	FOUND_ROWS,
+	FOUND_DUE
+};
+
 static SsPlan recorded_plan = {
 	"SELECT o.history_id, " HAS_SESSION(
 		"o") ", EXISTS (SELECT FROM {history} h"
@@ -120,7 +129,8 @@ is_true(uint64 row, int number)
 static pg_uuid_t *
 history_of(uint64 row, const char *table)
 {
-	return DatumGetUUIDP(ss_sql_value(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, table));
+	return DatumGetUUIDP(
+		ss_sql_value(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, FOUND_HISTORY_ID, table));
 }
 
 static SsCatalog tables; /* as of the last step */
@@ -207,8 +217,8 @@ visit_recorded(SsOrphanPass *pass, int limit)
 
 	for (int i = 0; i < n; i++)
 	{
-		found[i] = (Conversation){*history_of(i, "session_orphans"), is_true(i, 2), is_true(i, 3),
-								  is_true(i, 4)};
+		found[i] = (Conversation){*history_of(i, "session_orphans"), is_true(i, FOUND_OWNED),
+								  is_true(i, FOUND_ROWS), is_true(i, FOUND_DUE)};
 	}
 	for (int i = 0; i < n; i++)
 	{
@@ -259,7 +269,7 @@ visit_table(SsOrphanPass *pass, int limit)
 		}
 		c.history = *history_of(0, pass->stage == SS_ORPHANS_HISTORY ? "conversation_history"
 																	 : "session_members");
-		c.owned = is_true(0, 2);
+		c.owned = is_true(0, FOUND_OWNED);
 		SPI_freetuptable(SPI_tuptable);
 		if (!c.owned)
 			run_for(&record_plan, &c);
