@@ -24,7 +24,6 @@
 #include "storage/shmem.h"
 
 #include "clock.h"
-#include "compat.h"
 #include "databases.h"
 #include "function.h"
 

@@ -15,7 +15,7 @@
 #include "api/args.h"
 #include "compat.h"
 #include "counters.h"
-#include "rows/change.h"
+#include "rows/errors.h"
 #include "rows/expiry.h"
 #include "rows/key.h"
 #include "settings.h"

@@ -20,11 +20,9 @@
 
 #include "api/args.h"
 #include "clock.h"
-#include "compat.h"
 #include "databases.h"
 #include "function.h"
 #include "rows/expiry.h"
-#include "rows/namespaces.h"
 #include "settings.h"
 
 SS_FUNCTION(session_cache_sync, 1_0, BOOLOID, INTERVALOID);

@@ -24,6 +24,7 @@
 #include "rows/change.h"
 #include "rows/document.h"
 #include "rows/end.h"
+#include "rows/errors.h"
 #include "rows/read.h"
 #include "rows/relaxed.h"
 #include "rows/sql.h"

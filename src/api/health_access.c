@@ -25,7 +25,6 @@
 #include "utils/syscache.h"
 
 #include "api/health_access.h"
-#include "compat.h"
 #include "rows/catalog.h"
 #include "rows/sql.h"
 

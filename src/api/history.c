@@ -14,6 +14,8 @@
 #include "api/args.h"
 #include "cache/hot.h"
 #include "function.h"
+#include "rows/access.h"
+#include "rows/change.h"
 #include "rows/document.h"
 #include "rows/fork.h"
 #include "rows/history.h"

@@ -29,7 +29,6 @@
 #include "cache/rules.h"
 #include "cache/xact_keys.h"
 #include "clock.h"
-#include "compat.h"
 #include "databases.h"
 #include "function.h"
 #include "rows/catalog.h"

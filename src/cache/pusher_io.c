@@ -13,7 +13,6 @@
 #include "cache/pusher_io.h"
 #include "cache/pusher_rows.h"
 #include "clock.h"
-#include "compat.h"
 #include "databases.h"
 
 /*

@@ -23,7 +23,6 @@
 #include "cache/pusher_denied.h"
 #include "cache/pusher_rows.h"
 #include "clock.h"
-#include "compat.h"
 #include "databases.h"
 #include "rows/policy_effect.h"
 #include "rows/utf8.h"

@@ -24,7 +24,6 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "cache/hot.h"
 #include "cache/ledger_shmem.h"
 #include "cache/pusher.h"
 #include "cache/pusher_denied.h"

@@ -5,7 +5,7 @@
 #ifndef SS_XACT_KEY_LIST_H
 #define SS_XACT_KEY_LIST_H
 
-#include "cache/ledger.h"
+#include "rows/key.h"
 
 typedef struct SsXactKey
 {

@@ -8,7 +8,6 @@
 #include "utils/uuid.h"
 
 #include "cache/ledger.h"
-#include "databases.h"
 
 /*
  * Flags of a key in addition to SS_CHANGED_ (ledger.h).  SS_CHANGED_FENCED means here that the

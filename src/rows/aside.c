@@ -38,7 +38,6 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "cache/ledger.h"
 #include "rows/aside.h"
 #include "rows/errors.h"
 

@@ -18,7 +18,6 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "rows/cached.h"
 #include "rows/catalog.h"
 #include "rows/expiry.h"
@@ -26,7 +25,6 @@
 #include "rows/row_columns.h"
 #include "rows/sessions.h"
 #include "rows/sql.h"
-#include "settings.h"
 
 /*
  * Maximum work of a batch: bytes of documents that were detoasted plus bytes of text produced.  A

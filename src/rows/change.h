@@ -6,8 +6,6 @@
 #define SS_CHANGE_H
 
 #include "rows/access.h"
-#include "rows/errors.h"
-#include "rows/sql.h"
 
 /*
  * A change in progress, between ss_change_begin and ss_change_end.  The caller zeroes it, sets the

@@ -33,7 +33,6 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "rows/clear.h"
 #include "rows/errors.h"
 #include "rows/owner_lock.h"

@@ -66,7 +66,6 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
-#include "compat.h"
 #include "rows/catalog.h"
 #include "rows/foreign_code.h"
 #include "rows/foreign_triggers.h"

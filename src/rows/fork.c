@@ -16,6 +16,8 @@
 #include "utils/fmgrprotos.h"
 
 #include "counters.h"
+#include "rows/access.h"
+#include "rows/change.h"
 #include "rows/document.h"
 #include "rows/end.h"
 #include "rows/errors.h"

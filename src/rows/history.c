@@ -23,6 +23,8 @@
 
 #include "compat.h"
 #include "counters.h"
+#include "rows/access.h"
+#include "rows/change.h"
 #include "rows/errors.h"
 #include "rows/history.h"
 #include "rows/relaxed.h"

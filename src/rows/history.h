@@ -7,7 +7,8 @@
 
 #include "utils/uuid.h"
 
-#include "rows/change.h"
+#include "rows/key.h"
+#include "rows/sessions.h"
 
 /* The messages of one append. */
 typedef struct SsMessages

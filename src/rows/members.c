@@ -21,6 +21,8 @@
 #include "utils/timestamp.h"
 
 #include "counters.h"
+#include "rows/access.h"
+#include "rows/change.h"
 #include "rows/claims.h"
 #include "rows/events.h"
 #include "rows/history.h"

@@ -27,7 +27,6 @@
 #include "utils/timestamp.h"
 
 #include "cache/xact_keys.h"
-#include "cache/xact_policies.h"
 #include "function.h"
 #include "rows/catalog.h"
 #include "rows/expiry.h"

@@ -27,7 +27,6 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
-#include "compat.h"
 #include "rows/catalog.h"
 #include "rows/expiry.h"
 #include "rows/namespaces.h"

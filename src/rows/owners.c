@@ -17,7 +17,6 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "counters.h"
 #include "rows/clear.h"
 #include "rows/errors.h"

@@ -28,7 +28,6 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-#include "compat.h"
 #include "rows/catalog.h"
 #include "rows/foreign_code.h"
 #include "rows/plpgsql_types.h"

@@ -30,7 +30,6 @@
 #include "executor/executor.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "rows/errors.h"
 #include "rows/liveness.h"
 #include "rows/row_access.h"

@@ -5,7 +5,6 @@
 #ifndef SS_SELECTION_H
 #define SS_SELECTION_H
 
-#include "rows/liveness.h"
 #include "rows/sessions.h"
 
 /* Conditions on sessions of a namespace; a zero Datum is no condition. */

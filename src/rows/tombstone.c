@@ -23,6 +23,7 @@
 #include "access/xact.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "rows/liveness.h"
 #include "rows/tombstone.h"
 

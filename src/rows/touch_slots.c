@@ -18,7 +18,6 @@
 #include "storage/shmem.h"
 
 #include "cache/shares.h"
-#include "compat.h"
 #include "rows/touch_slots.h"
 #include "settings.h"
 

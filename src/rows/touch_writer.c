@@ -23,6 +23,7 @@
 #include "rows/sql.h"
 #include "rows/touch_slots.h"
 #include "rows/touch_writer.h"
+#include "rows/touches.h"
 
 #define BATCH 500
 

@@ -6,7 +6,6 @@
 #define SS_TOUCH_WRITER_H
 
 #include "rows/aside.h"
-#include "rows/touches.h"
 
 /* Touches between the three steps; see touch_writer.c. */
 typedef struct SsTouchBatch SsTouchBatch;

@@ -24,7 +24,6 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
-#include "compat.h"
 #include "counters.h"
 #include "databases.h"
 #include "rows/expiry.h"
