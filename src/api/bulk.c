@@ -25,6 +25,7 @@
 #include "rows/liveness.h"
 #include "rows/owners.h"
 #include "rows/purge.h"
+#include "rows/sessions.h"
 #include "rows/sql.h"
 #include "rows/subscription.h"
 

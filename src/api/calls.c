@@ -27,6 +27,7 @@
 #include "rows/errors.h"
 #include "rows/read.h"
 #include "rows/relaxed.h"
+#include "rows/session.h"
 #include "rows/sql.h"
 
 SS_FUNCTION(session_create, 1_0, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, TEXTOID);

@@ -5,7 +5,7 @@
 #ifndef SS_ACCESS_H
 #define SS_ACCESS_H
 
-#include "rows/sessions.h"
+#include "rows/session.h"
 #include "rows/sql.h"
 
 /* The access that a call needs or a role grants; each value includes the ones before it. */

@@ -46,6 +46,7 @@
 #include "rows/liveness.h"
 #include "rows/owners.h"
 #include "rows/relaxed.h"
+#include "rows/sessions.h"
 #include "rows/sql.h"
 #include "rows/touch_xact.h"
 

@@ -36,6 +36,7 @@
 #include "rows/clear.h"
 #include "rows/errors.h"
 #include "rows/owner_lock.h"
+#include "rows/session.h"
 #include "rows/sql.h"
 #include "rows/subxact.h"
 #include "rows/tombstone.h"

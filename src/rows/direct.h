@@ -6,7 +6,7 @@
 #define SS_DIRECT_H
 
 #include "rows/schema.h"
-#include "rows/sessions.h"
+#include "rows/session.h"
 
 extern bool ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found);
 extern bool ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found);

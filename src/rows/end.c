@@ -14,6 +14,7 @@
 #include "rows/end.h"
 #include "rows/errors.h"
 #include "rows/events.h"
+#include "rows/sessions.h"
 #include "rows/tombstone.h"
 #include "counters.h"
 

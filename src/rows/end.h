@@ -5,7 +5,7 @@
 #ifndef SS_END_H
 #define SS_END_H
 
-#include "rows/sessions.h"
+#include "rows/session.h"
 
 extern void ss_session_end(SsTarget *target, SsRow *row);
 extern bool ss_session_delete(SsTarget *target);

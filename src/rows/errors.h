@@ -6,7 +6,7 @@
 #define SS_ERRORS_H
 
 #include "compat.h"
-#include "rows/sessions.h"
+#include "rows/session.h"
 #include "rows/sql.h"
 
 #define ERRCODE_SS_DEAD_ID MAKE_SQLSTATE('S', 'S', 'T', '1', '0')

@@ -8,7 +8,7 @@
 #include "lib/stringinfo.h"
 
 #include "rows/aside.h"
-#include "rows/sessions.h"
+#include "rows/session.h"
 
 /* Events that were committed since the last notification: their number, and when the first was written. */
 typedef struct SsNotice

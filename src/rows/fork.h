@@ -5,7 +5,7 @@
 #ifndef SS_FORK_H
 #define SS_FORK_H
 
-#include "rows/sessions.h"
+#include "rows/session.h"
 
 extern bool ss_session_fork(SsTarget *source, SsTarget *fork, int64 up_to);
 extern bool ss_session_absorb(SsTarget *target, SsTarget *source, int64 *moved);

@@ -8,7 +8,7 @@
 #include "utils/uuid.h"
 
 #include "rows/key.h"
-#include "rows/sessions.h"
+#include "rows/session.h"
 
 /* The messages of one append. */
 typedef struct SsMessages

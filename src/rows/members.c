@@ -27,6 +27,7 @@
 #include "rows/events.h"
 #include "rows/history.h"
 #include "rows/members.h"
+#include "rows/sessions.h"
 #include "rows/sql.h"
 
 static SsPlan set_plan = {

@@ -5,7 +5,7 @@
 #ifndef SS_MEMBERS_H
 #define SS_MEMBERS_H
 
-#include "rows/sessions.h"
+#include "rows/session.h"
 
 extern bool ss_member_set(SsTarget *target, Datum member, const char *role);
 extern bool ss_member_remove(SsTarget *target, Datum member);

@@ -5,7 +5,7 @@
 #ifndef SS_OWNER_LOCK_H
 #define SS_OWNER_LOCK_H
 
-#include "rows/sessions.h"
+#include "rows/session.h"
 #include "storage/lock.h"
 
 /*

@@ -24,6 +24,7 @@
 #include "rows/owner_lock.h"
 #include "rows/owners.h"
 #include "rows/selection.h"
+#include "rows/session.h"
 #include "rows/sql.h"
 #include "rows/tombstone.h"
 

@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 
 #include "rows/pair.h"
+#include "rows/sessions.h"
 #include "rows/sql.h"
 #include "rows/subxact.h"
 

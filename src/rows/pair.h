@@ -5,7 +5,7 @@
 #ifndef SS_PAIR_H
 #define SS_PAIR_H
 
-#include "rows/sessions.h"
+#include "rows/session.h"
 
 /* Works on the two locked rows; false rolls everything back, and both are locked again. */
 typedef bool (*SsPairWork)(void *arg);

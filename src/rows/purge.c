@@ -44,7 +44,7 @@
 #include "rows/purge.h"
 #include "rows/row_columns.h"
 #include "rows/schema.h"
-#include "rows/sessions.h"
+#include "rows/session.h"
 #include "rows/sql.h"
 #include "rows/touch_xact.h"
 

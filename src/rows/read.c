@@ -22,6 +22,7 @@
 #include "rows/direct.h"
 #include "rows/expiry.h"
 #include "rows/read.h"
+#include "rows/sessions.h"
 #include "rows/sql.h"
 #include "rows/touch_xact.h"
 

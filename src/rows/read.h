@@ -5,7 +5,7 @@
 #ifndef SS_READ_H
 #define SS_READ_H
 
-#include "rows/sessions.h"
+#include "rows/session.h"
 
 extern bool ss_session_read(const SsTarget *target, bool document, SsRow *row);
 extern bool ss_session_touch(SsTarget *target, int64 ttl_us, TimestampTz *expires_at);

@@ -27,6 +27,7 @@
 #include "rows/errors.h"
 #include "rows/expiry.h"
 #include "rows/row_access.h"
+#include "rows/session.h"
 #include "rows/sql.h"
 
 /* Is the current role restricted, by policies and so by this file? */

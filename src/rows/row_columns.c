@@ -11,6 +11,8 @@
 #include "utils/timestamp.h"
 
 #include "rows/row_columns.h"
+#include "rows/session.h"
+#include "rows/sql.h"
 
 /* Returns a bigint or timestamptz column. */
 static int64

@@ -6,7 +6,7 @@
 #define SS_ROW_COLUMNS_H
 
 #include "rows/schema.h"
-#include "rows/sessions.h"
+#include "rows/session.h"
 
 extern void ss_row_from_columns(SsRow *row, const SsDeformedRow *columns);
 extern Datum ss_row_column(const SsRow *row, AttrNumber column, bool *null);

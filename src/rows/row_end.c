@@ -34,7 +34,7 @@
 #include "rows/liveness.h"
 #include "rows/row_access.h"
 #include "rows/row_end.h"
-#include "rows/sessions.h"
+#include "rows/session.h"
 #include "rows/sql.h"
 #include "rows/tombstone.h"
 

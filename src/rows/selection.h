@@ -5,7 +5,7 @@
 #ifndef SS_SELECTION_H
 #define SS_SELECTION_H
 
-#include "rows/sessions.h"
+#include "rows/session.h"
 
 /* Conditions on sessions of a namespace; a zero Datum is no condition. */
 typedef struct SsSelection

@@ -37,7 +37,7 @@
 #include "rows/row_end.h"
 #include "rows/schema.h"
 #include "rows/session_trigger.h"
-#include "rows/sessions.h"
+#include "rows/session.h"
 #include "rows/tombstone.h"
 
 SS_FUNCTION(session_row_guard, 1_0, TRIGGEROID);

@@ -25,6 +25,7 @@
 
 #include "compat.h"
 #include "rows/liveness.h"
+#include "rows/session.h"
 #include "rows/tombstone.h"
 
 /*

@@ -6,7 +6,7 @@
 #define SS_TOMBSTONE_H
 
 #include "rows/schema.h"
-#include "rows/sessions.h"
+#include "rows/session.h"
 
 /*
  * SET list of an UPDATE that turns rows into tombstones, as described in tombstone.c.  The arguments
