@@ -26,6 +26,7 @@
 #include "api/health_cache.h"
 #include "api/health_foreign.h"
 #include "api/health_locks.h"
+#include "api/health_words.h"
 #include "api/report.h"
 #include "clock.h"
 #include "commands/trigger.h"
@@ -52,15 +53,6 @@ static SsPlan sizes_plan = {
 	" FROM {samples} ORDER BY namespace",
 	0,
 	{InvalidOid}};
-
-const char *
-ss_task_name(int task)
-{
-	static const char *const names[SS_TASKS] = {"touch",  "purge",  "history", "notify",
-												"events", "sample", "orphans"};
-
-	return names[task];
-}
 
 /*
  * Set *seconds to how long the oldest row that is due has waited to be purged.  Returns false if
@@ -164,7 +156,7 @@ add_tasks(SsReport *report, const SsDb *db)
 	{
 		const SsTaskState *task = &db->tasks[i];
 
-		ss_report_open(report, ss_task_name(i));
+		ss_report_open(report, ss_health_task_name(i));
 		ss_report_time(report, "last_run", task->last_run);
 		ss_report_number(report, "skipped", task->skipped);
 		ss_report_number(report, "failures", task->failures);
@@ -174,7 +166,7 @@ add_tasks(SsReport *report, const SsDb *db)
 		{
 			ss_report_time(report, "retry_at", task->retry_at);
 			ss_report_warn(report, "the keeper's task \"%s\" failed %d times in a row: %s",
-						   ss_task_name(i), task->failures, task->last_error);
+						   ss_health_task_name(i), task->failures, task->last_error);
 		}
 		ss_report_close(report);
 	}
@@ -235,15 +227,6 @@ add_workers(SsReport *report)
 					   SS_MAX_DATABASES);
 }
 
-const char *
-ss_work_name(int work)
-{
-	static const char *const names[SS_WORKS] = {"purge",  "touch", "history", "events",
-												"sample", "push",  "scrub"};
-
-	return names[work];
-}
-
 /* Copy the reports of the workers of this database about rows that are set aside. */
 void
 ss_health_set_aside(SsAsideReport reports[SS_WORKS])
@@ -286,7 +269,7 @@ add_set_aside(SsReport *report)
 	{
 		const SsAsideReport *r = &reports[i];
 
-		ss_report_open(report, ss_work_name(i));
+		ss_report_open(report, ss_health_work_name(i));
 		ss_report_number(report, "rows", r->rows);
 		ss_report_number(report, "namespaces", r->namespaces);
 		ss_report_number(report, "failures", (int64) r->failures);
@@ -306,12 +289,6 @@ add_set_aside(SsReport *report)
 				unpack_sql_state(r->last_code));
 	}
 	ss_report_close(report);
-}
-
-static bool
-is_recent(SsMonotonic when)
-{
-	return when != 0 && ss_monotonic() - when < SS_HEALTH_RECENT_US;
 }
 
 static void
@@ -334,7 +311,7 @@ add_touches(SsReport *report)
 	ss_report_close(report);
 	if (db == NULL)
 		return;
-	if (is_recent(db->touch_dropped_at))
+	if (ss_health_is_recent(db->touch_dropped_at, ss_monotonic()))
 		ss_report_warn(
 			report,
 			"%llu reads did not slide their session, for want of room, so it may end before "
@@ -342,7 +319,8 @@ add_touches(SsReport *report)
 			"whether the keeper's task \"touch\" keeps up and whether another database has "
 			"more than its share, or raise session_store.touch_slots",
 			(unsigned long long) dropped, counts.mine, counts.allowed, counts.share);
-	else if (is_recent(ss_databases->touch_dropped_at) && counts.mine > counts.share)
+	else if (ss_health_is_recent(ss_databases->touch_dropped_at, ss_monotonic()) &&
+			 counts.mine > counts.share)
 		ss_report_warn(
 			report,
 			"this database has %u touch slots, more than its share of %u, while another found "

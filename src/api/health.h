@@ -8,13 +8,8 @@
 #include "api/health_locks.h"
 #include "databases.h"
 
-/* Warn of an event that happened within this time (microseconds). */
-#define SS_HEALTH_RECENT_US INT64CONST(600000000)
-
 extern void ss_health_report(SsReport *report);
 extern bool ss_health_purge_behind(const SsHealthLocks *locks, double *behind);
-extern const char *ss_task_name(int task);
-extern const char *ss_work_name(int work);
 extern void ss_health_set_aside(SsAsideReport reports[SS_WORKS]);
 
 #endif

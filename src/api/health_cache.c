@@ -8,8 +8,8 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
-#include "api/health.h"
 #include "api/health_cache.h"
+#include "api/health_words.h"
 #include "cache/ledger_shmem.h"
 #include "cache/redis.h"
 #include "clock.h"
@@ -145,12 +145,6 @@ add_warnings(SsReport *report, const SsCache *cache, const SsCacheReport *r, boo
 			r->redis_policy);
 }
 
-static bool
-is_recent(SsMonotonic when, SsMonotonic now)
-{
-	return when != 0 && now - when < SS_HEALTH_RECENT_US;
-}
-
 /*
  * Commits that did not fit into the ledger: warn the database that is affected of the symptom, and
  * the database that takes more than its share of the cause.
@@ -162,14 +156,14 @@ add_ledger_warnings(SsReport *report, const SsCache *cache, SsMonotonic now)
 	int mine = ss_ledger_count(ss_ledger, member);
 	int share = ss_ledger_share_of(ss_ledger, member);
 
-	if (is_recent(cache->too_large_at, now))
+	if (ss_health_is_recent(cache->too_large_at, now))
 		ss_report_warn(
 			report,
 			"a transaction changed more sessions, the last in namespace %s, than a quarter of "
 			"the %d keys that this database may have in the ledger, so all its copies in Redis "
 			"were deleted: commit in smaller parts, or raise session_store.ledger_size",
 			cache->too_large_ns, ss_ledger_allowed(ss_ledger, member));
-	if (is_recent(cache->no_room_at, now))
+	if (ss_health_is_recent(cache->no_room_at, now))
 		ss_report_warn(
 			report,
 			"a commit found no room in the ledger, so all copies of this database in Redis were "
@@ -177,7 +171,7 @@ add_ledger_warnings(SsReport *report, const SsCache *cache, SsMonotonic now)
 			"Redis keeps up and whether another database has more than its share, or raise "
 			"session_store.ledger_size",
 			mine, ss_ledger_allowed(ss_ledger, member), share);
-	else if (is_recent(ss_ledger_refused_at(ss_ledger), now) && mine > share)
+	else if (ss_health_is_recent(ss_ledger_refused_at(ss_ledger), now) && mine > share)
 		ss_report_warn(
 			report,
 			"this database has %d keys in the ledger, more than its share of %d, while another "

@@ -23,8 +23,8 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "api/health.h"
 #include "api/health_locks.h"
+#include "api/health_words.h"
 #include "databases.h"
 #include "rows/catalog.h"
 #include "rows/sql.h"
@@ -201,7 +201,7 @@ skipping_tasks(const SsDb *db)
 	ss_databases_lock(false);
 	for (int i = 0; i < SS_TASKS; i++)
 		if (db->tasks[i].skipped > 0)
-			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", ss_task_name(i));
+			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", ss_health_task_name(i));
 	ss_databases_unlock();
 	return names.len > 0 ? names.data : NULL;
 }

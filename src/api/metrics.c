@@ -13,6 +13,7 @@
 #include "api/health_access.h"
 #include "api/health_foreign.h"
 #include "api/health_locks.h"
+#include "api/health_words.h"
 #include "cache/ledger_shmem.h"
 #include "clock.h"
 #include "counters.h"
@@ -256,17 +257,17 @@ add_set_aside(StringInfo out)
 	ss_health_set_aside(reports);
 	head(out, "rows_set_aside", "Rows that failed and wait to be retried.", "gauge");
 	for (int i = 0; i < SS_WORKS; i++)
-		appendStringInfo(out, "session_store_rows_set_aside{work=\"%s\"} %d\n", ss_work_name(i),
-						 reports[i].rows);
+		appendStringInfo(out, "session_store_rows_set_aside{work=\"%s\"} %d\n",
+						 ss_health_work_name(i), reports[i].rows);
 	head(out, "namespaces_set_aside",
 		 "Namespaces set aside as a whole because too many of their rows failed.", "gauge");
 	for (int i = 0; i < SS_WORKS; i++)
 		appendStringInfo(out, "session_store_namespaces_set_aside{work=\"%s\"} %d\n",
-						 ss_work_name(i), reports[i].namespaces);
+						 ss_health_work_name(i), reports[i].namespaces);
 	head(out, "row_failures_total", "Failed attempts at single rows.", "counter");
 	for (int i = 0; i < SS_WORKS; i++)
 		appendStringInfo(out, "session_store_row_failures_total{work=\"%s\"} " UINT64_FORMAT "\n",
-						 ss_work_name(i), reports[i].failures);
+						 ss_health_work_name(i), reports[i].failures);
 }
 
 /* The cache, as last reported by its pusher. */
