@@ -336,7 +336,7 @@ execute_with_flags(const SsPlan *plan, Datum *values, const char *nulls, SsPlanM
 				   long limit)
 {
 	int outer = state.flags;
-	int rc;
+	int rc = 0;
 
 	state.flags = plan->flags;
 	if (plan->flags == 0)
