@@ -14,9 +14,9 @@
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
-#include "cache/pusher.h"
 #include "cache/pusher_check.h"
 #include "cache/pusher_claim.h"
+#include "cache/pusher_policies.h"
 #include "cache/pusher_rest.h"
 #include "cache/pusher_rows.h"
 #include "databases.h"
@@ -32,13 +32,6 @@ ss_pusher_leave(SsPusher *pusher, SsMonotonic now, int64 within_us)
 	if (pusher->leave_at == 0)
 		pusher->leave_at = now + within_us;
 	ss_proto_leave(&pusher->proto);
-}
-
-/* Have our tables, and the policies, not changed since they were checked and read? */
-bool
-ss_pusher_tables_are_known(const SsPusher *pusher)
-{
-	return ss_memo_is_current(&pusher->tables_memo) && ss_memo_is_current(&pusher->policies_memo);
 }
 
 /* Checks our tables, policies and settings; in a transaction. */

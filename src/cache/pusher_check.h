@@ -6,12 +6,11 @@
 #ifndef SS_PUSHER_CHECK_H
 #define SS_PUSHER_CHECK_H
 
-#include "cache/pusher.h"
+#include "cache/pusher_state.h"
 
 /* The time that is left for removing what we wrote, us. */
 #define SS_LEAVE_WITHIN_US INT64CONST(3000000)
 
-extern bool ss_pusher_tables_are_known(const SsPusher *pusher);
 extern void ss_pusher_leave(SsPusher *pusher, SsMonotonic now, int64 within_us);
 extern void ss_pusher_check(SsPusher *pusher, SsMonotonic now);
 

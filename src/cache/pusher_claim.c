@@ -28,7 +28,6 @@
 
 #include "cache/identity.h"
 #include "cache/login.h"
-#include "cache/pusher.h"
 #include "cache/pusher_claim.h"
 #include "cache/pusher_rows.h"
 #include "clock.h"

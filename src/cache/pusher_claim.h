@@ -6,7 +6,7 @@
 #ifndef SS_PUSHER_CLAIM_H
 #define SS_PUSHER_CLAIM_H
 
-#include "cache/pusher.h"
+#include "cache/pusher_state.h"
 
 extern void ss_pusher_identify(SsPusher *pusher);
 extern void ss_pusher_read_claims(SsPusher *pusher);

@@ -16,9 +16,8 @@
 
 #include "utils/memutils.h"
 
-#include "cache/pusher.h"
 #include "cache/pusher_denied.h"
-#include "cache/pusher_rows.h"
+#include "cache/pusher_policies.h"
 #include "cache/wire_keys.h"
 #include "databases.h"
 
@@ -86,21 +85,6 @@ ss_pusher_find_denied(SsPusher *pusher, const SsKey *keys, const SsPayload *payl
 		report(pusher);
 	}
 	return found;
-}
-
-/*
- * New policies are about to replace the known ones: what was denied still is, if the prefixes
- * are the same.
- */
-void
-ss_pusher_keep_denied(const SsPusher *pusher, const SsPolicy *policies, SsKeyPrefixes *keys, int n)
-{
-	for (int i = 0; i < pusher->npolicies; i++)
-		for (int j = 0; j < n && pusher->keys[i].denied != NULL; j++)
-			if (strcmp(pusher->policies[i].name, policies[j].name) == 0 &&
-				strcmp(pusher->policies[i].prefix, policies[j].prefix) == 0 &&
-				strcmp(pusher->policies[i].tail_prefix, policies[j].tail_prefix) == 0)
-				keys[j].denied = pstrdup(pusher->keys[i].denied);
 }
 
 /*

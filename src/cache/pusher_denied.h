@@ -5,12 +5,10 @@
 #ifndef SS_PUSHER_DENIED_H
 #define SS_PUSHER_DENIED_H
 
-#include "cache/pusher.h"
+#include "cache/pusher_state.h"
 
 extern bool ss_pusher_find_denied(SsPusher *pusher, const SsKey *keys, const SsPayload *payloads,
 								  int n, SsMonotonic give_up);
-extern void ss_pusher_keep_denied(const SsPusher *pusher, const SsPolicy *policies,
-								  SsKeyPrefixes *keys, int n);
 extern bool ss_pusher_recheck_denied(SsPusher *pusher, SsMonotonic give_up);
 
 #endif

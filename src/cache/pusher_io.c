@@ -8,9 +8,9 @@
 
 #include "cache/ledger_shmem.h"
 #include "cache/login.h"
-#include "cache/pusher.h"
 #include "cache/pusher_denied.h"
 #include "cache/pusher_io.h"
+#include "cache/pusher_policies.h"
 #include "cache/pusher_rows.h"
 #include "clock.h"
 #include "databases.h"

@@ -5,7 +5,7 @@
 #ifndef SS_PUSHER_IO_H
 #define SS_PUSHER_IO_H
 
-#include "cache/pusher.h"
+#include "cache/pusher_state.h"
 
 extern void ss_pusher_failed(SsPusher *pusher, const char *what);
 extern void ss_pusher_connect(SsPusher *pusher);

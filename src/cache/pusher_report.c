@@ -4,7 +4,6 @@
  */
 #include "postgres.h"
 
-#include "cache/pusher.h"
 #include "cache/pusher_report.h"
 #include "cache/pusher_rest.h"
 #include "databases.h"

@@ -5,7 +5,7 @@
 #ifndef SS_PUSHER_REPORT_H
 #define SS_PUSHER_REPORT_H
 
-#include "cache/pusher.h"
+#include "cache/pusher_state.h"
 
 extern void ss_pusher_report(SsPusher *pusher, SsMonotonic now);
 

@@ -36,9 +36,8 @@
 #include "utils/inval.h"
 #include "utils/timestamp.h"
 
-#include "cache/pusher.h"
-#include "cache/pusher_check.h"
 #include "cache/pusher_rest.h"
+#include "cache/pusher_rows.h"
 
 #define CHECK_ANYWAY_US INT64CONST(60000000)
 

@@ -5,7 +5,7 @@
 #ifndef SS_PUSHER_REST_H
 #define SS_PUSHER_REST_H
 
-#include "cache/pusher.h"
+#include "cache/pusher_state.h"
 
 extern bool ss_pusher_rests(SsPusher *pusher, SsMonotonic now);
 extern void ss_pusher_before_check(SsPusher *pusher);

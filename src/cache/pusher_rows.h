@@ -1,12 +1,13 @@
 /*
  * pusher_rows.h
- *		What the pusher reads from the database: policies, and the rows that it is about to copy.
+ *		Reads the rows that the pusher is about to copy, in short transactions.
  */
 #ifndef SS_PUSHER_ROWS_H
 #define SS_PUSHER_ROWS_H
 
-#include "cache/pusher.h"
+#include "cache/pusher_state.h"
 
+extern bool ss_pusher_tables_are_known(const SsPusher *pusher);
 extern void ss_pusher_begin_xact(void);
 extern void ss_pusher_end_xact(SsPusher *pusher);
 extern ErrorData *ss_pusher_catch_error(SsPusher *pusher);
@@ -17,11 +18,5 @@ extern void ss_pusher_set_aside(SsPusher *pusher, SsAside *aside, const SsKey *k
 extern void ss_pusher_untranslatable(SsPusher *pusher, SsAside *aside, const SsKey *key);
 extern void ss_pusher_make_keys(SsPusher *pusher);
 extern void ss_pusher_read_rows(SsPusher *pusher);
-extern void ss_pusher_name_prefixes(SsPusher *pusher);
-extern void ss_pusher_add_prefixes(SsPrefixes *prefixes, const SsKeyPrefixes *keys);
-extern void ss_pusher_changing_prefixes(SsPusher *pusher, SsPrefixes *prefixes);
-extern void ss_pusher_read_policies(SsPusher *pusher);
-extern const SsPolicy *ss_pusher_policy_of(const SsPusher *pusher, const SsKey *key);
-extern void ss_pusher_make_key(SsPusher *pusher, const SsKey *key, SsPayload *payload);
 
 #endif

@@ -25,8 +25,8 @@
 #include "utils/timestamp.h"
 
 #include "cache/ledger_shmem.h"
-#include "cache/pusher.h"
 #include "cache/pusher_denied.h"
+#include "cache/pusher_policies.h"
 #include "cache/pusher_rows.h"
 #include "cache/scrub.h"
 #include "cache/wire_keys.h"

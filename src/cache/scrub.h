@@ -5,7 +5,7 @@
 #ifndef SS_SCRUB_H
 #define SS_SCRUB_H
 
-#include "cache/pusher.h"
+#include "cache/pusher_state.h"
 
 extern bool ss_scrub(SsPusher *pusher, uint64 *cursor, SsTableWalk *walk, SsSampleRest *rest,
 					 SsMonotonic give_up, int64 counts[4]);
