@@ -25,7 +25,7 @@
 
 #include "cache/cache_trigger.h"
 #include "function.h"
-#include "rows/foreign_code.h"
+#include "rows/foreign_hooks.h"
 #include "rows/row_end.h"
 #include "settings.h"
 #include "shmem.h"
@@ -46,7 +46,7 @@ _PG_init(void)
 	ss_settings_define(preloading);
 	ss_xact_init();
 	ss_cache_trigger_init();
-	ss_foreign_code_init();
+	ss_foreign_hooks_init();
 	ss_row_end_init();
 	if (preloading)
 	{

@@ -1,11 +1,10 @@
 /*
  * foreign_code.h
- *		Controls the functions and foreign keys of other roles that our statements reach.
+ *		Decides which functions and foreign keys of other roles may run with the rights of the owner.
  */
 #ifndef SS_FOREIGN_CODE_H
 #define SS_FOREIGN_CODE_H
 
-#include "utils/elog.h"
 #include "utils/reltrigger.h"
 
 #include "compat.h"
@@ -18,8 +17,7 @@ typedef enum SsCodeFault
 	SS_CODE_NO_SEARCH_PATH /* it sets no search_path */
 } SsCodeFault;
 
-extern void ss_foreign_code_init(void);
-extern void ss_foreign_code_watch(ErrorContextCallback *context);
+extern bool ss_foreign_code_check(Oid function);
 extern SsCodeFault ss_foreign_code_fault(Oid function);
 pg_noreturn extern void ss_error_code_not_trusted(Oid function) ss_noreturn;
 extern char *ss_foreign_code_remedy(Oid function);

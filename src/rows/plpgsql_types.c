@@ -28,10 +28,10 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "rows/acts_as_owner.h"
 #include "rows/catalog.h"
 #include "rows/foreign_code.h"
 #include "rows/plpgsql_types.h"
-#include "rows/sql.h"
 
 /* State of this backend. */
 static struct
@@ -102,7 +102,7 @@ check_types(const PLpgSQL_function *function)
 static void
 on_setup(PLpgSQL_execstate *estate, PLpgSQL_function *function)
 {
-	if (ss_sql_acts_as_owner())
+	if (ss_acts_as_owner())
 		check_types(function);
 	if (plugin.theirs == NULL)
 		return;

@@ -66,7 +66,7 @@ on_executor_start(QueryDesc *query, int eflags)
 	}
 }
 
-/* Called once, by _PG_init, after ss_foreign_code_init, whose hook clears tginitdeferred. */
+/* Called once, by _PG_init, after ss_foreign_hooks_init, whose hook clears tginitdeferred. */
 void
 ss_row_end_init(void)
 {

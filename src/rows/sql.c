@@ -8,14 +8,12 @@
  * subtransaction restores user, security context and search_path, and ends the SPI connection.
  *
  * Every plan is prepared and run under SS_SEARCH_PATH, as is all code that a plan calls, so the
- * caller's search_path has no effect while a call acts as the owner.  foreign_code.c does the rest
- * that this needs.
+ * caller's search_path has no effect while a call acts as the owner.  foreign_hooks.c does the
+ * rest that this needs.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/parallel.h"
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "utils/datum.h"
@@ -25,12 +23,9 @@
 #include "utils/snapmgr.h"
 
 #include "rows/catalog.h"
-#include "rows/foreign_code.h"
+#include "rows/foreign_hooks.h"
 #include "rows/schema.h"
 #include "rows/sql.h"
-
-/* The flags that ss_sql_enter sets in the security context. */
-#define OWNER_CONTEXT (SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS)
 
 /*
  * State of this backend.
@@ -49,27 +44,6 @@ static struct
 	Oid temp_schema;            /* as plan_generation has found it last .. */
 	uint64 temp_schema_changes; /* .. and how often it found another */
 } state;
-
-/*
- * Does the current code have the privileges of the tables' owner because it runs within
- * ss_sql_enter and ss_sql_leave?  True as well for code that a foreign key check there runs as the
- * owner of another table, if that role has the privileges of the tables' owner.
- */
-bool
-ss_sql_acts_as_owner(void)
-{
-	SsCatalog catalog;
-	Oid user;
-	int sec_context;
-
-	GetUserIdAndSecContext(&user, &sec_context);
-	if ((sec_context & OWNER_CONTEXT) != OWNER_CONTEXT)
-		return false;
-	/* a parallel worker inherits the flags, but may not have looked up the tables yet */
-	if (!OidIsValid(ss_catalog_cached()->owner) && IsParallelWorker() && IsTransactionState())
-		(void) ss_catalog_find(&catalog);
-	return user == ss_catalog_cached()->owner || ss_catalog_has_owner_privs(user);
-}
 
 /*
  * Should ss_sql_enter leave the search_path alone until the first plan is run?  Set by direct_check.c
@@ -122,7 +96,7 @@ ss_sql_enter(SsCaller *caller)
 	state.flags = 0;
 	GetUserIdAndSecContext(&caller->user, &caller->sec_context);
 	SetUserIdAndSecContext(catalog.owner,
-						   caller->sec_context | SECURITY_LOCAL_USERID_CHANGE | OWNER_CONTEXT);
+						   caller->sec_context | SECURITY_LOCAL_USERID_CHANGE | SS_OWNER_CONTEXT);
 	caller->guc_nest = state.path_on_demand ? 0 : ss_sql_set_path();
 	SPI_connect();
 }
@@ -383,7 +357,7 @@ ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, lon
 	int rc;
 
 	generation = plan_generation();
-	ss_foreign_code_watch(&context);
+	ss_foreign_hooks_watch(&context);
 
 	if (plan->plan == NULL || plan->catalog_identity != ss_catalog_identity())
 		prepare(plan);

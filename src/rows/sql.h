@@ -7,6 +7,8 @@
 
 #include "executor/spi.h"
 
+#include "rows/acts_as_owner.h"
+
 /* State of the caller, saved by ss_sql_enter and restored by ss_sql_leave. */
 typedef struct SsCaller
 {
@@ -16,12 +18,6 @@ typedef struct SsCaller
 	int guc_nest;        /* GUC nest level of the search_path; 0 if ss_sql_enter did not set it */
 	int running_flags;   /* of the statement around this call, if a trigger made it */
 } SsCaller;
-
-/*
- * The search_path under which all plans are prepared and run.  The needless quotes tell it from a
- * search_path that a function sets for itself.
- */
-#define SS_SEARCH_PATH "\"pg_catalog\", pg_temp"
 
 /*
  * What the triggers that a statement fires have to know of it.  They ask ss_plan_has_flag, which
@@ -70,7 +66,6 @@ typedef enum SsPlanMode
 
 extern void ss_sql_enter(SsCaller *caller);
 extern void ss_sql_leave(SsCaller *caller);
-extern bool ss_sql_acts_as_owner(void);
 extern void ss_sql_set_path_on_demand(bool on_demand);
 extern int ss_sql_set_path(void);
 extern void ss_sql_reset_path(int guc_nest);
