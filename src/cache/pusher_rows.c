@@ -18,7 +18,6 @@
 #include "cache/pusher_policies.h"
 #include "cache/pusher_rows.h"
 #include "clock.h"
-#include "databases.h"
 #include "rows/utf8.h"
 #include "settings.h"
 
