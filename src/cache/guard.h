@@ -6,7 +6,7 @@
 #ifndef SS_GUARD_H
 #define SS_GUARD_H
 
-#include "cache/protocol.h"
+#include "cache/protocol_state.h"
 
 extern void ss_guard_sign(SsProto *p);
 extern void ss_guard_carried_out(SsProto *p);

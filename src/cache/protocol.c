@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "cache/guard.h"
+#include "cache/protocol.h"
 #include "cache/rules.h"
 #include "cache/worklist.h"
 

@@ -27,6 +27,7 @@
 #include "cache/fence.h"
 #include "cache/ledger_shmem.h"
 #include "cache/login.h"
+#include "cache/protocol.h"
 #include "cache/pusher.h"
 #include "cache/pusher_check.h"
 #include "cache/pusher_claim.h"

@@ -14,6 +14,7 @@
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
+#include "cache/protocol.h"
 #include "cache/pusher_check.h"
 #include "cache/pusher_claim.h"
 #include "cache/pusher_policies.h"

@@ -28,6 +28,7 @@
 
 #include "cache/identity.h"
 #include "cache/login.h"
+#include "cache/protocol.h"
 #include "cache/pusher_claim.h"
 #include "cache/pusher_rows.h"
 #include "clock.h"

@@ -16,6 +16,7 @@
 
 #include "utils/memutils.h"
 
+#include "cache/protocol.h"
 #include "cache/pusher_denied.h"
 #include "cache/pusher_policies.h"
 #include "cache/wire_keys.h"

@@ -8,6 +8,7 @@
 
 #include "cache/ledger_shmem.h"
 #include "cache/login.h"
+#include "cache/protocol.h"
 #include "cache/pusher_denied.h"
 #include "cache/pusher_io.h"
 #include "cache/pusher_policies.h"

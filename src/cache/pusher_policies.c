@@ -12,6 +12,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "cache/protocol.h"
 #include "cache/pusher_policies.h"
 #include "databases.h"
 #include "rows/policy_effect.h"

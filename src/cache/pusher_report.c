@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "cache/protocol.h"
 #include "cache/pusher_report.h"
 #include "cache/pusher_rest.h"
 #include "databases.h"

@@ -15,6 +15,7 @@
 
 #include "cache/hot.h"
 #include "cache/ledger_shmem.h"
+#include "cache/protocol.h"
 #include "cache/pusher_policies.h"
 #include "cache/pusher_rows.h"
 #include "clock.h"

@@ -6,7 +6,7 @@
 #define SS_WIRE_H
 
 #include "cache/prefixes.h"
-#include "cache/protocol.h"
+#include "cache/protocol_state.h"
 #include "cache/redis.h"
 #include "cache_status.h"
 

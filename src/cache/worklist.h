@@ -5,7 +5,7 @@
 #ifndef SS_WORKLIST_H
 #define SS_WORKLIST_H
 
-#include "cache/protocol.h"
+#include "cache/protocol_state.h"
 
 extern void ss_worklist_init(SsProto *p);
 extern void ss_worklist_update(SsProto *p, SsMonotonic now, bool may_open);
