@@ -53,9 +53,9 @@ my @fenced = (
 	[ 'a pop with fence = all', q{SET session_store.fence = 'all'; SELECT session_pop('$s')} ]);
 my @not_fenced = (
 	[ 'session_save', q{SELECT session_save('$s', '{"n": 3}')} ],
-	[ 'session_save with a short ttl', q{SELECT session_save('$s', '{"n": 3}', ttl => '1 ms')} ],
+	[ 'session_save with a short ttl', q{SELECT session_save('$s', '{"n": 3}', ttl => '2 s')} ],
 	[ 'session_save that makes one', q{SELECT session_save('$s new', '{}')} ],
-	[ 'session_touch with a short ttl', q{SELECT session_touch('$s', '1 ms')} ],
+	[ 'session_touch with a short ttl', q{SELECT session_touch('$s', '2 s')} ],
 	[ 'session_merge and session_incr', q{SELECT session_merge('$s', '{"x": 1}'), session_incr('$s', '{n}')} ],
 	[ 'session_append', q{SELECT session_append('$s', '{"m": 5}')} ],
 	[ 'session_pop', q{SELECT session_pop('$s', 2)} ],
