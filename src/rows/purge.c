@@ -463,6 +463,7 @@ typedef struct Apart
 {
 	int visited;
 	int failed;
+	int busy; /* of those that failed, how many waited for a lock in vain */
 	int done;
 	bool progressed; /* a row was purged or set aside, so the next batch visits others */
 } Apart;
@@ -504,7 +505,11 @@ purge_each(Batch *batch, Visit *names, uint64 n)
 		purge->removed = removed;
 		batch->nevents = 0;
 		if (error != NULL)
+		{
 			apart.failed++;
+			if (ss_aside_fault(error) == SS_FAULT_BUSY)
+				apart.busy++;
+		}
 		if (name->has_key)
 			ss_aside_add(purge->aside, &name->key, error);
 		if (error != NULL)
@@ -529,7 +534,7 @@ purge_one_by_one(Batch *batch)
 	n = ss_plan_run(&names_plan, values, nulls, SS_PLAN_WRITE, 0);
 	names = copy_visits(batch, n);
 	apart = purge_each(batch, names, n);
-	purge->failed = apart.failed;
+	purge->failed = apart.failed - apart.busy;
 	/* more rows may be due, after these or among them */
 	purge->visited = apart.progressed ? purge->limit : 0;
 }

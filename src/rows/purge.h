@@ -20,7 +20,7 @@ typedef struct SsPurge
 	/* out */
 	int64 visited;     /* less than limit: no more rows are due, or those that are are locked */
 	int64 removed;     /* rows deleted */
-	int failed;        /* rows set aside */
+	int failed;        /* rows set aside, but for those that another session has locked */
 	TimestampTz up_to; /* check_at of the last row visited */
 } SsPurge;
 
