@@ -90,14 +90,14 @@ $(EXTENSION)--$(SS_VERSION).sql: sql/session_store.sql session_store.control
 UNIT_CFLAGS = -std=c99 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined -fno-sanitize-recover=all -I$(SS_SOURCE)/src
 
 unit-check:
-	$(CC) $(UNIT_CFLAGS) -o test/unit/run-expiry $(addprefix $(SS_SOURCE)/,test/unit/expiry.c src/rows/expiry.c)
+	$(CC) $(UNIT_CFLAGS) -o test/unit/run-expiry $(addprefix $(SS_SOURCE)/,test/unit/expiry.c src/base/expiry.c)
 	./test/unit/run-expiry
-	$(CC) $(UNIT_CFLAGS) -o test/unit/run-liveness $(addprefix $(SS_SOURCE)/,test/unit/liveness.c src/rows/expiry.c)
+	$(CC) $(UNIT_CFLAGS) -o test/unit/run-liveness $(addprefix $(SS_SOURCE)/,test/unit/liveness.c src/base/expiry.c)
 	./test/unit/run-liveness
-	$(CC) $(UNIT_CFLAGS) -o test/unit/run-url $(addprefix $(SS_SOURCE)/,test/unit/url.c src/cache/url.c)
+	$(CC) $(UNIT_CFLAGS) -o test/unit/run-url $(addprefix $(SS_SOURCE)/,test/unit/url.c src/base/url.c)
 	./test/unit/run-url
 
-# Points in time of different clocks are not mixed: src/clock.h.
+# Points in time of different clocks are not mixed: src/base/clock.h.
 CLOCK_CHECK = $(CC) -fsyntax-only -Werror -DSS_CHECK_CLOCKS -I$(SS_SOURCE)/src
 
 clock-check:

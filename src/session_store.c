@@ -4,18 +4,26 @@
  *
  *		settings        configuration parameters
  *		function        declares C functions as callable by SQL, and checks their declaration
- *		shmem           shared memory: requested and initialized here, for all modules
- *		databases       the databases and their workers, in shared memory
- *		counters        what happened in a database, counted
- *		cache_status    what the pusher and other processes tell each other
- *		clock           the monotonic clock
  *		worker          common parts of the background workers
+ *		shmem           requests and initializes shared memory
  *		xact            what happens at the end of a transaction, in which order
- *		api/            SQL functions: arguments and results
- *		rows/           the rows of the extension's tables: SQL and access to the heap
- *		cache/          the copies in Redis: changed keys, ledger, protocol, pusher
- *		workers/        launcher (finds databases) and keeper (purges, writes pending touches)
+ *		api/            functions that SQL can call: arguments and results, no SQL text
+ *		health/         what session_health() and session_metrics() report, and their SQL
+ *		workers/        the launcher and the keeper
+ *		pusher/         the worker that writes to Redis, and what it reads from the tables
+ *		redis/          the connection to Redis, and the requests of the protocol on it
+ *		triggers/       the triggers that record changed keys and policies
+ *		upkeep/         what the keeper does to the tables: purge, samples, orphans, writing touches
+ *		sessions/       what the calls mean: change, end, history, members, events, listing, quotas
+ *		row/            a session's row: alive or not, read, lock, write, its trigger, access
+ *		keys/           the keys that a transaction changed, the fence, hot sessions
+ *		touch/          pending touches: sliding reads without writes
+ *		table/          how the tables are reached: catalog, SQL, columns, policies, foreign code
+ *		shared/         what processes tell each other: entries of the databases, counters, reports
+ *		protocol/       pure C, linked by the simulator: ledger, protocol, guard, rules R1 to R22
+ *		base/           keys, arithmetic of lifetimes, the clock, URLs; no state of the server
  *
+ * Includes go down only: from a folder to those below it (test/architecture/folders.list).
  * docs/architecture.md follows calls from file to file, and lists what is called through pointers.
  */
 #include "postgres.h"
@@ -23,12 +31,12 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
-#include "cache/cache_trigger.h"
 #include "function.h"
-#include "rows/foreign_hooks.h"
-#include "rows/row_end.h"
+#include "row/row_end.h"
 #include "settings.h"
 #include "shmem.h"
+#include "table/foreign_hooks.h"
+#include "triggers/cache_trigger.h"
 #include "worker.h"
 #include "xact.h"
 

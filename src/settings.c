@@ -8,9 +8,9 @@
 
 #include "utils/guc.h"
 
-#include "cache/ledger.h"
-#include "cache/url.h"
-#include "rows/key.h"
+#include "base/key.h"
+#include "base/url.h"
+#include "protocol/ledger.h"
 #include "settings.h"
 
 char *ss_namespace;

@@ -12,13 +12,13 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
-#include "cache/hot.h"
-#include "cache/identity.h"
-#include "cache/ledger_shmem.h"
-#include "counters.h"
-#include "databases.h"
-#include "rows/touch_slots.h"
+#include "keys/hot.h"
+#include "shared/counters.h"
+#include "shared/databases.h"
+#include "shared/identity.h"
+#include "shared/ledger_shmem.h"
 #include "shmem.h"
+#include "touch/touch_slots.h"
 
 static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;

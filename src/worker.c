@@ -11,7 +11,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
-#include "rows/sql.h"
+#include "table/sql.h"
 #include "worker.h"
 
 static void

@@ -26,12 +26,12 @@
 #include "access/xact.h"
 #include "utils/resowner.h"
 
-#include "cache/xact_keys.h"
-#include "cache/xact_policies.h"
-#include "databases.h"
-#include "rows/events.h"
-#include "rows/relaxed.h"
-#include "rows/touch_xact.h"
+#include "keys/xact_keys.h"
+#include "keys/xact_policies.h"
+#include "sessions/events.h"
+#include "sessions/relaxed.h"
+#include "shared/databases.h"
+#include "touch/touch_xact.h"
 #include "xact.h"
 
 static void

@@ -3,7 +3,7 @@
  *		Fetches and checks the arguments of the SQL functions.
  *
  * Every function obtains its SsTarget here, and thereby the check that the caller may use the
- * namespace.  What follows acts as the owner of the tables (rows/sql.c) and does not check the
+ * namespace.  What follows acts as the owner of the tables (table/sql.c) and does not check the
  * caller again.  All externs raise an error for an invalid argument.
  */
 #include "postgres.h"
@@ -13,12 +13,12 @@
 #include "utils/timestamp.h"
 
 #include "api/args.h"
+#include "base/expiry.h"
+#include "base/key.h"
 #include "compat.h"
-#include "counters.h"
-#include "rows/errors.h"
-#include "rows/expiry.h"
-#include "rows/key.h"
+#include "row/errors.h"
 #include "settings.h"
+#include "shared/counters.h"
 
 /* Raise an error if the argument is null. */
 void

@@ -7,7 +7,7 @@
 
 #include "fmgr.h"
 
-#include "rows/session.h"
+#include "row/session.h"
 
 extern void ss_arg_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target);
 extern void ss_arg_namespace(FunctionCallInfo fcinfo, int ns_arg, SsTarget *target);

@@ -14,20 +14,20 @@
 #include "utils/timestamp.h"
 
 #include "api/args.h"
+#include "base/key.h"
 #include "compat.h"
-#include "databases.h"
 #include "function.h"
-#include "rows/access.h"
-#include "rows/contains.h"
-#include "rows/history_purge.h"
-#include "rows/key.h"
-#include "rows/listing.h"
-#include "rows/liveness.h"
-#include "rows/owners.h"
-#include "rows/purge.h"
-#include "rows/sessions.h"
-#include "rows/sql.h"
-#include "rows/subscription.h"
+#include "row/access.h"
+#include "row/liveness.h"
+#include "row/row.h"
+#include "sessions/contains.h"
+#include "sessions/listing.h"
+#include "sessions/owners.h"
+#include "shared/databases.h"
+#include "table/sql.h"
+#include "table/subscription.h"
+#include "upkeep/history_purge.h"
+#include "upkeep/purge.h"
 
 SS_FUNCTION(session_delete_all, 1_0, INT8OID, TEXTOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_clear, 1_0, INT8OID, TEXTOID, TEXTOID);
@@ -159,7 +159,7 @@ put_summary(void *arg, HeapTuple row, TupleDesc desc)
 	tuplestore_putvalues(listing->rsinfo->setResult, listing->rsinfo->setDesc, values, nulls);
 }
 
-/* Limit the size of the filter, because it bounds the cost of a row: see rows/contains.c. */
+/* Limit the size of the filter, because it bounds the cost of a row: see sessions/contains.c. */
 static void
 require_short_filter(const Jsonb *filter)
 {

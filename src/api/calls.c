@@ -3,7 +3,7 @@
  *		SQL functions about one session.
  *
  * Each function checks its arguments and its caller, enters the security context of the owner of
- * the tables, calls the code in rows/ and copies the result into the caller's memory context.
+ * the tables, calls the code in sessions/ and copies the result into the caller's memory context.
  */
 #include "postgres.h"
 
@@ -18,17 +18,17 @@
 #include "utils/timestamp.h"
 
 #include "api/args.h"
-#include "cache/hot.h"
-#include "counters.h"
 #include "function.h"
-#include "rows/change.h"
-#include "rows/document.h"
-#include "rows/end.h"
-#include "rows/errors.h"
-#include "rows/read.h"
-#include "rows/relaxed.h"
-#include "rows/session.h"
-#include "rows/sql.h"
+#include "keys/hot.h"
+#include "row/errors.h"
+#include "row/session.h"
+#include "sessions/change.h"
+#include "sessions/document.h"
+#include "sessions/end.h"
+#include "sessions/read.h"
+#include "sessions/relaxed.h"
+#include "shared/counters.h"
+#include "table/sql.h"
 
 SS_FUNCTION(session_create, 1_0, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_save, 1_0, INT8OID, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, INT8OID, TEXTOID);

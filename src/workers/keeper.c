@@ -15,9 +15,9 @@
  * It does not wait for our tables either if another session holds them exclusively.
  *
  * Where nothing changes, nothing is done: after a run that found nothing to do a task rests, without
- * transactions, until a row is due or something has changed (rows/rest.c).
+ * transactions, until a row is due or something has changed (upkeep/rest.c).
  *
- * Rows that arrive by a subscription (rows/subscription.c) are purged by the publisher only.
+ * Rows that arrive by a subscription (table/subscription.c) are purged by the publisher only.
  *
  * When asked to stop, the keeper writes the pending touches first (workers/stop.c).  At a fast or
  * smart stop of the server that precedes the shutdown checkpoint, so that standbys and subscribers
@@ -35,13 +35,13 @@
 #include "storage/latch.h"
 #include "utils/memutils.h"
 
-#include "cache/fence.h"
-#include "cache/identity.h"
-#include "clock.h"
+#include "base/clock.h"
 #include "compat.h"
-#include "databases.h"
-#include "rows/claim_table.h"
+#include "keys/fence.h"
+#include "pusher/claim_table.h"
 #include "settings.h"
+#include "shared/databases.h"
+#include "shared/identity.h"
 #include "worker.h"
 #include "workers/keeper.h"
 #include "workers/keeper_purge.h"

@@ -9,10 +9,10 @@
 
 #include "miscadmin.h"
 
-#include "rows/history_purge.h"
-#include "rows/purge.h"
-#include "rows/subscription.h"
 #include "settings.h"
+#include "table/subscription.h"
+#include "upkeep/history_purge.h"
+#include "upkeep/purge.h"
 #include "workers/keeper_purge.h"
 
 /* A batch of the purge should take between these times; its size adapts. */

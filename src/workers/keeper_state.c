@@ -12,8 +12,8 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "rows/catalog.h"
-#include "rows/touch_slots.h"
+#include "table/catalog.h"
+#include "touch/touch_slots.h"
 #include "workers/keeper_state.h"
 #include "workers/stop.h"
 

@@ -15,11 +15,11 @@
 
 #include "postmaster/bgworker.h"
 
-#include "databases.h"
-#include "rows/aside.h"
-#include "rows/orphans.h"
-#include "rows/rest.h"
-#include "rows/sql.h"
+#include "sessions/aside.h"
+#include "shared/databases.h"
+#include "table/sql.h"
+#include "upkeep/orphans.h"
+#include "upkeep/rest.h"
 
 #define SS_KEEPER_CHECK_US (INT64CONST(500) * 1000) /* is the database to be dropped or copied? */
 #define SS_KEEPER_NOTIFY_GAP_US (INT64CONST(100) * 1000) /* .. to combine notifications */

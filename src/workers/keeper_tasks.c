@@ -6,10 +6,10 @@
 
 #include "miscadmin.h"
 
-#include "rows/events.h"
-#include "rows/sample.h"
-#include "rows/subscription.h"
+#include "sessions/events.h"
 #include "settings.h"
+#include "table/subscription.h"
+#include "upkeep/sample.h"
 #include "worker.h"
 #include "workers/keeper_tasks.h"
 

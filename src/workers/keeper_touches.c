@@ -8,7 +8,7 @@
 #include "storage/latch.h"
 #include "utils/wait_event.h"
 
-#include "rows/touch_writer.h"
+#include "upkeep/touch_writer.h"
 #include "workers/keeper_touches.h"
 
 #define TOUCH_EVERY_US (USECS_PER_SEC) /* or when a backend requests it */

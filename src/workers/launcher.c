@@ -31,9 +31,9 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
-#include "counters.h"
-#include "databases.h"
-#include "rows/touch_slots.h"
+#include "shared/counters.h"
+#include "shared/databases.h"
+#include "touch/touch_slots.h"
 #include "worker.h"
 #include "workers/launcher.h"
 

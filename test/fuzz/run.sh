@@ -74,8 +74,8 @@ trap 'exit 129' HUP
 build_reply() {	# PG_CONFIG
 	local src=${here%/test/fuzz}/src files file clang
 
-	for file in redis tls prefixes wire wire_connect wire_keys protocol guard ledger shares worklist standing url; do
-		files+=("$src/cache/$file.c")
+	for file in redis/redis redis/tls redis/prefixes redis/wire redis/wire_connect redis/wire_keys protocol/protocol protocol/guard protocol/ledger protocol/shares protocol/worklist protocol/standing base/url; do
+		files+=("$src/$file.c")
 	done
 	files+=("$here/reply/reply.c" "$here/reply/server.c")
 	flags=(-g -O1 -fwrapv -w -D_GNU_SOURCE -fno-sanitize-recover=all -I"$("$1" --includedir-server)"

@@ -12,7 +12,7 @@
 # installation of its own, and nothing outside of it is touched.
 #
 #	--source FOLDER	build another checkout than this: to see that a defect is found where it still is
-#	--knock-out N	build without rule N of src/cache/rules.h, with faults that suit it; then
+#	--knock-out N	build without rule N of src/protocol/rules.h, with faults that suit it; then
 #			status 0 means that a violation was found
 #	--failover	a standby is promoted half way, with the old primary alive
 #	--faults LIST	names with commas between, all or none; a wrong name shows the list

@@ -2,7 +2,7 @@
  * sim.h
  *		A simulated world that tests the protocol of the cache: one process, one seed.
  *
- * Real: src/cache/{ledger,shares,worklist,protocol,guard,standing}.c.  Modelled: PostgreSQL servers
+ * Real: src/protocol/{ledger,shares,worklist,protocol,guard,standing}.c.  Modelled: PostgreSQL servers
  * with their rows, transactions and workers, a network, a Redis, and time.
  *
  * Terms
@@ -28,8 +28,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "cache/protocol.h"
-#include "cache/rules.h"
+#include "protocol/protocol.h"
+#include "protocol/rules.h"
 
 #define MS INT64_C(1000)
 #define SEC INT64_C(1000000)

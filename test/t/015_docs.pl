@@ -159,7 +159,7 @@ find({ no_chdir => 1, wanted => sub {
 	}
 } }, "$top/src");
 
-# Folders are written as in src/: `rows/`.
+# Folders are written as in src/: `row/`.
 sub check_places
 {
 	my ($document, $fewest) = @_;

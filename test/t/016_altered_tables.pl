@@ -1,4 +1,4 @@
-# The lists of columns in src/rows/columns.h are what the install script creates.  Tables that are
+# The lists of columns in src/table/columns.h are what the install script creates.  Tables that are
 # altered while a call waits for them: the call raises an error or works, and never misreads a column.
 use strict;
 use warnings;
@@ -30,7 +30,7 @@ SELECT session_share('s', 'friend');
 INSERT INTO session_samples VALUES ('seen', now(), false, 1, 2, 3, 4, 5, 6, 7, 8);
 EOS
 
-# The lists in src/rows/columns.h are what the install script creates: each table, and each column
+# The lists in src/table/columns.h are what the install script creates: each table, and each column
 # with its number, name, type and NOT NULL.
 {
 	my $header = slurp_file("$FindBin::RealBin/../../src/rows/columns.h");
@@ -55,7 +55,7 @@ ORDER BY c.relname, a.attnum
 EOS
 	tr/|/ / foreach @created;
 	is(join("\n", sort @listed), join("\n", sort @created),
-		'src/rows/columns.h lists the tables and columns that the install script creates');
+		'src/table/columns.h lists the tables and columns that the install script creates');
 	cmp_ok(scalar @created, '>', 70, '.. of which there are many');
 }
 

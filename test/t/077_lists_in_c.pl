@@ -21,10 +21,10 @@ sub source
 	return slurp_file("$FindBin::RealBin/../../src/$_[0]");
 }
 
-# The list in src/rows/triggers.c is what the install script creates: each trigger with its table, its
+# The list in src/table/triggers.c is what the install script creates: each trigger with its table, its
 # function, and when it fires.
 {
-	my $source = source('rows/triggers.c');
+	my $source = source('table/triggers.c');
 	my %bits = (ROW => 1, BEFORE => 2, INSERT => 4, DELETE => 8, UPDATE => 16, TRUNCATE => 32);
 	my %macros = $source =~ /^#define (\w+) \(?(\w[^()\n]*)\)?$/mg;
 	my $names = join '|', keys %macros;
@@ -46,14 +46,14 @@ JOIN pg_trigger t ON t.tgrelid = d.objid AND d.classid = 'pg_class'::regclass AN
 EOS
 	tr/|/ / foreach @created;
 	is(join("\n", sort @listed), join("\n", sort @created),
-		'src/rows/triggers.c lists the triggers that the install script creates');
+		'src/table/triggers.c lists the triggers that the install script creates');
 	cmp_ok(scalar @created, '>=', 9, '.. all of them');
 }
 
-# The defaults in src/rows/namespaces.h, the policy of namespace "default" without a row, are those of the
+# The defaults in src/table/namespaces.h, the policy of namespace "default" without a row, are those of the
 # columns.
 {
-	my $header = source('rows/namespaces.h');
+	my $header = source('table/namespaces.h');
 	my %unit = (USECS_PER_SEC => 1_000_000, true => 't', false => 'f');
 	my (%listed, %created);
 
@@ -78,13 +78,13 @@ EOS
 		$created{$column} = value("SELECT (extract(epoch FROM $column) * 1000000)::bigint FROM defaults")
 		  if $column =~ /^(?:ttl|cache_ttl|tombstone)$/;
 	}
-	is_deeply(\%listed, \%created, 'src/rows/namespaces.h has the defaults of the columns');
+	is_deeply(\%listed, \%created, 'src/table/namespaces.h has the defaults of the columns');
 	cmp_ok(scalar keys %created, '>=', 15, '.. all of them');
 }
 
 # Members are checked by a constraint, other names by C code: the limit is the same.
 {
-	my ($max) = source('rows/key.h') =~ /^#define SS_NAME_MAX (\d+)$/m;
+	my ($max) = source('base/key.h') =~ /^#define SS_NAME_MAX (\d+)$/m;
 
 	like(value(q{SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'session_members_member_check'}),
 		qr/octet_length\(member\) >= 1\b.*octet_length\(member\) <= $max\b/, 'the limit of a member is that of other names');

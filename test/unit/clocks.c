@@ -2,7 +2,7 @@
  * clocks.c
  *		With SS_CHECK_CLOCKS this file compiles, but not with MISTAKE 1 to 7 (make clock-check).
  */
-#include "clock.h"
+#include "base/clock.h"
 
 SsMonotonic now;
 SsMonotonic deadline;

@@ -1,6 +1,6 @@
 /*
  * expiry.c
- *		Unit test of src/rows/expiry.c: the arithmetic of lifetimes, at its limits and against a
+ *		Unit test of src/base/expiry.c: the arithmetic of lifetimes, at its limits and against a
  *		wider type.
  *
  * Besides fixed cases, random ones are compared with the same sums in 128 bits.  The seed is
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "rows/expiry.h"
+#include "base/expiry.h"
 
 static int passed = 0;
 static int failed = 0;

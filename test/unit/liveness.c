@@ -1,6 +1,6 @@
 /*
  * liveness.c
- *		Unit test of the pure part of src/rows/liveness.h: is a row alive, expired or dead, and when
+ *		Unit test of the pure part of src/row/liveness.h: is a row alive, expired or dead, and when
  *		may it be removed?
  *
  * Every combination of edges is compared with the rules as the comment of liveness.h words them.
@@ -8,7 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "rows/liveness.h"
+#include "row/liveness.h"
 
 static int passed = 0;
 static int failed = 0;

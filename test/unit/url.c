@@ -1,12 +1,12 @@
 /*
  * url.c
- *		Unit test of src/cache/url.c: every valid form of session_store.redis_url, and invalid
+ *		Unit test of src/base/url.c: every valid form of session_store.redis_url, and invalid
  *		ones.
  */
 #include <stdio.h>
 #include <string.h>
 
-#include "cache/url.h"
+#include "base/url.h"
 
 static int failures = 0;
 static int checks = 0;

@@ -15,11 +15,11 @@
 
 #include <sys/socket.h>
 
-#include "cache/protocol.h"
-#include "cache/rules.h"
-#include "cache/shares.h"
-#include "cache/wire_connect.h"
-#include "cache/wire_keys.h"
+#include "protocol/protocol.h"
+#include "protocol/rules.h"
+#include "protocol/shares.h"
+#include "redis/wire_connect.h"
+#include "redis/wire_keys.h"
 #include "reply.h"
 
 #define DATABASE 5

@@ -1,6 +1,6 @@
 /*
  * server.c
- *		Stubs of the server's functions that src/cache/redis.c and wire.c call.
+ *		Stubs of the server's functions that src/redis/redis.c and wire.c call.
  *
  * Time is virtual: it passes whenever it is read, and when something is waited for that does not
  * come.  Everything palloc'ed is freed at the end of an input; each piece is malloc'ed separately,

@@ -1,0 +1,22 @@
+/*
+ * direct.h
+ *		Reads, locks and updates a session's row through the table AM instead of SPI.
+ */
+#ifndef SS_DIRECT_H
+#define SS_DIRECT_H
+
+#include "row/session.h"
+#include "table/schema.h"
+
+extern bool ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found);
+extern bool ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found);
+extern bool ss_direct_write(const SsTarget *target, const SsRow *row, const AttrNumber *columns);
+
+/*
+ * Called for each row that ss_direct_write updates, in place of the trigger zz_session_change.
+ * Set by cache_trigger.c, which this file must not depend on.
+ */
+typedef void (*SsDirectHook)(const SsDeformedRow *old, const SsDeformedRow *new);
+extern SsDirectHook ss_direct_updated;
+
+#endif

@@ -1,0 +1,276 @@
+/*
+ * row.c
+ *		Single rows of conversation_sessions: read, lock, write.
+ *
+ * These functions convert between table rows and SsRow and set SsRow.state.  What a call does with a
+ * session is decided by their callers (sessions/change.c).  Rows are accessed directly where possible
+ * (row/direct.c), otherwise through SPI.
+ *
+ * Unless a function says otherwise, the caller is between ss_sql_enter and ss_sql_leave.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "base/expiry.h"
+#include "row/direct.h"
+#include "row/errors.h"
+#include "row/liveness.h"
+#include "row/row.h"
+#include "row/row_columns.h"
+#include "table/sql.h"
+
+/* The columns that are fields of SsRow, and those that changes of a history and of an expiry write. */
+static const AttrNumber row_columns[] = {SS_ROW_SESSION_DATA,  SS_ROW_OWNER_ID,
+										 SS_ROW_VERSION,       SS_ROW_CREATED_AT,
+										 SS_ROW_UPDATED_AT,    SS_ROW_EXPIRES_AT,
+										 SS_ROW_TTL,           SS_ROW_LAST_SEQ,
+										 SS_ROW_MESSAGE_COUNT, SS_ROW_CHECK_AT,
+										 SS_ROW_DEAD_UNTIL,    SS_ROW_HISTORY_ID,
+										 SS_ROW_NONE};
+static const AttrNumber history_columns[] = {SS_ROW_LAST_SEQ,   SS_ROW_MESSAGE_COUNT,
+											 SS_ROW_HISTORY_ID, SS_ROW_UPDATED_AT,
+											 SS_ROW_EXPIRES_AT, SS_ROW_NONE};
+static const AttrNumber expiry_columns[] = {SS_ROW_EXPIRES_AT, SS_ROW_TTL, SS_ROW_NONE};
+
+#define READ "SELECT {columns}, xmin FROM {sessions} WHERE namespace {=} $1 AND session_id {=} $2"
+#define READ_ARGS 2, {TEXTOID, TEXTOID}, row_columns
+#define READ_XMIN ((int) lengthof(row_columns)) /* the column of the result after row_columns */
+
+static SsPlan read_plan = {READ, READ_ARGS};
+static SsPlan lock_plan = {READ " FOR NO KEY UPDATE", READ_ARGS};
+static SsPlan try_lock_plan = {READ " FOR NO KEY UPDATE SKIP LOCKED", READ_ARGS};
+
+/* The parameters of the statements that write a row are its columns: see run_for_row. */
+#define ROW_ARGS                                 \
+	SS_ROW_ATTRS,                                \
+	{                                            \
+		SS_CONVERSATION_SESSIONS(SS_COLUMN_TYPE) \
+	}
+#define UPDATE_ROW \
+	"UPDATE {sessions} SET {set} WHERE namespace {=} {$namespace} AND session_id {=} {$session_id}"
+
+static SsPlan insert_plan = {"INSERT INTO {sessions} (namespace, session_id, {columns})"
+							 " VALUES ({$namespace}, {$session_id}, {values})"
+							 " ON CONFLICT (namespace, session_id) DO NOTHING",
+							 ROW_ARGS, row_columns};
+
+static SsPlan write_plan = {UPDATE_ROW, ROW_ARGS, row_columns};
+static SsPlan write_history_plan = {UPDATE_ROW, ROW_ARGS, history_columns};
+static SsPlan write_expiry_plan = {UPDATE_ROW, ROW_ARGS, expiry_columns};
+
+static SsPlan rename_plan = {"UPDATE {sessions} SET session_id = $3, expires_at = $4"
+							 " WHERE namespace {=} $1 AND session_id {=} $2",
+							 4,
+							 {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
+
+/* Fills *row from the first row of the result of read_plan, or of a plan like it. */
+static void
+row_from_result(SsRow *row)
+{
+	HeapTuple tuple = SPI_tuptable->vals[0];
+	TupleDesc desc = SPI_tuptable->tupdesc;
+	SsDeformedRow columns;
+	bool null;
+
+	ss_row_deform_result(&columns, tuple, desc, row_columns);
+	ss_row_from_columns(row, &columns);
+	row->own_xact = TransactionIdIsCurrentTransactionId(
+		DatumGetTransactionId(SPI_getbinval(tuple, desc, READ_XMIN, &null)));
+}
+
+/*
+ * Sets row->state and row->ends_at for the time `now`.  Reads expires_at, dead_until and created_at
+ * of the row, the key and max_lifetime of the target; runs no SQL.
+ */
+void
+ss_row_set_state(SsRow *row, const SsTarget *target, TimestampTz now)
+{
+	TimestampTz expiry = ss_liveness_expiry(&target->key, row->expires_at, row->dead_until);
+
+	/* a max_lifetime that was lowered applies to existing sessions */
+	row->ends_at = ss_expiry_cap(expiry, row->created_at, target->policy.max_lifetime_us);
+	row->state = ss_liveness_state(row->ends_at, row->dead_until, now);
+}
+
+static bool
+fetch_row(SsPlan *plan, const SsTarget *target, SsPlanMode mode, SsRow *row)
+{
+	Datum values[2] = {target->ns, target->id};
+
+	row->state = SS_ABSENT;
+	row->has_tid = false;
+	if (ss_plan_run(plan, values, NULL, mode, 1) == 0)
+		return false;
+	row_from_result(row);
+	/* the clock is read after the row lock was granted, which may have taken long */
+	ss_row_set_state(row, target, GetCurrentTimestamp());
+	return true;
+}
+
+/* Reads the row as the snapshot of `mode` shows it, without a lock.  False when there is none. */
+bool
+ss_row_read(const SsTarget *target, SsPlanMode mode, SsRow *row)
+{
+	return fetch_row(&read_plan, target, mode, row);
+}
+
+/*
+ * Updates expiry and ttl of a row that was read with an old snapshot from its latest version, and
+ * keeps the document.  False, and nothing is updated, when the latest version is not alive or
+ * belongs to another session (created_at differs).
+ *
+ * A read extends the session as it is now, whose expiry may have been rewritten since the snapshot.
+ * May be called outside ss_sql_enter.
+ */
+bool
+ss_row_refresh(const SsTarget *target, SsRow *row)
+{
+	SsRow latest;
+	SsCaller caller;
+	bool alive;
+
+	if (row->own_xact || IsInParallelMode())
+		return false;
+	ss_sql_enter(&caller);
+	alive = fetch_row(&read_plan, target, SS_PLAN_READ_LATEST, &latest) && latest.state == SS_ALIVE;
+	ss_sql_leave(&caller);
+	if (!alive || latest.created_at != row->created_at)
+		return false;
+	row->state = SS_ALIVE;
+	row->expires_at = latest.expires_at;
+	row->ends_at = latest.ends_at;
+	row->ttl_us = latest.ttl_us;
+	row->own_xact = latest.own_xact;
+	return true;
+}
+
+/*
+ * Reads the current version of the row, directly or by a statement.  False when there is none, and
+ * with SS_HOLD_NONE also when direct access is not possible.
+ */
+static bool
+hold_row(const SsTarget *target, SsRow *row, SsHold hold)
+{
+	bool found;
+
+	row->state = SS_ABSENT;
+	if (!ss_direct_hold(target, hold, row, &found))
+		return hold != SS_HOLD_NONE && fetch_row(hold == SS_HOLD_WAIT ? &lock_plan : &try_lock_plan,
+												 target, SS_PLAN_WRITE, row);
+	if (found)
+		ss_row_set_state(row, target, GetCurrentTimestamp());
+	return found;
+}
+
+/*
+ * Reads the current version of the row and locks it FOR NO KEY UPDATE until the transaction ends.
+ * False when there is no row.
+ */
+bool
+ss_row_lock(const SsTarget *target, SsRow *row)
+{
+	return hold_row(target, row, SS_HOLD_WAIT);
+}
+
+/* As ss_row_lock without waiting: a row that another transaction has locked counts as absent. */
+bool
+ss_row_try_lock(const SsTarget *target, SsRow *row)
+{
+	return hold_row(target, row, SS_HOLD_SKIP_LOCKED);
+}
+
+/*
+ * As ss_row_lock without the lock.  ss_row_write then writes only if the row was neither changed nor
+ * locked since.  False also when rows cannot be accessed directly.
+ */
+bool
+ss_row_read_unlocked(const SsTarget *target, SsRow *row)
+{
+	return hold_row(target, row, SS_HOLD_NONE);
+}
+
+/*
+ * Runs a statement that writes columns of the row; returns the number of rows.  Its parameter n is
+ * column n of the table.  Parameters that it does not use are null.
+ */
+static uint64
+run_for_row(SsPlan *plan, const SsTarget *target, const SsRow *row)
+{
+	Datum values[SS_ROW_ATTRS] = {0};
+	char nulls[SS_ROW_ATTRS];
+
+	memset(nulls, 'n', sizeof(nulls));
+	values[SS_ROW_NAMESPACE - 1] = target->ns;
+	values[SS_ROW_SESSION_ID - 1] = target->id;
+	nulls[SS_ROW_NAMESPACE - 1] = nulls[SS_ROW_SESSION_ID - 1] = ' ';
+	for (const AttrNumber *column = plan->columns; *column != SS_ROW_NONE; column++)
+	{
+		bool null;
+
+		values[*column - 1] = ss_row_column(row, *column, &null);
+		nulls[*column - 1] = null ? 'n' : ' ';
+	}
+	return ss_plan_run(plan, values, nulls, SS_PLAN_WRITE, 0);
+}
+
+/* Inserts the row; false when the id has a row already. */
+bool
+ss_row_insert(const SsTarget *target, const SsRow *row)
+{
+	return run_for_row(&insert_plan, target, row) == 1;
+}
+
+/*
+ * Writes the row_columns of an existing row.  False, and nothing is written, when the row was read by
+ * ss_row_read_unlocked and another transaction has changed or locked it since.
+ */
+bool
+ss_row_write(const SsTarget *target, const SsRow *row)
+{
+	if (ss_direct_write(target, row, row_columns))
+		return true;
+	if (row->has_tid && !row->locked)
+		return false;
+	if (run_for_row(&write_plan, target, row) != 1)
+		ss_error_rows_skipped("conversation_sessions");
+	return true;
+}
+
+/* Writes the columns of a locked row that a change of its history changes. */
+void
+ss_row_write_history(const SsTarget *target, const SsRow *row)
+{
+	if (ss_direct_write(target, row, history_columns))
+		return;
+	if (run_for_row(&write_history_plan, target, row) != 1)
+		ss_error_rows_skipped("conversation_sessions");
+}
+
+/* Writes expires_at and ttl of a locked row. */
+void
+ss_row_write_expiry(const SsTarget *target, const SsRow *row)
+{
+	if (ss_direct_write(target, row, expiry_columns))
+		return;
+	if (run_for_row(&write_expiry_plan, target, row) != 1)
+		ss_error_rows_skipped("conversation_sessions");
+}
+
+/*
+ * Gives a locked row another id and writes expires_at.  The update keeps the tuple chain, so that a
+ * transaction that waits for the row (to log out everywhere, for instance) follows it to its new id.
+ */
+void
+ss_row_rename(const SsTarget *target, Datum new_id, const SsRow *row)
+{
+	Datum values[4] = {target->ns, target->id, new_id, TimestampTzGetDatum(row->expires_at)};
+
+	if (ss_plan_run(&rename_plan, values, NULL, SS_PLAN_WRITE, 0) != 1)
+		ss_error_rows_skipped("conversation_sessions");
+}

@@ -1,0 +1,19 @@
+/*
+ * row_end.h
+ *		Rules for plain SQL that ends a session, or changes one that has ended.
+ */
+#ifndef SS_ROW_END_H
+#define SS_ROW_END_H
+
+#include "nodes/bitmapset.h"
+#include "utils/reltrigger.h"
+
+#include "table/schema.h"
+
+extern void ss_row_end_init(void);
+extern bool ss_row_end_applies(const Trigger *trigger);
+extern void ss_row_end_insert(SsDeformedRow *new);
+extern void ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new,
+							  const Bitmapset *written, bool restricted);
+
+#endif

@@ -1,0 +1,14 @@
+/*
+ * end.h
+ *		Ends a session by a call: deletion and regeneration.
+ */
+#ifndef SS_END_H
+#define SS_END_H
+
+#include "row/session.h"
+
+extern void ss_session_end(SsTarget *target, SsRow *row);
+extern bool ss_session_delete(SsTarget *target);
+extern char *ss_session_regenerate(SsTarget *target);
+
+#endif

@@ -1,0 +1,465 @@
+/*
+ * history.c
+ *		The messages of a session: append, read a window, pop, trim.
+ *
+ * Locking and order: every change locks the session's row first, which serializes the appends to one
+ * session and assigns their seqs.  The row is written before the messages, so that the change of the
+ * tail in Redis is recorded before the trigger on conversation_history fires.
+ *
+ * An append costs one message, one index entry and a few bytes of the session's row, however long
+ * the history is.  Windows are read in the order of the primary key.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "compat.h"
+#include "row/access.h"
+#include "row/errors.h"
+#include "sessions/change.h"
+#include "sessions/history.h"
+#include "sessions/relaxed.h"
+#include "shared/counters.h"
+#include "table/sql.h"
+
+/* Maximum number of messages held in memory at once by a read. */
+#define PAGE 1000
+
+static SsPlan insert_plan = {
+	"INSERT INTO {history} (history_id, seq, created_at, message, operation_id, operation_hash,"
+	" operation_last) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+	7,
+	{UUIDOID, INT8OID, TIMESTAMPTZOID, JSONBOID, TEXTOID, BYTEAOID, INT8OID}};
+
+static SsPlan insert_many_plan = {
+	"INSERT INTO {history} (history_id, seq, created_at, message, operation_id, operation_hash,"
+	" operation_last)"
+	" SELECT $1, $2 {+} m.n {-} 1::pg_catalog.int8, $3, m.message, "
+	"CASE WHEN m.n {=} 1::pg_catalog.int8"
+	" THEN $5 END, CASE WHEN m.n {=} 1::pg_catalog.int8 THEN $6 END,"
+	" CASE WHEN m.n {=} 1::pg_catalog.int8 THEN $7 END"
+	" FROM pg_catalog.unnest($4) WITH ORDINALITY AS m (message, n)",
+	7,
+	{UUIDOID, INT8OID, TIMESTAMPTZOID, JSONBARRAYOID, TEXTOID, BYTEAOID, INT8OID}};
+
+/* The columns of operation_plan. */
+enum
+{
+	OPERATION_HASH = 1,
+	OPERATION_LAST
+};
+
+/* The range and ORDER BY make the planner use the index on operations. */
+static SsPlan operation_plan = {"SELECT operation_hash, operation_last FROM {history}"
+								" WHERE history_id {=} $1 AND operation_id {>=} $2"
+								" AND operation_id {<=} $2 ORDER BY operation_id LIMIT 1",
+								2,
+								{UUIDOID, TEXTOID}};
+
+/* The columns of last_plan and range_plan. */
+enum
+{
+	READ_SEQ = 1,
+	READ_MESSAGE,
+	READ_CREATED_AT
+};
+
+/* The last messages before a seq, newest first; and the messages of a range of seqs, oldest first. */
+static SsPlan last_plan = {"SELECT seq, message, created_at FROM {history}"
+						   " WHERE history_id {=} $1 AND seq {<} $2 ORDER BY seq DESC LIMIT $3",
+						   3,
+						   {UUIDOID, INT8OID, INT8OID}};
+
+static SsPlan range_plan = {
+	"SELECT seq, message, created_at FROM {history}"
+	" WHERE history_id {=} $1 AND seq {>=} $2 AND seq {<} $3 ORDER BY seq LIMIT $4",
+	4,
+	{UUIDOID, INT8OID, INT8OID, INT8OID}};
+
+/* The columns of window_plan. */
+enum
+{
+	WINDOW_FIRST_SEQ = 1,
+	WINDOW_COUNT
+};
+
+/* The first seq and the number of the last $3 messages before seq $2. */
+static SsPlan window_plan = {
+	"SELECT pg_catalog.min(l.seq), pg_catalog.count(*) FROM (SELECT seq FROM {history}"
+	" WHERE history_id {=} $1 AND seq {<} $2 ORDER BY seq DESC LIMIT $3) l",
+	3,
+	{UUIDOID, INT8OID, INT8OID}};
+
+/* The seq of the newest message that is not among the last $2. */
+static SsPlan boundary_plan = {"SELECT seq FROM {history} WHERE history_id {=} $1"
+							   " ORDER BY seq DESC OFFSET $2 LIMIT 1",
+							   2,
+							   {UUIDOID, INT8OID}};
+
+static SsPlan count_plan = {
+	"SELECT pg_catalog.count(*) FROM {history} WHERE history_id {=} $1 AND seq {<=} $2",
+	2,
+	{UUIDOID, INT8OID}};
+
+/* Not fenced: readers may see the removed messages for the push lag. */
+static SsPlan pop_plan = {
+	"WITH gone AS (DELETE FROM {history} WHERE history_id {=} $1 AND seq {>=} $2"
+	" RETURNING seq, message)"
+	" SELECT pg_catalog.jsonb_agg(message ORDER BY seq) FROM gone",
+	2,
+	{UUIDOID, INT8OID},
+	.flags = SS_PLAN_SKIPS_FENCE};
+
+static SsPlan trim_plan = {"DELETE FROM {history} WHERE history_id {=} $1 AND seq {<=} $2",
+						   2,
+						   {UUIDOID, INT8OID}};
+
+/* FOR KEY SHARE prevents that the session is renamed or deleted, and nothing else. */
+static SsPlan session_plan = {
+	"SELECT namespace, session_id FROM {sessions} WHERE history_id {=} $1 FOR KEY SHARE",
+	1,
+	{UUIDOID}};
+
+/* Returns a column of the first row of SPI's result. */
+static Datum
+result_column(int column, bool *null)
+{
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, null);
+}
+
+/* The same for a column that must not be null; raises an error if it is. */
+static Datum
+result_value(int column, const char *table)
+{
+	return ss_sql_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, table);
+}
+
+/*
+ * Assigns a history_id in *row if the session has none.  It is a UUID of version 7, which begins with
+ * the time, so that the messages of new sessions are close together in the index.
+ */
+void
+ss_history_assign_id(SsRow *row)
+{
+	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
+	uint64 ms = (uint64) (GetCurrentTimestamp() / 1000) +
+				(uint64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
+
+	if (!row->history_null)
+		return;
+	if (!pg_strong_random(id->data, UUID_LEN))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("could not generate a random conversation id")));
+	for (int i = 0; i < 6; i++)
+		id->data[i] = (uint8) (ms >> (40 - 8 * i));
+	id->data[6] = (id->data[6] & 0x0f) | 0x70;
+	id->data[8] = (id->data[8] & 0x3f) | 0x80;
+	row->history = UUIDPGetDatum(id);
+	row->history_null = false;
+}
+
+/*
+ * Returns last_seq after n more messages.  Raises an error rather than wrap, since a seq is never
+ * reused.
+ */
+int64
+ss_history_next_seq(const SsRow *row, int64 n)
+{
+	Assert(n >= 0);
+	if (row->last_seq > PG_INT64_MAX - 1 - n)
+		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+						errmsg("sequence numbers of the messages of this session are exhausted"),
+						errhint("Use a new session.")));
+	return row->last_seq + n;
+}
+
+/* Adds to a message_count; saturates, as plain SQL may have written any value. */
+int64
+ss_history_add_count(int64 count, int64 more)
+{
+	Assert(more >= 0);
+	return count > PG_INT64_MAX - more ? PG_INT64_MAX : count + more;
+}
+
+/*
+ * Finds the session of a history; false when there is none.  Locks its row FOR KEY SHARE.  Called by
+ * triggers, outside ss_sql_enter.
+ */
+bool
+ss_history_find_session(const pg_uuid_t *history, SsKey *key)
+{
+	Datum values[1] = {UUIDPGetDatum(history)};
+	SsCaller caller;
+	bool found;
+
+	ss_sql_enter(&caller);
+	found = ss_plan_run(&session_plan, values, NULL, SS_PLAN_LATEST, 1) > 0 &&
+			ss_key_from_datums(key, result_value(1, "conversation_sessions"),
+							   result_value(2, "conversation_sessions"));
+	ss_sql_leave(&caller);
+	return found;
+}
+
+/* Counts the messages of a session up to a seq. */
+int64
+ss_history_count(const SsRow *row, int64 up_to)
+{
+	Datum values[2] = {row->history, Int64GetDatum(up_to)};
+	bool null;
+
+	if (row->history_null)
+		return 0;
+	ss_plan_run(&count_plan, values, NULL, SS_PLAN_WRITE, 0);
+	return DatumGetInt64(result_column(1, &null));
+}
+
+/* Returns a SHA-256 hash over the messages of an append, which are detoasted jsonb. */
+static Datum
+hash_of(const SsMessages *messages)
+{
+	bytea *hash = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
+	bool ok = ctx != NULL && pg_cryptohash_init(ctx) == 0;
+
+	for (int i = 0; i < messages->count && ok; i++)
+	{
+		char *message = DatumGetPointer(messages->message[i]);
+
+		/* jsonb has one binary form per content; the length word separates the messages */
+		ok = pg_cryptohash_update(ctx, (uint8 *) message, VARSIZE(message)) == 0;
+	}
+	ok = ok && pg_cryptohash_final(ctx, (uint8 *) VARDATA(hash), PG_SHA256_DIGEST_LENGTH) == 0;
+	if (ctx != NULL)
+		pg_cryptohash_free(ctx);
+	if (!ok)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not hash the messages")));
+	SET_VARSIZE(hash, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	return PointerGetDatum(hash);
+}
+
+/*
+ * Was this operation carried out before?  Then *last is its result.  Raises an error if it was
+ * carried out with other messages.
+ */
+static bool
+was_done(const SsRow *row, Datum operation_id, Datum hash, int64 *last)
+{
+	Datum values[2] = {row->history, operation_id};
+	bool no_hash;
+	bool no_last;
+	Datum before;
+
+	if (row->history_null || ss_plan_run(&operation_plan, values, NULL, SS_PLAN_LATEST, 1) == 0)
+		return false;
+	before = result_column(OPERATION_HASH, &no_hash);
+	*last = DatumGetInt64(result_column(OPERATION_LAST, &no_last));
+	/* a row with an operation_id but no hash or result was written by plain SQL, not by an append */
+	if (no_hash || no_last || !DatumGetBool(DirectFunctionCall2(byteaeq, before, hash)))
+		ss_error_operation_reused();
+	return true;
+}
+
+/* Inserts the messages of an append; their last seq is the row's last_seq. */
+static void
+insert_messages(const SsChange *change, const SsMessages *messages, Datum hash)
+{
+	const SsRow *row = &change->row;
+	bool many = messages->count > 1;
+	bool named = messages->operation_id != (Datum) 0;
+	Datum values[7];
+	char nulls[7] = {' ', ' ', ' ', ' ', named ? ' ' : 'n', named ? ' ' : 'n', named ? ' ' : 'n'};
+
+	values[0] = row->history;
+	values[1] = Int64GetDatum(row->last_seq - messages->count + 1);
+	values[2] = TimestampTzGetDatum(change->now);
+	values[3] = many ? PointerGetDatum(construct_array(messages->message, messages->count, JSONBOID,
+													   -1, false, TYPALIGN_INT))
+					 : messages->message[0];
+	values[4] = messages->operation_id;
+	values[5] = hash;
+	values[6] = Int64GetDatum(row->last_seq);
+	if (ss_plan_run(many ? &insert_many_plan : &insert_plan, values, nulls, SS_PLAN_WRITE, 0) !=
+		messages->count)
+		ss_error_rows_skipped("conversation_history");
+}
+
+/*
+ * Appends messages and returns the seq of the last one.  Creates the session if there is none.  A
+ * repeated operation changes nothing and returns the first result.
+ */
+int64
+ss_history_append(SsTarget *target, const SsMessages *messages)
+{
+	SsChange change = {.history_only = true};
+	Datum hash = (Datum) 0;
+	int64 last;
+
+	if (messages->operation_id != (Datum) 0)
+		hash = hash_of(messages);
+	do
+	{
+		ss_change_begin(&change, target, SS_ANY_VERSION, (Datum) 0);
+		if (hash != (Datum) 0 && was_done(&change.row, messages->operation_id, hash, &last))
+		{
+			ss_relaxed_end(&target->policy);
+			return last;
+		}
+		change.row.last_seq = ss_history_next_seq(&change.row, messages->count);
+		change.row.message_count = ss_history_add_count(change.row.message_count, messages->count);
+		ss_history_assign_id(&change.row);
+	} while (!ss_change_end(&change));
+	insert_messages(&change, messages, hash);
+	ss_relaxed_end(&target->policy);
+	ss_counter_add(SS_APPENDED, messages->count);
+	return change.row.last_seq;
+}
+
+/* Passes the rows of SPI's result (seq, message, created_at) to the sink, and frees the result. */
+static void
+pass_to_sink(uint64 n, bool backwards, SsMessageSink sink, void *arg)
+{
+	SPITupleTable *rows = SPI_tuptable;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		HeapTuple tuple = rows->vals[backwards ? n - 1 - i : i];
+
+		sink(arg, ss_sql_value(tuple, rows->tupdesc, READ_SEQ, "conversation_history"),
+			 ss_sql_value(tuple, rows->tupdesc, READ_MESSAGE, "conversation_history"),
+			 ss_sql_value(tuple, rows->tupdesc, READ_CREATED_AT, "conversation_history"));
+	}
+	SPI_freetuptable(rows);
+}
+
+/*
+ * Reads a window in the caller's snapshot and passes its messages to the sink.  A short window is read
+ * backwards from its end and reversed in memory; a long one forwards, a page at a time.
+ */
+void
+ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink, void *arg)
+{
+	int64 from = 0;
+	uint64 n;
+
+	if (row->history_null || window->last == 0)
+		return;
+	if (window->last > 0)
+	{
+		Datum values[3] = {row->history, Int64GetDatum(window->before),
+						   Int64GetDatum(window->last)};
+		bool null;
+
+		if (window->last <= PAGE)
+		{
+			n = ss_plan_run(&last_plan, values, NULL, SS_PLAN_READ, 0);
+			pass_to_sink(n, true, sink, arg);
+			return;
+		}
+		ss_plan_run(&window_plan, values, NULL, SS_PLAN_READ, 0);
+		from = DatumGetInt64(result_column(WINDOW_FIRST_SEQ, &null));
+		if (null)
+			return;
+	}
+	else
+		from = PG_INT64_MIN;
+	do
+	{
+		Datum values[4] = {row->history, Int64GetDatum(from), Int64GetDatum(window->before),
+						   Int64GetDatum(PAGE)};
+		bool null;
+
+		CHECK_FOR_INTERRUPTS();
+		n = ss_plan_run(&range_plan, values, NULL, SS_PLAN_READ, 0);
+		if (n > 0)
+			from = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[n - 1], SPI_tuptable->tupdesc,
+											   READ_SEQ, &null)) +
+				   1;
+		pass_to_sink(n, false, sink, arg);
+	} while (n == PAGE);
+}
+
+/* Writes the row of a session before some of its messages are removed. */
+static void
+write_count(SsChange *change, int64 removed)
+{
+	change->row.message_count = Max(change->row.message_count - removed, 0);
+	if (!ss_change_end(change))
+		ss_error_rows_skipped("conversation_sessions");
+	ss_counter_add(SS_MESSAGES_REMOVED, removed);
+}
+
+/* Locks a session to remove messages from it; false when the caller sees none. */
+static bool
+begin_removal(SsChange *change, SsTarget *target)
+{
+	memset(change, 0, sizeof(*change));
+	change->history_only = true;
+	return ss_change_begin_existing(change, target, SS_EDIT);
+}
+
+/*
+ * Removes the last n messages and returns them as a jsonb array in *popped (0: there were none).
+ * False when the caller sees no such session.
+ */
+bool
+ss_history_pop(SsTarget *target, int64 n, Datum *popped)
+{
+	SsChange change;
+	Datum window[3];
+	Datum values[2];
+	int64 count;
+	bool null;
+
+	*popped = (Datum) 0;
+	if (!begin_removal(&change, target))
+		return false;
+	if (change.row.history_null || n == 0)
+		return true;
+	window[0] = change.row.history;
+	window[1] = Int64GetDatum(PG_INT64_MAX);
+	window[2] = Int64GetDatum(n);
+	ss_plan_run(&window_plan, window, NULL, SS_PLAN_WRITE, 0);
+	values[0] = change.row.history;
+	values[1] = result_column(WINDOW_FIRST_SEQ, &null);
+	count = DatumGetInt64(result_column(WINDOW_COUNT, &null));
+	if (count == 0)
+		return true;
+	write_count(&change, count);
+	ss_plan_run(&pop_plan, values, NULL, SS_PLAN_WRITE, 0);
+	*popped = result_column(1, &null);
+	if (null)
+		ss_error_rows_skipped("conversation_history");
+	return true;
+}
+
+/* Removes all messages but the last `keep`; false when the caller sees no such session. */
+bool
+ss_history_trim(SsTarget *target, int64 keep, int64 *removed)
+{
+	SsChange change;
+	Datum values[2];
+
+	*removed = 0;
+	if (!begin_removal(&change, target))
+		return false;
+	if (change.row.history_null)
+		return true;
+	values[0] = change.row.history;
+	values[1] = Int64GetDatum(keep);
+	if (ss_plan_run(&boundary_plan, values, NULL, SS_PLAN_WRITE, 0) == 0)
+		return true;
+	values[1] = result_value(1, "conversation_history");
+	*removed = ss_history_count(&change.row, DatumGetInt64(values[1]));
+	write_count(&change, *removed);
+	if (ss_plan_run(&trim_plan, values, NULL, SS_PLAN_WRITE, 0) != *removed)
+		ss_error_rows_skipped("conversation_history");
+	return true;
+}

@@ -1,0 +1,211 @@
+/*
+ * read.c
+ *		Reads a session and extends its expiry (sliding reads, touch).
+ *
+ * A read never writes the row.  In a sliding namespace it is recorded in shared memory as a pending
+ * touch (touches.c), and so is an explicit touch where possible.  Reads need no lock and use the
+ * caller's snapshot; a touch reads the latest version, and locks the row only if it must write it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/uuid.h"
+#include "utils/timestamp.h"
+
+#include "base/expiry.h"
+#include "row/access.h"
+#include "row/direct.h"
+#include "row/row.h"
+#include "sessions/change.h"
+#include "sessions/read.h"
+#include "shared/counters.h"
+#include "shared/databases.h"
+#include "table/sql.h"
+#include "touch/touch_xact.h"
+
+/* Reads the row through SPI.  Datums are copied to the caller's memory context. */
+static bool
+read_by_statement(const SsTarget *target, bool document, SsRow *row)
+{
+	SsCaller caller;
+	bool found;
+
+	ss_sql_enter(&caller);
+	found = ss_row_read(target, SS_PLAN_READ, row);
+	if (found)
+	{
+		row->data = document ? ss_sql_copy_out(&caller, row->data, false, -1) : (Datum) 0;
+		if (!row->owner_null)
+			row->owner = ss_sql_copy_out(&caller, row->owner, false, -1);
+		if (!row->history_null)
+			row->history = ss_sql_copy_out(&caller, row->history, false, UUID_LEN);
+	}
+	ss_sql_leave(&caller);
+	return found;
+}
+
+/* Reads the row in the caller's snapshot, directly or through SPI. */
+static bool
+read_row(const SsTarget *target, bool document, SsRow *row)
+{
+	bool found;
+
+	if (!ss_direct_read(target, document, row, &found))
+		return read_by_statement(target, document, row);
+	if (found)
+		ss_row_set_state(row, target, GetCurrentTimestamp());
+	return found;
+}
+
+/*
+ * Reads a session that is alive and that the caller may view, in the caller's snapshot; its Datums
+ * are in the current memory context.  row->data is set only if `document`.  False when there is none.
+ * Called outside ss_sql_enter.
+ */
+bool
+ss_session_read(const SsTarget *target, bool document, SsRow *row)
+{
+	bool found = read_row(target, document, row) && row->state != SS_DEAD &&
+				 (row->state == SS_ALIVE || ss_row_refresh(target, row)) &&
+				 ss_access_allows(&target->policy, target->role, row, SS_VIEW, SS_PLAN_READ);
+
+	ss_counter_add(SS_READ, 1);
+	if (!found)
+		ss_counter_add(SS_MISSED, 1);
+	return found;
+}
+
+/*
+ * Records a pending touch: the row shall live until expires_at.  When no slot is free, wakes the
+ * keeper to write some of them, and waits at most 100 ms for a slot.  False when there is still none.
+ */
+static bool
+record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
+{
+	TimestampTz deadline = 0;
+	SsTouch touch = {.base = row->expires_at, .ttl_us = row->ttl_us, .expires_at = expires_at};
+	bool force = false;
+
+	/* no other transaction sees this row version: the touch is recorded at commit */
+	if (row->own_xact)
+		return ss_touch_xact_read(&target->key, &touch);
+	for (;;)
+	{
+		TimestampTz now;
+		SsDb *db;
+
+		switch (ss_touch_record(&target->key, &touch, force))
+		{
+			case SS_TOUCH_URGENT:
+				ss_database_wake_keeper();
+				/* FALLTHROUGH */
+			case SS_TOUCH_RECORDED:
+				ss_counter_add(SS_TOUCHES_NOTED, 1);
+				return true;
+			case SS_TOUCH_CONFLICT:
+				/* the slot has a touch of another row version: find out which is the latest */
+				force = true;
+				(void) ss_row_refresh(target, row);
+				touch.base = row->expires_at;
+				touch.ttl_us = row->ttl_us;
+				continue;
+			case SS_TOUCH_FULL:
+				break;
+		}
+		db = ss_database_mine();
+		now = GetCurrentTimestamp();
+		if (deadline == 0)
+			deadline = now + INT64CONST(100) * SS_USEC_PER_MSEC;
+		if (now >= deadline || db == NULL || db->keeper_pid == 0)
+		{
+			ss_touch_dropped();
+			return false;
+		}
+		ss_database_wake_keeper();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 5,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Writes expiry and ttl of a locked row, and moves its pending touch to the new row version. */
+static void
+write_expiry(SsTarget *target, SsRow *row, TimestampTz expires_at)
+{
+	SsTouch touch = {.base = row->expires_at, .ttl_us = row->ttl_us, .expires_at = expires_at};
+
+	row->expires_at = expires_at;
+	ss_row_write_expiry(target, row);
+	ss_touch_xact_rebase(&target->key, &touch);
+}
+
+/*
+ * Restarts the session's lifetime, with a new ttl if ttl_us > 0, and sets *expires_at to its end.  False
+ * when the caller sees no such session; an error when it may view but not change it.
+ *
+ * A touch that leaves the ttl as it is and is its whole transaction becomes a pending touch at
+ * commit.  Otherwise, or when no slot is free, the row is locked and written.
+ */
+bool
+ss_session_touch(SsTarget *target, int64 ttl_us, TimestampTz *expires_at)
+{
+	SsRow row;
+	SsTouch touch;
+
+	/* a pending touch must refer to the latest row version, at every isolation level */
+	if (!ss_row_read(target, SS_PLAN_LATEST, &row) || row.state != SS_ALIVE ||
+		!ss_access_allows_change(target, &row, SS_EDIT))
+		return false;
+	/* in a longer transaction the row may have been replaced before the commit */
+	if ((ttl_us <= 0 || ttl_us == row.ttl_us) && ss_touch_usable() && !IsTransactionBlock() &&
+		!IsSubTransaction())
+	{
+		*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl_us, row.created_at,
+								target->policy.max_lifetime_us);
+		*expires_at = Max(*expires_at, row.ends_at);
+		touch = (SsTouch){.base = row.expires_at, .ttl_us = row.ttl_us, .expires_at = *expires_at};
+		if (*expires_at == row.ends_at || ss_touch_xact_touch(&target->key, &touch))
+		{
+			ss_counter_add(SS_TOUCHED, 1);
+			return true;
+		}
+	}
+
+	if (!ss_session_lock(target, &row, SS_EDIT))
+		return false;
+	if (ttl_us > 0)
+		row.ttl_us = ttl_us;
+	*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl_us, row.created_at,
+							target->policy.max_lifetime_us);
+	write_expiry(target, &row, *expires_at);
+	ss_counter_add(SS_TOUCHED, 1);
+	return true;
+}
+
+/*
+ * Extends a session that is alive and was just read, if its namespace is sliding and this server can
+ * record touches.  Updates row->ends_at.
+ */
+void
+ss_session_slide(const SsTarget *target, SsRow *row, TimestampTz now)
+{
+	TimestampTz expires_at;
+	int64 grain_us;
+
+	if (!target->policy.sliding || !ss_touch_usable())
+		return;
+	/* an old snapshot may show a version whose expiry was extended since */
+	if (IsolationUsesXactSnapshot() || now - GetCurrentStatementStartTimestamp() > SS_USEC_PER_SEC)
+		(void) ss_row_refresh(target, row);
+	expires_at = ss_expiry(now, row->ttl_us, row->created_at, target->policy.max_lifetime_us);
+	/* reads in quick succession are not all recorded */
+	grain_us = Min(ss_slack(row->ttl_us) / 64, INT64CONST(100) * SS_USEC_PER_MSEC);
+	if (expires_at <= row->ends_at + grain_us)
+		return;
+	if (record_read(target, row, expires_at))
+		row->ends_at = Max(row->ends_at, expires_at);
+}

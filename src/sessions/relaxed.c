@@ -1,0 +1,154 @@
+/*
+ * relaxed.c
+ *		Lets transactions commit asynchronously if they did nothing but save sessions.
+ *
+ * In a namespace with durability `relaxed`, a transaction that did nothing but save sessions there
+ * commits as with synchronous_commit = off.  A crash of the server then loses the last moments, in
+ * whole transactions.  A transaction that did anything else commits as usual, since other data
+ * must not become less durable.
+ *
+ * Whether it did anything else is decided by WAL: the transaction had no transaction id before its
+ * first relaxed save, and wrote all WAL records since then within relaxed saves.  A record that
+ * changes no data (pruning a page that was read) counts as something else, and costs a wait.  WAL
+ * does not show changes in other servers, nor what another extension does while the transaction
+ * commits.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_class.h"
+#include "commands/trigger.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+#include "utils/reltrigger.h"
+
+#include "sessions/relaxed.h"
+#include "table/catalog.h"
+#include "table/triggers.h"
+
+typedef enum State
+{
+	UNKNOWN, /* no relaxed save yet */
+	RELAXED, /* nothing but relaxed saves */
+	STRICT   /* something else as well */
+} State;
+
+/* State of this backend. */
+static struct
+{
+	/* of the current transaction */
+	State state;
+	XLogRecPtr last; /* ProcLastRecPtr when the last relaxed save ended */
+
+	SsMemo memo;           /* of has_foreign_code */
+	bool has_foreign_code; /* may a save run code that is not ours? */
+} relaxed = {.memo = {SS_OUR_TABLES}, .has_foreign_code = true};
+
+/*
+ * May a statement on a table run code that is not ours?  That is so if the table has a trigger
+ * that we did not create, a rule, or children or partitions, which may have either.  Triggers of
+ * foreign keys do nothing on a save.
+ */
+static bool
+may_run_foreign_code(Oid relid)
+{
+	Relation rel = table_open(relid, AccessShareLock);
+	bool found = rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relhassubclass ||
+				 rel->rd_rules != NULL;
+	/* a copy, because a catalog lookup may process invalidations and free the original */
+	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers && !found; i++)
+		found = !triggers->triggers[i].tgisinternal &&
+				ss_own_trigger_find(rel, &triggers->triggers[i]) == NULL;
+	FreeTriggerDesc(triggers);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* Does a save run no code but ours? */
+static bool
+runs_only_our_code(void)
+{
+	SsCatalog catalog;
+
+	while (!ss_memo_is_current(&relaxed.memo))
+	{
+		uint64 begun = ss_memo_begin(&relaxed.memo);
+
+		relaxed.has_foreign_code = true; /* in case of an error */
+		ss_catalog_get(&catalog);
+		relaxed.has_foreign_code = may_run_foreign_code(catalog.sessions) ||
+								   may_run_foreign_code(catalog.history) ||
+								   may_run_foreign_code(catalog.ended) ||
+								   !OidIsValid(catalog.events) ||
+								   may_run_foreign_code(catalog.events);
+		ss_memo_end(&relaxed.memo, begun);
+	}
+	return !relaxed.has_foreign_code;
+}
+
+/* Has this backend written WAL since the last relaxed save? */
+static bool
+wrote_something_else(void)
+{
+	return ProcLastRecPtr != relaxed.last;
+}
+
+/*
+ * Called before a change of a session takes its first lock.  If a save may run foreign code, which
+ * may change anything, the transaction commits as usual.
+ */
+void
+ss_relaxed_begin(const SsPolicy *policy)
+{
+	if (!policy->relaxed)
+		return;
+	if (!runs_only_our_code())
+		relaxed.state = STRICT;
+	if (relaxed.state == UNKNOWN)
+	{
+		relaxed.state = TransactionIdIsValid(GetTopTransactionIdIfAny()) ? STRICT : RELAXED;
+		relaxed.last = ProcLastRecPtr;
+	}
+	else if (relaxed.state == RELAXED && wrote_something_else())
+		relaxed.state = STRICT;
+}
+
+/*
+ * Called after the last write of a change, or when nothing is to be written.  Checks again,
+ * because a trigger may have been created while the change waited for the table; with the table
+ * locked, none can be now.
+ */
+void
+ss_relaxed_end(const SsPolicy *policy)
+{
+	if (!policy->relaxed)
+		return;
+	if (!runs_only_our_code())
+		relaxed.state = STRICT;
+	relaxed.last = ProcLastRecPtr;
+}
+
+/*
+ * At PRE_COMMIT (xact.c): if the transaction did nothing but relaxed saves, it commits
+ * asynchronously.  May raise an error, for lack of memory.
+ */
+void
+ss_relaxed_at_pre_commit(void)
+{
+	/* the setting also controls the wait for synchronous standbys; it reverts at the end */
+	if (relaxed.state == RELAXED && !wrote_something_else() &&
+		synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
+		(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/* At the end of the transaction (xact.c).  Cannot fail. */
+void
+ss_relaxed_at_end(void)
+{
+	relaxed.state = UNKNOWN;
+}

@@ -1,0 +1,79 @@
+/*
+ * sql.h
+ *		Prepared SQL on the extension's tables, run as the owner of the tables.
+ */
+#ifndef SS_SQL_H
+#define SS_SQL_H
+
+#include "executor/spi.h"
+
+#include "table/acts_as_owner.h"
+
+/* State of the caller, saved by ss_sql_enter and restored by ss_sql_leave. */
+typedef struct SsCaller
+{
+	Oid user;
+	int sec_context;
+	MemoryContext outer; /* results are copied into this context */
+	int guc_nest;        /* GUC nest level of the search_path; 0 if ss_sql_enter did not set it */
+	int running_flags;   /* of the statement around this call, if a trigger made it */
+} SsCaller;
+
+/*
+ * What the triggers that a statement fires have to know of it.  They ask ss_plan_has_flag, which
+ * answers for the statement that is running.
+ */
+typedef enum SsPlanFlag
+{
+	/* no commit has to wait at the fence for the rows or messages that it ends */
+	SS_PLAN_SKIPS_FENCE = 1,
+	/* it removes messages whose session has ended, so they are in no copy */
+	SS_PLAN_PURGES_MESSAGES = 2
+} SsPlanFlag;
+
+/*
+ * A statement, prepared once per backend.  In its text {sessions} stands for a table of the
+ * extension (see expand in sql.c for the others) and {=} for OPERATOR(pg_catalog.=), so that the
+ * meaning of neither depends on a search_path.
+ *
+ * For columns of conversation_sessions there are also
+ *
+ *		{columns}	the names of the plan's columns
+ *		{values}	their parameters, where parameter n is column n of the table
+ *		{set}		both, as the SET list of an UPDATE
+ *		{$name}		the parameter of one column
+ */
+typedef struct SsPlan
+{
+	const char *sql;
+	int nargs;
+	Oid argtypes[16];
+	const AttrNumber *columns; /* ended by SS_ROW_NONE; NULL if the text has no {columns} */
+	int flags;                 /* SsPlanFlag */
+	/* set by ss_plan_run */
+	SPIPlanPtr plan;
+	uint64 catalog_identity; /* ss_catalog_identity() when it was prepared */
+	uint64 planned_at;       /* plan_generation() when it was last planned; 0 if it was not */
+} SsPlan;
+
+typedef enum SsPlanMode
+{
+	SS_PLAN_READ,       /* read-only, in the caller's snapshot */
+	SS_PLAN_WRITE,      /* in the transaction's snapshot, a new one in READ COMMITTED */
+	SS_PLAN_LATEST,     /* as SS_PLAN_WRITE, in a new snapshot at every isolation level */
+	SS_PLAN_READ_LATEST /* read-only, in a new snapshot at every isolation level */
+} SsPlanMode;
+
+extern void ss_sql_enter(SsCaller *caller);
+extern void ss_sql_leave(SsCaller *caller);
+extern void ss_sql_set_path_on_demand(bool on_demand);
+extern int ss_sql_set_path(void);
+extern void ss_sql_reset_path(int guc_nest);
+extern Datum ss_sql_value(HeapTuple tuple, TupleDesc desc, int column, const char *table);
+extern Datum ss_sql_copy_out(const SsCaller *caller, Datum value, bool byval, int len);
+extern uint64 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode,
+						  long limit);
+extern bool ss_plan_is_ours(const QueryDesc *query);
+extern bool ss_plan_has_flag(SsPlanFlag flag);
+
+#endif

@@ -1,0 +1,84 @@
+/*
+ * subxact.c
+ *		Runs a function in a subtransaction that is kept or rolled back by its result.
+ *
+ * A row lock can only be released before the end of the transaction by rolling back the
+ * subtransaction that took it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/resowner.h"
+
+#include "table/subxact.h"
+
+/*
+ * Interrupts are held while the transaction state changes.  The server reports these changes at
+ * DEBUG5 and checks for interrupts after each report; an error there would leave the subtransaction
+ * half open, and every later command of the connection would fail.
+ */
+static void
+begin_subxact(void)
+{
+	HOLD_INTERRUPTS();
+	BeginInternalSubTransaction(NULL);
+	RESUME_INTERRUPTS();
+}
+
+static void
+release_subxact(void)
+{
+	HOLD_INTERRUPTS();
+	ReleaseCurrentSubTransaction();
+	RESUME_INTERRUPTS();
+}
+
+static void
+roll_back_subxact(void)
+{
+	HOLD_INTERRUPTS();
+	RollbackAndReleaseCurrentSubTransaction();
+	RESUME_INTERRUPTS();
+}
+
+/*
+ * Runs work(arg) in a subtransaction.  Returns true if it was kept.  An error rolls it back as well;
+ * it is stored in *error, in the caller's memory context, or raised again if `error` is NULL.
+ * *error is NULL when there was none.
+ */
+bool
+ss_subxact_run(SsSubxactWork work, void *arg, ErrorData **error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData *volatile caught = NULL;
+	volatile bool done = false;
+
+	begin_subxact();
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		done = work(arg);
+		if (done)
+			release_subxact();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		caught = CopyErrorData();
+		FlushErrorState();
+		done = false;
+	}
+	PG_END_TRY();
+	if (!done)
+		roll_back_subxact();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (error != NULL)
+		*error = caught;
+	else if (caught != NULL)
+		/* only after the rollback: handlers expect the outer subtransaction to be current */
+		ReThrowError(caught);
+	return done;
+}

@@ -1,0 +1,56 @@
+/*
+ * touches.h
+ *		Pending touches: sliding reads recorded in shared memory instead of the row.
+ */
+#ifndef SS_TOUCHES_H
+#define SS_TOUCHES_H
+
+#include "datatype/timestamp.h"
+
+#include "base/key.h"
+
+/* A new expiry for a row version, which is identified by the one that it has (base). */
+typedef struct SsTouch
+{
+	TimestampTz base;       /* expires_at of the row version that was read, or was replaced */
+	int64 ttl_us;           /* of that version, or of its replacement */
+	TimestampTz expires_at; /* when the session ends instead */
+} SsTouch;
+
+/* A copy of a pending touch, for the keeper to write. */
+typedef struct SsDueTouch
+{
+	SsKey key;
+	SsTouch touch;
+} SsDueTouch;
+
+/* Microseconds until a touch that could not be written is checked again. */
+#define SS_TOUCH_POSTPONE_US INT64CONST(1000000)
+
+/* Returned by ss_touch_reserve() if there is no free slot. */
+#define SS_NO_RESERVATION (-1)
+
+/* Result of an attempt to record a touch. */
+typedef enum SsTouchResult
+{
+	SS_TOUCH_RECORDED,
+	SS_TOUCH_URGENT,  /* recorded, and due to be written: wake the keeper */
+	SS_TOUCH_FULL,    /* there is no free slot */
+	SS_TOUCH_CONFLICT /* there is a touch of another version of the row */
+} SsTouchResult;
+
+extern bool ss_touch_usable(void);
+extern SsTouchResult ss_touch_record(const SsKey *key, const SsTouch *touch, bool force);
+extern int ss_touch_reserve(const SsKey *key);
+extern void ss_touch_unreserve(const SsKey *key, int reservation);
+extern SsTouchResult ss_touch_record_reserved(const SsKey *key, const SsTouch *touch,
+											  int reservation);
+extern void ss_touch_rebase(const SsKey *key, const SsTouch *touch);
+extern int ss_touch_due(Oid database, TimestampTz now, bool all, int *partition, SsDueTouch *out,
+						int max);
+extern void ss_touch_written(const SsDueTouch *due);
+extern void ss_touch_postpone(const SsDueTouch *due, TimestampTz now, bool locked);
+extern bool ss_touch_ended(const SsDueTouch *due, TimestampTz now);
+extern void ss_touch_dropped(void);
+
+#endif

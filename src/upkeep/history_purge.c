@@ -1,0 +1,567 @@
+/*
+ * history_purge.c
+ *		Removes messages and members after the end of their session.
+ *
+ * When a session ends, its history_id is set to NULL.  From then on no reader reaches its messages
+ * and members.  The trigger on conversation_sessions queues the history_id in
+ * conversation_history_ended, in the same transaction.  The purge works through the queue and
+ * removes a limited number of messages per transaction, however long a history is.
+ *
+ * from_seq of a queue entry records how far the history has been removed.  Without it each
+ * transaction would scan the dead index entries of the messages that were just deleted.
+ *
+ * On a subscriber of logical replication the publisher's deletions arrive for every table that is
+ * subscribed.  If messages are subscribed but the queue is not, the entries made by the local trigger
+ * stay until their messages are gone.  Should the subscription end first, they tell which messages
+ * remain to be removed here.
+ *
+ * Locking: queue entries and messages are locked without waiting; locked ones are left for a later
+ * pass.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "row/errors.h"
+#include "shared/counters.h"
+#include "table/sql.h"
+#include "table/subscription.h"
+#include "upkeep/history_purge.h"
+
+/* Number of queue entries read by one statement. */
+#define QUEUE_BATCH 200
+
+static SsPlan queue_one_plan = {"INSERT INTO {ended} (namespace, history_id) VALUES ($1, $2)",
+								2,
+								{TEXTOID, UUIDOID}};
+
+static SsPlan queue_all_plan = {
+	"INSERT INTO {ended} (namespace, history_id)"
+	" SELECT namespace, history_id FROM {sessions} WHERE history_id IS NOT NULL",
+	0,
+	{InvalidOid}};
+
+/*
+ * Queue entries, and whether a session has the history after all.  A trigger that reverted a DELETE,
+ * or plain SQL, may have put it back; then its messages stay.
+ */
+enum
+{
+	QUEUE_ENTRY_ID = 1,
+	QUEUE_HISTORY_ID,
+	QUEUE_FROM_SEQ,
+	QUEUE_IN_USE,
+	QUEUE_NAMESPACE,
+	SUBSCRIBED_LEFT = QUEUE_NAMESPACE /* in subscribed_plan instead */
+};
+
+#define QUEUE_COLUMNS                                                      \
+	"SELECT e.entry_id, e.history_id, e.from_seq, EXISTS (SELECT FROM"     \
+	" {sessions} s WHERE s.history_id {=} e.history_id), e.namespace FROM" \
+	" {ended} e WHERE"
+
+/* Entries that are not set aside. */
+#define QUEUE                                                              \
+	QUEUE_COLUMNS                                                          \
+	" e.history_id {>=} $1 AND ($2 IS NULL OR e.namespace {=} $2)"         \
+	" AND e.namespace {<>} ALL ($4) AND NOT (e.entry_id {=} ANY"           \
+	" (SELECT i::pg_catalog.uuid FROM pg_catalog.unnest($5) AS held (i)))" \
+	" ORDER BY e.history_id LIMIT $3"
+#define QUEUE_ARGS                                            \
+	5,                                                        \
+	{                                                         \
+		UUIDOID, TEXTOID, INT8OID, TEXTARRAYOID, TEXTARRAYOID \
+	}
+
+static SsPlan queue_plan = {QUEUE " FOR UPDATE OF e SKIP LOCKED", QUEUE_ARGS};
+
+/* The same without locks, to visit the entries one by one. */
+static SsPlan names_plan = {QUEUE, QUEUE_ARGS};
+
+static SsPlan one_plan = {QUEUE_COLUMNS " e.entry_id {=} $1 FOR UPDATE OF e SKIP LOCKED",
+						  1,
+						  {UUIDOID}};
+
+/* The columns of remove_plan. */
+enum
+{
+	REMOVED_COUNT = 1,
+	REMOVED_LAST_SEQ
+};
+
+/* Messages locked by other transactions are skipped; rest_plan finds them. */
+static SsPlan remove_plan = {
+	"WITH gone AS (DELETE FROM {history} WHERE ctid {=} ANY (ARRAY("
+	" SELECT h.ctid FROM {history} h WHERE h.history_id {=} $1 AND h.seq {>=} $2"
+	" ORDER BY h.seq LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING seq)"
+	" SELECT pg_catalog.count(*), pg_catalog.max(seq) FROM gone",
+	3,
+	{UUIDOID, INT8OID, INT8OID},
+	.flags = SS_PLAN_PURGES_MESSAGES};
+
+/* The lowest seq that is left. */
+static SsPlan rest_plan = {"SELECT seq FROM {history} WHERE history_id {=} $1 ORDER BY seq LIMIT 1",
+						   1,
+						   {UUIDOID}};
+
+static SsPlan remove_members_plan = {"DELETE FROM {members} WHERE history_id {=} ANY ($1)",
+									 1,
+									 {UUIDARRAYOID}};
+
+static SsPlan done_plan = {"DELETE FROM {ended} WHERE entry_id {=} $1", 1, {UUIDOID}};
+
+static SsPlan from_seq_plan = {"UPDATE {ended} SET from_seq = $2 WHERE entry_id {=} $1",
+							   2,
+							   {UUIDOID, INT8OID}};
+
+static SsPlan is_queued_plan = {"SELECT 1 FROM {ended} WHERE history_id {=} $1", 1, {UUIDOID}};
+
+/* As queue_plan, and whether messages are left. */
+static SsPlan subscribed_plan = {
+	"SELECT e.entry_id, e.history_id, e.from_seq, EXISTS (SELECT FROM {sessions} s"
+	" WHERE s.history_id {=} e.history_id), EXISTS (SELECT FROM {history} h"
+	" WHERE h.history_id {=} e.history_id) FROM {ended} e"
+	" WHERE e.history_id {>} $1 AND ($2 IS NULL OR e.namespace {=} $2)"
+	" ORDER BY e.history_id LIMIT $3 FOR UPDATE OF e SKIP LOCKED",
+	3,
+	{UUIDOID, TEXTOID, INT8OID}};
+
+static SsPlan clear_plan = {"DELETE FROM {ended}", 0, {InvalidOid}};
+
+/*
+ * Is logical replication applying a change whose queue entry the publisher sends as well?  Then the
+ * trigger must not make one.
+ */
+static bool
+publisher_sends_entry(void)
+{
+	return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA &&
+		   ss_subscribed(SS_TABLE_ENDED);
+}
+
+/*
+ * Queues the history of a session's row that is updated or deleted (new is NULL), if the row loses
+ * it.  Called by the trigger on conversation_sessions, outside ss_sql_enter.
+ */
+void
+ss_history_detach(const SsDeformedRow *old, const SsDeformedRow *new)
+{
+	Datum values[2] = {old->values[SS_ROW_NAMESPACE], old->values[SS_ROW_HISTORY_ID]};
+	SsCaller caller;
+
+	if (old->nulls[SS_ROW_HISTORY_ID] ||
+		(new != NULL && !ss_row_differs(old, new, SS_ROW_HISTORY_ID)) || publisher_sends_entry())
+		return;
+	ss_sql_enter(&caller);
+	ss_plan_run(&queue_one_plan, values, NULL, SS_PLAN_WRITE, 0);
+	ss_sql_leave(&caller);
+}
+
+/* Queues the histories of all sessions, before conversation_sessions is truncated. */
+void
+ss_history_detach_all(void)
+{
+	SsCaller caller;
+
+	if (publisher_sends_entry())
+		return;
+	ss_sql_enter(&caller);
+	/* TRUNCATE removes rows that the transaction's snapshot does not show, so take a new one */
+	ss_plan_run(&queue_all_plan, NULL, NULL, SS_PLAN_LATEST, 0);
+	ss_sql_leave(&caller);
+}
+
+/* Empties the queue, after conversation_history was truncated. */
+void
+ss_history_clear_queue(void)
+{
+	SsCaller caller;
+
+	ss_sql_enter(&caller);
+	ss_plan_run(&clear_plan, NULL, NULL, SS_PLAN_LATEST, 0);
+	ss_sql_leave(&caller);
+}
+
+/* Is the history queued, that is, has its session ended? */
+bool
+ss_history_is_queued(const pg_uuid_t *history)
+{
+	Datum values[1] = {UUIDPGetDatum(history)};
+	SsCaller caller;
+	bool ended;
+
+	ss_sql_enter(&caller);
+	ended = ss_plan_run(&is_queued_plan, values, NULL, SS_PLAN_LATEST, 1) > 0;
+	ss_sql_leave(&caller);
+	return ended;
+}
+
+/* An entry of the queue. */
+typedef struct Ended
+{
+	Datum entry;
+	Datum history;
+	int64 from;  /* from_seq */
+	bool in_use; /* a session has the history */
+} Ended;
+
+/* Returns entry i of a result with the columns QUEUE_COLUMNS. */
+static Ended
+ended_at(SPITupleTable *queue, uint64 i)
+{
+	Ended ended;
+	bool null;
+
+	ended.entry = ss_sql_value(queue->vals[i], queue->tupdesc, QUEUE_ENTRY_ID,
+							   "conversation_history_ended");
+	ended.history = ss_sql_value(queue->vals[i], queue->tupdesc, QUEUE_HISTORY_ID,
+								 "conversation_history_ended");
+	ended.from = DatumGetInt64(
+		ss_sql_value(queue->vals[i], queue->tupdesc, QUEUE_FROM_SEQ, "conversation_history_ended"));
+	ended.in_use = DatumGetBool(SPI_getbinval(queue->vals[i], queue->tupdesc, QUEUE_IN_USE, &null));
+	return ended;
+}
+
+/* Progress of a purge. */
+typedef struct Progress
+{
+	int64 limit;    /* maximum of `done` */
+	int64 done;     /* work done: messages removed plus entries visited */
+	int64 finished; /* entries removed */
+	int64 removed;  /* messages removed */
+} Progress;
+
+/* Removes an entry from the queue. */
+static void
+remove_entry(const Ended *ended, Progress *progress)
+{
+	Datum values[1] = {ended->entry};
+
+	ss_plan_run(&done_plan, values, NULL, SS_PLAN_WRITE, 0);
+	progress->finished++;
+}
+
+/* Removes messages of one history up to the limit, and its entry once none is left. */
+static void
+remove_messages(const Ended *ended, Progress *progress)
+{
+	int64 limit = progress->limit - progress->done;
+	Datum values[3] = {ended->history, Int64GetDatum(ended->from), Int64GetDatum(limit)};
+	Datum entry[2] = {ended->entry};
+	int64 removed;
+	bool null;
+
+	ss_plan_run_redacted(&remove_plan, values, NULL, SS_PLAN_WRITE);
+	removed = DatumGetInt64(
+		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, REMOVED_COUNT, &null));
+	entry[1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, REMOVED_LAST_SEQ, &null);
+	SPI_freetuptable(SPI_tuptable);
+	progress->removed += removed;
+	progress->done += removed + 1;
+	if (removed < limit)
+	{
+		/* the end was reached; messages that are left were locked */
+		if (ss_plan_run(&rest_plan, values, NULL, SS_PLAN_LATEST, 1) == 0)
+		{
+			remove_entry(ended, progress);
+			return;
+		}
+		entry[1] = ss_sql_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+								"conversation_history");
+	}
+	if (DatumGetInt64(entry[1]) != ended->from)
+		ss_plan_run(&from_seq_plan, entry, NULL, SS_PLAN_WRITE, 0);
+}
+
+/* A part of the queue in progress. */
+typedef struct Piece
+{
+	Progress *progress;
+	const SsAside *aside;
+	Datum ns;       /* of one namespace, or 0 for all */
+	pg_uuid_t from; /* the history to begin with; afterwards the last one visited */
+	int64 asked;    /* entries asked for .. */
+	int64 found;    /* .. and found */
+	List *retried;  /* keys of visited entries that had been set aside */
+	Datum entry;    /* the entry that remove_alone visits */
+} Piece;
+
+/* Processes queue entries that a statement has locked, up to the limit. */
+static void
+remove_from(SPITupleTable *queue, uint64 n, Progress *progress)
+{
+	Datum *gone = palloc(sizeof(Datum) * Max(n, 1));
+	int ngone = 0;
+	Datum values[1];
+
+	for (uint64 i = 0; i < n && progress->done < progress->limit; i++)
+	{
+		Ended ended = ended_at(queue, i);
+
+		if (ended.in_use)
+		{
+			remove_entry(&ended, progress);
+			progress->done++;
+			continue;
+		}
+		remove_messages(&ended, progress);
+		gone[ngone++] = ended.history;
+	}
+	values[0] = PointerGetDatum(construct_array(gone, ngone, UUIDOID, 16, false, TYPALIGN_CHAR));
+	if (ngone > 0 && !ss_subscribed(SS_TABLE_MEMBERS))
+		ss_plan_run_redacted(&remove_members_plan, values, NULL, SS_PLAN_WRITE);
+}
+
+/* Reads a part of the queue, from piece->from on.  The caller frees the result. */
+static SPITupleTable *
+read_queue(SsPlan *plan, Piece *piece)
+{
+	Datum values[5] = {UUIDPGetDatum(&piece->from), piece->ns, Int64GetDatum(piece->asked)};
+	char nulls[5] = {' ', piece->ns == (Datum) 0 ? 'n' : ' ', ' ', ' ', ' '};
+	Datum held[3];
+
+	ss_aside_arrays(piece->aside, GetCurrentTimestamp(), held);
+	values[3] = held[0];
+	values[4] = held[2];
+	piece->found = (int64) ss_plan_run(plan, values, nulls, SS_PLAN_WRITE, 0);
+	return SPI_tuptable;
+}
+
+/* Advances piece->from to the last history that was read. */
+static void
+advance(Piece *piece, SPITupleTable *queue)
+{
+	if (piece->found > 0)
+		piece->from = *DatumGetUUIDP(ended_at(queue, piece->found - 1).history);
+}
+
+/* Makes the key by which an entry is set aside; false if its namespace is invalid. */
+static bool
+key_of(SPITupleTable *queue, uint64 i, SsKey *key)
+{
+	Datum entry = ss_sql_value(queue->vals[i], queue->tupdesc, QUEUE_ENTRY_ID,
+							   "conversation_history_ended");
+	Datum ns = ss_sql_value(queue->vals[i], queue->tupdesc, QUEUE_NAMESPACE,
+							"conversation_history_ended");
+	char *id = DatumGetCString(DirectFunctionCall1(uuid_out, entry));
+
+	return ss_key_from_datums(key, ns, CStringGetTextDatum(id));
+}
+
+/* Collects the entries that had been set aside; they no longer are, if the piece is kept. */
+static void
+collect_retried(Piece *piece, SPITupleTable *queue)
+{
+	for (int64 i = 0; i < piece->found && !ss_aside_is_empty(piece->aside); i++)
+	{
+		SsKey *key = palloc(sizeof(SsKey));
+
+		if (key_of(queue, i, key) && ss_aside_until(piece->aside, key) != 0)
+			piece->retried = lappend(piece->retried, key);
+	}
+}
+
+/* In a subtransaction: processes a whole piece. */
+static bool
+remove_together(void *arg)
+{
+	Piece *piece = arg;
+	SPITupleTable *queue = read_queue(&queue_plan, piece);
+
+	remove_from(queue, piece->found, piece->progress);
+	collect_retried(piece, queue);
+	advance(piece, queue);
+	SPI_freetuptable(queue);
+	return true;
+}
+
+/* In a subtransaction: processes one entry.  False when it is locked or gone. */
+static bool
+remove_alone(void *arg)
+{
+	Piece *piece = arg;
+	uint64 n = ss_plan_run(&one_plan, &piece->entry, NULL, SS_PLAN_WRITE, 0);
+
+	remove_from(SPI_tuptable, n, piece->progress);
+	return n > 0;
+}
+
+/* After the piece was rolled back: visits its entries one by one, up to the limits. */
+static void
+remove_one_by_one(Piece *piece, SsAside *aside)
+{
+	Progress *progress = piece->progress;
+	SPITupleTable *queue = read_queue(&names_plan, piece);
+	TimestampTz began = GetCurrentTimestamp();
+	int64 done = 0;
+
+	for (int64 i = 0; i < piece->found && progress->done < progress->limit; i++)
+	{
+		Progress before = *progress;
+		ErrorData *error;
+		SsKey key;
+		bool has_key = key_of(queue, i, &key);
+
+		CHECK_FOR_INTERRUPTS();
+		if (done >= SS_ASIDE_PASS_ROWS || GetCurrentTimestamp() - began > SS_ASIDE_PASS_US)
+			break;
+		piece->entry = ended_at(queue, i).entry;
+		if (ss_aside_try(remove_alone, piece, &error))
+			done++;
+		if (error == NULL)
+		{
+			if (has_key)
+				ss_aside_done(aside, &key);
+			continue;
+		}
+		*progress = before;
+		progress->done++;
+		if (has_key)
+			ss_aside_add(aside, &key, error);
+		FreeErrorData(error);
+	}
+	advance(piece, queue);
+	SPI_freetuptable(queue);
+}
+
+/* Processes a part of the queue. */
+static void
+remove_piece(Piece *piece, SsAside *aside)
+{
+	Progress before = *piece->progress;
+	pg_uuid_t from = piece->from;
+	ErrorData *error;
+	ListCell *cell;
+
+	piece->retried = NIL;
+	(void) ss_aside_try(remove_together, piece, &error);
+	if (error == NULL)
+	{
+		foreach (cell, piece->retried)
+			ss_aside_done(aside, lfirst(cell));
+		return;
+	}
+	FreeErrorData(error);
+	*piece->progress = before;
+	piece->from = from;
+	remove_one_by_one(piece, aside);
+}
+
+/*
+ * Returns the history at which a pass over the queue begins.  While entries fail, every other pass on
+ * average begins at a random history, so that the entries behind those that fail are reached too.
+ */
+static pg_uuid_t
+first_of(const SsAside *aside)
+{
+	pg_uuid_t from = {{0}};
+	uint8 coin;
+
+	if (!ss_aside_is_empty(aside) && pg_strong_random(&coin, 1) && coin % 2 == 0 &&
+		!pg_strong_random(&from, sizeof(from)))
+		memset(&from, 0, sizeof(from));
+	return from;
+}
+
+/*
+ * Removes messages of a history that has no session, and its members once no message is left.
+ * False when messages are left, because they exceed the limit or are locked.
+ */
+bool
+ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
+{
+	Datum id = UUIDPGetDatum(history);
+	Datum values[3] = {id, Int64GetDatum(PG_INT64_MIN), Int64GetDatum(limit)};
+	Datum gone[1];
+	bool null;
+
+	ss_plan_run_redacted(&remove_plan, values, NULL, SS_PLAN_WRITE);
+	*removed = DatumGetInt64(
+		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, REMOVED_COUNT, &null));
+	ss_counter_add(SS_MESSAGES_PURGED, *removed);
+	if (ss_plan_run(&rest_plan, values, NULL, SS_PLAN_LATEST, 1) > 0)
+		return false;
+	gone[0] = PointerGetDatum(construct_array(&id, 1, UUIDOID, 16, false, TYPALIGN_CHAR));
+	ss_plan_run_redacted(&remove_members_plan, gone, NULL, SS_PLAN_WRITE);
+	return true;
+}
+
+/* The history at which remove_finished_entries stopped last in this backend; 0: it begins at the first. */
+static pg_uuid_t finished_up_to;
+
+/*
+ * On a subscriber whose messages the publisher removes: removes the entries whose messages are gone,
+ * and their members.  Each call continues where the last one stopped, so that entries whose
+ * messages stay for long do not hide those behind them.
+ */
+static void
+remove_finished_entries(Datum ns, int64 limit)
+{
+	Datum values[3] = {UUIDPGetDatum(&finished_up_to), ns, Int64GetDatum(limit)};
+	char nulls[3] = {' ', ns == (Datum) 0 ? 'n' : ' ', ' '};
+	bool members = !ss_subscribed(SS_TABLE_MEMBERS);
+	uint64 n = ss_plan_run(&subscribed_plan, values, nulls, SS_PLAN_WRITE, 0);
+	SPITupleTable *queue = SPI_tuptable;
+	Progress progress = {0};
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		Ended ended = ended_at(queue, i);
+		bool null;
+		bool left = DatumGetBool(
+			SPI_getbinval(queue->vals[i], queue->tupdesc, SUBSCRIBED_LEFT, &null));
+		Datum gone[1];
+
+		finished_up_to = *DatumGetUUIDP(ended.history);
+		if (left && !ended.in_use)
+			continue;
+		remove_entry(&ended, &progress);
+		gone[0] = PointerGetDatum(
+			construct_array(&ended.history, 1, UUIDOID, 16, false, TYPALIGN_CHAR));
+		if (members && !ended.in_use)
+			ss_plan_run_redacted(&remove_members_plan, gone, NULL, SS_PLAN_WRITE);
+	}
+	if (n < (uint64) limit)
+		memset(&finished_up_to, 0, sizeof(finished_up_to));
+}
+
+/*
+ * Removes messages of ended sessions, of one namespace or of all (ns is 0), until `limit` messages
+ * and entries were processed.  *removed is the number of messages.  An entry that cannot be processed
+ * is set aside.  False when nothing is left to do, or only entries that are locked.
+ */
+bool
+ss_history_purge(Datum ns, int64 limit, SsAside *aside, int64 *removed)
+{
+	Progress progress = {limit};
+	Piece piece = {&progress, aside, ns, first_of(aside)};
+
+	*removed = 0;
+	if (ss_subscribed(SS_TABLE_ENDED))
+		return false;
+	if (ss_subscribed(SS_TABLE_HISTORY))
+	{
+		remove_finished_entries(ns, limit);
+		return false;
+	}
+	do
+	{
+		pg_uuid_t before = piece.from;
+
+		piece.asked = Min(QUEUE_BATCH, limit - progress.done);
+		remove_piece(&piece, aside);
+		/* no progress: the entries that are left are visited by the next call */
+		if (memcmp(&piece.from, &before, UUID_LEN) == 0 && progress.finished == 0)
+			break;
+	} while (piece.found > 0 && piece.found == piece.asked && progress.done < limit);
+	ss_counter_add(SS_MESSAGES_PURGED, progress.removed);
+	*removed = progress.removed;
+	return progress.done >= limit && (progress.removed > 0 || progress.finished > 0);
+}
