@@ -99,7 +99,8 @@ check_exports() {	# FOLDER WHAT
 	verdict "$rc" "the library exports what the server looks up alone ($2)"
 }
 
-# The version stands in the control file; META.json repeats it for PGXN.
+# The version stands in the control file; META.json repeats it for PGXN. Which folder of src/ may
+# include which stands in test/architecture/folders.list.
 step_meta() {
 	local rc=0
 
@@ -119,6 +120,9 @@ step_meta() {
 		die "META.json differs from the control file: @bad\n" if @bad;
 	' "$extension" "$work/src" || rc=1
 	verdict "$rc" "META.json agrees with $extension.control"
+	rc=0
+	perl "$work/src/test/architecture/check.pl" || rc=1
+	verdict "$rc" "the structure of src/ is that of test/architecture/folders.list"
 }
 
 # A unit test reports a great many checks: each program counts as one.
