@@ -33,7 +33,7 @@ EOS
 # The lists in src/table/columns.h are what the install script creates: each table, and each column
 # with its number, name, type and NOT NULL.
 {
-	my $header = slurp_file("$FindBin::RealBin/../../src/rows/columns.h");
+	my $header = slurp_file("$FindBin::RealBin/../../src/table/columns.h");
 	my @listed;
 
 	while ($header =~ /^#define SS_([A-Z_]+)\(COLUMN\)((?:.*\\\n)+.*)/mg)
