@@ -76,7 +76,7 @@ ss_direct_purge_remove(SsDirectPurge *due)
 	if (table_tuple_delete(due->rel, &due->slot->tts_tid, due->command, GetActiveSnapshot(),
 						   InvalidSnapshot, false, &failure, false) != TM_Ok)
 		return false;
-	/* session_deleted of cache_trigger.c; the slot still holds the deleted row */
+	/* session_purged of cache_trigger.c; the slot still holds the deleted row */
 	if (ss_direct_purge_hook != NULL)
 		ss_direct_purge_hook(&due->row);
 	return true;

@@ -21,7 +21,8 @@ typedef struct SsCaller
 
 /*
  * What the triggers that a statement fires have to know of it.  They ask ss_plan_has_flag, which
- * answers for the statement that is running.
+ * answers for the statement of ours that is running: also within a plain statement in a trigger of a
+ * user that it has fired, but not within a call there (ss_sql_enter).
  */
 typedef enum SsPlanFlag
 {
