@@ -243,7 +243,6 @@ client_connect(Client *c)
 	fprintf(c->log, "-- connected as %s, process %d\n", c->role, PQbackendPID(c->pg));
 	note_transaction(c);
 	c->cancel_next = false;
-	run_sql(c, "SET statement_timeout = '20s'", NULL);
 	if (c->iso_family != 0)
 		run_format(c, NULL, "SET request.jwt.claims = '{\"sub\": \"%s\"}'",
 				   c->iso_family == 'a' ? "alice" : "bob");

@@ -67,7 +67,8 @@ connect_as_owner(const char *dbname)
 	char info[600];
 	PGconn *pg;
 
-	snprintf(info, sizeof(info), "%s user=postgres dbname=%s", conninfo, dbname);
+	snprintf(info, sizeof(info), "%s user=postgres dbname=%s options='-c statement_timeout=0'",
+			 conninfo, dbname);
 	pg = PQconnectdb(info);
 	if (PQstatus(pg) == CONNECTION_OK)
 		return pg;
@@ -125,6 +126,13 @@ prepare(void)
 		free(ask(pg, sql));
 	}
 	free(ask(pg, "CREATE DATABASE fuzz"));
+
+	/*
+	 * For the clients, also after RESET ALL: statements that wait in a circle through a worker are no
+	 * deadlock to the server.  REINDEX CONCURRENTLY waits for session_cache_sync, that for the pusher,
+	 * the pusher for LOCK TABLE, and that for REINDEX.
+	 */
+	free(ask(pg, "ALTER DATABASE fuzz SET statement_timeout = '20s'"));
 	PQfinish(pg);
 	pg = connect_as_owner("fuzz");
 	for (size_t i = 0; pg != NULL && i < sizeof(setup) / sizeof(setup[0]); i++)

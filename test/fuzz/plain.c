@@ -482,7 +482,6 @@ step_owner(Client *c)
 			return;
 		run_sql(c, "ROLLBACK", NULL);
 		run_sql(c, "RESET ALL", NULL);
-		run_sql(c, "SET statement_timeout = '20s'", NULL);
 		c->cancel_next = false;
 		if (run_sql(c, changes[which][1], NULL) || strcmp(c->state, "42703") == 0 ||
 			strcmp(c->state, "42883") == 0)
