@@ -11,8 +11,8 @@
  * Returns the expiry of a row: expires_at, or a later one that a pending touch gives it.  The key may
  * be NULL if the names in the row are not valid: no touch has such a key.
  */
-int64
-ss_liveness_expiry(const SsKey *key, int64 expires_at, int64 dead_until)
+int64_t
+ss_liveness_expiry(const SsKey *key, int64_t expires_at, int64_t dead_until)
 {
 	/* touches do not extend a tombstone, not even one that has run out */
 	if (key == NULL || dead_until != SS_NEVER)

@@ -283,13 +283,14 @@ ss_ns_allows(const char *name, int len, Oid role)
 {
 	SsPolicy *policy = lookup(name, len);
 	SsCatalog catalog;
+	uint64 roles = ss_catalog_changes(SS_ROLES);
 	bool allowed;
 
 	if (policy == NULL)
 		return false;
 	if (policy->nroles < 0)
 		return true;
-	if (policy->memo_role == role && policy->memo_roles == ss_catalog_changes(SS_ROLES))
+	if (policy->memo_role == role && policy->memo_roles == roles)
 		return policy->memo_allowed;
 
 	ss_catalog_get(&catalog);
@@ -309,7 +310,8 @@ ss_ns_allows(const char *name, int len, Oid role)
 	if (policy != NULL)
 	{
 		policy->memo_role = role;
-		policy->memo_roles = ss_catalog_changes(SS_ROLES);
+		/* as they were before the checks: a change during them makes the result stale */
+		policy->memo_roles = roles;
 		policy->memo_allowed = allowed;
 	}
 	return allowed;
