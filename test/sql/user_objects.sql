@@ -88,7 +88,8 @@ ALTER TABLE conversation_sessions DROP COLUMN note, DROP COLUMN size;
 DROP TABLE regress_ss_log;
 SELECT session_save('after', '{}'), session_merge('after', '{"a": 1}'), session_regenerate('after') IS NOT NULL AS regenerated;
 
--- A trigger that takes its time before it refuses a row: the purge removes the others.
+-- A trigger that takes its time before it refuses a row: the purge removes the others.  The lock keeps the
+-- keeper away.
 CREATE FUNCTION regress_ss_slow() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM pg_catalog.pg_sleep(0.4);
@@ -96,10 +97,13 @@ BEGIN
 END
 $$;
 CREATE TRIGGER regress_ss_slow BEFORE DELETE ON conversation_sessions FOR EACH ROW WHEN (OLD.session_id = 'slow') EXECUTE FUNCTION regress_ss_slow();
+BEGIN;
+LOCK TABLE conversation_sessions IN SHARE ROW EXCLUSIVE MODE;
 INSERT INTO conversation_sessions (namespace, session_id, session_data, created_at, expires_at)
 SELECT 'extras', i, '{}', now() - interval '1 hour', now() - interval '1 minute' FROM unnest('{slow,other1,other2}'::text[]) i;
 SELECT session_purge(namespace => 'extras');
 SELECT session_id FROM conversation_sessions WHERE session_id IN ('slow', 'other1', 'other2');
+COMMIT;
 DROP TRIGGER regress_ss_slow ON conversation_sessions;
 DROP FUNCTION regress_ss_slow();
 
