@@ -77,6 +77,31 @@ has_name(const SsKey *key)
 	return ss_utf8_name(key->bytes + key->nslen, key->idlen, id) >= 0;
 }
 
+/*
+ * Sets a row aside that failed when it was read alone.  An error that says nothing about the
+ * row is rethrown.
+ */
+void
+ss_pusher_set_aside(SsPusher *pusher, SsAside *aside, const SsKey *key, ErrorData *error)
+{
+	if (ss_aside_fault(error) == SS_FAULT_OTHER)
+		ReThrowError(error);
+	ss_aside_add(aside, key, error);
+	pusher->unreadable++;
+}
+
+/* The same for a session to be copied whose id or text cannot be converted to UTF-8. */
+static void
+set_untranslatable_aside(SsPusher *pusher, const SsKey *key)
+{
+	ErrorData error = {.elevel = ERROR,
+					   .sqlerrcode = ERRCODE_FEATURE_NOT_SUPPORTED,
+					   .domain = PG_TEXTDOMAIN("postgres"),
+					   .message = "the session id or the document cannot be converted to UTF-8"};
+
+	ss_pusher_set_aside(pusher, pusher->push_aside, key, &error);
+}
+
 /* Reads the rows of operations from..to-1; in a transaction. */
 static void
 read_rows(SsPusher *pusher, int from, int to)
@@ -96,7 +121,7 @@ read_rows(SsPusher *pusher, int from, int to)
 			rows[i].policy = NULL;
 		if (rows[i].policy != NULL && !has_name(rows[i].key))
 		{
-			ss_pusher_untranslatable(pusher, pusher->push_aside, rows[i].key);
+			set_untranslatable_aside(pusher, rows[i].key);
 			rows[i].policy = NULL;
 		}
 		/* what is hardly used gets no copy, so its document is not needed */
@@ -115,7 +140,7 @@ read_rows(SsPusher *pusher, int from, int to)
 		pusher->offsets[i] = rows[i].offset;
 		pusher->too_large += rows[i].large ? 1 : 0;
 		if (rows[i].foreign)
-			ss_pusher_untranslatable(pusher, pusher->push_aside, rows[i].key);
+			set_untranslatable_aside(pusher, rows[i].key);
 		else if (rows[i].policy != NULL && !rows[i].later)
 			ss_aside_done(pusher->push_aside, rows[i].key);
 	}
@@ -170,31 +195,6 @@ ss_pusher_log(const ErrorData *error)
 	ereport(LOG, (errcode(error->sqlerrcode), errmsg("session_store: %s", error->message),
 				  error->detail ? errdetail_internal("%s", error->detail) : 0,
 				  error->context ? errcontext_msg("%s", error->context) : 0));
-}
-
-/*
- * Sets a row aside that failed when it was read alone.  An error that says nothing about the
- * row is rethrown.
- */
-void
-ss_pusher_set_aside(SsPusher *pusher, SsAside *aside, const SsKey *key, ErrorData *error)
-{
-	if (ss_aside_fault(error) == SS_FAULT_OTHER)
-		ReThrowError(error);
-	ss_aside_add(aside, key, error);
-	pusher->unreadable++;
-}
-
-/* The same for a session whose id or text cannot be converted to UTF-8. */
-void
-ss_pusher_untranslatable(SsPusher *pusher, SsAside *aside, const SsKey *key)
-{
-	ErrorData error = {.elevel = ERROR,
-					   .sqlerrcode = ERRCODE_FEATURE_NOT_SUPPORTED,
-					   .domain = PG_TEXTDOMAIN("postgres"),
-					   .message = "the session id or the document cannot be converted to UTF-8"};
-
-	ss_pusher_set_aside(pusher, aside, key, &error);
 }
 
 /*

@@ -15,7 +15,6 @@ extern void ss_pusher_set_locked(SsPusher *pusher, bool locked);
 extern void ss_pusher_log(const ErrorData *error);
 extern void ss_pusher_set_aside(SsPusher *pusher, SsAside *aside, const SsKey *key,
 								ErrorData *error);
-extern void ss_pusher_untranslatable(SsPusher *pusher, SsAside *aside, const SsKey *key);
 extern void ss_pusher_make_keys(SsPusher *pusher);
 extern void ss_pusher_read_rows(SsPusher *pusher);
 

@@ -64,16 +64,6 @@ bounded_array(const redisReadTask *task, SsHiredisCount elements)
 	return elements > ELEMENTS_MOST ? NULL : unbounded->createArray(task, elements);
 }
 
-#define STRING_OF(x) #x
-#define VERSION_OF(x, y, z) STRING_OF(x) "." STRING_OF(y) "." STRING_OF(z)
-
-/* Version of hiredis. */
-const char *
-ss_redis_library(void)
-{
-	return VERSION_OF(HIREDIS_MAJOR, HIREDIS_MINOR, HIREDIS_PATCH);
-}
-
 /* Can this build connect with TLS? */
 bool
 ss_redis_has_tls(void)

@@ -33,7 +33,6 @@ typedef enum SsReplyKind
 	SS_REPLY_ERROR
 } SsReplyKind;
 
-extern const char *ss_redis_library(void);
 extern bool ss_redis_has_tls(void);
 extern bool ss_redis_open(SsRedis **out, const SsUrl *url, SsMonotonic give_up, char *error,
 						  size_t size);

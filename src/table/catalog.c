@@ -287,13 +287,6 @@ ss_catalog_has_owner_privs(Oid role)
 	return has_privs_of_role(role, state.current.owner);
 }
 
-/* Is this the OID of one of our tables, as found last? */
-bool
-ss_catalog_is_ours(Oid relid)
-{
-	return is_of(&state.current, relid);
-}
-
 /*
  * The last result, which may be out of date, and is all zeros before the first.  For callers that
  * cannot, or need not, search the catalogs.

@@ -50,7 +50,6 @@ extern const SsCatalog *ss_catalog_cached(void);
 extern bool ss_catalog_is_current(void);
 extern uint64 ss_catalog_identity(void);
 extern uint64 ss_catalog_invalidations(void);
-extern bool ss_catalog_is_ours(Oid relid);
 extern bool ss_catalog_has_owner_privs(Oid role);
 extern bool ss_catalog_try_lock(const SsCatalog *catalog);
 extern char *ss_catalog_damage(void);
