@@ -13,21 +13,7 @@
 
 #include "base/expiry.h"
 
-static int passed = 0;
-static int failed = 0;
-
-#define CHECK(condition)                                               \
-	do                                                                 \
-	{                                                                  \
-		if (condition)                                                 \
-			passed++;                                                  \
-		else                                                           \
-		{                                                              \
-			failed++;                                                  \
-			if (failed <= 20)                                          \
-				printf("not ok: %s, line %d\n", #condition, __LINE__); \
-		}                                                              \
-	} while (0)
+#include "check.h"
 
 static uint64_t state;
 
@@ -129,6 +115,5 @@ main(int argc, char **argv)
 	durations();
 	fixed_cases();
 	random_cases(200000);
-	printf("%d passed, %d failed\n", passed, failed);
-	return failed == 0 ? 0 : 1;
+	return report();
 }

@@ -5,26 +5,9 @@
  *
  * Every combination of edges is compared with the rules as the comment of liveness.h words them.
  */
-#include <inttypes.h>
-#include <stdio.h>
-
 #include "row/liveness.h"
 
-static int passed = 0;
-static int failed = 0;
-
-#define CHECK(condition)                                               \
-	do                                                                 \
-	{                                                                  \
-		if (condition)                                                 \
-			passed++;                                                  \
-		else                                                           \
-		{                                                              \
-			failed++;                                                  \
-			if (failed <= 20)                                          \
-				printf("not ok: %s, line %d\n", #condition, __LINE__); \
-		}                                                              \
-	} while (0)
+#include "check.h"
 
 static void
 fixed_cases(void)
@@ -102,6 +85,5 @@ main(void)
 	fixed_cases();
 	all_cases();
 	max_lifetimes();
-	printf("%d passed, %d failed\n", passed, failed);
-	return failed == 0 ? 0 : 1;
+	return report();
 }
