@@ -14,22 +14,32 @@
 #define TOUCH_EVERY_US (USECS_PER_SEC) /* or when a backend requests it */
 #define STOP_RETRY_MS 10               /* before the next attempt */
 
+/* Writes one batch in a transaction; false if another session has the tables locked. */
+static bool
+write_batch(SsKeeper *keeper, SsTouchBatch *batch)
+{
+	SsCaller caller;
+
+	if (!ss_keeper_begin(keeper, &caller))
+		return false;
+	ss_touches_write(batch, keeper->touch_aside);
+	ss_keeper_finish(keeper, &caller);
+	ss_touches_finish(batch, keeper->touch_aside);
+	CHECK_FOR_INTERRUPTS();
+	return true;
+}
+
 /* Writes the pending touches that are due. */
 TimestampTz
 ss_keeper_write_touches(SsKeeper *keeper, TimestampTz now)
 {
 	SsTouchBatch *batch;
-	SsCaller caller;
 
 	ss_aside_tidy(keeper->touch_aside, now);
 	while ((batch = ss_touches_take(GetCurrentTimestamp(), false, &keeper->partition)) != NULL)
 	{
-		if (!ss_keeper_begin(keeper, &caller))
+		if (!write_batch(keeper, batch))
 			return now + SS_KEEPER_CHECK_US;
-		ss_touches_write(batch, keeper->touch_aside);
-		ss_keeper_finish(keeper, &caller);
-		ss_touches_finish(batch, keeper->touch_aside);
-		CHECK_FOR_INTERRUPTS();
 		/* even if the disk is full, DROP DATABASE must not be blocked */
 		if (GetCurrentTimestamp() - now > SS_KEEPER_CHECK_US)
 			return now + SS_KEEPER_CHECK_US;
@@ -44,7 +54,6 @@ flush_touches(SsKeeper *keeper, TimestampTz deadline)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	SsTouchBatch *batch;
-	SsCaller caller;
 	int partition = 0;
 	bool any = false;
 
@@ -52,12 +61,8 @@ flush_touches(SsKeeper *keeper, TimestampTz deadline)
 		   (batch = ss_touches_take(now, true, &partition)) != NULL)
 	{
 		any = true;
-		if (!ss_keeper_begin(keeper, &caller))
+		if (!write_batch(keeper, batch))
 			break;
-		ss_touches_write(batch, keeper->touch_aside);
-		ss_keeper_finish(keeper, &caller);
-		ss_touches_finish(batch, keeper->touch_aside);
-		CHECK_FOR_INTERRUPTS();
 	}
 	return any;
 }
