@@ -283,13 +283,14 @@ ss_ns_allows(const char *name, int len, Oid role)
 {
 	SsPolicy *policy = lookup(name, len);
 	SsCatalog catalog;
-	uint64 roles = ss_catalog_changes(SS_ROLES);
+	uint64 roles;
 	bool allowed;
 
 	if (policy == NULL)
 		return false;
 	if (policy->nroles < 0)
 		return true;
+	roles = ss_catalog_changes(SS_ROLES);
 	if (policy->memo_role == role && policy->memo_roles == roles)
 		return policy->memo_allowed;
 
