@@ -15,8 +15,8 @@
  * over many rows (SS_SQL_TOMBSTONE), and by the trigger if plain SQL sets dead_until
  * (ss_tombstone_from_update; check_counters in session_trigger.c then counts the version).
  *
- * The row must be locked.  Whoever ends a session calls ForceSyncCommit, since a crash must not undo
- * a logout; evictions need not.
+ * The row must be locked.  A caller that ends a session calls ForceSyncCommit, since a crash must not
+ * undo a logout; evictions need not.
  */
 #include "postgres.h"
 
