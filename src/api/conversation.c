@@ -19,6 +19,7 @@
 #include "sessions/document.h"
 #include "sessions/fork.h"
 #include "sessions/history.h"
+#include "sessions/history_read.h"
 #include "sessions/members.h"
 #include "sessions/read.h"
 #include "table/sql.h"

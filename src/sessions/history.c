@@ -1,13 +1,13 @@
 /*
  * history.c
- *		The messages of a session: append, read a window, pop, trim.
+ *		Changes the messages of a session: append, pop, trim.
  *
  * Locking and order: every change locks the session's row first, which serializes the appends to one
  * session and assigns their seqs.  The row is written before the messages, so that the change of the
  * tail in Redis is recorded before the trigger on conversation_history fires.
  *
  * An append costs one message, one index entry and a few bytes of the session's row, however long
- * the history is.  Windows are read in the order of the primary key.
+ * the history is.
  */
 #include "postgres.h"
 
@@ -26,12 +26,10 @@
 #include "row/errors.h"
 #include "sessions/change.h"
 #include "sessions/history.h"
+#include "sessions/history_read.h"
 #include "sessions/relaxed.h"
 #include "shared/counters.h"
 #include "table/sql.h"
-
-/* Maximum number of messages held in memory at once by a read. */
-#define PAGE 1000
 
 static SsPlan insert_plan = {
 	"INSERT INTO {history} (history_id, seq, created_at, message, operation_id, operation_hash,"
@@ -63,40 +61,6 @@ static SsPlan operation_plan = {"SELECT operation_hash, operation_last FROM {his
 								" AND operation_id {<=} $2 ORDER BY operation_id LIMIT 1",
 								2,
 								{UUIDOID, TEXTOID}};
-
-/* The columns of last_plan and range_plan. */
-enum
-{
-	READ_SEQ = 1,
-	READ_MESSAGE,
-	READ_CREATED_AT
-};
-
-/* The last messages before a seq, newest first; and the messages of a range of seqs, oldest first. */
-static SsPlan last_plan = {"SELECT seq, message, created_at FROM {history}"
-						   " WHERE history_id {=} $1 AND seq {<} $2 ORDER BY seq DESC LIMIT $3",
-						   3,
-						   {UUIDOID, INT8OID, INT8OID}};
-
-static SsPlan range_plan = {
-	"SELECT seq, message, created_at FROM {history}"
-	" WHERE history_id {=} $1 AND seq {>=} $2 AND seq {<} $3 ORDER BY seq LIMIT $4",
-	4,
-	{UUIDOID, INT8OID, INT8OID, INT8OID}};
-
-/* The columns of window_plan. */
-enum
-{
-	WINDOW_FIRST_SEQ = 1,
-	WINDOW_COUNT
-};
-
-/* The first seq and the number of the last $3 messages before seq $2. */
-static SsPlan window_plan = {
-	"SELECT pg_catalog.min(l.seq), pg_catalog.count(*) FROM (SELECT seq FROM {history}"
-	" WHERE history_id {=} $1 AND seq {<} $2 ORDER BY seq DESC LIMIT $3) l",
-	3,
-	{UUIDOID, INT8OID, INT8OID}};
 
 /* The seq of the newest message that is not among the last $2. */
 static SsPlan boundary_plan = {"SELECT seq FROM {history} WHERE history_id {=} $1"
@@ -322,70 +286,6 @@ ss_history_append(SsTarget *target, const SsMessages *messages)
 	return change.row.last_seq;
 }
 
-/* Passes the rows of SPI's result (seq, message, created_at) to the sink, and frees the result. */
-static void
-pass_to_sink(uint64 n, bool backwards, SsMessageSink sink, void *arg)
-{
-	SPITupleTable *rows = SPI_tuptable;
-
-	for (uint64 i = 0; i < n; i++)
-	{
-		HeapTuple tuple = rows->vals[backwards ? n - 1 - i : i];
-
-		sink(arg, ss_sql_value(tuple, rows->tupdesc, READ_SEQ, "conversation_history"),
-			 ss_sql_value(tuple, rows->tupdesc, READ_MESSAGE, "conversation_history"),
-			 ss_sql_value(tuple, rows->tupdesc, READ_CREATED_AT, "conversation_history"));
-	}
-	SPI_freetuptable(rows);
-}
-
-/*
- * Reads a window in the caller's snapshot and passes its messages to the sink.  A short window is read
- * backwards from its end and reversed in memory; a long one forwards, a page at a time.
- */
-void
-ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink, void *arg)
-{
-	int64 from = 0;
-	uint64 n;
-
-	if (row->history_null || window->last == 0)
-		return;
-	if (window->last > 0)
-	{
-		Datum values[3] = {row->history, Int64GetDatum(window->before),
-						   Int64GetDatum(window->last)};
-		bool null;
-
-		if (window->last <= PAGE)
-		{
-			n = ss_plan_run(&last_plan, values, NULL, SS_PLAN_READ, 0);
-			pass_to_sink(n, true, sink, arg);
-			return;
-		}
-		ss_plan_run(&window_plan, values, NULL, SS_PLAN_READ, 0);
-		from = DatumGetInt64(result_column(WINDOW_FIRST_SEQ, &null));
-		if (null)
-			return;
-	}
-	else
-		from = PG_INT64_MIN;
-	do
-	{
-		Datum values[4] = {row->history, Int64GetDatum(from), Int64GetDatum(window->before),
-						   Int64GetDatum(PAGE)};
-		bool null;
-
-		CHECK_FOR_INTERRUPTS();
-		n = ss_plan_run(&range_plan, values, NULL, SS_PLAN_READ, 0);
-		if (n > 0)
-			from = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[n - 1], SPI_tuptable->tupdesc,
-											   READ_SEQ, &null)) +
-				   1;
-		pass_to_sink(n, false, sink, arg);
-	} while (n == PAGE);
-}
-
 /* Writes the row of a session before some of its messages are removed. */
 static void
 write_count(SsChange *change, int64 removed)
@@ -413,8 +313,8 @@ bool
 ss_history_pop(SsTarget *target, int64 n, Datum *popped)
 {
 	SsChange change;
-	Datum window[3];
 	Datum values[2];
+	int64 first;
 	int64 count;
 	bool null;
 
@@ -423,15 +323,11 @@ ss_history_pop(SsTarget *target, int64 n, Datum *popped)
 		return false;
 	if (change.row.history_null || n == 0)
 		return true;
-	window[0] = change.row.history;
-	window[1] = Int64GetDatum(PG_INT64_MAX);
-	window[2] = Int64GetDatum(n);
-	ss_plan_run(&window_plan, window, NULL, SS_PLAN_WRITE, 0);
-	values[0] = change.row.history;
-	values[1] = result_column(WINDOW_FIRST_SEQ, &null);
-	count = DatumGetInt64(result_column(WINDOW_COUNT, &null));
+	count = ss_history_find_last(&change.row, n, PG_INT64_MAX, SS_PLAN_WRITE, &first);
 	if (count == 0)
 		return true;
+	values[0] = change.row.history;
+	values[1] = Int64GetDatum(first);
 	write_count(&change, count);
 	ss_plan_run(&pop_plan, values, NULL, SS_PLAN_WRITE, 0);
 	*popped = result_column(1, &null);

@@ -1,6 +1,6 @@
 /*
  * history.h
- *		The messages of a session.
+ *		Changes the messages of a session.
  */
 #ifndef SS_HISTORY_H
 #define SS_HISTORY_H
@@ -18,19 +18,7 @@ typedef struct SsMessages
 	Datum operation_id; /* 0: none */
 } SsMessages;
 
-/* A window of a history. */
-typedef struct SsWindow
-{
-	int64 last;   /* number of messages, or -1 for all */
-	int64 before; /* the window ends before this seq */
-} SsWindow;
-
-/* Called with each message, oldest first.  The Datums are valid during the call only. */
-typedef void (*SsMessageSink)(void *arg, Datum seq, Datum message, Datum created_at);
-
 extern int64 ss_history_append(SsTarget *target, const SsMessages *messages);
-extern void ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink,
-							void *arg);
 extern bool ss_history_pop(SsTarget *target, int64 n, Datum *popped);
 extern bool ss_history_trim(SsTarget *target, int64 keep, int64 *removed);
 extern void ss_history_assign_id(SsRow *row);
