@@ -13,7 +13,7 @@
 CREATE TABLE @extschema@.session_namespaces (
 	name pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
 	key_prefix pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
-	ttl pg_catalog.interval NOT NULL DEFAULT '1 hour',
+	ttl pg_catalog.interval DEFAULT '1 hour',
 	sliding pg_catalog.bool NOT NULL DEFAULT true,
 	max_lifetime pg_catalog.interval,
 	cache pg_catalog.text NOT NULL DEFAULT 'hot',
@@ -88,7 +88,7 @@ COMMENT ON TRIGGER session_namespaces_truncate ON @extschema@.session_namespaces
 CREATE TABLE @extschema@.conversation_sessions (
 	created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	check_at pg_catalog.timestamptz NOT NULL,
-	ttl pg_catalog.interval NOT NULL,
+	ttl pg_catalog.interval DEFAULT '-1 microsecond',
 	namespace pg_catalog.text COLLATE pg_catalog."C" NOT NULL DEFAULT 'default',
 	session_id pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
 	owner_id pg_catalog.text COLLATE pg_catalog."C",
@@ -150,7 +150,7 @@ COMMENT ON TABLE @extschema@.conversation_sessions IS
 COMMENT ON COLUMN @extschema@.conversation_sessions.check_at IS
 	'when the purge examines the row next: never later than the session ends; only the purge moves it to a later time';
 COMMENT ON COLUMN @extschema@.conversation_sessions.ttl IS
-	'lifetime: every change sets expires_at to the current time plus ttl';
+	'lifetime: every change sets expires_at to the current time plus ttl; null: expires_at is fixed. The default stands for the ttl of the namespace';
 COMMENT ON COLUMN @extschema@.conversation_sessions.version IS
 	'incremented by each change of session_data or owner_id';
 COMMENT ON COLUMN @extschema@.conversation_sessions.dead_until IS
@@ -478,19 +478,21 @@ COMMENT ON TYPE @extschema@.session_summary IS 'session_store: result type of se
 --
 CREATE FUNCTION @extschema@.session_create(
 	data pg_catalog.jsonb = '{}', ttl pg_catalog.interval = NULL, owner pg_catalog.text = NULL,
-	namespace pg_catalog.text = NULL) RETURNS pg_catalog.text
+	namespace pg_catalog.text = NULL, expires_at pg_catalog.timestamptz = NULL)
+	RETURNS pg_catalog.text
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_create_1_0';
-COMMENT ON FUNCTION @extschema@.session_create(pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.text) IS
+COMMENT ON FUNCTION @extschema@.session_create(pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz) IS
 	'session_store: create a session with a random id of 256 bits; returns the id';
 
 CREATE FUNCTION @extschema@.session_save(
 	session_id pg_catalog.text, data pg_catalog.jsonb, ttl pg_catalog.interval = NULL,
 	owner pg_catalog.text = NULL, if_version pg_catalog.int8 = NULL,
-	namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
+	namespace pg_catalog.text = NULL, expires_at pg_catalog.timestamptz = NULL)
+	RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_save_1_0';
-COMMENT ON FUNCTION @extschema@.session_save(pg_catalog.text, pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.int8, pg_catalog.text) IS
+COMMENT ON FUNCTION @extschema@.session_save(pg_catalog.text, pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.int8, pg_catalog.text, pg_catalog.timestamptz) IS
 	'session_store: store the document of a session, creating the session if necessary; returns its version';
 
 CREATE FUNCTION @extschema@.session_get(
@@ -510,11 +512,12 @@ COMMENT ON FUNCTION @extschema@.session_fetch(pg_catalog.text, pg_catalog.text) 
 
 CREATE FUNCTION @extschema@.session_touch(
 	session_id pg_catalog.text, ttl pg_catalog.interval = NULL,
-	namespace pg_catalog.text = NULL) RETURNS pg_catalog.timestamptz
+	namespace pg_catalog.text = NULL, expires_at pg_catalog.timestamptz = NULL)
+	RETURNS pg_catalog.timestamptz
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_touch_1_0';
-COMMENT ON FUNCTION @extschema@.session_touch(pg_catalog.text, pg_catalog.interval, pg_catalog.text) IS
-	'session_store: extend the expiry of a session by its ttl, or by a new ttl; returns the new expiry';
+COMMENT ON FUNCTION @extschema@.session_touch(pg_catalog.text, pg_catalog.interval, pg_catalog.text, pg_catalog.timestamptz) IS
+	'session_store: extend the expiry of a session by its ttl, or give it a new ttl or a fixed expiry; returns the expiry';
 
 CREATE FUNCTION @extschema@.session_merge(
 	session_id pg_catalog.text, patch pg_catalog.jsonb, if_version pg_catalog.int8 = NULL,

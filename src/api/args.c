@@ -145,6 +145,34 @@ ss_arg_ttl(FunctionCallInfo fcinfo, int arg)
 }
 
 /*
+ * Return the lifetime that the arguments ttl and expires_at give a session; at most one of them may
+ * be given.
+ */
+void
+ss_arg_lifetime(FunctionCallInfo fcinfo, int ttl_arg, int expires_arg, SsLifetime *lifetime)
+{
+	lifetime->ttl_us = ss_arg_ttl(fcinfo, ttl_arg);
+	lifetime->expires_at = 0;
+	lifetime->given = !PG_ARGISNULL(ttl_arg);
+	if (PG_ARGISNULL(expires_arg))
+		return;
+	if (lifetime->given)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("ttl and expires_at cannot both be specified"),
+						errdetail("A session either has a lifetime that restarts, or ends at a "
+								  "fixed time.")));
+	lifetime->given = true;
+	lifetime->ttl_us = SS_FIXED;
+	lifetime->expires_at = PG_GETARG_TIMESTAMPTZ(expires_arg);
+	if (TIMESTAMP_IS_NOBEGIN(lifetime->expires_at))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid expires_at"),
+						errdetail("It must not be -infinity."),
+						errhint("Use session_delete() to end a session.")));
+	if (TIMESTAMP_IS_NOEND(lifetime->expires_at))
+		lifetime->expires_at = SS_FOREVER;
+}
+
+/*
  * Return the expected version: SS_ANY_VERSION for null, SS_MUST_NOT_EXIST for 0, SS_MUST_EXIST for
  * -1, else exactly that version.
  */

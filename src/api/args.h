@@ -8,11 +8,14 @@
 #include "fmgr.h"
 
 #include "row/session.h"
+#include "sessions/lifetime.h"
 
 extern void ss_arg_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target);
 extern void ss_arg_namespace(FunctionCallInfo fcinfo, int ns_arg, SsTarget *target);
 extern void ss_arg_require(FunctionCallInfo fcinfo, int arg, const char *name);
 extern Datum ss_arg_name(FunctionCallInfo fcinfo, int arg, const char *name);
+extern void ss_arg_lifetime(FunctionCallInfo fcinfo, int ttl_arg, int expires_arg,
+							SsLifetime *lifetime);
 extern int64 ss_arg_ttl(FunctionCallInfo fcinfo, int arg);
 extern int64 ss_arg_if_version(FunctionCallInfo fcinfo, int arg);
 extern void ss_target_set_id(SsTarget *target, Datum id);

@@ -30,14 +30,15 @@
 #include "shared/counters.h"
 #include "table/sql.h"
 
-SS_FUNCTION(session_create, 1_0, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, TEXTOID);
-SS_FUNCTION(session_save, 1_0, INT8OID, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, INT8OID, TEXTOID);
+SS_FUNCTION(session_create, 1_0, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
+SS_FUNCTION(session_save, 1_0, INT8OID, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, INT8OID, TEXTOID,
+			TIMESTAMPTZOID);
 SS_FUNCTION(session_get, 1_0, JSONBOID, TEXTOID, TEXTOID);
 SS_ROWS_FUNCTION(session_fetch, 1_0, true,
 				 SS_COLUMNS(TEXTOID, TEXTOID, JSONBOID, TEXTOID, INT8OID, TIMESTAMPTZOID,
 							TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID),
 				 TEXTOID, TEXTOID);
-SS_FUNCTION(session_touch, 1_0, TIMESTAMPTZOID, TEXTOID, INTERVALOID, TEXTOID);
+SS_FUNCTION(session_touch, 1_0, TIMESTAMPTZOID, TEXTOID, INTERVALOID, TEXTOID, TIMESTAMPTZOID);
 SS_FUNCTION(session_merge, 1_0, JSONBOID, TEXTOID, JSONBOID, INT8OID, TEXTOID);
 SS_FUNCTION(session_incr, 1_0, NUMERICOID, TEXTOID, TEXTARRAYOID, NUMERICOID, NUMERICOID, TEXTOID);
 SS_FUNCTION(session_delete, 1_0, BOOLOID, TEXTOID, TEXTOID);
@@ -47,7 +48,7 @@ SS_FUNCTION(session_ttl, 1_0, INTERVALOID, TEXTOID, TEXTOID);
 
 /* Common code of session_save() and session_create().  Returns the new version. */
 static int64
-save(SsTarget *target, Datum document, int64 ttl_us, Datum owner, int64 if_version)
+save(SsTarget *target, Datum document, const SsLifetime *lifetime, Datum owner, int64 if_version)
 {
 	SsCaller caller;
 	SsChange change = {.optimistic = true};
@@ -57,8 +58,7 @@ save(SsTarget *target, Datum document, int64 ttl_us, Datum owner, int64 if_versi
 	{
 		ss_change_begin(&change, target, if_version, owner);
 		change.row.data = document;
-		if (ttl_us > 0)
-			change.row.ttl_us = ttl_us;
+		ss_lifetime_set(&change.row, lifetime);
 	} while (!ss_change_end(&change));
 	ss_relaxed_end(&target->policy);
 	ss_counter_add(SS_SAVED, 1);
@@ -66,20 +66,35 @@ save(SsTarget *target, Datum document, int64 ttl_us, Datum owner, int64 if_versi
 	return change.row.version;
 }
 
+/* A session_save() whose expires_at is in the past. */
+static void
+expire(SsTarget *target, const SsLifetime *lifetime, Datum owner, int64 if_version)
+{
+	SsCaller caller;
+
+	ss_sql_enter(&caller);
+	ss_session_expire(target, lifetime, owner, if_version);
+	ss_sql_leave(&caller);
+}
+
 static Datum
 session_create(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
+	SsLifetime lifetime;
 	char *id;
-	int64 ttl_us = ss_arg_ttl(fcinfo, 1);
 	Datum owner = ss_arg_name(fcinfo, 2, "owner");
 
+	ss_arg_lifetime(fcinfo, 1, 4, &lifetime);
+	if (ss_lifetime_has_ended(&lifetime, GetCurrentTimestamp()))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid expires_at"),
+						errdetail("The expiry of a new session must be in the future.")));
 	ss_arg_require(fcinfo, 0, "data");
 	ss_arg_namespace(fcinfo, 3, &target);
 	ss_document_check(&target.policy, PG_GETARG_DATUM(0), "session document");
 	id = ss_session_random_id();
 	ss_target_set_id(&target, CStringGetTextDatum(id));
-	(void) save(&target, PG_GETARG_DATUM(0), ttl_us, owner, SS_MUST_NOT_EXIST);
+	(void) save(&target, PG_GETARG_DATUM(0), &lifetime, owner, SS_MUST_NOT_EXIST);
 	PG_RETURN_DATUM(target.id);
 }
 
@@ -87,14 +102,20 @@ static Datum
 session_save(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
-	int64 ttl_us = ss_arg_ttl(fcinfo, 2);
+	SsLifetime lifetime;
 	Datum owner = ss_arg_name(fcinfo, 3, "owner");
 	int64 if_version = ss_arg_if_version(fcinfo, 4);
 
+	ss_arg_lifetime(fcinfo, 2, 6, &lifetime);
 	ss_arg_require(fcinfo, 1, "data");
 	ss_arg_target(fcinfo, 0, 5, &target);
 	ss_document_check(&target.policy, PG_GETARG_DATUM(1), "session document");
-	PG_RETURN_INT64(save(&target, PG_GETARG_DATUM(1), ttl_us, owner, if_version));
+	if (ss_lifetime_has_ended(&lifetime, GetCurrentTimestamp()))
+	{
+		expire(&target, &lifetime, owner, if_version);
+		PG_RETURN_NULL();
+	}
+	PG_RETURN_INT64(save(&target, PG_GETARG_DATUM(1), &lifetime, owner, if_version));
 }
 
 static Datum
@@ -174,16 +195,17 @@ session_touch(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsCaller caller;
-	int64 ttl_us = ss_arg_ttl(fcinfo, 1);
+	SsLifetime lifetime;
 	TimestampTz expires_at;
 	bool found;
 
+	ss_arg_lifetime(fcinfo, 1, 3, &lifetime);
 	ss_arg_target(fcinfo, 0, 2, &target);
 	/* it may write later, in a batch, but it is a change all the same */
 	PreventCommandIfReadOnly("session_touch()");
 	PreventCommandDuringRecovery("session_touch()");
 	ss_sql_enter(&caller);
-	found = ss_session_touch(&target, ttl_us, &expires_at);
+	found = ss_session_touch(&target, &lifetime, &expires_at);
 	if (found)
 		ss_hot_count_read(&target.key, &target.policy);
 	ss_sql_leave(&caller);

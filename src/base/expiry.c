@@ -73,6 +73,22 @@ ss_expiry(int64_t now, int64_t ttl_us, int64_t created_at, int64_t max_lifetime_
 	return ss_expiry_cap(saturating_add(now, ttl_us), created_at, max_lifetime_us);
 }
 
+/* The expiry of a session that is to end at a given time (SS_FOREVER: never). */
+int64_t
+ss_expiry_fixed(int64_t at, int64_t created_at, int64_t max_lifetime_us)
+{
+	int64_t last = saturating_add(created_at, SS_TTL_MAX_US);
+
+	return ss_expiry_cap(at < last ? at : last, created_at, max_lifetime_us);
+}
+
+/* Is a session kept until it is deleted? */
+bool
+ss_expiry_is_forever(int64_t expires_at, int64_t ttl_us, int64_t created_at)
+{
+	return ttl_us == SS_FIXED && expires_at >= saturating_add(created_at, SS_TTL_MAX_US);
+}
+
 /* The precision of sliding expiry: an eighth of the ttl, at most 5 minutes. */
 int64_t
 ss_slack(int64_t ttl_us)

@@ -20,6 +20,15 @@
 #define SS_TTL_MIN_US SS_USEC_PER_MSEC
 #define SS_TTL_MAX_US (INT64_C(36525) * SS_USEC_PER_DAY)
 
+/*
+ * The ttl of a session whose expiry is fixed: neither reads nor changes move it.  In the tables it is
+ * null.
+ */
+#define SS_FIXED INT64_C(0)
+
+/* A fixed expiry later than any: the session is kept until it is deleted, or SS_TTL_MAX_US old. */
+#define SS_FOREVER INT64_MAX
+
 /* "No limit", for max_lifetime. */
 #define SS_NO_LIMIT INT64_C(-1)
 
@@ -39,6 +48,8 @@ extern SsDurationCheck ss_duration(int32_t months, int32_t days, int64_t usec, i
 								   int64_t most, int64_t *result);
 extern int64_t ss_expiry_cap(int64_t expiry, int64_t created_at, int64_t max_lifetime_us);
 extern int64_t ss_expiry(int64_t now, int64_t ttl_us, int64_t created_at, int64_t max_lifetime_us);
+extern int64_t ss_expiry_fixed(int64_t at, int64_t created_at, int64_t max_lifetime_us);
+extern bool ss_expiry_is_forever(int64_t expires_at, int64_t ttl_us, int64_t created_at);
 extern int64_t ss_slack(int64_t ttl_us);
 
 #endif

@@ -92,10 +92,11 @@ copy_life(const SsRow *row, const SsPolicy *policy, TimestampTz now)
 {
 	int64 life_us = row->ends_at - now;
 
-	if (policy->cache == SS_CACHE_HOT)
+	if (policy->cache == SS_CACHE_HOT ||
+		ss_expiry_is_forever(row->expires_at, row->ttl_us, row->created_at))
 		life_us = Min(life_us, policy->cache_ttl_us);
 	/* a reader misses once per slack, and the miss touches the session */
-	if (policy->sliding)
+	if (policy->sliding && row->ttl_us != SS_FIXED)
 		life_us = Min(life_us, ss_slack(row->ttl_us));
 	return life_us;
 }

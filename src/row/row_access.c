@@ -133,25 +133,30 @@ ss_row_access_refuse_return(void)
 }
 
 /*
- * Apply the restrictions on lifetime: expires_at is at most ttl from now, and within the policy's
- * max_lifetime.  It may always be lowered.  ttl and times were checked before; old is NULL for an
- * INSERT.
+ * Apply the restrictions on lifetime: expires_at is at most ttl from now, or any time if ttl is null,
+ * and within the policy's max_lifetime.  It may always be lowered.  ttl and times were checked before;
+ * old is NULL for an INSERT.
  */
 void
 ss_row_access_lifetime(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	SsTarget target;
 	int64 max_lifetime_us = SS_NO_LIMIT;
+	TimestampTz created_at;
+	TimestampTz limit;
 
-	if (new->nulls[SS_ROW_EXPIRES_AT] || new->nulls[SS_ROW_TTL] || new->nulls[SS_ROW_CREATED_AT] ||
+	if (new->nulls[SS_ROW_EXPIRES_AT] || new->nulls[SS_ROW_CREATED_AT] ||
 		(old != NULL && DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]) <=
 							DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT])))
 		return;
 	if (find_policy(new, &target))
 		max_lifetime_us = target.policy.max_lifetime_us;
-	if (DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]) >
-		ss_expiry(GetCurrentTimestamp(), ss_interval_usec(new->values[SS_ROW_TTL]),
-				  DatumGetTimestampTz(new->values[SS_ROW_CREATED_AT]), max_lifetime_us))
+	created_at = DatumGetTimestampTz(new->values[SS_ROW_CREATED_AT]);
+	limit = new->nulls[SS_ROW_TTL]
+				? ss_expiry_fixed(SS_FOREVER, created_at, max_lifetime_us)
+				: ss_expiry(GetCurrentTimestamp(), ss_interval_usec(new->values[SS_ROW_TTL]),
+							created_at, max_lifetime_us);
+	if (DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]) > limit)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("permission denied to extend a session beyond its ttl"),
 						errdetail("expires_at must not be later than ttl from now, nor exceed "

@@ -30,7 +30,7 @@ reference(const SsDeformedRow *columns, AttrNumber column)
 
 /*
  * Fills the fields of *row that are columns.  By-reference fields point into *columns' tuple.  A column
- * that is null because it was not read leaves a zero, SS_NEVER or the default ttl.
+ * that is null, perhaps because it was not read, leaves a zero, SS_NEVER or SS_FIXED.
  */
 void
 ss_row_from_columns(SsRow *row, const SsDeformedRow *columns)
@@ -42,7 +42,7 @@ ss_row_from_columns(SsRow *row, const SsDeformedRow *columns)
 	row->created_at = number(columns, SS_ROW_CREATED_AT, 0);
 	row->updated_at = number(columns, SS_ROW_UPDATED_AT, 0);
 	row->expires_at = number(columns, SS_ROW_EXPIRES_AT, 0);
-	row->ttl_us = columns->nulls[SS_ROW_TTL] ? SS_DEFAULT_TTL_US
+	row->ttl_us = columns->nulls[SS_ROW_TTL] ? SS_FIXED
 											 : ss_interval_usec(columns->values[SS_ROW_TTL]);
 	row->last_seq = number(columns, SS_ROW_LAST_SEQ, 0);
 	row->message_count = number(columns, SS_ROW_MESSAGE_COUNT, 0);
@@ -73,7 +73,8 @@ ss_row_column(const SsRow *row, AttrNumber column, bool *null)
 		case SS_ROW_EXPIRES_AT:
 			return TimestampTzGetDatum(row->expires_at);
 		case SS_ROW_TTL:
-			return IntervalPGetDatum(ss_make_interval(row->ttl_us));
+			*null = row->ttl_us == SS_FIXED;
+			return *null ? (Datum) 0 : IntervalPGetDatum(ss_make_interval(row->ttl_us));
 		case SS_ROW_LAST_SEQ:
 			return Int64GetDatum(row->last_seq);
 		case SS_ROW_MESSAGE_COUNT:

@@ -6,7 +6,7 @@
  * that changing the table by hand does no harm:
  *
  *	- ids and owners are 1 to 200 bytes without control characters
- *	- ttl is between 1 ms and 100 years; expires_at is finite
+ *	- ttl is between 1 ms and 100 years, or null for a fixed expiry; expires_at is finite
  *	- version never decreases, and counts every change of document or owner:
  *	  greatest(new, old + 1), so that restored and replicated rows keep theirs
  *	- check_at is never later than the end of the row (ss_liveness_check_at)
@@ -14,7 +14,7 @@
  *	- a session that has ended is not revived by accident (row_end.c)
  *	- a role that was granted the table writes only what row_access.c allows
  *
- * Columns that an INSERT leaves null are filled in from the policy.
+ * Columns that an INSERT leaves out are filled in from the policy.
  */
 #include "postgres.h"
 
@@ -41,6 +41,9 @@
 #include "table/schema.h"
 
 SS_FUNCTION(session_row_guard, 1_0, TRIGGEROID);
+
+/* The default of the column ttl in the install script, us. */
+#define TTL_LEFT_OUT INT64CONST(-1)
 
 /* Form a tuple with the columns that were replaced in its deformed row. */
 static HeapTuple
@@ -96,13 +99,16 @@ check_names(const SsDeformedRow *old, const SsDeformedRow *new)
 	check_name(old, new, SS_ROW_OWNER_ID, "owner_id", SS_NAME_MAX);
 }
 
-/* Check the ttl and return it in microseconds. */
+/* Check the ttl and return it in microseconds; SS_FIXED if it is null. */
 static int64
 check_ttl(const SsDeformedRow *t)
 {
-	Interval *span = DatumGetIntervalP(t->values[SS_ROW_TTL]);
+	Interval *span;
 	int64 ttl_us = 0;
 
+	if (t->nulls[SS_ROW_TTL])
+		return SS_FIXED;
+	span = DatumGetIntervalP(t->values[SS_ROW_TTL]);
 	if (ss_duration(span->month, span->day, span->time, SS_TTL_MIN_US, SS_TTL_MAX_US, &ttl_us) !=
 		SS_DURATION_OK)
 		ereport(ERROR,
@@ -113,22 +119,40 @@ check_ttl(const SsDeformedRow *t)
 	return ttl_us;
 }
 
-/* Fill in columns that an INSERT by hand may leave null: ttl, expires_at, updated_at, check_at. */
+/*
+ * Does an INSERT leave the ttl to the namespace?  The default of the column, which is no ttl, says so.
+ * A null does if it comes without expires_at; with it, it makes that expiry a fixed one.
+ */
+static bool
+leaves_ttl_out(const SsDeformedRow *t)
+{
+	Interval *span;
+
+	if (t->nulls[SS_ROW_TTL])
+		return t->nulls[SS_ROW_EXPIRES_AT];
+	span = DatumGetIntervalP(t->values[SS_ROW_TTL]);
+	return span->month == 0 && span->day == 0 && span->time == TTL_LEFT_OUT;
+}
+
+/* Fill in columns that an INSERT by hand may leave out: ttl, expires_at, updated_at, check_at. */
 static void
 fill_in(SsDeformedRow *t)
 {
 	SsPolicy policy = {0};
 	TimestampTz now = GetCurrentTimestamp();
+	bool needs_ttl = leaves_ttl_out(t);
 
 	policy.ttl_us = SS_DEFAULT_TTL_US;
 	policy.max_lifetime_us = SS_NO_LIMIT;
-	if (!t->nulls[SS_ROW_NAMESPACE] && (t->nulls[SS_ROW_TTL] || t->nulls[SS_ROW_EXPIRES_AT]))
+	if (!t->nulls[SS_ROW_NAMESPACE] && (needs_ttl || t->nulls[SS_ROW_EXPIRES_AT]))
 	{
 		text *name = DatumGetTextPP(t->values[SS_ROW_NAMESPACE]);
 
 		(void) ss_ns_find(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name), &policy);
 	}
-	if (t->nulls[SS_ROW_TTL])
+	if (needs_ttl && policy.ttl_us == SS_FIXED)
+		ss_row_replace_null(t, SS_ROW_TTL);
+	else if (needs_ttl)
 		ss_row_replace(t, SS_ROW_TTL, IntervalPGetDatum(ss_make_interval(policy.ttl_us)));
 	if (t->nulls[SS_ROW_EXPIRES_AT])
 	{
@@ -136,9 +160,12 @@ fill_in(SsDeformedRow *t)
 								  ? now
 								  : DatumGetTimestampTz(t->values[SS_ROW_CREATED_AT]);
 
-		ss_row_replace(t, SS_ROW_EXPIRES_AT,
-					   TimestampTzGetDatum(
-						   ss_expiry(now, check_ttl(t), created, policy.max_lifetime_us)));
+		int64 ttl_us = check_ttl(t);
+		TimestampTz expires_at = ttl_us == SS_FIXED
+									 ? ss_expiry_fixed(SS_FOREVER, created, policy.max_lifetime_us)
+									 : ss_expiry(now, ttl_us, created, policy.max_lifetime_us);
+
+		ss_row_replace(t, SS_ROW_EXPIRES_AT, TimestampTzGetDatum(expires_at));
 	}
 	if (t->nulls[SS_ROW_UPDATED_AT])
 		ss_row_replace(t, SS_ROW_UPDATED_AT,
@@ -221,7 +248,7 @@ ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new, const Ss
 		ss_row_access_update(old, new);
 	if (apply_end)
 		ss_row_end_update(old, new, written, restricted);
-	if (!new->nulls[SS_ROW_TTL] && ss_row_differs(old, new, SS_ROW_TTL))
+	if (ss_row_differs(old, new, SS_ROW_TTL))
 		(void) check_ttl(new);
 	check_counters(old, new);
 	check_times(new);

@@ -44,6 +44,7 @@
 #include "row/row.h"
 #include "sessions/change.h"
 #include "sessions/events.h"
+#include "sessions/lifetime.h"
 #include "sessions/owners.h"
 #include "sessions/relaxed.h"
 #include "shared/counters.h"
@@ -105,6 +106,7 @@ init_session(SsChange *change)
 	row->owner_null = true;
 	row->created_at = change->now;
 	row->ttl_us = change->target->policy.ttl_us;
+	row->expires_at = SS_FOREVER; /* if the ttl is SS_FIXED, otherwise ss_change_end sets it */
 	row->message_count = 0;
 	row->dead_until = SS_NEVER;
 	row->history_null = true;
@@ -288,8 +290,7 @@ ss_change_end(SsChange *change)
 	if (change->is_new || !change->history_only)
 		row->version = ss_next_version(row->version);
 	row->updated_at = change->now;
-	row->expires_at = ss_expiry(change->now, row->ttl_us, row->created_at,
-								target->policy.max_lifetime_us);
+	ss_lifetime_restart(row, &target->policy, change->now);
 	/* the purge visits a new session at its end; the check_at of an old one stays, which keeps it HOT */
 	if (change->is_new)
 		row->check_at = row->expires_at;

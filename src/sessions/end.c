@@ -1,8 +1,8 @@
 /*
  * end.c
- *		Ends a session by a call: deletion and regeneration.
+ *		Ends a session by a call: deletion, regeneration, and an expiry in the past.
  *
- * The row must be locked, and becomes a tombstone (tombstone.c).
+ * The row must be locked, and becomes a tombstone (tombstone.c) unless the session expires.
  */
 #include "postgres.h"
 
@@ -16,6 +16,7 @@
 #include "sessions/change.h"
 #include "sessions/end.h"
 #include "sessions/events.h"
+#include "sessions/relaxed.h"
 #include "shared/counters.h"
 
 /* Minimum lifetime of the tombstone of a regenerated session, us. */
@@ -32,6 +33,27 @@ ss_session_end(SsTarget *target, SsRow *row)
 	ss_tombstone_make(row, &target->policy, GetCurrentTimestamp(), target->policy.tombstone_us);
 	(void) ss_row_write(target, row);
 	ForceSyncCommit();
+}
+
+/*
+ * Ends a session whose expiry a save moves into the past, without a tombstone: the id is free.  The
+ * document is not saved.  Raises the errors of a save; without such a session there is nothing to do.
+ */
+void
+ss_session_expire(SsTarget *target, const SsLifetime *lifetime, Datum owner, int64 if_version)
+{
+	SsChange change = {0};
+
+	Assert(lifetime->ttl_us == SS_FIXED);
+	ss_change_begin(&change, target, if_version, owner);
+	if (!change.is_new)
+	{
+		ss_lifetime_set(&change.row, lifetime);
+		ss_lifetime_write(target, &change.row, change.base);
+		ForceSyncCommit();
+	}
+	ss_relaxed_end(&target->policy);
+	ss_counter_add(SS_TOUCHED, 1);
 }
 
 /* Deletes a session (logout).  False when the caller sees no such session. */

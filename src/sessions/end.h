@@ -5,9 +5,11 @@
 #ifndef SS_END_H
 #define SS_END_H
 
-#include "row/session.h"
+#include "sessions/lifetime.h"
 
 extern void ss_session_end(SsTarget *target, SsRow *row);
+extern void ss_session_expire(SsTarget *target, const SsLifetime *lifetime, Datum owner,
+							  int64 if_version);
 extern bool ss_session_delete(SsTarget *target);
 extern char *ss_session_regenerate(SsTarget *target);
 

@@ -102,6 +102,9 @@ fork_session(void *arg)
 				 errhint("Specify another new_session_id, or omit it to use a random one.")));
 	change.row.data = row.data;
 	change.row.ttl_us = row.ttl_us;
+	change.row.expires_at = ss_expiry_is_forever(row.expires_at, row.ttl_us, row.created_at)
+								? SS_FOREVER
+								: row.expires_at;
 	/* last_seq never decreases, also under an id that was used before */
 	change.row.last_seq = Max(change.row.last_seq, Min(up_to, row.last_seq));
 	change.row.message_count = messages;

@@ -109,6 +109,8 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 				/* the slot has a touch of another row version: find out which is the latest */
 				force = true;
 				(void) ss_row_refresh(target, row);
+				if (row->ttl_us == SS_FIXED)
+					return false;
 				touch.base = row->expires_at;
 				touch.ttl_us = row->ttl_us;
 				continue;
@@ -132,37 +134,34 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 	}
 }
 
-/* Writes expiry and ttl of a locked row, and moves its pending touch to the new row version. */
-static void
-write_expiry(SsTarget *target, SsRow *row, TimestampTz expires_at)
-{
-	SsTouch touch = {.base = row->expires_at, .ttl_us = row->ttl_us, .expires_at = expires_at};
-
-	row->expires_at = expires_at;
-	ss_row_write_expiry(target, row);
-	ss_touch_xact_rebase(&target->key, &touch);
-}
-
 /*
- * Restarts the session's lifetime, with a new ttl if ttl_us > 0, and sets *expires_at to its end.  False
+ * Restarts the session's lifetime, or gives it another one, and sets *expires_at to its end.  False
  * when the caller sees no such session; an error when it may view but not change it.
  *
  * A touch that leaves the ttl as it is and is its whole transaction becomes a pending touch at
- * commit.  Otherwise, or when no slot is free, the row is locked and written.
+ * commit.  Otherwise, or when no slot is free, the row is locked and written.  A session whose expiry
+ * is fixed, and stays so, is not written.
  */
 bool
-ss_session_touch(SsTarget *target, int64 ttl_us, TimestampTz *expires_at)
+ss_session_touch(SsTarget *target, const SsLifetime *lifetime, TimestampTz *expires_at)
 {
 	SsRow row;
 	SsTouch touch;
+	TimestampTz base;
 
 	/* a pending touch must refer to the latest row version, at every isolation level */
 	if (!ss_row_read(target, SS_PLAN_LATEST, &row) || row.state != SS_ALIVE ||
 		!ss_access_allows_change(target, &row, SS_EDIT))
 		return false;
+	if (row.ttl_us == SS_FIXED && !lifetime->given)
+	{
+		*expires_at = row.ends_at;
+		ss_counter_add(SS_TOUCHED, 1);
+		return true;
+	}
 	/* in a longer transaction the row may have been replaced before the commit */
-	if ((ttl_us <= 0 || ttl_us == row.ttl_us) && ss_touch_usable() && !IsTransactionBlock() &&
-		!IsSubTransaction())
+	if (row.ttl_us != SS_FIXED && (!lifetime->given || lifetime->ttl_us == row.ttl_us) &&
+		ss_touch_usable() && !IsTransactionBlock() && !IsSubTransaction())
 	{
 		*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl_us, row.created_at,
 								target->policy.max_lifetime_us);
@@ -177,11 +176,14 @@ ss_session_touch(SsTarget *target, int64 ttl_us, TimestampTz *expires_at)
 
 	if (!ss_session_lock(target, &row, SS_EDIT))
 		return false;
-	if (ttl_us > 0)
-		row.ttl_us = ttl_us;
-	*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl_us, row.created_at,
-							target->policy.max_lifetime_us);
-	write_expiry(target, &row, *expires_at);
+	base = row.expires_at;
+	ss_lifetime_set(&row, lifetime);
+	ss_lifetime_restart(&row, &target->policy, GetCurrentTimestamp());
+	*expires_at = row.expires_at;
+	ss_lifetime_write(target, &row, base);
+	/* as after a logout */
+	if (ss_lifetime_has_ended(lifetime, GetCurrentTimestamp()))
+		ForceSyncCommit();
 	ss_counter_add(SS_TOUCHED, 1);
 	return true;
 }
@@ -196,11 +198,13 @@ ss_session_slide(const SsTarget *target, SsRow *row, TimestampTz now)
 	TimestampTz expires_at;
 	int64 grain_us;
 
-	if (!target->policy.sliding || !ss_touch_usable())
+	if (!target->policy.sliding || row->ttl_us == SS_FIXED || !ss_touch_usable())
 		return;
 	/* an old snapshot may show a version whose expiry was extended since */
 	if (IsolationUsesXactSnapshot() || now - GetCurrentStatementStartTimestamp() > SS_USEC_PER_SEC)
 		(void) ss_row_refresh(target, row);
+	if (row->ttl_us == SS_FIXED)
+		return;
 	expires_at = ss_expiry(now, row->ttl_us, row->created_at, target->policy.max_lifetime_us);
 	/* reads in quick succession are not all recorded */
 	grain_us = Min(ss_slack(row->ttl_us) / 64, INT64CONST(100) * SS_USEC_PER_MSEC);

@@ -5,10 +5,10 @@
 #ifndef SS_READ_H
 #define SS_READ_H
 
-#include "row/session.h"
+#include "sessions/lifetime.h"
 
 extern bool ss_session_read(const SsTarget *target, bool document, SsRow *row);
-extern bool ss_session_touch(SsTarget *target, int64 ttl_us, TimestampTz *expires_at);
+extern bool ss_session_touch(SsTarget *target, const SsLifetime *lifetime, TimestampTz *expires_at);
 extern void ss_session_slide(const SsTarget *target, SsRow *row, TimestampTz now);
 
 #endif

@@ -28,7 +28,7 @@ typedef enum SsColumnRule
 #define SS_CONVERSATION_SESSIONS(COLUMN)                                 \
 	COLUMN(SS_ROW_CREATED_AT, "created_at", TIMESTAMPTZOID, SS_NOT_NULL) \
 	COLUMN(SS_ROW_CHECK_AT, "check_at", TIMESTAMPTZOID, SS_NOT_NULL)     \
-	COLUMN(SS_ROW_TTL, "ttl", INTERVALOID, SS_NOT_NULL)                  \
+	COLUMN(SS_ROW_TTL, "ttl", INTERVALOID, SS_NULLABLE)                  \
 	COLUMN(SS_ROW_NAMESPACE, "namespace", TEXTOID, SS_NOT_NULL)          \
 	COLUMN(SS_ROW_SESSION_ID, "session_id", TEXTOID, SS_NOT_NULL)        \
 	COLUMN(SS_ROW_OWNER_ID, "owner_id", TEXTOID, SS_NULLABLE)            \
@@ -44,7 +44,7 @@ typedef enum SsColumnRule
 #define SS_SESSION_NAMESPACES(COLUMN)                                                    \
 	COLUMN(SS_NS_NAME, "name", TEXTOID, SS_NOT_NULL)                                     \
 	COLUMN(SS_NS_KEY_PREFIX, "key_prefix", TEXTOID, SS_NOT_NULL)                         \
-	COLUMN(SS_NS_TTL, "ttl", INTERVALOID, SS_NOT_NULL)                                   \
+	COLUMN(SS_NS_TTL, "ttl", INTERVALOID, SS_NULLABLE)                                   \
 	COLUMN(SS_NS_SLIDING, "sliding", BOOLOID, SS_NOT_NULL)                               \
 	COLUMN(SS_NS_MAX_LIFETIME, "max_lifetime", INTERVALOID, SS_NULLABLE)                 \
 	COLUMN(SS_NS_CACHE, "cache", TEXTOID, SS_NOT_NULL)                                   \

@@ -135,7 +135,7 @@ ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext cont
 	bool nulls[SS_NS_ATTRS + 1];
 
 	ss_ns_deform(tuple, desc, values, nulls);
-	policy->ttl_us = interval_usec(values[SS_NS_TTL]);
+	policy->ttl_us = nulls[SS_NS_TTL] ? SS_FIXED : interval_usec(values[SS_NS_TTL]);
 	policy->max_lifetime_us = nulls[SS_NS_MAX_LIFETIME] ? SS_NO_LIMIT
 														: interval_usec(values[SS_NS_MAX_LIFETIME]);
 	policy->tombstone_us = interval_usec(values[SS_NS_TOMBSTONE]);

@@ -50,8 +50,8 @@ typedef enum SsCaching
 typedef struct SsPolicy
 {
 	char name[SS_NAMESPACE_MAX + 1]; /* hash key, zero padded */
-	int64 ttl_us;
-	int64 max_lifetime_us; /* SS_NO_LIMIT for none */
+	int64 ttl_us;                    /* SS_FIXED: sessions are kept until they are deleted */
+	int64 max_lifetime_us;           /* SS_NO_LIMIT for none */
 	int64 tombstone_us;
 	int64 max_bytes;
 	int32 max_per_owner; /* 0 for no limit */

@@ -252,7 +252,7 @@ ss_touch_due(Oid database, TimestampTz now, bool all, int *partition, SsDueTouch
 /*
  * The row version that ended at touch->base was replaced by one that ends at touch->expires_at and
  * has touch->ttl_us, and that is committed.  If the old version was touched meanwhile, move its touch
- * to the new one; remove it if it does not end later than that.
+ * to the new one; remove it if it does not end later than that, or if the new one has a fixed expiry.
  */
 void
 ss_touch_rebase(const SsKey *key, const SsTouch *touch)
@@ -264,7 +264,7 @@ ss_touch_rebase(const SsKey *key, const SsTouch *touch)
 		return;
 	/* the time of the last read plus the new ttl */
 	end = (TimestampTz) pg_atomic_read_u64(&ref.slot->expires) - ref.slot->ttl_us + touch->ttl_us;
-	if (end > touch->expires_at)
+	if (end > touch->expires_at && touch->ttl_us != SS_FIXED)
 	{
 		reset_slot(ref.slot, touch->expires_at, touch->ttl_us);
 		raise_expiry(ref.slot, end);

@@ -148,17 +148,28 @@ loses_history(const SsDeformedRow *old, const SsDeformedRow *new)
 								  GetCurrentTimestamp());
 }
 
-/* Does a statement move the expiry into the past?  That ends the session as a delete does. */
+/*
+ * Does a statement move the expiry of a session into the past?  That ends it as a delete does.  A
+ * session that a pending touch kept alive ends as well.
+ */
 static bool
 expires_by_hand(const SsDeformedRow *old, const SsDeformedRow *new)
 {
-	TimestampTz expires_at;
+	TimestampTz now;
+	TimestampTz expiry;
+	bool valid;
+	SsKey key;
 
-	if (!is_set(old, SS_ROW_EXPIRES_AT) || !is_set(new, SS_ROW_EXPIRES_AT))
+	if (!is_set(old, SS_ROW_EXPIRES_AT) || !is_set(new, SS_ROW_EXPIRES_AT) ||
+		!ss_row_differs(old, new, SS_ROW_EXPIRES_AT))
 		return false;
-	expires_at = DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]);
-	return expires_at < DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT]) &&
-		   ss_liveness_has_ended(expires_at, GetCurrentTimestamp());
+	now = GetCurrentTimestamp();
+	if (!ss_liveness_has_ended(DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]), now))
+		return false;
+	valid = ss_key_from_datums(&key, old->values[SS_ROW_NAMESPACE], old->values[SS_ROW_SESSION_ID]);
+	expiry = ss_liveness_expiry(valid ? &key : NULL,
+								DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT]), SS_NEVER);
+	return !ss_liveness_has_ended(expiry, now);
 }
 
 /* A row is inserted or deleted. */

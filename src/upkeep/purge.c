@@ -232,7 +232,9 @@ raise_row(Datum ctid, const SsDeformedRow *row, SsKey *key, TimestampTz end)
 	if (new_expires_at != expires_at)
 	{
 		SsTouch touch = {.base = expires_at,
-						 .ttl_us = ss_interval_usec(row->values[SS_ROW_TTL]),
+						 .ttl_us = row->nulls[SS_ROW_TTL]
+									   ? SS_FIXED
+									   : ss_interval_usec(row->values[SS_ROW_TTL]),
 						 .expires_at = new_expires_at};
 
 		ss_touch_xact_rebase(key, &touch);

@@ -30,7 +30,7 @@ END
 $$;
 SELECT assignment, pg_temp.policy(assignment)
 FROM unnest(ARRAY[
-	$$ttl = '0'$$, $$ttl = '-1 second'$$, $$ttl = '999 microseconds'$$, $$ttl = '1 month'$$, $$ttl = '36526 days'$$, $$ttl = 'infinity'$$, $$ttl = NULL$$,
+	$$ttl = '0'$$, $$ttl = '-1 second'$$, $$ttl = '999 microseconds'$$, $$ttl = '1 month'$$, $$ttl = '36526 days'$$, $$ttl = 'infinity'$$,
 	$$max_lifetime = '0'$$, $$max_lifetime = '-1 hour'$$, $$max_lifetime = '1 year'$$, $$max_lifetime = '36526 days'$$, $$max_lifetime = 'infinity'$$,
 	$$sliding = NULL$$,
 	$$cache = 'warm'$$, $$cache = ''$$, $$cache = 'HOT'$$, $$cache = NULL$$,
@@ -56,7 +56,7 @@ FROM session_namespaces;
 -- What is at the border of sense is accepted.
 SELECT assignment, pg_temp.refused(replace('UPDATE session_namespaces SET $ WHERE name = ''plain''', '$', assignment))
 FROM unnest(ARRAY[
-	$$ttl = '1 ms'$$, $$ttl = '36500 days'$$, $$ttl = '1 day -1 hour'$$, $$max_lifetime = '1 ms'$$, $$max_lifetime = '36500 days'$$, $$max_lifetime = NULL$$,
+	$$ttl = '1 ms'$$, $$ttl = '36500 days'$$, $$ttl = '1 day -1 hour'$$, $$ttl = NULL$$, $$max_lifetime = '1 ms'$$, $$max_lifetime = '36500 days'$$, $$max_lifetime = NULL$$,
 	$$cache = 'off'$$, $$cache = 'all'$$, $$cache = 'hot'$$, $$on_quota = 'refuse'$$, $$durability = 'relaxed'$$,
 	$$tombstone = '0'$$, $$max_sessions_per_owner = 1$$, $$max_sessions_per_owner = NULL$$, $$hot_uses = 1$$, $$tail_size = 1$$,
 	$$allowed_roles = '{}'$$, $$allowed_roles = '{no_role_yet}'$$, $$allowed_roles = NULL$$,

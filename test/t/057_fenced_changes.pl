@@ -42,6 +42,10 @@ my @fenced = (
 	[ 'TRUNCATE of sessions', 'TRUNCATE conversation_sessions' ],
 	[ 'UPDATE that sets dead_until', "UPDATE conversation_sessions SET dead_until = clock_timestamp() + interval '1 minute' WHERE $row" ],
 	[ 'UPDATE that sets expires_at in the past', "UPDATE conversation_sessions SET expires_at = clock_timestamp() - interval '1 s' WHERE $row" ],
+	[ 'session_save with an expires_at in the past', q{SELECT session_save('$s', '{}', expires_at => '2000-01-01')} ],
+	[ 'session_touch with an expires_at in the past', q{SELECT session_touch('$s', expires_at => clock_timestamp() - interval '1 ms')} ],
+	[ 'the same of a session that a pending touch keeps alive', qq{UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 s' WHERE $row;
+		SELECT session_touch('\$s'); SELECT pg_sleep(1.1); SELECT session_touch('\$s', expires_at => clock_timestamp() - interval '1 ms')} ],
 	[ 'UPDATE of the id', "UPDATE conversation_sessions SET session_id = '\$s moved' WHERE $row" ],
 	[ 'UPDATE that takes the history away', "UPDATE conversation_sessions SET history_id = NULL WHERE $row" ],
 	[ 'DELETE of a message', "DELETE FROM conversation_history WHERE $messages AND seq = 2" ],
@@ -56,6 +60,8 @@ my @not_fenced = (
 	[ 'session_save with a short ttl', q{SELECT session_save('$s', '{"n": 3}', ttl => '2 s')} ],
 	[ 'session_save that makes one', q{SELECT session_save('$s new', '{}')} ],
 	[ 'session_touch with a short ttl', q{SELECT session_touch('$s', '2 s')} ],
+	[ 'session_save and session_touch with a fixed expiry', q{SELECT session_save('$s', '{}', expires_at => clock_timestamp() + interval '1 day');
+		SELECT session_touch('$s', expires_at => clock_timestamp() + interval '1 hour')} ],
 	[ 'session_merge and session_incr', q{SELECT session_merge('$s', '{"x": 1}'), session_incr('$s', '{n}')} ],
 	[ 'session_append', q{SELECT session_append('$s', '{"m": 5}')} ],
 	[ 'session_pop', q{SELECT session_pop('$s', 2)} ],

@@ -73,6 +73,16 @@ fixed_cases(void)
 	CHECK(ss_expiry(100, 50, 90, 60) == 150);
 	CHECK(ss_expiry(100, 50, 90, 61) == 150);
 	CHECK(ss_expiry(INT64_MAX - 1, 50, 0, SS_NO_LIMIT) == INT64_MAX);
+	CHECK(ss_expiry_fixed(150, 0, SS_NO_LIMIT) == 150);
+	CHECK(ss_expiry_fixed(150, 90, 20) == 110);
+	CHECK(ss_expiry_fixed(150, 90, 60) == 150);
+	CHECK(ss_expiry_fixed(-150, 90, 60) == -150);
+	CHECK(ss_expiry_fixed(SS_FOREVER, 90, SS_NO_LIMIT) == 90 + SS_TTL_MAX_US);
+	CHECK(ss_expiry_fixed(SS_FOREVER, INT64_MAX - 1, SS_NO_LIMIT) == INT64_MAX);
+	CHECK(ss_expiry_is_forever(90 + SS_TTL_MAX_US, SS_FIXED, 90));
+	CHECK(!ss_expiry_is_forever(89 + SS_TTL_MAX_US, SS_FIXED, 90));
+	CHECK(!ss_expiry_is_forever(90 + SS_TTL_MAX_US, SS_TTL_MAX_US, 90));
+	CHECK(ss_slack(SS_FIXED) == 0);
 	CHECK(ss_slack(80) == 10);
 	CHECK(ss_slack(SS_TTL_MIN_US) == 125);
 	CHECK(ss_slack(8 * SS_SLACK_MAX_US) == SS_SLACK_MAX_US);
