@@ -469,7 +469,8 @@ CREATE TYPE @extschema@.session_summary AS (
 	updated_at pg_catalog.timestamptz,
 	expires_at pg_catalog.timestamptz,
 	message_count pg_catalog.int8,
-	page_cursor pg_catalog.text
+	page_cursor pg_catalog.text,
+	session_data pg_catalog.jsonb
 );
 COMMENT ON TYPE @extschema@.session_summary IS 'session_store: result type of session_list()';
 
@@ -660,28 +661,30 @@ COMMENT ON FUNCTION @extschema@.session_delete_all(pg_catalog.text, pg_catalog.t
 	'session_store: end all sessions of an owner, except perhaps one; returns the number of sessions ended';
 
 CREATE FUNCTION @extschema@.session_clear(
-	namespace pg_catalog.text, id_like pg_catalog.text = NULL) RETURNS pg_catalog.int8
+	namespace pg_catalog.text, id_like pg_catalog.text = NULL, id_prefix pg_catalog.text = NULL)
+	RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_clear_1_0';
-COMMENT ON FUNCTION @extschema@.session_clear(pg_catalog.text, pg_catalog.text) IS
-	'session_store: end all sessions of a namespace, or those whose id matches a LIKE pattern; returns the number of sessions ended';
+COMMENT ON FUNCTION @extschema@.session_clear(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+	'session_store: end all sessions of a namespace, or those whose id matches a LIKE pattern or begins with a prefix; returns the number of sessions ended';
 
 CREATE FUNCTION @extschema@.session_count(
 	owner pg_catalog.text = NULL, id_like pg_catalog.text = NULL,
-	namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
+	namespace pg_catalog.text = NULL, id_prefix pg_catalog.text = NULL) RETURNS pg_catalog.int8
 	LANGUAGE C STABLE PARALLEL RESTRICTED
 	AS 'MODULE_PATHNAME', 'session_count_1_0';
-COMMENT ON FUNCTION @extschema@.session_count(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+COMMENT ON FUNCTION @extschema@.session_count(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
 	'session_store: count the sessions that are alive, exactly; the cost is proportional to the number of rows';
 
 CREATE FUNCTION @extschema@.session_list(
 	owner pg_catalog.text = NULL, id_like pg_catalog.text = NULL, filter pg_catalog.jsonb = NULL,
-	after pg_catalog.text = NULL, page_size pg_catalog.int4 = 50, namespace pg_catalog.text = NULL)
+	after pg_catalog.text = NULL, page_size pg_catalog.int4 = 50, namespace pg_catalog.text = NULL,
+	id_prefix pg_catalog.text = NULL, with_data pg_catalog.bool = false)
 	RETURNS SETOF @extschema@.session_summary
 	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 50
 	AS 'MODULE_PATHNAME', 'session_list_1_0';
-COMMENT ON FUNCTION @extschema@.session_list(pg_catalog.text, pg_catalog.text, pg_catalog.jsonb, pg_catalog.text, pg_catalog.int4, pg_catalog.text) IS
-	'session_store: return a page of the sessions that are alive, newest first; pass the page_cursor of a row as "after" to continue behind it';
+COMMENT ON FUNCTION @extschema@.session_list(pg_catalog.text, pg_catalog.text, pg_catalog.jsonb, pg_catalog.text, pg_catalog.int4, pg_catalog.text, pg_catalog.text, pg_catalog.bool) IS
+	'session_store: return a page of the sessions that are alive, newest first, or with id_prefix in the order of the ids; pass the page_cursor of a row as "after" to continue behind it';
 
 --
 -- Upkeep.

@@ -16,7 +16,7 @@
 #include "fmgr.h"
 
 #define SS_FUNCTION_TYPES 10
-#define SS_FUNCTION_COLUMNS 9
+#define SS_FUNCTION_COLUMNS 10
 
 /* The declaration in pg_proc that a function expects. */
 typedef struct SsFunction

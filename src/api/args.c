@@ -30,13 +30,13 @@ ss_arg_require(FunctionCallInfo fcinfo, int arg, const char *name)
 }
 
 static void
-check_name(const char *value, int len, const char *name, int max)
+check_name(const char *value, int len, const char *name, int min, int max)
 {
-	if (len < 1 || len > max)
+	if (len < min || len > max)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", name),
-				 errdetail("It must be between 1 and %d bytes long, but it is %d bytes long.", max,
-						   len)));
+				 errdetail("It must be between %d and %d bytes long, but it is %d bytes long.", min,
+						   max, len)));
 	if (!ss_name_is_plain(value, len))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", name),
 						errdetail("It must not contain control characters.")));
@@ -55,7 +55,20 @@ ss_arg_name(FunctionCallInfo fcinfo, int arg, const char *name)
 	if (PG_ARGISNULL(arg))
 		return (Datum) 0;
 	value = PG_GETARG_TEXT_PP(arg);
-	check_name(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), name, SS_NAME_MAX);
+	check_name(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), name, 1, SS_NAME_MAX);
+	return PointerGetDatum(value);
+}
+
+/* The same for what an id begins with, which may be empty. */
+Datum
+ss_arg_prefix(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	text *value;
+
+	if (PG_ARGISNULL(arg))
+		return (Datum) 0;
+	value = PG_GETARG_TEXT_PP(arg);
+	check_name(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), name, 0, SS_NAME_MAX);
 	return PointerGetDatum(value);
 }
 
@@ -71,7 +84,7 @@ ss_arg_namespace(FunctionCallInfo fcinfo, int ns_arg, SsTarget *target)
 	char *name = VARDATA_ANY(value);
 	int len = VARSIZE_ANY_EXHDR(value);
 
-	check_name(name, len, "namespace", SS_NAMESPACE_MAX);
+	check_name(name, len, "namespace", 1, SS_NAMESPACE_MAX);
 	target->ns = PointerGetDatum(value);
 	target->id = (Datum) 0;
 	target->role = GetUserId();

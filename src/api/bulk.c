@@ -5,8 +5,6 @@
  */
 #include "postgres.h"
 
-#include <inttypes.h>
-
 #include "access/xact.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -23,6 +21,7 @@
 #include "sessions/contains.h"
 #include "sessions/listing.h"
 #include "sessions/owners.h"
+#include "sessions/page_cursor.h"
 #include "shared/databases.h"
 #include "table/sql.h"
 #include "table/subscription.h"
@@ -30,12 +29,12 @@
 #include "upkeep/purge.h"
 
 SS_FUNCTION(session_delete_all, 1_0, INT8OID, TEXTOID, TEXTOID, TEXTOID);
-SS_FUNCTION(session_clear, 1_0, INT8OID, TEXTOID, TEXTOID);
-SS_FUNCTION(session_count, 1_0, INT8OID, TEXTOID, TEXTOID, TEXTOID);
+SS_FUNCTION(session_clear, 1_0, INT8OID, TEXTOID, TEXTOID, TEXTOID);
+SS_FUNCTION(session_count, 1_0, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID);
 SS_ROWS_FUNCTION(session_list, 1_0, true,
 				 SS_COLUMNS(TEXTOID, TEXTOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-							TIMESTAMPTZOID, INT8OID, TEXTOID),
-				 TEXTOID, TEXTOID, JSONBOID, TEXTOID, INT4OID, TEXTOID);
+							TIMESTAMPTZOID, INT8OID, TEXTOID, JSONBOID),
+				 TEXTOID, TEXTOID, JSONBOID, TEXTOID, INT4OID, TEXTOID, TEXTOID, BOOLOID);
 SS_FUNCTION(session_purge, 1_0, INT8OID, INT8OID, TEXTOID);
 SS_FUNCTION(session_may, 1_0, BOOLOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID);
 SS_FUNCTION(session_effective_expiry, 1_0, TIMESTAMPTZOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
@@ -90,6 +89,7 @@ session_clear(PG_FUNCTION_ARGS)
 	ss_arg_require(fcinfo, 0, "namespace");
 	ss_arg_namespace(fcinfo, 0, &target);
 	which.id_like = arg_or_zero(fcinfo, 1);
+	which.id_prefix = ss_arg_prefix(fcinfo, 2, "id_prefix");
 	PG_RETURN_INT64(delete_selection(&target, &which));
 }
 
@@ -103,6 +103,7 @@ session_count(PG_FUNCTION_ARGS)
 
 	which.owner = ss_arg_name(fcinfo, 0, "owner");
 	which.id_like = arg_or_zero(fcinfo, 1);
+	which.id_prefix = ss_arg_prefix(fcinfo, 3, "id_prefix");
 	ss_arg_namespace(fcinfo, 2, &target);
 	ss_sql_enter(&caller);
 	n = ss_sessions_count(&target, &which);
@@ -110,52 +111,34 @@ session_count(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(n);
 }
 
-/*
- * A cursor is the position of a row in the order of the listing: its created_at as 16 hexadecimal
- * digits, a dot, and its id.
- */
-static char *
-make_cursor(TimestampTz created_at, Datum session_id)
-{
-	return psprintf("%016" PRIx64 ".%s", (uint64) created_at, TextDatumGetCString(session_id));
-}
-
-static void
-parse_cursor(text *cursor, SsPage *page)
-{
-	char *value = text_to_cstring(cursor);
-	char *end;
-
-	if (strlen(value) < 18 || strlen(value) > 17 + SS_NAME_MAX || value[16] != '.' ||
-		strspn(value, "0123456789abcdef") != 16 || !ss_name_is_plain(value, strlen(value)))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid page cursor"),
-						errhint("Use a page_cursor that session_list() returned.")));
-	page->created_at = (TimestampTz) strtou64(value, &end, 16);
-	page->session_id = CStringGetTextDatum(value + 17);
-}
-
 /* Destination of the rows of a listing. */
 typedef struct Listing
 {
 	ReturnSetInfo *rsinfo;
 	Datum ns;
+	SsListOrder order;
+	Datum id_prefix;
 } Listing;
 
 static void
 put_summary(void *arg, HeapTuple row, TupleDesc desc)
 {
 	Listing *listing = arg;
-	/* session_summary: the namespace, the columns of a page, the cursor */
+	/* session_summary: the namespace, the columns of a page up to the count, cursor, document */
 	Datum values[SS_PAGE_COLUMNS + 2];
 	bool nulls[SS_PAGE_COLUMNS + 2] = {false};
+	int column;
 
 	values[0] = listing->ns;
-	for (int column = 1; column <= SS_PAGE_COLUMNS; column++)
+	for (column = 1; column < SS_PAGE_SESSION_DATA; column++)
 		values[column] = SPI_getbinval(row, desc, column, &nulls[column]);
 	values[SS_PAGE_SESSION_ID] = ss_sql_value(row, desc, SS_PAGE_SESSION_ID,
 											  "conversation_sessions");
-	values[SS_PAGE_COLUMNS + 1] = CStringGetTextDatum(
-		make_cursor(DatumGetTimestampTz(values[SS_PAGE_CREATED_AT]), values[SS_PAGE_SESSION_ID]));
+	values[column++] = ss_page_cursor_make(listing->order, listing->id_prefix,
+										   DatumGetTimestampTz(values[SS_PAGE_CREATED_AT]),
+										   values[SS_PAGE_SESSION_ID]);
+	/* one that is stored out of line is fetched when the caller reads it */
+	values[column] = SPI_getbinval(row, desc, SS_PAGE_SESSION_DATA, &nulls[column]);
 	tuplestore_putvalues(listing->rsinfo->setResult, listing->rsinfo->setDesc, values, nulls);
 }
 
@@ -183,17 +166,23 @@ session_list(PG_FUNCTION_ARGS)
 	which.filter = arg_or_zero(fcinfo, 2);
 	if (!PG_ARGISNULL(2))
 		require_short_filter(PG_GETARG_JSONB_P(2));
+	which.id_prefix = ss_arg_prefix(fcinfo, 6, "id_prefix");
+	page.order = which.id_prefix != (Datum) 0 ? SS_BY_ID : SS_NEWEST_FIRST;
 	page.created_at = DT_NOEND;
 	page.session_id = CStringGetTextDatum("");
 	if (!PG_ARGISNULL(3))
-		parse_cursor(PG_GETARG_TEXT_PP(3), &page);
+		ss_page_cursor_read(PG_GETARG_DATUM(3), which.id_prefix, &page);
 	ss_arg_require(fcinfo, 4, "page_size");
 	page.size = PG_GETARG_INT32(4);
 	if (page.size < 1 || page.size > PAGE_SIZE_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid page_size"),
 						errdetail("It must be between 1 and %d.", PAGE_SIZE_MAX)));
+	ss_arg_require(fcinfo, 7, "with_data");
+	page.with_data = PG_GETARG_BOOL(7);
 	ss_arg_namespace(fcinfo, 5, &target);
 	listing.ns = target.ns;
+	listing.order = page.order;
+	listing.id_prefix = which.id_prefix;
 
 	ss_sql_enter(&caller);
 	ss_sessions_page(&target, &which, &page, put_summary, &listing);

@@ -50,19 +50,38 @@
 /* Maximum number of passes that include sessions begun since. */
 #define MAX_EXTENSIONS 100
 
+/* The parameters of the statements that select sessions; each uses those that it needs. */
+#define PARAMS 8
+#define TYPES                                                                                    \
+	{                                                                                            \
+		TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, BOOLOID, TEXTOID, TEXTOID \
+	}
+
 #define SELECTED                                                                     \
 	" FROM {sessions} WHERE namespace {=} $1 AND ($2 IS NULL OR session_id {~~} $2)" \
 	" AND created_at {<=} $4 AND " SS_SQL_ALIVE("$3")
 
-static SsPlan end_plan = {"UPDATE {sessions} SET " SS_SQL_TOMBSTONE(
-							  "$5", "$6") " WHERE ctid {=} ANY (ARRAY(SELECT ctid" SELECTED
-										  " FOR NO KEY UPDATE SKIP LOCKED)) RETURNING session_id",
-						  6,
-						  {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INTERVALOID, BOOLOID}};
+/* By a prefix: only the primary key has this order without a sort, so no other index is used. */
+#define SELECTED_IN_RANGE \
+	SELECTED " AND session_id {>=} $7 AND session_id {<=} $8 ORDER BY session_id"
 
-static SsPlan left_plan = {"SELECT session_id, owner_id" SELECTED " LIMIT 1",
-						   4,
-						   {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
+#define END(selected)                                                            \
+	{                                                                            \
+		"UPDATE {sessions} SET " SS_SQL_TOMBSTONE(                               \
+			"$5", "$6") " WHERE ctid {=} ANY (ARRAY("                            \
+						"SELECT ctid" selected                                   \
+						" FOR NO KEY UPDATE SKIP LOCKED)) RETURNING session_id", \
+			PARAMS, TYPES                                                        \
+	}
+#define LEFT(selected)                                                   \
+	{                                                                    \
+		"SELECT session_id, owner_id" selected " LIMIT 1", PARAMS, TYPES \
+	}
+
+static SsPlan end_plan = END(SELECTED);
+static SsPlan end_in_range_plan = END(SELECTED_IN_RANGE);
+static SsPlan left_plan = LEFT(SELECTED);
+static SsPlan left_in_range_plan = LEFT(SELECTED_IN_RANGE);
 
 static SsPlan wait_plan = {
 	"SELECT 1 FROM {sessions} WHERE namespace {=} $1 AND session_id {=} $2 FOR NO KEY UPDATE",
@@ -74,6 +93,7 @@ typedef struct Clear
 {
 	const SsTarget *target;
 	const SsSelection *which;
+	Datum id_range_end;    /* of id_prefix of the selection, if it has one */
 	MemoryContext context; /* survives the rollback of an attempt */
 	TimestampTz until;     /* sessions created later need not be ended */
 	int64 ended;           /* sessions ended by this attempt */
@@ -92,20 +112,24 @@ bind_params(const Clear *call, Datum *values, char *nulls)
 	values[3] = TimestampTzGetDatum(call->until);
 	values[4] = IntervalPGetDatum(ss_make_interval(call->target->policy.tombstone_us));
 	values[5] = BoolGetDatum(call->target->policy.owner_isolation);
-	memset(nulls, ' ', 6);
+	values[6] = call->which->id_prefix;
+	values[7] = call->id_range_end;
+	memset(nulls, ' ', PARAMS);
 	nulls[1] = ss_null_if(call->which->id_like);
+	nulls[6] = nulls[7] = ss_null_if(call->which->id_prefix);
 }
 
 /* Ends the sessions whose rows are not locked by other transactions; returns their number. */
 static uint64
 end_free(Clear *call)
 {
-	Datum values[6];
-	char nulls[6];
+	Datum values[PARAMS];
+	char nulls[PARAMS];
+	SsPlan *plan = call->which->id_prefix != (Datum) 0 ? &end_in_range_plan : &end_plan;
 	uint64 n;
 
 	bind_params(call, values, nulls);
-	n = ss_plan_run_redacted(&end_plan, values, nulls, SS_PLAN_LATEST);
+	n = ss_plan_run_redacted(plan, values, nulls, SS_PLAN_LATEST);
 	for (uint64 i = 0; call->target->policy.audit && i < n; i++)
 		call->ids = accumArrayResult(call->ids,
 									 ss_sql_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
@@ -120,13 +144,14 @@ end_free(Clear *call)
 static bool
 find_left(Clear *call, Datum *owner, bool *owner_null)
 {
-	Datum values[6];
-	char nulls[6];
+	Datum values[PARAMS];
+	char nulls[PARAMS];
+	SsPlan *plan = call->which->id_prefix != (Datum) 0 ? &left_in_range_plan : &left_plan;
 	MemoryContext old;
 
 	bind_params(call, values, nulls);
 	call->busy = (Datum) 0;
-	if (ss_plan_run(&left_plan, values, nulls, SS_PLAN_LATEST, 1) == 0)
+	if (ss_plan_run(plan, values, nulls, SS_PLAN_LATEST, 1) == 0)
 		return false;
 	old = MemoryContextSwitchTo(call->context);
 	call->busy = datumCopy(ss_sql_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
@@ -263,7 +288,7 @@ run_attempt(SsSubxactWork work, Clear *call)
 }
 
 /*
- * Ends all sessions of the namespace that match id_like of the selection.  Returns their number and,
+ * Ends all sessions of the namespace that match id_like and id_prefix of the selection.  Returns their number and,
  * if the namespace audits, sets *ids to a list with one array of their ids.
  */
 int64
@@ -272,6 +297,8 @@ ss_clear(const SsTarget *target, const SsSelection *which, List **ids)
 	Clear call = {.target = target, .which = which, .context = CurrentMemoryContext};
 	LOCKTAG clear_lock;
 
+	if (which->id_prefix != (Datum) 0)
+		call.id_range_end = ss_id_range_end(which->id_prefix);
 	ss_owner_lock_tag(&clear_lock, target, (Datum) 0, SS_LOCK_CLEAR);
 	(void) LockAcquire(&clear_lock, ExclusiveLock, false, false);
 	for (int rollbacks = 0;; rollbacks++)

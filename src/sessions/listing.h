@@ -7,13 +7,21 @@
 
 #include "sessions/selection.h"
 
-/* A page of a listing: its size, and the position after which it begins. */
+/* The order of a listing. */
+typedef enum SsListOrder
+{
+	SS_NEWEST_FIRST, /* by created_at, then by session_id, both descending */
+	SS_BY_ID         /* by session_id, bytewise; if the selection has an id_prefix */
+} SsListOrder;
+
+/* A page of a listing: its size, and the position behind which it begins. */
 typedef struct SsPage
 {
-	TimestampTz
-		created_at; /* the page has rows below (created_at, session_id), in descending order */
-	Datum session_id;
+	SsListOrder order;
+	TimestampTz created_at; /* DT_NOEND for the first page; only in the order SS_NEWEST_FIRST */
+	Datum session_id;       /* empty for the first page */
 	int32 size;
+	bool with_data; /* the documents are wanted */
 } SsPage;
 
 /* The columns of a row of a page. */
@@ -26,7 +34,8 @@ typedef enum SsPageColumn
 	SS_PAGE_UPDATED_AT,
 	SS_PAGE_EXPIRES_AT,
 	SS_PAGE_MESSAGE_COUNT,
-	SS_PAGE_COLUMNS = SS_PAGE_MESSAGE_COUNT
+	SS_PAGE_SESSION_DATA, /* possibly toasted; null unless the page has with_data */
+	SS_PAGE_COLUMNS = SS_PAGE_SESSION_DATA
 } SsPageColumn;
 
 /* Called with each row of a page. */

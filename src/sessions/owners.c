@@ -55,18 +55,19 @@ static SsPlan evict_plan = {END_SESSIONS " AND session_id {=} ANY ($4)",
 /* The owner's sessions that are alive; both statements have the same parameters. */
 #define OF_OWNER                                              \
 	" owner_id {=} $4 AND ($5 IS NULL OR session_id {<>} $5)" \
-	" AND ($6 IS NULL OR session_id {~~} $6) AND " SS_SQL_ALIVE("$7")
+	" AND ($6 IS NULL OR session_id {~~} $6)"                 \
+	" AND ($8 IS NULL OR pg_catalog.starts_with(session_id, $8)) AND " SS_SQL_ALIVE("$7")
 
 static SsPlan delete_owner_plan = {END_SESSIONS " AND" OF_OWNER " RETURNING session_id",
-								   7,
+								   8,
 								   {TEXTOID, INTERVALOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID,
-									TIMESTAMPTZOID}};
+									TIMESTAMPTZOID, TEXTOID}};
 
 static SsPlan left_of_owner_plan = {"SELECT 1 FROM {sessions} WHERE namespace {=} $1 AND" OF_OWNER
 									" LIMIT 1",
-									7,
+									8,
 									{TEXTOID, INTERVALOID, BOOLOID, TEXTOID, TEXTOID, TEXTOID,
-									 TIMESTAMPTZOID}};
+									 TIMESTAMPTZOID, TEXTOID}};
 
 /* Returns the first column of SPI's result, which is text, as an array. */
 static Datum
@@ -134,15 +135,22 @@ ss_owner_enforce_quota(SsTarget *target, Datum owner, Datum exempt_id)
 static uint64
 run_on_owner(SsPlan *plan, const SsTarget *target, const SsSelection *which)
 {
-	Datum values[7] = {target->ns,
+	Datum values[8] = {target->ns,
 					   IntervalPGetDatum(ss_make_interval(target->policy.tombstone_us)),
 					   BoolGetDatum(target->policy.owner_isolation),
 					   which->owner,
 					   which->except_id,
 					   which->id_like,
-					   ss_alive_param(target)};
-	char nulls[7] = {' ', ' ', ' ', ' ', ss_null_if(which->except_id), ss_null_if(which->id_like),
-					 ' '};
+					   ss_alive_param(target),
+					   which->id_prefix};
+	char nulls[8] = {' ',
+					 ' ',
+					 ' ',
+					 ' ',
+					 ss_null_if(which->except_id),
+					 ss_null_if(which->id_like),
+					 ' ',
+					 ss_null_if(which->id_prefix)};
 
 	return ss_plan_run_redacted(plan, values, nulls, SS_PLAN_LATEST);
 }

@@ -12,6 +12,7 @@ typedef struct SsSelection
 {
 	Datum owner;     /* text */
 	Datum id_like;   /* text, a LIKE pattern */
+	Datum id_prefix; /* text that the id begins with, compared bytewise */
 	Datum filter;    /* jsonb that the document contains */
 	Datum except_id; /* text */
 } SsSelection;
@@ -28,6 +29,7 @@ typedef struct SsScope
 
 extern SsScope ss_scope_of(const SsTarget *target, SsSelection *which);
 extern Datum ss_alive_param(const SsTarget *target);
+extern Datum ss_id_range_end(Datum prefix);
 
 /* Returns SPI's null flag of a parameter that is a condition. */
 static inline char

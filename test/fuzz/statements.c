@@ -10,13 +10,13 @@
 /*
  * Arguments: i id, I another id of the family, d document, m messages, p patch, v interval, o owner,
  * M member, R member's role, 8 bigint, 4 int, # numeric, P path, n namespace, l LIKE pattern, f filter,
- * k operation id, u page cursor.  Upper-case names in "required" must be given.
+ * k operation id, u page cursor, x prefix of ids, b boolean.  Upper-case names in "required" must be given.
  */
 typedef struct Call
 {
 	const char *name;
 	const char *kinds;
-	const char *names[6];
+	const char *names[8];
 	int required;
 	bool makes_id; /* the answer is an id of the family */
 	bool reads;    /* of one session, without making one: others' ids may be tried */
@@ -93,11 +93,17 @@ static const Call calls[] = {
 	 false,
 	 false,
 	 true},
-	{"session_clear", "nl", {"namespace", "id_like"}, 1, false, false, true},
-	{"session_count", "oln", {"owner", "id_like", "namespace"}, 0, false, false, true},
+	{"session_clear", "nlx", {"namespace", "id_like", "id_prefix"}, 1, false, false, true},
+	{"session_count",
+	 "olnx",
+	 {"owner", "id_like", "namespace", "id_prefix"},
+	 0,
+	 false,
+	 false,
+	 true},
 	{"session_list",
-	 "olfu4n",
-	 {"owner", "id_like", "filter", "after", "page_size", "namespace"},
+	 "olfu4nxb",
+	 {"owner", "id_like", "filter", "after", "page_size", "namespace", "id_prefix", "with_data"},
 	 0,
 	 false,
 	 false,
@@ -157,9 +163,19 @@ gen_argument(Client *c, char kind, const char *ns, char family, char id_family, 
 										"'\xff'"};
 	static const char *const filters[] = {"NULL", "'{}'",   "'{\"n\":1}'",
 										  "'[]'", "'null'", "'{\"k0\":{}}'"};
-	static const char *const cursors[] = {"NULL",   "''",
-										  "'x'",    "'2026-01-01 00:00:00+00/a.1'",
-										  "'\xff'", "repeat('1', 500)"};
+	static const char *const cursors[] = {"NULL",        "''",
+										  "'x'",         "'c1.0002f0e5b3c8a000.a.1'",
+										  "'\xff'",      "repeat('1', 500)",
+										  "'i1.00.a.1'", "'i1.02.a.1'"};
+	static const char *const prefixes[] = {"NULL",
+										   "''",
+										   "'a'",
+										   "'a.'",
+										   "'b.1'",
+										   "'%'",
+										   "'\xff'",
+										   "repeat('a', 201)",
+										   "repeat('b', 200)"};
 	static const char *const roles[] = {"'viewer'", "'editor'", "'owner'", "''", "NULL", "'x'"};
 	Text value = {0};
 
@@ -221,7 +237,13 @@ gen_argument(Client *c, char kind, const char *ns, char family, char id_family, 
 			text_puts(out, filters[below(c, 6)]);
 			break;
 		case 'u':
-			text_puts(out, cursors[below(c, 6)]);
+			text_puts(out, cursors[below(c, sizeof(cursors) / sizeof(cursors[0]))]);
+			break;
+		case 'x':
+			text_puts(out, prefixes[below(c, sizeof(prefixes) / sizeof(prefixes[0]))]);
+			break;
+		case 'b':
+			text_puts(out, chance(c, 20) ? "NULL" : chance(c, 2) ? "true" : "false");
 			break;
 		case 'U':
 			text_puts(out, chance(c, 2) ? "NULL" : "gen_random_uuid()");
@@ -261,6 +283,8 @@ type_of(char kind)
 			return "text[]";
 		case 'U':
 			return "uuid";
+		case 'b':
+			return "boolean";
 		default:
 			return "text";
 	}

@@ -18,7 +18,7 @@ BEGIN
 	LOOP
 		SELECT array_agg(l.session_id ORDER BY l.n), (array_agg(l.page_cursor ORDER BY l.n DESC))[1] INTO page, cursor
 		FROM session_list(owner, id_like, filter, cursor, page_size) WITH ORDINALITY
-			AS l(namespace, session_id, owner_id, version, created_at, updated_at, expires_at, message_count, page_cursor, n);
+			AS l(namespace, session_id, owner_id, version, created_at, updated_at, expires_at, message_count, page_cursor, session_data, n);
 		EXIT WHEN page IS NULL;
 		IF cardinality(page) > page_size THEN
 			RAISE EXCEPTION 'a page of % rows', cardinality(page);

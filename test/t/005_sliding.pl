@@ -63,7 +63,7 @@ for my $how (sort keys %read)
 
 # ---- where they do not
 
-for my $call ('session_exists(%s)', 'session_ttl(%s)', 'session_count()', q{count(*) FROM session_list()}, q{session_id FROM conversation_sessions})
+for my $call ('session_exists(%s)', 'session_ttl(%s)', 'session_count()', q{count(*) FROM session_list()}, q{session_data FROM session_list(id_prefix => 'st', with_data => true)}, q{session_id FROM conversation_sessions})
 {
 	sql("SELECT session_save('still', '{}', ttl => '1 hour')");
 	sql("UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '10 minutes' WHERE session_id = 'still'");

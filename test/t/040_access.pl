@@ -431,7 +431,7 @@ is(in_examples('reader', 'ann', q{SELECT string_agg(session_id, ' ') FROM my_ses
 $node->safe_psql('examples', 'ALTER VIEW my_sessions RESET (security_invoker)');
 is(in_examples('reader', 'ann', q{SELECT string_agg(session_id, ' ' ORDER BY session_id) FROM my_sessions}), 'of ann of bob', 'one without shows everything, as the page says');
 is(in_examples('shop', 'ann', q{SELECT session_save('x', '{}', namespace => 'shop')}), '1', 'the shop may save');
-is($node->safe_psql('examples', q{SELECT has_function_privilege('shop', 'session_clear(text, text)', 'EXECUTE')}), 'f', '.. and not clear');
+is($node->safe_psql('examples', q{SELECT has_function_privilege('shop', 'session_clear(text, text, text)', 'EXECUTE')}), 'f', '.. and not clear');
 $node->safe_psql('postgres', 'DROP DATABASE examples');
 $node->safe_psql('postgres', 'DROP DATABASE favoured');
 

@@ -35,6 +35,7 @@ my @fenced = (
 	[ 'session_delete', q{SELECT session_delete('$s')} ],
 	[ 'session_delete_all', q{SELECT session_delete_all('ann')} ],
 	[ 'session_clear', q{SELECT session_clear('f', '$s')} ],
+	[ 'session_clear by a prefix', q{SELECT session_clear('f', id_prefix => '$s')} ],
 	[ 'session_regenerate', q{SELECT session_regenerate('$s')} ],
 	[ 'session_absorb, for its source', q{SELECT session_absorb('$t', '$s')} ],
 	[ 'session_trim', q{SELECT session_trim('$s', 1)} ],

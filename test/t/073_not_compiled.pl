@@ -31,7 +31,8 @@ $psql->query_safe($_) for (
 for my $call ((
 		q{session_get('s')}, q{count(*) FROM session_fetch('s')}, q{session_ttl('s')}, q{session_exists('s')}, q{session_touch('s', '2 hours')}, q{session_merge('s', '{"k": 1}')},
 		q{count(*) FROM session_history('s')}, q{count(*) FROM session_list()}, q{count(*) FROM session_list(owner => 'u', filter => '{"n": 1}')},
-		q{session_count()}, q{session_count(namespace => 'apart')}, q{session_fork('s')}, q{session_share('s', 'bob', namespace => 'apart')},
+		q{session_count()}, q{session_count(namespace => 'apart')},
+		q{count(*) FROM session_list(id_prefix => 's', with_data => true)}, q{session_count(id_prefix => 's')}, q{session_clear('default', id_prefix => 'nothing')}, q{session_fork('s')}, q{session_share('s', 'bob', namespace => 'apart')},
 		q{count(*) FROM session_members('s', 'apart')}, q{count(*) FROM session_stats}, q{session_purge()}, q{session_pop('s')}, q{session_trim('s', 1)},
 		q{session_regenerate('s')}, q{session_save('s2', '{}', owner => 'u')}, q{session_delete('s2')}, q{session_delete_all('u')},
 		q{session_clear('apart')}, q{session_health() IS NULL}, q{session_metrics() IS NULL}) x 2)
