@@ -95,6 +95,26 @@ for my $case (
 	my $left = $redis->pttl("$prefix:end$most");
 	ok($left <= $most && $left > $most - 2000 - $most / 100, "$what ($left of $most ms)");
 }
+# [namespace, expires_at, most ms, what]
+for my $case (
+	[ 'slide', q{clock_timestamp() + interval '2 hours'}, 7_200_000, 'a fixed expiry does not slide' ],
+	[ 'fixed', q{clock_timestamp() + interval '2 hours'}, 300_000, 'hot: at most cache_ttl' ],
+	[ 'fixed', q{clock_timestamp() + interval '90 s'}, 90_000, 'hot: at most the fixed expiry' ],
+	[ 'whole', q{clock_timestamp() + interval '2 hours'}, 7_200_000, 'all: until the fixed expiry' ],
+	[ 'whole', q{'infinity'}, 300_000, 'all: at most cache_ttl if the session is kept until it is deleted' ])
+{
+	my ($namespace, $expires_at, $most, $what) = @$case;
+
+	run("SELECT session_save('fix$most', '{}', expires_at => $expires_at, namespace => '$namespace')");
+	my $left = $redis->pttl("$namespace:fix$most");
+	ok($left <= $most && $left > $most - 2000 - $most / 100, "$what ($left of $most ms)");
+}
+run(q{SELECT session_touch('fix7200000', expires_at => clock_timestamp() + interval '1 hour', namespace => 'whole')});
+my $shorter = $redis->pttl('whole:fix7200000');
+ok($shorter <= 3_600_000 && $shorter > 3_500_000, "an earlier expiry shortens the copy ($shorter ms)");
+run(q{SELECT session_save('fix7200000', '{}', expires_at => '2000-01-01', namespace => 'whole')});
+is($redis->get('whole:fix7200000'), undef, '.. and one in the past removes it');
+
 run(q{SELECT session_save('exact', '{}', ttl => '1 minute', namespace => 'whole')});
 my $late = $redis->cmd('PEXPIRETIME', 'whole:exact')
   - $node->safe_psql('postgres', q{SELECT (1000 * extract(epoch FROM expires_at))::bigint FROM conversation_sessions WHERE session_id = 'exact'});
