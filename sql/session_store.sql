@@ -577,21 +577,30 @@ COMMENT ON FUNCTION @extschema@.session_append(pg_catalog.text, pg_catalog.jsonb
 
 CREATE FUNCTION @extschema@.session_history(
 	session_id pg_catalog.text, last pg_catalog.int4 = NULL, before pg_catalog.int8 = NULL,
-	namespace pg_catalog.text = NULL,
+	namespace pg_catalog.text = NULL, after pg_catalog.int8 = NULL, first pg_catalog.int4 = NULL,
 	OUT seq pg_catalog.int8, OUT message pg_catalog.jsonb, OUT created_at pg_catalog.timestamptz)
 	RETURNS SETOF record
 	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 20
 	AS 'MODULE_PATHNAME', 'session_history_1_0';
-COMMENT ON FUNCTION @extschema@.session_history(pg_catalog.text, pg_catalog.int4, pg_catalog.int8, pg_catalog.text) IS
-	'session_store: return the last messages of a session (NULL: all), or the last ones before a seq; oldest first';
+COMMENT ON FUNCTION @extschema@.session_history(pg_catalog.text, pg_catalog.int4, pg_catalog.int8, pg_catalog.text, pg_catalog.int8, pg_catalog.int4) IS
+	'session_store: return the messages of a session before and after a seq, or only the last or the first ones of them; oldest first';
 
 CREATE FUNCTION @extschema@.session_pop(
-	session_id pg_catalog.text, n pg_catalog.int4 = 1, namespace pg_catalog.text = NULL)
+	session_id pg_catalog.text, n pg_catalog.int4 = 1, namespace pg_catalog.text = NULL,
+	from_start pg_catalog.bool = false)
 	RETURNS pg_catalog.jsonb
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_pop_1_0';
-COMMENT ON FUNCTION @extschema@.session_pop(pg_catalog.text, pg_catalog.int4, pg_catalog.text) IS
-	'session_store: remove the last messages from the history of a session; returns them as an array, oldest first';
+COMMENT ON FUNCTION @extschema@.session_pop(pg_catalog.text, pg_catalog.int4, pg_catalog.text, pg_catalog.bool) IS
+	'session_store: remove the last messages, or the first, from the history of a session; returns them as an array, oldest first';
+
+CREATE FUNCTION @extschema@.session_amend(
+	session_id pg_catalog.text, seq pg_catalog.int8, message pg_catalog.jsonb,
+	namespace pg_catalog.text = NULL) RETURNS pg_catalog.bool
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_amend_1_0';
+COMMENT ON FUNCTION @extschema@.session_amend(pg_catalog.text, pg_catalog.int8, pg_catalog.jsonb, pg_catalog.text) IS
+	'session_store: replace one message of the history of a session; returns whether there was one with this seq';
 
 CREATE FUNCTION @extschema@.session_trim(
 	session_id pg_catalog.text, keep pg_catalog.int4, namespace pg_catalog.text = NULL)

@@ -15,6 +15,7 @@
 #include "function.h"
 #include "keys/hot.h"
 #include "row/access.h"
+#include "sessions/amend.h"
 #include "sessions/change.h"
 #include "sessions/document.h"
 #include "sessions/fork.h"
@@ -26,8 +27,9 @@
 
 SS_FUNCTION(session_append, 1_0, INT8OID, TEXTOID, JSONBOID, TEXTOID, TEXTOID);
 SS_ROWS_FUNCTION(session_history, 1_0, true, SS_COLUMNS(INT8OID, JSONBOID, TIMESTAMPTZOID), TEXTOID,
-				 INT4OID, INT8OID, TEXTOID);
-SS_FUNCTION(session_pop, 1_0, JSONBOID, TEXTOID, INT4OID, TEXTOID);
+				 INT4OID, INT8OID, TEXTOID, INT8OID, INT4OID);
+SS_FUNCTION(session_pop, 1_0, JSONBOID, TEXTOID, INT4OID, TEXTOID, BOOLOID);
+SS_FUNCTION(session_amend, 1_0, BOOLOID, TEXTOID, INT8OID, JSONBOID, TEXTOID);
 SS_FUNCTION(session_trim, 1_0, INT8OID, TEXTOID, INT4OID, TEXTOID);
 SS_FUNCTION(session_fork, 1_0, TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID);
 SS_FUNCTION(session_absorb, 1_0, INT8OID, TEXTOID, TEXTOID, TEXTOID);
@@ -127,18 +129,34 @@ put_message(void *arg, Datum seq, Datum message, Datum created_at)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
+/* Fetch the window of session_history(). */
+static void
+arg_window(FunctionCallInfo fcinfo, SsWindow *window)
+{
+	*window = (SsWindow) SS_WINDOW_ALL;
+	if (!PG_ARGISNULL(1))
+		window->last = arg_at_least(fcinfo, 1, false, "last", 0);
+	if (!PG_ARGISNULL(2))
+		window->before = arg_at_least(fcinfo, 2, true, "before", 1);
+	if (!PG_ARGISNULL(4))
+		window->from = Min(arg_at_least(fcinfo, 4, true, "after", 0), PG_INT64_MAX - 1) + 1;
+	if (!PG_ARGISNULL(5))
+		window->first = arg_at_least(fcinfo, 5, false, "first", 0);
+	if (window->last >= 0 && window->first >= 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("last and first cannot be combined"),
+						errhint("Specify last for the newest messages, or first for the oldest.")));
+}
+
 static Datum
 session_history(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsCaller caller;
 	SsRow row;
-	SsWindow window = {-1, PG_INT64_MAX};
+	SsWindow window;
 
-	if (!PG_ARGISNULL(1))
-		window.last = arg_at_least(fcinfo, 1, false, "last", 0);
-	if (!PG_ARGISNULL(2))
-		window.before = arg_at_least(fcinfo, 2, true, "before", 1);
+	arg_window(fcinfo, &window);
 	ss_arg_target(fcinfo, 0, 3, &target);
 	if (!ss_session_read(&target, false, &row))
 		return (Datum) 0;
@@ -166,13 +184,39 @@ session_pop(PG_FUNCTION_ARGS)
 
 	ss_arg_require(fcinfo, 1, "n");
 	n = arg_at_least(fcinfo, 1, false, "n", 0);
+	ss_arg_require(fcinfo, 3, "from_start");
 	ss_arg_target(fcinfo, 0, 2, &target);
 	PreventCommandIfReadOnly("session_pop()");
 	ss_sql_enter(&caller);
-	if (ss_history_pop(&target, n, &popped) && popped != (Datum) 0)
+	if (ss_history_pop(&target, n, PG_GETARG_BOOL(3), &popped) && popped != (Datum) 0)
 		popped = ss_sql_copy_out(&caller, popped, false, -1);
 	ss_sql_leave(&caller);
 	PG_RETURN_DATUM(popped != (Datum) 0 ? popped : empty_array());
+}
+
+static Datum
+session_amend(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsCaller caller;
+	Jsonb *message;
+	int64 seq;
+	bool found;
+
+	ss_arg_require(fcinfo, 1, "seq");
+	ss_arg_require(fcinfo, 2, "message");
+	seq = arg_at_least(fcinfo, 1, true, "seq", 1);
+	message = PG_GETARG_JSONB_P(2);
+	if (!JB_ROOT_IS_OBJECT(message))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid message"),
+						errdetail("It is not an object."), errhint("Specify a JSON object.")));
+	ss_arg_target(fcinfo, 0, 3, &target);
+	ss_document_check(&target.policy, JsonbPGetDatum(message), "message");
+	PreventCommandIfReadOnly("session_amend()");
+	ss_sql_enter(&caller);
+	found = ss_history_amend(&target, seq, JsonbPGetDatum(message));
+	ss_sql_leave(&caller);
+	PG_RETURN_BOOL(found);
 }
 
 static Datum

@@ -75,11 +75,11 @@ static SsPlan count_plan = {
 
 /* Not fenced: readers may see the removed messages for the push lag. */
 static SsPlan pop_plan = {
-	"WITH gone AS (DELETE FROM {history} WHERE history_id {=} $1 AND seq {>=} $2"
+	"WITH gone AS (DELETE FROM {history} WHERE history_id {=} $1 AND seq {>=} $2 AND seq {<=} $3"
 	" RETURNING seq, message)"
 	" SELECT pg_catalog.jsonb_agg(message ORDER BY seq) FROM gone",
-	2,
-	{UUIDOID, INT8OID},
+	3,
+	{UUIDOID, INT8OID, INT8OID},
 	.flags = SS_PLAN_SKIPS_FENCE};
 
 static SsPlan trim_plan = {"DELETE FROM {history} WHERE history_id {=} $1 AND seq {<=} $2",
@@ -306,15 +306,17 @@ begin_removal(SsChange *change, SsTarget *target)
 }
 
 /*
- * Removes the last n messages and returns them as a jsonb array in *popped (0: there were none).
- * False when the caller sees no such session.
+ * Removes the last n messages, or the first n, and returns them as a jsonb array, oldest first, in
+ * *popped (0: there were none).  False when the caller sees no such session.
  */
 bool
-ss_history_pop(SsTarget *target, int64 n, Datum *popped)
+ss_history_pop(SsTarget *target, int64 n, bool from_start, Datum *popped)
 {
+	SsWindow window = SS_WINDOW_ALL;
 	SsChange change;
-	Datum values[2];
-	int64 first;
+	Datum values[3];
+	int64 first_seq;
+	int64 last_seq;
 	int64 count;
 	bool null;
 
@@ -323,11 +325,16 @@ ss_history_pop(SsTarget *target, int64 n, Datum *popped)
 		return false;
 	if (change.row.history_null || n == 0)
 		return true;
-	count = ss_history_find_last(&change.row, n, PG_INT64_MAX, SS_PLAN_WRITE, &first);
+	if (from_start)
+		window.first = n;
+	else
+		window.last = n;
+	count = ss_history_find(&change.row, &window, SS_PLAN_WRITE, &first_seq, &last_seq);
 	if (count == 0)
 		return true;
 	values[0] = change.row.history;
-	values[1] = Int64GetDatum(first);
+	values[1] = Int64GetDatum(first_seq);
+	values[2] = Int64GetDatum(last_seq);
 	write_count(&change, count);
 	ss_plan_run(&pop_plan, values, NULL, SS_PLAN_WRITE, 0);
 	*popped = result_column(1, &null);

@@ -19,7 +19,7 @@ typedef struct SsMessages
 } SsMessages;
 
 extern int64 ss_history_append(SsTarget *target, const SsMessages *messages);
-extern bool ss_history_pop(SsTarget *target, int64 n, Datum *popped);
+extern bool ss_history_pop(SsTarget *target, int64 n, bool from_start, Datum *popped);
 extern bool ss_history_trim(SsTarget *target, int64 keep, int64 *removed);
 extern void ss_history_assign_id(SsRow *row);
 extern int64 ss_history_next_seq(const SsRow *row, int64 n);

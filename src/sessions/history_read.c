@@ -16,7 +16,7 @@
 /* Maximum number of messages held in memory at once by a read. */
 #define PAGE 1000
 
-/* The columns of last_plan and range_plan. */
+/* The columns of oldest_plan and newest_plan. */
 enum
 {
 	READ_SEQ = 1,
@@ -24,47 +24,57 @@ enum
 	READ_CREATED_AT
 };
 
-/* The last messages before a seq, newest first; and the messages of a range of seqs, oldest first. */
-static SsPlan last_plan = {"SELECT seq, message, created_at FROM {history}"
-						   " WHERE history_id {=} $1 AND seq {<} $2 ORDER BY seq DESC LIMIT $3",
-						   3,
-						   {UUIDOID, INT8OID, INT8OID}};
+/*
+ * The parameters of these statements: the history, the first seq of the window, the seq before which
+ * it ends, and the maximum number of messages.
+ */
+#define IN_WINDOW " FROM {history} WHERE history_id {=} $1 AND seq {>=} $2 AND seq {<} $3"
+#define OLDEST IN_WINDOW " ORDER BY seq LIMIT $4"
+#define NEWEST IN_WINDOW " ORDER BY seq DESC LIMIT $4"
+#define WINDOW_ARGS                        \
+	4,                                     \
+	{                                      \
+		UUIDOID, INT8OID, INT8OID, INT8OID \
+	}
 
-static SsPlan range_plan = {
-	"SELECT seq, message, created_at FROM {history}"
-	" WHERE history_id {=} $1 AND seq {>=} $2 AND seq {<} $3 ORDER BY seq LIMIT $4",
-	4,
-	{UUIDOID, INT8OID, INT8OID, INT8OID}};
+static SsPlan oldest_plan = {"SELECT seq, message, created_at" OLDEST, WINDOW_ARGS};
+static SsPlan newest_plan = {"SELECT seq, message, created_at" NEWEST, WINDOW_ARGS};
 
-/* The columns of window_plan. */
+/* The columns of find_oldest_plan and find_newest_plan. */
 enum
 {
-	WINDOW_FIRST_SEQ = 1,
-	WINDOW_COUNT
+	FIND_FIRST_SEQ = 1,
+	FIND_LAST_SEQ,
+	FIND_COUNT
 };
 
-/* The first seq and the number of the last $3 messages before seq $2. */
-static SsPlan window_plan = {
-	"SELECT pg_catalog.min(l.seq), pg_catalog.count(*) FROM (SELECT seq FROM {history}"
-	" WHERE history_id {=} $1 AND seq {<} $2 ORDER BY seq DESC LIMIT $3) l",
-	3,
-	{UUIDOID, INT8OID, INT8OID}};
+#define FIND(messages)                                                         \
+	"SELECT pg_catalog.min(m.seq), pg_catalog.max(m.seq), pg_catalog.count(*)" \
+	" FROM (SELECT seq" messages ") m"
+
+static SsPlan find_oldest_plan = {FIND(OLDEST), WINDOW_ARGS};
+static SsPlan find_newest_plan = {FIND(NEWEST), WINDOW_ARGS};
 
 /*
- * Finds the last n messages before a seq; returns their number, and sets *first to the seq of the
- * oldest of them if there are any.
+ * Finds the messages of a window that has `last` or `first`; returns their number, and sets *first_seq
+ * and *last_seq if there are any.
  */
 int64
-ss_history_find_last(const SsRow *row, int64 n, int64 before, SsPlanMode mode, int64 *first)
+ss_history_find(const SsRow *row, const SsWindow *window, SsPlanMode mode, int64 *first_seq,
+				int64 *last_seq)
 {
-	Datum values[3] = {row->history, Int64GetDatum(before), Int64GetDatum(n)};
+	bool newest = window->last >= 0;
+	Datum values[4] = {row->history, Int64GetDatum(window->from), Int64GetDatum(window->before),
+					   Int64GetDatum(newest ? window->last : window->first)};
 	HeapTuple found;
 	bool null;
 
-	ss_plan_run(&window_plan, values, NULL, mode, 0);
+	Assert((window->last >= 0) != (window->first >= 0));
+	ss_plan_run(newest ? &find_newest_plan : &find_oldest_plan, values, NULL, mode, 0);
 	found = SPI_tuptable->vals[0];
-	*first = DatumGetInt64(SPI_getbinval(found, SPI_tuptable->tupdesc, WINDOW_FIRST_SEQ, &null));
-	return DatumGetInt64(SPI_getbinval(found, SPI_tuptable->tupdesc, WINDOW_COUNT, &null));
+	*first_seq = DatumGetInt64(SPI_getbinval(found, SPI_tuptable->tupdesc, FIND_FIRST_SEQ, &null));
+	*last_seq = DatumGetInt64(SPI_getbinval(found, SPI_tuptable->tupdesc, FIND_LAST_SEQ, &null));
+	return DatumGetInt64(SPI_getbinval(found, SPI_tuptable->tupdesc, FIND_COUNT, &null));
 }
 
 /* Passes the rows of SPI's result (seq, message, created_at) to the sink, and frees the result. */
@@ -85,45 +95,52 @@ pass_to_sink(uint64 n, bool backwards, SsMessageSink sink, void *arg)
 }
 
 /*
- * Reads a window in the caller's snapshot and passes its messages to the sink.  A short window is read
- * backwards from its end and reversed in memory; a long one forwards, a page at a time.
+ * Reads a window in the caller's snapshot and passes its messages to the sink.  The newest messages of
+ * a range are read backwards and reversed in memory if they are few.  Everything else is read forwards,
+ * a page at a time.
  */
 void
 ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink, void *arg)
 {
-	int64 from = 0;
-	uint64 n;
+	Datum values[4] = {row->history, Int64GetDatum(window->from), Int64GetDatum(window->before),
+					   Int64GetDatum(window->last)};
+	int64 left = window->first >= 0 ? window->first : PG_INT64_MAX;
 
 	if (row->history_null || window->last == 0)
 		return;
-	if (window->last > 0)
+	if (window->last > PAGE)
 	{
-		Datum values[3] = {row->history, Int64GetDatum(window->before),
-						   Int64GetDatum(window->last)};
+		int64 first_seq;
+		int64 last_seq;
 
-		if (window->last <= PAGE)
-		{
-			n = ss_plan_run(&last_plan, values, NULL, SS_PLAN_READ, 0);
-			pass_to_sink(n, true, sink, arg);
+		if (ss_history_find(row, window, SS_PLAN_READ, &first_seq, &last_seq) == 0)
 			return;
-		}
-		if (ss_history_find_last(row, window->last, window->before, SS_PLAN_READ, &from) == 0)
-			return;
+		values[1] = Int64GetDatum(first_seq);
 	}
-	else
-		from = PG_INT64_MIN;
-	do
+	else if (window->last > 0)
 	{
-		Datum values[4] = {row->history, Int64GetDatum(from), Int64GetDatum(window->before),
-						   Int64GetDatum(PAGE)};
+		uint64 n = ss_plan_run(&newest_plan, values, NULL, SS_PLAN_READ, 0);
+
+		pass_to_sink(n, true, sink, arg);
+		return;
+	}
+	while (left > 0)
+	{
+		int64 page = Min(left, PAGE);
+		int64 n;
 		bool null;
 
 		CHECK_FOR_INTERRUPTS();
-		n = ss_plan_run(&range_plan, values, NULL, SS_PLAN_READ, 0);
+		values[3] = Int64GetDatum(page);
+		n = (int64) ss_plan_run(&oldest_plan, values, NULL, SS_PLAN_READ, 0);
 		if (n > 0)
-			from = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[n - 1], SPI_tuptable->tupdesc,
-											   READ_SEQ, &null)) +
-				   1;
-		pass_to_sink(n, false, sink, arg);
-	} while (n == PAGE);
+			values[1] = Int64GetDatum(
+				DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[n - 1], SPI_tuptable->tupdesc,
+											READ_SEQ, &null)) +
+				1);
+		pass_to_sink((uint64) n, false, sink, arg);
+		if (n < page)
+			break;
+		left -= n;
+	}
 }

@@ -11,15 +11,22 @@
 /* A window of a history. */
 typedef struct SsWindow
 {
-	int64 last;   /* number of messages, or -1 for all */
-	int64 before; /* the window ends before this seq */
+	int64 from;   /* the window begins at this seq */
+	int64 before; /* it ends before this seq */
+	int64 last;   /* option: only the newest messages in between, at most so many; -1: all */
+	int64 first;  /* option: only the oldest ones; -1: all.  Not together with last */
 } SsWindow;
+
+#define SS_WINDOW_ALL                      \
+	{                                      \
+		PG_INT64_MIN, PG_INT64_MAX, -1, -1 \
+	}
 
 /* Called with each message, oldest first.  The Datums are valid during the call only. */
 typedef void (*SsMessageSink)(void *arg, Datum seq, Datum message, Datum created_at);
 
-extern int64 ss_history_find_last(const SsRow *row, int64 n, int64 before, SsPlanMode mode,
-								  int64 *first);
+extern int64 ss_history_find(const SsRow *row, const SsWindow *window, SsPlanMode mode,
+							 int64 *first_seq, int64 *last_seq);
 extern void ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink,
 							void *arg);
 

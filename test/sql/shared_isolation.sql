@@ -52,7 +52,7 @@ TRUNCATE call;
 -- To change: for an editor and above. What must not be lost is an error to everybody else; what only looks
 -- for a session does not find it where it is not to be seen.
 INSERT INTO call (call) VALUES ($$session_save('s', '{}')$$), ($$session_save('s', '{}', ttl => '1 day', if_version => 1)$$), ($$session_save('s', '{}', if_version => -1)$$), ($$session_merge('s', '{"x": 1}')$$), ($$session_incr('s', '{n}')$$), ($$session_append('s', '{"m": 4}')$$), ($$session_append('s', '{"m": 4}', operation_id => 'op')$$),
-	($$session_touch('s') IS NOT NULL$$), ($$session_touch('s', '1 day') IS NOT NULL$$), ($$session_pop('s')$$), ($$session_pop('s', 0)$$), ($$session_trim('s', 1)$$), ($$session_trim('s', 10)$$), ($$session_absorb('s', 'own of $ME')$$);
+	($$session_touch('s') IS NOT NULL$$), ($$session_touch('s', '1 day') IS NOT NULL$$), ($$session_pop('s')$$), ($$session_pop('s', 0)$$), ($$session_trim('s', 1)$$), ($$session_trim('s', 10)$$), ($$session_amend('s', 2, '{"m": 9}')$$), ($$session_absorb('s', 'own of $ME')$$);
 SELECT call, alice, olga, ed, vic, sam, anon FROM matrix ORDER BY n;
 TRUNCATE call;
 -- To end, to rename, to share: for an owner. A member may leave.
