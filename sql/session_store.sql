@@ -522,18 +522,20 @@ COMMENT ON FUNCTION @extschema@.session_touch(pg_catalog.text, pg_catalog.interv
 
 CREATE FUNCTION @extschema@.session_merge(
 	session_id pg_catalog.text, patch pg_catalog.jsonb, if_version pg_catalog.int8 = NULL,
-	namespace pg_catalog.text = NULL) RETURNS pg_catalog.jsonb
+	namespace pg_catalog.text = NULL, owner pg_catalog.text = NULL,
+	shallow pg_catalog.bool = false) RETURNS pg_catalog.jsonb
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_merge_1_0';
-COMMENT ON FUNCTION @extschema@.session_merge(pg_catalog.text, pg_catalog.jsonb, pg_catalog.int8, pg_catalog.text) IS
-	'session_store: apply a JSON merge patch (RFC 7396) under the row lock; returns the new document';
+COMMENT ON FUNCTION @extschema@.session_merge(pg_catalog.text, pg_catalog.jsonb, pg_catalog.int8, pg_catalog.text, pg_catalog.text, pg_catalog.bool) IS
+	'session_store: apply a JSON merge patch (RFC 7396), or replace top-level members, under the row lock; returns the new document';
 
 CREATE FUNCTION @extschema@.session_incr(
 	session_id pg_catalog.text, path pg_catalog.text[], by pg_catalog.numeric = 1,
-	max pg_catalog.numeric = NULL, namespace pg_catalog.text = NULL) RETURNS pg_catalog.numeric
+	max pg_catalog.numeric = NULL, namespace pg_catalog.text = NULL,
+	owner pg_catalog.text = NULL) RETURNS pg_catalog.numeric
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_incr_1_0';
-COMMENT ON FUNCTION @extschema@.session_incr(pg_catalog.text, pg_catalog.text[], pg_catalog.numeric, pg_catalog.numeric, pg_catalog.text) IS
+COMMENT ON FUNCTION @extschema@.session_incr(pg_catalog.text, pg_catalog.text[], pg_catalog.numeric, pg_catalog.numeric, pg_catalog.text, pg_catalog.text) IS
 	'session_store: add to a number in the document and return the sum; returns NULL and changes nothing if it would exceed max';
 
 CREATE FUNCTION @extschema@.session_delete(

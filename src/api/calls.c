@@ -39,8 +39,9 @@ SS_ROWS_FUNCTION(session_fetch, 1_0, true,
 							TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID),
 				 TEXTOID, TEXTOID);
 SS_FUNCTION(session_touch, 1_0, TIMESTAMPTZOID, TEXTOID, INTERVALOID, TEXTOID, TIMESTAMPTZOID);
-SS_FUNCTION(session_merge, 1_0, JSONBOID, TEXTOID, JSONBOID, INT8OID, TEXTOID);
-SS_FUNCTION(session_incr, 1_0, NUMERICOID, TEXTOID, TEXTARRAYOID, NUMERICOID, NUMERICOID, TEXTOID);
+SS_FUNCTION(session_merge, 1_0, JSONBOID, TEXTOID, JSONBOID, INT8OID, TEXTOID, TEXTOID, BOOLOID);
+SS_FUNCTION(session_incr, 1_0, NUMERICOID, TEXTOID, TEXTARRAYOID, NUMERICOID, NUMERICOID, TEXTOID,
+			TEXTOID);
 SS_FUNCTION(session_delete, 1_0, BOOLOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_regenerate, 1_0, TEXTOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_exists, 1_0, BOOLOID, TEXTOID, TEXTOID);
@@ -219,18 +220,21 @@ session_merge(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsCaller caller;
-	SsChange change = {.optimistic = true};
+	SsChange change = {.optimistic = true, .owner_if_new = true};
 	int64 if_version = ss_arg_if_version(fcinfo, 2);
+	Datum owner = ss_arg_name(fcinfo, 4, "owner");
 	Datum result;
 
 	ss_arg_require(fcinfo, 1, "patch");
+	ss_arg_require(fcinfo, 5, "shallow");
 	ss_arg_target(fcinfo, 0, 3, &target);
 	ss_sql_enter(&caller);
 	do
 	{
-		ss_change_begin(&change, &target, if_version, (Datum) 0);
-		change.row.data = JsonbPGetDatum(
-			ss_document_merge(DatumGetJsonbP(change.row.data), PG_GETARG_JSONB_P(1)));
+		ss_change_begin(&change, &target, if_version, owner);
+		change.row.data = JsonbPGetDatum(ss_document_merge(DatumGetJsonbP(change.row.data),
+														   PG_GETARG_JSONB_P(1),
+														   PG_GETARG_BOOL(5)));
 		ss_document_check(&target.policy, change.row.data, "session document");
 	} while (!ss_change_end(&change));
 	ss_relaxed_end(&target.policy);
@@ -277,7 +281,8 @@ session_incr(PG_FUNCTION_ARGS)
 	SsTarget target;
 	SsCaller caller;
 	/* that a ceiling is reached is said under the lock alone */
-	SsChange change = {.optimistic = PG_ARGISNULL(3)};
+	SsChange change = {.optimistic = PG_ARGISNULL(3), .owner_if_new = true};
+	Datum owner = ss_arg_name(fcinfo, 5, "owner");
 	Datum *path;
 	int npath;
 	Numeric by;
@@ -298,7 +303,7 @@ session_incr(PG_FUNCTION_ARGS)
 	ss_sql_enter(&caller);
 	do
 	{
-		ss_change_begin(&change, &target, SS_ANY_VERSION, (Datum) 0);
+		ss_change_begin(&change, &target, SS_ANY_VERSION, owner);
 		document = ss_document_incr(DatumGetJsonbP(change.row.data), path, npath, by, max, &sum);
 		if (document == NULL)
 			break; /* the sum would exceed max: change nothing */

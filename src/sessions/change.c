@@ -171,7 +171,7 @@ read_optimistically(SsChange *change, SsTarget *target, int64 if_version)
 /*
  * Begins a change that creates the session if there is none.  On return change->row is either the
  * session, alive and locked (unless the optimistic path was taken), or a new one (change->is_new).
- * Raises an error when if_version does not hold, when the id is dead, or when owner isolation denies
+ * Its owner is `owner`, unless that is 0 or change->owner_if_new says otherwise.  Raises an error when if_version does not hold, when the id is dead, or when owner isolation denies
  * the change.
  *
  * A caller whose transaction may commit with relaxed durability calls ss_relaxed_end after its last
@@ -215,7 +215,7 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
 	change->base = change->row.expires_at;
 	change->old_owner = change->row.owner;
 	change->old_owner_null = change->row.owner_null;
-	set_owner(change, owner);
+	set_owner(change, change->owner_if_new ? (Datum) 0 : owner);
 }
 
 /*

@@ -20,6 +20,7 @@ typedef struct SsChange
 	bool history_only; /* option: neither document nor owner changes */
 	bool optimistic;   /* option: only the row is written and the change can be repeated, so it is
 						* tried without a lock first */
+	bool owner_if_new; /* option: a living session keeps its owner */
 	TimestampTz now;   /* the clock, read after the row lock was granted */
 	TimestampTz base;  /* expires_at as it was read; not set if is_new */
 	int tries;

@@ -32,7 +32,7 @@ typedef struct Members
 } Members;
 
 static JsonbValue *merge_into(JsonbParseState **state, JsonbContainer *target,
-							  JsonbContainer *patch);
+							  JsonbContainer *patch, bool shallow);
 
 static bool
 is_object(const JsonbValue *value)
@@ -88,17 +88,18 @@ push_member(JsonbParseState **state, JsonbValue *key, JsonbValue *value)
 
 /*
  * Pushes a member of the patch.  `old` is the target's member of that name if it is an object, else
- * NULL.
+ * NULL.  `shallow` pushes objects as they are.
  */
 static void
-push_patched(JsonbParseState **state, JsonbValue *key, JsonbValue *value, JsonbContainer *old)
+push_patched(JsonbParseState **state, JsonbValue *key, JsonbValue *value, JsonbContainer *old,
+			 bool shallow)
 {
 	if (value->type == jbvNull)
 		return; /* null removes */
-	if (is_object(value))
+	if (is_object(value) && !shallow)
 	{
 		pushJsonbValue(state, WJB_KEY, key);
-		(void) merge_into(state, old, value->val.binary.data);
+		(void) merge_into(state, old, value->val.binary.data, false);
 	}
 	else
 		push_member(state, key, value);
@@ -106,7 +107,7 @@ push_patched(JsonbParseState **state, JsonbValue *key, JsonbValue *value, JsonbC
 
 /* Merges two objects and pushes the result; returns it if it is the root. */
 static JsonbValue *
-merge_into(JsonbParseState **state, JsonbContainer *target, JsonbContainer *patch)
+merge_into(JsonbParseState **state, JsonbContainer *target, JsonbContainer *patch, bool shallow)
 {
 	Members t;
 	Members p;
@@ -124,7 +125,8 @@ merge_into(JsonbParseState **state, JsonbContainer *target, JsonbContainer *patc
 			push_member(state, &t.key, &t.value);
 		else
 			push_patched(state, &p.key, &p.value,
-						 order == 0 && is_object(&t.value) ? t.value.val.binary.data : NULL);
+						 order == 0 && is_object(&t.value) ? t.value.val.binary.data : NULL,
+						 shallow);
 		if (order <= 0)
 			next_member(&t);
 		if (order >= 0)
@@ -133,16 +135,19 @@ merge_into(JsonbParseState **state, JsonbContainer *target, JsonbContainer *patc
 	return pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
-/* Applies a merge patch (RFC 7396) to the target. */
+/*
+ * Applies a merge patch (RFC 7396) to the target.  `shallow` applies it to the members of the document
+ * only: a member that is an object replaces that of the target, and nulls in it are values.
+ */
 Jsonb *
-ss_document_merge(Jsonb *target, Jsonb *patch)
+ss_document_merge(Jsonb *target, Jsonb *patch, bool shallow)
 {
 	JsonbParseState *state = NULL;
 
 	if (!JB_ROOT_IS_OBJECT(patch))
 		return patch;
-	return JsonbValueToJsonb(
-		merge_into(&state, JB_ROOT_IS_OBJECT(target) ? &target->root : NULL, &patch->root));
+	return JsonbValueToJsonb(merge_into(&state, JB_ROOT_IS_OBJECT(target) ? &target->root : NULL,
+										&patch->root, shallow));
 }
 
 /* Is a document empty: {}, [] or null? */
@@ -168,7 +173,7 @@ ss_document_absorb(Jsonb *target, Jsonb *source)
 		return target;
 	if (!JB_ROOT_IS_OBJECT(source))
 		return is_empty(target) ? source : target;
-	return ss_document_merge(target, source);
+	return ss_document_merge(target, source, false);
 }
 
 /* An addition in progress. */

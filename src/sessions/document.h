@@ -10,7 +10,7 @@
 
 #include "table/namespaces.h"
 
-extern Jsonb *ss_document_merge(Jsonb *target, Jsonb *patch);
+extern Jsonb *ss_document_merge(Jsonb *target, Jsonb *patch, bool shallow);
 extern Jsonb *ss_document_absorb(Jsonb *target, Jsonb *source);
 extern Jsonb *ss_document_incr(Jsonb *target, Datum *path, int npath, Numeric by, Numeric max,
 							   Numeric *result);

@@ -163,8 +163,8 @@ step_model(Client *c)
 				c->model_messages += 2;
 			break;
 		case 4:
-			run_format(c, NULL, "SELECT jsonb_array_length(session_pop('%d.%d', 1, 'm'))",
-					   c->number, c->model_serial);
+			run_format(c, NULL, "SELECT jsonb_array_length(session_pop('%d.%d', 1, 'm', %s))",
+					   c->number, c->model_serial, chance(c, 2) ? "true" : "false");
 			if (told(c, wipes))
 			{
 				expect_value(c, c->model_messages > 0 ? 1 : 0, "messages popped");

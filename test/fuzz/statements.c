@@ -36,15 +36,15 @@ static const Call calls[] = {
 	{"session_fetch", "in", {"session_id", "namespace"}, 1, false, true, false},
 	{"session_touch", "ivn", {"session_id", "ttl", "namespace"}, 1, false, true, false},
 	{"session_merge",
-	 "id8n",
-	 {"session_id", "patch", "if_version", "namespace"},
+	 "id8nob",
+	 {"session_id", "patch", "if_version", "namespace", "owner", "shallow"},
 	 2,
 	 false,
 	 false,
 	 false},
 	{"session_incr",
-	 "iP##n",
-	 {"session_id", "path", "by", "max", "namespace"},
+	 "iP##no",
+	 {"session_id", "path", "by", "max", "namespace", "owner"},
 	 2,
 	 false,
 	 false,
@@ -61,13 +61,14 @@ static const Call calls[] = {
 	 false,
 	 false},
 	{"session_history",
-	 "i48n",
-	 {"session_id", "last", "before", "namespace"},
+	 "i48n84",
+	 {"session_id", "last", "before", "namespace", "after", "first"},
 	 1,
 	 false,
 	 true,
 	 false},
-	{"session_pop", "i4n", {"session_id", "n", "namespace"}, 1, false, true, false},
+	{"session_pop", "i4nb", {"session_id", "n", "namespace", "from_start"}, 1, false, true, false},
+	{"session_amend", "i8mn", {"session_id", "seq", "message", "namespace"}, 3, false, true, false},
 	{"session_trim", "i4n", {"session_id", "keep", "namespace"}, 2, false, true, false},
 	{"session_fork",
 	 "iI8n",
@@ -132,7 +133,7 @@ static const Call calls[] = {
 };
 
 #define NCALLS ((int) (sizeof(calls) / sizeof(calls[0])))
-#define FROM_ONE_SESSION 25 /* calls before this index are about one session, mostly */
+#define FROM_ONE_SESSION 26 /* calls before this index are about one session, mostly */
 
 static const char *
 gen_owner(Client *c, const char *ns, char family)
@@ -242,9 +243,6 @@ gen_argument(Client *c, char kind, const char *ns, char family, char id_family, 
 		case 'x':
 			text_puts(out, prefixes[below(c, sizeof(prefixes) / sizeof(prefixes[0]))]);
 			break;
-		case 'b':
-			text_puts(out, chance(c, 20) ? "NULL" : chance(c, 2) ? "true" : "false");
-			break;
 		case 'U':
 			text_puts(out, chance(c, 2) ? "NULL" : "gen_random_uuid()");
 			break;
@@ -253,6 +251,9 @@ gen_argument(Client *c, char kind, const char *ns, char family, char id_family, 
 				text_puts(out, "NULL");
 			else
 				text_printf(out, chance(c, 20) ? "repeat('k', 201)" : "'op%d'", below(c, 20));
+			break;
+		case 'b':
+			text_puts(out, chance(c, 20) ? "NULL" : chance(c, 2) ? "true" : "false");
 			break;
 		case 'n':
 			text_printf(out, "'%s'", ns);
