@@ -32,6 +32,7 @@ CREATE TABLE @extschema@.session_namespaces (
 	tail_prefix pg_catalog.text COLLATE pg_catalog."C",
 	tail_size pg_catalog.int4 NOT NULL DEFAULT 20,
 	audit_saves pg_catalog.bool NOT NULL DEFAULT false,
+	operation_keep pg_catalog.interval NOT NULL DEFAULT '1 day',
 	CONSTRAINT session_namespaces_pkey PRIMARY KEY (name),
 	CONSTRAINT session_namespaces_cache_check
 		CHECK (cache OPERATOR(pg_catalog.=) ANY (ARRAY['off', 'hot', 'all']::pg_catalog.text[])),
@@ -191,7 +192,7 @@ COMMENT ON TRIGGER zz_session_truncate ON @extschema@.conversation_sessions IS
 --
 -- Conversations: messages, and the members with whom they are shared.
 --
--- Both refer to history_id rather than to the session id.  So a session can get a new id
+-- These refer to history_id rather than to the session id.  So a session can get a new id
 -- without moving them, and the end of a session, which sets its history_id to NULL, hides
 -- them at once.  The conversation is then queued in conversation_history_ended, and the
 -- purge removes it in batches.
@@ -200,10 +201,7 @@ CREATE TABLE @extschema@.conversation_history (
 	history_id pg_catalog.uuid NOT NULL,
 	seq pg_catalog.int8 NOT NULL,
 	created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-	operation_last pg_catalog.int8,
 	message pg_catalog.jsonb NOT NULL,
-	operation_id pg_catalog.text COLLATE pg_catalog."C",
-	operation_hash pg_catalog.bytea,
 	CONSTRAINT conversation_history_pkey PRIMARY KEY (history_id, seq)
 ) WITH (
 	autovacuum_vacuum_scale_factor = 0.05,
@@ -211,14 +209,33 @@ CREATE TABLE @extschema@.conversation_history (
 	toast.autovacuum_vacuum_scale_factor = 0.05,
 	toast.autovacuum_vacuum_cost_delay = 0.2
 );
-CREATE UNIQUE INDEX conversation_history_operation ON @extschema@.conversation_history
-	(history_id, operation_id) WHERE operation_id IS NOT NULL;
-COMMENT ON INDEX @extschema@.conversation_history_operation IS
-	'session_store: finds an earlier append with the same operation_id';
 COMMENT ON TABLE @extschema@.conversation_history IS
 	'session_store: messages of conversations; read them with session_history() or the view conversation_messages';
-COMMENT ON COLUMN @extschema@.conversation_history.operation_id IS
-	'operation_id of the append whose first message this is; operation_hash is the hash of all its messages, operation_last the seq of the last one';
+
+-- What was carried out under an operation_id, so that it is not carried out twice.
+CREATE TABLE @extschema@.session_operations (
+	keep_until pg_catalog.timestamptz NOT NULL,
+	history_id pg_catalog.uuid NOT NULL,
+	result pg_catalog.int8 NOT NULL,
+	namespace pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	operation_id pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	operation_hash pg_catalog.bytea NOT NULL,
+	CONSTRAINT session_operations_pkey PRIMARY KEY (history_id, operation_id)
+) WITH (
+	autovacuum_vacuum_scale_factor = 0.05,
+	autovacuum_vacuum_cost_delay = 0.2
+);
+CREATE INDEX session_operations_keep_until ON @extschema@.session_operations (keep_until);
+COMMENT ON INDEX @extschema@.session_operations_keep_until IS
+	'session_store: for the purge';
+COMMENT ON TABLE @extschema@.session_operations IS
+	'session_store: operations on conversations that were called with an operation_id, for operation_keep of the namespace and at most as long as the session';
+COMMENT ON COLUMN @extschema@.session_operations.keep_until IS
+	'from then on the operation_id counts as unused';
+COMMENT ON COLUMN @extschema@.session_operations.result IS
+	'what the call returned, and what a repeated call returns';
+COMMENT ON COLUMN @extschema@.session_operations.operation_hash IS
+	'SHA-256 over the arguments of the call';
 
 CREATE TABLE @extschema@.session_members (
 	history_id pg_catalog.uuid NOT NULL,
@@ -268,7 +285,7 @@ CREATE TABLE @extschema@.session_orphans (
 	CONSTRAINT session_orphans_pkey PRIMARY KEY (history_id)
 );
 COMMENT ON TABLE @extschema@.session_orphans IS
-	'session_store: conversations that have messages or members but no session, and when the keeper first found them';
+	'session_store: conversations that have messages, members or operations but no session, and when the keeper first found them';
 
 -- Saving large documents is several times faster with lz4 than with pglz, but not every server
 -- is built with it.
@@ -402,6 +419,7 @@ ALTER TABLE @extschema@.session_samples ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.conversation_history ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.conversation_history_ended ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_members ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.session_operations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_cache_claims ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_orphans ENABLE ROW LEVEL SECURITY;
 
@@ -826,6 +844,7 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.conversation_sessions', 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.conversation_history', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.conversation_history_ended', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_members', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_operations', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_events', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_cache_claims', '');
 

@@ -26,6 +26,7 @@
 #include "table/sql.h"
 #include "table/subscription.h"
 #include "upkeep/history_purge.h"
+#include "upkeep/operation_purge.h"
 #include "upkeep/purge.h"
 
 SS_FUNCTION(session_delete_all, 1_0, INT8OID, TEXTOID, TEXTOID, TEXTOID);
@@ -197,7 +198,7 @@ session_list(PG_FUNCTION_ARGS)
 static bool
 warn_of_publisher(void)
 {
-	static const SsTable tables[] = {SS_TABLE_SESSIONS, SS_TABLE_HISTORY};
+	static const SsTable tables[] = {SS_TABLE_SESSIONS, SS_TABLE_HISTORY, SS_TABLE_OPERATIONS};
 	bool subscribed[lengthof(tables)];
 
 	for (int i = 0; i < (int) lengthof(tables); i++)
@@ -215,9 +216,32 @@ warn_of_publisher(void)
 	return subscribed[0];
 }
 
+/* Remove up to max_rows operations that are no longer kept, of a namespace or of all (ns is 0). */
+static int64
+purge_operations(Datum ns, int64 max_rows)
+{
+	SsAside *aside = ss_aside_of_call(SS_WORK_OPERATIONS, CurrentMemoryContext);
+	TimestampTz from = DT_NOBEGIN;
+	SsCaller caller;
+	int64 removed = 0;
+
+	for (bool more = true; more && removed < max_rows;)
+	{
+		int64 batch;
+
+		CHECK_FOR_INTERRUPTS();
+		ss_sql_enter(&caller);
+		more = ss_operations_purge(ns, Min(max_rows - removed, PURGE_STEP), &from, aside, &batch);
+		ss_sql_leave(&caller);
+		removed += batch;
+	}
+	ss_aside_warn(aside, "operations");
+	return removed;
+}
+
 /*
- * Remove up to max_rows rows: expired sessions first, then messages of ended sessions.  Examines
- * as many rows as that takes.
+ * Remove up to max_rows rows: expired sessions first, then messages and operations of ended
+ * sessions, then operations that are no longer kept.  Examines as many rows as that takes.
  */
 static Datum
 session_purge(PG_FUNCTION_ARGS)
@@ -274,6 +298,7 @@ session_purge(PG_FUNCTION_ARGS)
 		removed += messages;
 	}
 	ss_aside_warn(messages_aside, "conversations");
+	removed += purge_operations(purge.ns, max_rows - removed);
 	PG_RETURN_INT64(removed);
 }
 

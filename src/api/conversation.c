@@ -16,6 +16,7 @@
 #include "keys/hot.h"
 #include "row/access.h"
 #include "sessions/amend.h"
+#include "sessions/append.h"
 #include "sessions/change.h"
 #include "sessions/document.h"
 #include "sessions/fork.h"
@@ -66,9 +67,10 @@ unpack_messages(Jsonb *array, SsMessages *messages)
 	}
 }
 
-/* Fetch one message, or an array of at least one, and check the size of each. */
+/* Fetch one message, or an array of them, and check the size of each.  allow_empty: "[]" is valid. */
 static void
-arg_messages(FunctionCallInfo fcinfo, int arg, const SsPolicy *policy, SsMessages *messages)
+arg_messages(FunctionCallInfo fcinfo, int arg, const SsPolicy *policy, bool allow_empty,
+			 SsMessages *messages)
 {
 	Jsonb *given = PG_GETARG_JSONB_P(arg);
 
@@ -82,7 +84,7 @@ arg_messages(FunctionCallInfo fcinfo, int arg, const SsPolicy *policy, SsMessage
 		messages->message = palloc(sizeof(Datum));
 		messages->message[0] = JsonbPGetDatum(given);
 	}
-	if (messages->count == 0)
+	if (messages->count == 0 && !allow_empty)
 		refuse_messages("The array is empty.");
 	for (int i = 0; i < messages->count; i++)
 		ss_document_check(policy, messages->message[i], "message");
@@ -93,15 +95,15 @@ session_append(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsCaller caller;
-	SsMessages messages;
+	SsAppend append = {0};
 	int64 last;
 
 	ss_arg_require(fcinfo, 1, "messages");
-	messages.operation_id = ss_arg_name(fcinfo, 2, "operation_id");
+	append.operation_id = ss_arg_name(fcinfo, 2, "operation_id");
 	ss_arg_target(fcinfo, 0, 3, &target);
-	arg_messages(fcinfo, 1, &target.policy, &messages);
+	arg_messages(fcinfo, 1, &target.policy, append.operation_id != (Datum) 0, &append.messages);
 	ss_sql_enter(&caller);
-	last = ss_history_append(&target, &messages);
+	last = ss_history_append(&target, &append);
 	ss_sql_leave(&caller);
 	PG_RETURN_INT64(last);
 }

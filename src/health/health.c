@@ -252,6 +252,7 @@ work_in_words(int work)
 		"session_samples cannot be written",
 		"sessions cannot be copied to Redis",
 		"sessions cannot be compared with Redis",
+		"old operations cannot be removed",
 	};
 
 	return words[work];

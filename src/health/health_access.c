@@ -78,8 +78,9 @@ ss_health_may_read(const SsHealthLocks *locks, Oid table)
 static void
 check_owners(SsReport *report, const SsCatalog *catalog, SsAccessFaults *found)
 {
-	const Oid tables[] = {catalog->namespaces, catalog->history, catalog->members, catalog->ended,
-						  catalog->events,     catalog->samples, catalog->orphans, catalog->claims};
+	const Oid tables[] = {catalog->namespaces, catalog->history, catalog->members,
+						  catalog->operations, catalog->ended,   catalog->events,
+						  catalog->samples,    catalog->orphans, catalog->claims};
 
 	for (int i = 0; i < (int) lengthof(tables); i++)
 	{

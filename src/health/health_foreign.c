@@ -74,7 +74,7 @@ static Datum
 our_tables(void)
 {
 	SsCatalog catalog;
-	Datum tables[9];
+	Datum tables[10];
 	int n = 0;
 
 	ss_catalog_get(&catalog);
@@ -83,6 +83,7 @@ our_tables(void)
 	tables[n++] = ObjectIdGetDatum(catalog.history);
 	tables[n++] = ObjectIdGetDatum(catalog.ended);
 	tables[n++] = ObjectIdGetDatum(catalog.members);
+	tables[n++] = ObjectIdGetDatum(catalog.operations);
 	tables[n++] = ObjectIdGetDatum(catalog.events);
 	tables[n++] = ObjectIdGetDatum(catalog.samples);
 	tables[n++] = ObjectIdGetDatum(catalog.orphans);

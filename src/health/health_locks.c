@@ -120,8 +120,9 @@ ss_health_lock(SsHealthLocks *locks)
 	locks->extension = catalog.extension;
 	{
 		const Oid tables[] = {catalog.sessions, catalog.namespaces, catalog.history,
-							  catalog.members,  catalog.ended,      catalog.events,
-							  catalog.samples,  catalog.orphans,    catalog.claims};
+							  catalog.members,  catalog.operations, catalog.ended,
+							  catalog.events,   catalog.samples,    catalog.orphans,
+							  catalog.claims};
 
 		for (int i = 0; i < (int) lengthof(tables); i++)
 			if (OidIsValid(tables[i]) && !lock_table(locks, tables[i]))

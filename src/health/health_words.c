@@ -14,7 +14,7 @@ const char *
 ss_health_task_name(SsTask task)
 {
 	static const char *const names[SS_TASKS] = {"touch",  "purge",  "history", "notify",
-												"events", "sample", "orphans"};
+												"events", "sample", "orphans", "operations"};
 
 	return names[task];
 }
@@ -24,7 +24,7 @@ const char *
 ss_health_work_name(SsWork work)
 {
 	static const char *const names[SS_WORKS] = {"purge",  "touch", "history", "events",
-												"sample", "push",  "scrub"};
+												"sample", "push",  "scrub",   "operations"};
 
 	return names[work];
 }

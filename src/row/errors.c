@@ -70,18 +70,17 @@ ss_error_not_owner(const SsTarget *target)
 					   "the caller nor is it shared with the caller in a sufficient role.")));
 }
 
-/* SST11: operation_id was used with other messages. */
+/* SST11: operation_id was used with other arguments. */
 void
 ss_error_operation_reused(void)
 {
 	ss_counter_add(SS_ERROR_CONFLICT, 1);
-	ereport(ERROR,
-			(errcode(ERRCODE_SS_OPERATION_REUSED),
-			 errmsg("operation_id was used with other messages"),
-			 errdetail(
-				 "An earlier append to this session had the same operation_id but other messages."),
-			 errhint("Use a separate operation_id for each append, and repeat the "
-					 "same messages when retrying.")));
+	ereport(ERROR, (errcode(ERRCODE_SS_OPERATION_REUSED),
+					errmsg("operation_id was used with other arguments"),
+					errdetail("An earlier call for this session had the same operation_id but "
+							  "other arguments."),
+					errhint("Use a separate operation_id for each call, and repeat the same "
+							"arguments when retrying.")));
 }
 
 /* 55000: a statement of ours did not write the rows that it must, as a trigger or rule skips them. */

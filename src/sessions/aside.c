@@ -90,6 +90,7 @@ static const char *const names[SS_WORKS] = {
 	[SS_WORK_SAMPLE] = "writing session_samples",
 	[SS_WORK_PUSH] = "reading a session for Redis",
 	[SS_WORK_SCRUB] = "reading a session to compare it with Redis",
+	[SS_WORK_OPERATIONS] = "removing old operations",
 };
 
 static void publish_report(SsAside *aside);

@@ -23,6 +23,7 @@
 #include "sessions/events.h"
 #include "sessions/fork.h"
 #include "sessions/history.h"
+#include "sessions/operations.h"
 #include "sessions/pair.h"
 #include "shared/counters.h"
 #include "table/sql.h"
@@ -33,23 +34,10 @@ static SsPlan copy_plan = {"INSERT INTO {history} (history_id, seq, created_at, 
 						   3,
 						   {UUIDOID, UUIDOID, INT8OID}};
 
-/*
- * Operations move with their messages, so that an append that is repeated after the absorption is
- * not carried out twice.  operation_last becomes the new seq of the same message, or of the one before
- * it if that was popped.  If the target has an operation with the same id, the target's is kept.
- */
 static SsPlan move_plan = {
-	"UPDATE {history} h SET history_id = $1, seq = $2 {+} n.place,"
-	" operation_id = CASE WHEN n.known THEN NULL ELSE h.operation_id END,"
-	" operation_hash = CASE WHEN n.known THEN NULL ELSE h.operation_hash END,"
-	" operation_last = CASE WHEN n.known OR h.operation_last IS "
-	"NULL THEN NULL ELSE $2 {+} n.place {+}"
-	" (SELECT pg_catalog.count(*) FROM {history} p WHERE p.history_id {=} $3"
-	" AND p.seq {>} h.seq AND p.seq {<=} h.operation_last) END"
-	" FROM (SELECT m.seq, pg_catalog.row_number() OVER (ORDER BY m.seq) AS place,"
-	" t.operation_id IS NOT NULL AS known FROM {history} m LEFT JOIN {history} t"
-	" ON t.history_id {=} $1 AND t.operation_id {=} m.operation_id"
-	" WHERE m.history_id {=} $3) n WHERE h.history_id {=} $3 AND h.seq {=} n.seq",
+	"UPDATE {history} h SET history_id = $1, seq = $2 {+} n.place"
+	" FROM (SELECT seq, pg_catalog.row_number() OVER (ORDER BY seq) AS place FROM {history}"
+	"  WHERE history_id {=} $3) n WHERE h.history_id {=} $3 AND h.seq {=} n.seq",
 	3,
 	{UUIDOID, INT8OID, UUIDOID}};
 
@@ -165,7 +153,7 @@ typedef struct Absorption
 	bool found;
 } Absorption;
 
-/* With both rows locked: merges the documents, moves the messages and ends the source. */
+/* With both rows locked: merges the documents, moves messages and operations, ends the source. */
 static bool
 absorb_session(void *arg)
 {
@@ -176,6 +164,7 @@ absorb_session(void *arg)
 	SsRow row;
 	SsRow was;
 	int64 base;
+	bool operations;
 
 	call->found = ss_change_begin_existing(&change, target, SS_EDIT) &&
 				  ss_session_lock(source, &row, SS_OWN);
@@ -192,11 +181,16 @@ absorb_session(void *arg)
 	{
 		change.row.last_seq = ss_history_next_seq(&change.row, call->moved);
 		change.row.message_count = ss_history_add_count(change.row.message_count, call->moved);
-		ss_history_assign_id(&change.row);
 	}
+	operations = ss_operation_exists(&row);
+	if (call->moved > 0 || operations)
+		ss_history_assign_id(&change.row);
 	if (!ss_change_end(&change))
 		ss_error_rows_skipped("conversation_sessions");
 	ss_session_end(source, &row);
+	/* a repeated call is then not carried out twice on the target */
+	if (operations)
+		ss_operation_move(&was, &change.row, base);
 	if (call->moved > 0)
 	{
 		Datum values[3] = {change.row.history, Int64GetDatum(base), was.history};

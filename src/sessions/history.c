@@ -1,21 +1,15 @@
 /*
  * history.c
- *		Changes the messages of a session: append, pop, trim.
+ *		Removes messages of a session: pop, trim; and what all changes of a history have in common.
  *
- * Locking and order: every change locks the session's row first, which serializes the appends to one
- * session and assigns their seqs.  The row is written before the messages, so that the change of the
- * tail in Redis is recorded before the trigger on conversation_history fires.
- *
- * An append costs one message, one index entry and a few bytes of the session's row, however long
- * the history is.
+ * Locking and order: every change locks the session's row first, which serializes the changes of one
+ * history.  The row is written before the messages, so that the change of the tail in Redis is
+ * recorded before the trigger on conversation_history fires.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/cryptohash.h"
-#include "common/sha2.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
@@ -27,40 +21,8 @@
 #include "sessions/change.h"
 #include "sessions/history.h"
 #include "sessions/history_read.h"
-#include "sessions/relaxed.h"
 #include "shared/counters.h"
 #include "table/sql.h"
-
-static SsPlan insert_plan = {
-	"INSERT INTO {history} (history_id, seq, created_at, message, operation_id, operation_hash,"
-	" operation_last) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-	7,
-	{UUIDOID, INT8OID, TIMESTAMPTZOID, JSONBOID, TEXTOID, BYTEAOID, INT8OID}};
-
-static SsPlan insert_many_plan = {
-	"INSERT INTO {history} (history_id, seq, created_at, message, operation_id, operation_hash,"
-	" operation_last)"
-	" SELECT $1, $2 {+} m.n {-} 1::pg_catalog.int8, $3, m.message, "
-	"CASE WHEN m.n {=} 1::pg_catalog.int8"
-	" THEN $5 END, CASE WHEN m.n {=} 1::pg_catalog.int8 THEN $6 END,"
-	" CASE WHEN m.n {=} 1::pg_catalog.int8 THEN $7 END"
-	" FROM pg_catalog.unnest($4) WITH ORDINALITY AS m (message, n)",
-	7,
-	{UUIDOID, INT8OID, TIMESTAMPTZOID, JSONBARRAYOID, TEXTOID, BYTEAOID, INT8OID}};
-
-/* The columns of operation_plan. */
-enum
-{
-	OPERATION_HASH = 1,
-	OPERATION_LAST
-};
-
-/* The range and ORDER BY make the planner use the index on operations. */
-static SsPlan operation_plan = {"SELECT operation_hash, operation_last FROM {history}"
-								" WHERE history_id {=} $1 AND operation_id {>=} $2"
-								" AND operation_id {<=} $2 ORDER BY operation_id LIMIT 1",
-								2,
-								{UUIDOID, TEXTOID}};
 
 /* The seq of the newest message that is not among the last $2. */
 static SsPlan boundary_plan = {"SELECT seq FROM {history} WHERE history_id {=} $1"
@@ -183,107 +145,6 @@ ss_history_count(const SsRow *row, int64 up_to)
 		return 0;
 	ss_plan_run(&count_plan, values, NULL, SS_PLAN_WRITE, 0);
 	return DatumGetInt64(result_column(1, &null));
-}
-
-/* Returns a SHA-256 hash over the messages of an append, which are detoasted jsonb. */
-static Datum
-hash_of(const SsMessages *messages)
-{
-	bytea *hash = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
-	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
-	bool ok = ctx != NULL && pg_cryptohash_init(ctx) == 0;
-
-	for (int i = 0; i < messages->count && ok; i++)
-	{
-		char *message = DatumGetPointer(messages->message[i]);
-
-		/* jsonb has one binary form per content; the length word separates the messages */
-		ok = pg_cryptohash_update(ctx, (uint8 *) message, VARSIZE(message)) == 0;
-	}
-	ok = ok && pg_cryptohash_final(ctx, (uint8 *) VARDATA(hash), PG_SHA256_DIGEST_LENGTH) == 0;
-	if (ctx != NULL)
-		pg_cryptohash_free(ctx);
-	if (!ok)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not hash the messages")));
-	SET_VARSIZE(hash, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
-	return PointerGetDatum(hash);
-}
-
-/*
- * Was this operation carried out before?  Then *last is its result.  Raises an error if it was
- * carried out with other messages.
- */
-static bool
-was_done(const SsRow *row, Datum operation_id, Datum hash, int64 *last)
-{
-	Datum values[2] = {row->history, operation_id};
-	bool no_hash;
-	bool no_last;
-	Datum before;
-
-	if (row->history_null || ss_plan_run(&operation_plan, values, NULL, SS_PLAN_LATEST, 1) == 0)
-		return false;
-	before = result_column(OPERATION_HASH, &no_hash);
-	*last = DatumGetInt64(result_column(OPERATION_LAST, &no_last));
-	/* a row with an operation_id but no hash or result was written by plain SQL, not by an append */
-	if (no_hash || no_last || !DatumGetBool(DirectFunctionCall2(byteaeq, before, hash)))
-		ss_error_operation_reused();
-	return true;
-}
-
-/* Inserts the messages of an append; their last seq is the row's last_seq. */
-static void
-insert_messages(const SsChange *change, const SsMessages *messages, Datum hash)
-{
-	const SsRow *row = &change->row;
-	bool many = messages->count > 1;
-	bool named = messages->operation_id != (Datum) 0;
-	Datum values[7];
-	char nulls[7] = {' ', ' ', ' ', ' ', named ? ' ' : 'n', named ? ' ' : 'n', named ? ' ' : 'n'};
-
-	values[0] = row->history;
-	values[1] = Int64GetDatum(row->last_seq - messages->count + 1);
-	values[2] = TimestampTzGetDatum(change->now);
-	values[3] = many ? PointerGetDatum(construct_array(messages->message, messages->count, JSONBOID,
-													   -1, false, TYPALIGN_INT))
-					 : messages->message[0];
-	values[4] = messages->operation_id;
-	values[5] = hash;
-	values[6] = Int64GetDatum(row->last_seq);
-	if (ss_plan_run(many ? &insert_many_plan : &insert_plan, values, nulls, SS_PLAN_WRITE, 0) !=
-		messages->count)
-		ss_error_rows_skipped("conversation_history");
-}
-
-/*
- * Appends messages and returns the seq of the last one.  Creates the session if there is none.  A
- * repeated operation changes nothing and returns the first result.
- */
-int64
-ss_history_append(SsTarget *target, const SsMessages *messages)
-{
-	SsChange change = {.history_only = true};
-	Datum hash = (Datum) 0;
-	int64 last;
-
-	if (messages->operation_id != (Datum) 0)
-		hash = hash_of(messages);
-	do
-	{
-		ss_change_begin(&change, target, SS_ANY_VERSION, (Datum) 0);
-		if (hash != (Datum) 0 && was_done(&change.row, messages->operation_id, hash, &last))
-		{
-			ss_relaxed_end(&target->policy);
-			return last;
-		}
-		change.row.last_seq = ss_history_next_seq(&change.row, messages->count);
-		change.row.message_count = ss_history_add_count(change.row.message_count, messages->count);
-		ss_history_assign_id(&change.row);
-	} while (!ss_change_end(&change));
-	insert_messages(&change, messages, hash);
-	ss_relaxed_end(&target->policy);
-	ss_counter_add(SS_APPENDED, messages->count);
-	return change.row.last_seq;
 }
 
 /* Writes the row of a session before some of its messages are removed. */

@@ -1,6 +1,6 @@
 /*
  * history.h
- *		Changes the messages of a session.
+ *		Removes messages of a session, and what all changes of a history have in common.
  */
 #ifndef SS_HISTORY_H
 #define SS_HISTORY_H
@@ -10,15 +10,6 @@
 #include "base/key.h"
 #include "row/session.h"
 
-/* The messages of one append. */
-typedef struct SsMessages
-{
-	int count;
-	Datum *message;     /* jsonb */
-	Datum operation_id; /* 0: none */
-} SsMessages;
-
-extern int64 ss_history_append(SsTarget *target, const SsMessages *messages);
 extern bool ss_history_pop(SsTarget *target, int64 n, bool from_start, Datum *popped);
 extern bool ss_history_trim(SsTarget *target, int64 keep, int64 *removed);
 extern void ss_history_assign_id(SsRow *row);

@@ -82,6 +82,7 @@ runs_only_our_code(void)
 		ss_catalog_get(&catalog);
 		relaxed.has_foreign_code = may_run_foreign_code(catalog.sessions) ||
 								   may_run_foreign_code(catalog.history) ||
+								   may_run_foreign_code(catalog.operations) ||
 								   may_run_foreign_code(catalog.ended) ||
 								   !OidIsValid(catalog.events) ||
 								   may_run_foreign_code(catalog.events);

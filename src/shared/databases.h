@@ -38,6 +38,7 @@ typedef enum SsTask
 	SS_TASK_EVENTS,
 	SS_TASK_SAMPLE,
 	SS_TASK_ORPHANS,
+	SS_TASK_OPERATIONS,
 	SS_TASKS
 } SsTask;
 
@@ -61,6 +62,7 @@ typedef enum SsWork
 	SS_WORK_SAMPLE,
 	SS_WORK_PUSH,
 	SS_WORK_SCRUB,
+	SS_WORK_OPERATIONS,
 	SS_WORKS
 } SsWork;
 

@@ -63,8 +63,9 @@ static bool
 is_of(const SsCatalog *catalog, Oid relid)
 {
 	return relid == catalog->sessions || relid == catalog->history || relid == catalog->events ||
-		   relid == catalog->ended || relid == catalog->members || relid == catalog->namespaces ||
-		   relid == catalog->samples || relid == catalog->orphans || relid == catalog->claims;
+		   relid == catalog->ended || relid == catalog->members || relid == catalog->operations ||
+		   relid == catalog->namespaces || relid == catalog->samples || relid == catalog->orphans ||
+		   relid == catalog->claims;
 }
 
 /*
@@ -186,6 +187,7 @@ ss_catalog_find(SsCatalog *catalog)
 	sought->namespaces = ss_schema_check(sought->schema, "session_namespaces", &state.children);
 	sought->history = ss_schema_check(sought->schema, "conversation_history", &state.children);
 	sought->members = ss_schema_check(sought->schema, "session_members", &state.children);
+	sought->operations = ss_schema_check(sought->schema, "session_operations", &state.children);
 	sought->ended = ss_schema_check(sought->schema, "conversation_history_ended", &state.children);
 	sought->events = get_relname_relid("session_events", sought->schema);
 	sought->samples = get_relname_relid("session_samples", sought->schema);
@@ -214,7 +216,8 @@ ss_catalog_find(SsCatalog *catalog)
 	}
 	if (found.sessions != state.current.sessions || found.namespaces != state.current.namespaces ||
 		found.history != state.current.history || found.members != state.current.members ||
-		found.owner != state.current.owner || found.schema_name != state.current.schema_name)
+		found.operations != state.current.operations || found.owner != state.current.owner ||
+		found.schema_name != state.current.schema_name)
 		state.identity++;
 	state.current = found;
 	state.searching = false;

@@ -16,6 +16,7 @@ typedef struct SsCatalog
 	Oid namespaces;      /* session_namespaces */
 	Oid history;         /* conversation_history */
 	Oid members;         /* session_members */
+	Oid operations;      /* session_operations */
 	Oid ended;           /* conversation_history_ended */
 	Oid events;          /* session_events; these four are InvalidOid if the table is missing */
 	Oid samples;         /* session_samples */

@@ -62,16 +62,22 @@ typedef enum SsColumnRule
 	COLUMN(SS_NS_DURABILITY, "durability", TEXTOID, SS_NOT_NULL)                         \
 	COLUMN(SS_NS_TAIL_PREFIX, "tail_prefix", TEXTOID, SS_NULLABLE)                       \
 	COLUMN(SS_NS_TAIL_SIZE, "tail_size", INT4OID, SS_NOT_NULL)                           \
-	COLUMN(SS_NS_AUDIT_SAVES, "audit_saves", BOOLOID, SS_NOT_NULL)
+	COLUMN(SS_NS_AUDIT_SAVES, "audit_saves", BOOLOID, SS_NOT_NULL)                       \
+	COLUMN(SS_NS_OPERATION_KEEP, "operation_keep", INTERVALOID, SS_NOT_NULL)
 
-#define SS_CONVERSATION_HISTORY(COLUMN)                                       \
-	COLUMN(SS_MESSAGE_HISTORY_ID, "history_id", UUIDOID, SS_NOT_NULL)         \
-	COLUMN(SS_MESSAGE_SEQ, "seq", INT8OID, SS_NOT_NULL)                       \
-	COLUMN(SS_MESSAGE_CREATED_AT, "created_at", TIMESTAMPTZOID, SS_NOT_NULL)  \
-	COLUMN(SS_MESSAGE_OPERATION_LAST, "operation_last", INT8OID, SS_NULLABLE) \
-	COLUMN(SS_MESSAGE_MESSAGE, "message", JSONBOID, SS_NOT_NULL)              \
-	COLUMN(SS_MESSAGE_OPERATION_ID, "operation_id", TEXTOID, SS_NULLABLE)     \
-	COLUMN(SS_MESSAGE_OPERATION_HASH, "operation_hash", BYTEAOID, SS_NULLABLE)
+#define SS_CONVERSATION_HISTORY(COLUMN)                                      \
+	COLUMN(SS_MESSAGE_HISTORY_ID, "history_id", UUIDOID, SS_NOT_NULL)        \
+	COLUMN(SS_MESSAGE_SEQ, "seq", INT8OID, SS_NOT_NULL)                      \
+	COLUMN(SS_MESSAGE_CREATED_AT, "created_at", TIMESTAMPTZOID, SS_NOT_NULL) \
+	COLUMN(SS_MESSAGE_MESSAGE, "message", JSONBOID, SS_NOT_NULL)
+
+#define SS_SESSION_OPERATIONS(COLUMN)                                          \
+	COLUMN(SS_OPERATION_KEEP_UNTIL, "keep_until", TIMESTAMPTZOID, SS_NOT_NULL) \
+	COLUMN(SS_OPERATION_HISTORY_ID, "history_id", UUIDOID, SS_NOT_NULL)        \
+	COLUMN(SS_OPERATION_RESULT, "result", INT8OID, SS_NOT_NULL)                \
+	COLUMN(SS_OPERATION_NAMESPACE, "namespace", TEXTOID, SS_NOT_NULL)          \
+	COLUMN(SS_OPERATION_OPERATION_ID, "operation_id", TEXTOID, SS_NOT_NULL)    \
+	COLUMN(SS_OPERATION_OPERATION_HASH, "operation_hash", BYTEAOID, SS_NOT_NULL)
 
 #define SS_CONVERSATION_HISTORY_ENDED(COLUMN)                           \
 	COLUMN(SS_ENDED_NAMESPACE, "namespace", TEXTOID, SS_NOT_NULL)       \

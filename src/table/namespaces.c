@@ -108,6 +108,7 @@ ss_ns_built_in(SsPolicy *policy)
 	policy->ttl_us = SS_DEFAULT_TTL_US;
 	policy->max_lifetime_us = SS_NO_LIMIT;
 	policy->tombstone_us = SS_DEFAULT_TOMBSTONE_US;
+	policy->operation_keep_us = SS_DEFAULT_OPERATION_KEEP_US;
 	policy->max_bytes = SS_DEFAULT_MAX_BYTES;
 	policy->evict = evicts(SS_DEFAULT_ON_QUOTA);
 	policy->sliding = SS_DEFAULT_SLIDING;
@@ -139,6 +140,7 @@ ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext cont
 	policy->max_lifetime_us = nulls[SS_NS_MAX_LIFETIME] ? SS_NO_LIMIT
 														: interval_usec(values[SS_NS_MAX_LIFETIME]);
 	policy->tombstone_us = interval_usec(values[SS_NS_TOMBSTONE]);
+	policy->operation_keep_us = interval_usec(values[SS_NS_OPERATION_KEEP]);
 	policy->max_bytes = DatumGetInt64(values[SS_NS_MAX_BYTES]);
 	policy->max_per_owner = nulls[SS_NS_MAX_SESSIONS_PER_OWNER]
 								? 0

@@ -34,6 +34,7 @@
 #define SS_DEFAULT_DURABILITY "strict"
 #define SS_DEFAULT_TAIL_SIZE 20
 #define SS_DEFAULT_AUDIT_SAVES false
+#define SS_DEFAULT_OPERATION_KEEP_US (INT64CONST(86400) * USECS_PER_SEC)
 
 /* Maximum length of key_prefix and tail_prefix in bytes. */
 #define SS_PREFIX_MAX 100
@@ -53,6 +54,7 @@ typedef struct SsPolicy
 	int64 ttl_us;                    /* SS_FIXED: sessions are kept until they are deleted */
 	int64 max_lifetime_us;           /* SS_NO_LIMIT for none */
 	int64 tombstone_us;
+	int64 operation_keep_us;
 	int64 max_bytes;
 	int32 max_per_owner; /* 0 for no limit */
 	bool evict;          /* at max_per_owner, evict the oldest session; otherwise refuse */

@@ -69,6 +69,7 @@ effect_of(SsNamespaceColumn column, const SsPolicy *before, const SsPolicy *afte
 		case SS_NS_EVENTS_KEEP:
 		case SS_NS_DURABILITY:
 		case SS_NS_AUDIT_SAVES:
+		case SS_NS_OPERATION_KEEP:
 		case SS_NS_NONE:
 			break;
 	}

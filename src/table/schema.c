@@ -42,6 +42,7 @@ static const SsColumn namespace_columns[] = {SS_SESSION_NAMESPACES(AS_COLUMN)};
 static const SsColumn history_columns[] = {SS_CONVERSATION_HISTORY(AS_COLUMN)};
 static const SsColumn ended_columns[] = {SS_CONVERSATION_HISTORY_ENDED(AS_COLUMN)};
 static const SsColumn member_columns[] = {SS_SESSION_MEMBERS(AS_COLUMN)};
+static const SsColumn operation_columns[] = {SS_SESSION_OPERATIONS(AS_COLUMN)};
 static const SsColumn event_columns[] = {SS_SESSION_EVENTS(AS_COLUMN)};
 static const SsColumn sample_columns[] = {SS_SESSION_SAMPLES(AS_COLUMN)};
 static const SsColumn orphan_columns[] = {SS_SESSION_ORPHANS(AS_COLUMN)};
@@ -57,7 +58,7 @@ typedef struct Table
 } Table;
 
 /*
- * Without the first five nothing works.  The others are accessed only through statements, which name
+ * Without the first six nothing works.  The others are accessed only through statements, which name
  * their columns, so damage makes these fail but cannot crash a backend.
  */
 static const Table tables[] = {
@@ -66,6 +67,7 @@ static const Table tables[] = {
 	{"conversation_history", history_columns, lengthof(history_columns), "nothing works"},
 	{"conversation_history_ended", ended_columns, lengthof(ended_columns), "nothing works"},
 	{"session_members", member_columns, lengthof(member_columns), "nothing works"},
+	{"session_operations", operation_columns, lengthof(operation_columns), "nothing works"},
 	{"session_events", event_columns, lengthof(event_columns),
 	 "no events are written, and calls fail that would write one"},
 	{"session_samples", sample_columns, lengthof(sample_columns),
@@ -75,7 +77,7 @@ static const Table tables[] = {
 	{"session_cache_claims", claim_columns, lengthof(claim_columns), "no Redis can be claimed"},
 };
 
-#define NEEDED_TABLES 5
+#define NEEDED_TABLES 6
 
 static const Table *
 find_table(const char *name)

@@ -37,6 +37,8 @@ table_oid(SsTable table)
 			return catalog.history;
 		case SS_TABLE_MEMBERS:
 			return catalog.members;
+		case SS_TABLE_OPERATIONS:
+			return catalog.operations;
 		case SS_TABLE_ENDED:
 			return catalog.ended;
 		case SS_TABLE_EVENTS:
@@ -51,8 +53,9 @@ const char *
 ss_table_name(SsTable table)
 {
 	static const char *const names[SS_TABLES] = {
-		"conversation_sessions",      "conversation_history", "session_members",
-		"conversation_history_ended", "session_events",       "session_samples"};
+		"conversation_sessions", "conversation_history",       "session_members",
+		"session_operations",    "conversation_history_ended", "session_events",
+		"session_samples"};
 
 	return names[table];
 }

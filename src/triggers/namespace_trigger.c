@@ -147,6 +147,8 @@ check_row(TriggerData *trigdata, HeapTuple tuple)
 		check_duration("tombstone", values[SS_NS_TOMBSTONE], 0);
 	if (!nulls[SS_NS_EVENTS_KEEP])
 		check_duration("events_keep", values[SS_NS_EVENTS_KEEP], 0);
+	if (!nulls[SS_NS_OPERATION_KEEP])
+		check_duration("operation_keep", values[SS_NS_OPERATION_KEEP], SS_TTL_MIN_US);
 	if (!nulls[SS_NS_ALLOWED_ROLES])
 	{
 		ArrayType *roles = DatumGetArrayTypeP(values[SS_NS_ALLOWED_ROLES]);

@@ -1,11 +1,13 @@
 /*
  * history_purge.c
- *		Removes messages and members after the end of their session.
+ *		Removes messages, members and operations after the end of their session.
  *
- * When a session ends, its history_id is set to NULL.  From then on no reader reaches its messages
- * and members.  The trigger on conversation_sessions queues the history_id in
+ * When a session ends, its history_id is set to NULL.  From then on no reader reaches its messages,
+ * members and operations.  The trigger on conversation_sessions queues the history_id in
  * conversation_history_ended, in the same transaction.  The purge works through the queue and
  * removes a limited number of messages per transaction, however long a history is.
+ *
+ * Operations are removed in the same way, once no message is left.
  *
  * from_seq of a queue entry records how far the history has been removed.  Without it each
  * transaction would scan the dead index entries of the messages that were just deleted.
@@ -110,6 +112,18 @@ static SsPlan remove_plan = {
 static SsPlan rest_plan = {"SELECT seq FROM {history} WHERE history_id {=} $1 ORDER BY seq LIMIT 1",
 						   1,
 						   {UUIDOID}};
+
+/* Operations locked by other transactions are skipped; rest_operations_plan finds them. */
+static SsPlan remove_operations_plan = {
+	"DELETE FROM {operations} WHERE ctid {=} ANY (ARRAY("
+	" SELECT o.ctid FROM {operations} o WHERE o.history_id {=} $1"
+	" ORDER BY o.operation_id LIMIT $2 FOR UPDATE SKIP LOCKED))",
+	2,
+	{UUIDOID, INT8OID}};
+
+static SsPlan rest_operations_plan = {"SELECT 1 FROM {operations} WHERE history_id {=} $1 LIMIT 1",
+									  1,
+									  {UUIDOID}};
 
 static SsPlan remove_members_plan = {"DELETE FROM {members} WHERE history_id {=} ANY ($1)",
 									 1,
@@ -232,10 +246,11 @@ ended_at(SPITupleTable *queue, uint64 i)
 /* Progress of a purge. */
 typedef struct Progress
 {
-	int64 limit;    /* maximum of `done` */
-	int64 done;     /* work done: messages removed plus entries visited */
-	int64 finished; /* entries removed */
-	int64 removed;  /* messages removed */
+	int64 limit;      /* maximum of `done` */
+	int64 done;       /* work done: messages and operations removed plus entries visited */
+	int64 finished;   /* entries removed */
+	int64 removed;    /* messages removed */
+	int64 operations; /* operations removed */
 } Progress;
 
 /* Removes an entry from the queue. */
@@ -248,7 +263,29 @@ remove_entry(const Ended *ended, Progress *progress)
 	progress->finished++;
 }
 
-/* Removes messages of one history up to the limit, and its entry once none is left. */
+/*
+ * Removes at most `limit` operations of a history; *removed is their number.  False when operations
+ * are left, because they exceed the limit or are locked.
+ */
+static bool
+remove_operations(Datum history, int64 limit, int64 *removed)
+{
+	Datum values[2] = {history, Int64GetDatum(limit)};
+
+	*removed = 0;
+	/* those of a publisher are removed by it */
+	if (ss_subscribed(SS_TABLE_OPERATIONS))
+		return true;
+	if (limit > 0)
+		*removed = (int64) ss_plan_run_redacted(&remove_operations_plan, values, NULL,
+												SS_PLAN_WRITE);
+	return ss_plan_run(&rest_operations_plan, values, NULL, SS_PLAN_LATEST, 1) == 0;
+}
+
+/*
+ * Removes messages of one history up to the limit, then its operations, and its entry once none of
+ * either is left.
+ */
 static void
 remove_messages(const Ended *ended, Progress *progress)
 {
@@ -270,11 +307,23 @@ remove_messages(const Ended *ended, Progress *progress)
 		/* the end was reached; messages that are left were locked */
 		if (ss_plan_run(&rest_plan, values, NULL, SS_PLAN_LATEST, 1) == 0)
 		{
-			remove_entry(ended, progress);
-			return;
+			int64 operations;
+			bool all = remove_operations(ended->history, progress->limit - progress->done,
+										 &operations);
+
+			progress->operations += operations;
+			progress->done += operations;
+			if (all)
+			{
+				remove_entry(ended, progress);
+				return;
+			}
+			if (removed == 0)
+				return;
 		}
-		entry[1] = ss_sql_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-								"conversation_history");
+		else
+			entry[1] = ss_sql_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+									"conversation_history");
 	}
 	if (DatumGetInt64(entry[1]) != ended->from)
 		ss_plan_run(&from_seq_plan, entry, NULL, SS_PLAN_WRITE, 0);
@@ -471,8 +520,9 @@ first_of(const SsAside *aside)
 }
 
 /*
- * Removes messages of a history that has no session, and its members once no message is left.
- * False when messages are left, because they exceed the limit or are locked.
+ * Removes messages and operations of a history that has no session, and its members once none is
+ * left; *removed is the number of both.  False when some are left, because they exceed the limit or
+ * are locked.
  */
 bool
 ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
@@ -480,6 +530,8 @@ ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
 	Datum id = UUIDPGetDatum(history);
 	Datum values[3] = {id, Int64GetDatum(PG_INT64_MIN), Int64GetDatum(limit)};
 	Datum gone[1];
+	int64 operations;
+	bool all;
 	bool null;
 
 	ss_plan_run_redacted(&remove_plan, values, NULL, SS_PLAN_WRITE);
@@ -487,6 +539,10 @@ ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
 		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, REMOVED_COUNT, &null));
 	ss_counter_add(SS_MESSAGES_PURGED, *removed);
 	if (ss_plan_run(&rest_plan, values, NULL, SS_PLAN_LATEST, 1) > 0)
+		return false;
+	all = remove_operations(id, limit - *removed, &operations);
+	*removed += operations;
+	if (!all)
 		return false;
 	gone[0] = PointerGetDatum(construct_array(&id, 1, UUIDOID, 16, false, TYPALIGN_CHAR));
 	ss_plan_run_redacted(&remove_members_plan, gone, NULL, SS_PLAN_WRITE);
@@ -518,9 +574,10 @@ remove_finished_entries(Datum ns, int64 limit)
 		bool left = DatumGetBool(
 			SPI_getbinval(queue->vals[i], queue->tupdesc, SUBSCRIBED_LEFT, &null));
 		Datum gone[1];
+		int64 operations;
 
 		finished_up_to = *DatumGetUUIDP(ended.history);
-		if (left && !ended.in_use)
+		if (!ended.in_use && (left || !remove_operations(ended.history, limit, &operations)))
 			continue;
 		remove_entry(&ended, &progress);
 		gone[0] = PointerGetDatum(
@@ -533,9 +590,9 @@ remove_finished_entries(Datum ns, int64 limit)
 }
 
 /*
- * Removes messages of ended sessions, of one namespace or of all (ns is 0), until `limit` messages
- * and entries were processed.  *removed is the number of messages.  An entry that cannot be processed
- * is set aside.  False when nothing is left to do, or only entries that are locked.
+ * Removes messages and operations of ended sessions, of one namespace or of all (ns is 0), until
+ * `limit` of them and of entries were processed.  *removed is the number of both.  An entry that cannot
+ * be processed is set aside.  False when nothing is left to do, or only entries that are locked.
  */
 bool
 ss_history_purge(Datum ns, int64 limit, SsAside *aside, int64 *removed)
@@ -562,6 +619,6 @@ ss_history_purge(Datum ns, int64 limit, SsAside *aside, int64 *removed)
 			break;
 	} while (piece.found > 0 && piece.found == piece.asked && progress.done < limit);
 	ss_counter_add(SS_MESSAGES_PURGED, progress.removed);
-	*removed = progress.removed;
-	return progress.done >= limit && (progress.removed > 0 || progress.finished > 0);
+	*removed = progress.removed + progress.operations;
+	return progress.done >= limit && (*removed > 0 || progress.finished > 0);
 }

@@ -1,6 +1,6 @@
 /*
  * history_purge.h
- *		Removes messages and members after the end of their session.
+ *		Removes messages, members and operations after the end of their session.
  */
 #ifndef SS_HISTORY_PURGE_H
 #define SS_HISTORY_PURGE_H

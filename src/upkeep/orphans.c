@@ -1,14 +1,14 @@
 /*
  * orphans.c
- *		Messages and members that belong to no session.
+ *		Messages, members and operations that belong to no session.
  *
  * When a session ends, a trigger queues its messages for the purge (history_purge.c).  But a restore may
  * load messages long before the sessions that they belong to, or after the purge has removed those
  * sessions because they had expired; and sessions may be deleted with triggers disabled.  The keeper
  * therefore checks all conversations from time to time, without relying on triggers:
  *
- *	- A conversation that has messages or members and neither a session nor an entry in the queue
- *	  is an orphan.  It is recorded in session_orphans, with the time when it was first seen.
+ *	- A conversation that has messages, members or operations and neither a session nor an entry in
+ *	  the queue is an orphan.  It is recorded in session_orphans, with the time when it was first seen.
  *	- It is removed if it is still one after session_store.orphan_keep.  Until then its session may
  *	  be loaded, or be inserted by a transaction that has not committed yet.
  *
@@ -58,7 +58,8 @@ static SsPlan recorded_plan = {
 	"SELECT o.history_id, " HAS_SESSION(
 		"o") ", EXISTS (SELECT FROM {history} h"
 			 " WHERE h.history_id {=} o.history_id) OR EXISTS (SELECT FROM {members} m"
-			 " WHERE m.history_id {=} o.history_id), o.seen_at {<=} $2"
+			 " WHERE m.history_id {=} o.history_id) OR EXISTS (SELECT FROM {operations} p"
+			 " WHERE p.history_id {=} o.history_id), o.seen_at {<=} $2"
 			 " FROM {orphans} o WHERE o.history_id {>} $1 ORDER BY o.history_id LIMIT $3"
 			 " FOR UPDATE OF o SKIP LOCKED",
 	3,
@@ -76,6 +77,18 @@ static SsPlan next_plan[] = {
 									 " WHERE m.history_id {>} $1 ORDER BY m.history_id LIMIT 1",
 							1,
 							{UUIDOID}},
+	[SS_ORPHANS_OPERATIONS] = {"SELECT p.history_id, " HAS_SESSION(
+								   "p") " FROM {operations} p"
+										" WHERE p.history_id {>} $1 ORDER BY p.history_id LIMIT 1",
+							   1,
+							   {UUIDOID}},
+};
+
+/* The name of the table of a stage, for errors. */
+static const char *const table_names[] = {
+	[SS_ORPHANS_HISTORY] = "conversation_history",
+	[SS_ORPHANS_MEMBERS] = "session_members",
+	[SS_ORPHANS_OPERATIONS] = "session_operations",
 };
 
 static SsPlan record_plan = {
@@ -96,7 +109,7 @@ typedef struct Conversation
 {
 	pg_uuid_t history;
 	bool owned; /* it has a session or is queued for the purge */
-	bool rows;  /* it has messages or members */
+	bool rows;  /* it has messages, members or operations */
 	bool due;   /* first seen longer ago than orphan_keep */
 } Conversation;
 
@@ -152,6 +165,8 @@ ss_orphans_count_changes(void)
 		now += stat->tuples_inserted;
 	if ((stat = pgstat_fetch_stat_tabentry(tables.members)) != NULL)
 		now += stat->tuples_inserted;
+	if ((stat = pgstat_fetch_stat_tabentry(tables.operations)) != NULL)
+		now += stat->tuples_inserted;
 	if ((stat = pgstat_fetch_stat_tabentry(tables.sessions)) != NULL)
 		now += stat->tuples_deleted;
 	pgstat_clear_snapshot();
@@ -184,8 +199,8 @@ lock_sessions(SsOrphanPass *pass)
 }
 
 /*
- * Removes messages and members of an orphan, at most *limit messages, and its record once none is
- * left.  Lowers *limit by the number of messages plus one.  False when messages are left.
+ * Removes messages, operations and members of an orphan, at most *limit of the first two, and its
+ * record once none is left.  Lowers *limit by their number plus one.  False when some are left.
  */
 static bool
 remove_orphan(const Conversation *c, int *limit)
@@ -267,8 +282,7 @@ visit_table(SsOrphanPass *pass, int limit)
 			memset(&pass->at, 0, sizeof(pass->at));
 			return;
 		}
-		c.history = *history_of(0, pass->stage == SS_ORPHANS_HISTORY ? "conversation_history"
-																	 : "session_members");
+		c.history = *history_of(0, table_names[pass->stage]);
 		c.owned = is_true(0, FOUND_OWNED);
 		SPI_freetuptable(SPI_tuptable);
 		if (!c.owned)
@@ -287,7 +301,7 @@ ss_orphans_step(SsOrphanPass *pass, int limit)
 	ss_catalog_get(&tables);
 	pass->refused = pass->locked = pass->left = false;
 	if (ss_subscribed(SS_TABLE_SESSIONS) || ss_subscribed(SS_TABLE_HISTORY) ||
-		ss_subscribed(SS_TABLE_MEMBERS))
+		ss_subscribed(SS_TABLE_MEMBERS) || ss_subscribed(SS_TABLE_OPERATIONS))
 	{
 		/* orphan_keep begins again when the subscription ends */
 		ss_plan_run(&forget_all_plan, NULL, NULL, SS_PLAN_WRITE, 0);

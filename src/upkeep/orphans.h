@@ -1,6 +1,6 @@
 /*
  * orphans.h
- *		Messages and members that belong to no session.
+ *		Messages, members and operations that belong to no session.
  */
 #ifndef SS_ORPHANS_H
 #define SS_ORPHANS_H
@@ -14,6 +14,7 @@ typedef enum SsOrphanStage
 	SS_ORPHANS_RECORDED, /* session_orphans: remove those that are due, forget those that are none */
 	SS_ORPHANS_HISTORY,  /* conversation_history: record orphans */
 	SS_ORPHANS_MEMBERS,  /* session_members: record orphans */
+	SS_ORPHANS_OPERATIONS, /* session_operations: record orphans */
 	SS_ORPHANS_DONE
 } SsOrphanStage;
 

@@ -39,8 +39,8 @@ static int64
 count_rows(void)
 {
 	const SsCatalog *catalog = ss_catalog_cached();
-	const Oid tables[] = {catalog->sessions, catalog->ended, catalog->events, catalog->namespaces,
-						  InheritsRelationId};
+	const Oid tables[] = {catalog->sessions,   catalog->ended,      catalog->events,
+						  catalog->operations, catalog->namespaces, InheritsRelationId};
 	int64 sum = 0;
 
 	if (!pgstat_track_counts || !OidIsValid(catalog->sessions))
@@ -83,7 +83,8 @@ static bool
 has_children(void)
 {
 	const SsCatalog *catalog = ss_catalog_cached();
-	const Oid tables[] = {catalog->sessions, catalog->ended, catalog->events, catalog->namespaces};
+	const Oid tables[] = {catalog->sessions, catalog->ended, catalog->events, catalog->operations,
+						  catalog->namespaces};
 
 	for (int i = 0; i < (int) lengthof(tables); i++)
 		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(tables[i])) &&

@@ -113,6 +113,7 @@ static const struct
 	[SS_TASK_EVENTS] = {"purging old events", ss_keeper_purge_events},
 	[SS_TASK_SAMPLE] = {"sampling sessions", ss_keeper_sample},
 	[SS_TASK_ORPHANS] = {"looking for messages without a session", ss_keeper_remove_orphans},
+	[SS_TASK_OPERATIONS] = {"purging old operations", ss_keeper_purge_operations},
 };
 
 /* Counts for health that a task was prevented by a lock. */
@@ -416,6 +417,7 @@ ss_keeper_main(Datum arg)
 	keeper->purge_aside = ss_aside_of_worker(SS_WORK_PURGE, true);
 	keeper->touch_aside = ss_aside_of_worker(SS_WORK_TOUCH, false);
 	keeper->history_aside = ss_aside_of_worker(SS_WORK_HISTORY, false);
+	keeper->operations_aside = ss_aside_of_worker(SS_WORK_OPERATIONS, false);
 	keeper->events_aside = ss_aside_of_worker(SS_WORK_EVENTS, false);
 	keeper->sample_aside = ss_aside_of_worker(SS_WORK_SAMPLE, false);
 	for (;;)

@@ -1,6 +1,6 @@
 /*
  * keeper_purge.c
- *		The keeper's purge of sessions and messages, and its pace.
+ *		The keeper's purge of sessions, messages and operations, and its pace.
  *
  * Each run purges one batch.  Its size adapts to how long batches take, the number of rows per second
  * is limited by session_store.purge_rate, and most batches begin where the last one ended.
@@ -12,6 +12,7 @@
 #include "settings.h"
 #include "table/subscription.h"
 #include "upkeep/history_purge.h"
+#include "upkeep/operation_purge.h"
 #include "upkeep/purge.h"
 #include "workers/keeper_purge.h"
 
@@ -21,6 +22,8 @@
 #define BATCH_MIN 50
 #define BATCH_FIRST 200
 #define HISTORY_BATCH 1000
+#define OPERATIONS_BATCH 1000
+#define OPERATIONS_EVERY_US (INT64CONST(60) * USECS_PER_SEC)
 
 /*
  * With purge_rate set, batches are so short that there are this many per second.  The next
@@ -46,7 +49,8 @@ void
 ss_keeper_purge_init(SsKeeper *keeper)
 {
 	keeper->low_water = keeper->next_sweep = DT_NOBEGIN;
-	keeper->purge_clock = keeper->history_clock = DT_NOBEGIN;
+	keeper->purge_clock = keeper->history_clock = keeper->operations_clock = DT_NOBEGIN;
+	keeper->operations_from = DT_NOBEGIN;
 	if (keeper->batch_size == 0)
 		keeper->batch_size = BATCH_FIRST;
 }
@@ -186,4 +190,39 @@ ss_keeper_purge_history(SsKeeper *keeper, TimestampTz now)
 	if (!more)
 		return GetCurrentTimestamp() + ss_purge_interval_ms * INT64CONST(1000);
 	return next_at_the_rate(&keeper->history_clock, now, limit);
+}
+
+/* Purges one batch of operations that are no longer kept. */
+TimestampTz
+ss_keeper_purge_operations(SsKeeper *keeper, TimestampTz now)
+{
+	SsCaller caller;
+	int64 limit = at_the_rate(OPERATIONS_BATCH);
+	int64 removed;
+	bool more;
+	SsRest mark;
+
+	if (ss_purge_interval_ms == 0)
+		return now + USECS_PER_SEC;
+	ss_aside_tidy(keeper->operations_aside, now);
+	if (ss_rest_holds(&keeper->rests[SS_TASK_OPERATIONS]) && now < keeper->operations_due)
+		return Min(keeper->operations_due, now + OPERATIONS_EVERY_US);
+	keeper->rests[SS_TASK_OPERATIONS].resting = false;
+	mark = ss_rest_mark();
+	if (!ss_keeper_begin(keeper, &caller))
+		return now + SS_KEEPER_CHECK_US;
+	more = ss_operations_purge((Datum) 0, limit, &keeper->operations_from, keeper->operations_aside,
+							   &removed);
+	if (!more)
+	{
+		keeper->operations_due = ss_operations_oldest();
+		ss_rest_begin(&mark, keeper->operations_due > GetCurrentTimestamp());
+	}
+	ss_keeper_finish(keeper, &caller);
+	keeper->rests[SS_TASK_OPERATIONS] = mark;
+	if (!more)
+		return GetCurrentTimestamp() + OPERATIONS_EVERY_US;
+	/* a batch that is not full had rows that failed */
+	return removed < limit ? now + USECS_PER_SEC
+						   : next_at_the_rate(&keeper->operations_clock, now, limit);
 }

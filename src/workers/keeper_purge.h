@@ -9,6 +9,7 @@
 
 extern void ss_keeper_purge_init(SsKeeper *keeper);
 extern TimestampTz ss_keeper_purge(SsKeeper *keeper, TimestampTz now);
+extern TimestampTz ss_keeper_purge_operations(SsKeeper *keeper, TimestampTz now);
 extern TimestampTz ss_keeper_purge_history(SsKeeper *keeper, TimestampTz now);
 
 #endif

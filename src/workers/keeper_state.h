@@ -3,7 +3,7 @@
  *		The state of a keeper, its transactions and its exit.
  *
  *		keeper.c			the process: its entry, the schedule of the tasks, errors, the end
- *		keeper_purge.c		the purge of sessions and messages, and its pace
+ *		keeper_purge.c		the purge of sessions, messages and operations, and its pace
  *		keeper_touches.c	pending touches
  *		keeper_tasks.c		events, samples, messages without a session
  *
@@ -45,12 +45,16 @@ typedef struct SsKeeper
 	/* keeper_purge.c */
 	SsAside *purge_aside;
 	SsAside *history_aside;
+	SsAside *operations_aside;
 	int64 batch_size;
 	TimestampTz low_water; /* everything below it was visited */
 	TimestampTz next_sweep;
 	TimestampTz purge_clock; /* see next_at_the_rate */
 	TimestampTz history_clock;
-	TimestampTz next_due; /* the lowest check_at, while the purge rests */
+	TimestampTz operations_clock;
+	TimestampTz next_due;        /* the lowest check_at, while the purge rests */
+	TimestampTz operations_from; /* where the next batch of operations begins */
+	TimestampTz operations_due;  /* the lowest keep_until, while their purge rests */
 
 	/* keeper_touches.c */
 	SsAside *touch_aside;

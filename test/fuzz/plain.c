@@ -163,7 +163,7 @@ change_messages(Client *c)
 			break;
 		case 5:
 			run_format(c, NULL,
-					   "UPDATE conversation_history SET operation_id = 'op%d', operation_last = %s "
+					   "UPDATE session_operations SET operation_id = 'op%d', result = %s "
 					   "WHERE history_id = %s",
 					   below(c, 20), gen_int8(c), which);
 			break;

@@ -2,19 +2,25 @@
 -- carried out twice; and the target's document is kept where the source's has no such member or
 -- is not an object.
 \set VERBOSITY terse
-CREATE VIEW operations AS SELECT s.session_id, h.seq, h.message, h.operation_id, h.operation_last, h.operation_hash IS NOT NULL AS hash
+CREATE VIEW operations AS SELECT s.session_id, o.operation_id, o.result, o.keep_until > clock_timestamp() AS kept
+  FROM conversation_sessions s JOIN session_operations o USING (history_id) ORDER BY s.session_id COLLATE "C", o.result, o.operation_id;
+CREATE VIEW messages AS SELECT s.session_id, h.seq, h.message
   FROM conversation_sessions s JOIN conversation_history h USING (history_id) ORDER BY s.session_id COLLATE "C", h.seq;
 
 SELECT session_append('target', '{"t": 1}', 'first'), session_append('target', '[{"t": 2}, {"t": 3}]', 'both'), session_append('target', '{"t": 4}');
 SELECT session_append('source', '[{"s": 1}, {"s": 2}, {"s": 3}]', 'one'), session_append('source', '{"s": 4}'), session_append('source', '{"s": 5}', 'both'),
   session_append('source', '[{"s": 6}, {"s": 7}]', 'two');
--- the last message of an operation is gone, and others came since
-SELECT session_pop('source'), session_append('source', '[{"s": 8}, {"s": 9}]', 'three');
+-- the last message of an operation is gone, all of another, and others came since
+SELECT session_pop('source'), session_append('source', '{"s": 0}', 'gone'), session_pop('source'), session_append('source', '[{"s": 8}, {"s": 9}]', 'three');
+-- one that is no longer kept
+SELECT session_append('source', '[]', 'old');
+UPDATE session_operations SET keep_until = clock_timestamp() WHERE operation_id = 'old';
 SELECT session_absorb('target', 'source');
 SELECT * FROM operations;
+SELECT * FROM messages;
 -- repeated appends do nothing and return what is there
 SELECT session_append('target', '[{"s": 1}, {"s": 2}, {"s": 3}]', 'one') AS one, session_append('target', '[{"s": 6}, {"s": 7}]', 'two') AS two,
-  session_append('target', '[{"s": 8}, {"s": 9}]', 'three') AS three, session_append('target', '[{"t": 2}, {"t": 3}]', 'both') AS both, session_append('target', '{"t": 1}', 'first') AS first;
+  session_append('target', '[{"s": 8}, {"s": 9}]', 'three') AS three, session_append('target', '[{"t": 2}, {"t": 3}]', 'both') AS both, session_append('target', '{"t": 1}', 'first') AS first, session_append('target', '{"s": 0}', 'gone') AS gone;
 SELECT count(*) FROM operations;
 -- the source's was another append
 SELECT session_append('target', '{"s": 5}', 'both');
@@ -22,7 +28,11 @@ SELECT session_append('target', '{"s": 5}', 'both');
 SELECT session_save('empty', '{}'), session_absorb('empty', 'target');
 SELECT * FROM operations;
 SELECT session_append('empty', '[{"s": 8}, {"s": 9}]', 'three') AS three, session_append('empty', '{"t": 1}', 'first') AS first;
-SELECT message_count, last_seq, (SELECT count(*) FROM operations) FROM conversation_sessions WHERE session_id = 'empty';
+SELECT message_count, last_seq, (SELECT count(*) FROM messages) FROM conversation_sessions WHERE session_id = 'empty';
+
+-- a source whose messages are all gone still has its operations
+SELECT session_append('all gone', '{"m": 1}', 'op'), session_trim('all gone', 0), session_save('bare', '{}'), session_absorb('bare', 'all gone');
+SELECT session_append('bare', '{"m": 1}', 'op') AS again, message_count FROM session_fetch('bare');
 
 -- documents
 CREATE FUNCTION absorbed(target jsonb, source jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -35,5 +45,5 @@ SELECT t AS target, s AS source, absorbed(t, s) FROM unnest(ARRAY['{}', '{"a": 1
   unnest(ARRAY['{}', '{"b": {"d": 2}, "a": null}', '[]', '[2]', 'null', '7', '"text"', 'true']::jsonb[]) s;
 
 DROP FUNCTION absorbed(jsonb, jsonb);
-DROP VIEW operations;
+DROP VIEW operations, messages;
 DELETE FROM conversation_sessions;

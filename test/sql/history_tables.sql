@@ -143,7 +143,7 @@ SELECT session_append('hand', '[{"m": 1}, {"m": 2}, {"m": 3}]', 'op');
 UPDATE conversation_history SET message = '{"m": "redacted"}' WHERE seq = 2 AND history_id = (SELECT history_id FROM conversation_sessions WHERE session_id = 'hand');
 SELECT pg_temp.line('hand'), session_append('hand', '[{"m": 1}, {"m": 2}, {"m": 3}]', 'op') AS same_operation;
 DELETE FROM conversation_history WHERE seq = 1 AND history_id = (SELECT history_id FROM conversation_sessions WHERE session_id = 'hand');
-SELECT pg_temp.line('hand'), session_append('hand', '{"m": 4}', 'op') AS forgotten_with_the_first, session_pop('hand', 5);
+SELECT pg_temp.line('hand'), pg_temp.err($$SELECT session_append('hand', '{"m": 4}', 'op')$$) AS still_known, session_append('hand', '{"m": 4}'), session_pop('hand', 5);
 -- A message is something there, too, and has a seq of its own.
 SELECT history_id AS history FROM conversation_sessions WHERE session_id = 'a' \gset
 SELECT pg_temp.refused(format('UPDATE conversation_history SET message = NULL WHERE history_id = %L', :'history')) AS no_message,

@@ -29,7 +29,7 @@ SELECT session_append('eq', '[{"x": 1}, {"y": 2}]', 'op 3'), pg_temp.err($$SELEC
 SELECT message_count FROM session_fetch('eq');
 SELECT pg_temp.says($$SELECT session_append('eq', '{"m": 2}', 'op 2')$$);
 -- Bad messages are bad messages, and an error uses no operation_id up.
-SELECT pg_temp.err($$SELECT session_append('eq', '1', 'op 2')$$) AS scalar, pg_temp.err($$SELECT session_append('eq', '[]', 'op 4')$$) AS empty, session_append('eq', '{"m": 4}', 'op 4');
+SELECT pg_temp.err($$SELECT session_append('eq', '1', 'op 2')$$) AS scalar, pg_temp.err($$SELECT session_append('eq', '[]')$$) AS empty, pg_temp.err($$SELECT session_append('eq', '[1]', 'op 4')$$) AS bad_element, session_append('eq', '{"m": 4}', 'op 4');
 
 -- A repetition changes nothing: no time, no count, no version.
 SELECT updated_at AS updated, message_count AS count, version FROM session_fetch('eq') \gset
@@ -40,17 +40,33 @@ SELECT updated_at = :'updated' AS updated_at, message_count = :count AS message_
 SELECT session_append('s', '{"m": "e"}', 'op 4') AS other_session, session_append('eq', '{"m": "e"}', 'op 4', 'reuse') AS other_namespace, session_append('eq', '{"m": "e"}', 'OP 4') AS case_counts;
 SELECT pg_temp.line('eq', namespace => 'reuse'), session_append('eq', '{"m": "e"}', 'op 4', 'reuse') AS again;
 
--- It is kept beside the first message of its append, and forgotten with it: by a pop ..
+-- No messages are an operation like any other; it may begin the session.
+SELECT session_append('none', '[]', 'op') AS first, session_append('none', '{"m": 1}'), session_append('none', '[]', 'op') AS again, session_append('none', '[]', 'op 2') AS another;
+SELECT pg_temp.err($$SELECT session_append('none', '{}', 'op')$$) AS one, pg_temp.err($$SELECT session_append('none', '[]')$$) AS without, pg_temp.line('none'), version, message_count FROM session_fetch('none');
+
+-- It is kept whatever becomes of its messages: a pop ..
 SELECT session_append('p', '[{"m": 1}, {"m": 2}]', 'a'), session_append('p', '[{"m": 3}, {"m": 4}]', 'b');
-SELECT session_pop('p') AS last_of_b, session_append('p', '[{"m": 3}, {"m": 4}]', 'b') AS remembered;
-SELECT session_pop('p') AS first_of_b, pg_temp.err($$SELECT session_append('p', '{"m": 5}', 'b')$$) AS forgotten;
-SELECT pg_temp.line('p'), session_append('p', '[{"m": 1}, {"m": 2}]', 'a') AS remembered;
--- .. by a trim ..
-SELECT session_trim('p', 2) AS first_of_a, session_append('p', '[{"m": 1}, {"m": 2}]', 'a') AS carried_out;
-SELECT pg_temp.line('p'), session_append('p', '{"m": 5}', 'b') AS remembered;
-SELECT session_trim('p', 0) AS all, session_append('p', '{"m": 5}', 'b') AS carried_out, session_append('p', '{"m": 5}', 'a') AS other_content_too;
-SELECT pg_temp.line('p');
--- .. and with the session: after its end the id begins anew, and so do operations.
+SELECT session_pop('p', 3), session_append('p', '[{"m": 3}, {"m": 4}]', 'b') AS remembered, pg_temp.err($$SELECT session_append('p', '{"m": 5}', 'b')$$) AS other_content;
+-- .. or a trim changes nothing.
+SELECT session_trim('p', 0), session_append('p', '[{"m": 1}, {"m": 2}]', 'a') AS remembered, pg_temp.line('p') AS nothing;
+-- It is kept for operation_keep, 1 day unless the namespace says otherwise, from the call that carried it out.
+UPDATE session_namespaces SET operation_keep = '1 hour' WHERE name = 'ops';
+SELECT session_append('p', '{"m": 5}', 'c'), session_append('p', '[{"m": 1}, {"m": 2}]', 'a') AS again;
+SELECT operation_id, o.namespace, result, octet_length(operation_hash), extract(epoch FROM keep_until - clock_timestamp()) BETWEEN hours * 3600 - 600 AND hours * 3600 AS hours
+FROM conversation_sessions s JOIN session_operations o USING (history_id), LATERAL (SELECT CASE operation_id WHEN 'c' THEN 1 ELSE 24 END AS hours) h WHERE session_id = 'p' ORDER BY operation_id;
+-- Afterwards it is unused, whether its row was removed or not.  (In one transaction, lest the keeper come by.)
+BEGIN;
+UPDATE session_operations SET keep_until = clock_timestamp() WHERE operation_id IN ('a', 'b');
+SELECT session_append('p', '{"m": "other"}', 'a') AS carried_out, session_append('p', '{"m": "other"}', 'a') AS again, session_append('p', '{"m": 5}', 'c') AS kept;
+SELECT operation_id, result FROM conversation_sessions s JOIN session_operations o USING (history_id) WHERE session_id = 'p' ORDER BY operation_id;
+-- session_purge removes what is over, of the namespace that it is given, and counts it.
+INSERT INTO session_operations SELECT clock_timestamp() - interval '1 s', gen_random_uuid(), 1, n, 'old', 'x' FROM unnest(ARRAY['ops', 'reuse']) n;
+SELECT session_purge(namespace => 'reuse') >= 1 AS purged;
+SELECT namespace, operation_id FROM session_operations WHERE operation_id IN ('b', 'old') ORDER BY 1, 2;
+COMMIT;
+SELECT session_purge(max_rows => 0), pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM session_operations WHERE operation_id IN ('b', 'old'))$$) AS purged;
+SELECT pg_temp.refused($$UPDATE session_namespaces SET operation_keep = '0'$$) AS none, pg_temp.refused($$UPDATE session_namespaces SET operation_keep = '1 month'$$) AS month, pg_temp.refused($$UPDATE session_namespaces SET operation_keep = NULL$$) AS missing, pg_temp.refused($$UPDATE session_namespaces SET operation_keep = '-1 s'$$) AS negative;
+-- It ends with the session: after its end the id begins anew, and so do operations.
 SELECT session_append('d', '{"m": 1}', 'op'), session_delete('d');
 SELECT session_save('d', '{}', if_version => 0) > 1 AS anew, session_append('d', '{"m": "other"}', 'op');
 SELECT session_append('r', '{"m": 1}', 'op', 'reuse'), session_delete('r', 'reuse'), session_append('r', '{"m": "other"}', 'op', 'reuse');
@@ -89,4 +105,5 @@ SELECT pg_temp.err($$SELECT session_append('absent', '{"m": 1}', '')$$) AS absen
 
 DELETE FROM conversation_sessions;
 SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM conversation_history_ended)$$) AS nothing_left;
+SELECT count(*) AS operations FROM session_operations;
 DELETE FROM session_namespaces;

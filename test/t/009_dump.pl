@@ -21,7 +21,7 @@ sub content
 	my %sum;
 
 	$schema //= 'public';
-	for my $table (qw(conversation_sessions conversation_history session_members session_namespaces session_events))
+	for my $table (qw(conversation_sessions conversation_history session_members session_operations session_namespaces session_events))
 	{
 		$sum{$table} = $at->safe_psql($dbname, <<"EOS");
 SELECT count(*) || ' rows, ' || md5(coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '')) FROM $schema.$table t

@@ -12,7 +12,7 @@ use Test::More;
 my $publisher = new_store('publisher', init => { allows_streaming => 'logical' });
 my $subscriber = new_store('subscriber');
 
-my $tables = 'conversation_sessions, conversation_history, session_members, session_namespaces, session_events';
+my $tables = 'conversation_sessions, conversation_history, session_members, session_operations, session_namespaces, session_events';
 
 sub content
 {

@@ -94,7 +94,6 @@ my %tables = (
 			'message is a bigint' => 'ALTER COLUMN message TYPE int8 USING 12345',
 			'created_at is a text' => 'ALTER COLUMN created_at DROP DEFAULT, ALTER COLUMN created_at TYPE text USING \'x\'',
 			'seq is a text' => 'ALTER COLUMN seq TYPE text USING seq::text',
-			'operation_hash is a bigint' => 'ALTER COLUMN operation_hash TYPE int8 USING 12345',
 			'message may be NULL, and is' => 'ALTER COLUMN message DROP NOT NULL',
 			'one column more' => 'ADD COLUMN more text DEFAULT \'x\'',
 		}, [ q{(SELECT count(*) FROM session_history('s'))}, q{session_append('s', '{"m": 4}')}, q{session_append('s', '{"m": 4}', operation_id => 'o')}, q{session_pop('s')}, q{session_trim('s', 1)}, q{session_fork('s')},
@@ -105,6 +104,13 @@ my %tables = (
 			'entry_id is a bigint' => 'ALTER COLUMN entry_id DROP DEFAULT, ALTER COLUMN entry_id TYPE int8 USING 12345',
 			'one column more' => 'ADD COLUMN more text DEFAULT \'x\'',
 		}, [ q{session_purge()}, q{session_delete('s')}, q{session_absorb('d', 's')} ] ],
+	session_operations => [ {
+			'operation_hash is a bigint' => 'ALTER COLUMN operation_hash TYPE int8 USING 12345',
+			'result is a text' => 'ALTER COLUMN result TYPE text USING \'x\'',
+			'keep_until is a bigint' => 'ALTER COLUMN keep_until TYPE int8 USING 12345',
+			'operation_hash may be NULL, and is' => 'ALTER COLUMN operation_hash DROP NOT NULL',
+			'one column more' => 'ADD COLUMN more text DEFAULT \'x\'',
+		}, [ q{session_append('s', '{"m": 4}', operation_id => 'o')}, q{session_append('s', '{"m": 5}', operation_id => 'p')}, q{session_absorb('d', 's')}, q{session_purge()} ] ],
 	session_members => [ {
 			'member is a bigint' => 'DROP CONSTRAINT session_members_member_check, ALTER COLUMN member TYPE int8 USING 12345',
 			'role is a bigint' => 'DROP CONSTRAINT session_members_role_check, ALTER COLUMN role DROP DEFAULT, ALTER COLUMN role TYPE int8 USING 12345',

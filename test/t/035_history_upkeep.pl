@@ -343,7 +343,7 @@ value(q{SELECT session_append('dead' || i, '[{"n": 1}, {"n": 2}]', namespace => 
 SELECT session_fork('live9', 'live9fork', namespace => 'chat'); SELECT session_pop('live50', 2, namespace => 'chat'), session_trim('live49', 3, namespace => 'chat'); SELECT session_regenerate('live48', namespace => 'chat');
 SELECT session_append('live47', E'{"text": "tab\\\\tnew\\\\nline \\\\\\\\ \\\\"quoted\\\\" \\\\u00e4"}', E'op \\\\ ''"', namespace => 'chat')});
 $living = living();
-my @tables = qw(conversation_sessions conversation_history session_members conversation_history_ended session_namespaces session_events);
+my @tables = qw(conversation_sessions conversation_history session_members session_operations conversation_history_ended session_namespaces session_events);
 
 sub content
 {
@@ -450,7 +450,7 @@ leave_nothing($standby);
 # ---- logical replication
 
 my $subscriber = new_store('subscriber', conf => "session_store.purge_interval = 100ms\n");
-my @published = qw(conversation_sessions conversation_history session_members session_namespaces);
+my @published = qw(conversation_sessions conversation_history session_members session_operations session_namespaces);
 value('CREATE PUBLICATION pub FOR TABLE ' . join(', ', @published));
 my $connection = $node->connstr . ' dbname=postgres';
 $subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION pub");

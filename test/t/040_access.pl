@@ -232,6 +232,7 @@ SELECT session_share('shared', 'ann', 'viewer', 'isolated');
 INSERT INTO session_samples (namespace, sampled_at, estimated, sessions, expired, tombstones, owned, messages, total_bytes, max_bytes, over_1mb)
 SELECT n, clock_timestamp(), false, 1, 0, 0, 0, 0, 10, 10, 0 FROM unnest(ARRAY['open', 'closed', 'isolated']) n ON CONFLICT DO NOTHING;
 INSERT INTO session_orphans (history_id) VALUES (gen_random_uuid());
+INSERT INTO session_operations (keep_until, history_id, result, namespace, operation_id, operation_hash) SELECT 'infinity', gen_random_uuid(), 1, n, 'op', '' FROM unnest(ARRAY['open', 'closed', 'isolated']) n;
 INSERT INTO session_cache_claims (system_identifier, database_oid, data_directory, timeline, redis, moved, tokens, epochs) VALUES (1, 1, 'x', 1, 'x', false, '{1}', '{1}');
 INSERT INTO conversation_history_ended (namespace, history_id) SELECT n, gen_random_uuid() FROM unnest(ARRAY['open', 'closed', 'isolated']) n;
 GRANT SELECT ON border TO PUBLIC;
@@ -246,6 +247,7 @@ my %relations = (
 	session_members => [ q{substr(nullif(member, 'ann'), 4)}, 'role', q{(history_id, member) SELECT gen_random_uuid(), 'x' FROM border} ],
 	session_events => [ 'session_id', 'detail', q{(namespace, session_id, owner_id, event) SELECT namespace, 'new', owner, 'created' FROM border} ],
 	session_namespaces => [ q{CASE name WHEN 'isolated' THEN 'other' ELSE name END}, 'ttl', q{(name) SELECT label || ' new' FROM border} ],
+	session_operations => [ $by_namespace, 'result', q{(keep_until, history_id, result, namespace, operation_id, operation_hash) SELECT now(), gen_random_uuid(), 1, namespace, 'op', '' FROM border} ],
 	session_orphans => [ q{'open'::text}, 'seen_at', q{(history_id) SELECT gen_random_uuid() FROM border} ],
 	session_cache_claims => [ q{'open'::text}, 'timeline', q{(system_identifier, database_oid, data_directory, timeline, redis, moved, tokens, epochs) SELECT 2, 2, 'x', 1, 'x', false, '{1}', '{1}' FROM border} ],
 	session_samples => [ $by_namespace, 'sessions', q{(namespace, sampled_at, estimated, sessions, expired, tombstones, owned, messages, total_bytes, max_bytes, over_1mb) SELECT label || ' new', now(), false, 1, 1, 1, 1, 1, 1, 1, 1 FROM border} ],

@@ -59,13 +59,14 @@ my %rows = (
 	conversation_history => [ [ "history_id", "(SELECT history_id FROM conversation_sessions WHERE session_id = 's')" ], [ 'seq', '1' ] ],
 	conversation_history_ended => [ [ "namespace, history_id", "'default', '$history'" ], [ 'from_seq', '1' ] ],
 	session_members => [ [ "history_id, member", "(SELECT history_id FROM conversation_sessions WHERE session_id = 'shared'), 'bob'" ], [ 'role', "'editor'" ] ],
+	session_operations => [ [ "history_id, operation_id", "(SELECT history_id FROM conversation_sessions WHERE session_id = 's'), 'op'" ], [ 'keep_until', "now() - interval '1 day'" ] ],
 	session_namespaces => [ [ 'ttl', "'1 hour'" ], [ 'name', "'odd'" ] ],
 	session_events => [ [ 'namespace, session_id', "'apart', 's'" ] ],
 	session_samples => [ [ 'namespace', "'odd'" ], [ 'sessions', '1' ] ],
 	session_orphans => [ [ 'history_id', "'$history'" ], [ 'seen_at', "now() - interval '1 day'" ] ],
 	session_cache_claims => [ [ 'timeline', '1' ] ],
 );
-my %needed = map { $_ => 1 } qw(conversation_sessions conversation_history conversation_history_ended session_members session_namespaces);
+my %needed = map { $_ => 1 } qw(conversation_sessions conversation_history conversation_history_ended session_members session_operations session_namespaces);
 
 SKIP:
 {

@@ -1,0 +1,188 @@
+/*
+ * session_store: carries the rows of an earlier state of version 1.0.0-dev over into today's tables.
+ *
+ * For databases whose extension was created from an earlier state of 1.0.0-dev, from commit bce6701 on.
+ * Install the new files and restart the server.  Then, in each database that has the extension, run
+ *
+ *		psql -X -d DATABASE -f carry_over.sql
+ *
+ * as the owner of the tables, who must be allowed to create the extension.  Clients have to wait.
+ *
+ * The script copies the rows of all tables of the extension, drops the extension, creates it again and
+ * puts the rows back, with the privileges of roles on functions, tables and columns.  All this is one
+ * transaction: after an error the database is as it was.  It needs room for a second copy of the rows.
+ *
+ * Objects of your own that depend on the extension (views, foreign keys, functions) make it fail with
+ * a list of them: drop them first.  It refuses to run if a table has columns of your own.  Triggers and
+ * indexes of your own on the tables are lost, with a warning for each.  Publications lose the tables:
+ * add them again (docs/reference.md says which).
+ */
+\set ON_ERROR_STOP on
+BEGIN;
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+DO $$
+DECLARE
+	tables name := (SELECT r.rolname FROM pg_extension e JOIN pg_class c ON c.relnamespace = e.extnamespace
+		AND c.relname = 'conversation_sessions' JOIN pg_roles r ON r.oid = c.relowner WHERE e.extname = 'session_store');
+BEGIN
+	IF tables IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = 'session_store is not installed in this database, or its table conversation_sessions is missing';
+	ELSIF tables <> current_user THEN
+		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'this script must be run by the owner of the tables',
+			HINT = format('Connect as role %I.', tables);
+	END IF;
+END
+$$;
+
+SELECT quote_ident(n.nspname) AS schema,
+	to_regclass(quote_ident(n.nspname) || '.session_operations') IS NOT NULL AS has_operations,
+	to_regclass(quote_ident(n.nspname) || '.session_cache_claims') IS NOT NULL AS has_claims,
+	to_regclass(quote_ident(n.nspname) || '.session_orphans') IS NOT NULL AS has_orphans
+FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'session_store' \gset
+
+LOCK TABLE :schema.session_namespaces, :schema.conversation_sessions, :schema.conversation_history,
+	:schema.conversation_history_ended, :schema.session_members, :schema.session_events, :schema.session_samples
+	IN ACCESS EXCLUSIVE MODE;
+
+-- The tables of the extension, and the columns that are carried over.
+CREATE TEMP TABLE old_columns (relname name, columns name[]) ON COMMIT DROP;
+INSERT INTO old_columns VALUES
+	('session_namespaces', '{name,key_prefix,ttl,sliding,max_lifetime,cache,cache_ttl,hot_uses,hash_keys,max_bytes,max_sessions_per_owner,on_quota,tombstone,allowed_roles,owner_isolation,audit,events_keep,durability,tail_prefix,tail_size,audit_saves,operation_keep}'),
+	('conversation_sessions', '{created_at,check_at,ttl,namespace,session_id,owner_id,last_seq,message_count,version,updated_at,expires_at,session_data,history_id,dead_until}'),
+	('conversation_history', '{history_id,seq,created_at,operation_last,message,operation_id,operation_hash}'),
+	('session_operations', '{keep_until,history_id,result,namespace,operation_id,operation_hash}'),
+	('conversation_history_ended', '{namespace,history_id,from_seq,ended_at,entry_id}'),
+	('session_members', '{history_id,member,role,created_at,accepted}'),
+	('session_events', '{created_at,event_id,namespace,session_id,owner_id,event,actor,detail}'),
+	('session_samples', '{namespace,sampled_at,estimated,sessions,expired,tombstones,owned,messages,total_bytes,max_bytes,over_1mb}'),
+	('session_orphans', '{history_id,seen_at}'),
+	('session_cache_claims', '{system_identifier,database_oid,data_directory,timeline,redis,moved,tokens,epochs,claimed_at}');
+
+DO $$
+DECLARE
+	found record;
+BEGIN
+	FOR found IN
+		SELECT c.relname, a.attname FROM pg_extension e
+			JOIN pg_class c ON c.relnamespace = e.extnamespace
+			JOIN old_columns o ON o.relname = c.relname
+			JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		WHERE e.extname = 'session_store' AND a.attname <> ALL (o.columns)
+	LOOP
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = format('column %I of table %I is not one of the extension', found.attname, found.relname),
+			HINT = 'Its values would be lost. Move them elsewhere, and drop it.';
+	END LOOP;
+	FOR found IN
+		SELECT c.relname, 'trigger' AS kind, t.tgname AS name FROM pg_extension e
+			JOIN pg_class c ON c.relnamespace = e.extnamespace
+			JOIN old_columns o ON o.relname = c.relname
+			JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
+		WHERE e.extname = 'session_store' AND NOT EXISTS (SELECT FROM pg_depend d
+			WHERE d.classid = 'pg_proc'::regclass AND d.objid = t.tgfoid AND d.refobjid = e.oid AND d.deptype = 'e')
+		UNION ALL
+		SELECT c.relname, 'index', i.relname FROM pg_extension e
+			JOIN pg_class c ON c.relnamespace = e.extnamespace
+			JOIN old_columns o ON o.relname = c.relname
+			JOIN pg_index x ON x.indrelid = c.oid JOIN pg_class i ON i.oid = x.indexrelid
+		WHERE e.extname = 'session_store' AND i.relname <> c.relname || '_pkey' AND i.relname <> ALL ('{conversation_sessions_check_at,
+			conversation_sessions_created,conversation_sessions_owner,conversation_sessions_history,conversation_history_operation,
+			conversation_history_ended_history,session_members_member,session_operations_keep_until}'::name[])
+	LOOP
+		RAISE WARNING USING ERRCODE = '01000', MESSAGE = format('%s %I on table %I is dropped', found.kind, found.name, found.relname),
+			HINT = 'Create it again afterwards.';
+	END LOOP;
+END
+$$;
+
+-- Privileges of other roles.  Functions are named without arguments, which may have changed.
+CREATE TEMP TABLE old_grants ON COMMIT DROP AS
+SELECT 'FUNCTION' AS kind, p.proname AS name, NULL::name AS "column", a.privilege_type, a.grantee, a.is_grantable
+FROM pg_extension e
+	JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
+	JOIN pg_proc p ON p.oid = d.objid, aclexplode(p.proacl) a
+WHERE e.extname = 'session_store' AND a.grantee <> p.proowner
+UNION ALL
+SELECT 'TABLE', c.relname, NULL, a.privilege_type, a.grantee, a.is_grantable
+FROM pg_extension e
+	JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass
+	JOIN pg_class c ON c.oid = d.objid AND c.relkind IN ('r', 'v'), aclexplode(c.relacl) a
+WHERE e.extname = 'session_store' AND a.grantee <> c.relowner
+UNION ALL
+SELECT 'TABLE', c.relname, t.attname, a.privilege_type, a.grantee, a.is_grantable
+FROM pg_extension e
+	JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass
+	JOIN pg_class c ON c.oid = d.objid AND c.relkind IN ('r', 'v')
+	JOIN pg_attribute t ON t.attrelid = c.oid AND NOT t.attisdropped, aclexplode(t.attacl) a
+WHERE e.extname = 'session_store' AND a.grantee <> c.relowner;
+
+CREATE TEMP TABLE old_namespaces ON COMMIT DROP AS
+	SELECT n.*, COALESCE((to_jsonb(n) ->> 'operation_keep')::interval, '1 day') AS kept FROM :schema.session_namespaces n;
+CREATE TEMP TABLE old_sessions ON COMMIT DROP AS TABLE :schema.conversation_sessions;
+CREATE TEMP TABLE old_history ON COMMIT DROP AS TABLE :schema.conversation_history;
+CREATE TEMP TABLE old_ended ON COMMIT DROP AS TABLE :schema.conversation_history_ended;
+CREATE TEMP TABLE old_members ON COMMIT DROP AS
+	SELECT m.history_id, m.member, m.role, m.created_at, COALESCE((to_jsonb(m) ->> 'accepted')::bool, true) AS accepted FROM :schema.session_members m;
+CREATE TEMP TABLE old_events ON COMMIT DROP AS TABLE :schema.session_events;
+CREATE TEMP TABLE old_samples ON COMMIT DROP AS TABLE :schema.session_samples;
+-- Operations were columns of the first message.  They are kept as long as a new one, from now on.
+\if :has_operations
+CREATE TEMP TABLE old_operations ON COMMIT DROP AS TABLE :schema.session_operations;
+\else
+CREATE TEMP TABLE old_operations ON COMMIT DROP AS
+	SELECT clock_timestamp() + COALESCE(n.kept, '1 day') AS keep_until, h.history_id, h.operation_last AS result, s.namespace, h.operation_id, h.operation_hash
+	FROM old_history h JOIN old_sessions s ON s.history_id = h.history_id LEFT JOIN old_namespaces n ON n.name = s.namespace
+	WHERE h.operation_id IS NOT NULL AND h.operation_hash IS NOT NULL AND h.operation_last IS NOT NULL;
+\endif
+\if :has_claims
+CREATE TEMP TABLE old_claims ON COMMIT DROP AS TABLE :schema.session_cache_claims;
+\endif
+\if :has_orphans
+CREATE TEMP TABLE old_orphans ON COMMIT DROP AS TABLE :schema.session_orphans;
+\endif
+
+DROP EXTENSION session_store;
+CREATE EXTENSION session_store SCHEMA :schema;
+
+INSERT INTO :schema.session_namespaces (name, key_prefix, ttl, sliding, max_lifetime, cache, cache_ttl, hot_uses, hash_keys, max_bytes,
+	max_sessions_per_owner, on_quota, tombstone, allowed_roles, owner_isolation, audit, events_keep, durability, tail_prefix, tail_size, audit_saves, operation_keep)
+SELECT name, key_prefix, ttl, sliding, max_lifetime, cache, cache_ttl, hot_uses, hash_keys, max_bytes,
+	max_sessions_per_owner, on_quota, tombstone, allowed_roles, owner_isolation, audit, events_keep, durability, tail_prefix, tail_size, audit_saves, kept
+FROM old_namespaces;
+INSERT INTO :schema.conversation_history (history_id, seq, created_at, message)
+SELECT history_id, seq, created_at, message FROM old_history;
+INSERT INTO :schema.session_members (history_id, member, role, created_at, accepted)
+SELECT history_id, member, role, created_at, accepted FROM old_members;
+INSERT INTO :schema.session_operations (keep_until, history_id, result, namespace, operation_id, operation_hash)
+SELECT keep_until, history_id, result, namespace, operation_id, operation_hash FROM old_operations;
+INSERT INTO :schema.conversation_sessions (created_at, check_at, ttl, namespace, session_id, owner_id, last_seq, message_count, version,
+	updated_at, expires_at, session_data, history_id, dead_until)
+SELECT created_at, check_at, ttl, namespace, session_id, owner_id, last_seq, message_count, version,
+	updated_at, expires_at, session_data, history_id, dead_until
+FROM old_sessions;
+INSERT INTO :schema.conversation_history_ended (namespace, history_id, from_seq, ended_at, entry_id)
+SELECT namespace, history_id, from_seq, ended_at, entry_id FROM old_ended;
+INSERT INTO :schema.session_events (created_at, event_id, namespace, session_id, owner_id, event, actor, detail)
+SELECT created_at, event_id, namespace, session_id, owner_id, event, actor, detail FROM old_events;
+INSERT INTO :schema.session_samples (namespace, sampled_at, estimated, sessions, expired, tombstones, owned, messages, total_bytes, max_bytes, over_1mb)
+SELECT namespace, sampled_at, estimated, sessions, expired, tombstones, owned, messages, total_bytes, max_bytes, over_1mb FROM old_samples;
+\if :has_claims
+INSERT INTO :schema.session_cache_claims (system_identifier, database_oid, data_directory, timeline, redis, moved, tokens, epochs, claimed_at)
+SELECT system_identifier, database_oid, data_directory, timeline, redis, moved, tokens, epochs, claimed_at FROM old_claims;
+\endif
+\if :has_orphans
+INSERT INTO :schema.session_orphans (history_id, seen_at) SELECT history_id, seen_at FROM old_orphans;
+\endif
+
+-- Only on what still exists.
+SELECT format('GRANT %s%s ON %s %s.%I TO %s%s', g.privilege_type, ' (' || quote_ident(g."column") || ')', g.kind, :'schema', g.name,
+	CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END,
+	CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+FROM old_grants g
+WHERE CASE g.kind WHEN 'TABLE' THEN CASE WHEN g."column" IS NULL THEN to_regclass(:'schema' || '.' || quote_ident(g.name)) IS NOT NULL
+		ELSE EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(:'schema' || '.' || quote_ident(g.name)) AND attname = g."column" AND NOT attisdropped) END
+	ELSE (SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.proname = g.name AND quote_ident(n.nspname) = :'schema') = 1 END
+\gexec
+COMMIT;
