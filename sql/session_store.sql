@@ -337,6 +337,36 @@ COMMENT ON TABLE @extschema@.session_events IS
 	'session_store: lifecycle events of sessions in namespaces with audit, kept for events_keep';
 
 --
+-- Counters over a fixed period, for rate limits.
+--
+-- Within a period only hits changes.  No index has that column, so hits are HOT as long as the
+-- page has room; rows are small, so the room is cheap.
+--
+CREATE TABLE @extschema@.session_counters (
+	resets_at pg_catalog.timestamptz NOT NULL,
+	hits pg_catalog.int8 NOT NULL,
+	namespace pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	counter_id pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
+	CONSTRAINT session_counters_pkey PRIMARY KEY (namespace, counter_id),
+	CONSTRAINT session_counters_resets_at_check CHECK (pg_catalog.isfinite(resets_at)),
+	CONSTRAINT session_counters_hits_check CHECK (hits OPERATOR(pg_catalog.>=) 0::pg_catalog.int8),
+	CONSTRAINT session_counters_counter_id_check
+		CHECK (pg_catalog.octet_length(counter_id) OPERATOR(pg_catalog.>=) 1
+			   AND pg_catalog.octet_length(counter_id) OPERATOR(pg_catalog.<=) 200)
+) WITH (
+	fillfactor = 70,
+	autovacuum_vacuum_scale_factor = 0.05,
+	autovacuum_vacuum_cost_delay = 0.2
+);
+CREATE INDEX session_counters_resets_at ON @extschema@.session_counters (resets_at);
+COMMENT ON INDEX @extschema@.session_counters_resets_at IS
+	'session_store: for the purge';
+COMMENT ON TABLE @extschema@.session_counters IS
+	'session_store: counters of session_hit(). A counter whose resets_at has passed no longer counts, whether its row was purged or not.';
+COMMENT ON COLUMN @extschema@.session_counters.resets_at IS
+	'end of the period, which began with the first hit';
+
+--
 -- The keeper's last sample of each namespace.  A table, so that it is also on standbys.
 --
 CREATE TABLE @extschema@.session_samples (
@@ -422,6 +452,7 @@ ALTER TABLE @extschema@.session_members ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_operations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_cache_claims ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.session_orphans ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.session_counters ENABLE ROW LEVEL SECURITY;
 
 -- Namespaces can be read, but not changed, by roles that were granted the table.
 CREATE POLICY session_namespaces_read ON @extschema@.session_namespaces FOR SELECT
@@ -679,6 +710,26 @@ COMMENT ON FUNCTION @extschema@.session_members(pg_catalog.text, pg_catalog.text
 	'session_store: return the members of a session and their roles';
 
 --
+-- Counters.
+--
+CREATE FUNCTION @extschema@.session_hit(
+	counter_id pg_catalog.text, period pg_catalog.interval, by pg_catalog.int8 = 1,
+	max pg_catalog.int8 = NULL, namespace pg_catalog.text = NULL,
+	OUT hits pg_catalog.int8, OUT remaining pg_catalog.int8, OUT resets_at pg_catalog.timestamptz)
+	RETURNS record
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_hit_1_0';
+COMMENT ON FUNCTION @extschema@.session_hit(pg_catalog.text, pg_catalog.interval, pg_catalog.int8, pg_catalog.int8, pg_catalog.text) IS
+	'session_store: add to a counter over a fixed period that begins with the first hit; 0 reads it, a negative number takes hits back';
+
+CREATE FUNCTION @extschema@.session_hit_reset(
+	counter_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.bool
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_hit_reset_1_0';
+COMMENT ON FUNCTION @extschema@.session_hit_reset(pg_catalog.text, pg_catalog.text) IS
+	'session_store: remove a counter; returns whether its period was running';
+
+--
 -- Many sessions.
 --
 CREATE FUNCTION @extschema@.session_delete_all(
@@ -846,6 +897,7 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.conversation_history_end
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_members', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_operations', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_events', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_counters', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.session_cache_claims', '');
 
 --

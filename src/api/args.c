@@ -123,38 +123,56 @@ ss_arg_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target)
 	ss_target_set_id(target, id);
 }
 
-/* Return a ttl in microseconds, or 0 if the argument is null. */
-int64
-ss_arg_ttl(FunctionCallInfo fcinfo, int arg)
+/*
+ * Return a duration in microseconds, or 0 if the argument is null.  The hint, which may be NULL, is
+ * for one that is too short.
+ */
+static int64
+arg_duration(FunctionCallInfo fcinfo, int arg, const char *name, const char *too_short_hint)
 {
 	Interval *span;
-	int64 ttl_us = 0;
+	int64 duration_us = 0;
 
 	if (PG_ARGISNULL(arg))
 		return 0;
 	span = PG_GETARG_INTERVAL_P(arg);
-	switch (ss_duration(span->month, span->day, span->time, SS_TTL_MIN_US, SS_TTL_MAX_US, &ttl_us))
+	switch (
+		ss_duration(span->month, span->day, span->time, SS_TTL_MIN_US, SS_TTL_MAX_US, &duration_us))
 	{
 		case SS_DURATION_OK:
 			break;
 		case SS_DURATION_MONTHS:
 			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid ttl"),
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", name),
 					 errdetail("It must be finite and must not contain months or years, which "
 							   "have no fixed length."),
 					 errhint("Specify days, hours, minutes or seconds; a day is 24 hours.")));
 			break;
 		case SS_DURATION_TOO_SHORT:
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid ttl"),
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", name),
 							errdetail("It must be at least 1 millisecond."),
-							errhint("Use session_delete() to end a session.")));
+							too_short_hint != NULL ? errhint("%s", too_short_hint) : 0));
 			break;
 		case SS_DURATION_TOO_LONG:
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid ttl"),
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", name),
 							errdetail("It must be at most 100 years of 365.25 days.")));
 			break;
 	}
-	return ttl_us;
+	return duration_us;
+}
+
+/* Return a ttl in microseconds, or 0 if the argument is null. */
+int64
+ss_arg_ttl(FunctionCallInfo fcinfo, int arg)
+{
+	return arg_duration(fcinfo, arg, "ttl", "Use session_delete() to end a session.");
+}
+
+/* Return the period of a counter in microseconds, or 0 if the argument is null. */
+int64
+ss_arg_period(FunctionCallInfo fcinfo, int arg)
+{
+	return arg_duration(fcinfo, arg, "period", NULL);
 }
 
 /*

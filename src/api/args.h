@@ -18,6 +18,7 @@ extern void ss_arg_lifetime(FunctionCallInfo fcinfo, int ttl_arg, int expires_ar
 							SsLifetime *lifetime);
 extern Datum ss_arg_prefix(FunctionCallInfo fcinfo, int arg, const char *name);
 extern int64 ss_arg_ttl(FunctionCallInfo fcinfo, int arg);
+extern int64 ss_arg_period(FunctionCallInfo fcinfo, int arg);
 extern int64 ss_arg_if_version(FunctionCallInfo fcinfo, int arg);
 extern void ss_target_set_id(SsTarget *target, Datum id);
 

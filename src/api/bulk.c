@@ -25,6 +25,7 @@
 #include "shared/databases.h"
 #include "table/sql.h"
 #include "table/subscription.h"
+#include "upkeep/counter_purge.h"
 #include "upkeep/history_purge.h"
 #include "upkeep/operation_purge.h"
 #include "upkeep/purge.h"
@@ -198,7 +199,8 @@ session_list(PG_FUNCTION_ARGS)
 static bool
 warn_of_publisher(void)
 {
-	static const SsTable tables[] = {SS_TABLE_SESSIONS, SS_TABLE_HISTORY, SS_TABLE_OPERATIONS};
+	static const SsTable tables[] = {SS_TABLE_SESSIONS, SS_TABLE_HISTORY, SS_TABLE_COUNTERS,
+									 SS_TABLE_OPERATIONS};
 	bool subscribed[lengthof(tables)];
 
 	for (int i = 0; i < (int) lengthof(tables); i++)
@@ -239,9 +241,34 @@ purge_operations(Datum ns, int64 max_rows)
 	return removed;
 }
 
+/* Remove up to max_rows counters whose period has ended, likewise. */
+static int64
+purge_counters(Datum ns, int64 max_rows)
+{
+	SsCounterPurge purge = {.ns = ns, .from = DT_NOBEGIN};
+	SsCaller caller;
+	int64 removed = 0;
+
+	purge.aside = ss_aside_of_call(SS_WORK_COUNTERS, CurrentMemoryContext);
+	for (bool more = !ss_subscribed(SS_TABLE_COUNTERS); more && removed < max_rows;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		purge.limit = Min(max_rows - removed, PURGE_STEP);
+		ss_sql_enter(&caller);
+		ss_counter_purge(&purge);
+		ss_sql_leave(&caller);
+		removed += purge.removed;
+		purge.from = purge.up_to;
+		more = purge.visited >= purge.limit;
+	}
+	ss_aside_warn(purge.aside, "counters");
+	return removed;
+}
+
 /*
  * Remove up to max_rows rows: expired sessions first, then messages and operations of ended
- * sessions, then operations that are no longer kept.  Examines as many rows as that takes.
+ * sessions, then operations that are no longer kept, then counters whose period has ended.
+ * Examines as many rows as that takes.
  */
 static Datum
 session_purge(PG_FUNCTION_ARGS)
@@ -299,6 +326,7 @@ session_purge(PG_FUNCTION_ARGS)
 	}
 	ss_aside_warn(messages_aside, "conversations");
 	removed += purge_operations(purge.ns, max_rows - removed);
+	removed += purge_counters(purge.ns, max_rows - removed);
 	PG_RETURN_INT64(removed);
 }
 

@@ -253,6 +253,7 @@ work_in_words(int work)
 		"sessions cannot be copied to Redis",
 		"sessions cannot be compared with Redis",
 		"old operations cannot be removed",
+		"counters cannot be removed",
 	};
 
 	return words[work];
@@ -502,6 +503,7 @@ add_tables(SsReport *report, const SsHealthLocks *locks)
 		ss_report_text(report, "sessions_over_1mb", NULL);
 	}
 	(void) is_sound(report, "session_events");
+	(void) is_sound(report, "session_counters");
 	(void) is_sound(report, "session_cache_claims");
 	add_foreign_code(report, locks);
 	ss_health_access(report, locks, &faults);

@@ -80,7 +80,8 @@ check_owners(SsReport *report, const SsCatalog *catalog, SsAccessFaults *found)
 {
 	const Oid tables[] = {catalog->namespaces, catalog->history, catalog->members,
 						  catalog->operations, catalog->ended,   catalog->events,
-						  catalog->samples,    catalog->orphans, catalog->claims};
+						  catalog->samples,    catalog->orphans, catalog->claims,
+						  catalog->counters};
 
 	for (int i = 0; i < (int) lengthof(tables); i++)
 	{

@@ -74,7 +74,7 @@ static Datum
 our_tables(void)
 {
 	SsCatalog catalog;
-	Datum tables[10];
+	Datum tables[11];
 	int n = 0;
 
 	ss_catalog_get(&catalog);
@@ -88,6 +88,7 @@ our_tables(void)
 	tables[n++] = ObjectIdGetDatum(catalog.samples);
 	tables[n++] = ObjectIdGetDatum(catalog.orphans);
 	tables[n++] = ObjectIdGetDatum(catalog.claims);
+	tables[n++] = ObjectIdGetDatum(catalog.counters);
 	return PointerGetDatum(construct_array(tables, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
 }
 

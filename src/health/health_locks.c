@@ -122,7 +122,7 @@ ss_health_lock(SsHealthLocks *locks)
 		const Oid tables[] = {catalog.sessions, catalog.namespaces, catalog.history,
 							  catalog.members,  catalog.operations, catalog.ended,
 							  catalog.events,   catalog.samples,    catalog.orphans,
-							  catalog.claims};
+							  catalog.claims,   catalog.counters};
 
 		for (int i = 0; i < (int) lengthof(tables); i++)
 			if (OidIsValid(tables[i]) && !lock_table(locks, tables[i]))

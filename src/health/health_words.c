@@ -13,8 +13,9 @@
 const char *
 ss_health_task_name(SsTask task)
 {
-	static const char *const names[SS_TASKS] = {"touch",  "purge",  "history", "notify",
-												"events", "sample", "orphans", "operations"};
+	static const char *const names[SS_TASKS] = {"touch",   "purge",      "history",
+												"notify",  "events",     "sample",
+												"orphans", "operations", "counters"};
 
 	return names[task];
 }
@@ -23,8 +24,8 @@ ss_health_task_name(SsTask task)
 const char *
 ss_health_work_name(SsWork work)
 {
-	static const char *const names[SS_WORKS] = {"purge",  "touch", "history", "events",
-												"sample", "push",  "scrub",   "operations"};
+	static const char *const names[SS_WORKS] = {"purge", "touch", "history",    "events",  "sample",
+												"push",  "scrub", "operations", "counters"};
 
 	return names[work];
 }

@@ -70,6 +70,8 @@ static const struct
 		{"unlisted_no_room",
 		 "Unlisted transactions that were not too large, but found no room in the ledger."},
 	[SS_WANTED] = {"wanted", "Reads by SQL that requested a copy of a session in the cache."},
+	[SS_HITS] = {"hits", "Calls of session_hit that counted or took back."},
+	[SS_COUNTERS_PURGED] = {"counters_purged", "Counters removed after the end of their period."},
 	[SS_ERROR_TOO_LARGE] = {"errors_too_large", "Documents over max_bytes (54000)."},
 };
 

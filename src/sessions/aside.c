@@ -91,6 +91,7 @@ static const char *const names[SS_WORKS] = {
 	[SS_WORK_PUSH] = "reading a session for Redis",
 	[SS_WORK_SCRUB] = "reading a session to compare it with Redis",
 	[SS_WORK_OPERATIONS] = "removing old operations",
+	[SS_WORK_COUNTERS] = "purging a counter",
 };
 
 static void publish_report(SsAside *aside);

@@ -22,6 +22,7 @@
 #include "row/tombstone.h"
 #include "sessions/clear.h"
 #include "sessions/events.h"
+#include "sessions/hits.h"
 #include "sessions/owner_lock.h"
 #include "sessions/owners.h"
 #include "sessions/selection.h"
@@ -221,6 +222,9 @@ ss_sessions_delete(SsTarget *target, const SsSelection *selection)
 		return 0;
 	total = which.owner != (Datum) 0 ? delete_of_owner(target, &which, &ids)
 									 : ss_clear(target, &which, &ids);
+	/* nothing of the namespace is to stay */
+	if (which.owner == (Datum) 0 && which.id_like == (Datum) 0 && which.id_prefix == (Datum) 0)
+		ss_hits_clear(target);
 	if (total > 0)
 	{
 		foreach (cell, ids)

@@ -1,11 +1,12 @@
 /*
  * relaxed.c
- *		Lets transactions commit asynchronously if they did nothing but save sessions.
+ *		Lets transactions commit asynchronously if they did nothing but save sessions and count hits.
  *
  * In a namespace with durability `relaxed`, a transaction that did nothing but save sessions there
- * commits as with synchronous_commit = off.  A crash of the server then loses the last moments, in
- * whole transactions.  A transaction that did anything else commits as usual, since other data
- * must not become less durable.
+ * commits as with synchronous_commit = off, and so does one that did nothing but count hits, in any
+ * namespace.  A crash of the server then loses the last moments, in whole transactions.  A
+ * transaction that did anything else commits as usual, since other data must not become less
+ * durable.  Below, a hit is a relaxed save, too.
  *
  * Whether it did anything else is decided by WAL: the transaction had no transaction id before its
  * first relaxed save, and wrote all WAL records since then within relaxed saves.  A record that
@@ -42,9 +43,10 @@ static struct
 	State state;
 	XLogRecPtr last; /* ProcLastRecPtr when the last relaxed save ended */
 
-	SsMemo memo;           /* of has_foreign_code */
-	bool has_foreign_code; /* may a save run code that is not ours? */
-} relaxed = {.memo = {SS_OUR_TABLES}, .has_foreign_code = true};
+	SsMemo memo;               /* of the following two */
+	bool has_foreign_code;     /* may a save run code that is not ours? */
+	bool hit_has_foreign_code; /* .. and a hit? */
+} relaxed = {.memo = {SS_OUR_TABLES}, .has_foreign_code = true, .hit_has_foreign_code = true};
 
 /*
  * May a statement on a table run code that is not ours?  That is so if the table has a trigger
@@ -68,9 +70,9 @@ may_run_foreign_code(Oid relid)
 	return found;
 }
 
-/* Does a save run no code but ours? */
-static bool
-runs_only_our_code(void)
+/* Determines whether saves and hits may run code that is not ours, if that is not known. */
+static void
+find_foreign_code(void)
 {
 	SsCatalog catalog;
 
@@ -78,7 +80,8 @@ runs_only_our_code(void)
 	{
 		uint64 begun = ss_memo_begin(&relaxed.memo);
 
-		relaxed.has_foreign_code = true; /* in case of an error */
+		/* in case of an error */
+		relaxed.has_foreign_code = relaxed.hit_has_foreign_code = true;
 		ss_catalog_get(&catalog);
 		relaxed.has_foreign_code = may_run_foreign_code(catalog.sessions) ||
 								   may_run_foreign_code(catalog.history) ||
@@ -86,9 +89,26 @@ runs_only_our_code(void)
 								   may_run_foreign_code(catalog.ended) ||
 								   !OidIsValid(catalog.events) ||
 								   may_run_foreign_code(catalog.events);
+		relaxed.hit_has_foreign_code = !OidIsValid(catalog.counters) ||
+									   may_run_foreign_code(catalog.counters);
 		ss_memo_end(&relaxed.memo, begun);
 	}
+}
+
+/* Does a save run no code but ours? */
+static bool
+save_runs_only_our_code(void)
+{
+	find_foreign_code();
 	return !relaxed.has_foreign_code;
+}
+
+/* Does a hit run no code but ours? */
+static bool
+hit_runs_only_our_code(void)
+{
+	find_foreign_code();
+	return !relaxed.hit_has_foreign_code;
 }
 
 /* Has this backend written WAL since the last relaxed save? */
@@ -98,16 +118,11 @@ wrote_something_else(void)
 	return ProcLastRecPtr != relaxed.last;
 }
 
-/*
- * Called before a change of a session takes its first lock.  If a save may run foreign code, which
- * may change anything, the transaction commits as usual.
- */
-void
-ss_relaxed_begin(const SsPolicy *policy)
+/* Begins a relaxed save that may run foreign code or not. */
+static void
+begin(bool only_our_code)
 {
-	if (!policy->relaxed)
-		return;
-	if (!runs_only_our_code())
+	if (!only_our_code)
 		relaxed.state = STRICT;
 	if (relaxed.state == UNKNOWN)
 	{
@@ -118,6 +133,33 @@ ss_relaxed_begin(const SsPolicy *policy)
 		relaxed.state = STRICT;
 }
 
+/* Ends a relaxed save. */
+static void
+end(bool only_our_code)
+{
+	if (!only_our_code)
+		relaxed.state = STRICT;
+	relaxed.last = ProcLastRecPtr;
+}
+
+/*
+ * Called before a change of a session takes its first lock.  If a save may run foreign code, which
+ * may change anything, the transaction commits as usual.
+ */
+void
+ss_relaxed_begin(const SsPolicy *policy)
+{
+	if (policy->relaxed)
+		begin(save_runs_only_our_code());
+}
+
+/* The same before a hit. */
+void
+ss_relaxed_begin_hit(void)
+{
+	begin(hit_runs_only_our_code());
+}
+
 /*
  * Called after the last write of a change, or when nothing is to be written.  Checks again,
  * because a trigger may have been created while the change waited for the table; with the table
@@ -126,11 +168,15 @@ ss_relaxed_begin(const SsPolicy *policy)
 void
 ss_relaxed_end(const SsPolicy *policy)
 {
-	if (!policy->relaxed)
-		return;
-	if (!runs_only_our_code())
-		relaxed.state = STRICT;
-	relaxed.last = ProcLastRecPtr;
+	if (policy->relaxed)
+		end(save_runs_only_our_code());
+}
+
+/* The same after a hit. */
+void
+ss_relaxed_end_hit(void)
+{
+	end(hit_runs_only_our_code());
 }
 
 /*

@@ -41,6 +41,8 @@ typedef enum SsCounter
 	SS_UNLISTED,
 	SS_UNLISTED_NO_ROOM,
 	SS_WANTED,
+	SS_HITS,
+	SS_COUNTERS_PURGED,
 	SS_COUNTERS
 } SsCounter;
 

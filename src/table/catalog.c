@@ -64,8 +64,8 @@ is_of(const SsCatalog *catalog, Oid relid)
 {
 	return relid == catalog->sessions || relid == catalog->history || relid == catalog->events ||
 		   relid == catalog->ended || relid == catalog->members || relid == catalog->operations ||
-		   relid == catalog->namespaces || relid == catalog->samples || relid == catalog->orphans ||
-		   relid == catalog->claims;
+		   relid == catalog->namespaces || relid == catalog->counters ||
+		   relid == catalog->samples || relid == catalog->orphans || relid == catalog->claims;
 }
 
 /*
@@ -190,6 +190,7 @@ ss_catalog_find(SsCatalog *catalog)
 	sought->operations = ss_schema_check(sought->schema, "session_operations", &state.children);
 	sought->ended = ss_schema_check(sought->schema, "conversation_history_ended", &state.children);
 	sought->events = get_relname_relid("session_events", sought->schema);
+	sought->counters = get_relname_relid("session_counters", sought->schema);
 	sought->samples = get_relname_relid("session_samples", sought->schema);
 	sought->orphans = get_relname_relid("session_orphans", sought->schema);
 	sought->claims = get_relname_relid("session_cache_claims", sought->schema);

@@ -18,7 +18,8 @@ typedef struct SsCatalog
 	Oid members;         /* session_members */
 	Oid operations;      /* session_operations */
 	Oid ended;           /* conversation_history_ended */
-	Oid events;          /* session_events; these four are InvalidOid if the table is missing */
+	Oid events;          /* session_events; these five are InvalidOid if the table is missing */
+	Oid counters;        /* session_counters */
 	Oid samples;         /* session_samples */
 	Oid orphans;         /* session_orphans */
 	Oid claims;          /* session_cache_claims */

@@ -93,6 +93,12 @@ typedef enum SsColumnRule
 	COLUMN(SS_MEMBER_CREATED_AT, "created_at", TIMESTAMPTZOID, SS_NOT_NULL) \
 	COLUMN(SS_MEMBER_ACCEPTED, "accepted", BOOLOID, SS_NOT_NULL)
 
+#define SS_SESSION_COUNTERS(COLUMN)                                        \
+	COLUMN(SS_COUNTER_RESETS_AT, "resets_at", TIMESTAMPTZOID, SS_NOT_NULL) \
+	COLUMN(SS_COUNTER_HITS, "hits", INT8OID, SS_NOT_NULL)                  \
+	COLUMN(SS_COUNTER_NAMESPACE, "namespace", TEXTOID, SS_NOT_NULL)        \
+	COLUMN(SS_COUNTER_COUNTER_ID, "counter_id", TEXTOID, SS_NOT_NULL)
+
 #define SS_SESSION_EVENTS(COLUMN)                                          \
 	COLUMN(SS_EVENT_CREATED_AT, "created_at", TIMESTAMPTZOID, SS_NOT_NULL) \
 	COLUMN(SS_EVENT_EVENT_ID, "event_id", UUIDOID, SS_UNCHECKED)           \

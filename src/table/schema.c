@@ -44,6 +44,7 @@ static const SsColumn ended_columns[] = {SS_CONVERSATION_HISTORY_ENDED(AS_COLUMN
 static const SsColumn member_columns[] = {SS_SESSION_MEMBERS(AS_COLUMN)};
 static const SsColumn operation_columns[] = {SS_SESSION_OPERATIONS(AS_COLUMN)};
 static const SsColumn event_columns[] = {SS_SESSION_EVENTS(AS_COLUMN)};
+static const SsColumn counter_columns[] = {SS_SESSION_COUNTERS(AS_COLUMN)};
 static const SsColumn sample_columns[] = {SS_SESSION_SAMPLES(AS_COLUMN)};
 static const SsColumn orphan_columns[] = {SS_SESSION_ORPHANS(AS_COLUMN)};
 static const SsColumn claim_columns[] = {SS_SESSION_CACHE_CLAIMS(AS_COLUMN)};
@@ -70,6 +71,8 @@ static const Table tables[] = {
 	{"session_operations", operation_columns, lengthof(operation_columns), "nothing works"},
 	{"session_events", event_columns, lengthof(event_columns),
 	 "no events are written, and calls fail that would write one"},
+	{"session_counters", counter_columns, lengthof(counter_columns),
+	 "session_hit() and session_hit_reset() fail"},
 	{"session_samples", sample_columns, lengthof(sample_columns),
 	 "session_stats is not kept up to date"},
 	{"session_orphans", orphan_columns, lengthof(orphan_columns),

@@ -189,12 +189,19 @@ expand(const SsPlan *plan)
 	{
 		const char *word;
 		const char *name;
-	} names[] = {{"sessions", "conversation_sessions"}, {"namespaces", "session_namespaces"},
-				 {"history", "conversation_history"},   {"ended", "conversation_history_ended"},
-				 {"members", "session_members"},        {"operations", "session_operations"},
-				 {"events", "session_events"},          {"samples", "session_samples"},
-				 {"orphans", "session_orphans"},        {"effective", "session_effective_expiry"},
-				 {"contains", "session_contains"},      {"claims", "session_cache_claims"}};
+	} names[] = {{"sessions", "conversation_sessions"},
+				 {"namespaces", "session_namespaces"},
+				 {"history", "conversation_history"},
+				 {"ended", "conversation_history_ended"},
+				 {"members", "session_members"},
+				 {"operations", "session_operations"},
+				 {"events", "session_events"},
+				 {"counters", "session_counters"},
+				 {"samples", "session_samples"},
+				 {"orphans", "session_orphans"},
+				 {"effective", "session_effective_expiry"},
+				 {"contains", "session_contains"},
+				 {"claims", "session_cache_claims"}};
 	StringInfoData out;
 
 	initStringInfo(&out);

@@ -52,10 +52,14 @@ table_oid(SsTable table)
 const char *
 ss_table_name(SsTable table)
 {
-	static const char *const names[SS_TABLES] = {
-		"conversation_sessions", "conversation_history",       "session_members",
-		"session_operations",    "conversation_history_ended", "session_events",
-		"session_samples"};
+	static const char *const names[SS_TABLES] = {"conversation_sessions",
+												 "conversation_history",
+												 "session_members",
+												 "session_operations",
+												 "conversation_history_ended",
+												 "session_events",
+												 "session_samples",
+												 "session_counters"};
 
 	return names[table];
 }

@@ -11,6 +11,9 @@
  *	  prepared transactions, statements that run while our triggers are disabled, and the other
  *	  tables.  A backend reports its numbers within 10 seconds of the end of its transaction.
  *
+ * The purge of counters rests by marks of its own, since hits change session_counters and concern no
+ * other task.
+ *
  * Neither covers rows that a statement writes to a table that inherits from ours.  So the keeper
  * does not rest while there is such a table; a new one is noticed because it adds a row to
  * pg_inherits.
@@ -32,21 +35,45 @@
 static SsPlan ended_plan = {"SELECT 1 FROM {ended} LIMIT 1", 0, {InvalidOid}};
 static SsPlan events_plan = {"SELECT 1 FROM {events} LIMIT 1", 0, {InvalidOid}};
 
-/*
- * The number of rows changed in our tables according to the statistics; -1 if they are not kept.
- */
-static int64
-count_rows(void)
+/* Maximum number of tables that a mark covers, without pg_inherits. */
+#define MARKED_TABLES 5
+
+/* Fills in the tables that a mark covers; returns their number. */
+static int
+marked_tables(bool counters, Oid tables[MARKED_TABLES])
 {
 	const SsCatalog *catalog = ss_catalog_cached();
-	const Oid tables[] = {catalog->sessions,   catalog->ended,      catalog->events,
-						  catalog->operations, catalog->namespaces, InheritsRelationId};
+	int n = 0;
+
+	if (counters)
+		tables[n++] = catalog->counters;
+	else
+	{
+		tables[n++] = catalog->sessions;
+		tables[n++] = catalog->ended;
+		tables[n++] = catalog->events;
+		tables[n++] = catalog->operations;
+		tables[n++] = catalog->namespaces;
+	}
+	return n;
+}
+
+/*
+ * The number of rows changed in the tables of a mark according to the statistics; -1 if they are not
+ * kept.
+ */
+static int64
+count_rows(bool counters)
+{
+	Oid tables[MARKED_TABLES + 1];
+	int n = marked_tables(counters, tables);
 	int64 sum = 0;
 
-	if (!pgstat_track_counts || !OidIsValid(catalog->sessions))
+	tables[n++] = InheritsRelationId;
+	if (!pgstat_track_counts || !OidIsValid(tables[0]))
 		return -1;
 	pgstat_clear_snapshot();
-	for (int i = 0; i < (int) lengthof(tables); i++)
+	for (int i = 0; i < n; i++)
 	{
 		PgStat_StatTabEntry *stat = pgstat_fetch_stat_tabentry(tables[i]);
 
@@ -63,7 +90,14 @@ ss_rest_mark(void)
 {
 	SsDb *db = ss_database_mine();
 
-	return (SsRest){false, db == NULL ? 0 : pg_atomic_read_u64(&db->changes), count_rows()};
+	return (SsRest){false, db == NULL ? 0 : pg_atomic_read_u64(&db->changes), count_rows(false)};
+}
+
+/* Take a mark of session_counters alone. */
+SsRest
+ss_rest_mark_counters(void)
+{
+	return (SsRest){.rows = count_rows(true), .counters = true};
 }
 
 /* Does the keeper rest, and has nothing changed since the mark? */
@@ -74,19 +108,18 @@ ss_rest_holds(const SsRest *rest)
 
 	if (!rest->resting)
 		return false;
-	now = ss_rest_mark();
+	now = rest->counters ? ss_rest_mark_counters() : ss_rest_mark();
 	return now.rows >= 0 && now.rows == rest->rows && now.changes == rest->changes;
 }
 
-/* Does a table inherit from one of ours?  Needs a transaction. */
+/* Does a table inherit from one of a mark?  Needs a transaction. */
 static bool
-has_children(void)
+has_children(bool counters)
 {
-	const SsCatalog *catalog = ss_catalog_cached();
-	const Oid tables[] = {catalog->sessions, catalog->ended, catalog->events, catalog->operations,
-						  catalog->namespaces};
+	Oid tables[MARKED_TABLES];
+	int n = marked_tables(counters, tables);
 
-	for (int i = 0; i < (int) lengthof(tables); i++)
+	for (int i = 0; i < n; i++)
 		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(tables[i])) &&
 			find_inheritance_children(tables[i], NoLock) != NIL)
 			return true;
@@ -100,7 +133,7 @@ has_children(void)
 void
 ss_rest_begin(SsRest *mark, bool nothing_to_do)
 {
-	mark->resting = nothing_to_do && !has_children();
+	mark->resting = nothing_to_do && !has_children(mark->counters);
 }
 
 /* Is a table empty?  Called within ss_sql_enter and ss_sql_leave. */

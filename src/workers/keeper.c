@@ -114,6 +114,7 @@ static const struct
 	[SS_TASK_SAMPLE] = {"sampling sessions", ss_keeper_sample},
 	[SS_TASK_ORPHANS] = {"looking for messages without a session", ss_keeper_remove_orphans},
 	[SS_TASK_OPERATIONS] = {"purging old operations", ss_keeper_purge_operations},
+	[SS_TASK_COUNTERS] = {"purging counters", ss_keeper_purge_counters},
 };
 
 /* Counts for health that a task was prevented by a lock. */
@@ -420,6 +421,7 @@ ss_keeper_main(Datum arg)
 	keeper->operations_aside = ss_aside_of_worker(SS_WORK_OPERATIONS, false);
 	keeper->events_aside = ss_aside_of_worker(SS_WORK_EVENTS, false);
 	keeper->sample_aside = ss_aside_of_worker(SS_WORK_SAMPLE, false);
+	keeper->counters_aside = ss_aside_of_worker(SS_WORK_COUNTERS, false);
 	for (;;)
 	{
 		if (ProcDiePending)

@@ -1,6 +1,6 @@
 /*
  * keeper_purge.c
- *		The keeper's purge of sessions, messages and operations, and its pace.
+ *		The keeper's purge of sessions, messages, operations and counters, and its pace.
  *
  * Each run purges one batch.  Its size adapts to how long batches take, the number of rows per second
  * is limited by session_store.purge_rate, and most batches begin where the last one ended.
@@ -8,9 +8,12 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 
 #include "settings.h"
+#include "table/catalog.h"
 #include "table/subscription.h"
+#include "upkeep/counter_purge.h"
 #include "upkeep/history_purge.h"
 #include "upkeep/operation_purge.h"
 #include "upkeep/purge.h"
@@ -24,6 +27,7 @@
 #define HISTORY_BATCH 1000
 #define OPERATIONS_BATCH 1000
 #define OPERATIONS_EVERY_US (INT64CONST(60) * USECS_PER_SEC)
+#define COUNTERS_BATCH 1000
 
 /*
  * With purge_rate set, batches are so short that there are this many per second.  The next
@@ -51,6 +55,7 @@ ss_keeper_purge_init(SsKeeper *keeper)
 	keeper->low_water = keeper->next_sweep = DT_NOBEGIN;
 	keeper->purge_clock = keeper->history_clock = keeper->operations_clock = DT_NOBEGIN;
 	keeper->operations_from = DT_NOBEGIN;
+	keeper->counters_clock = keeper->counters_from = DT_NOBEGIN;
 	if (keeper->batch_size == 0)
 		keeper->batch_size = BATCH_FIRST;
 }
@@ -225,4 +230,57 @@ ss_keeper_purge_operations(SsKeeper *keeper, TimestampTz now)
 	/* a batch that is not full had rows that failed */
 	return removed < limit ? now + USECS_PER_SEC
 						   : next_at_the_rate(&keeper->operations_clock, now, limit);
+}
+
+/*
+ * Purges one batch of counters.  A batch that follows a full one continues where that ended; the next
+ * one begins at the very start, and finds what was skipped.
+ */
+TimestampTz
+ss_keeper_purge_counters(SsKeeper *keeper, TimestampTz now)
+{
+	SsCounterPurge work = {0};
+	SsCatalog catalog;
+	SsCaller caller;
+	SsRest mark;
+
+	if (ss_purge_interval_ms == 0)
+		return now + USECS_PER_SEC;
+	ss_aside_tidy(keeper->counters_aside, now);
+	if (ss_rest_holds(&keeper->rests[SS_TASK_COUNTERS]) && now < keeper->next_counter)
+		return Min(keeper->next_counter, now + SS_KEEPER_CHECK_US);
+	keeper->rests[SS_TASK_COUNTERS].resting = false;
+	mark = ss_rest_mark_counters();
+	work.from = keeper->counters_from;
+	work.limit = at_the_rate(COUNTERS_BATCH);
+	work.aside = keeper->counters_aside;
+	if (!ss_keeper_begin(keeper, &caller))
+		return now + SS_KEEPER_CHECK_US;
+	ss_catalog_get(&catalog);
+	/* if the table is missing, the statement says so */
+	if (OidIsValid(catalog.counters) &&
+		!ConditionalLockRelationOid(catalog.counters, RowExclusiveLock))
+		keeper->skipped = true;
+	else if (!ss_subscribed(SS_TABLE_COUNTERS))
+	{
+		ss_counter_purge(&work);
+		/* rows that are locked or set aside are over, so there is no rest then */
+		if (work.visited == 0 && work.from == DT_NOBEGIN)
+		{
+			if (!ss_counter_oldest(&keeper->next_counter))
+				keeper->next_counter = DT_NOEND;
+			ss_rest_begin(&mark, keeper->next_counter > GetCurrentTimestamp());
+		}
+	}
+	ss_keeper_finish(keeper, &caller);
+	keeper->rests[SS_TASK_COUNTERS] = mark;
+	if (keeper->skipped)
+		return now + SS_KEEPER_CHECK_US;
+	if (work.visited >= work.limit && work.limit > 0)
+	{
+		keeper->counters_from = work.up_to;
+		return next_at_the_rate(&keeper->counters_clock, now, work.visited);
+	}
+	keeper->counters_from = DT_NOBEGIN;
+	return GetCurrentTimestamp() + ss_purge_interval_ms * INT64CONST(1000);
 }

@@ -3,7 +3,7 @@
  *		The state of a keeper, its transactions and its exit.
  *
  *		keeper.c			the process: its entry, the schedule of the tasks, errors, the end
- *		keeper_purge.c		the purge of sessions, messages and operations, and its pace
+ *		keeper_purge.c		the purge of sessions, messages, operations and counters, and its pace
  *		keeper_touches.c	pending touches
  *		keeper_tasks.c		events, samples, messages without a session
  *
@@ -55,6 +55,10 @@ typedef struct SsKeeper
 	TimestampTz next_due;        /* the lowest check_at, while the purge rests */
 	TimestampTz operations_from; /* where the next batch of operations begins */
 	TimestampTz operations_due;  /* the lowest keep_until, while their purge rests */
+	SsAside *counters_aside;
+	TimestampTz counters_from; /* counters below it were visited */
+	TimestampTz counters_clock;
+	TimestampTz next_counter; /* the lowest resets_at, while the purge of counters rests */
 
 	/* keeper_touches.c */
 	SsAside *touch_aside;

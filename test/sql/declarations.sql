@@ -129,6 +129,7 @@ ALTER TABLE session_orphans RENAME COLUMN seen_at TO seen;
 ALTER TABLE session_cache_claims ALTER COLUMN moved DROP NOT NULL;
 ALTER TABLE session_samples RENAME TO regress_ss_samples;
 ALTER TABLE session_events ALTER COLUMN detail TYPE text;
+ALTER TABLE session_counters ALTER COLUMN hits TYPE numeric;
 SELECT pg_temp.err($$SELECT session_get('s')$$) AS works;
 SELECT w AS lesser_damage FROM jsonb_array_elements_text(session_health() -> 'warnings') w WHERE w ~ '^[^:]*: (table|column) ' AND w !~ 'is locked by process';
 ROLLBACK;

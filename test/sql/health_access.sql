@@ -31,7 +31,7 @@ BEGIN
 END
 $$;
 \pset format unaligned
-SELECT g.* FROM unnest(ARRAY['session_namespaces', 'conversation_history', 'session_members', 'conversation_history_ended', 'session_events', 'session_samples', 'session_orphans', 'session_cache_claims']) t,
+SELECT g.* FROM unnest(ARRAY['session_namespaces', 'conversation_history', 'session_members', 'conversation_history_ended', 'session_events', 'session_samples', 'session_counters', 'session_orphans', 'session_cache_claims']) t,
 	LATERAL pg_temp.given_away(t) g;
 \pset format aligned
 -- To be a member of the other role is enough.

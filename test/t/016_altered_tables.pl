@@ -123,6 +123,11 @@ my %tables = (
 			'sessions is a text' => 'ALTER COLUMN sessions TYPE text USING \'x\'',
 			'over_1mb may be NULL, and is' => 'ALTER COLUMN over_1mb DROP NOT NULL',
 		}, [ q{session_health() IS NULL}, q{session_metrics() IS NULL} ] ],
+	session_counters => [ {
+			'counter_id is a bigint' => 'DROP CONSTRAINT session_counters_pkey, DROP CONSTRAINT session_counters_counter_id_check, ALTER COLUMN counter_id TYPE int8 USING 12345',
+			'hits is a text' => 'DROP CONSTRAINT session_counters_hits_check, ALTER COLUMN hits TYPE text USING \'x\'',
+			'resets_at may be NULL, and is' => 'ALTER COLUMN resets_at DROP NOT NULL',
+		}, [ q{(session_hit('h', '1 hour')).hits}, q{(session_hit('h', NULL, by => -1)).hits}, q{(session_hit('h', NULL, by => 0)).hits}, q{session_hit_reset('h')}, q{session_purge()} ] ],
 	session_events => [ {
 			'event is a bigint' => 'ALTER COLUMN event TYPE int8 USING 12345',
 			'detail is a bigint' => 'ALTER COLUMN detail TYPE int8 USING 12345',

@@ -81,6 +81,7 @@ INSERT INTO session_namespaces (name, cache, sliding, allowed_roles, owner_isola
 SELECT session_append('s', '[{"m": 1}, {"m": 2}, {"m": 3}]', namespace => n), session_save('s', '{"n": 1}', owner => 'ann', namespace => n),
 	session_share('s', 'ed', 'editor', n), session_share('s', 'vic', 'viewer', n) FROM unnest(ARRAY['open', 'closed', 'isolated']) n;
 SELECT session_save('own', '{}', owner => 'x', namespace => n) FROM unnest(ARRAY['open', 'closed']) n;
+SELECT session_hit('c', '1 day', namespace => n) FROM unnest(ARRAY['open', 'closed', 'isolated']) n;
 SELECT session_save('own of ' || w, '{}', owner => w, namespace => 'isolated') FROM unnest(ARRAY['ann', 'ed', 'vic', 'sam', 'anon', 'bypass']) w;
 
 -- What a role gets from a statement, under the claims of somebody; then it is undone.  Through an
@@ -132,6 +133,8 @@ my %calls = (
 	session_absorb => q{session_absorb($own, 's', $ns) + 1},
 	session_delete_all => q{session_delete_all('ann', namespace => $ns)},
 	session_clear => q{session_clear($ns, 's')},
+	session_hit => q{(SELECT h.hits FROM session_hit('c', '1 hour', namespace => $ns) h)},
+	session_hit_reset => q{session_hit_reset('c', $ns)},
 	session_may => q{session_may($ns, 'ann', $history, 'viewer')},
 	session_alive => q{session_alive($ns, 's', clock_timestamp(), '2100-01-01', NULL)},
 	session_purge => q{session_purge(0, $ns) IS NOT NULL},
@@ -248,6 +251,7 @@ my %relations = (
 	session_events => [ 'session_id', 'detail', q{(namespace, session_id, owner_id, event) SELECT namespace, 'new', owner, 'created' FROM border} ],
 	session_namespaces => [ q{CASE name WHEN 'isolated' THEN 'other' ELSE name END}, 'ttl', q{(name) SELECT label || ' new' FROM border} ],
 	session_operations => [ $by_namespace, 'result', q{(keep_until, history_id, result, namespace, operation_id, operation_hash) SELECT now(), gen_random_uuid(), 1, namespace, 'op', '' FROM border} ],
+	session_counters => [ $by_namespace, 'hits', q{(resets_at, hits, namespace, counter_id) SELECT now(), 1, namespace, 'new ' || label FROM border} ],
 	session_orphans => [ q{'open'::text}, 'seen_at', q{(history_id) SELECT gen_random_uuid() FROM border} ],
 	session_cache_claims => [ q{'open'::text}, 'timeline', q{(system_identifier, database_oid, data_directory, timeline, redis, moved, tokens, epochs) SELECT 2, 2, 'x', 1, 'x', false, '{1}', '{1}' FROM border} ],
 	session_samples => [ $by_namespace, 'sessions', q{(namespace, sampled_at, estimated, sessions, expired, tombstones, owned, messages, total_bytes, max_bytes, over_1mb) SELECT label || ' new', now(), false, 1, 1, 1, 1, 1, 1, 1, 1 FROM border} ],

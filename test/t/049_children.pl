@@ -47,6 +47,7 @@ my @calls = (
 	q{count(*) FROM session_list(namespace => 'apart')}, q{count(*) FROM session_members('c')}, q{session_save('new', '{}', namespace => 'apart')},
 	q{session_delete('c')}, q{session_delete_all('u')}, q{session_clear('default')}, q{session_clear('apart')}, q{session_purge()},
 	q{count(*) FROM session_stats}, q{session_health() IS NULL}, q{session_metrics() IS NULL},
+	q{count(*) FROM session_hit('h', '1 hour')}, q{count(*) FROM session_hit('h', NULL, by => -1)}, q{count(*) FROM session_hit('h', NULL, by => 0)}, q{session_hit_reset('h')},
 );
 # A row for the child, as columns and values; what is not given is null.
 my %rows = (
@@ -65,6 +66,7 @@ my %rows = (
 	session_samples => [ [ 'namespace', "'odd'" ], [ 'sessions', '1' ] ],
 	session_orphans => [ [ 'history_id', "'$history'" ], [ 'seen_at', "now() - interval '1 day'" ] ],
 	session_cache_claims => [ [ 'timeline', '1' ] ],
+	session_counters => [ [ 'namespace, counter_id, resets_at', "'default', 'h', now() + '1 hour'" ], [ 'namespace, counter_id, hits', "'default', 'h', 1" ] ],
 );
 my %needed = map { $_ => 1 } qw(conversation_sessions conversation_history conversation_history_ended session_members session_operations session_namespaces);
 

@@ -150,7 +150,7 @@ is(connections(), $connections, 'by the same connection');
 # ---- each table of ours: health does not wait for any of them, nor for an index
 
 for my $table (qw(conversation_sessions session_namespaces conversation_history conversation_history_ended
-	session_members session_operations session_events session_samples session_orphans session_cache_claims))
+	session_members session_operations session_events session_samples session_orphans session_cache_claims session_counters))
 {
 	$lockers->query_safe("BEGIN; LOCK TABLE $table IN ACCESS EXCLUSIVE MODE");
 	like(warnings_now(), qr/table public\.$table is locked by process $locker:/, "health names $table");

@@ -96,6 +96,7 @@ content() {
 		UNION ALL SELECT 'history', count(*) || ' ' || md5(string_agg(h::text, ' ' ORDER BY history_id, seq)) FROM conversation_history h
 		UNION ALL SELECT 'members', count(*) || ' ' || md5(string_agg(m::text, ' ' ORDER BY history_id, member)) FROM session_members m
 		UNION ALL SELECT 'events', count(*) || ' ' || md5(string_agg(e::text, ' ' ORDER BY created_at, event_id)) FROM session_events e WHERE event <> 'expired'
+		UNION ALL SELECT 'counters', count(*) || ' ' || md5(string_agg(c::text, ' ' ORDER BY namespace, counter_id)) FROM session_counters c WHERE resets_at > '$1'
 		UNION ALL SELECT 'policies', count(*) || ' ' || md5(string_agg(n::text, ' ' ORDER BY name)) FROM session_namespaces n) t ORDER BY 1"
 }
 
@@ -136,6 +137,7 @@ sql "INSERT INTO session_namespaces (name, key_prefix, ttl, sliding, cache, cach
 sql "SELECT count(session_save('s' || i, jsonb_build_object('n', i), owner => 'u' || i % 100, namespace => 'chat')) FROM generate_series(1, $sessions) i" >/dev/null
 sql "SELECT count(session_append('s' || i, '[{\"m\": 1}, {\"m\": 2}]', 'op', namespace => 'chat')), count(session_share('s' || i, 'bob', namespace => 'chat')) FROM generate_series(1, 500) i;
 	SELECT count(session_delete('s' || i, namespace => 'chat')) FROM generate_series(501, 600) i;
+	SELECT count(session_hit('c' || i, '1 day', by => i, namespace => 'chat')) FROM generate_series(1, 200) i;
 	SELECT count(session_save('gone' || i, '{}', ttl => '1 ms', namespace => 'chat')) FROM generate_series(1, 500) i;
 	SELECT session_save('logout', '{\"in\": true}', namespace => 'chat'), session_save('stays', '{\"in\": true}', namespace => 'chat')" >/dev/null
 # as if each had been saved with a short ttl and prolonged since
