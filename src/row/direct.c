@@ -62,19 +62,22 @@ fill_row(TupleTableSlot *slot, bool document, SsRow *row)
 		DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &null)));
 }
 
-/* Store the row of a session that is visible to a snapshot in a slot; false if there is none. */
-static bool
-find_row(Relation rel, const SsTarget *target, Snapshot snapshot, TupleTableSlot *slot)
+/*
+ * Store the row of a key, a namespace and an id, that is visible to a snapshot in a slot; false if there
+ * is none.  The primary key is one that ss_direct_is_key accepts.
+ */
+bool
+ss_direct_find(Relation rel, Oid pkey, Datum ns, Datum id, Snapshot snapshot, TupleTableSlot *slot)
 {
-	Relation index = index_open(ss_direct_pkey(), AccessShareLock);
+	Relation index = index_open(pkey, AccessShareLock);
 	IndexScanDesc scan;
 	ScanKeyData keys[2];
 	bool found;
 
 	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
-						   F_TEXTEQ, target->ns);
+						   F_TEXTEQ, ns);
 	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
-						   F_TEXTEQ, target->id);
+						   F_TEXTEQ, id);
 	scan = SsIndexBeginScan(rel, index, snapshot, 2);
 	index_rescan(scan, keys, 2, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, slot);
@@ -82,6 +85,13 @@ find_row(Relation rel, const SsTarget *target, Snapshot snapshot, TupleTableSlot
 	/* keep the lock to the end of the transaction, as a statement would */
 	index_close(index, NoLock);
 	return found;
+}
+
+/* The same for a session. */
+static bool
+find_row(Relation rel, const SsTarget *target, Snapshot snapshot, TupleTableSlot *slot)
+{
+	return ss_direct_find(rel, ss_direct_pkey(), target->ns, target->id, snapshot, slot);
 }
 
 /*
@@ -230,8 +240,8 @@ make_version(TupleTableSlot *old, const SsRow *row, const AttrNumber *columns, T
 }
 
 /* Add index entries for a new version that is not HOT, or whose summarizing indexes need it. */
-static void
-insert_into_indexes(Relation rel, TupleTableSlot *slot, SsUpdateIndexes which)
+void
+ss_direct_insert_into_indexes(Relation rel, TupleTableSlot *slot, SsUpdateIndexes which)
 {
 	/* the table's owner may have added indexes on expressions */
 	int path_nest = ss_sql_set_path();
@@ -248,8 +258,8 @@ insert_into_indexes(Relation rel, TupleTableSlot *slot, SsUpdateIndexes which)
 }
 
 /* Has no transaction locked or changed this version of the row, as far as its header tells? */
-static bool
-has_no_xmax(TupleTableSlot *slot)
+bool
+ss_direct_has_no_xmax(TupleTableSlot *slot)
 {
 	bool null;
 
@@ -287,14 +297,14 @@ ss_direct_write(const SsTarget *target, const SsRow *row, const AttrNumber *colu
 	new = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	/* this version is not visible any more if the row was changed since it was read */
 	if (table_tuple_fetch_row_version(rel, &tid, GetActiveSnapshot(), old) && is_of(old, target) &&
-		(row->locked || has_no_xmax(old)))
+		(row->locked || ss_direct_has_no_xmax(old)))
 	{
 		make_version(old, row, columns, new);
 		written = table_tuple_update(rel, &tid, new, GetCurrentCommandId(true), GetActiveSnapshot(),
 									 InvalidSnapshot, true, &failure, &lockmode, &indexes) == TM_Ok;
 	}
 	if (written && indexes != SS_NO_INDEXES)
-		insert_into_indexes(rel, new, indexes);
+		ss_direct_insert_into_indexes(rel, new, indexes);
 	ExecDropSingleTupleTableSlot(new);
 	ExecDropSingleTupleTableSlot(old);
 	PopActiveSnapshot();

@@ -39,13 +39,6 @@
 #include "table/sql.h"
 #include "table/triggers.h"
 
-/* An index that direct access uses. */
-typedef struct DirectIndex
-{
-	Oid oid;                    /* InvalidOid if there is none */
-	TransactionId usable_after; /* TransactionXmin must follow it, unless it is invalid */
-} DirectIndex;
-
 /*
  * Results of the checks.  Whether a foreign key is ignored depends on the table that has it, and on
  * roles.
@@ -54,13 +47,13 @@ typedef struct DirectIndex
 
 static struct
 {
-	SsMemo memo;      /* of table, pkey and writable */
-	Oid table;        /* the table that was checked */
-	DirectIndex pkey; /* its primary key; without one there is no direct access */
-	bool writable;    /* may rows be updated directly? */
+	SsMemo memo;        /* of table, pkey and writable */
+	Oid table;          /* the table that was checked */
+	SsDirectIndex pkey; /* its primary key; without one there is no direct access */
+	bool writable;      /* may rows be updated directly? */
 
-	SsMemo deletes_memo;  /* of check_at */
-	DirectIndex check_at; /* its index on check_at; without one there are no direct deletes */
+	SsMemo deletes_memo;    /* of check_at */
+	SsDirectIndex check_at; /* its index on check_at; without one there are no direct deletes */
 } checked = {.memo = {SOURCES}, .deletes_memo = {SOURCES}};
 
 static bool
@@ -72,10 +65,11 @@ is_btree(Relation index, int attributes)
 		   form->indnkeyatts == attributes;
 }
 
-static DirectIndex
-describe_index(Relation index)
+/* What has to be known of an index to use it later. */
+SsDirectIndex
+ss_direct_describe_index(Relation index)
 {
-	DirectIndex result = {RelationGetRelid(index), InvalidTransactionId};
+	SsDirectIndex result = {RelationGetRelid(index), InvalidTransactionId};
 
 	if (index->rd_index->indcheckxmin)
 		result.usable_after = HeapTupleHeaderGetXmin(index->rd_indextuple->t_data);
@@ -83,20 +77,20 @@ describe_index(Relation index)
 }
 
 /* May every snapshot of this transaction use an index?  Same test as the planner's. */
-static bool
-is_usable(const DirectIndex *index)
+bool
+ss_direct_is_usable(const SsDirectIndex *index)
 {
 	return OidIsValid(index->oid) && (!TransactionIdIsValid(index->usable_after) ||
 									  TransactionIdPrecedes(index->usable_after, TransactionXmin));
 }
 
-static bool
-is_our_key(Relation index)
+/* Is an index a key of these two columns, in the order of their bytes? */
+bool
+ss_direct_is_key(Relation index, AttrNumber ns, AttrNumber id)
 {
 	Form_pg_index form = index->rd_index;
 
-	if (!is_btree(index, 2) || form->indkey.values[0] != SS_ROW_NAMESPACE ||
-		form->indkey.values[1] != SS_ROW_SESSION_ID)
+	if (!is_btree(index, 2) || form->indkey.values[0] != ns || form->indkey.values[1] != id)
 		return false;
 	for (int i = 0; i < 2; i++)
 		if (index->rd_indcollation[i] != C_COLLATION_OID ||
@@ -218,8 +212,8 @@ check_table(const SsCatalog *catalog)
 	{
 		Relation key = index_open(index, AccessShareLock);
 
-		if (is_our_key(key))
-			checked.pkey = describe_index(key);
+		if (ss_direct_is_key(key, SS_ROW_NAMESPACE, SS_ROW_SESSION_ID))
+			checked.pkey = ss_direct_describe_index(key);
 		index_close(key, AccessShareLock);
 	}
 	if (OidIsValid(checked.pkey.oid))
@@ -247,7 +241,7 @@ check_deletes(const SsCatalog *catalog)
 			Relation index = index_open(lfirst_oid(cell), AccessShareLock);
 
 			if (is_on_check_at(index))
-				checked.check_at = describe_index(index);
+				checked.check_at = ss_direct_describe_index(index);
 			index_close(index, AccessShareLock);
 		}
 	list_free(indexes);
@@ -267,13 +261,13 @@ open_if_eligible(LOCKMODE lockmode, SsDirectUse use)
 	ss_catalog_get(&catalog);
 	if (!ss_memo_is_current(&checked.memo) || checked.table != catalog.sessions)
 		check_table(&catalog);
-	if (!is_usable(&checked.pkey) || (use == SS_DIRECT_UPDATE && !checked.writable))
+	if (!ss_direct_is_usable(&checked.pkey) || (use == SS_DIRECT_UPDATE && !checked.writable))
 		return NULL;
 	if (use == SS_DIRECT_DELETE_DUE)
 	{
 		if (!ss_memo_is_current(&checked.deletes_memo))
 			check_deletes(&catalog);
-		if (!is_usable(&checked.check_at) || !ss_memo_is_current(&checked.deletes_memo))
+		if (!ss_direct_is_usable(&checked.check_at) || !ss_memo_is_current(&checked.deletes_memo))
 			return NULL;
 	}
 	rel = table_open(checked.table, lockmode);

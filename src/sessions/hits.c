@@ -7,10 +7,10 @@
  * purge has come (upkeep/counter_purge.c).  Within a period only the column hits changes, which no
  * index has, so the updates are HOT.
  *
- * Counters are accessed by statements only.  They have no owner, tombstone, history, events or copy
- * in Redis, and no triggers of ours.
+ * Counters have no owner, tombstone, history, events or copy in Redis, and no triggers of ours.
  *
- * Locking: a hit is one INSERT .. ON CONFLICT DO UPDATE.  The clock is read once, after the row was
+ * Locking: a hit within a running period that meets no other transaction is an update through the
+ * table AM (direct_counter.c).  Otherwise it is one INSERT .. ON CONFLICT DO UPDATE.  The clock is read once, after the row was
  * locked, so a hit that waited for the row beyond the end of the period counts in the new one.  The
  * exception is a hit that waited for a transaction that was creating the counter and rolled back: its
  * period begins when the call did.  If that is over, the statement is repeated.
@@ -21,17 +21,19 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
-#include "utils/builtins.h"
+#include "storage/lmgr.h"
 #include "utils/timestamp.h"
 
 #include "row/access.h"
+#include "row/direct_counter.h"
 #include "row/errors.h"
 #include "sessions/aside.h"
 #include "sessions/hits.h"
 #include "sessions/relaxed.h"
 #include "shared/counters.h"
+#include "table/catalog.h"
 #include "table/sql.h"
+#include "table/subxact.h"
 
 /* The columns that statements return.  The casts hold also if the table was altered. */
 enum
@@ -44,6 +46,9 @@ enum
 #define OF_COUNTER " WHERE namespace {=} $1 AND counter_id {=} $2"
 #define RUNNING " AND resets_at {>} pg_catalog.clock_timestamp()"
 #define MOST "9223372036854775807::pg_catalog.int8"
+
+/* Maximum number of attempts of ss_hits_clear. */
+#define MAX_CLEARS 5
 
 /* OFFSET keeps the planner from evaluating the clock more than once. */
 static SsPlan count_plan = {
@@ -124,6 +129,15 @@ get_running(uint64 n, SsHits *result)
 		memset(result, 0, sizeof(*result));
 }
 
+/* Changes a counter through the table AM.  False if the statement has to be run. */
+static bool
+change_directly(const SsTarget *target, Datum counter, int64 by, SsHits *result)
+{
+	result->running = true;
+	return ss_direct_count(target->ns, counter, by, &result->hits, &result->resets_at) &&
+		   !is_over(result);
+}
+
 /*
  * Counts `by` hits (at least 1) and returns the counter.  At the largest bigint, hits stay as they
  * are.  Between ss_sql_enter and ss_sql_leave, as all that follows.
@@ -135,7 +149,7 @@ ss_hits_count(const SsTarget *target, Datum counter, int64 by, int64 period_us, 
 					   IntervalPGetDatum(ss_make_interval(period_us))};
 
 	ss_relaxed_begin_hit();
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 2 && !change_directly(target, counter, by, result); i++)
 	{
 		uint64 n = ss_plan_run_redacted(&count_plan, values, NULL, SS_PLAN_WRITE);
 
@@ -160,7 +174,8 @@ ss_hits_take_back(const SsTarget *target, Datum counter, int64 by, SsHits *resul
 	Datum values[3] = {target->ns, counter, Int64GetDatum(by)};
 
 	ss_relaxed_begin_hit();
-	get_running(ss_plan_run_redacted(&take_back_plan, values, NULL, SS_PLAN_WRITE), result);
+	if (!change_directly(target, counter, -by, result))
+		get_running(ss_plan_run_redacted(&take_back_plan, values, NULL, SS_PLAN_WRITE), result);
 	/* a trigger may have skipped the row */
 	if (!result->running)
 		ss_hits_read(target, counter, result);
@@ -188,35 +203,65 @@ ss_hits_reset(const SsTarget *target, Datum counter)
 	return before.running;
 }
 
-/* In a subtransaction: removes the counters of a namespace. */
+/* A removal of the counters of a namespace in progress. */
+typedef struct Clear
+{
+	const SsTarget *target;
+	bool locked; /* another session has locked the table */
+} Clear;
+
+/* In a subtransaction: removes the counters. */
 static bool
 clear(void *arg)
 {
-	const SsTarget *target = arg;
-	Datum values[1] = {target->ns};
+	Clear *call = arg;
+	Datum values[1] = {call->target->ns};
+	SsCatalog catalog;
 
-	ss_plan_run_redacted(&clear_plan, values, NULL, SS_PLAN_LATEST);
-	return true;
+	ss_catalog_get(&catalog);
+	call->locked = OidIsValid(catalog.counters) &&
+				   !ConditionalLockRelationOid(catalog.counters, RowExclusiveLock);
+	if (!call->locked)
+		ss_plan_run_redacted(&clear_plan, values, NULL, SS_PLAN_LATEST);
+	return !call->locked;
+}
+
+/* Does an error of clear() concern the statement or the whole transaction, as a cancel does? */
+static bool
+is_serious(const ErrorData *error)
+{
+	return error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE &&
+		   ss_aside_fault(error) == SS_FAULT_OTHER;
 }
 
 /*
- * Removes the counters of a namespace whose sessions have been ended.  Must not make a logout fail: if
- * the counters cannot be removed, there is a warning.  Does not wait for rows, because rows of
- * sessions are locked.
+ * Removes the counters of a namespace whose sessions have been ended.  Must not make a logout wait or
+ * fail: rows that others have locked stay, and if the counters cannot be removed, there is a warning.
  */
 void
 ss_hits_clear(const SsTarget *target)
 {
+	Clear call = {target};
 	ErrorData *error;
 
-	(void) ss_aside_try(clear, (void *) target, &error);
-	if (error == NULL)
-		return;
-	ereport(WARNING,
-			(errcode(error->sqlerrcode),
-			 errmsg("counters of namespace \"%s\" were not removed", target->policy.name),
-			 errdetail("The sessions have ended all the same."),
-			 errhint(
-				 "Check session_counters for a foreign key, trigger or rule that prevents it.")));
-	FreeErrorData(error);
+	/* a hit between the snapshot and the lock is a serialization failure above READ COMMITTED */
+	for (int i = 0; i < MAX_CLEARS; i++)
+	{
+		if (ss_subxact_run(clear, &call, &error))
+			return;
+		if (error != NULL && is_serious(error))
+			ReThrowError(error);
+		if (error == NULL || error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE)
+			break;
+	}
+	ereport(
+		WARNING,
+		(errcode(call.locked ? ERRCODE_LOCK_NOT_AVAILABLE : error->sqlerrcode),
+		 errmsg("counters of namespace \"%s\" were not removed", target->policy.name),
+		 call.locked ? errdetail("Another session has locked session_counters.")
+					 : errdetail("The sessions have ended all the same."),
+		 call.locked
+			 ? 0
+			 : errhint(
+				   "Check session_counters for a foreign key, trigger or rule that prevents it.")));
 }

@@ -14,8 +14,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/array.h"
-#include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/timestamp.h"
 
 #include "row/errors.h"

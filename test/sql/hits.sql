@@ -157,6 +157,38 @@ SELECT session_save('t', '{}');
 SELECT session_clear('rate') AS ended;
 SELECT namespace, count(*) FROM session_counters GROUP BY 1 ORDER BY 1;
 
+-- By both ways to the rows, and with what the owner may add to the table.
+CREATE FUNCTION pg_temp.counts(direct text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	answer text := '';
+	step int8;
+BEGIN
+	PERFORM set_config('session_store.direct_rows', direct, true), session_hit_reset('w');
+	FOREACH step IN ARRAY '{1,1,5,-2,0,9223372036854775807,1,-9223372036854775808,-1,3}'::int8[] LOOP
+		answer := answer || (session_hit('w', '1 hour', by => step, max => 10))::text || ' ';
+	END LOOP;
+	PERFORM set_config('enable_seqscan', 'off', true);
+	RETURN regexp_replace(answer, ',"[^"]*"', '', 'g') || coalesce((SELECT to_jsonb(c) - '{resets_at,namespace,counter_id}'::text[] FROM session_counters c WHERE hits = 3), 'null');
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END $$;
+CREATE FUNCTION pg_temp.counts_with(addition text, OUT direct text, OUT statements text) LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE addition;
+	direct := pg_temp.counts('on');
+	statements := pg_temp.counts('off');
+	RAISE SQLSTATE 'UNDO1';
+EXCEPTION WHEN SQLSTATE 'UNDO1' THEN
+	NULL;
+END $$;
+SELECT pg_temp.counts('on');
+SELECT addition, CASE WHEN direct <> statements THEN direct END AS differs, right(statements, 60) AS ends
+FROM unnest(ARRAY['SELECT 1', 'CREATE INDEX ON session_counters (hits)', 'CREATE INDEX ON session_counters ((hits / 2))', 'ALTER TABLE session_counters ADD note text DEFAULT $$x$$',
+	'ALTER TABLE session_counters ADD gone int DEFAULT 1, ADD kept int DEFAULT 2; ALTER TABLE session_counters DROP gone', 'ALTER TABLE session_counters ADD half int8 GENERATED ALWAYS AS (hits / 2) STORED',
+	'ALTER TABLE session_counters ADD CHECK (hits < 6)', 'ALTER TABLE session_counters DROP CONSTRAINT session_counters_hits_check, ADD CONSTRAINT mine CHECK (hits < 9)',
+	'CREATE TABLE regress_ss_child () INHERITS (session_counters)', 'ALTER TABLE session_counters REPLICA IDENTITY NOTHING', 'ALTER TABLE session_counters SET UNLOGGED']) addition,
+	LATERAL pg_temp.counts_with(addition);
+
 -- Access: allowed_roles; and with owner isolation only roles that it does not bind, because counters have no owner.
 CREATE ROLE regress_ss_limiter;
 CREATE ROLE regress_ss_service BYPASSRLS;
