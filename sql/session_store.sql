@@ -620,11 +620,21 @@ COMMENT ON FUNCTION @extschema@.session_ttl(pg_catalog.text, pg_catalog.text) IS
 --
 CREATE FUNCTION @extschema@.session_append(
 	session_id pg_catalog.text, messages pg_catalog.jsonb, operation_id pg_catalog.text = NULL,
-	namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
+	namespace pg_catalog.text = NULL, owner pg_catalog.text = NULL, patch pg_catalog.jsonb = NULL,
+	keep pg_catalog.int4 = NULL) RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_append_1_0';
-COMMENT ON FUNCTION @extschema@.session_append(pg_catalog.text, pg_catalog.jsonb, pg_catalog.text, pg_catalog.text) IS
-	'session_store: append a message, or an array of messages, to the history of a session; returns the seq of the last one';
+COMMENT ON FUNCTION @extschema@.session_append(pg_catalog.text, pg_catalog.jsonb, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.jsonb, pg_catalog.int4) IS
+	'session_store: append a message, or an array of messages, to the history of a session, perhaps with a merge patch for its document; returns the seq of the last one';
+
+CREATE FUNCTION @extschema@.session_replace_tail(
+	session_id pg_catalog.text, n pg_catalog.int4, messages pg_catalog.jsonb,
+	expected pg_catalog.jsonb = NULL, operation_id pg_catalog.text = NULL,
+	namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_replace_tail_1_0';
+COMMENT ON FUNCTION @extschema@.session_replace_tail(pg_catalog.text, pg_catalog.int4, pg_catalog.jsonb, pg_catalog.jsonb, pg_catalog.text, pg_catalog.text) IS
+	'session_store: replace the last messages of a session by others, if they are the expected ones; returns the last seq';
 
 CREATE FUNCTION @extschema@.session_history(
 	session_id pg_catalog.text, last pg_catalog.int4 = NULL, before pg_catalog.int8 = NULL,

@@ -26,7 +26,10 @@
 #include "sessions/read.h"
 #include "table/sql.h"
 
-SS_FUNCTION(session_append, 1_0, INT8OID, TEXTOID, JSONBOID, TEXTOID, TEXTOID);
+SS_FUNCTION(session_append, 1_0, INT8OID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID,
+			INT4OID);
+SS_FUNCTION(session_replace_tail, 1_0, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, TEXTOID,
+			TEXTOID);
 SS_ROWS_FUNCTION(session_history, 1_0, true, SS_COLUMNS(INT8OID, JSONBOID, TIMESTAMPTZOID), TEXTOID,
 				 INT4OID, INT8OID, TEXTOID, INT8OID, INT4OID);
 SS_FUNCTION(session_pop, 1_0, JSONBOID, TEXTOID, INT4OID, TEXTOID, BOOLOID);
@@ -90,24 +93,6 @@ arg_messages(FunctionCallInfo fcinfo, int arg, const SsPolicy *policy, bool allo
 		ss_document_check(policy, messages->message[i], "message");
 }
 
-static Datum
-session_append(PG_FUNCTION_ARGS)
-{
-	SsTarget target;
-	SsCaller caller;
-	SsAppend append = {0};
-	int64 last;
-
-	ss_arg_require(fcinfo, 1, "messages");
-	append.operation_id = ss_arg_name(fcinfo, 2, "operation_id");
-	ss_arg_target(fcinfo, 0, 3, &target);
-	arg_messages(fcinfo, 1, &target.policy, append.operation_id != (Datum) 0, &append.messages);
-	ss_sql_enter(&caller);
-	last = ss_history_append(&target, &append);
-	ss_sql_leave(&caller);
-	PG_RETURN_INT64(last);
-}
-
 /* Return an integer argument (int8 if wide, else int4), which must be at least "least". */
 static int64
 arg_at_least(FunctionCallInfo fcinfo, int arg, bool wide, const char *name, int64 least)
@@ -119,6 +104,63 @@ arg_at_least(FunctionCallInfo fcinfo, int arg, bool wide, const char *name, int6
 						least == 0 ? errdetail("It must not be negative.")
 								   : errdetail("It must be at least " INT64_FORMAT ".", least)));
 	return value;
+}
+
+static Datum
+session_append(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsCaller caller;
+	SsAppend append = {.keep = -1};
+	bool allow_empty;
+	int64 last;
+
+	ss_arg_require(fcinfo, 1, "messages");
+	append.operation_id = ss_arg_name(fcinfo, 2, "operation_id");
+	append.owner = ss_arg_name(fcinfo, 4, "owner");
+	if (!PG_ARGISNULL(5))
+		append.patch = PG_GETARG_JSONB_P(5);
+	if (!PG_ARGISNULL(6))
+		append.keep = arg_at_least(fcinfo, 6, false, "keep", 0);
+	ss_arg_target(fcinfo, 0, 3, &target);
+	/* without messages the call must have something else to do */
+	allow_empty = append.operation_id != (Datum) 0 || append.patch != NULL || append.keep >= 0;
+	arg_messages(fcinfo, 1, &target.policy, allow_empty, &append.messages);
+	ss_sql_enter(&caller);
+	last = ss_history_append(&target, &append);
+	ss_sql_leave(&caller);
+	PG_RETURN_INT64(last);
+}
+
+static Datum
+session_replace_tail(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsCaller caller;
+	SsReplacement replacement = {0};
+	int64 last;
+	bool found;
+
+	ss_arg_require(fcinfo, 1, "n");
+	ss_arg_require(fcinfo, 2, "messages");
+	replacement.n = arg_at_least(fcinfo, 1, false, "n", 0);
+	if (!PG_ARGISNULL(3))
+	{
+		replacement.expected = PG_GETARG_JSONB_P(3);
+		if (!JB_ROOT_IS_ARRAY(replacement.expected) || JB_ROOT_IS_SCALAR(replacement.expected))
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid expected"),
+							errdetail("It must be an array of messages.")));
+	}
+	replacement.operation_id = ss_arg_name(fcinfo, 4, "operation_id");
+	ss_arg_target(fcinfo, 0, 5, &target);
+	arg_messages(fcinfo, 2, &target.policy, true, &replacement.messages);
+	PreventCommandIfReadOnly("session_replace_tail()");
+	ss_sql_enter(&caller);
+	found = ss_history_replace_tail(&target, &replacement, &last);
+	ss_sql_leave(&caller);
+	if (!found)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(last);
 }
 
 static void

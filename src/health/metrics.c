@@ -44,7 +44,7 @@ static const struct
 	[SS_EVICTED] = {"evictions", "Sessions ended by their owner's quota."},
 	[SS_PURGED] = {"purged", "Expired rows and tombstones removed."},
 	[SS_APPENDED] = {"messages_appended", "Messages appended to histories."},
-	[SS_MESSAGES_REMOVED] = {"messages_removed", "Messages popped and trimmed."},
+	[SS_MESSAGES_REMOVED] = {"messages_removed", "Messages popped, trimmed and replaced."},
 	[SS_MESSAGES_PURGED] = {"messages_purged", "Messages removed after the end of their session."},
 	[SS_FORKED] = {"forks", "Sessions forked."},
 	[SS_ABSORBED] = {"absorptions", "Sessions merged into another."},

@@ -70,6 +70,23 @@ ss_error_not_owner(const SsTarget *target)
 					   "the caller nor is it shared with the caller in a sufficient role.")));
 }
 
+/*
+ * 40001: the messages at the end of a history are not the expected ones.  seq is that of the first
+ * that differs, 0 if their number does.
+ */
+void
+ss_error_tail_conflict(int64 expected, int64 found, int64 seq)
+{
+	ss_counter_add(SS_ERROR_CONFLICT, 1);
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("the last messages are not the expected ones"),
+			 seq == 0 ? errdetail("Expected " INT64_FORMAT " messages, found " INT64_FORMAT ".",
+								  expected, found)
+					  : errdetail("The message with seq " INT64_FORMAT " differs.", seq),
+			 errhint("Read the history again before retrying.")));
+}
+
 /* SST11: operation_id was used with other arguments. */
 void
 ss_error_operation_reused(void)

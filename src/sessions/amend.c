@@ -31,7 +31,7 @@ static SsPlan amend_plan = {
 	{UUIDOID, INT8OID, JSONBOID}};
 
 /*
- * Replaces the message with this seq, which keeps its seq, created_at and operation_id.  Restarts the
+ * Replaces the message with this seq, which keeps its seq and created_at.  Restarts the
  * lifetime as an append does.  False, and nothing changes, when the caller sees no such session or the
  * session has no such message.
  */

@@ -204,26 +204,45 @@ ss_history_pop(SsTarget *target, int64 n, bool from_start, Datum *popped)
 	return true;
 }
 
+/*
+ * Finds the messages that are not among the last `keep`; returns their number, and sets *up_to to their
+ * highest seq if there are any.
+ */
+int64
+ss_history_find_beyond(const SsRow *row, int64 keep, int64 *up_to)
+{
+	Datum values[2] = {row->history, Int64GetDatum(keep)};
+
+	if (row->history_null || ss_plan_run(&boundary_plan, values, NULL, SS_PLAN_WRITE, 0) == 0)
+		return 0;
+	*up_to = DatumGetInt64(result_value(1, "conversation_history"));
+	return ss_history_count(row, *up_to);
+}
+
+/* Removes the messages up to a seq, which are `count`.  The session's row was written. */
+void
+ss_history_remove_up_to(const SsRow *row, int64 up_to, int64 count)
+{
+	Datum values[2] = {row->history, Int64GetDatum(up_to)};
+
+	if (ss_plan_run(&trim_plan, values, NULL, SS_PLAN_WRITE, 0) != count)
+		ss_error_rows_skipped("conversation_history");
+}
+
 /* Removes all messages but the last `keep`; false when the caller sees no such session. */
 bool
 ss_history_trim(SsTarget *target, int64 keep, int64 *removed)
 {
 	SsChange change;
-	Datum values[2];
+	int64 up_to;
 
 	*removed = 0;
 	if (!begin_removal(&change, target))
 		return false;
-	if (change.row.history_null)
+	*removed = ss_history_find_beyond(&change.row, keep, &up_to);
+	if (*removed == 0)
 		return true;
-	values[0] = change.row.history;
-	values[1] = Int64GetDatum(keep);
-	if (ss_plan_run(&boundary_plan, values, NULL, SS_PLAN_WRITE, 0) == 0)
-		return true;
-	values[1] = result_value(1, "conversation_history");
-	*removed = ss_history_count(&change.row, DatumGetInt64(values[1]));
 	write_count(&change, *removed);
-	if (ss_plan_run(&trim_plan, values, NULL, SS_PLAN_WRITE, 0) != *removed)
-		ss_error_rows_skipped("conversation_history");
+	ss_history_remove_up_to(&change.row, up_to, *removed);
 	return true;
 }

@@ -61,7 +61,7 @@ EOS
 
 # Each table that C code reads, with ways to alter it and the calls that read it.
 my %sessions = (
-	'ttl is a bigint' => 'ALTER COLUMN ttl TYPE int8 USING 12345',
+	'ttl is a bigint' => 'ALTER COLUMN ttl DROP DEFAULT, ALTER COLUMN ttl TYPE int8 USING 12345',
 	'session_data is a bigint' => 'ALTER COLUMN session_data TYPE int8 USING 12345',
 	'owner_id is a bigint' => 'ALTER COLUMN owner_id TYPE int8 USING 12345',
 	'history_id is a bigint' => 'ALTER COLUMN history_id TYPE int8 USING 12345',

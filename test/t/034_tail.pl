@@ -198,6 +198,15 @@ run(q{SELECT session_trim('a', 2, namespace => 'whole')});
 tail_is('wt:a', numbers(11, 12), 'trim');
 run(q{SELECT session_trim('a', 0, namespace => 'whole')});
 tail_is('wt:a', '[]', '.. to nothing');
+run("SELECT session_append('a', @{[ some(13, 15) ]}, keep => 2, namespace => 'whole')");
+tail_is('wt:a', numbers(14, 15), 'an append that keeps the newest');
+run(q{SELECT session_append('a', '{"n": 16}', patch => '{"p": 1}', keep => 2, namespace => 'whole')});
+tail_is('wt:a', numbers(15, 16), '.. also of those that were there');
+is($redis->get('whole:a'), '{"p": 1, "doc": 1}', '.. with a patch for the document');
+run(q{SELECT session_replace_tail('a', 1, '[{"n": 17}, {"n": 18}]', '[{"n": 16}]', namespace => 'whole')});
+tail_is('wt:a', numbers(15, 17, 18), 'replace_tail');
+run(q{SELECT session_replace_tail('a', 5, '[]', namespace => 'whole')});
+tail_is('wt:a', '[]', '.. by nothing');
 run("SELECT session_append('a', @{[ some(1, 6) ]}, namespace => 'whole')");
 
 run(q{SELECT session_fork('a', 'fork', namespace => 'whole'); SELECT session_fork('a', 'fork3', up_to => (SELECT min(seq) + 2 FROM session_history('a', namespace => 'whole')), namespace => 'whole')});

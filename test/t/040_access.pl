@@ -124,6 +124,7 @@ my %calls = (
 	session_touch => q{session_touch('s', '2 hours', $ns)},
 	session_pop => q{session_pop('s', namespace => $ns)},
 	session_trim => q{session_trim('s', 1, $ns)},
+	session_replace_tail => q{session_replace_tail('s', 1, '{"m": 8}', namespace => $ns)},
 	session_amend => q{session_amend('s', 1, '{"m": 9}', $ns)},
 	session_delete => q{session_delete('s', $ns)},
 	session_regenerate => q{session_regenerate('s', $ns)},

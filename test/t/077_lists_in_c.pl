@@ -76,7 +76,7 @@ EOS
 	{
 		$created{$column} = value("SELECT $column FROM defaults");
 		$created{$column} = value("SELECT (extract(epoch FROM $column) * 1000000)::bigint FROM defaults")
-		  if $column =~ /^(?:ttl|cache_ttl|tombstone)$/;
+		  if $column =~ /^(?:ttl|cache_ttl|tombstone|operation_keep)$/;
 	}
 	is_deeply(\%listed, \%created, 'src/table/namespaces.h has the defaults of the columns');
 	cmp_ok(scalar keys %created, '>=', 15, '.. all of them');
