@@ -111,9 +111,12 @@ ss_target_set_id(SsTarget *target, Datum id)
 	ss_key_from_datums(&target->key, target->ns, id);
 }
 
-/* Fill in the session that the call is about: session id, namespace and policy. */
-void
-ss_arg_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target)
+/*
+ * As ss_arg_target, for a call that only reads: false if the session id is null, for which there is
+ * no session.  The namespace and the caller are checked first all the same.
+ */
+bool
+ss_arg_read_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target)
 {
 	Datum id;
 
@@ -175,6 +178,18 @@ ss_arg_period(FunctionCallInfo fcinfo, int arg)
 	return arg_duration(fcinfo, arg, "period", NULL);
 }
 
+	return true;
+}
+
+/*
+ * Fill in the session that the call is about: session id, namespace and policy.  Raises an error if
+ * the session id is null.
+ */
+void
+ss_arg_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target)
+{
+	ss_arg_require(fcinfo, id_arg, "session_id");
+	(void) ss_arg_read_target(fcinfo, id_arg, ns_arg, target);
 /*
  * Return the lifetime that the arguments ttl and expires_at give a session; at most one of them may
  * be given.

@@ -169,8 +169,7 @@ read_without_sliding(FunctionCallInfo fcinfo, SsRow *row)
 {
 	SsTarget target;
 
-	ss_arg_target(fcinfo, 0, 1, &target);
-	return ss_session_read(&target, false, row);
+	return ss_arg_read_target(fcinfo, 0, 1, &target) && ss_session_read(&target, false, row);
 }
 
 static Datum

@@ -201,8 +201,7 @@ session_history(PG_FUNCTION_ARGS)
 	SsWindow window;
 
 	arg_window(fcinfo, &window);
-	ss_arg_target(fcinfo, 0, 3, &target);
-	if (!ss_session_read(&target, false, &row))
+	if (!ss_arg_read_target(fcinfo, 0, 3, &target) || !ss_session_read(&target, false, &row))
 		return (Datum) 0;
 	ss_session_slide(&target, &row, GetCurrentTimestamp());
 	ss_hot_count_read(&target.key, &target.policy);
@@ -419,8 +418,7 @@ session_members(PG_FUNCTION_ARGS)
 	SsRow row;
 	uint64 n;
 
-	ss_arg_target(fcinfo, 0, 1, &target);
-	if (!ss_session_read(&target, false, &row))
+	if (!ss_arg_read_target(fcinfo, 0, 1, &target) || !ss_session_read(&target, false, &row))
 		return (Datum) 0;
 	ss_sql_enter(&caller);
 	n = ss_members_read(&row);

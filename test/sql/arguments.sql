@@ -11,8 +11,6 @@ FROM (VALUES
 	($$session_create(data => NULL)$$),
 	($$session_save(NULL, '{}')$$),
 	($$session_save('args', NULL)$$),
-	($$session_get(NULL)$$),
-	($$session_fetch(NULL)$$),
 	($$session_touch(NULL)$$),
 	($$session_merge(NULL, '{}')$$),
 	($$session_merge('args', NULL)$$),
@@ -25,6 +23,26 @@ FROM (VALUES
 	($$session_exists(NULL)$$),
 	($$session_ttl(NULL)$$),
 	($$session_list(page_size => NULL)$$)) c(call);
+-- There is no session NULL: reads find nothing, as an outer join expects. The namespace and the right of the caller are
+-- checked all the same.
+SELECT session_append('not null', '{}') AS seq, session_share('not null', 'ann') AS shared;
+SELECT id, session_exists(id) AS "exists", session_get(id) AS "get", session_ttl(id) > '0' AS ttl, f.version, h.seq, m.member
+FROM (VALUES ('not null'), (NULL)) i (id)
+	LEFT JOIN session_fetch(id) f ON true LEFT JOIN session_history(id) h ON true LEFT JOIN session_members(id) m ON true;
+CREATE ROLE regress_ss_null;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO regress_ss_null;
+INSERT INTO session_namespaces (name, allowed_roles) VALUES ('args', '{}');
+SET ROLE regress_ss_null;
+SELECT call, pg_temp.says(format('SELECT %s(NULL, namespace => ''no such'')', call)) AS unknown,
+	pg_temp.err(format('SELECT %s(NULL, namespace => ''args'')', call)) AS closed, pg_temp.err(format('SELECT %s(NULL)', call)) AS open
+FROM unnest(ARRAY['session_exists', 'session_fetch', 'session_get', 'session_history', 'session_members', 'session_ttl']) call;
+SELECT pg_temp.err($$SELECT session_history(NULL, last => -1)$$) AS other_argument;
+RESET ROLE;
+DELETE FROM session_namespaces;
+SELECT session_delete('not null');
+DROP OWNED BY regress_ss_null;
+DROP ROLE regress_ss_null;
+
 
 -- NULL keeps its meaning where it has one.
 SELECT session_save('args', '{}', ttl => NULL, owner => NULL, if_version => NULL, namespace => NULL);
