@@ -96,6 +96,8 @@ unit-check:
 	./test/unit/run-liveness
 	$(CC) $(UNIT_CFLAGS) -o test/unit/run-url $(addprefix $(SS_SOURCE)/,test/unit/url.c src/base/url.c)
 	./test/unit/run-url
+	$(CC) $(UNIT_CFLAGS) -o test/unit/run-json_escape $(addprefix $(SS_SOURCE)/,test/unit/json_escape.c src/base/json_escape.c)
+	./test/unit/run-json_escape
 
 # Points in time of different clocks are not mixed: src/base/clock.h.
 CLOCK_CHECK = $(CC) -fsyntax-only -Werror -DSS_CHECK_CLOCKS -I$(SS_SOURCE)/src

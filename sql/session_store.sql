@@ -642,6 +642,21 @@ CREATE FUNCTION @extschema@.session_history(
 	OUT seq pg_catalog.int8, OUT message pg_catalog.jsonb, OUT created_at pg_catalog.timestamptz)
 	RETURNS SETOF record
 	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 20
+--
+-- JSON that jsonb refuses.  Pure functions, which read no sessions.
+--
+CREATE FUNCTION @extschema@.session_json_encode(json pg_catalog.text) RETURNS pg_catalog.jsonb
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10
+	AS 'MODULE_PATHNAME', 'session_json_encode_1_0';
+COMMENT ON FUNCTION @extschema@.session_json_encode(pg_catalog.text) IS
+	'session_store: convert JSON text to jsonb; NUL and lone surrogates, which jsonb refuses, are escaped';
+
+CREATE FUNCTION @extschema@.session_json_decode(document pg_catalog.jsonb) RETURNS pg_catalog.text
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10
+	AS 'MODULE_PATHNAME', 'session_json_decode_1_0';
+COMMENT ON FUNCTION @extschema@.session_json_decode(pg_catalog.jsonb) IS
+	'session_store: convert a document of session_json_encode() back to JSON text';
+
 	AS 'MODULE_PATHNAME', 'session_history_1_0';
 COMMENT ON FUNCTION @extschema@.session_history(pg_catalog.text, pg_catalog.int4, pg_catalog.int8, pg_catalog.text, pg_catalog.int8, pg_catalog.int4) IS
 	'session_store: return the messages of a session before and after a seq, or only the last or the first ones of them; oldest first';

@@ -73,6 +73,7 @@ SET :switch = on;
 SELECT session_get('everybodys'), session_exists('everybodys'), session_may('iso', 'alice', current_setting('regress.history')::uuid, 'editor'), session_count(namespace => 'iso'), jsonb_typeof(session_health());
 SELECT session_id FROM session_list(namespace => 'iso') ORDER BY 1;
 SELECT session_id, seq, message FROM conversation_messages ORDER BY 1, 2;
+SELECT min(session_json_decode(session_json_encode('"\u0000' || n || '"'))) FROM regress_ss_many WHERE n < 100;
 SELECT session_save('everybodys', '{"n": 3}'), session_append('everybodys', '{"m": 1}'), session_delete('everybodys');
 RESET :switch;
 

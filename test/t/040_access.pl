@@ -147,6 +147,8 @@ my %calls = (
 	session_cache_takeover => q{session_cache_takeover()},
 	session_contains => q{session_contains('{"a": 1}', '{}')},
 	session_effective_expiry => q{session_effective_expiry($ns, 's', '2100-01-01')},
+	session_json_encode => q{session_json_encode('"\u0000"')},
+	session_json_decode => q{session_json_decode('1')},
 	session_store_wake => q{session_store_wake() IS NOT NULL});
 # those of triggers are one line; called as they are they say that nobody can call them
 my @trigger_functions = lines("SELECT p.proname FROM $members JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid WHERE p.prorettype = 'trigger'::regtype");

@@ -82,6 +82,17 @@ for my $name (sort keys %databases)
 		is($client->get(utf8("${prefix}hash:") . sha256_hex(utf8($word))), utf8($json), "$name: the hash is over UTF-8");
 		soon("$name: a strong reader finds it", 10, sub { ($strong->("${prefix}whole:$word") // '') eq utf8($json) });
 	}
+	# JSON that jsonb refuses, as a value and in names; a pair is a character, if there is one
+	for my $word (@words)
+	{
+		my $json = "{\"$word\\u0000\": [\"\\ud800$word\\udc00\\u0010\"]}";
+
+		is(sql($name, "SELECT session_json_decode(session_json_encode('$json')) = '$json'"), 't', "$name: encoded and decoded");
+	}
+	for my $json ('"\\ud83d\\ude00"', '"\\u00e9"', '"\\u20ac"')
+	{
+		is(sqlstate($node, "SELECT session_json_encode('$json') = '$json'::jsonb", db => $name), sqlstate($node, "SELECT '$json'::jsonb", db => $name), "$name: $json is as for jsonb");
+	}
 	# a document that does not fit in one piece
 	my $large = join '', map { $words[ $_ % 3 ] . 'x' x ($_ % 7) } 1 .. 9000;
 	sql($name, "SELECT session_save('large', '\"$large\"', namespace => 'whole')");
