@@ -560,6 +560,15 @@ CREATE FUNCTION @extschema@.session_fetch(
 COMMENT ON FUNCTION @extschema@.session_fetch(pg_catalog.text, pg_catalog.text) IS
 	'session_store: return a session with its metadata, or no row if there is none alive; extends its expiry without writing';
 
+CREATE FUNCTION @extschema@.session_get_many(
+	session_ids pg_catalog.text[], namespace pg_catalog.text = NULL,
+	OUT session_id pg_catalog.text, OUT session_data pg_catalog.jsonb)
+	RETURNS SETOF record
+	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 100
+	AS 'MODULE_PATHNAME', 'session_get_many_1_0';
+COMMENT ON FUNCTION @extschema@.session_get_many(pg_catalog.text[], pg_catalog.text) IS
+	'session_store: return the documents of up to 10,000 sessions, one row for each id, in the order of the ids; extends their expiry without writing';
+
 CREATE FUNCTION @extschema@.session_touch(
 	session_id pg_catalog.text, ttl pg_catalog.interval = NULL,
 	namespace pg_catalog.text = NULL, expires_at pg_catalog.timestamptz = NULL)
@@ -594,12 +603,20 @@ CREATE FUNCTION @extschema@.session_delete(
 COMMENT ON FUNCTION @extschema@.session_delete(pg_catalog.text, pg_catalog.text) IS
 	'session_store: end a session; its id cannot be reused for the tombstone time of the namespace';
 
+CREATE FUNCTION @extschema@.session_take(
+	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.jsonb
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_take_1_0';
+COMMENT ON FUNCTION @extschema@.session_take(pg_catalog.text, pg_catalog.text) IS
+	'session_store: end a session and return its document, or NULL if there is none alive';
+
 CREATE FUNCTION @extschema@.session_regenerate(
-	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.text
+	session_id pg_catalog.text, namespace pg_catalog.text = NULL,
+	new_session_id pg_catalog.text = NULL) RETURNS pg_catalog.text
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_regenerate_1_0';
-COMMENT ON FUNCTION @extschema@.session_regenerate(pg_catalog.text, pg_catalog.text) IS
-	'session_store: give a session a new random id and end the old one; returns the new id';
+COMMENT ON FUNCTION @extschema@.session_regenerate(pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+	'session_store: give a session a new id, random if none is given, and end the old one; returns the new id';
 
 CREATE FUNCTION @extschema@.session_exists(
 	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.bool
@@ -614,6 +631,21 @@ CREATE FUNCTION @extschema@.session_ttl(
 	AS 'MODULE_PATHNAME', 'session_ttl_1_0';
 COMMENT ON FUNCTION @extschema@.session_ttl(pg_catalog.text, pg_catalog.text) IS
 	'session_store: return the remaining lifetime of a session, or NULL if there is none alive; does not extend its expiry';
+
+--
+-- JSON that jsonb refuses.  Pure functions, which read no sessions.
+--
+CREATE FUNCTION @extschema@.session_json_encode(json pg_catalog.text) RETURNS pg_catalog.jsonb
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10
+	AS 'MODULE_PATHNAME', 'session_json_encode_1_0';
+COMMENT ON FUNCTION @extschema@.session_json_encode(pg_catalog.text) IS
+	'session_store: convert JSON text to jsonb; NUL and lone surrogates, which jsonb refuses, are escaped';
+
+CREATE FUNCTION @extschema@.session_json_decode(document pg_catalog.jsonb) RETURNS pg_catalog.text
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10
+	AS 'MODULE_PATHNAME', 'session_json_decode_1_0';
+COMMENT ON FUNCTION @extschema@.session_json_decode(pg_catalog.jsonb) IS
+	'session_store: convert a document of session_json_encode() back to JSON text';
 
 --
 -- Conversations.
@@ -642,21 +674,6 @@ CREATE FUNCTION @extschema@.session_history(
 	OUT seq pg_catalog.int8, OUT message pg_catalog.jsonb, OUT created_at pg_catalog.timestamptz)
 	RETURNS SETOF record
 	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 20
---
--- JSON that jsonb refuses.  Pure functions, which read no sessions.
---
-CREATE FUNCTION @extschema@.session_json_encode(json pg_catalog.text) RETURNS pg_catalog.jsonb
-	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10
-	AS 'MODULE_PATHNAME', 'session_json_encode_1_0';
-COMMENT ON FUNCTION @extschema@.session_json_encode(pg_catalog.text) IS
-	'session_store: convert JSON text to jsonb; NUL and lone surrogates, which jsonb refuses, are escaped';
-
-CREATE FUNCTION @extschema@.session_json_decode(document pg_catalog.jsonb) RETURNS pg_catalog.text
-	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10
-	AS 'MODULE_PATHNAME', 'session_json_decode_1_0';
-COMMENT ON FUNCTION @extschema@.session_json_decode(pg_catalog.jsonb) IS
-	'session_store: convert a document of session_json_encode() back to JSON text';
-
 	AS 'MODULE_PATHNAME', 'session_history_1_0';
 COMMENT ON FUNCTION @extschema@.session_history(pg_catalog.text, pg_catalog.int4, pg_catalog.int8, pg_catalog.text, pg_catalog.int8, pg_catalog.int4) IS
 	'session_store: return the messages of a session before and after a seq, or only the last or the first ones of them; oldest first';

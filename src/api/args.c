@@ -8,7 +8,9 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -73,6 +75,40 @@ ss_arg_prefix(FunctionCallInfo fcinfo, int arg, const char *name)
 }
 
 /*
+ * Return the elements of an array of names (see ss_arg_name), at most `most`; *n and *nulls are their
+ * number and which of them are null.  A null argument has no elements.
+ */
+Datum *
+ss_arg_names(FunctionCallInfo fcinfo, int arg, const char *name, int most, bool **nulls, int *n)
+{
+	ArrayType *array;
+	Datum *values;
+
+	*nulls = NULL;
+	*n = 0;
+	if (PG_ARGISNULL(arg))
+		return NULL;
+	array = PG_GETARG_ARRAYTYPE_P(arg);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %ss", name),
+						errdetail("It must be a one-dimensional array.")));
+	if (ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)) > most)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("too many %ss", name),
+						errdetail("The array has %d elements; at most %d are allowed.",
+								  ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)), most),
+						errhint("Split them among several calls.")));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &values, nulls, n);
+	for (int i = 0; i < *n; i++)
+	{
+		text *value = (*nulls)[i] ? NULL : DatumGetTextPP(values[i]);
+
+		if (value != NULL)
+			check_name(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), name, 1, SS_NAME_MAX);
+	}
+	return values;
+}
+
+/*
  * Fill in the namespace of the call, its policy and the calling role, or raise an error if the
  * namespace does not exist or the role may not use it.  A null argument means
  * session_store.namespace.  The session id is left unset.
@@ -118,12 +154,24 @@ ss_target_set_id(SsTarget *target, Datum id)
 bool
 ss_arg_read_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target)
 {
-	Datum id;
+	Datum id = ss_arg_name(fcinfo, id_arg, "session_id");
 
-	ss_arg_require(fcinfo, id_arg, "session_id");
-	id = ss_arg_name(fcinfo, id_arg, "session_id");
 	ss_arg_namespace(fcinfo, ns_arg, target);
+	if (id == (Datum) 0)
+		return false;
 	ss_target_set_id(target, id);
+	return true;
+}
+
+/*
+ * Fill in the session that the call is about: session id, namespace and policy.  Raises an error if
+ * the session id is null.
+ */
+void
+ss_arg_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target)
+{
+	ss_arg_require(fcinfo, id_arg, "session_id");
+	(void) ss_arg_read_target(fcinfo, id_arg, ns_arg, target);
 }
 
 /*
@@ -178,18 +226,6 @@ ss_arg_period(FunctionCallInfo fcinfo, int arg)
 	return arg_duration(fcinfo, arg, "period", NULL);
 }
 
-	return true;
-}
-
-/*
- * Fill in the session that the call is about: session id, namespace and policy.  Raises an error if
- * the session id is null.
- */
-void
-ss_arg_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target)
-{
-	ss_arg_require(fcinfo, id_arg, "session_id");
-	(void) ss_arg_read_target(fcinfo, id_arg, ns_arg, target);
 /*
  * Return the lifetime that the arguments ttl and expires_at give a session; at most one of them may
  * be given.

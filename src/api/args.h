@@ -18,6 +18,8 @@ extern Datum ss_arg_name(FunctionCallInfo fcinfo, int arg, const char *name);
 extern void ss_arg_lifetime(FunctionCallInfo fcinfo, int ttl_arg, int expires_arg,
 							SsLifetime *lifetime);
 extern Datum ss_arg_prefix(FunctionCallInfo fcinfo, int arg, const char *name);
+extern Datum *ss_arg_names(FunctionCallInfo fcinfo, int arg, const char *name, int most,
+						   bool **nulls, int *n);
 extern int64 ss_arg_ttl(FunctionCallInfo fcinfo, int arg);
 extern int64 ss_arg_period(FunctionCallInfo fcinfo, int arg);
 extern int64 ss_arg_if_version(FunctionCallInfo fcinfo, int arg);

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -38,14 +39,22 @@ SS_ROWS_FUNCTION(session_fetch, 1_0, true,
 				 SS_COLUMNS(TEXTOID, TEXTOID, JSONBOID, TEXTOID, INT8OID, TIMESTAMPTZOID,
 							TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID),
 				 TEXTOID, TEXTOID);
+SS_ROWS_FUNCTION(session_get_many, 1_0, true, SS_COLUMNS(TEXTOID, JSONBOID), TEXTARRAYOID, TEXTOID);
 SS_FUNCTION(session_touch, 1_0, TIMESTAMPTZOID, TEXTOID, INTERVALOID, TEXTOID, TIMESTAMPTZOID);
 SS_FUNCTION(session_merge, 1_0, JSONBOID, TEXTOID, JSONBOID, INT8OID, TEXTOID, TEXTOID, BOOLOID);
 SS_FUNCTION(session_incr, 1_0, NUMERICOID, TEXTOID, TEXTARRAYOID, NUMERICOID, NUMERICOID, TEXTOID,
 			TEXTOID);
 SS_FUNCTION(session_delete, 1_0, BOOLOID, TEXTOID, TEXTOID);
-SS_FUNCTION(session_regenerate, 1_0, TEXTOID, TEXTOID, TEXTOID);
+SS_FUNCTION(session_take, 1_0, JSONBOID, TEXTOID, TEXTOID);
+SS_FUNCTION(session_regenerate, 1_0, TEXTOID, TEXTOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_exists, 1_0, BOOLOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_ttl, 1_0, INTERVALOID, TEXTOID, TEXTOID);
+
+/* Maximum number of ids in a call of session_get_many(). */
+#define GET_MANY_MAX 10000
+
+/* Minimum length of the id that is given to session_regenerate(), in bytes. */
+#define NEW_ID_MIN_BYTES 16
 
 /* Common code of session_save() and session_create().  Returns the new version. */
 static int64
@@ -119,18 +128,62 @@ session_save(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(save(&target, PG_GETARG_DATUM(1), &lifetime, owner, if_version));
 }
 
+/* Read a session with its document and extend its expiry.  False if there is none. */
+static bool
+read_and_slide(const SsTarget *target, SsRow *row)
+{
+	if (!ss_session_read(target, true, row))
+		return false;
+	ss_session_slide(target, row, GetCurrentTimestamp());
+	ss_hot_count_read(&target->key, &target->policy);
+	return true;
+}
+
 static Datum
 session_get(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsRow row;
 
-	ss_arg_target(fcinfo, 0, 1, &target);
-	if (!ss_session_read(&target, true, &row))
+	if (!ss_arg_read_target(fcinfo, 0, 1, &target) || !read_and_slide(&target, &row))
 		PG_RETURN_NULL();
-	ss_session_slide(&target, &row, GetCurrentTimestamp());
-	ss_hot_count_read(&target.key, &target.policy);
 	PG_RETURN_DATUM(row.data);
+}
+
+/* A row for each element of the array, in its order.  Memory for one session at a time is used. */
+static Datum
+session_get_many(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext per_id = AllocSetContextCreate(CurrentMemoryContext, "session_get_many",
+												 ALLOCSET_DEFAULT_SIZES);
+	SsTarget target;
+	Datum *ids;
+	bool *null_ids;
+	int n;
+
+	ids = ss_arg_names(fcinfo, 0, "session_id", GET_MANY_MAX, &null_ids, &n);
+	ss_arg_namespace(fcinfo, 1, &target);
+	for (int i = 0; i < n; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(per_id);
+		Datum values[2] = {ids[i], (Datum) 0};
+		bool nulls[2] = {null_ids[i], true};
+		SsRow row;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!null_ids[i])
+		{
+			ss_target_set_id(&target, ids[i]);
+			nulls[1] = !read_and_slide(&target, &row);
+			values[1] = nulls[1] ? (Datum) 0 : row.data;
+		}
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(per_id);
+	}
+	MemoryContextDelete(per_id);
+	return (Datum) 0;
 }
 
 static Datum
@@ -140,14 +193,11 @@ session_fetch(PG_FUNCTION_ARGS)
 	SsTarget target;
 	SsRow row;
 
-	ss_arg_target(fcinfo, 0, 1, &target);
-	if (ss_session_read(&target, true, &row))
+	if (ss_arg_read_target(fcinfo, 0, 1, &target) && read_and_slide(&target, &row))
 	{
 		Datum values[9];
 		bool nulls[9] = {false};
 
-		ss_session_slide(&target, &row, GetCurrentTimestamp());
-		ss_hot_count_read(&target.key, &target.policy);
 		values[0] = target.ns;
 		values[1] = target.id;
 		values[2] = row.data;
@@ -336,20 +386,65 @@ session_delete(PG_FUNCTION_ARGS)
 }
 
 static Datum
-session_regenerate(PG_FUNCTION_ARGS)
+session_take(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsCaller caller;
-	char *id;
-	Datum result = (Datum) 0;
+	Datum document = (Datum) 0;
+	bool taken;
 
 	ss_arg_target(fcinfo, 0, 1, &target);
+	PreventCommandIfReadOnly("session_take()");
 	ss_sql_enter(&caller);
-	id = ss_session_regenerate(&target);
-	if (id != NULL)
-		result = ss_sql_copy_out(&caller, CStringGetTextDatum(id), false, -1);
+	taken = ss_session_take(&target, &document);
+	if (taken)
+		document = ss_sql_copy_out(&caller, document, false, -1);
 	ss_sql_leave(&caller);
-	if (id == NULL)
+	if (!taken)
 		PG_RETURN_NULL();
-	PG_RETURN_DATUM(result);
+	PG_RETURN_DATUM(document);
+}
+
+/* Return the id that session_regenerate() shall give to a session, or 0 for a random one. */
+static Datum
+arg_new_id(FunctionCallInfo fcinfo, int arg, const SsTarget *target)
+{
+	Datum id = ss_arg_name(fcinfo, arg, "new_session_id");
+
+	if (id == (Datum) 0)
+		return id;
+	if (VARSIZE_ANY_EXHDR(DatumGetPointer(id)) < NEW_ID_MIN_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid new_session_id"),
+				 errdetail("It must be at least %d bytes long, but it is %d bytes long.",
+						   NEW_ID_MIN_BYTES, (int) VARSIZE_ANY_EXHDR(DatumGetPointer(id))),
+				 errhint("Specify an id that cannot be guessed, or omit it to use a random one.")));
+	if (DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, id, target->id)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("cannot regenerate a session under the id that it has"),
+				 errhint("Specify another new_session_id, or omit it to use a random one.")));
+	return id;
+}
+
+static Datum
+session_regenerate(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsTarget renamed;
+	SsCaller caller;
+	Datum id;
+	bool found;
+
+	ss_arg_target(fcinfo, 0, 1, &target);
+	id = arg_new_id(fcinfo, 2, &target);
+	renamed = target;
+	ss_target_set_id(&renamed, id != (Datum) 0 ? id : CStringGetTextDatum(ss_session_random_id()));
+	ss_sql_enter(&caller);
+	found = id != (Datum) 0 ? ss_session_regenerate_as(&target, &renamed)
+							: ss_session_regenerate(&target, &renamed);
+	ss_sql_leave(&caller);
+	if (!found)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(renamed.id);
 }

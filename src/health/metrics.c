@@ -36,10 +36,10 @@ static const struct
 } counters[SS_COUNTERS] = {
 	[SS_SAVED] = {"saves", "Saves, merges and increments."},
 	[SS_CREATED] = {"creations", "Sessions created."},
-	[SS_READ] = {"reads", "Reads by get, fetch, history, members, exists and ttl."},
+	[SS_READ] = {"reads", "Reads by get, get_many, fetch, history, members, exists and ttl."},
 	[SS_MISSED] = {"misses", "Reads that found no living session."},
 	[SS_TOUCHED] = {"touches", "Calls of session_touch that found a session."},
-	[SS_DELETED] = {"deletions", "Sessions ended by delete, delete_all and clear."},
+	[SS_DELETED] = {"deletions", "Sessions ended by delete, take, delete_all and clear."},
 	[SS_REGENERATED] = {"regenerations", "Sessions regenerated under a new id."},
 	[SS_EVICTED] = {"evictions", "Sessions ended by their owner's quota."},
 	[SS_PURGED] = {"purged", "Expired rows and tombstones removed."},

@@ -64,10 +64,14 @@ static SsPlan write_plan = {UPDATE_ROW, ROW_ARGS, row_columns};
 static SsPlan write_history_plan = {UPDATE_ROW, ROW_ARGS, history_columns};
 static SsPlan write_expiry_plan = {UPDATE_ROW, ROW_ARGS, expiry_columns};
 
-static SsPlan rename_plan = {"UPDATE {sessions} SET session_id = $3, expires_at = $4"
-							 " WHERE namespace {=} $1 AND session_id {=} $2",
-							 4,
-							 {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
+static SsPlan rename_plan = {"UPDATE {sessions} SET session_id = $3, expires_at = $4, version = $5,"
+							 " last_seq = $6 WHERE namespace {=} $1 AND session_id {=} $2",
+							 6,
+							 {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, INT8OID}};
+
+static SsPlan remove_plan = {"DELETE FROM {sessions} WHERE namespace {=} $1 AND session_id {=} $2",
+							 2,
+							 {TEXTOID, TEXTOID}};
 
 /* Fills *row from the first row of the result of read_plan, or of a plan like it. */
 static void
@@ -263,14 +267,29 @@ ss_row_write_expiry(const SsTarget *target, const SsRow *row)
 }
 
 /*
- * Gives a locked row another id and writes expires_at.  The update keeps the tuple chain, so that a
+ * Gives a locked row another id and writes expires_at, version and last_seq.  The update keeps the tuple chain, so that a
  * transaction that waits for the row (to log out everywhere, for instance) follows it to its new id.
  */
 void
 ss_row_rename(const SsTarget *target, Datum new_id, const SsRow *row)
 {
-	Datum values[4] = {target->ns, target->id, new_id, TimestampTzGetDatum(row->expires_at)};
+	Datum values[6] = {target->ns,
+					   target->id,
+					   new_id,
+					   TimestampTzGetDatum(row->expires_at),
+					   Int64GetDatum(row->version),
+					   Int64GetDatum(row->last_seq)};
 
 	if (ss_plan_run(&rename_plan, values, NULL, SS_PLAN_WRITE, 0) != 1)
+		ss_error_rows_skipped("conversation_sessions");
+}
+
+/* Removes a locked row of a session that has ended.  The trigger queues its history for the purge. */
+void
+ss_row_remove(const SsTarget *target)
+{
+	Datum values[2] = {target->ns, target->id};
+
+	if (ss_plan_run(&remove_plan, values, NULL, SS_PLAN_WRITE, 0) != 1)
 		ss_error_rows_skipped("conversation_sessions");
 }

@@ -260,12 +260,17 @@ rebase_touch(const SsChange *change)
 	ss_touch_xact_rebase(&change->target->key, &touch);
 }
 
-/* Records the "expired" event of a session that was replaced before the purge could do so. */
-static void
-record_expiry(const SsChange *change)
+/*
+ * After ss_change_begin: if the new session replaces an expired one, records the "expired" event of
+ * that, before the purge could do so.
+ */
+void
+ss_change_record_expiry(const SsChange *change)
 {
 	SsRow expired = change->row;
 
+	if (!change->over_expired)
+		return;
 	expired.owner = change->expired_owner;
 	expired.owner_null = change->expired_owner_null;
 	ss_event(change->target, &expired, "expired", NULL);
@@ -316,8 +321,7 @@ ss_change_end(SsChange *change)
 	if (change->is_new)
 	{
 		ss_counter_add(SS_CREATED, 1);
-		if (change->over_expired)
-			record_expiry(change);
+		ss_change_record_expiry(change);
 		ss_event(target, row, "created", NULL);
 	}
 	else if (!change->history_only && target->policy.audit && target->policy.audit_saves)

@@ -35,6 +35,7 @@ typedef struct SsChange
 extern void ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owner);
 extern bool ss_change_begin_existing(SsChange *change, SsTarget *target, SsNeed need);
 extern bool ss_change_end(SsChange *change);
+extern void ss_change_record_expiry(const SsChange *change);
 
 extern bool ss_session_may_lock(const SsTarget *target, SsNeed need);
 extern bool ss_session_lock(SsTarget *target, SsRow *row, SsNeed need);

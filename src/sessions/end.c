@@ -2,7 +2,9 @@
  * end.c
  *		Ends a session by a call: deletion, regeneration, and an expiry in the past.
  *
- * The row must be locked, and becomes a tombstone (tombstone.c) unless the session expires.
+ * The row must be locked, and becomes a tombstone (tombstone.c) unless the session expires.  For a
+ * regeneration under an id that the caller has chosen, the row under that id, if any, is locked as
+ * well, as pair.c describes; it is removed if its session has expired.
  */
 #include "postgres.h"
 
@@ -16,8 +18,10 @@
 #include "sessions/change.h"
 #include "sessions/end.h"
 #include "sessions/events.h"
+#include "sessions/pair.h"
 #include "sessions/relaxed.h"
 #include "shared/counters.h"
+#include "table/subxact.h"
 
 /* Minimum lifetime of the tombstone of a regenerated session, us. */
 #define REGENERATE_TOMBSTONE_US (INT64CONST(300) * USECS_PER_SEC)
@@ -56,46 +60,61 @@ ss_session_expire(SsTarget *target, const SsLifetime *lifetime, Datum owner, int
 	ss_counter_add(SS_TOUCHED, 1);
 }
 
+/* Ends a session whose row is locked, by a call that says so. */
+static void
+end_by_call(SsTarget *target, SsRow *row)
+{
+	SsRow was = *row;
+
+	ss_session_end(target, row);
+	ss_event(target, &was, "deleted", NULL);
+	ss_counter_add(SS_DELETED, 1);
+}
+
 /* Deletes a session (logout).  False when the caller sees no such session. */
 bool
 ss_session_delete(SsTarget *target)
 {
 	SsRow row;
-	SsRow was;
 
 	if (!ss_session_lock(target, &row, SS_OWN))
 		return false;
-	was = row;
-	ss_session_end(target, &row);
-	ss_event(target, &was, "deleted", NULL);
-	ss_counter_add(SS_DELETED, 1);
+	end_by_call(target, &row);
 	return true;
 }
 
 /*
- * Gives a session a new id and returns it; NULL when the caller sees no such session.  Everything
- * else is kept.  The old id becomes a tombstone for at least REGENERATE_TOMBSTONE_US.
+ * Deletes a session and returns its document, as it is under the row lock, in *document.  False when
+ * the caller sees no such session.
  */
-char *
-ss_session_regenerate(SsTarget *target)
+bool
+ss_session_take(SsTarget *target, Datum *document)
 {
-	SsTarget renamed = *target;
 	SsRow row;
-	SsRow tombstone;
-	TimestampTz now;
-	char *new_id;
 
 	if (!ss_session_lock(target, &row, SS_OWN))
-		return NULL;
+		return false;
+	/* a document that is stored out of line goes with the session */
+	*document = PointerGetDatum(PG_DETOAST_DATUM_COPY(row.data));
+	end_by_call(target, &row);
+	return true;
+}
 
-	now = GetCurrentTimestamp();
-	new_id = ss_session_random_id();
-	renamed.id = CStringGetTextDatum(new_id);
+/*
+ * Gives a session whose row is locked another id, under which there is no row.  Everything else is
+ * kept.  The old id becomes a tombstone for at least REGENERATE_TOMBSTONE_US.
+ */
+static void
+regenerate(SsTarget *target, const SsTarget *renamed, SsRow *row)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	SsRow tombstone;
+
 	/* the pending touch stays with the old id, so the effective end is written */
-	row.expires_at = row.ends_at;
-	ss_row_rename(target, renamed.id, &row);
+	row->expires_at = row->ends_at;
+	ss_row_rename(target, renamed->id, row);
 
-	tombstone = row;
+	tombstone = *row;
 	ss_tombstone_make(&tombstone, &target->policy, now,
 					  Max(target->policy.tombstone_us, REGENERATE_TOMBSTONE_US));
 	/* it is a new row */
@@ -105,8 +124,98 @@ ss_session_regenerate(SsTarget *target)
 	if (!ss_row_insert(target, &tombstone))
 		ss_error_rows_skipped("conversation_sessions");
 
-	ss_event(target, &row, "regenerated", NULL);
+	ss_event(target, row, "regenerated", NULL);
 	ss_counter_add(SS_REGENERATED, 1);
 	ForceSyncCommit();
-	return new_id;
+}
+
+/*
+ * Gives a session the id of `renamed`, which is random and so not in use.  False when the caller sees
+ * no such session.
+ */
+bool
+ss_session_regenerate(SsTarget *target, const SsTarget *renamed)
+{
+	SsRow row;
+
+	if (!ss_session_lock(target, &row, SS_OWN))
+		return false;
+	regenerate(target, renamed, &row);
+	return true;
+}
+
+/* Arguments and result of regenerate_as. */
+typedef struct Regeneration
+{
+	SsTarget *target;
+	SsTarget *renamed;
+	SsRow row;
+	bool found;
+} Regeneration;
+
+static bool
+regenerate_in_subxact(void *arg)
+{
+	Regeneration *call = arg;
+
+	regenerate(call->target, call->renamed, &call->row);
+	return true;
+}
+
+/*
+ * With both rows locked: frees the new id, if that can be, and gives it to the session.  False when
+ * another transaction has taken it meanwhile.
+ */
+static bool
+regenerate_as(void *arg)
+{
+	Regeneration *call = arg;
+	SsChange change = {0};
+	SsRow taken;
+	ErrorData *error;
+
+	call->found = ss_session_lock(call->target, &call->row, SS_OWN);
+	if (!call->found)
+		return true;
+	/* the rules for the new id are those of a session that begins under it */
+	ss_change_begin(&change, call->renamed, SS_ANY_VERSION, (Datum) 0);
+	if (!change.is_new)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("cannot regenerate a session under the id of an existing session"),
+				 errhint("Specify another new_session_id, or omit it to use a random one.")));
+	if (change.has_row)
+	{
+		/* the counters never decrease under an id */
+		call->row.version = Max(call->row.version, ss_next_version(change.row.version));
+		call->row.last_seq = Max(call->row.last_seq, change.row.last_seq);
+		ss_row_remove(call->renamed);
+		ss_change_record_expiry(&change);
+	}
+	if (ss_subxact_run(regenerate_in_subxact, call, &error))
+		return true;
+	/* nothing of the error may be shown: it has the id of another session */
+	if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
+		!ss_row_read(call->renamed, SS_PLAN_LATEST, &taken))
+		ReThrowError(error);
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("could not serialize access due to concurrent update")));
+	return false;
+}
+
+/*
+ * Gives a session the id of `renamed`, which the caller has chosen.  False when the caller sees no such
+ * session; an error when the new id belongs to a session or a tombstone.
+ */
+bool
+ss_session_regenerate_as(SsTarget *target, SsTarget *renamed)
+{
+	Regeneration call = {.target = target, .renamed = renamed};
+
+	/* a caller that sees no session must lock neither row */
+	if (!ss_session_may_lock(target, SS_OWN))
+		return false;
+	ss_pair_run(target, renamed, regenerate_as, &call);
+	return call.found;
 }

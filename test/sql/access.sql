@@ -17,7 +17,7 @@ INSERT INTO call (call) VALUES
 	($$session_create(namespace => $)$$), ($$session_save('x', '{}', namespace => $)$$), ($$session_get('x', $)$$),
 	($$session_fetch('x', $)$$), ($$session_touch('x', namespace => $)$$), ($$session_merge('x', '{}', namespace => $)$$),
 	($$session_incr('x', '{n}', namespace => $)$$), ($$session_exists('x', $)$$), ($$session_ttl('x', $)$$),
-	($$session_count(namespace => $)$$), ($$session_list(namespace => $)$$), ($$session_regenerate('x', $)$$),
+	($$session_count(namespace => $)$$), ($$session_list(namespace => $)$$), ($$session_regenerate('x', $)$$), ($$session_take('x', $)$$), ($$session_get_many('{x}', $)$$),
 	($$session_delete('x', $)$$), ($$session_delete_all('o', namespace => $)$$), ($$session_clear($)$$), ($$session_purge(namespace => $)$$);
 GRANT SELECT ON call TO PUBLIC;
 CREATE FUNCTION pg_temp.call(call text, ns text) RETURNS text LANGUAGE sql AS

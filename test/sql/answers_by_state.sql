@@ -46,5 +46,6 @@ $$;
 SELECT call, pg_temp.in_state('absent', call) AS absent, pg_temp.in_state('alive', call) AS alive, pg_temp.in_state('expired', call) AS expired, pg_temp.in_state('dead', call) AS dead, pg_temp.in_state('purged', call) AS purged
 FROM unnest(ARRAY[$$session_save('x', '{}')$$,$$session_save('x', '{}', if_version => 0)$$,$$session_save('x', '{}', if_version => 1)$$,$$session_save('x', '{}', if_version => 7)$$,$$session_save('x', '{}', if_version => -1)$$,
 $$session_merge('x', '{"b":2}')$$,$$session_merge('x', '{"b":2}', if_version => 0)$$,$$session_merge('x', '{"b":2}', if_version => 1)$$,$$session_merge('x', '{"b":2}', if_version => 7)$$,$$session_merge('x', '{"b":2}', if_version => -1)$$,
-$$session_incr('x', '{n}')$$,$$session_append('x', '{"m":1}')$$,$$session_delete('x')$$,$$session_get('x')$$,$$session_touch('x') IS NOT NULL$$]) call;
+$$session_incr('x', '{n}')$$,$$session_append('x', '{"m":1}')$$,$$session_delete('x')$$,$$session_get('x')$$,$$session_touch('x') IS NOT NULL$$,
+$$session_take('x')$$,$$(SELECT session_data FROM session_get_many('{x}'))$$,$$session_regenerate('x', new_session_id => 'sixteen bytes...')$$]) call;
 DELETE FROM session_namespaces;

@@ -20,9 +20,9 @@ FROM (VALUES
 	($$session_delete(NULL)$$),
 	($$session_delete_all(NULL)$$),
 	($$session_regenerate(NULL)$$),
-	($$session_exists(NULL)$$),
-	($$session_ttl(NULL)$$),
+	($$session_take(NULL)$$),
 	($$session_list(page_size => NULL)$$)) c(call);
+
 -- There is no session NULL: reads find nothing, as an outer join expects. The namespace and the right of the caller are
 -- checked all the same.
 SELECT session_append('not null', '{}') AS seq, session_share('not null', 'ann') AS shared;
@@ -42,7 +42,6 @@ DELETE FROM session_namespaces;
 SELECT session_delete('not null');
 DROP OWNED BY regress_ss_null;
 DROP ROLE regress_ss_null;
-
 
 -- NULL keeps its meaning where it has one.
 SELECT session_save('args', '{}', ttl => NULL, owner => NULL, if_version => NULL, namespace => NULL);
@@ -64,7 +63,10 @@ FROM (VALUES
 	(8, $$session_delete_all('nobody', except_session_id => $)$$),
 	(9, $$session_regenerate($)$$),
 	(10, $$session_exists($)$$),
-	(11, $$session_ttl($)$$)) c(n, call),
+	(11, $$session_ttl($)$$),
+	(12, $$session_take($)$$),
+	(13, $$session_get_many(ARRAY['a', $])$$),
+	(14, $$session_regenerate('args', new_session_id => $)$$)) c(n, call),
 	(VALUES (''), (repeat('a', 201)), (repeat('a', 100000)),
 		(chr(1)), (E'a\tb'), (E'a\n'), (E'\r'), ('a' || chr(31)), ('a' || chr(127) || 'b')) i(id)
 GROUP BY n, call ORDER BY n;
@@ -108,7 +110,9 @@ FROM (VALUES
 	(13, $$session_ttl('args', $)$$),
 	(14, $$session_count(namespace => $)$$),
 	(15, $$session_list(namespace => $)$$),
-	(16, $$session_purge(namespace => $)$$)) c(n, call),
+	(16, $$session_purge(namespace => $)$$),
+	(17, $$session_take('args', $)$$),
+	(18, $$session_get_many('{args}', $)$$)) c(n, call),
 	(VALUES (true, ''), (true, repeat('n', 64)), (true, E'a\nb'),
 		(false, repeat('n', 63)), (false, 'no such namespace'), (false, 'DEFAULT')) n(bad, ns)
 GROUP BY n, call ORDER BY n;

@@ -21,7 +21,8 @@ INSERT INTO call (call) VALUES ($$session_get('of alice', 'iso')$$), ($$session_
 	($$(SELECT string_agg(h.message::text, ' ' ORDER BY h.seq) FROM session_history('of alice', namespace => 'iso') h)$$), ($$(SELECT string_agg(m.member, ' ') FROM session_members('of alice', 'iso') m)$$),
 	($$session_count(namespace => 'iso')$$), ($$(SELECT string_agg(l.session_id, ' ' ORDER BY l.session_id) FROM session_list(namespace => 'iso') l)$$), ($$session_health() ? 'version'$$), ($$session_metrics() <> ''$$),
 	($$session_may('iso', 'bob', current_setting('regress.history')::uuid, 'viewer')$$), ($$session_may('iso', 'bob', current_setting('regress.history')::uuid, 'editor')$$), ($$session_may('iso', 'bob', current_setting('regress.history')::uuid, 'owner')$$),
-	($$session_effective_expiry('iso', 'of alice', '2100-01-01') > '2099-01-01'$$), ($$session_contains('{"a": 1}', '{}')$$), ($$session_alive('iso', 'of alice', clock_timestamp(), '2100-01-01', NULL)$$);
+	($$session_effective_expiry('iso', 'of alice', '2100-01-01') > '2099-01-01'$$), ($$session_contains('{"a": 1}', '{}')$$), ($$session_alive('iso', 'of alice', clock_timestamp(), '2100-01-01', NULL)$$),
+	($$(SELECT string_agg(g.session_data::text, ' ') FROM session_get_many('{of alice,of bob}', 'iso') g)$$), ($$session_json_encode('"\u0000"')$$), ($$session_json_decode('"\u00100000"')$$);
 GRANT SELECT ON call TO PUBLIC;
 -- No function that is not PARALLEL UNSAFE is missing here.
 SELECT proname AS untried FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'session_store')
@@ -72,8 +73,8 @@ SELECT CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'force
 SET :switch = on;
 SELECT session_get('everybodys'), session_exists('everybodys'), session_may('iso', 'alice', current_setting('regress.history')::uuid, 'editor'), session_count(namespace => 'iso'), jsonb_typeof(session_health());
 SELECT session_id FROM session_list(namespace => 'iso') ORDER BY 1;
-SELECT session_id, seq, message FROM conversation_messages ORDER BY 1, 2;
 SELECT min(session_json_decode(session_json_encode('"\u0000' || n || '"'))) FROM regress_ss_many WHERE n < 100;
+SELECT session_id, seq, message FROM conversation_messages ORDER BY 1, 2;
 SELECT session_save('everybodys', '{"n": 3}'), session_append('everybodys', '{"m": 1}'), session_delete('everybodys');
 RESET :switch;
 

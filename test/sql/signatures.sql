@@ -17,20 +17,20 @@ SELECT proname AS overloaded FROM call GROUP BY proname HAVING count(*) > 1;
 SELECT proname AS name, pg_get_function_arguments(oid) AS arguments, pg_get_function_result(oid) AS result
 FROM call WHERE proname IN ('session_create', 'session_save', 'session_get', 'session_fetch', 'session_touch', 'session_merge',
 	'session_incr', 'session_delete', 'session_delete_all', 'session_clear', 'session_regenerate', 'session_exists', 'session_ttl',
-	'session_count', 'session_list', 'session_purge', 'session_health', 'session_metrics') ORDER BY proname COLLATE "C";
+	'session_count', 'session_list', 'session_purge', 'session_health', 'session_metrics', 'session_get_many', 'session_take', 'session_json_encode', 'session_json_decode') ORDER BY proname COLLATE "C";
 \x off
 
 -- Reads are STABLE (a read that slides notes it in memory, and writes nothing), the rest VOLATILE.
--- Set-returning functions state their rows. Nothing runs in a parallel worker: there is the
--- caller's transaction to look after.
+-- Set-returning functions state their rows. Nothing that reads sessions runs in a parallel worker:
+-- there is the caller's transaction to look after.
 SELECT proname, provolatile, proretset, CASE WHEN proretset THEN prorows END AS rows
 FROM call WHERE proname IN ('session_create', 'session_save', 'session_get', 'session_fetch', 'session_touch', 'session_merge',
 	'session_incr', 'session_delete', 'session_delete_all', 'session_clear', 'session_regenerate', 'session_exists', 'session_ttl',
-	'session_count', 'session_list', 'session_purge', 'session_health', 'session_metrics') ORDER BY proname COLLATE "C";
-SELECT proname AS parallel_safe FROM call WHERE proparallel = 's';
+	'session_count', 'session_list', 'session_purge', 'session_health', 'session_metrics', 'session_get_many', 'session_take', 'session_json_encode', 'session_json_decode') ORDER BY proname COLLATE "C";
+SELECT proname AS parallel_safe FROM call WHERE proparallel = 's' ORDER BY 1;
 SELECT proname AS volatile_but_not_unsafe FROM call WHERE provolatile = 'v' AND proparallel <> 'u' AND proname <> 'session_effective_expiry';
--- NULL has a meaning in most arguments: no call is STRICT, for that would make NULL data a silent NULL.
-SELECT proname AS strict FROM call WHERE proisstrict AND proname <> 'session_effective_expiry';
+-- NULL has a meaning in most arguments: no call about sessions is STRICT, for that would make NULL data a silent NULL.
+SELECT proname AS strict FROM call WHERE proisstrict AND proname <> 'session_effective_expiry' ORDER BY 1;
 -- None of them leaks to planner tricks or runs under settings of its own.
 SELECT proname AS leakproof FROM call WHERE proleakproof;
 

@@ -33,6 +33,7 @@ sub answer
 
 is(answer(q{SELECT session_get('s1')}), '{"n": 1}', 'get');
 is(answer(q{SELECT version, owner_id FROM session_fetch('s1')}), '1|u1', 'fetch');
+is(answer(q{SELECT session_id, session_data FROM session_get_many('{s1,none,s20}')}), qq[s1|{"n": 1}\nnone|\ns20|], 'get_many');
 is(answer(q{SELECT session_get('late')}), '{"n": 0}', 'what came by streaming');
 is(answer(q{SELECT session_get('c', namespace => 'chat')}), '{}', 'another namespace');
 is(answer(q{SELECT session_get('s20'), session_exists('s20')}), '|f', 'a deleted one');
@@ -46,7 +47,7 @@ is(answer('SELECT count(*) >= 0 FROM session_stats'), 't', 'stats');
 is(answer(q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT session_get('s1'); COMMIT}), '{"n": 1}', 'get at REPEATABLE READ');
 
 for my $call (q{session_save('s1', '{}')}, q{session_create()}, q{session_merge('s1', '{}')}, q{session_incr('s1', '{n}')},
-	q{session_delete('s1')}, q{session_delete_all('u1')}, q{session_regenerate('s1')}, q{session_touch('s1')}, q{session_purge()}, q{session_clear('chat')})
+	q{session_delete('s1')}, q{session_take('s1')}, q{session_regenerate('s1', new_session_id => 'sixteen bytes id')}, q{session_delete_all('u1')}, q{session_regenerate('s1')}, q{session_touch('s1')}, q{session_purge()}, q{session_clear('chat')})
 {
 	is(sqlstate($standby, "SELECT $call"), '25006', "$call: read only");
 }

@@ -109,6 +109,7 @@ EOS
 my %calls = (
 	session_create => q{session_create('{}', namespace => $ns)},
 	session_get => q{session_get('s', $ns)},
+	session_get_many => q{(SELECT g.session_data FROM session_get_many('{s}', $ns) g)},
 	session_fetch => q{(SELECT f.version FROM session_fetch('s', $ns) f)},
 	session_exists => q{session_exists('s', $ns)},
 	session_ttl => q{session_ttl('s', $ns)},
@@ -127,6 +128,7 @@ my %calls = (
 	session_replace_tail => q{session_replace_tail('s', 1, '{"m": 8}', namespace => $ns)},
 	session_amend => q{session_amend('s', 1, '{"m": 9}', $ns)},
 	session_delete => q{session_delete('s', $ns)},
+	session_take => q{session_take('s', $ns)},
 	session_regenerate => q{session_regenerate('s', $ns)},
 	session_share => q{session_share('s', 'sam', namespace => $ns)},
 	session_accept => q{session_accept('s', $ns)},
@@ -145,10 +147,10 @@ my %calls = (
 	session_cache_verify => q{session_cache_verify()},
 	session_cache_flush => q{session_cache_flush()},
 	session_cache_takeover => q{session_cache_takeover()},
-	session_contains => q{session_contains('{"a": 1}', '{}')},
-	session_effective_expiry => q{session_effective_expiry($ns, 's', '2100-01-01')},
 	session_json_encode => q{session_json_encode('"\u0000"')},
 	session_json_decode => q{session_json_decode('1')},
+	session_contains => q{session_contains('{"a": 1}', '{}')},
+	session_effective_expiry => q{session_effective_expiry($ns, 's', '2100-01-01')},
 	session_store_wake => q{session_store_wake() IS NOT NULL});
 # those of triggers are one line; called as they are they say that nobody can call them
 my @trigger_functions = lines("SELECT p.proname FROM $members JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid WHERE p.prorettype = 'trigger'::regtype");

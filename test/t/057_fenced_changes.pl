@@ -33,10 +33,12 @@ my $row = q{namespace = 'f' AND session_id = '$s'};
 my $messages = qq{history_id = (SELECT history_id FROM conversation_sessions WHERE $row)};
 my @fenced = (
 	[ 'session_delete', q{SELECT session_delete('$s')} ],
+	[ 'session_take', q{SELECT session_take('$s')} ],
 	[ 'session_delete_all', q{SELECT session_delete_all('ann')} ],
 	[ 'session_clear', q{SELECT session_clear('f', '$s')} ],
 	[ 'session_clear by a prefix', q{SELECT session_clear('f', id_prefix => '$s')} ],
 	[ 'session_regenerate', q{SELECT session_regenerate('$s')} ],
+	[ 'session_regenerate under a given id', q{SELECT session_regenerate('$s', new_session_id => 'id given to the session $s')} ],
 	[ 'session_absorb, for its source', q{SELECT session_absorb('$t', '$s')} ],
 	[ 'session_trim', q{SELECT session_trim('$s', 1)} ],
 	[ 'session_append with keep', q{SELECT session_append('$s', '{"m": 9}', keep => 1)} ],
