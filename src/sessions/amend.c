@@ -31,9 +31,9 @@ static SsPlan amend_plan = {
 	{UUIDOID, INT8OID, JSONBOID}};
 
 /*
- * Replaces the message with this seq, which keeps its seq and created_at.  Restarts the
- * lifetime as an append does.  False, and nothing changes, when the caller sees no such session or the
- * session has no such message.
+ * Replaces the message with this seq, which keeps its created_at.  Restarts the lifetime as an append
+ * does.  False, and nothing changes, when the caller sees no such session or the session has no such
+ * message.
  */
 bool
 ss_history_amend(SsTarget *target, int64 seq, Datum message)

@@ -22,18 +22,19 @@ SELECT session_append(id, jsonb_agg(jsonb_build_object('m', n, 'text', md5(n::te
 SELECT count(*) AS warm FROM unnest(ARRAY['long', 'other']) id, session_history(id, last => 1);
 -- The first time without statistics, then with them.
 SELECT what, rows, pages <= 60 AS few_pages, CASE WHEN pages > 60 THEN pages END AS pages
-FROM unnest(ARRAY['long'', last => 20', 'long'', last => 20, before => 10001', 'long'', last => 20, before => 21', 'long'', last => 0', 'long'', last => 1', 'long'', before => 21', 'absent'', last => 20']) WITH ORDINALITY w(what, n),
+FROM unnest(ARRAY['long'', last => 20', 'long'', last => 20, before => 10001', 'long'', last => 20, before => 21', 'long'', last => 0', 'long'', last => 1', 'long'', before => 21', 'long'', after => 10000, first => 20', 'long'', first => 20', 'long'', after => 19990', 'long'', last => 20, after => 100', 'long'', after => 100, before => 121', 'absent'', last => 20']) WITH ORDINALITY w(what, n),
 	pg_temp.pages('SELECT * FROM session_history(''' || what || ')') ORDER BY n;
 ANALYZE conversation_sessions, conversation_history;
 SELECT count(*) AS warm FROM unnest(ARRAY['long', 'other']) id, session_history(id, last => 1);
 SELECT what, rows, pages <= 60 AS few_pages, CASE WHEN pages > 60 THEN pages END AS pages
-FROM unnest(ARRAY['long'', last => 20', 'long'', last => 20, before => 10001', 'long'', last => 20, before => 21', 'long'', last => 0', 'long'', last => 1', 'long'', before => 21', 'absent'', last => 20']) WITH ORDINALITY w(what, n),
+FROM unnest(ARRAY['long'', last => 20', 'long'', last => 20, before => 10001', 'long'', last => 20, before => 21', 'long'', last => 0', 'long'', last => 1', 'long'', before => 21', 'long'', after => 10000, first => 20', 'long'', first => 20', 'long'', after => 19990', 'long'', last => 20, after => 100', 'long'', after => 100, before => 121', 'absent'', last => 20']) WITH ORDINALITY w(what, n),
 	pg_temp.pages('SELECT * FROM session_history(''' || what || ')') ORDER BY n;
 -- In a generic plan, many times over, too.
 SELECT max(pages) <= 60 AS few_pages, min(rows) AS rows FROM generate_series(1, 20) n, pg_temp.pages(format('SELECT * FROM session_history(''long'', 20, %s)', n * 1000));
+SELECT max(pages) <= 60 AS few_pages, min(rows) AS rows FROM generate_series(0, 19) n, pg_temp.pages(format('SELECT * FROM session_history(''long'', after => %s, first => 20)', n * 1000));
 -- An append and a pop at message 20,000 touch as few.
 SELECT what, pages <= 100 AS few_pages, CASE WHEN pages > 100 THEN pages END AS pages
-FROM unnest(ARRAY[$$session_append('long', '{"m": 20001}')$$, $$session_append('long', '{"m": 20002}', 'op')$$, $$session_append('long', '{"m": 20002}', 'op')$$, $$session_pop('long', 2)$$, $$session_delete('third')$$]) WITH ORDINALITY w(what, n),
+FROM unnest(ARRAY[$$session_append('long', '{"m": 20001}')$$, $$session_append('long', '{"m": 20002}', 'op')$$, $$session_append('long', '{"m": 20002}', 'op')$$, $$session_pop('long', 2)$$, $$session_pop('other', 2, from_start => true)$$, $$session_amend('other', 10000, '{"m": 0}')$$, $$session_delete('third')$$]) WITH ORDINALITY w(what, n),
 	pg_temp.pages('SELECT ' || what) ORDER BY n;
 -- Through the view, a range of seqs is found by the same key.
 SELECT rows, pages <= 60 AS few_pages, CASE WHEN pages > 60 THEN pages END AS pages

@@ -63,7 +63,7 @@ SELECT session_delete('s4', namespace => 'chat');
 SELECT session_delete_all('u1', namespace => 'chat');
 SELECT session_regenerate('s6', namespace => 'chat');
 SELECT session_save('owned', '{}', owner => 'w', namespace => 'chat');
-SELECT session_append('s12', '{"m": 3}', namespace => 'chat'), session_pop('s14', namespace => 'chat'), session_trim('s16', 1, namespace => 'chat'), session_append('talk', '{"m": 1}', namespace => 'chat');
+SELECT session_append('s12', '{"m": 3}', namespace => 'chat'), session_pop('s14', namespace => 'chat'), session_trim('s16', 1, namespace => 'chat'), session_amend('s28', 2, '{"m": "amended"}', 'chat'), session_pop('s30', from_start => true, namespace => 'chat'), session_append('talk', '{"m": 1}', namespace => 'chat');
 SELECT session_fork('s18', 'fork', namespace => 'chat'), session_absorb('s20', 's22', namespace => 'chat'), session_delete('s24', namespace => 'chat');
 SELECT session_share('s2', 'carol', 'editor', 'chat'), session_unshare('s2', 'bob', 'chat'), session_share('s26', 'dave', namespace => 'chat'), session_regenerate('s26', 'chat');
 DELETE FROM conversation_sessions WHERE session_id = 's8';

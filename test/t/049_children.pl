@@ -42,7 +42,7 @@ EOS
 my $keeper = value(q{SELECT session_health() #>> '{keeper,pid}'});
 my @calls = (
 	q{session_get('c')}, q{session_get('s')}, q{session_save('c', '{}')}, q{session_touch('c', '2 hours')}, q{session_append('c', '{"m": 2}')},
-	q{count(*) FROM session_history('c')}, q{session_pop('c')}, q{session_trim('c', 0)}, q{session_fork('c')}, q{session_absorb('s', 'c')},
+	q{count(*) FROM session_history('c')}, q{session_amend('c', 1, '{}')}, q{session_pop('c', from_start => true)}, q{session_pop('c')}, q{session_trim('c', 0)}, q{session_fork('c')}, q{session_absorb('s', 'c')},
 	q{session_regenerate('c')}, q{count(*) FROM session_list()}, q{session_count()}, q{session_get('shared', 'apart')},
 	q{count(*) FROM session_list(namespace => 'apart')}, q{count(*) FROM session_members('c')}, q{session_save('new', '{}', namespace => 'apart')},
 	q{session_delete('c')}, q{session_delete_all('u')}, q{session_clear('default')}, q{session_clear('apart')}, q{session_purge()},
