@@ -22,6 +22,7 @@
 #include "catalog/pg_collation.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
+#include "storage/procarray.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -257,14 +258,29 @@ ss_direct_insert_into_indexes(Relation rel, TupleTableSlot *slot, SsUpdateIndexe
 	ss_sql_reset_path(path_nest);
 }
 
-/* Has no transaction locked or changed this version of the row, as far as its header tells? */
+/*
+ * Has no other running transaction locked or changed this version of the row, as far as its header
+ * tells?  A row that was locked before it was updated keeps the number of that transaction in its new
+ * version, so a lock counts only while its transaction runs.
+ */
 bool
-ss_direct_has_no_xmax(TupleTableSlot *slot)
+ss_direct_is_free(TupleTableSlot *slot)
 {
 	bool null;
+	bool copied;
+	TransactionId xmax = DatumGetTransactionId(
+		slot_getsysattr(slot, MaxTransactionIdAttributeNumber, &null));
+	uint16 infomask;
 
-	return !TransactionIdIsValid(
-		DatumGetTransactionId(slot_getsysattr(slot, MaxTransactionIdAttributeNumber, &null)));
+	if (!TransactionIdIsValid(xmax))
+		return true;
+	if (!TTS_IS_BUFFERTUPLE(slot))
+		return false;
+	infomask = ExecFetchSlotHeapTuple(slot, false, &copied)->t_data->t_infomask;
+	if ((infomask & HEAP_XMAX_INVALID) != 0)
+		return true;
+	return HEAP_XMAX_IS_LOCKED_ONLY(infomask) && (infomask & HEAP_XMAX_IS_MULTI) == 0 &&
+		   (TransactionIdIsCurrentTransactionId(xmax) || !TransactionIdIsInProgress(xmax));
 }
 
 /*
@@ -273,7 +289,7 @@ ss_direct_has_no_xmax(TupleTableSlot *slot)
  * also if another transaction has locked it.
  *
  * heap_update has to be called with wait = true.  To avoid waiting, a row that was not locked is
- * not updated if its header shows another transaction.  Only a transaction that arrives between
+ * not updated if its header shows another running transaction.  Only a transaction that arrives between
  * that test and heap_update is waited for.
  */
 bool
@@ -297,7 +313,7 @@ ss_direct_write(const SsTarget *target, const SsRow *row, const AttrNumber *colu
 	new = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	/* this version is not visible any more if the row was changed since it was read */
 	if (table_tuple_fetch_row_version(rel, &tid, GetActiveSnapshot(), old) && is_of(old, target) &&
-		(row->locked || ss_direct_has_no_xmax(old)))
+		(row->locked || ss_direct_is_free(old)))
 	{
 		make_version(old, row, columns, new);
 		written = table_tuple_update(rel, &tid, new, GetCurrentCommandId(true), GetActiveSnapshot(),

@@ -16,7 +16,7 @@ extern bool ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool
 extern bool ss_direct_write(const SsTarget *target, const SsRow *row, const AttrNumber *columns);
 extern bool ss_direct_find(Relation rel, Oid pkey, Datum ns, Datum id, Snapshot snapshot,
 						   TupleTableSlot *slot);
-extern bool ss_direct_has_no_xmax(TupleTableSlot *slot);
+extern bool ss_direct_is_free(TupleTableSlot *slot);
 extern void ss_direct_insert_into_indexes(Relation rel, TupleTableSlot *slot,
 										  SsUpdateIndexes which);
 

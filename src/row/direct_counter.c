@@ -221,7 +221,7 @@ ss_direct_count(Datum ns, Datum id, int64 by, int64 *hits, TimestampTz *resets_a
 	PushActiveSnapshot(GetTransactionSnapshot());
 	slot = table_slot_create(rel, NULL);
 	if (ss_direct_find(rel, checked.pkey.oid, ns, id, GetActiveSnapshot(), slot) &&
-		ss_direct_has_no_xmax(slot))
+		ss_direct_is_free(slot))
 	{
 		slot_getallattrs(slot);
 		*resets_at = DatumGetTimestampTz(slot->tts_values[SS_COUNTER_RESETS_AT - 1]);
