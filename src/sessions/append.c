@@ -140,7 +140,7 @@ ss_history_append(SsTarget *target, const SsAppend *append)
 	int64 dropped = append->keep >= 0 ? Max(count - append->keep, 0) : 0;
 	SsMessages rest = {count - dropped, append->messages.message + dropped};
 	int64 removed = 0;
-	int64 up_to;
+	int64 up_to = 0;
 	int64 first_result;
 
 	do
@@ -244,7 +244,7 @@ ss_history_replace_tail(SsTarget *target, const SsReplacement *replacement, int6
 	int64 count = replacement->messages.count;
 	int64 removed = 0;
 	int64 first = 0;
-	int64 last;
+	int64 last = 0;
 
 	if (!ss_change_begin_existing(&change, target, SS_EDIT))
 		return false;

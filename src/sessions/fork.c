@@ -34,10 +34,12 @@ static SsPlan copy_plan = {"INSERT INTO {history} (history_id, seq, created_at, 
 						   3,
 						   {UUIDOID, UUIDOID, INT8OID}};
 
+/* By ctid: joined by seq, a generic plan would read all messages once for each of them. */
 static SsPlan move_plan = {
 	"UPDATE {history} h SET history_id = $1, seq = $2 {+} n.place"
-	" FROM (SELECT seq, pg_catalog.row_number() OVER (ORDER BY seq) AS place FROM {history}"
-	"  WHERE history_id {=} $3) n WHERE h.history_id {=} $3 AND h.seq {=} n.seq",
+	" FROM (SELECT m.ctid AS row, m.tableoid AS part,"
+	"   pg_catalog.row_number() OVER (ORDER BY m.seq) AS place FROM {history} m"
+	"  WHERE m.history_id {=} $3 OFFSET 0) n WHERE h.ctid {=} n.row AND h.tableoid {=} n.part",
 	3,
 	{UUIDOID, INT8OID, UUIDOID}};
 

@@ -234,7 +234,7 @@ bool
 ss_history_trim(SsTarget *target, int64 keep, int64 *removed)
 {
 	SsChange change;
-	int64 up_to;
+	int64 up_to = 0;
 
 	*removed = 0;
 	if (!begin_removal(&change, target))

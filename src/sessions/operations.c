@@ -58,18 +58,24 @@ static SsPlan exists_plan = {"SELECT 1 FROM {operations} WHERE history_id {=} $1
 /*
  * The place of a result is the number of messages up to it.  Messages and results are counted in one
  * pass, in the order of their seqs, a message before a result of the same seq.
+ *
+ * The generic plan must cost what is moved, whatever the tables have: rows are updated by their ctid,
+ * the target's operations are looked up one by one, and keep_until is compared where its index cannot
+ * be used.
  */
 static SsPlan move_plan = {
 	"UPDATE {operations} o SET history_id = $1, result = $3 {+} n.place"
-	" FROM (SELECT u.operation_id, pg_catalog.count(*) FILTER (WHERE u.operation_id IS NULL)"
+	" FROM (SELECT u.row, u.part, u.operation_id, u.keep_until,"
+	"   pg_catalog.count(*) FILTER (WHERE u.operation_id IS NULL)"
 	"   OVER (ORDER BY u.seq, u.operation_id NULLS FIRST ROWS UNBOUNDED PRECEDING) AS place"
-	"  FROM (SELECT h.seq, NULL::pg_catalog.text COLLATE pg_catalog.\"C\" AS operation_id"
-	"    FROM {history} h WHERE h.history_id {=} $2"
-	"   UNION ALL SELECT f.result, f.operation_id FROM {operations} f"
-	"    WHERE f.history_id {=} $2 AND f.keep_until {>} $4) u) n"
-	" WHERE o.history_id {=} $2 AND o.operation_id {=} n.operation_id"
-	" AND NOT EXISTS (SELECT FROM {operations} t"
-	"  WHERE t.history_id {=} $1 AND t.operation_id {=} n.operation_id)",
+	"  FROM (SELECT NULL::pg_catalog.tid AS row, NULL::pg_catalog.oid AS part, h.seq,"
+	"    NULL::pg_catalog.text COLLATE pg_catalog.\"C\" AS operation_id,"
+	"    NULL::pg_catalog.timestamptz AS keep_until FROM {history} h WHERE h.history_id {=} $2"
+	"   UNION ALL SELECT f.ctid, f.tableoid, f.result, f.operation_id, f.keep_until"
+	"    FROM {operations} f WHERE f.history_id {=} $2) u OFFSET 0) n"
+	" WHERE o.ctid {=} n.row AND o.tableoid {=} n.part AND n.keep_until {>} $4"
+	" AND (SELECT t.result FROM {operations} t WHERE t.history_id {=} $1"
+	"  AND t.operation_id {=} n.operation_id) IS NULL",
 	4,
 	{UUIDOID, UUIDOID, INT8OID, TIMESTAMPTZOID}};
 
