@@ -1,6 +1,6 @@
 # id_prefix: a page of session_list() costs the same among ten sessions and among very many, and so
 # does a count or clear of few; also by plans that were made while the table was empty. With an owner
-# the cost is that of the owner's sessions.
+# the cost is that of the owner's sessions. And it finds the right ids in databases of any encoding.
 #
 # SESSION_STORE_SESSIONS=10000000 runs it with another number of sessions.
 use strict;
@@ -13,7 +13,7 @@ use SessionStore;
 use Test::More;
 
 my $many = $ENV{SESSION_STORE_SESSIONS} // 100_000;
-my $node = new_store('prefix', conf => <<'EOC');
+my $node = new_store('prefix', init => { extra => [ '--encoding=UTF8', '--locale=C' ] }, conf => <<'EOC');
 shared_buffers = 512MB
 max_wal_size = 8GB
 checkpoint_timeout = 1h
@@ -22,6 +22,7 @@ wal_level = minimal
 max_wal_senders = 0
 full_page_writes = off
 maintenance_work_mem = 256MB
+max_worker_processes = 20
 session_store.purge_interval = 0
 EOC
 $node->safe_psql('postgres', q{INSERT INTO session_namespaces (name, key_prefix, owner_isolation, cache) VALUES ('iso', 'iso:', true, 'off')});
@@ -141,6 +142,39 @@ my %cost = costs($new, 1);
 
 cmp_ok($cost{$_}, '<=', 50 * 2 + 20, "$_: $cost{$_} buffers for 50 rows") for sort keys %cost;
 $new->quit;
+
+# ---- encodings: among ids of characters that are first and last in bytewise order, those of a prefix
+
+my %characters = (
+	LATIN1 => [qw(7e a0 fe ff)],
+	SQL_ASCII => [qw(7e 80 fe ff)],
+	EUC_JP => [qw(7e a1a1 8ea1 8ffefe fea1 fefe)],
+	EUC_KR => [qw(7e a1a1 fea1 fefe)],
+	EUC_TW => [qw(7e a1a1 8ea7fefe fefe ffa1 fffe)],
+	MULE_INTERNAL => [qw(7e 81e9 9df5a1a1 9dfeffff ff)],
+	UTF8 => [qw(7e c2a0 dfbf e0a080 ed9fbf efbfbf f48fbfbf)],
+);
+
+for my $encoding (sort keys %characters)
+{
+	my $db = lc "in_$encoding";
+	my $hex = join ',', @{ $characters{$encoding} };
+
+	$node->safe_psql('postgres', "CREATE DATABASE $db ENCODING '$encoding' LOCALE 'C' TEMPLATE template0");
+	create_extension($node, $db);
+	is($node->safe_psql($db, <<"EOS"), 't|0|0', "$encoding: every prefix finds its ids");
+CREATE TEMP TABLE word AS WITH c AS (SELECT convert_from(decode(h, 'hex'), '$encoding') AS c FROM unnest('{$hex}'::text[]) h)
+	SELECT c AS word FROM c UNION ALL SELECT a.c || b.c FROM c a, c b;
+CREATE TEMP TABLE id AS SELECT word AS id FROM word UNION SELECT a.word || b.word FROM word a, word b
+	UNION SELECT repeat(word, 200 / octet_length(word)) FROM word;
+DO \$\$ BEGIN PERFORM session_save(id, '{}') FROM id; END \$\$;
+WITH p AS (SELECT word AS prefix FROM word UNION SELECT repeat(word, 200 / octet_length(word)) FROM word)
+SELECT count(*) > 15, count(*) FILTER (WHERE session_count(id_prefix => prefix) <> (SELECT count(*) FROM id WHERE starts_with(id COLLATE "C", prefix))),
+	count(*) FILTER (WHERE (SELECT array_agg(session_id ORDER BY ordinality) FROM session_list(id_prefix => prefix, page_size => 7) WITH ORDINALITY)
+		IS DISTINCT FROM (SELECT array_agg(id ORDER BY id COLLATE "C") FROM (SELECT id FROM id WHERE starts_with(id COLLATE "C", prefix) ORDER BY id COLLATE "C" LIMIT 7) i))
+FROM p;
+EOS
+}
 
 leave_nothing($node);
 done_testing();
