@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "api/args.h"
+#include "compat.h"
 #include "function.h"
 #include "keys/hot.h"
 #include "row/errors.h"
