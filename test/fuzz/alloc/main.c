@@ -56,6 +56,7 @@ static const char *const setup[] = {
 	"PERFORM session_append('a', '[{\"m\": 1}, {\"m\": 2}, {\"m\": 3}]', operation_id => 'k', namespace => 'n'); "
 	"PERFORM session_append('b', '{\"m\": 4}', namespace => 'n'); "
 	"PERFORM session_share('a', 'friend', 'editor', 'n'); "
+	"DELETE FROM session_counters; PERFORM session_hit('h', '1 hour', 3, namespace => 'n'); "
 	"PERFORM session_save('a', '{\"v\": 3}', namespace => 'p'); END $$",
 	/* all that is stored, but for times, random ids and what names them, and what the keeper removes */
 	"CREATE FUNCTION fuzz_state() RETURNS text LANGUAGE sql AS $$ SELECT replace(concat("
@@ -69,7 +70,9 @@ static const char *const setup[] = {
 	"(SELECT string_agg(concat_ws(',', member, role), ';' ORDER BY member, role) FROM session_members m "
 	"WHERE EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = m.history_id)), '/', "
 	"(SELECT string_agg(concat_ws(',', namespace, owner_id, event), ';' ORDER BY namespace, owner_id, event) FROM "
-	"session_events)), repeat('long', 3000), 'LONG') $$",
+	"session_events), '/', "
+	"(SELECT string_agg(concat_ws(',', namespace, counter_id, hits), ';' ORDER BY namespace, counter_id) FROM "
+	"session_counters)), repeat('long', 3000), 'LONG') $$",
 };
 
 /* A call, and the SQLSTATE that it ends with by itself, if any. */
@@ -99,6 +102,11 @@ static const struct
 	 ""},
 	{"session_incr('a', '{x,n}', 5, namespace => 'n')", ""},
 	{"session_incr('a', '{x}', namespace => 'n')", "22023"},
+	{"session_hit('h', '1 hour', max => 9, namespace => 'n')", ""},
+	{"session_hit('new', '1 hour', namespace => 'n')", ""},
+	{"session_hit('h', NULL, by => -2, namespace => 'n')", ""},
+	{"session_hit('h', NULL, by => 0, namespace => 'n')", ""},
+	{"session_hit_reset('h', 'n')", ""},
 	{"session_delete('a', 'n')", ""},
 	{"session_take('a', 'n')", ""},
 	{"session_regenerate('a', 'n')", ""},
