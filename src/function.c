@@ -26,6 +26,7 @@ proc_callback(Datum arg, int cacheid, uint32 hashvalue)
 	while (all_verified != NULL)
 	{
 		all_verified->verified = InvalidOid;
+		all_verified->columns_checked = false;
 		all_verified = all_verified->next_verified;
 	}
 }
@@ -66,7 +67,7 @@ refuse(FunctionCallInfo fcinfo, const SsFunction *function)
 }
 
 static bool
-is_declared_so(Oid oid, const SsFunction *function)
+is_declared_so(Oid oid, SsFunction *function)
 {
 	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
 	Form_pg_proc proc;
@@ -81,6 +82,12 @@ is_declared_so(Oid oid, const SsFunction *function)
 			   0 &&
 		   (function->types[0] == RECORDOID ? type_is_rowtype(proc->prorettype)
 											: proc->prorettype == function->types[0]);
+	if (same)
+	{
+		function->out_arguments = proc->prorettype == RECORDOID &&
+								  !heap_attisnull(tuple, Anum_pg_proc_proargmodes, NULL);
+		function->columns_checked = false;
+	}
 	ReleaseSysCache(tuple);
 	return same;
 }
@@ -139,8 +146,8 @@ has_columns(TupleDesc desc, const SsFunction *function)
 
 /*
  * Prepare the call of a function that returns rows: check the columns, which the type of the
- * result or the query may have changed without a change of pg_proc, and set up the tuplestore of a
- * set.
+ * result or the query may have changed without a change of pg_proc unless there are OUT arguments, and
+ * set up the tuplestore of a set.
  */
 void
 ss_function_begin_rows(FunctionCallInfo fcinfo, SsFunction *function)
@@ -152,8 +159,12 @@ ss_function_begin_rows(FunctionCallInfo fcinfo, SsFunction *function)
 		InitMaterializedSRF(fcinfo, 0);
 		desc = ((ReturnSetInfo *) fcinfo->resultinfo)->setDesc;
 	}
+	else if (function->columns_checked && fcinfo->flinfo->fn_oid == function->verified)
+		return;
 	else if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		refuse(fcinfo, function);
 	if (!has_columns(desc, function))
 		refuse(fcinfo, function);
+	function->columns_checked = function->out_arguments &&
+								fcinfo->flinfo->fn_oid == function->verified;
 }

@@ -27,7 +27,9 @@ typedef struct SsFunction
 	Oid types
 		[SS_FUNCTION_TYPES]; /* of the result (RECORDOID: see columns), then of the arguments */
 	Oid columns[SS_FUNCTION_COLUMNS];
-	Oid verified; /* OID of the entry last verified, reset when pg_proc changes */
+	Oid verified;         /* OID of the entry last verified, reset when pg_proc changes */
+	bool out_arguments;   /* that entry has OUT arguments, so it alone decides on the columns .. */
+	bool columns_checked; /* .. and these were compared with it */
 	struct SsFunction *next_verified;
 } SsFunction;
 
