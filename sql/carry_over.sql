@@ -49,7 +49,7 @@ LOCK TABLE :schema.session_namespaces, :schema.conversation_sessions, :schema.co
 -- The tables of the extension, and the columns that are carried over.
 CREATE TEMP TABLE old_columns (relname name, columns name[]) ON COMMIT DROP;
 INSERT INTO old_columns VALUES
-	('session_namespaces', '{name,key_prefix,ttl,sliding,max_lifetime,cache,cache_ttl,hot_uses,hash_keys,max_bytes,max_sessions_per_owner,on_quota,tombstone,allowed_roles,owner_isolation,audit,events_keep,durability,tail_prefix,tail_size,audit_saves,operation_keep}'),
+	('session_namespaces', '{name,key_prefix,ttl,sliding,max_lifetime,cache,cache_ttl,hot_uses,hash_keys,max_bytes,max_sessions_per_owner,on_quota,tombstone,allowed_roles,owner_isolation,audit,events_keep,durability,tail_prefix,tail_size,audit_saves,operation_keep,token_path}'),
 	('conversation_sessions', '{created_at,check_at,ttl,namespace,session_id,owner_id,last_seq,message_count,version,updated_at,expires_at,session_data,history_id,dead_until}'),
 	('conversation_history', '{history_id,seq,created_at,operation_last,message,operation_id,operation_hash}'),
 	('session_operations', '{keep_until,history_id,result,namespace,operation_id,operation_hash}'),
@@ -119,7 +119,8 @@ FROM pg_extension e
 WHERE e.extname = 'session_store' AND a.grantee <> c.relowner;
 
 CREATE TEMP TABLE old_namespaces ON COMMIT DROP AS
-	SELECT n.*, COALESCE((to_jsonb(n) ->> 'operation_keep')::interval, '1 day') AS kept FROM :schema.session_namespaces n;
+	SELECT n.*, COALESCE((to_jsonb(n) ->> 'operation_keep')::interval, '1 day') AS kept,
+		ARRAY(SELECT jsonb_array_elements_text(NULLIF(to_jsonb(n) -> 'token_path', 'null'))) AS tokens_at FROM :schema.session_namespaces n;
 CREATE TEMP TABLE old_sessions ON COMMIT DROP AS TABLE :schema.conversation_sessions;
 CREATE TEMP TABLE old_history ON COMMIT DROP AS TABLE :schema.conversation_history;
 CREATE TEMP TABLE old_ended ON COMMIT DROP AS TABLE :schema.conversation_history_ended;
@@ -147,9 +148,9 @@ DROP EXTENSION session_store;
 CREATE EXTENSION session_store SCHEMA :schema;
 
 INSERT INTO :schema.session_namespaces (name, key_prefix, ttl, sliding, max_lifetime, cache, cache_ttl, hot_uses, hash_keys, max_bytes,
-	max_sessions_per_owner, on_quota, tombstone, allowed_roles, owner_isolation, audit, events_keep, durability, tail_prefix, tail_size, audit_saves, operation_keep)
+	max_sessions_per_owner, on_quota, tombstone, allowed_roles, owner_isolation, audit, events_keep, durability, tail_prefix, tail_size, audit_saves, operation_keep, token_path)
 SELECT name, key_prefix, ttl, sliding, max_lifetime, cache, cache_ttl, hot_uses, hash_keys, max_bytes,
-	max_sessions_per_owner, on_quota, tombstone, allowed_roles, owner_isolation, audit, events_keep, durability, tail_prefix, tail_size, audit_saves, kept
+	max_sessions_per_owner, on_quota, tombstone, allowed_roles, owner_isolation, audit, events_keep, durability, tail_prefix, tail_size, audit_saves, kept, NULLIF(tokens_at, '{}')
 FROM old_namespaces;
 INSERT INTO :schema.conversation_history (history_id, seq, created_at, message)
 SELECT history_id, seq, created_at, message FROM old_history;

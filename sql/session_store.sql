@@ -33,6 +33,7 @@ CREATE TABLE @extschema@.session_namespaces (
 	tail_size pg_catalog.int4 NOT NULL DEFAULT 20,
 	audit_saves pg_catalog.bool NOT NULL DEFAULT false,
 	operation_keep pg_catalog.interval NOT NULL DEFAULT '1 day',
+	token_path pg_catalog.text[],
 	CONSTRAINT session_namespaces_pkey PRIMARY KEY (name),
 	CONSTRAINT session_namespaces_cache_check
 		CHECK (cache OPERATOR(pg_catalog.=) ANY (ARRAY['off', 'hot', 'all']::pg_catalog.text[])),
@@ -677,6 +678,16 @@ CREATE FUNCTION @extschema@.session_history(
 	AS 'MODULE_PATHNAME', 'session_history_1_0';
 COMMENT ON FUNCTION @extschema@.session_history(pg_catalog.text, pg_catalog.int4, pg_catalog.int8, pg_catalog.text, pg_catalog.int8, pg_catalog.int4) IS
 	'session_store: return the messages of a session before and after a seq, or only the last or the first ones of them; oldest first';
+CREATE FUNCTION @extschema@.session_window(
+	session_id pg_catalog.text, max_tokens pg_catalog.int4 = NULL, max_messages pg_catalog.int4 = NULL,
+	align pg_catalog.text = 'user', namespace pg_catalog.text = NULL,
+	OUT seq pg_catalog.int8, OUT message pg_catalog.jsonb, OUT created_at pg_catalog.timestamptz,
+	OUT tokens pg_catalog.int8)
+	RETURNS SETOF record
+	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 20
+	AS 'MODULE_PATHNAME', 'session_window_1_0';
+COMMENT ON FUNCTION @extschema@.session_window(pg_catalog.text, pg_catalog.int4, pg_catalog.int4, pg_catalog.text, pg_catalog.text) IS
+	'session_store: return the newest messages that fit into a number of tokens or messages, for a model: no tool result without its call';
 
 CREATE FUNCTION @extschema@.session_pop(
 	session_id pg_catalog.text, n pg_catalog.int4 = 1, namespace pg_catalog.text = NULL,

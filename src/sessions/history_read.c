@@ -16,6 +16,9 @@
 /* Maximum number of messages held in memory at once by a read. */
 #define PAGE 1000
 
+/* Maximum size of the first page of a walk, which may end at any message. */
+#define FIRST_PAGE 32
+
 /* The columns of oldest_plan and newest_plan. */
 enum
 {
@@ -142,5 +145,47 @@ ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink, vo
 		if (n < page)
 			break;
 		left -= n;
+	}
+}
+
+/*
+ * Visits the messages in the caller's snapshot, newest first, until the visitor returns false.  Pages
+ * grow, so that the cost is that of the messages visited.  `expected` is the number of messages that
+ * the caller expects to visit, or more.
+ */
+void
+ss_history_walk_back(const SsRow *row, int64 expected, SsMessageVisitor visit, void *arg)
+{
+	Datum values[4] = {row->history, Int64GetDatum(PG_INT64_MIN), Int64GetDatum(PG_INT64_MAX),
+					   (Datum) 0};
+	int64 page = expected < FIRST_PAGE ? expected + 1 : FIRST_PAGE;
+	bool more = !row->history_null;
+
+	while (more)
+	{
+		SPITupleTable *rows;
+		uint64 n;
+
+		CHECK_FOR_INTERRUPTS();
+		values[3] = Int64GetDatum(page);
+		n = ss_plan_run(&newest_plan, values, NULL, SS_PLAN_READ, 0);
+		rows = SPI_tuptable;
+		more = n == (uint64) page;
+		for (uint64 i = 0; i < n; i++)
+		{
+			Datum seq = ss_sql_value(rows->vals[i], rows->tupdesc, READ_SEQ,
+									 "conversation_history");
+
+			values[2] = Int64GetDatum(DatumGetInt64(seq));
+			if (!visit(arg, DatumGetInt64(seq),
+					   ss_sql_value(rows->vals[i], rows->tupdesc, READ_MESSAGE,
+									"conversation_history")))
+			{
+				more = false;
+				break;
+			}
+		}
+		SPI_freetuptable(rows);
+		page = Min(page * 2, PAGE);
 	}
 }

@@ -25,9 +25,14 @@ typedef struct SsWindow
 /* Called with each message, oldest first.  The Datums are valid during the call only. */
 typedef void (*SsMessageSink)(void *arg, Datum seq, Datum message, Datum created_at);
 
+/* Called with each message, newest first; false ends the walk.  The Datum is valid during the call. */
+typedef bool (*SsMessageVisitor)(void *arg, int64 seq, Datum message);
+
 extern int64 ss_history_find(const SsRow *row, const SsWindow *window, SsPlanMode mode,
 							 int64 *first_seq, int64 *last_seq);
 extern void ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink,
 							void *arg);
+extern void ss_history_walk_back(const SsRow *row, int64 expected, SsMessageVisitor visit,
+								 void *arg);
 
 #endif

@@ -63,7 +63,8 @@ typedef enum SsColumnRule
 	COLUMN(SS_NS_TAIL_PREFIX, "tail_prefix", TEXTOID, SS_NULLABLE)                       \
 	COLUMN(SS_NS_TAIL_SIZE, "tail_size", INT4OID, SS_NOT_NULL)                           \
 	COLUMN(SS_NS_AUDIT_SAVES, "audit_saves", BOOLOID, SS_NOT_NULL)                       \
-	COLUMN(SS_NS_OPERATION_KEEP, "operation_keep", INTERVALOID, SS_NOT_NULL)
+	COLUMN(SS_NS_OPERATION_KEEP, "operation_keep", INTERVALOID, SS_NOT_NULL)             \
+	COLUMN(SS_NS_TOKEN_PATH, "token_path", TEXTARRAYOID, SS_NULLABLE)
 
 #define SS_CONVERSATION_HISTORY(COLUMN)                                      \
 	COLUMN(SS_MESSAGE_HISTORY_ID, "history_id", UUIDOID, SS_NOT_NULL)        \

@@ -127,7 +127,7 @@ ss_ns_built_in(SsPolicy *policy)
 
 /*
  * Read a policy from a row of session_namespaces.  *policy was zeroed and its name set before.
- * Its roles are allocated in the context.
+ * Its roles and token_path are allocated in the context.
  */
 void
 ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext context)
@@ -163,6 +163,13 @@ ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext cont
 		strlcpy(policy->tail_prefix, TextDatumGetCString(values[SS_NS_TAIL_PREFIX]),
 				sizeof(policy->tail_prefix));
 	policy->tail_size = DatumGetInt32(values[SS_NS_TAIL_SIZE]);
+	if (!nulls[SS_NS_TOKEN_PATH])
+	{
+		ArrayType *path = DatumGetArrayTypeP(values[SS_NS_TOKEN_PATH]);
+
+		policy->token_path = MemoryContextAlloc(context, VARSIZE(path));
+		memcpy(policy->token_path, path, VARSIZE(path));
+	}
 	policy->nroles = -1;
 	if (!nulls[SS_NS_ALLOWED_ROLES])
 	{
@@ -250,7 +257,10 @@ lookup(const char *name, int len)
 	return entry;
 }
 
-/* Copy the policy of a namespace, without its roles; false if there is no such namespace. */
+/*
+ * Copy the policy of a namespace, without its roles and token_path; false if there is no such
+ * namespace.
+ */
 bool
 ss_ns_find(const char *name, int len, SsPolicy *policy)
 {
@@ -260,7 +270,22 @@ ss_ns_find(const char *name, int len, SsPolicy *policy)
 		return false;
 	*policy = *found;
 	policy->roles = NULL; /* owned by the cache */
+	policy->token_path = NULL;
 	return true;
+}
+
+/* The token_path of a namespace, allocated in the current memory context; NULL if it has none. */
+ArrayType *
+ss_ns_token_path(const char *name, int len)
+{
+	SsPolicy *found = lookup(name, len);
+	ArrayType *path;
+
+	if (found == NULL || found->token_path == NULL)
+		return NULL;
+	path = palloc(VARSIZE(found->token_path));
+	memcpy(path, found->token_path, VARSIZE(found->token_path));
+	return path;
 }
 
 /*

@@ -7,6 +7,7 @@
 
 #include "access/htup.h"
 #include "access/tupdesc.h"
+#include "utils/array.h"
 
 #include "base/clock.h"
 #include "base/key.h"
@@ -71,6 +72,7 @@ typedef struct SsPolicy
 	char prefix[SS_PREFIX_MAX + 1];
 	char tail_prefix[SS_PREFIX_MAX + 1]; /* empty if tails are not cached */
 	int32 tail_size;
+	ArrayType *token_path; /* NULL if the column is null; see ss_ns_token_path */
 	/* allowed_roles, and the cached result of ss_ns_allows for one role */
 	int nroles; /* -1 if the column is null: no role is excluded */
 	NameData *roles;
@@ -84,5 +86,6 @@ extern void ss_ns_built_in(SsPolicy *policy);
 extern bool ss_ns_find(const char *name, int len, SsPolicy *policy);
 extern uint64 ss_ns_generation(bool news);
 extern bool ss_ns_allows(const char *name, int len, Oid role);
+extern ArrayType *ss_ns_token_path(const char *name, int len);
 
 #endif

@@ -38,6 +38,9 @@
 /* The pusher's own keys begin with this. */
 #define RESERVED_PREFIX "session_store:"
 
+/* Maximum number of elements of token_path. */
+#define SS_TOKEN_PATH_MAX 16
+
 SS_FUNCTION(session_namespaces_guard, 1_0, TRIGGEROID);
 
 /* Raise the error for an invalid column; hint may be NULL. */
@@ -101,6 +104,26 @@ check_duration(const char *column, Datum value, int64 least)
 	}
 }
 
+/* Check the path of the number of tokens in a message. */
+static void
+check_token_path(ArrayType *path)
+{
+	Datum *names;
+	int n;
+
+	if (ARR_NDIM(path) != 1 || array_contains_nulls(path))
+		refuse("token_path", "It must be a one-dimensional array of member names without nulls.",
+			   "Use null for namespaces whose messages do not have their number of tokens.");
+	deconstruct_array(path, TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &n);
+	if (n > SS_TOKEN_PATH_MAX)
+		refuse("token_path", psprintf("It must have at most %d elements.", SS_TOKEN_PATH_MAX),
+			   NULL);
+	for (int i = 0; i < n; i++)
+		if (strlen(TextDatumGetCString(names[i])) > SS_NAME_MAX)
+			refuse("token_path", psprintf("An element must be at most %d bytes long.", SS_NAME_MAX),
+				   NULL);
+}
+
 /* BEFORE INSERT OR UPDATE: check one row by itself, and fill in key_prefix if it is null. */
 static HeapTuple
 check_row(TriggerData *trigdata, HeapTuple tuple)
@@ -149,6 +172,8 @@ check_row(TriggerData *trigdata, HeapTuple tuple)
 		check_duration("events_keep", values[SS_NS_EVENTS_KEEP], 0);
 	if (!nulls[SS_NS_OPERATION_KEEP])
 		check_duration("operation_keep", values[SS_NS_OPERATION_KEEP], SS_TTL_MIN_US);
+	if (!nulls[SS_NS_TOKEN_PATH])
+		check_token_path(DatumGetArrayTypeP(values[SS_NS_TOKEN_PATH]));
 	if (!nulls[SS_NS_ALLOWED_ROLES])
 	{
 		ArrayType *roles = DatumGetArrayTypeP(values[SS_NS_ALLOWED_ROLES]);

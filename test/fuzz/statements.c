@@ -10,7 +10,7 @@
 /*
  * Arguments: i id, I another id of the family, d document, m messages, p patch, v interval, o owner,
  * M member, R member's role, 8 bigint, 4 int, # numeric, P path, n namespace, l LIKE pattern, f filter,
- * k operation id, u page cursor, x prefix of ids, b boolean.  Upper-case names in "required" must be given.
+ * k operation id, u page cursor, x prefix of ids, A align, b boolean.  Upper-case names in "required" must be given.
  */
 typedef struct Call
 {
@@ -88,6 +88,13 @@ static const Call calls[] = {
 	 "i4mmkn",
 	 {"session_id", "n", "messages", "expected", "operation_id", "namespace"},
 	 3,
+	 false,
+	 true,
+	 false},
+	{"session_window",
+	 "i44An",
+	 {"session_id", "max_tokens", "max_messages", "align", "namespace"},
+	 1,
 	 false,
 	 true,
 	 false},
@@ -202,6 +209,7 @@ gen_argument(Client *c, char kind, const char *ns, char family, char id_family, 
 										   "repeat('a', 201)",
 										   "repeat('b', 200)"};
 	static const char *const roles[] = {"'viewer'", "'editor'", "'owner'", "''", "NULL", "'x'"};
+	static const char *const aligns[] = {"'user'", "'strict'", "'user'", "'none'", "NULL"};
 	Text value = {0};
 
 	switch (kind)
@@ -242,6 +250,9 @@ gen_argument(Client *c, char kind, const char *ns, char family, char id_family, 
 			break;
 		case 'R':
 			text_puts(out, roles[below(c, 6)]);
+			break;
+		case 'A':
+			text_puts(out, aligns[below(c, sizeof(aligns) / sizeof(aligns[0]))]);
 			break;
 		case '8':
 			text_puts(out, gen_int8(c));

@@ -114,6 +114,7 @@ my %calls = (
 	session_exists => q{session_exists('s', $ns)},
 	session_ttl => q{session_ttl('s', $ns)},
 	session_history => q{(SELECT count(*) FROM session_history('s', namespace => $ns))},
+	session_window => q{(SELECT count(*) FROM session_window('s', max_messages => 5, align => 'user', namespace => $ns))},
 	session_members => q{(SELECT count(*) FROM session_members('s', $ns))},
 	session_count => q{session_count(id_like => 's', namespace => $ns)},
 	session_list => q{(SELECT count(*) FROM session_list(id_like => 's', namespace => $ns))},

@@ -103,7 +103,7 @@ sub content
 
 	return value(<<"EOS", $db);
 SELECT string_agg(concat_ws(' ', t, n, sum), E'\\n' ORDER BY t) FROM (
-	SELECT 1 AS t, count(*) AS n, md5(string_agg((to_jsonb(x) - 'operation_keep')::text, ' ' ORDER BY name)) AS sum FROM $schema.session_namespaces x
+	SELECT 1 AS t, count(*) AS n, md5(string_agg((to_jsonb(x) - 'operation_keep' - 'token_path')::text, ' ' ORDER BY name)) AS sum FROM $schema.session_namespaces x
 	UNION ALL SELECT 2, count(*), md5(string_agg(x::text, ' ' ORDER BY namespace, session_id)) FROM $schema.conversation_sessions x
 	UNION ALL SELECT 3, count(*), md5(string_agg(concat_ws(',', history_id, seq, created_at, message), ' ' ORDER BY history_id, seq)) FROM $schema.conversation_history x
 	UNION ALL SELECT 4, count(*), md5(string_agg(concat_ws(',', history_id, member, role, created_at), ' ' ORDER BY history_id, member)) FROM $schema.session_members x

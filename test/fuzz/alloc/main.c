@@ -118,6 +118,7 @@ static const struct
 	 ""},
 	{"session_history('a', namespace => 'n')", ""},
 	{"session_history('a', namespace => 'n', after => 1, first => 1)", ""},
+	{"session_window('a', 100, 5, namespace => 'n')", ""},
 	{"session_pop('a', 2, 'n')", ""},
 	{"session_pop('a', 2, 'n', from_start => true)", ""},
 	{"session_amend('a', 1, '{\"m\": 9}', 'n')", ""},

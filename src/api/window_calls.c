@@ -1,0 +1,83 @@
+/*
+ * window_calls.c
+ *		The SQL function that selects messages for a model.
+ */
+#include "postgres.h"
+
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "api/args.h"
+#include "function.h"
+#include "keys/hot.h"
+#include "sessions/read.h"
+#include "sessions/window.h"
+#include "table/namespaces.h"
+#include "table/sql.h"
+
+SS_ROWS_FUNCTION(session_window, 1_0, true, SS_COLUMNS(INT8OID, JSONBOID, TIMESTAMPTZOID, INT8OID),
+				 TEXTOID, INT4OID, INT4OID, TEXTOID, TEXTOID);
+
+/* Return a limit; a null argument is none. */
+static int64
+arg_limit(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	if (PG_ARGISNULL(arg))
+		return PG_INT64_MAX;
+	if (PG_GETARG_INT32(arg) < 1)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", name),
+						errdetail("It must be at least 1.")));
+	return PG_GETARG_INT32(arg);
+}
+
+/* Fetch the limits of the window. */
+static void
+arg_limits(FunctionCallInfo fcinfo, SsWindowLimits *limits)
+{
+	char *align;
+
+	limits->max_tokens = arg_limit(fcinfo, 1, "max_tokens");
+	limits->max_messages = arg_limit(fcinfo, 2, "max_messages");
+	if (PG_ARGISNULL(1) && PG_ARGISNULL(2))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a window needs max_tokens or max_messages"),
+						errhint("Specify at least one of them, or use session_history().")));
+	ss_arg_require(fcinfo, 3, "align");
+	align = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	limits->strict = strcmp(align, "strict") == 0;
+	if (!limits->strict && strcmp(align, "user") != 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid align"),
+						errdetail("It must be user or strict.")));
+}
+
+static void
+put_message(void *arg, Datum seq, Datum message, Datum created_at, int64 tokens)
+{
+	ReturnSetInfo *rsinfo = arg;
+	Datum values[4] = {seq, message, created_at, Int64GetDatum(tokens)};
+	bool nulls[4] = {false};
+
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+static Datum
+session_window(PG_FUNCTION_ARGS)
+{
+	SsTarget target;
+	SsCaller caller;
+	SsRow row;
+	SsWindowLimits limits;
+	ArrayType *token_path;
+
+	arg_limits(fcinfo, &limits);
+	if (!ss_arg_read_target(fcinfo, 0, 4, &target) || !ss_session_read(&target, false, &row))
+		return (Datum) 0;
+	ss_session_slide(&target, &row, GetCurrentTimestamp());
+	ss_hot_count_read(&target.key, &target.policy);
+	token_path = ss_ns_token_path(target.policy.name, (int) strlen(target.policy.name));
+	ss_sql_enter(&caller);
+	ss_window_read(&row, &limits, token_path, put_message, fcinfo->resultinfo);
+	ss_sql_leave(&caller);
+	return (Datum) 0;
+}
