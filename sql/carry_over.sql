@@ -39,7 +39,8 @@ $$;
 SELECT quote_ident(n.nspname) AS schema,
 	to_regclass(quote_ident(n.nspname) || '.session_operations') IS NOT NULL AS has_operations,
 	to_regclass(quote_ident(n.nspname) || '.session_cache_claims') IS NOT NULL AS has_claims,
-	to_regclass(quote_ident(n.nspname) || '.session_orphans') IS NOT NULL AS has_orphans
+	to_regclass(quote_ident(n.nspname) || '.session_orphans') IS NOT NULL AS has_orphans,
+	to_regclass(quote_ident(n.nspname) || '.session_counters') IS NOT NULL AS has_counters
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'session_store' \gset
 
 LOCK TABLE :schema.session_namespaces, :schema.conversation_sessions, :schema.conversation_history,
@@ -58,12 +59,24 @@ INSERT INTO old_columns VALUES
 	('session_events', '{created_at,event_id,namespace,session_id,owner_id,event,actor,detail}'),
 	('session_samples', '{namespace,sampled_at,estimated,sessions,expired,tombstones,owned,messages,total_bytes,max_bytes,over_1mb}'),
 	('session_orphans', '{history_id,seen_at}'),
+	('session_counters', '{resets_at,hits,namespace,counter_id}'),
 	('session_cache_claims', '{system_identifier,database_oid,data_directory,timeline,redis,moved,tokens,epochs,claimed_at}');
 
 DO $$
 DECLARE
 	found record;
 BEGIN
+	-- a table that this script does not know has rows that it would not put back
+	FOR found IN
+		SELECT c.relname FROM pg_extension e
+			JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass
+			JOIN pg_class c ON c.oid = d.objid AND c.relkind IN ('r', 'p', 'S', 'm', 'f')
+		WHERE e.extname = 'session_store' AND c.relname NOT IN (SELECT relname FROM old_columns)
+	LOOP
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = format('table %I belongs to the extension and would be lost', found.relname),
+			HINT = 'Use the script of the same commit as the installed files.';
+	END LOOP;
 	FOR found IN
 		SELECT c.relname, a.attname FROM pg_extension e
 			JOIN pg_class c ON c.relnamespace = e.extnamespace
@@ -140,6 +153,9 @@ CREATE TEMP TABLE old_operations ON COMMIT DROP AS
 \if :has_claims
 CREATE TEMP TABLE old_claims ON COMMIT DROP AS TABLE :schema.session_cache_claims;
 \endif
+\if :has_counters
+CREATE TEMP TABLE old_counters ON COMMIT DROP AS TABLE :schema.session_counters;
+\endif
 \if :has_orphans
 CREATE TEMP TABLE old_orphans ON COMMIT DROP AS TABLE :schema.session_orphans;
 \endif
@@ -172,6 +188,9 @@ SELECT namespace, sampled_at, estimated, sessions, expired, tombstones, owned, m
 \if :has_claims
 INSERT INTO :schema.session_cache_claims (system_identifier, database_oid, data_directory, timeline, redis, moved, tokens, epochs, claimed_at)
 SELECT system_identifier, database_oid, data_directory, timeline, redis, moved, tokens, epochs, claimed_at FROM old_claims;
+\endif
+\if :has_counters
+INSERT INTO :schema.session_counters (resets_at, hits, namespace, counter_id) SELECT resets_at, hits, namespace, counter_id FROM old_counters;
 \endif
 \if :has_orphans
 INSERT INTO :schema.session_orphans (history_id, seen_at) SELECT history_id, seen_at FROM old_orphans;

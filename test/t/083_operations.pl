@@ -174,9 +174,14 @@ is(sqlstate($node, "SELECT $schema.session_append('s3', '{\"m\": 5}', 'second', 
 is(value("SELECT string_agg(member || ' ' || accepted, ',') FROM $schema.session_members", 'old'), 'bob true', '.. the members');
 is(value("SELECT has_function_privilege('app', p.oid, 'EXECUTE WITH GRANT OPTION') FROM pg_proc p WHERE proname = 'session_append'", 'old'), 't', '.. the privileges on functions');
 is(value("SELECT concat(has_table_privilege('app', '$schema.conversation_sessions', 'SELECT'), has_table_privilege('app', '$schema.conversation_sessions', 'UPDATE'), has_column_privilege('watcher', '$schema.conversation_sessions', 'session_data', 'UPDATE'))", 'old'), 'tft', '.. on tables and columns');
+value("SET search_path = $schema; SELECT session_hit('c', '1 day', 5)", 'old');
 $before = content('old', $schema);
 run_ok('once more', @carry);
 is(content('old', $schema), $before, '.. changes nothing');
+is(value("SELECT hits FROM $schema.session_counters", 'old'), '5', '.. also what came later');
+value("CREATE TABLE $schema.later (n int); ALTER EXTENSION session_store ADD TABLE $schema.later", 'old');
+(undef, $err) = run_command([@carry]);
+like($err, qr/table later belongs to the extension and would be lost/, 'a table that the script does not know is not lost');
 value('DROP DATABASE old (FORCE)');
 value('DROP ROLE app; DROP ROLE watcher');
 
