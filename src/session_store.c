@@ -32,10 +32,10 @@
 #include "miscadmin.h"
 
 #include "function.h"
-#include "row/row_end.h"
 #include "settings.h"
 #include "shmem.h"
 #include "table/foreign_hooks.h"
+#include "table/plan_marks.h"
 #include "triggers/cache_trigger.h"
 #include "worker.h"
 #include "xact.h"
@@ -55,7 +55,7 @@ _PG_init(void)
 	ss_xact_init();
 	ss_cache_trigger_init();
 	ss_foreign_hooks_init();
-	ss_row_end_init();
+	ss_plan_marks_init();
 	if (preloading)
 	{
 		ss_shmem_install_hooks();

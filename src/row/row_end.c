@@ -25,9 +25,7 @@
 #include "postgres.h"
 
 #include "access/sysattr.h"
-#include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
-#include "executor/executor.h"
 #include "utils/timestamp.h"
 
 #include "row/errors.h"
@@ -36,49 +34,13 @@
 #include "row/row_end.h"
 #include "row/session.h"
 #include "row/tombstone.h"
-#include "table/sql.h"
-
-static ExecutorStart_hook_type next_executor_start = NULL;
-
-/*
- * ExecutorStart_hook: mark the statements of our functions, to distinguish them from statements of
- * triggers that they fire.  The mark is tginitdeferred in the executor's copy of the BEFORE
- * triggers, which the catalog never has for such triggers.
- */
-static void
-on_executor_start(QueryDesc *query, int eflags)
-{
-	ListCell *cell;
-
-	if (next_executor_start != NULL)
-		next_executor_start(query, eflags);
-	else
-		standard_ExecutorStart(query, eflags);
-	if (query->estate->es_opened_result_relations == NIL || !ss_plan_is_ours(query))
-		return;
-	foreach (cell, query->estate->es_opened_result_relations)
-	{
-		TriggerDesc *triggers = ((ResultRelInfo *) lfirst(cell))->ri_TrigDesc;
-
-		for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-			if (TRIGGER_FOR_BEFORE(triggers->triggers[i].tgtype))
-				triggers->triggers[i].tginitdeferred = true;
-	}
-}
-
-/* Called once, by _PG_init, after ss_foreign_hooks_init, whose hook clears tginitdeferred. */
-void
-ss_row_end_init(void)
-{
-	next_executor_start = ExecutorStart_hook;
-	ExecutorStart_hook = on_executor_start;
-}
+#include "table/plan_marks.h"
 
 /* Do the rules apply to the statement that fires our trigger? */
 bool
 ss_row_end_applies(const Trigger *trigger)
 {
-	return SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA && !trigger->tginitdeferred;
+	return SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA && !ss_plan_fired(trigger);
 }
 
 /* Is a column later than a time, and not null? */

@@ -10,7 +10,6 @@
 
 #include "table/schema.h"
 
-extern void ss_row_end_init(void);
 extern bool ss_row_end_applies(const Trigger *trigger);
 extern void ss_row_end_insert(SsDeformedRow *new);
 extern void ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new,

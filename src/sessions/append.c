@@ -45,7 +45,7 @@ static SsPlan remove_plan = {
 	"DELETE FROM {history} WHERE history_id {=} $1 AND seq {>=} $2 AND seq {<=} $3",
 	3,
 	{UUIDOID, INT8OID, INT8OID},
-	.flags = SS_PLAN_SKIPS_FENCE};
+	.flags = SS_PLAN_POPS_MESSAGES};
 
 /* The columns of compare_plan. */
 enum

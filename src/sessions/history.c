@@ -42,7 +42,7 @@ static SsPlan pop_plan = {
 	" SELECT pg_catalog.jsonb_agg(message ORDER BY seq) FROM gone",
 	3,
 	{UUIDOID, INT8OID, INT8OID},
-	.flags = SS_PLAN_SKIPS_FENCE};
+	.flags = SS_PLAN_POPS_MESSAGES};
 
 static SsPlan trim_plan = {"DELETE FROM {history} WHERE history_id {=} $1 AND seq {<=} $2",
 						   2,

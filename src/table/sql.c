@@ -30,16 +30,13 @@
 /*
  * State of this backend.
  *
- * `text` and `flags` describe the statement that ss_plan_run is running.  An error leaves `text` as it
- * is, which is harmless, because it is only compared.  Flags are set by ss_plan_run alone, which
- * restores them after an error too, so they never outlive their statement.  They are zero within
- * ss_sql_enter and ss_sql_leave of a nested call, which a trigger may make, until that runs a
- * statement of its own.
+ * `plan` and `text` are those that ss_plan_run is running.  An error leaves them as they are, which is
+ * harmless, because they are only compared with the statement that is starting.
  */
 static struct
 {
-	const char *text;
-	int flags;                  /* SsPlanFlag */
+	const SsPlan *plan;
+	const char *text;           /* its statement, with the names of tables filled in */
 	bool path_on_demand;        /* see ss_sql_set_path_on_demand */
 	Oid temp_schema;            /* as plan_generation has found it last .. */
 	uint64 temp_schema_changes; /* .. and how often it found another */
@@ -92,8 +89,6 @@ ss_sql_enter(SsCaller *caller)
 
 	ss_catalog_get(&catalog);
 	caller->outer = CurrentMemoryContext;
-	caller->running_flags = state.flags;
-	state.flags = 0;
 	GetUserIdAndSecContext(&caller->user, &caller->sec_context);
 	SetUserIdAndSecContext(catalog.owner,
 						   caller->sec_context | SECURITY_LOCAL_USERID_CHANGE | SS_OWNER_CONTEXT);
@@ -112,7 +107,6 @@ ss_sql_leave(SsCaller *caller)
 	ss_sql_reset_path(caller->guc_nest);
 	SetUserIdAndSecContext(caller->user, caller->sec_context);
 	MemoryContextSwitchTo(caller->outer);
-	state.flags = caller->running_flags;
 }
 
 /*
@@ -270,21 +264,14 @@ plan_generation(void)
 }
 
 /*
- * Is a query a statement of ss_plan_run, and not one of code that such a statement calls?
- * Compares pointers: a saved plan is never freed, so no other query has its text at the same
- * address.
+ * The plan of a query that starts, if it is a statement of ss_plan_run and not one of code that such
+ * a statement calls; otherwise NULL.  Compares pointers: a saved plan is never freed, so no other
+ * query has its text at the same address.
  */
-bool
-ss_plan_is_ours(const QueryDesc *query)
+const SsPlan *
+ss_plan_of(const QueryDesc *query)
 {
-	return state.text != NULL && query->sourceText == state.text;
-}
-
-/* Does the statement that is running have a flag?  For the triggers that it fires. */
-bool
-ss_plan_has_flag(SsPlanFlag flag)
-{
-	return (state.flags & flag) != 0;
+	return state.text != NULL && query->sourceText == state.text ? state.plan : NULL;
 }
 
 /* Have a statement planned again when it is next run. */
@@ -306,34 +293,6 @@ execute(const SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, l
 	return SPI_execute_plan(plan->plan, values, nulls, mode == SS_PLAN_READ, limit);
 }
 
-/* The same with the flags of the plan set, also if there are none. */
-static int
-execute_with_flags(const SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode,
-				   long limit)
-{
-	int outer = state.flags;
-	int rc = 0;
-
-	state.flags = plan->flags;
-	if (plan->flags == 0)
-	{
-		/* after an error they stay 0, unless the statement around this one restores its own */
-		rc = execute(plan, values, nulls, mode, limit);
-		state.flags = outer;
-		return rc;
-	}
-	PG_TRY();
-	{
-		rc = execute(plan, values, nulls, mode, limit);
-	}
-	PG_FINALLY();
-	{
-		state.flags = outer;
-	}
-	PG_END_TRY();
-	return rc;
-}
-
 /*
  * Run a statement, preparing it first if necessary.  Returns the number of rows; the rows
  * themselves are in SPI_tuptable.  A limit of 0 means all rows.
@@ -350,6 +309,7 @@ uint64
 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, long limit)
 {
 	int path_nest = ss_sql_set_path();
+	const SsPlan *outer_plan = state.plan;
 	const char *outer_text = state.text;
 	CachedPlanSource *source;
 	ErrorContextCallback context;
@@ -377,8 +337,10 @@ ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, lon
 	}
 
 	source = linitial(SPI_plan_get_plan_sources(plan->plan));
+	state.plan = plan;
 	state.text = source->query_string;
-	rc = execute_with_flags(plan, values, nulls, mode, limit);
+	rc = execute(plan, values, nulls, mode, limit);
+	state.plan = outer_plan;
 	state.text = outer_text;
 
 	if (nest >= 0)

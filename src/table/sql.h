@@ -16,20 +16,21 @@ typedef struct SsCaller
 	int sec_context;
 	MemoryContext outer; /* results are copied into this context */
 	int guc_nest;        /* GUC nest level of the search_path; 0 if ss_sql_enter did not set it */
-	int running_flags;   /* of the statement around this call, if a trigger made it */
 } SsCaller;
 
 /*
- * What the triggers that a statement fires have to know of it.  They ask ss_plan_has_flag, which
- * answers for the statement of ours that is running: also within a plain statement in a trigger of a
- * user that it has fired, but not within a call there (ss_sql_enter).
+ * What the triggers that a statement fires have to know of it.  They ask ss_plan_fired_with
+ * (plan_marks.c), which answers for the rows that this statement itself changes: not for what
+ * triggers, rules and foreign keys add to it.
  */
 typedef enum SsPlanFlag
 {
-	/* no commit has to wait at the fence for the rows or messages that it ends */
+	/* no commit has to wait at the fence for the sessions that it ends */
 	SS_PLAN_SKIPS_FENCE = 1,
+	/* no commit has to wait at the fence for the messages that it removes */
+	SS_PLAN_POPS_MESSAGES = 2,
 	/* it removes messages whose session has ended, so they are in no copy */
-	SS_PLAN_PURGES_MESSAGES = 2
+	SS_PLAN_PURGES_MESSAGES = 4
 } SsPlanFlag;
 
 /*
@@ -74,7 +75,6 @@ extern Datum ss_sql_value(HeapTuple tuple, TupleDesc desc, int column, const cha
 extern Datum ss_sql_copy_out(const SsCaller *caller, Datum value, bool byval, int len);
 extern uint64 ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode,
 						  long limit);
-extern bool ss_plan_is_ours(const QueryDesc *query);
-extern bool ss_plan_has_flag(SsPlanFlag flag);
+extern const SsPlan *ss_plan_of(const QueryDesc *query);
 
 #endif

@@ -37,6 +37,7 @@
 #include "shared/databases.h"
 #include "table/catalog.h"
 #include "table/namespaces.h"
+#include "table/plan_marks.h"
 #include "table/schema.h"
 #include "table/sql.h"
 #include "triggers/cache_trigger.h"
@@ -185,12 +186,11 @@ add_row(const SsDeformedRow *row, bool end, bool skip_fence)
 
 /* A row is updated. */
 static void
-add_update(const SsDeformedRow *old, const SsDeformedRow *new)
+add_update(const SsDeformedRow *old, const SsDeformedRow *new, bool skip_fence)
 {
 	bool expiry = ss_row_differs(old, new, SS_ROW_EXPIRES_AT) ||
 				  ss_row_differs(old, new, SS_ROW_CREATED_AT);
-	Effect effect = {expiry ? SS_CHANGED_EXPIRY : 0, 0, false, loses_history(old, new),
-					 ss_plan_has_flag(SS_PLAN_SKIPS_FENCE)};
+	Effect effect = {expiry ? SS_CHANGED_EXPIRY : 0, 0, false, loses_history(old, new), skip_fence};
 	bool tail;
 
 	if (ss_row_differs(old, new, SS_ROW_NAMESPACE) || ss_row_differs(old, new, SS_ROW_SESSION_ID))
@@ -230,12 +230,19 @@ add_update(const SsDeformedRow *old, const SsDeformedRow *new)
 
 /* What the trigger on sessions does for an update. */
 static void
-session_updated(const SsDeformedRow *old, const SsDeformedRow *new)
+session_updated(const SsDeformedRow *old, const SsDeformedRow *new, bool skip_fence)
 {
 	ss_database_mark_changed();
 	if (ss_xact_keys_attach())
-		add_update(old, new);
+		add_update(old, new, skip_fence);
 	ss_history_detach(old, new);
+}
+
+/* The same for an update without SPI: evictions are not among them. */
+static void
+session_updated_directly(const SsDeformedRow *old, const SsDeformedRow *new)
+{
+	session_updated(old, new, false);
 }
 
 /* What the trigger on sessions does for a delete. */
@@ -263,7 +270,7 @@ session_purged(const SsDeformedRow *old)
 void
 ss_cache_trigger_init(void)
 {
-	ss_direct_updated = session_updated;
+	ss_direct_updated = session_updated_directly;
 	ss_direct_purge_hook = session_purged;
 }
 
@@ -309,6 +316,7 @@ session_change_note(PG_FUNCTION_ARGS)
 	TriggerEvent event;
 	SsDeformedRow old;
 	SsDeformedRow new;
+	bool skip_fence;
 
 	check_call(fcinfo, "session_change_note", "conversation_sessions");
 	ss_database_mark_changed();
@@ -320,16 +328,17 @@ session_change_note(PG_FUNCTION_ARGS)
 		ss_history_detach_all();
 		return unchanged_row(trigdata);
 	}
+	skip_fence = ss_plan_fired_with(trigdata->tg_trigger, SS_PLAN_SKIPS_FENCE);
 	ss_row_deform(&old, trigdata->tg_trigtuple, RelationGetDescr(trigdata->tg_relation));
 	if (TRIGGER_FIRED_BY_UPDATE(event))
 	{
 		ss_row_deform(&new, trigdata->tg_newtuple, RelationGetDescr(trigdata->tg_relation));
-		session_updated(&old, &new);
+		session_updated(&old, &new, skip_fence);
 	}
 	else if (TRIGGER_FIRED_BY_DELETE(event))
-		session_deleted(&old, ss_plan_has_flag(SS_PLAN_SKIPS_FENCE));
+		session_deleted(&old, skip_fence);
 	else if (ss_xact_keys_attach())
-		add_row(&old, false, ss_plan_has_flag(SS_PLAN_SKIPS_FENCE));
+		add_row(&old, false, skip_fence);
 	return unchanged_row(trigdata);
 }
 
@@ -338,9 +347,9 @@ session_change_note(PG_FUNCTION_ARGS)
  * by hand counts as the end of a session.
  */
 static void
-add_history(const pg_uuid_t *history, bool is_removed)
+add_history(const pg_uuid_t *history, bool is_removed, bool skip_fence)
 {
-	int fence = fence_of(is_removed, ss_plan_has_flag(SS_PLAN_SKIPS_FENCE)) | SS_KEY_CACHEABLE;
+	int fence = fence_of(is_removed, skip_fence) | SS_KEY_CACHEABLE;
 	SsKey key;
 
 	if (ss_xact_keys_have_history(history, fence))
@@ -359,13 +368,13 @@ add_history(const pg_uuid_t *history, bool is_removed)
 
 /* The same for the history of a message. */
 static void
-add_message(HeapTuple tuple, TupleDesc desc, bool is_removed)
+add_message(HeapTuple tuple, TupleDesc desc, bool is_removed, bool skip_fence)
 {
 	bool null;
 	Datum history = heap_getattr(tuple, SS_MESSAGE_HISTORY_ID, desc, &null);
 
 	if (!null)
-		add_history(DatumGetUUIDP(history), is_removed);
+		add_history(DatumGetUUIDP(history), is_removed, skip_fence);
 }
 
 /* The trigger on conversation_history. */
@@ -375,6 +384,8 @@ session_history_note(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	TupleDesc desc;
 	bool wanted;
+	bool removes = TRIGGER_FIRED_BY_DELETE(trigdata->tg_event);
+	bool skip_fence;
 
 	check_call(fcinfo, "session_history_note", "conversation_history");
 	wanted = ss_xact_keys_attach();
@@ -385,11 +396,13 @@ session_history_note(PG_FUNCTION_ARGS)
 		ss_history_clear_queue();
 		return unchanged_row(trigdata);
 	}
-	if (!wanted || ss_plan_has_flag(SS_PLAN_PURGES_MESSAGES))
+	if (!wanted || (removes && ss_plan_fired_with(trigdata->tg_trigger, SS_PLAN_PURGES_MESSAGES)))
 		return unchanged_row(trigdata);
+	skip_fence = removes && ss_plan_fired_with(trigdata->tg_trigger, SS_PLAN_POPS_MESSAGES);
 	desc = RelationGetDescr(trigdata->tg_relation);
-	add_message(trigdata->tg_trigtuple, desc, !TRIGGER_FIRED_BY_INSERT(trigdata->tg_event));
+	add_message(trigdata->tg_trigtuple, desc, !TRIGGER_FIRED_BY_INSERT(trigdata->tg_event),
+				skip_fence);
 	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
-		add_message(trigdata->tg_newtuple, desc, false);
+		add_message(trigdata->tg_newtuple, desc, false, false);
 	return unchanged_row(trigdata);
 }

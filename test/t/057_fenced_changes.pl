@@ -25,6 +25,22 @@ INSERT INTO session_namespaces (name, cache, sliding, max_sessions_per_owner) VA
 ALTER DATABASE postgres SET session_store.namespace = 'f';
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN RAISE EXCEPTION 'kept'; END $$;
 CREATE TRIGGER refuse BEFORE DELETE ON conversation_history FOR EACH ROW WHEN (OLD.message OPERATOR(pg_catalog.?) 'kept') EXECUTE FUNCTION refuse();
+CREATE FUNCTION react() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+	CASE OLD.message->>'do'
+		WHEN 'delete' THEN DELETE FROM conversation_sessions WHERE namespace = 'f' AND session_id = OLD.message->>'session';
+		WHEN 'alter' THEN UPDATE conversation_history SET message = '{"m": 0}'
+			WHERE history_id = (SELECT history_id FROM conversation_sessions WHERE namespace = 'f' AND session_id = OLD.message->>'session');
+		WHEN 'pop' THEN
+			BEGIN
+				PERFORM session_pop(OLD.message->>'session', namespace => 'f');
+			EXCEPTION WHEN raise_exception THEN NULL;
+			END;
+	END CASE;
+	RETURN OLD;
+END
+$$;
+CREATE TRIGGER react BEFORE DELETE ON conversation_history FOR EACH ROW WHEN (OLD.message OPERATOR(pg_catalog.?) 'do') EXECUTE FUNCTION react();
 EOS
 
 # What each works on is made first: $s is a session with messages, $t another.
@@ -57,6 +73,9 @@ my @fenced = (
 	[ 'UPDATE of a message', "UPDATE conversation_history SET message = '{\"m\": 0}' WHERE $messages AND seq = 2" ],
 	[ 'DELETE of a session after a pop that failed', qq{DO \$do\$ BEGIN PERFORM session_append('\$s', '{"kept": 1}'); BEGIN PERFORM session_pop('\$s'); RAISE 'popped';
 		EXCEPTION WHEN raise_exception THEN ASSERT SQLERRM <> 'popped'; END; DELETE FROM conversation_sessions WHERE $row; END \$do\$} ],
+	[ 'DELETE of another session by a trigger of a pop', q{SELECT session_append('$s', '{"do": "delete", "session": "$t"}'); SELECT session_pop('$s')} ],
+	[ 'UPDATE of messages of another session by a trigger of the purge', q{SELECT session_append('$s gone', '{"do": "alter", "session": "$t"}'), session_touch('$s gone', '1 ms');
+		SELECT pg_sleep(0.01); SELECT session_purge()} ],
 	[ 'TRUNCATE of messages', 'TRUNCATE conversation_history' ],
 	[ 'a save with fence = all', q{SET session_store.fence = 'all'; SELECT session_save('$s', '{"n": 3}')} ],
 	[ 'a pop with fence = all', q{SET session_store.fence = 'all'; SELECT session_pop('$s')} ]);
@@ -73,6 +92,7 @@ my @not_fenced = (
 	[ 'session_replace_tail', q{SELECT session_replace_tail('$s', 2, '{"m": 9}')} ],
 	[ 'session_append with a patch, and keep that removes nothing', q{SELECT session_append('$s', '{"m": 9}', patch => '{"p": 1}', keep => 1000)} ],
 	[ 'session_pop from the start', q{SELECT session_pop('$s', 2, from_start => true)} ],
+	[ 'session_pop with a trigger in which a call fails', q{SELECT session_append('$t', '{"kept": 1}'), session_append('$s', '{"do": "pop", "session": "$t"}'); SELECT session_pop('$s')} ],
 	[ 'session_fork', q{SELECT session_fork('$s', '$s copy')} ],
 	[ 'session_share', q{SELECT session_share('$s', 'bob')} ],
 	[ 'an eviction', q{SELECT session_save('$s', '{}', owner => '$s', namespace => 'quota'), session_save('$t', '{}', owner => '$s', namespace => 'quota')} ],
@@ -108,6 +128,15 @@ for my $change (@not_fenced)
 
 	is(waited($statement) + waited($statement), 0, "$what does not wait");
 }
+
+# A session that is deleted with another one, by a foreign key, has not expired when the other one is purged.
+value('ALTER TABLE conversation_sessions ADD COLUMN parent text COLLATE "C", ADD CONSTRAINT parents FOREIGN KEY (namespace, parent) REFERENCES conversation_sessions ON DELETE CASCADE');
+soon('DELETE of a session by a foreign key when another one is purged waits', 30, sub {
+	waited(qq{SELECT session_save('\$s gone', '{}'); UPDATE conversation_sessions SET parent = '\$s gone' WHERE $row;
+		SELECT session_touch('\$s gone', '1 ms'); SELECT pg_sleep(0.01); SELECT session_purge()}) > 0;
+});
+is(value(q{SELECT session_exists('s' || } . $n . ')'), 'f', '.. and the session is gone');
+value('ALTER TABLE conversation_sessions DROP COLUMN parent');
 
 $node->safe_psql('postgres', 'ALTER DATABASE postgres RESET session_store.namespace');
 leave_no_redis($node, $redis);
