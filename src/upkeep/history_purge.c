@@ -17,14 +17,15 @@
  * stay until their messages are gone.  Should the subscription end first, they tell which messages
  * remain to be removed here.
  *
- * Locking: queue entries and messages are locked without waiting; locked ones are left for a later
- * pass.
+ * Locking: queue entries, messages and members are locked without waiting; locked ones are left for a
+ * later pass, and so is the entry of a history of which any are left.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -125,9 +126,23 @@ static SsPlan rest_operations_plan = {"SELECT 1 FROM {operations} WHERE history_
 									  1,
 									  {UUIDOID}};
 
-static SsPlan remove_members_plan = {"DELETE FROM {members} WHERE history_id {=} ANY ($1)",
-									 1,
-									 {UUIDARRAYOID}};
+/* Members locked by other transactions are skipped; members_left_plan and emptied_plan find them. */
+static SsPlan remove_members_plan = {
+	"DELETE FROM {members} WHERE history_id {=} ANY ($1) AND ctid {=} ANY (ARRAY("
+	" SELECT m.ctid FROM {members} m WHERE m.history_id {=} ANY ($1) FOR UPDATE SKIP LOCKED))",
+	1,
+	{UUIDARRAYOID}};
+
+static SsPlan members_left_plan = {"SELECT 1 FROM {members} WHERE history_id {=} $1 LIMIT 1",
+								   1,
+								   {UUIDOID}};
+
+/* Removes entries whose messages are gone, unless members are left that are not the publisher's ($2). */
+static SsPlan emptied_plan = {
+	"DELETE FROM {ended} e WHERE e.entry_id {=} ANY ($1) AND (NOT $2 OR"
+	" (SELECT 1 FROM {members} m WHERE m.history_id {=} e.history_id LIMIT 1) IS NULL)",
+	2,
+	{UUIDARRAYOID, BOOLOID}};
 
 static SsPlan done_plan = {"DELETE FROM {ended} WHERE entry_id {=} $1", 1, {UUIDOID}};
 
@@ -253,14 +268,13 @@ typedef struct Progress
 	int64 operations; /* operations removed */
 } Progress;
 
-/* Removes an entry from the queue. */
+/* Removes the entry of a history that is in use. */
 static void
 remove_entry(const Ended *ended, Progress *progress)
 {
 	Datum values[1] = {ended->entry};
 
-	ss_plan_run(&done_plan, values, NULL, SS_PLAN_WRITE, 0);
-	progress->finished++;
+	progress->finished += (int64) ss_plan_run(&done_plan, values, NULL, SS_PLAN_WRITE, 0);
 }
 
 /*
@@ -282,11 +296,49 @@ remove_operations(Datum history, int64 limit, int64 *removed)
 	return ss_plan_run(&rest_operations_plan, values, NULL, SS_PLAN_LATEST, 1) == 0;
 }
 
-/*
- * Removes messages of one history up to the limit, then its operations, and its entry once none of
- * either is left.
- */
+/* Histories whose members are removed, and the entries of those that have no messages and operations left. */
+typedef struct Emptied
+{
+	Datum *histories;
+	int nhistories;
+	Datum *entries;
+	int nentries;
+} Emptied;
+
+static Emptied
+new_emptied(uint64 room)
+{
+	return (Emptied){palloc(sizeof(Datum) * Max(room, 1)), 0, palloc(sizeof(Datum) * Max(room, 1)),
+					 0};
+}
+
+static Datum
+uuid_array(Datum *elems, int n)
+{
+	return PointerGetDatum(construct_array(elems, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+}
+
+/* Removes members and entries.  A subscription to session_members leaves the members to the publisher. */
 static void
+remove_emptied(Emptied *emptied, Progress *progress)
+{
+	bool members = !ss_subscribed(SS_TABLE_MEMBERS);
+	Datum values[2] = {uuid_array(emptied->histories, emptied->nhistories)};
+
+	if (members && emptied->nhistories > 0)
+		ss_plan_run_redacted(&remove_members_plan, values, NULL, SS_PLAN_WRITE);
+	if (emptied->nentries == 0)
+		return;
+	values[0] = uuid_array(emptied->entries, emptied->nentries);
+	values[1] = BoolGetDatum(members);
+	progress->finished += (int64) ss_plan_run(&emptied_plan, values, NULL, SS_PLAN_WRITE, 0);
+}
+
+/*
+ * Removes messages of one history up to the limit, then its operations.  False when some of either are
+ * left.
+ */
+static bool
 remove_messages(const Ended *ended, Progress *progress)
 {
 	int64 limit = progress->limit - progress->done;
@@ -314,12 +366,9 @@ remove_messages(const Ended *ended, Progress *progress)
 			progress->operations += operations;
 			progress->done += operations;
 			if (all)
-			{
-				remove_entry(ended, progress);
-				return;
-			}
+				return true;
 			if (removed == 0)
-				return;
+				return false;
 		}
 		else
 			entry[1] = ss_sql_value(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
@@ -327,6 +376,7 @@ remove_messages(const Ended *ended, Progress *progress)
 	}
 	if (DatumGetInt64(entry[1]) != ended->from)
 		ss_plan_run(&from_seq_plan, entry, NULL, SS_PLAN_WRITE, 0);
+	return false;
 }
 
 /* A part of the queue in progress. */
@@ -335,9 +385,11 @@ typedef struct Piece
 	Progress *progress;
 	const SsAside *aside;
 	Datum ns;       /* of one namespace, or 0 for all */
-	pg_uuid_t from; /* the history to begin with; afterwards the last one visited */
+	pg_uuid_t from; /* the history to begin with; afterwards where the next piece begins */
 	int64 asked;    /* entries asked for .. */
 	int64 found;    /* .. and found */
+	bool cut_off;   /* the limits of a pass ended it before all that were found had been visited */
+	bool set_aside; /* an entry was set aside */
 	List *retried;  /* keys of visited entries that had been set aside */
 	Datum entry;    /* the entry that remove_alone visits */
 } Piece;
@@ -346,9 +398,7 @@ typedef struct Piece
 static void
 remove_from(SPITupleTable *queue, uint64 n, Progress *progress)
 {
-	Datum *gone = palloc(sizeof(Datum) * Max(n, 1));
-	int ngone = 0;
-	Datum values[1];
+	Emptied emptied = new_emptied(n);
 
 	for (uint64 i = 0; i < n && progress->done < progress->limit; i++)
 	{
@@ -360,12 +410,11 @@ remove_from(SPITupleTable *queue, uint64 n, Progress *progress)
 			progress->done++;
 			continue;
 		}
-		remove_messages(&ended, progress);
-		gone[ngone++] = ended.history;
+		emptied.histories[emptied.nhistories++] = ended.history;
+		if (remove_messages(&ended, progress))
+			emptied.entries[emptied.nentries++] = ended.entry;
 	}
-	values[0] = PointerGetDatum(construct_array(gone, ngone, UUIDOID, 16, false, TYPALIGN_CHAR));
-	if (ngone > 0 && !ss_subscribed(SS_TABLE_MEMBERS))
-		ss_plan_run_redacted(&remove_members_plan, values, NULL, SS_PLAN_WRITE);
+	remove_emptied(&emptied, progress);
 }
 
 /* Reads a part of the queue, from piece->from on.  The caller frees the result. */
@@ -383,12 +432,12 @@ read_queue(SsPlan *plan, Piece *piece)
 	return SPI_tuptable;
 }
 
-/* Advances piece->from to the last history that was read. */
+/* Sets where the next piece begins: at the history of entry i, or of the last one if i is beyond. */
 static void
-advance(Piece *piece, SPITupleTable *queue)
+advance(Piece *piece, SPITupleTable *queue, int64 i)
 {
 	if (piece->found > 0)
-		piece->from = *DatumGetUUIDP(ended_at(queue, piece->found - 1).history);
+		piece->from = *DatumGetUUIDP(ended_at(queue, Min(i, piece->found - 1)).history);
 }
 
 /* Makes the key by which an entry is set aside; false if its namespace is invalid. */
@@ -426,7 +475,7 @@ remove_together(void *arg)
 
 	remove_from(queue, piece->found, piece->progress);
 	collect_retried(piece, queue);
-	advance(piece, queue);
+	advance(piece, queue, piece->found);
 	SPI_freetuptable(queue);
 	return true;
 }
@@ -450,8 +499,9 @@ remove_one_by_one(Piece *piece, SsAside *aside)
 	SPITupleTable *queue = read_queue(&names_plan, piece);
 	TimestampTz began = GetCurrentTimestamp();
 	int64 done = 0;
+	int64 i;
 
-	for (int64 i = 0; i < piece->found && progress->done < progress->limit; i++)
+	for (i = 0; i < piece->found && progress->done < progress->limit; i++)
 	{
 		Progress before = *progress;
 		ErrorData *error;
@@ -459,7 +509,9 @@ remove_one_by_one(Piece *piece, SsAside *aside)
 		bool has_key = key_of(queue, i, &key);
 
 		CHECK_FOR_INTERRUPTS();
-		if (done >= SS_ASIDE_PASS_ROWS || GetCurrentTimestamp() - began > SS_ASIDE_PASS_US)
+		piece->cut_off = done >= SS_ASIDE_PASS_ROWS ||
+						 GetCurrentTimestamp() - began > SS_ASIDE_PASS_US;
+		if (piece->cut_off)
 			break;
 		piece->entry = ended_at(queue, i).entry;
 		if (ss_aside_try(remove_alone, piece, &error))
@@ -474,9 +526,10 @@ remove_one_by_one(Piece *piece, SsAside *aside)
 		progress->done++;
 		if (has_key)
 			ss_aside_add(aside, &key, error);
+		piece->set_aside = piece->set_aside || has_key;
 		FreeErrorData(error);
 	}
-	advance(piece, queue);
+	advance(piece, queue, i);
 	SPI_freetuptable(queue);
 }
 
@@ -504,8 +557,9 @@ remove_piece(Piece *piece, SsAside *aside)
 }
 
 /*
- * Returns the history at which a pass over the queue begins.  While entries fail, every other pass on
- * average begins at a random history, so that the entries behind those that fail are reached too.
+ * Returns the history at which a pass over the queue begins.  While entries fail, every other pass of
+ * the keeper on average begins at a random history, so that the entries behind those that fail are
+ * reached too.  A call tries no entry twice, so it begins at the first that it has not tried.
  */
 static pg_uuid_t
 first_of(const SsAside *aside)
@@ -513,16 +567,16 @@ first_of(const SsAside *aside)
 	pg_uuid_t from = {{0}};
 	uint8 coin;
 
-	if (!ss_aside_is_empty(aside) && pg_strong_random(&coin, 1) && coin % 2 == 0 &&
-		!pg_strong_random(&from, sizeof(from)))
+	if (MyBgworkerEntry != NULL && !ss_aside_is_empty(aside) && pg_strong_random(&coin, 1) &&
+		coin % 2 == 0 && !pg_strong_random(&from, sizeof(from)))
 		memset(&from, 0, sizeof(from));
 	return from;
 }
 
 /*
  * Removes messages and operations of a history that has no session, and its members once none is
- * left; *removed is the number of both.  False when some are left, because they exceed the limit or
- * are locked.
+ * left; *removed is the number of both.  False when any of the three are left, because they exceed the
+ * limit or are locked.
  */
 bool
 ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
@@ -544,9 +598,9 @@ ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed)
 	*removed += operations;
 	if (!all)
 		return false;
-	gone[0] = PointerGetDatum(construct_array(&id, 1, UUIDOID, 16, false, TYPALIGN_CHAR));
+	gone[0] = uuid_array(&id, 1);
 	ss_plan_run_redacted(&remove_members_plan, gone, NULL, SS_PLAN_WRITE);
-	return true;
+	return ss_plan_run(&members_left_plan, values, NULL, SS_PLAN_LATEST, 1) == 0;
 }
 
 /* The history at which remove_finished_entries stopped last in this backend; 0: it begins at the first. */
@@ -562,10 +616,10 @@ remove_finished_entries(Datum ns, int64 limit)
 {
 	Datum values[3] = {UUIDPGetDatum(&finished_up_to), ns, Int64GetDatum(limit)};
 	char nulls[3] = {' ', ns == (Datum) 0 ? 'n' : ' ', ' '};
-	bool members = !ss_subscribed(SS_TABLE_MEMBERS);
 	uint64 n = ss_plan_run(&subscribed_plan, values, nulls, SS_PLAN_WRITE, 0);
 	SPITupleTable *queue = SPI_tuptable;
 	Progress progress = {0};
+	Emptied emptied = new_emptied(n);
 
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -573,18 +627,18 @@ remove_finished_entries(Datum ns, int64 limit)
 		bool null;
 		bool left = DatumGetBool(
 			SPI_getbinval(queue->vals[i], queue->tupdesc, SUBSCRIBED_LEFT, &null));
-		Datum gone[1];
 		int64 operations;
 
 		finished_up_to = *DatumGetUUIDP(ended.history);
-		if (!ended.in_use && (left || !remove_operations(ended.history, limit, &operations)))
-			continue;
-		remove_entry(&ended, &progress);
-		gone[0] = PointerGetDatum(
-			construct_array(&ended.history, 1, UUIDOID, 16, false, TYPALIGN_CHAR));
-		if (members && !ended.in_use)
-			ss_plan_run_redacted(&remove_members_plan, gone, NULL, SS_PLAN_WRITE);
+		if (ended.in_use)
+			remove_entry(&ended, &progress);
+		else if (!left && remove_operations(ended.history, limit, &operations))
+		{
+			emptied.histories[emptied.nhistories++] = ended.history;
+			emptied.entries[emptied.nentries++] = ended.entry;
+		}
 	}
+	remove_emptied(&emptied, &progress);
 	if (n < (uint64) limit)
 		memset(&finished_up_to, 0, sizeof(finished_up_to));
 }
@@ -592,7 +646,7 @@ remove_finished_entries(Datum ns, int64 limit)
 /*
  * Removes messages and operations of ended sessions, of one namespace or of all (ns is 0), until
  * `limit` of them and of entries were processed.  *removed is the number of both.  An entry that cannot
- * be processed is set aside.  False when nothing is left to do, or only entries that are locked.
+ * be processed is set aside.  False when nothing is left to do, or only what is locked.
  */
 bool
 ss_history_purge(Datum ns, int64 limit, SsAside *aside, int64 *removed)
@@ -611,14 +665,17 @@ ss_history_purge(Datum ns, int64 limit, SsAside *aside, int64 *removed)
 	do
 	{
 		pg_uuid_t before = piece.from;
+		int64 finished = progress.finished;
 
 		piece.asked = Min(QUEUE_BATCH, limit - progress.done);
 		remove_piece(&piece, aside);
 		/* no progress: the entries that are left are visited by the next call */
-		if (memcmp(&piece.from, &before, UUID_LEN) == 0 && progress.finished == 0)
+		if (memcmp(&piece.from, &before, UUID_LEN) == 0 && progress.finished == finished)
 			break;
-	} while (piece.found > 0 && piece.found == piece.asked && progress.done < limit);
+	} while (piece.found > 0 && piece.found == piece.asked && progress.done < limit &&
+			 !piece.cut_off);
 	ss_counter_add(SS_MESSAGES_PURGED, progress.removed);
 	*removed = progress.removed + progress.operations;
-	return progress.done >= limit && (*removed > 0 || progress.finished > 0);
+	return (progress.done >= limit || piece.cut_off) &&
+		   (*removed > 0 || progress.finished > 0 || piece.set_aside);
 }

@@ -105,6 +105,17 @@ SELECT session_purge(namespace => 'extras');
 SELECT session_id FROM conversation_sessions WHERE session_id IN ('slow', 'other1', 'other2');
 COMMIT;
 DROP TRIGGER regress_ss_slow ON conversation_sessions;
+
+-- The same for messages of ended sessions.
+DELETE FROM conversation_sessions;
+CREATE TRIGGER regress_ss_slow BEFORE DELETE ON conversation_history FOR EACH ROW WHEN (OLD.message = '"slow"') EXECUTE FUNCTION regress_ss_slow();
+BEGIN;
+INSERT INTO conversation_history_ended (namespace, history_id) SELECT 'extras', ('00000000-0000-4000-8000-00000000000' || i)::uuid FROM generate_series(1, 3) i;
+INSERT INTO conversation_history (history_id, seq, message) SELECT history_id, 1, CASE WHEN history_id::text LIKE '%1' THEN '"slow"' ELSE '"other"' END::jsonb FROM conversation_history_ended WHERE namespace = 'extras';
+SELECT session_purge(namespace => 'extras');
+SELECT history_id FROM conversation_history_ended WHERE namespace = 'extras';
+ROLLBACK;
+DROP TRIGGER regress_ss_slow ON conversation_history;
 DROP FUNCTION regress_ss_slow();
 
 DELETE FROM conversation_sessions;
