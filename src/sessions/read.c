@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
+#include "tcop/pquery.h"
 #include "utils/uuid.h"
 #include "utils/timestamp.h"
 
@@ -79,15 +80,16 @@ ss_session_read(const SsTarget *target, bool document, SsRow *row)
 }
 
 /*
- * Records a pending touch: the row shall live until expires_at.  When no slot is free, wakes the
+ * Records a pending touch: the row, read in a snapshot that was taken at read_at or later, shall live
+ * until expires_at.  When no slot is free, wakes the
  * keeper to write some of them, and waits at most 100 ms for a slot.  False when there is still none.
  */
 static bool
-record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
+record_read(const SsTarget *target, SsRow *row, TimestampTz read_at, TimestampTz expires_at)
 {
 	TimestampTz deadline = 0;
 	SsTouch touch = {.base = row->expires_at, .ttl_us = row->ttl_us, .expires_at = expires_at};
-	bool force = false;
+	TimestampTz replaced = 0;
 
 	/* no other transaction sees this row version: the touch is recorded at commit */
 	if (row->own_xact)
@@ -97,7 +99,7 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 		TimestampTz now;
 		SsDb *db;
 
-		switch (ss_touch_record(&target->key, &touch, force))
+		switch (ss_touch_record(&target->key, &touch, read_at, &replaced))
 		{
 			case SS_TOUCH_URGENT:
 				ss_database_wake_keeper();
@@ -106,10 +108,9 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz expires_at)
 				ss_counter_add(SS_TOUCHES_NOTED, 1);
 				return true;
 			case SS_TOUCH_CONFLICT:
-				/* the slot has a touch of another row version: find out which is the latest */
-				force = true;
-				(void) ss_row_refresh(target, row);
-				if (row->ttl_us == SS_FIXED)
+				/* the row may have another version by now: find out which is the latest */
+				read_at = GetCurrentTimestamp();
+				if (!ss_row_refresh(target, row) || row->ttl_us == SS_FIXED)
 					return false;
 				touch.base = row->expires_at;
 				touch.ttl_us = row->ttl_us;
@@ -148,6 +149,7 @@ ss_session_touch(SsTarget *target, const SsLifetime *lifetime, TimestampTz *expi
 	SsRow row;
 	SsTouch touch;
 	TimestampTz base;
+	TimestampTz read_at = GetCurrentTimestamp();
 
 	/* a pending touch must refer to the latest row version, at every isolation level */
 	if (!ss_row_read(target, SS_PLAN_LATEST, &row) || row.state != SS_ALIVE ||
@@ -161,13 +163,13 @@ ss_session_touch(SsTarget *target, const SsLifetime *lifetime, TimestampTz *expi
 	}
 	/* in a longer transaction the row may have been replaced before the commit */
 	if (row.ttl_us != SS_FIXED && (!lifetime->given || lifetime->ttl_us == row.ttl_us) &&
-		ss_touch_usable() && !IsTransactionBlock() && !IsSubTransaction())
+		ss_touch_usable() && !IsTransactionBlock() && !IsSubTransaction() && !row.own_xact)
 	{
 		*expires_at = ss_expiry(GetCurrentTimestamp(), row.ttl_us, row.created_at,
 								target->policy.max_lifetime_us);
 		*expires_at = Max(*expires_at, row.ends_at);
 		touch = (SsTouch){.base = row.expires_at, .ttl_us = row.ttl_us, .expires_at = *expires_at};
-		if (*expires_at == row.ends_at || ss_touch_xact_touch(&target->key, &touch))
+		if (*expires_at == row.ends_at || ss_touch_xact_touch(&target->key, &touch, read_at))
 		{
 			ss_counter_add(SS_TOUCHED, 1);
 			return true;
@@ -188,6 +190,15 @@ ss_session_touch(SsTarget *target, const SsLifetime *lifetime, TimestampTz *expi
 	return true;
 }
 
+/* The snapshot of the running statement is not older; FETCH uses that of its cursor. */
+static TimestampTz
+statement_start(void)
+{
+	TimestampTz start = GetCurrentStatementStartTimestamp();
+
+	return ActivePortal == NULL ? start : Min(start, ActivePortal->creation_time);
+}
+
 /*
  * Extends a session that is alive and was just read, if its namespace is sliding and this server can
  * record touches.  Updates row->ends_at.
@@ -195,14 +206,19 @@ ss_session_touch(SsTarget *target, const SsLifetime *lifetime, TimestampTz *expi
 void
 ss_session_slide(const SsTarget *target, SsRow *row, TimestampTz now)
 {
+	TimestampTz read_at;
 	TimestampTz expires_at;
 	int64 grain_us;
 
 	if (!target->policy.sliding || row->ttl_us == SS_FIXED || !ss_touch_usable())
 		return;
 	/* an old snapshot may show a version whose expiry was extended since */
-	if (IsolationUsesXactSnapshot() || now - GetCurrentStatementStartTimestamp() > SS_USEC_PER_SEC)
+	read_at = statement_start();
+	if (IsolationUsesXactSnapshot() || now - read_at > SS_USEC_PER_SEC)
+	{
+		read_at = GetCurrentTimestamp();
 		(void) ss_row_refresh(target, row);
+	}
 	if (row->ttl_us == SS_FIXED)
 		return;
 	expires_at = ss_expiry(now, row->ttl_us, row->created_at, target->policy.max_lifetime_us);
@@ -210,6 +226,6 @@ ss_session_slide(const SsTarget *target, SsRow *row, TimestampTz now)
 	grain_us = Min(ss_slack(row->ttl_us) / 64, INT64CONST(100) * SS_USEC_PER_MSEC);
 	if (expires_at <= row->ends_at + grain_us)
 		return;
-	if (record_read(target, row, expires_at))
+	if (record_read(target, row, read_at, expires_at))
 		row->ends_at = Max(row->ends_at, expires_at);
 }

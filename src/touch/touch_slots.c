@@ -16,6 +16,7 @@
 #include "common/hashfn.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
+#include "utils/timestamp.h"
 
 #include "protocol/shares.h"
 #include "settings.h"
@@ -27,9 +28,10 @@
 /* Guarded by the lock of the partition. */
 typedef struct Partition
 {
-	int32 used;              /* slots in use or reserved */
+	int32 used;              /* slots in use */
 	int32 free;              /* head of the free list */
-	int32 count[SS_MEMBERS]; /* slots in use or reserved, per database */
+	int32 count[SS_MEMBERS]; /* slots in use, per database */
+	TimestampTz removed_at;  /* when a slot was last removed */
 } Partition;
 
 typedef struct Shared
@@ -228,40 +230,10 @@ ss_slot_close(SsSlotRef *ref)
 }
 
 /*
- * Reserve a slot of this partition for a database; false if there is none for it.  The place is
- * open exclusively.  A reservation counts as a slot in use, but which slot it becomes is decided by
- * ss_slot_add().
+ * Add a slot of a database for a session that has none; false if the database may have no more.  The
+ * place is open exclusively.
  */
 bool
-ss_slot_reserve(SsSlotRef *ref, int member)
-{
-	Partition *part = &shared->partitions[ref->partition];
-
-	Assert(LWLockHeldByMeInMode(lock_of(ref->partition), LW_EXCLUSIVE));
-	if (!ss_shares_may_take(&shared->shares, part->count, shared->slots - part->used, member))
-		return false;
-	part->used++;
-	part->count[member]++;
-	return true;
-}
-
-/* Return a reservation.  The place is open exclusively. */
-void
-ss_slot_unreserve(SsSlotRef *ref, int member)
-{
-	Partition *part = &shared->partitions[ref->partition];
-
-	Assert(LWLockHeldByMeInMode(lock_of(ref->partition), LW_EXCLUSIVE));
-	Assert(part->used > 0 && part->count[member] > 0);
-	part->used--;
-	part->count[member]--;
-}
-
-/*
- * Turn a reservation of the database into a slot for a session that has none.  The place is open
- * exclusively.
- */
-void
 ss_slot_add(SsSlotRef *ref, int member)
 {
 	Partition *part = &shared->partitions[ref->partition];
@@ -271,17 +243,22 @@ ss_slot_add(SsSlotRef *ref, int member)
 
 	Assert(LWLockHeldByMeInMode(lock_of(ref->partition), LW_EXCLUSIVE));
 	Assert(ref->slot == NULL);
-	/* there are never more slots in use and reservations than slots */
+	if (!ss_shares_may_take(&shared->shares, part->count, shared->slots - part->used, member))
+		return false;
 	Assert(index != NO_SLOT);
 	slot = slot_at(ref->partition, index);
 	part->free = slot->next;
+	part->used++;
+	part->count[member]++;
 	slot->member = member;
+	slot->pins = 0;
 	slot->hash = ref->hash;
 	ss_key_copy(&slot->key, ref->key);
 	slot->used = true;
 	slot->next = *bucket;
 	*bucket = index;
 	ref->slot = slot;
+	return true;
 }
 
 /* Free a slot that is in use.  Caller holds the partition's lock exclusively. */
@@ -308,7 +285,16 @@ void
 ss_slot_remove(SsSlotRef *ref)
 {
 	free_slot(ref->partition, ref->slot);
+	shared->partitions[ref->partition].removed_at = GetCurrentTimestamp();
 	ref->slot = NULL;
+}
+
+/* Was a slot of this partition removed at this time or later?  The place is open exclusively. */
+bool
+ss_slots_removed_since(const SsSlotRef *ref, TimestampTz time)
+{
+	Assert(LWLockHeldByMeInMode(lock_of(ref->partition), LW_EXCLUSIVE));
+	return shared->partitions[ref->partition].removed_at >= time;
 }
 
 /*

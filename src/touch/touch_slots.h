@@ -24,6 +24,7 @@ typedef struct SsSlot
 	int64 ttl_us;
 	TimestampTz check_at;     /* not to be checked before this time, after a postponement */
 	bool unmatched;           /* at the last check, no row had this base */
+	int32 pins;               /* transactions that will record a touch when they commit */
 	pg_atomic_uint64 expires; /* raised under the lock in shared mode */
 	SsKey key;
 } SsSlot;
@@ -55,9 +56,9 @@ typedef struct SsSlotScan
 typedef struct SsTouchCounts
 {
 	uint32 slots;
-	uint32 used; /* or reserved */
+	uint32 used;
 	/* of one database */
-	uint32 mine;    /* used or reserved */
+	uint32 mine;    /* used */
 	uint32 share;   /* guaranteed to it */
 	uint32 allowed; /* that it may have now */
 } SsTouchCounts;
@@ -69,10 +70,9 @@ extern bool ss_slots_exist(void);
 extern void ss_slot_open(SsSlotRef *ref, const SsKey *key, LWLockMode mode);
 extern bool ss_slot_find(SsSlotRef *ref, const SsKey *key, TimestampTz base, LWLockMode mode);
 extern void ss_slot_close(SsSlotRef *ref);
-extern bool ss_slot_reserve(SsSlotRef *ref, int member);
-extern void ss_slot_unreserve(SsSlotRef *ref, int member);
-extern void ss_slot_add(SsSlotRef *ref, int member);
+extern bool ss_slot_add(SsSlotRef *ref, int member);
 extern void ss_slot_remove(SsSlotRef *ref);
+extern bool ss_slots_removed_since(const SsSlotRef *ref, TimestampTz time);
 extern bool ss_slots_pressed(int partition, int member);
 
 extern bool ss_slot_scan_begin(SsSlotScan *scan, int partition);

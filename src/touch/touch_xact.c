@@ -9,7 +9,7 @@
  * one.
  *
  * The commit callback must not fail.  So the list is static, and what does not fit is left out;
- * for a touch of session_touch also a slot in shared memory is reserved.  Without either, the
+ * for a touch of session_touch also its slot in shared memory is pinned.  Without either, the
  * caller writes the row instead.  A read that finds no slot at commit is not recorded.
  *
  * When a row version really ends is said here as well (ss_touch_effective), because it takes both
@@ -31,8 +31,8 @@ typedef struct Pending
 	SubTransactionId subxact; /* in which it was made, or an ancestor once that has committed */
 	SsKey key;
 	SsTouch touch;
-	bool rebase;     /* the row version was replaced (ss_touch_rebase); otherwise a touch of it */
-	int reservation; /* of a slot, or SS_NO_RESERVATION */
+	bool rebase; /* the row version was replaced (ss_touch_rebase); otherwise a touch of it */
+	bool pinned; /* its slot is (ss_touch_pin) */
 } Pending;
 
 static Pending pending[MAX_PENDING];
@@ -54,10 +54,10 @@ publish_all(void)
 			ss_touch_rebase(&p->key, &p->touch);
 			continue;
 		}
-		if (p->reservation != SS_NO_RESERVATION)
-			result = ss_touch_record_reserved(&p->key, &p->touch, p->reservation);
+		if (p->pinned)
+			result = ss_touch_unpin(&p->key, &p->touch);
 		else
-			result = ss_touch_record(&p->key, &p->touch, true);
+			result = ss_touch_record(&p->key, &p->touch, 0, NULL);
 		if (result == SS_TOUCH_FULL)
 			ss_touch_dropped();
 		else
@@ -68,12 +68,12 @@ publish_all(void)
 		ss_database_wake_keeper();
 }
 
-/* Release the reservation of an entry that was rolled back. */
+/* Unpin the slot of an entry that was rolled back. */
 static void
 release_entry(const Pending *p)
 {
-	if (p->reservation != SS_NO_RESERVATION)
-		ss_touch_unreserve(&p->key, p->reservation);
+	if (p->pinned)
+		(void) ss_touch_unpin(&p->key, NULL);
 }
 
 /*
@@ -131,7 +131,7 @@ add_entry(const SsKey *key, const SsTouch *touch, bool rebase)
 	ss_key_copy(&p->key, key);
 	p->touch = *touch;
 	p->rebase = rebase;
-	p->reservation = SS_NO_RESERVATION;
+	p->pinned = false;
 	return true;
 }
 
@@ -159,22 +159,21 @@ ss_touch_xact_read(const SsKey *key, const SsTouch *touch)
 }
 
 /*
- * Add a session_touch; false if recording it is not certain, so that the caller must write the
- * row.
+ * Add a session_touch of a row version seen in a snapshot that was taken at read_at or later; false if
+ * recording it is not certain, so that the caller must write the row.
  */
 bool
-ss_touch_xact_touch(const SsKey *key, const SsTouch *touch)
+ss_touch_xact_touch(const SsKey *key, const SsTouch *touch, TimestampTz read_at)
 {
-	int reservation = ss_touch_reserve(key);
 	Pending *p;
 
-	if (reservation == SS_NO_RESERVATION)
+	if (!ss_touch_pin(key, touch, read_at))
 		return false;
 	p = add_touch(key, touch);
-	if (p == NULL || p->reservation != SS_NO_RESERVATION)
-		ss_touch_unreserve(key, reservation);
+	if (p == NULL || p->pinned)
+		(void) ss_touch_unpin(key, NULL);
 	else
-		p->reservation = reservation;
+		p->pinned = true;
 	return p != NULL;
 }
 

@@ -8,7 +8,7 @@
 #include "touch/touches.h"
 
 extern bool ss_touch_xact_read(const SsKey *key, const SsTouch *touch);
-extern bool ss_touch_xact_touch(const SsKey *key, const SsTouch *touch);
+extern bool ss_touch_xact_touch(const SsKey *key, const SsTouch *touch, TimestampTz read_at);
 extern void ss_touch_xact_rebase(const SsKey *key, const SsTouch *touch);
 extern TimestampTz ss_touch_effective(const SsKey *key, TimestampTz expires_at);
 extern void ss_touch_xact_at_end(bool committed);

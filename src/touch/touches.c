@@ -10,6 +10,10 @@
  * reads went on meanwhile.  A transaction records touches of versions that it wrote itself when it
  * commits (touch_xact.c), so the base is always a committed version.
  *
+ * Between the read of a row and the record of the touch, the keeper may write an older touch.  So the
+ * touch of a version that may have been replaced is not recorded; the row is read again
+ * (ss_touch_record).  A touch that is recorded only at commit pins its slot before (ss_touch_pin).
+ *
  * Every reader takes the later of expires_at and a matching touch (ss_touch_effective in
  * touch_xact.c), so all calls see a recorded read at once.  The keeper writes a touch once it moves the expiry by the slack, and otherwise
  * only when the session would end without it.  A crash therefore loses at most the slack and one
@@ -64,15 +68,17 @@ reset_slot(SsSlot *slot, TimestampTz base, int64 ttl_us)
 	pg_atomic_write_u64(&slot->expires, base);
 }
 
-/* Record a touch in a slot of its row version that is open exclusively, and close it. */
+/*
+ * Record that the row version of a slot ends at expires_at, and close the slot, which is open
+ * exclusively.
+ */
 static SsTouchResult
-raise_and_close(SsSlotRef *ref, const SsTouch *touch)
+raise_and_close(SsSlotRef *ref, TimestampTz expires_at)
 {
 	bool urgent;
 
-	Assert(ref->slot->base == touch->base);
-	raise_expiry(ref->slot, touch->expires_at);
-	urgent = touch->expires_at - touch->base >= ss_slack(touch->ttl_us) ||
+	raise_expiry(ref->slot, expires_at);
+	urgent = expires_at - ref->slot->base >= ss_slack(ref->slot->ttl_us) ||
 			 ss_slots_pressed(ref->partition, ref->slot->member);
 	ss_slot_close(ref);
 	return urgent ? SS_TOUCH_URGENT : SS_TOUCH_RECORDED;
@@ -94,106 +100,126 @@ raise_shared(SsSlot *slot, const SsTouch *touch)
 			   : SS_TOUCH_RECORDED;
 }
 
+/* Add a slot for a session that has none; its place is open exclusively.  False if there is none. */
+static bool
+add_slot(SsSlotRef *ref, const SsTouch *touch)
+{
+	/* a database beyond the number that is supported has no keeper, which would write the touch */
+	SsDb *db = ss_database_mine();
+
+	if (db == NULL || !ss_slot_add(ref, ss_database_number(db)))
+		return false;
+	reset_slot(ref->slot, touch->base, touch->ttl_us);
+	return true;
+}
+
 /*
- * Record that the row version ending at touch->base shall end at touch->expires_at.  A touch of
- * another version stays as it is, unless the caller forces it, having seen in a new snapshot which
- * version is the current one.
+ * Record that the row version ending at touch->base shall end at touch->expires_at.
+ *
+ * The caller saw this version in a snapshot that was taken at read_at or later.  SS_TOUCH_CONFLICT, and
+ * nothing is recorded, if it may have been replaced since: if the session has a touch of another
+ * version, or if it has none and one may have been removed since then, because it was written.  The
+ * caller then reads the row again.  *replaced was 0 at first, and is the base of that other touch
+ * then; the next attempt replaces it, unless that, too, has been replaced.
+ *
+ * If `replaced` is NULL, nobody else can replace the version, and other touches are replaced.
  */
 SsTouchResult
-ss_touch_record(const SsKey *key, const SsTouch *touch, bool force)
+ss_touch_record(const SsKey *key, const SsTouch *touch, TimestampTz read_at, TimestampTz *replaced)
 {
 	SsSlotRef ref;
 	SsTouchResult result;
-	SsDb *db;
-	int member;
 
 	/* most reads find a touch of the version that they read */
 	ss_slot_open(&ref, key, LW_SHARED);
-	if (ref.slot != NULL && (ref.slot->base == touch->base || !force))
+	if (ref.slot != NULL && ref.slot->base == touch->base)
 	{
-		result = ref.slot->base == touch->base ? raise_shared(ref.slot, touch) : SS_TOUCH_CONFLICT;
+		result = raise_shared(ref.slot, touch);
 		ss_slot_close(&ref);
 		return result;
 	}
 	ss_slot_close(&ref);
 
-	/* a database beyond the number that is supported has no keeper, which would write the touch */
-	db = ss_database_mine();
-	member = db == NULL ? -1 : ss_database_number(db);
 	ss_slot_open(&ref, key, LW_EXCLUSIVE);
 	if (ref.slot == NULL)
 	{
-		if (member < 0 || !ss_slot_reserve(&ref, member))
+		result = SS_TOUCH_FULL;
+		if (replaced != NULL && ss_slots_removed_since(&ref, read_at))
+			result = SS_TOUCH_CONFLICT;
+		if (result == SS_TOUCH_CONFLICT || !add_slot(&ref, touch))
 		{
 			ss_slot_close(&ref);
-			return SS_TOUCH_FULL;
+			return result;
 		}
-		ss_slot_add(&ref, member);
-		reset_slot(ref.slot, touch->base, touch->ttl_us);
 	}
 	else if (ref.slot->base != touch->base)
 	{
-		if (!force)
+		if (replaced != NULL && *replaced != ref.slot->base)
 		{
+			*replaced = ref.slot->base;
 			ss_slot_close(&ref);
 			return SS_TOUCH_CONFLICT;
 		}
 		reset_slot(ref.slot, touch->base, touch->ttl_us);
 	}
-	return raise_and_close(&ref, touch);
+	return raise_and_close(&ref, touch->expires_at);
 }
 
 /*
- * Reserve a slot for a touch that this transaction records when it commits, so that it cannot fail
- * then.  Returns what the caller passes on to ss_touch_record_reserved() or ss_touch_unreserve(),
- * one of which it must call at the end of the transaction; SS_NO_RESERVATION if there is no free
- * slot.
+ * Pin the slot of a touch that this transaction records when it commits, so that it cannot fail then.
+ * The slot is added if the session has none, and not removed while it is pinned.  Then a transaction
+ * that prolongs the session meanwhile moves it to the new row version (ss_touch_rebase).  The caller saw
+ * the version in a snapshot that was taken at read_at or later.  False if there is no free slot, or the
+ * version may have been replaced since.  If true, the caller must call ss_touch_unpin() at the end of
+ * the transaction.
  */
-int
-ss_touch_reserve(const SsKey *key)
-{
-	SsDb *db = ss_database_mine();
-	SsSlotRef ref;
-	bool reserved;
-
-	if (db == NULL)
-		return SS_NO_RESERVATION;
-	ss_slot_open(&ref, key, LW_EXCLUSIVE);
-	reserved = ss_slot_reserve(&ref, ss_database_number(db));
-	ss_slot_close(&ref);
-	return reserved ? ss_database_number(db) : SS_NO_RESERVATION;
-}
-
-/* Return a reservation.  Does memory writes only, so it is safe in an abort callback. */
-void
-ss_touch_unreserve(const SsKey *key, int reservation)
+bool
+ss_touch_pin(const SsKey *key, const SsTouch *touch, TimestampTz read_at)
 {
 	SsSlotRef ref;
+	bool pinned;
 
 	ss_slot_open(&ref, key, LW_EXCLUSIVE);
-	ss_slot_unreserve(&ref, reservation);
+	pinned = ref.slot != NULL ? ref.slot->base == touch->base
+							  : !ss_slots_removed_since(&ref, read_at) && add_slot(&ref, touch);
+	if (pinned)
+		ref.slot->pins++;
 	ss_slot_close(&ref);
+	return pinned;
 }
 
 /*
- * As ss_touch_record() with force, in a slot that was reserved; never SS_TOUCH_FULL.  The
- * reservation is used up, or returned if the session has a slot by now.
+ * Unpin a slot and record the touch; touch is NULL if the transaction has not committed.  If the slot
+ * belongs to another row version by now, the session ends at the time of the touch plus the ttl of that
+ * version, unless that has a fixed expiry.  Does memory writes only.
  */
 SsTouchResult
-ss_touch_record_reserved(const SsKey *key, const SsTouch *touch, int reservation)
+ss_touch_unpin(const SsKey *key, const SsTouch *touch)
 {
 	SsSlotRef ref;
-	bool is_new;
+	SsSlot *slot;
+	TimestampTz end;
 
 	ss_slot_open(&ref, key, LW_EXCLUSIVE);
-	is_new = ref.slot == NULL;
-	if (is_new)
-		ss_slot_add(&ref, reservation);
-	else
-		ss_slot_unreserve(&ref, reservation);
-	if (is_new || ref.slot->base != touch->base)
-		reset_slot(ref.slot, touch->base, touch->ttl_us);
-	return raise_and_close(&ref, touch);
+	slot = ref.slot;
+	if (slot == NULL || slot->pins == 0)
+	{
+		/* the touches of the database were removed */
+		ss_slot_close(&ref);
+		return SS_TOUCH_FULL;
+	}
+	slot->pins--;
+	end = slot->base;
+	if (touch != NULL && touch->base == slot->base)
+		end = touch->expires_at;
+	else if (touch != NULL && slot->ttl_us != SS_FIXED)
+		end = touch->expires_at - touch->ttl_us + slot->ttl_us;
+	if (end > slot->base)
+		return raise_and_close(&ref, end);
+	if (slot->pins == 0 && (TimestampTz) pg_atomic_read_u64(&slot->expires) <= slot->base)
+		ss_slot_remove(&ref);
+	ss_slot_close(&ref);
+	return SS_TOUCH_RECORDED;
 }
 
 /*
@@ -207,6 +233,9 @@ is_due(const SsSlot *slot, TimestampTz now, bool all, bool pressed)
 	int64 slack_us = ss_slack(slot->ttl_us);
 	TimestampTz expires_at = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &slot->expires));
 
+	/* a pinned slot may have no touch yet */
+	if (expires_at <= slot->base)
+		return false;
 	/* with `all`, ignore earlier postponements, but not those made during this pass */
 	if (slot->check_at > (all ? now + SS_TOUCH_POSTPONE_US : now))
 		return false;
@@ -252,23 +281,28 @@ ss_touch_due(Oid database, TimestampTz now, bool all, int *partition, SsDueTouch
 /*
  * The row version that ended at touch->base was replaced by one that ends at touch->expires_at and
  * has touch->ttl_us, and that is committed.  If the old version was touched meanwhile, move its touch
- * to the new one; remove it if it does not end later than that, or if the new one has a fixed expiry.
+ * to the new one; if it does not end later than that, or the new one has a fixed expiry, remove it, or
+ * leave the slot without effect if it is pinned.
  */
 void
 ss_touch_rebase(const SsKey *key, const SsTouch *touch)
 {
 	SsSlotRef ref;
+	TimestampTz before;
 	TimestampTz end;
 
 	if (!ss_slot_find(&ref, key, touch->base, LW_EXCLUSIVE))
 		return;
+	before = pg_atomic_read_u64(&ref.slot->expires);
 	/* the time of the last read plus the new ttl */
-	end = (TimestampTz) pg_atomic_read_u64(&ref.slot->expires) - ref.slot->ttl_us + touch->ttl_us;
-	if (end > touch->expires_at && touch->ttl_us != SS_FIXED)
+	end = before - ref.slot->ttl_us + touch->ttl_us;
+	if (before > ref.slot->base && end > touch->expires_at && touch->ttl_us != SS_FIXED)
 	{
 		reset_slot(ref.slot, touch->expires_at, touch->ttl_us);
 		raise_expiry(ref.slot, end);
 	}
+	else if (ref.slot->pins > 0)
+		reset_slot(ref.slot, touch->expires_at, touch->ttl_us);
 	else
 		ss_slot_remove(&ref);
 	ss_slot_close(&ref);
@@ -294,7 +328,7 @@ ss_touch_postpone(const SsDueTouch *due, TimestampTz now, bool locked)
 
 	if (!ss_slot_find(&ref, &due->key, due->touch.base, LW_EXCLUSIVE))
 		return;
-	if (!locked && ref.slot->unmatched)
+	if (!locked && ref.slot->unmatched && ref.slot->pins == 0)
 		ss_slot_remove(&ref);
 	else
 	{
@@ -306,7 +340,8 @@ ss_touch_postpone(const SsDueTouch *due, TimestampTz now, bool locked)
 
 /*
  * A touch cannot be written.  Returns true if nothing is left to write: the session has ended by
- * all reads recorded until now, and the touch is removed, or there is no such touch any more.
+ * all reads recorded until now, and the touch is removed unless it is pinned, or there is no such touch
+ * any more.
  */
 bool
 ss_touch_ended(const SsDueTouch *due, TimestampTz now)
@@ -317,7 +352,7 @@ ss_touch_ended(const SsDueTouch *due, TimestampTz now)
 	if (!ss_slot_find(&ref, &due->key, due->touch.base, LW_EXCLUSIVE))
 		return true;
 	ended = (TimestampTz) pg_atomic_read_u64(&ref.slot->expires) <= now;
-	if (ended)
+	if (ended && ref.slot->pins == 0)
 		ss_slot_remove(&ref);
 	ss_slot_close(&ref);
 	return ended;

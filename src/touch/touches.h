@@ -27,24 +27,20 @@ typedef struct SsDueTouch
 /* Microseconds until a touch that could not be written is checked again. */
 #define SS_TOUCH_POSTPONE_US INT64CONST(1000000)
 
-/* Returned by ss_touch_reserve() if there is no free slot. */
-#define SS_NO_RESERVATION (-1)
-
 /* Result of an attempt to record a touch. */
 typedef enum SsTouchResult
 {
 	SS_TOUCH_RECORDED,
 	SS_TOUCH_URGENT,  /* recorded, and due to be written: wake the keeper */
 	SS_TOUCH_FULL,    /* there is no free slot */
-	SS_TOUCH_CONFLICT /* there is a touch of another version of the row */
+	SS_TOUCH_CONFLICT /* the row may have another version by now: read it again */
 } SsTouchResult;
 
 extern bool ss_touch_usable(void);
-extern SsTouchResult ss_touch_record(const SsKey *key, const SsTouch *touch, bool force);
-extern int ss_touch_reserve(const SsKey *key);
-extern void ss_touch_unreserve(const SsKey *key, int reservation);
-extern SsTouchResult ss_touch_record_reserved(const SsKey *key, const SsTouch *touch,
-											  int reservation);
+extern SsTouchResult ss_touch_record(const SsKey *key, const SsTouch *touch, TimestampTz read_at,
+									 TimestampTz *replaced);
+extern bool ss_touch_pin(const SsKey *key, const SsTouch *touch, TimestampTz read_at);
+extern SsTouchResult ss_touch_unpin(const SsKey *key, const SsTouch *touch);
 extern void ss_touch_rebase(const SsKey *key, const SsTouch *touch);
 extern int ss_touch_due(Oid database, TimestampTz now, bool all, int *partition, SsDueTouch *out,
 						int max);
