@@ -468,6 +468,7 @@ add_tables(SsReport *report, const SsHealthLocks *locks)
 	double behind;
 	bool known;
 	bool subscribed;
+	bool claims;
 
 	ss_catalog_get(&catalog);
 	known = ss_health_purge_behind(locks, &behind);
@@ -504,12 +505,14 @@ add_tables(SsReport *report, const SsHealthLocks *locks)
 	}
 	(void) is_sound(report, "session_events");
 	(void) is_sound(report, "session_counters");
-	(void) is_sound(report, "session_cache_claims");
+	claims = is_sound(report, "session_cache_claims");
 	add_foreign_code(report, locks);
 	ss_health_access(report, locks, &faults);
 	check_triggers(report, locks, catalog.sessions);
 	check_triggers(report, locks, catalog.history);
 	check_triggers(report, locks, catalog.namespaces);
+	if (claims)
+		check_triggers(report, locks, catalog.claims);
 	ss_health_locks(report, locks);
 }
 

@@ -158,6 +158,15 @@ like(value(q{BEGIN; DROP TRIGGER zz_session_truncate ON conversation_sessions;
 	ALTER TABLE conversation_sessions ENABLE ALWAYS TRIGGER zz_session_mine;
 	SELECT session_health() ->> 'warnings'; ROLLBACK}), qr/a trigger of conversation_sessions is missing: reinstall the extension/,
 	'.. and one of the owner with a similar name does not hide that');
+foreach my $trigger (['conversation_history', 'zz_history_change'], ['session_namespaces', 'session_namespaces_check'], ['session_cache_claims', 'session_cache_claims_guard'])
+{
+	my ($table, $name) = @$trigger;
+
+	like(value("BEGIN; ALTER TABLE $table ENABLE TRIGGER $name; SELECT session_health() ->> 'warnings'; ROLLBACK"),
+		qr/trigger $name of $table does not fire always: ALTER TABLE public\.$table ENABLE ALWAYS TRIGGER $name/, "a trigger of $table is not ENABLE ALWAYS");
+	like(value("BEGIN; DROP TRIGGER $name ON $table; SELECT session_health() ->> 'warnings'; ROLLBACK"),
+		qr/a trigger of $table is missing: reinstall the extension/, '.. or was dropped');
+}
 unlike(value(q{BEGIN; CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NEW; END';
 	CREATE TRIGGER zz_session_mine AFTER UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION mine();
 	SELECT session_health() ->> 'warnings'; ROLLBACK}), qr/zz_session_mine/, '.. nor is it expected to fire always');
