@@ -128,7 +128,7 @@ ss_arg_namespace(FunctionCallInfo fcinfo, int ns_arg, SsTarget *target)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("namespace \"%s\" does not exist", text_to_cstring(value)),
 						errhint("Insert a row into session_namespaces to create it.")));
-	if (!ss_ns_allows(name, len, target->role))
+	if (!ss_ns_allows(&target->policy, target->role))
 	{
 		ss_counter_add(SS_ERROR_DENIED, 1);
 		ereport(ERROR,

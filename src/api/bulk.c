@@ -351,8 +351,8 @@ session_may(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid role"),
 						errdetail("It must be viewer, editor or owner.")));
 	ns = PG_GETARG_TEXT_PP(0);
-	if (!ss_ns_allows(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), role) ||
-		!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &policy))
+	if (!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &policy) ||
+		!ss_ns_allows(&policy, role))
 		PG_RETURN_BOOL(false);
 	if (!ss_access_isolates(&policy, role))
 		PG_RETURN_BOOL(true);
@@ -385,8 +385,8 @@ session_alive(PG_FUNCTION_ARGS)
 	ns = PG_GETARG_TEXT_PP(0);
 	/* do not reveal whether a namespace does not exist or the caller may not use it */
 	if (!ss_key_from_datums(&target.key, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)) ||
-		!ss_ns_allows(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), GetUserId()) ||
-		!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target.policy))
+		!ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &target.policy) ||
+		!ss_ns_allows(&target.policy, GetUserId()))
 		PG_RETURN_BOOL(false);
 	row.created_at = PG_GETARG_TIMESTAMPTZ(2);
 	row.expires_at = PG_GETARG_TIMESTAMPTZ(3);

@@ -302,17 +302,22 @@ ss_ns_generation(bool news)
 }
 
 /*
- * May a role use a namespace?  If the policy has allowed_roles, it must have the privileges of one
- * of them or of the tables' owner.  False if there is no such namespace.
+ * May a role use the namespace of a policy that ss_ns_find has copied?  If that has allowed_roles, it
+ * must have the privileges of one of them or of the tables' owner.
  */
 bool
-ss_ns_allows(const char *name, int len, Oid role)
+ss_ns_allows(const SsPolicy *found, Oid role)
 {
-	SsPolicy *policy = lookup(name, len);
+	int len = strlen(found->name);
+	SsPolicy *policy;
 	SsCatalog catalog;
 	uint64 roles;
 	bool allowed;
 
+	if (found->nroles < 0)
+		return true;
+	/* the copy has no roles, which belong to the cache */
+	policy = lookup(found->name, len);
 	if (policy == NULL)
 		return false;
 	if (policy->nroles < 0)
@@ -334,7 +339,7 @@ ss_ns_allows(const char *name, int len, Oid role)
 	/*
 	 * the checks may have processed invalidations, so look up the entry again to store the result
 	 */
-	policy = lookup(name, len);
+	policy = lookup(found->name, len);
 	if (policy != NULL)
 	{
 		policy->memo_role = role;

@@ -85,7 +85,7 @@ extern void ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, Memory
 extern void ss_ns_built_in(SsPolicy *policy);
 extern bool ss_ns_find(const char *name, int len, SsPolicy *policy);
 extern uint64 ss_ns_generation(bool news);
-extern bool ss_ns_allows(const char *name, int len, Oid role);
+extern bool ss_ns_allows(const SsPolicy *policy, Oid role);
 extern ArrayType *ss_ns_token_path(const char *name, int len);
 
 #endif
