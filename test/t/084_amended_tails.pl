@@ -11,7 +11,7 @@ use SessionStore;
 use Test::More;
 
 my $redis = new_redis();
-my $node = new_cached_store('amended', $redis, conf => "session_store.lease = 5s\n");
+my $node = new_cached_store('amended', $redis, conf => "session_store.lease = 3s\n");
 
 sub value
 {
@@ -98,6 +98,22 @@ my ($trusted, $old) = look_after_amends(15);
 cmp_ok($trusted, '>', 0, 'there is a lease when the COMMIT of an amend has returned');
 is($old, '', '.. and no old message');
 
+# A pusher that is stopped deletes nothing: the COMMIT returns when the lease has ended.
+$old = '';
+for my $i (101 .. 103)
+{
+	wait_for_cache($node, $redis);
+	my $pusher = pusher_pid($node);
+
+	kill 'STOP', $pusher;
+	value(qq{SELECT session_amend('strong', 1, '{"n": $i}')});
+	my ($lease, $copy) = $redis->mget('session_store:lease', 'tail:strong');
+	kill 'CONT', $pusher;
+	$old .= "$i: $copy " if defined $lease && defined $copy && $copy ne numbers($i);
+	tail_becomes('strong', numbers($i), "amend $i, while the pusher is stopped");
+}
+is($old, '', '.. and no strong reader sees the old message');
+
 # ---- others
 
 value(q{SELECT session_append('other', '{"n": 1}'), session_append('call', '[{"n": 1}, {"n": 2}]'), session_append('p', '{"n": 1}', namespace => 'plain')});
@@ -109,7 +125,7 @@ is(cache_health($node, 'flushes'), $flushes, '.. flushes nothing');
 tail_becomes('other', numbers(1), '.. and leaves other copies');
 is(value(q{SELECT message FROM session_history('p', namespace => 'plain')}), '{"n": 2}', 'an amend in a namespace without tails');
 
-# Without a lease nobody has to wait: a Redis that is away costs at most one lease.
+# A Redis that is away costs at most one lease.
 $redis->kill9;
 is(value(q{SELECT session_amend('call', 1, '{"n": "away"}')}), 't', 'while Redis is away');
 $redis->start;
