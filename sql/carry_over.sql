@@ -54,7 +54,7 @@ INSERT INTO old_columns VALUES
 	('conversation_sessions', '{created_at,check_at,ttl,namespace,session_id,owner_id,last_seq,message_count,version,updated_at,expires_at,session_data,history_id,dead_until}'),
 	('conversation_history', '{history_id,seq,created_at,operation_last,message,operation_id,operation_hash}'),
 	('session_operations', '{keep_until,history_id,result,namespace,operation_id,operation_hash}'),
-	('conversation_history_ended', '{namespace,history_id,from_seq,ended_at,entry_id}'),
+	('conversation_history_ended', '{namespace,history_id,from_seq,ended_at,entry_id,owner_id}'),
 	('session_members', '{history_id,member,role,created_at,accepted}'),
 	('session_events', '{created_at,event_id,namespace,session_id,owner_id,event,actor,detail}'),
 	('session_samples', '{namespace,sampled_at,estimated,sessions,expired,tombstones,owned,messages,total_bytes,max_bytes,over_1mb}'),
@@ -102,7 +102,7 @@ BEGIN
 			JOIN pg_index x ON x.indrelid = c.oid JOIN pg_class i ON i.oid = x.indexrelid
 		WHERE e.extname = 'session_store' AND i.relname <> c.relname || '_pkey' AND i.relname <> ALL ('{conversation_sessions_check_at,
 			conversation_sessions_created,conversation_sessions_owner,conversation_sessions_history,conversation_history_operation,
-			conversation_history_ended_history,session_members_member,session_operations_keep_until}'::name[])
+			conversation_history_ended_history,session_members_member,session_members_unaccepted,session_events_owner,session_operations_keep_until}'::name[])
 	LOOP
 		RAISE WARNING USING ERRCODE = '01000', MESSAGE = format('%s %I on table %I is dropped', found.kind, found.name, found.relname),
 			HINT = 'Create it again afterwards.';
@@ -136,7 +136,8 @@ CREATE TEMP TABLE old_namespaces ON COMMIT DROP AS
 		ARRAY(SELECT jsonb_array_elements_text(NULLIF(to_jsonb(n) -> 'token_path', 'null'))) AS tokens_at FROM :schema.session_namespaces n;
 CREATE TEMP TABLE old_sessions ON COMMIT DROP AS TABLE :schema.conversation_sessions;
 CREATE TEMP TABLE old_history ON COMMIT DROP AS TABLE :schema.conversation_history;
-CREATE TEMP TABLE old_ended ON COMMIT DROP AS TABLE :schema.conversation_history_ended;
+CREATE TEMP TABLE old_ended ON COMMIT DROP AS
+	SELECT e.namespace, e.history_id, e.from_seq, e.ended_at, e.entry_id, to_jsonb(e) ->> 'owner_id' AS owner_id FROM :schema.conversation_history_ended e;
 CREATE TEMP TABLE old_members ON COMMIT DROP AS
 	SELECT m.history_id, m.member, m.role, m.created_at, COALESCE((to_jsonb(m) ->> 'accepted')::bool, true) AS accepted FROM :schema.session_members m;
 CREATE TEMP TABLE old_events ON COMMIT DROP AS TABLE :schema.session_events;
@@ -179,8 +180,8 @@ INSERT INTO :schema.conversation_sessions (created_at, check_at, ttl, namespace,
 SELECT created_at, check_at, ttl, namespace, session_id, owner_id, last_seq, message_count, version,
 	updated_at, expires_at, session_data, history_id, dead_until
 FROM old_sessions;
-INSERT INTO :schema.conversation_history_ended (namespace, history_id, from_seq, ended_at, entry_id)
-SELECT namespace, history_id, from_seq, ended_at, entry_id FROM old_ended;
+INSERT INTO :schema.conversation_history_ended (namespace, history_id, from_seq, ended_at, entry_id, owner_id)
+SELECT namespace, history_id, from_seq, ended_at, entry_id, owner_id FROM old_ended;
 INSERT INTO :schema.session_events (created_at, event_id, namespace, session_id, owner_id, event, actor, detail)
 SELECT created_at, event_id, namespace, session_id, owner_id, event, actor, detail FROM old_events;
 INSERT INTO :schema.session_samples (namespace, sampled_at, estimated, sessions, expired, tombstones, owned, messages, total_bytes, max_bytes, over_1mb)

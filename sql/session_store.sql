@@ -253,10 +253,15 @@ CREATE TABLE @extschema@.session_members (
 );
 -- For listings by a member.  Shares that the member has not accepted are not in the index,
 -- so they cost a listing nothing.  "POSIX" for the same reason as above.
-CREATE INDEX session_members_member ON @extschema@.session_members (member COLLATE pg_catalog."POSIX")
-	WHERE accepted;
+CREATE INDEX session_members_member ON @extschema@.session_members
+	(member COLLATE pg_catalog."POSIX", history_id) WHERE accepted;
 COMMENT ON INDEX @extschema@.session_members_member IS
 	'session_store: for listings of the sessions shared with a member';
+-- For session_export() and session_forget(), which include those.
+CREATE INDEX session_members_unaccepted ON @extschema@.session_members
+	(member COLLATE pg_catalog."POSIX", history_id) WHERE NOT accepted;
+COMMENT ON INDEX @extschema@.session_members_unaccepted IS
+	'session_store: for the export and removal of what concerns a member';
 COMMENT ON TABLE @extschema@.session_members IS
 	'session_store: the members with whom conversations are shared, and their roles';
 COMMENT ON COLUMN @extschema@.session_members.accepted IS
@@ -270,6 +275,7 @@ CREATE TABLE @extschema@.conversation_history_ended (
 	from_seq pg_catalog.int8 NOT NULL DEFAULT 0,
 	ended_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	entry_id pg_catalog.uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+	owner_id pg_catalog.text COLLATE pg_catalog."C",
 	CONSTRAINT conversation_history_ended_pkey PRIMARY KEY (entry_id)
 );
 CREATE INDEX conversation_history_ended_history ON @extschema@.conversation_history_ended
@@ -278,6 +284,8 @@ COMMENT ON INDEX @extschema@.conversation_history_ended_history IS
 	'session_store: for the purge';
 COMMENT ON TABLE @extschema@.conversation_history_ended IS
 	'session_store: queue of conversations whose session has ended, for the purge';
+COMMENT ON COLUMN @extschema@.conversation_history_ended.owner_id IS
+	'owner of the session when it ended, for session_forget()';
 
 -- Not dumped: after a restore the time of grace starts again.
 CREATE TABLE @extschema@.session_orphans (
@@ -334,6 +342,10 @@ CREATE TABLE @extschema@.session_events (
 	detail pg_catalog.jsonb,
 	CONSTRAINT session_events_pkey PRIMARY KEY (namespace, created_at, event_id)
 );
+CREATE INDEX session_events_owner ON @extschema@.session_events (namespace, owner_id, created_at, event_id)
+	WHERE owner_id IS NOT NULL;
+COMMENT ON INDEX @extschema@.session_events_owner IS
+	'session_store: for the export and removal of the events of an owner';
 COMMENT ON TABLE @extschema@.session_events IS
 	'session_store: lifecycle events of sessions in namespaces with audit, kept for events_keep';
 
@@ -818,6 +830,27 @@ CREATE FUNCTION @extschema@.session_list(
 	AS 'MODULE_PATHNAME', 'session_list_1_0';
 COMMENT ON FUNCTION @extschema@.session_list(pg_catalog.text, pg_catalog.text, pg_catalog.jsonb, pg_catalog.text, pg_catalog.int4, pg_catalog.text, pg_catalog.text, pg_catalog.bool) IS
 	'session_store: return a page of the sessions that are alive, newest first, or with id_prefix in the order of the ids; pass the page_cursor of a row as "after" to continue behind it';
+
+--
+-- All data of an owner.
+--
+CREATE FUNCTION @extschema@.session_export(
+	owner pg_catalog.text, after pg_catalog.text = NULL, page_size pg_catalog.int4 = 100,
+	namespace pg_catalog.text = NULL,
+	OUT page_cursor pg_catalog.text, OUT kind pg_catalog.text, OUT item pg_catalog.jsonb)
+	RETURNS SETOF record
+	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 100
+	AS 'MODULE_PATHNAME', 'session_export_1_0';
+COMMENT ON FUNCTION @extschema@.session_export(pg_catalog.text, pg_catalog.text, pg_catalog.int4, pg_catalog.text) IS
+	'session_store: return a page of what the namespace holds of an owner: sessions with messages and members, memberships and events; pass the page_cursor of a row as "after" to continue behind it';
+
+CREATE FUNCTION @extschema@.session_forget(
+	owner pg_catalog.text, keep_events pg_catalog.bool = false,
+	namespace pg_catalog.text = NULL) RETURNS pg_catalog.jsonb
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_forget_1_0';
+COMMENT ON FUNCTION @extschema@.session_forget(pg_catalog.text, pg_catalog.bool, pg_catalog.text) IS
+	'session_store: end all sessions of an owner and remove messages, memberships and events of the owner; returns what was removed and what remains';
 
 --
 -- Upkeep.

@@ -87,6 +87,17 @@ ss_error_tail_conflict(int64 expected, int64 found, int64 seq)
 			 errhint("Read the history again before retrying.")));
 }
 
+/* 42501: with owner isolation, a call about all data of an owner that is not the caller. */
+void
+ss_error_other_owner(const SsTarget *target)
+{
+	ss_counter_add(SS_ERROR_DENIED, 1);
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("permission denied for the data of this owner in namespace \"%s\"",
+						   target->policy.name),
+					errdetail("The namespace isolates owners, and the caller is not this owner.")));
+}
+
 /* SST11: operation_id was used with other arguments. */
 void
 ss_error_operation_reused(void)

@@ -22,6 +22,7 @@ pg_noreturn extern void ss_error_dead_row(Datum ns) ss_noreturn;
 pg_noreturn extern void ss_error_conflict(int64 wanted, int64 found) ss_noreturn;
 pg_noreturn extern void ss_error_not_owner(const SsTarget *target) ss_noreturn;
 pg_noreturn extern void ss_error_tail_conflict(int64 expected, int64 found, int64 seq) ss_noreturn;
+pg_noreturn extern void ss_error_other_owner(const SsTarget *target) ss_noreturn;
 pg_noreturn extern void ss_error_operation_reused(void) ss_noreturn;
 pg_noreturn extern void ss_error_rows_skipped(const char *table) ss_noreturn;
 pg_noreturn extern void ss_error_quota(const SsTarget *target, bool busy) ss_noreturn;

@@ -353,6 +353,27 @@ ss_events_of(const SsTarget *target, Datum ids, Datum owner, bool owner_null, co
 	record(&many_plan, target, ids, owner, owner_null, event, NULL, 0);
 }
 
+/*
+ * Records an event of the namespace, without session, owner and subject of the claims, if the
+ * namespace audits.
+ */
+void
+ss_event_anonymous(const SsTarget *target, const char *event, const StringInfoData *detail)
+{
+	Datum values[6];
+	char nulls[6] = {' ', ' ', 'n', ' ', ' ', ' '};
+
+	if (!target->policy.audit)
+		return;
+	values[0] = target->ns;
+	values[1] = CStringGetTextDatum("");
+	values[2] = (Datum) 0;
+	values[3] = CStringGetTextDatum(event);
+	values[4] = actor_of(target->role);
+	values[5] = DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("{%s}", detail->data)));
+	write_events(&one_plan, values, nulls, 1);
+}
+
 /* Records "expired" events of n sessions, given as parallel arrays, all in namespaces that audit. */
 void
 ss_events_expired(Datum namespaces, Datum ids, Datum owners, int n, Oid role)

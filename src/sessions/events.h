@@ -21,6 +21,8 @@ extern void ss_event(const SsTarget *target, const SsRow *row, const char *event
 					 const StringInfoData *detail);
 extern void ss_events_of(const SsTarget *target, Datum ids, Datum owner, bool owner_null,
 						 const char *event);
+extern void ss_event_anonymous(const SsTarget *target, const char *event,
+							   const StringInfoData *detail);
 extern void ss_events_expired(Datum namespaces, Datum ids, Datum owners, int n, Oid role);
 extern void ss_event_detail_text(StringInfo detail, const char *key, const char *value);
 extern void ss_event_detail_number(StringInfo detail, const char *key, int64 value);

@@ -85,7 +85,8 @@ typedef enum SsColumnRule
 	COLUMN(SS_ENDED_HISTORY_ID, "history_id", UUIDOID, SS_NOT_NULL)     \
 	COLUMN(SS_ENDED_FROM_SEQ, "from_seq", INT8OID, SS_NOT_NULL)         \
 	COLUMN(SS_ENDED_ENDED_AT, "ended_at", TIMESTAMPTZOID, SS_UNCHECKED) \
-	COLUMN(SS_ENDED_ENTRY_ID, "entry_id", UUIDOID, SS_NOT_NULL)
+	COLUMN(SS_ENDED_ENTRY_ID, "entry_id", UUIDOID, SS_NOT_NULL)         \
+	COLUMN(SS_ENDED_OWNER_ID, "owner_id", TEXTOID, SS_NULLABLE)
 
 #define SS_SESSION_MEMBERS(COLUMN)                                          \
 	COLUMN(SS_MEMBER_HISTORY_ID, "history_id", UUIDOID, SS_NOT_NULL)        \

@@ -4,8 +4,9 @@
  *
  * When a session ends, its history_id is set to NULL.  From then on no reader reaches its messages,
  * members and operations.  The trigger on conversation_sessions queues the history_id in
- * conversation_history_ended, in the same transaction.  The purge works through the queue and
- * removes a limited number of messages per transaction, however long a history is.
+ * conversation_history_ended, in the same transaction, with the owner of the session, so that
+ * session_forget() finds it.  The purge works through the queue and removes a limited number of
+ * messages per transaction, however long a history is.
  *
  * Operations are removed in the same way, once no message is left.
  *
@@ -41,13 +42,14 @@
 /* Number of queue entries read by one statement. */
 #define QUEUE_BATCH 200
 
-static SsPlan queue_one_plan = {"INSERT INTO {ended} (namespace, history_id) VALUES ($1, $2)",
-								2,
-								{TEXTOID, UUIDOID}};
+static SsPlan queue_one_plan = {"INSERT INTO {ended} (namespace, history_id, owner_id)"
+								" VALUES ($1, $2, $3)",
+								3,
+								{TEXTOID, UUIDOID, TEXTOID}};
 
 static SsPlan queue_all_plan = {
-	"INSERT INTO {ended} (namespace, history_id)"
-	" SELECT namespace, history_id FROM {sessions} WHERE history_id IS NOT NULL",
+	"INSERT INTO {ended} (namespace, history_id, owner_id)"
+	" SELECT namespace, history_id, owner_id FROM {sessions} WHERE history_id IS NOT NULL",
 	0,
 	{InvalidOid}};
 
@@ -182,14 +184,16 @@ publisher_sends_entry(void)
 void
 ss_history_detach(const SsDeformedRow *old, const SsDeformedRow *new)
 {
-	Datum values[2] = {old->values[SS_ROW_NAMESPACE], old->values[SS_ROW_HISTORY_ID]};
+	Datum values[3] = {old->values[SS_ROW_NAMESPACE], old->values[SS_ROW_HISTORY_ID],
+					   old->values[SS_ROW_OWNER_ID]};
+	char nulls[3] = {' ', ' ', old->nulls[SS_ROW_OWNER_ID] ? 'n' : ' '};
 	SsCaller caller;
 
 	if (old->nulls[SS_ROW_HISTORY_ID] ||
 		(new != NULL && !ss_row_differs(old, new, SS_ROW_HISTORY_ID)) || publisher_sends_entry())
 		return;
 	ss_sql_enter(&caller);
-	ss_plan_run(&queue_one_plan, values, NULL, SS_PLAN_WRITE, 0);
+	ss_plan_run(&queue_one_plan, values, nulls, SS_PLAN_WRITE, 0);
 	ss_sql_leave(&caller);
 }
 

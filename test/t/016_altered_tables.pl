@@ -76,6 +76,7 @@ my @calls = (
 	q{(SELECT count(*) FROM session_history('s'))}, q{session_amend('s', 1, '{"m": 9}')}, q{session_pop('s')}, q{session_trim('s', 1)}, q{session_fork('s')},
 	q{session_absorb('d', 's')}, q{session_share('s', 'x')}, q{session_unshare('s', 'x')}, q{(SELECT count(*) FROM session_members('s'))},
 	q{session_regenerate('s')}, q{session_count()}, q{(SELECT count(*) FROM session_list())}, q{session_delete_all('u')},
+	q{(SELECT count(*) FROM session_export('u'))}, q{session_forget('u')},
 	q{session_clear('audited')}, q{session_purge()}, q{session_exists('s')}, q{session_ttl('s')}, q{session_health() IS NULL},
 	q{session_metrics() IS NULL}, q{session_create('{}', namespace => 'audited')}, q{session_create('{}', owner => 'u', namespace => 'apart')},
 	q{session_may('apart', 'u', gen_random_uuid(), 'editor')},

@@ -137,6 +137,8 @@ my %calls = (
 	session_absorb => q{session_absorb($own, 's', $ns) + 1},
 	session_delete_all => q{session_delete_all('ann', namespace => $ns)},
 	session_clear => q{session_clear($ns, 's')},
+	session_export => q{(SELECT count(*) FROM session_export('ann', namespace => $ns))},
+	session_forget => q{session_forget('ann', namespace => $ns) -> 'sessions'},
 	session_hit => q{(SELECT h.hits FROM session_hit('c', '1 hour', namespace => $ns) h)},
 	session_hit_reset => q{session_hit_reset('c', $ns)},
 	session_may => q{session_may($ns, 'ann', $history, 'viewer')},

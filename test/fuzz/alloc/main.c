@@ -129,6 +129,8 @@ static const struct
 	{"session_unshare('a', 'friend', 'n')", ""},
 	{"session_members('a', 'n')", ""},
 	{"session_delete_all('o', namespace => 'n')", ""},
+	{"session_export('o', namespace => 'n')", ""},
+	{"session_forget('o', namespace => 'n')", ""},
 	{"session_clear('n')", ""},
 	{"session_clear('n', id_prefix => 'a')", ""},
 	{"session_count(namespace => 'n')", ""},
