@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -21,7 +22,6 @@
 #include "sessions/pair.h"
 #include "sessions/relaxed.h"
 #include "shared/counters.h"
-#include "table/subxact.h"
 
 /* Minimum lifetime of the tombstone of a regenerated session, us. */
 #define REGENERATE_TOMBSTONE_US (INT64CONST(300) * USECS_PER_SEC)
@@ -144,37 +144,25 @@ ss_session_regenerate(SsTarget *target, const SsTarget *renamed)
 	return true;
 }
 
-/* Arguments and result of regenerate_as. */
+/* Arguments and results of regenerate_as. */
 typedef struct Regeneration
 {
 	SsTarget *target;
 	SsTarget *renamed;
-	SsRow row;
 	bool found;
+	bool had_row; /* there was a row under the new id, and it was locked */
 } Regeneration;
 
-static bool
-regenerate_in_subxact(void *arg)
-{
-	Regeneration *call = arg;
-
-	regenerate(call->target, call->renamed, &call->row);
-	return true;
-}
-
-/*
- * With both rows locked: frees the new id, if that can be, and gives it to the session.  False when
- * another transaction has taken it meanwhile.
- */
+/* With both rows locked: frees the new id, if that can be, and gives it to the session. */
 static bool
 regenerate_as(void *arg)
 {
 	Regeneration *call = arg;
 	SsChange change = {0};
-	SsRow taken;
-	ErrorData *error;
+	SsRow row;
 
-	call->found = ss_session_lock(call->target, &call->row, SS_OWN);
+	call->had_row = false;
+	call->found = ss_session_lock(call->target, &row, SS_OWN);
 	if (!call->found)
 		return true;
 	/* the rules for the new id are those of a session that begins under it */
@@ -184,38 +172,48 @@ regenerate_as(void *arg)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("cannot regenerate a session under the id of an existing session"),
 				 errhint("Specify another new_session_id, or omit it to use a random one.")));
+	call->had_row = change.has_row;
 	if (change.has_row)
 	{
 		/* the counters never decrease under an id */
-		call->row.version = Max(call->row.version, ss_next_version(change.row.version));
-		call->row.last_seq = Max(call->row.last_seq, change.row.last_seq);
+		row.version = Max(row.version, ss_next_version(change.row.version));
+		row.last_seq = Max(row.last_seq, change.row.last_seq);
 		ss_row_remove(call->renamed);
 		ss_change_record_expiry(&change);
 	}
-	if (ss_subxact_run(regenerate_in_subxact, call, &error))
-		return true;
-	/* nothing of the error may be shown: it has the id of another session */
-	if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION ||
-		!ss_row_read(call->renamed, SS_PLAN_LATEST, &taken))
-		ReThrowError(error);
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-						errmsg("could not serialize access due to concurrent update")));
-	return false;
+	regenerate(call->target, call->renamed, &row);
+	return true;
 }
 
 /*
  * Gives a session the id of `renamed`, which the caller has chosen.  False when the caller sees no such
  * session; an error when the new id belongs to a session or a tombstone.
+ *
+ * If there is no row under the new id, another transaction may insert one before the session has it.
+ * The call is then repeated and finds that row.
  */
 bool
 ss_session_regenerate_as(SsTarget *target, SsTarget *renamed)
 {
 	Regeneration call = {.target = target, .renamed = renamed};
+	ErrorData *error;
+	SsRow taken;
 
 	/* a caller that sees no session must lock neither row */
 	if (!ss_session_may_lock(target, SS_OWN))
 		return false;
-	ss_pair_run(target, renamed, regenerate_as, &call);
-	return call.found;
+	for (;;)
+	{
+		ss_pair_run(target, renamed, regenerate_as, &call, &error);
+		if (error == NULL)
+			return call.found;
+		/* the error would show the id of another session */
+		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION || call.had_row ||
+			!ss_row_read(renamed, SS_PLAN_LATEST, &taken))
+			ReThrowError(error);
+		if (IsolationUsesXactSnapshot())
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							errmsg("could not serialize access due to concurrent update")));
+		CHECK_FOR_INTERRUPTS();
+	}
 }

@@ -125,7 +125,7 @@ ss_session_fork(SsTarget *source, SsTarget *fork, int64 up_to)
 	/* a caller that sees no source must lock neither row */
 	if (!ss_session_may_lock(source, SS_VIEW))
 		return false;
-	ss_pair_run(source, fork, fork_session, &call);
+	ss_pair_run(source, fork, fork_session, &call, NULL);
 	return call.found;
 }
 
@@ -216,7 +216,7 @@ ss_session_absorb(SsTarget *target, SsTarget *source, int64 *moved)
 	*moved = 0;
 	if (!ss_session_may_lock(target, SS_EDIT) || !ss_session_may_lock(source, SS_OWN))
 		return false;
-	ss_pair_run(target, source, absorb_session, &call);
+	ss_pair_run(target, source, absorb_session, &call, NULL);
 	*moved = call.moved;
 	return call.found;
 }

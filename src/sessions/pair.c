@@ -61,16 +61,21 @@ lock_and_work(void *arg)
  * Runs work(arg) with the rows of both sessions locked, as far as they exist, and repeats that until
  * it returns true.  What a failed attempt did in the database is rolled back; what it left in *arg is
  * not.  Raises a serialization failure after MAX_TRIES attempts.
+ *
+ * An error of an attempt is rolled back as well; it is stored in *error, or raised again if `error` is
+ * NULL.  *error is NULL when there was none.
  */
 void
-ss_pair_run(const SsTarget *a, const SsTarget *b, SsPairWork work, void *arg)
+ss_pair_run(const SsTarget *a, const SsTarget *b, SsPairWork work, void *arg, ErrorData **error)
 {
 	Pair pair = {a, b, work, arg};
 
-	for (int tries = 0; !ss_subxact_run(lock_and_work, &pair, NULL); tries++)
+	for (int tries = 0; !ss_subxact_run(lock_and_work, &pair, error); tries++)
 	{
 		const SsTarget *swap = pair.first;
 
+		if (error != NULL && *error != NULL)
+			return;
 		pair.first = pair.second;
 		pair.second = swap;
 		CHECK_FOR_INTERRUPTS();

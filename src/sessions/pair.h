@@ -10,6 +10,7 @@
 /* Works on the two locked rows; false rolls everything back, and both are locked again. */
 typedef bool (*SsPairWork)(void *arg);
 
-extern void ss_pair_run(const SsTarget *a, const SsTarget *b, SsPairWork work, void *arg);
+extern void ss_pair_run(const SsTarget *a, const SsTarget *b, SsPairWork work, void *arg,
+						ErrorData **error);
 
 #endif
