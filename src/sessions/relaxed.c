@@ -43,10 +43,15 @@ static struct
 	State state;
 	XLogRecPtr last; /* ProcLastRecPtr when the last relaxed save ended */
 
-	SsMemo memo;               /* of the following two */
-	bool has_foreign_code;     /* may a save run code that is not ours? */
-	bool hit_has_foreign_code; /* .. and a hit? */
-} relaxed = {.memo = {SS_OUR_TABLES}, .has_foreign_code = true, .hit_has_foreign_code = true};
+	/*
+	 * May a save, or a hit, run code that is not ours?  Each opens its own tables only: another session
+	 * may have locked the others.
+	 */
+	SsMemo save_memo;
+	bool save_has_foreign_code;
+	SsMemo hit_memo;
+	bool hit_has_foreign_code;
+} relaxed = {.save_memo = {SS_OUR_TABLES}, .hit_memo = {SS_OUR_TABLES}};
 
 /*
  * May a statement on a table run code that is not ours?  That is so if the table has a trigger
@@ -70,44 +75,45 @@ may_run_foreign_code(Oid relid)
 	return found;
 }
 
-/* Determines whether saves and hits may run code that is not ours, if that is not known. */
-static void
-find_foreign_code(void)
-{
-	SsCatalog catalog;
-
-	while (!ss_memo_is_current(&relaxed.memo))
-	{
-		uint64 begun = ss_memo_begin(&relaxed.memo);
-
-		/* in case of an error */
-		relaxed.has_foreign_code = relaxed.hit_has_foreign_code = true;
-		ss_catalog_get(&catalog);
-		relaxed.has_foreign_code = may_run_foreign_code(catalog.sessions) ||
-								   may_run_foreign_code(catalog.history) ||
-								   may_run_foreign_code(catalog.operations) ||
-								   may_run_foreign_code(catalog.ended) ||
-								   !OidIsValid(catalog.events) ||
-								   may_run_foreign_code(catalog.events);
-		relaxed.hit_has_foreign_code = !OidIsValid(catalog.counters) ||
-									   may_run_foreign_code(catalog.counters);
-		ss_memo_end(&relaxed.memo, begun);
-	}
-}
-
 /* Does a save run no code but ours? */
 static bool
 save_runs_only_our_code(void)
 {
-	find_foreign_code();
-	return !relaxed.has_foreign_code;
+	SsCatalog catalog;
+
+	while (!ss_memo_is_current(&relaxed.save_memo))
+	{
+		uint64 begun = ss_memo_begin(&relaxed.save_memo);
+
+		relaxed.save_has_foreign_code = true; /* in case of an error */
+		ss_catalog_get(&catalog);
+		relaxed.save_has_foreign_code = may_run_foreign_code(catalog.sessions) ||
+										may_run_foreign_code(catalog.history) ||
+										may_run_foreign_code(catalog.operations) ||
+										may_run_foreign_code(catalog.ended) ||
+										!OidIsValid(catalog.events) ||
+										may_run_foreign_code(catalog.events);
+		ss_memo_end(&relaxed.save_memo, begun);
+	}
+	return !relaxed.save_has_foreign_code;
 }
 
 /* Does a hit run no code but ours? */
 static bool
 hit_runs_only_our_code(void)
 {
-	find_foreign_code();
+	SsCatalog catalog;
+
+	while (!ss_memo_is_current(&relaxed.hit_memo))
+	{
+		uint64 begun = ss_memo_begin(&relaxed.hit_memo);
+
+		relaxed.hit_has_foreign_code = true;
+		ss_catalog_get(&catalog);
+		relaxed.hit_has_foreign_code = !OidIsValid(catalog.counters) ||
+									   may_run_foreign_code(catalog.counters);
+		ss_memo_end(&relaxed.hit_memo, begun);
+	}
 	return !relaxed.hit_has_foreign_code;
 }
 

@@ -104,6 +104,7 @@ ROLLBACK;
 -- The purge removes counters whose period has ended, those of one namespace or all, and counts them as rows.
 BEGIN;
 DELETE FROM session_counters;
+SELECT session_purge() IS NOT NULL AS others_gone;
 SELECT count(session_hit('p' || i, '1 hour', namespace => n)) FROM generate_series(1, 5) i, unnest(ARRAY['rate', 'other']) n;
 SELECT session_purge() AS none;
 SELECT pg_temp.end_periods();
