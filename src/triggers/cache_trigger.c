@@ -384,10 +384,11 @@ session_history_note(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	TupleDesc desc;
 	bool wanted;
-	bool removes = TRIGGER_FIRED_BY_DELETE(trigdata->tg_event);
+	bool removes;
 	bool skip_fence;
 
 	check_call(fcinfo, "session_history_note", "conversation_history");
+	removes = TRIGGER_FIRED_BY_DELETE(trigdata->tg_event);
 	wanted = ss_xact_keys_attach();
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
 	{
