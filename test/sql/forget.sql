@@ -5,6 +5,7 @@
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'
 \i :helpers
+SELECT session_purge() IS NOT NULL AS others_gone;
 INSERT INTO session_namespaces (name, audit) VALUES ('gdpr', true);
 INSERT INTO session_namespaces (name, owner_isolation, audit, tombstone) VALUES ('mine', true, true, '1 hour');
 INSERT INTO session_namespaces (name) VALUES ('elsewhere');

@@ -248,7 +248,7 @@ cmp_ok($tuples, '>=', $large, 'autovacuum is told of it');
 
 # the tasks of the keeper
 wait_for($node, q{SELECT count(*) FILTER (WHERE t -> 'last_run' IS NOT NULL AND t ->> 'last_run' IS NOT NULL) >= 4 FROM jsonb_each(session_health() #> '{keeper,tasks}') AS j (name, t)}, 'tasks have run', timeout => 10, show => 1);
-is(value(q{SELECT string_agg(name, ' ' ORDER BY name) FROM jsonb_object_keys(session_health() #> '{keeper,tasks}') name}), 'events history notify orphans purge sample touch', 'health names the tasks of the keeper');
+is(value(q{SELECT string_agg(name, ' ' ORDER BY name) FROM jsonb_object_keys(session_health() #> '{keeper,tasks}') name}), 'counters events history notify operations orphans purge sample touch', 'health names the tasks of the keeper');
 is(value(q{SELECT (session_health() #>> '{keeper,tasks,history,last_run}')::timestamptz > now() - interval '1 minute', session_health() #>> '{keeper,tasks,history,failures}'}), 't|0', '.. that of messages has run, without failures');
 is(health($node, 'warnings'), '[]', '.. and health is content');
 
