@@ -79,14 +79,23 @@ ss_session_read(const SsTarget *target, bool document, SsRow *row)
 	return found;
 }
 
+/* How long a read waits for a touch slot, and how long none waits after one has waited in vain, us. */
+#define SLOT_WAIT_US (INT64CONST(100) * SS_USEC_PER_MSEC)
+#define NO_WAIT_US SS_USEC_PER_SEC
+
 /*
  * Records a pending touch: the row, read in a snapshot that was taken at read_at or later, shall live
- * until expires_at.  When no slot is free, wakes the
- * keeper to write some of them, and waits at most 100 ms for a slot.  False when there is still none.
+ * until expires_at.  When no slot is free, wakes the keeper to write some of them, and waits at most
+ * 100 ms for a slot.  False when there is still none.
+ *
+ * A lock on the table can keep the keeper from writing.  So that a statement that reads many sessions
+ * does not wait for each, the reads of this backend do not wait for a second after one that waited in
+ * vain.
  */
 static bool
 record_read(const SsTarget *target, SsRow *row, TimestampTz read_at, TimestampTz expires_at)
 {
+	static TimestampTz waited_in_vain_at = 0;
 	TimestampTz deadline = 0;
 	SsTouch touch = {.base = row->expires_at, .ttl_us = row->ttl_us, .expires_at = expires_at};
 	TimestampTz replaced = 0;
@@ -120,10 +129,12 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz read_at, TimestampTz
 		}
 		db = ss_database_mine();
 		now = GetCurrentTimestamp();
-		if (deadline == 0)
-			deadline = now + INT64CONST(100) * SS_USEC_PER_MSEC;
+		if (deadline == 0 && (now < waited_in_vain_at || now >= waited_in_vain_at + NO_WAIT_US))
+			deadline = now + SLOT_WAIT_US;
 		if (now >= deadline || db == NULL || db->keeper_pid == 0)
 		{
+			if (deadline != 0)
+				waited_in_vain_at = now;
 			ss_touch_dropped();
 			return false;
 		}

@@ -1,5 +1,6 @@
 # session_touch() while all touch slots are in use: the returned expiry holds all the same. And a
-# touch that is rolled back reserves no slot.
+# touch that is rolled back reserves no slot. A statement that reads many sessions does not
+# wait for each of them.
 use strict;
 use warnings;
 use FindBin;
@@ -8,6 +9,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use SessionStore;
 use Test::More;
+use Time::HiRes qw(time);
 
 # in one transaction at most 64 touches are noted
 my $spares = 60;
@@ -16,6 +18,13 @@ my $node = new_store('touch_full', conf => "session_store.touch_slots = 64\nauto
 sub sql
 {
 	return $node->safe_psql('postgres', $_[0]);
+}
+
+sub ms
+{
+	my $begun = time;
+	sql($_[0]);
+	return int(1000 * (time - $begun));
 }
 
 # Sessions of an hour that end in ten minutes.
@@ -39,6 +48,10 @@ save('spare', $spares);
 sql("SELECT count(session_get('locked' || i)) FROM generate_series(1, $locked) i");
 my $dropped = health($node, 'touches,dropped');
 cmp_ok($dropped, '>', 0, "$slots slots have no room for $locked reads");
+# (with a wait of 100 ms for each of them it would be 20 s)
+save('many', 200);
+cmp_ok(ms("SELECT count(*) FROM session_get_many(ARRAY(SELECT 'many' || i FROM generate_series(1, 200) i))"), '<', 10000, 'a statement that reads many sessions does not wait for each of them');
+$dropped = health($node, 'touches,dropped');
 
 # ---- touches of other sessions, more than the room that is left
 
