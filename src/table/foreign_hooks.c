@@ -16,6 +16,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
@@ -23,6 +24,7 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/rel.h"
@@ -224,12 +226,18 @@ check_partitions(Oid table)
 	}
 }
 
-/* ExecutorStart_hook: check and adapt the triggers of the tables that a statement changes. */
+/*
+ * ExecutorStart_hook: refuse row locks in parallel mode, and check and adapt the triggers of the tables
+ * that a statement changes.
+ */
 static void
 on_executor_start(QueryDesc *query, int eflags)
 {
 	ListCell *cell;
 
+	/* the server asserts this instead; a function that is marked parallel safe may call ours */
+	if (query->plannedstmt->rowMarks != NIL && IsInParallelMode() && ss_acts_as_owner())
+		PreventCommandIfParallelMode("SELECT FOR UPDATE");
 	if (next_hooks.executor_start != NULL)
 		next_hooks.executor_start(query, eflags);
 	else

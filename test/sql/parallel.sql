@@ -77,7 +77,19 @@ SELECT session_id FROM session_list(namespace => 'iso') ORDER BY 1;
 SELECT min(session_json_decode(session_json_encode('"\u0000' || n || '"'))) FROM regress_ss_many WHERE n < 100;
 SELECT session_id, seq, message FROM conversation_messages ORDER BY 1, 2;
 SELECT session_save('everybodys', '{"n": 3}'), session_append('everybodys', '{"m": 1}'), session_delete('everybodys');
+-- A function that is wrongly marked parallel safe gets an error from a call that locks a row.
+CREATE FUNCTION regress_ss_run(call text) RETURNS text LANGUAGE plpgsql PARALLEL SAFE AS $$
+DECLARE result text;
+BEGIN
+	EXECUTE call INTO result;
+	RETURN result;
+END $$;
+\set VERBOSITY terse
+SELECT regress_ss_run($$SELECT session_take('of alice', 'iso')$$);
+SELECT regress_ss_run($$SELECT session_hit('of nobody', '1 hour', namespace => 'default')$$);
+\set VERBOSITY default
 RESET :switch;
+DROP FUNCTION regress_ss_run(text);
 
 DROP TABLE regress_ss_many;
 DELETE FROM conversation_sessions;
