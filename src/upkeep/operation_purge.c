@@ -79,8 +79,8 @@ static SsPlan old_plan = {
 		UUIDOID, TEXTOID, TIMESTAMPTZOID \
 	}
 
+static SsPlan lock_plan = {"SELECT 1 " ONE " FOR UPDATE SKIP LOCKED", ONE_ARGS};
 static SsPlan remove_plan = {"DELETE " ONE, ONE_ARGS};
-static SsPlan find_plan = {"SELECT 1 " ONE, ONE_ARGS};
 
 static SsPlan oldest_plan = {"SELECT keep_until FROM {operations} ORDER BY keep_until LIMIT 1",
 							 0,
@@ -93,7 +93,7 @@ typedef struct Batch
 	char nulls[6];
 	int64 removed;
 	TimestampTz last; /* the highest keep_until that was removed */
-	Datum one[3];     /* of remove_plan and find_plan */
+	Datum one[3];     /* of lock_plan and remove_plan */
 } Batch;
 
 /* In a subtransaction: removes the batch. */
@@ -113,26 +113,30 @@ remove_together(void *arg)
 	return true;
 }
 
-/* In a subtransaction: removes one operation.  False when it is gone. */
+/* In a subtransaction: removes one operation.  False when it is gone or locked by another transaction. */
 static bool
 remove_alone(void *arg)
 {
 	Batch *batch = arg;
 
-	if (ss_plan_run(&remove_plan, batch->one, NULL, SS_PLAN_WRITE, 0) == 1)
-		return true;
-	if (ss_plan_run(&find_plan, batch->one, NULL, SS_PLAN_LATEST, 1) > 0)
+	if (ss_plan_run(&lock_plan, batch->one, NULL, SS_PLAN_WRITE, 1) == 0)
+		return false;
+	if (ss_plan_run(&remove_plan, batch->one, NULL, SS_PLAN_WRITE, 0) != 1)
 		ss_error_rows_skipped("session_operations");
-	return false;
+	return true;
 }
 
-/* After the batch was rolled back: removes its operations one by one, up to the limits. */
-static void
+/*
+ * After the batch was rolled back: removes its operations one by one, up to the limits.  True if one
+ * was removed or set aside.
+ */
+static bool
 remove_one_by_one(Batch *batch, SsAside *aside)
 {
 	uint64 n = ss_plan_run(&old_plan, batch->values, batch->nulls, SS_PLAN_WRITE, 0);
 	SPITupleTable *table = SPI_tuptable;
 	TimestampTz began = GetCurrentTimestamp();
+	bool progressed = false;
 
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -155,7 +159,10 @@ remove_one_by_one(Batch *batch, SsAside *aside)
 		batch->one[1] = ss_sql_value(tuple, desc, OLD_OPERATION_ID, "session_operations");
 		batch->one[2] = ss_sql_value(tuple, desc, OLD_KEEP_UNTIL, "session_operations");
 		if (ss_aside_try(remove_alone, batch, &error))
+		{
 			batch->removed++;
+			progressed = true;
+		}
 		if (error == NULL)
 		{
 			ss_aside_done(aside, &key);
@@ -163,14 +170,17 @@ remove_one_by_one(Batch *batch, SsAside *aside)
 		}
 		ss_aside_add(aside, &key, error);
 		FreeErrorData(error);
+		progressed = true;
 	}
+	return progressed;
 }
 
 /*
  * Removes at most `limit` operations that are no longer kept, of one namespace or of all (ns is 0),
  * beginning with those of keep_until *from, which is set for the next batch: DT_NOBEGIN, unless this
- * one was full.  *removed is their number.  True when there may be more: the batch was full, or a row
- * failed and was set aside.
+ * one was full.  *removed is their number.  True when there may be more: the batch was full, or it
+ * failed and was repeated row by row with some effect.  Without one, a trigger FOR EACH STATEMENT
+ * refuses even a batch without rows.
  */
 bool
 ss_operations_purge(Datum ns, int64 limit, TimestampTz *from, SsAside *aside, int64 *removed)
@@ -178,6 +188,7 @@ ss_operations_purge(Datum ns, int64 limit, TimestampTz *from, SsAside *aside, in
 	Batch batch = {.nulls = {' ', ' ', ns == (Datum) 0 ? 'n' : ' ', ' ', ' ', ' '}};
 	ErrorData *error;
 	Datum held[3];
+	bool progressed;
 
 	*removed = 0;
 	if (ss_subscribed(SS_TABLE_OPERATIONS))
@@ -195,9 +206,9 @@ ss_operations_purge(Datum ns, int64 limit, TimestampTz *from, SsAside *aside, in
 	{
 		FreeErrorData(error);
 		batch.removed = 0;
-		remove_one_by_one(&batch, aside);
+		progressed = remove_one_by_one(&batch, aside);
 		*removed = batch.removed;
-		return true;
+		return progressed;
 	}
 	*removed = batch.removed;
 	if (batch.removed < limit)
