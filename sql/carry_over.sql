@@ -13,9 +13,9 @@
  * transaction: after an error the database is as it was.  It needs room for a second copy of the rows.
  *
  * Objects of your own that depend on the extension (views, foreign keys, functions) make it fail with
- * a list of them: drop them first.  It refuses to run if a table has columns of your own.  Triggers and
- * indexes of your own on the tables are lost, with a warning for each.  Publications lose the tables:
- * add them again (docs/reference.md says which).
+ * a list of them: drop them first.  It refuses to run if a table has columns of your own.  Triggers,
+ * indexes, policies, constraints and rules of your own on the tables are lost, with a warning for each.
+ * Publications lose the tables: add them again (docs/reference.md says which).
  */
 \set ON_ERROR_STOP on
 BEGIN;
@@ -46,6 +46,12 @@ FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extnam
 LOCK TABLE :schema.session_namespaces, :schema.conversation_sessions, :schema.conversation_history,
 	:schema.conversation_history_ended, :schema.session_members, :schema.session_events, :schema.session_samples
 	IN ACCESS EXCLUSIVE MODE;
+\if :has_operations
+LOCK TABLE :schema.session_operations IN ACCESS EXCLUSIVE MODE;
+\endif
+\if :has_counters
+LOCK TABLE :schema.session_counters IN ACCESS EXCLUSIVE MODE;
+\endif
 
 -- The tables of the extension, and the columns that are carried over.
 CREATE TEMP TABLE old_columns (relname name, columns name[]) ON COMMIT DROP;
@@ -109,6 +115,18 @@ BEGIN
 	END LOOP;
 END
 $$;
+
+-- Policies, constraints and rules, to tell afterwards which of them were the owner's.
+CREATE TEMP VIEW table_objects AS
+SELECT c.relnamespace, c.relname, o.kind, o.name
+FROM pg_class c JOIN (SELECT polrelid, 'policy', polname FROM pg_policy
+	UNION ALL SELECT conrelid, 'constraint', conname FROM pg_constraint
+	UNION ALL SELECT ev_class, 'rule', rulename FROM pg_rewrite) AS o (relid, kind, name) ON o.relid = c.oid
+WHERE c.relkind IN ('r', 'p');
+CREATE TEMP TABLE old_objects ON COMMIT DROP AS
+SELECT o.relname, o.kind, o.name FROM pg_extension e JOIN table_objects o ON o.relnamespace = e.extnamespace
+	JOIN old_columns t ON t.relname = o.relname
+WHERE e.extname = 'session_store';
 
 -- Privileges of other roles.  Functions are named without arguments, which may have changed.
 CREATE TEMP TABLE old_grants ON COMMIT DROP AS
@@ -196,6 +214,22 @@ INSERT INTO :schema.session_counters (resets_at, hits, namespace, counter_id) SE
 \if :has_orphans
 INSERT INTO :schema.session_orphans (history_id, seen_at) SELECT history_id, seen_at FROM old_orphans;
 \endif
+
+DO $$
+DECLARE
+	found record;
+BEGIN
+	FOR found IN
+		SELECT o.relname, o.kind, o.name FROM old_objects o, pg_extension e
+		WHERE e.extname = 'session_store' AND NOT EXISTS (SELECT FROM table_objects n
+			WHERE n.relnamespace = e.extnamespace AND n.relname = o.relname AND n.kind = o.kind AND n.name = o.name)
+	LOOP
+		RAISE WARNING USING ERRCODE = '01000', MESSAGE = format('%s %I on table %I is dropped', found.kind, found.name, found.relname),
+			HINT = 'Create it again if it was yours, before clients return.';
+	END LOOP;
+END
+$$;
+DROP VIEW table_objects;
 
 -- Only on what still exists.
 SELECT format('GRANT %s%s ON %s %s.%I TO %s%s', g.privilege_type, ' (' || quote_ident(g."column") || ')', g.kind, :'schema', g.name,

@@ -107,7 +107,7 @@ SELECT string_agg(concat_ws(' ', t, n, sum), E'\\n' ORDER BY t) FROM (
 	UNION ALL SELECT 2, count(*), md5(string_agg(x::text, ' ' ORDER BY namespace, session_id)) FROM $schema.conversation_sessions x
 	UNION ALL SELECT 3, count(*), md5(string_agg(concat_ws(',', history_id, seq, created_at, message), ' ' ORDER BY history_id, seq)) FROM $schema.conversation_history x
 	UNION ALL SELECT 4, count(*), md5(string_agg(concat_ws(',', history_id, member, role, created_at), ' ' ORDER BY history_id, member)) FROM $schema.session_members x
-	UNION ALL SELECT 5, count(*), md5(string_agg(x::text, ' ' ORDER BY entry_id)) FROM $schema.conversation_history_ended x
+	UNION ALL SELECT 5, count(*), md5(string_agg(concat_ws(',', namespace, history_id, from_seq, ended_at, entry_id), ' ' ORDER BY entry_id)) FROM $schema.conversation_history_ended x
 	UNION ALL SELECT 6, count(*), md5(string_agg(x::text, ' ' ORDER BY event_id)) FROM $schema.session_events x) c
 EOS
 }
@@ -144,7 +144,7 @@ INSERT INTO conversation_history (history_id, seq, created_at, message, operatio
 	SELECT h.history_id, seq, created_at, message, operation_id, operation_hash, result FROM keep_history h
 	LEFT JOIN keep_operations o ON o.history_id = h.history_id AND seq = CASE operation_id WHEN 'first' THEN 1 ELSE 4 END;
 INSERT INTO session_members SELECT history_id, member, role, created_at FROM keep_members;
-INSERT INTO conversation_history_ended SELECT * FROM keep_ended;
+INSERT INTO conversation_history_ended SELECT namespace, history_id, from_seq, ended_at, entry_id FROM keep_ended;
 INSERT INTO session_events SELECT * FROM keep_events;
 DROP TABLE keep_namespaces, keep_sessions, keep_history, keep_members, keep_ended, keep_events, keep_operations;
 GRANT EXECUTE ON FUNCTION session_append, session_get TO app WITH GRANT OPTION;
@@ -165,7 +165,15 @@ like($err, qr/cannot drop extension session_store because other objects depend o
 value('DROP VIEW public.mine', 'old');
 is(content('old', $schema), $before, 'after an error all is as it was');
 value("CREATE TRIGGER mine BEFORE UPDATE ON $schema.conversation_sessions FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()", 'old');
-like(run_ok('an earlier state is carried over', @carry), qr/trigger mine on table conversation_sessions is dropped/, '.. with a warning of what is lost');
+value(<<"EOS", 'old');
+CREATE POLICY limits ON $schema.conversation_sessions AS RESTRICTIVE USING (namespace <> 'secret');
+ALTER TABLE $schema.session_events ADD CONSTRAINT "No x" CHECK (event <> 'x');
+EOS
+$err = run_ok('an earlier state is carried over', @carry);
+like($err, qr/trigger mine on table conversation_sessions is dropped/, '.. with a warning of what is lost');
+like($err, qr/policy limits on table conversation_sessions is dropped/, '.. also of policies');
+like($err, qr/constraint "No x" on table session_events is dropped/, '.. and of constraints');
+unlike($err, qr/(policy|constraint|rule) (?!limits|"No x")\S+ on table \S+ is dropped/, '.. and of no others');
 is(content('old', $schema), $before, '.. all rows');
 is(value("SELECT count(*) || ' ' || min(namespace) || ' ' || bool_and(keep_until BETWEEN clock_timestamp() + '23 hours' AND clock_timestamp() + '1 day') FROM $schema.session_operations", 'old'), '38 chat true', '.. the operations of living sessions, for a day');
 value("SET search_path = $schema; SELECT session_delete('s19', 'chat')", 'old');
