@@ -50,9 +50,10 @@ enum
 	PURGED_LAST
 };
 
+/* A child table may have a row with the same ctid, which must not go unless it is no longer kept as well. */
 static SsPlan purge_plan = {
 	"WITH gone AS (DELETE FROM {operations} WHERE ctid {=} ANY (ARRAY(SELECT o.ctid" OLD_OPERATIONS
-	" FOR UPDATE OF o SKIP LOCKED)) RETURNING keep_until)"
+	" FOR UPDATE OF o SKIP LOCKED)) AND keep_until {<=} $2 RETURNING keep_until)"
 	" SELECT pg_catalog.count(*), pg_catalog.max(keep_until) FROM gone",
 	OLD_OPERATIONS_ARGS};
 
