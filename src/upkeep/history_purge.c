@@ -101,11 +101,17 @@ enum
 	REMOVED_LAST_SEQ
 };
 
+/*
+ * A child table may have a row with the same ctid, so the history_id is compared again.  By a function:
+ * with the operator a generic plan would read the whole history by its index, for each batch.
+ */
+#define OF_HISTORY " AND pg_catalog.uuid_cmp(history_id, $1) {=} 0"
+
 /* Messages locked by other transactions are skipped; rest_plan finds them. */
 static SsPlan remove_plan = {
 	"WITH gone AS (DELETE FROM {history} WHERE ctid {=} ANY (ARRAY("
 	" SELECT h.ctid FROM {history} h WHERE h.history_id {=} $1 AND h.seq {>=} $2"
-	" ORDER BY h.seq LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING seq)"
+	" ORDER BY h.seq LIMIT $3 FOR UPDATE SKIP LOCKED))" OF_HISTORY " RETURNING seq)"
 	" SELECT pg_catalog.count(*), pg_catalog.max(seq) FROM gone",
 	3,
 	{UUIDOID, INT8OID, INT8OID},
@@ -120,7 +126,7 @@ static SsPlan rest_plan = {"SELECT seq FROM {history} WHERE history_id {=} $1 OR
 static SsPlan remove_operations_plan = {
 	"DELETE FROM {operations} WHERE ctid {=} ANY (ARRAY("
 	" SELECT o.ctid FROM {operations} o WHERE o.history_id {=} $1"
-	" ORDER BY o.operation_id LIMIT $2 FOR UPDATE SKIP LOCKED))",
+	" ORDER BY o.operation_id LIMIT $2 FOR UPDATE SKIP LOCKED))" OF_HISTORY,
 	2,
 	{UUIDOID, INT8OID}};
 
