@@ -98,7 +98,7 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz read_at, TimestampTz
 	static TimestampTz waited_in_vain_at = 0;
 	TimestampTz deadline = 0;
 	SsTouch touch = {.base = row->expires_at, .ttl_us = row->ttl_us, .expires_at = expires_at};
-	TimestampTz replaced = 0;
+	SsTouchRead read = {.read_at = read_at};
 
 	/* no other transaction sees this row version: the touch is recorded at commit */
 	if (row->own_xact)
@@ -108,7 +108,7 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz read_at, TimestampTz
 		TimestampTz now;
 		SsDb *db;
 
-		switch (ss_touch_record(&target->key, &touch, read_at, &replaced))
+		switch (ss_touch_record(&target->key, &touch, &read))
 		{
 			case SS_TOUCH_URGENT:
 				ss_database_wake_keeper();
@@ -118,7 +118,8 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz read_at, TimestampTz
 				return true;
 			case SS_TOUCH_CONFLICT:
 				/* the row may have another version by now: find out which is the latest */
-				read_at = GetCurrentTimestamp();
+				CHECK_FOR_INTERRUPTS();
+				read.read_at = GetCurrentTimestamp();
 				if (!ss_row_refresh(target, row) || row->ttl_us == SS_FIXED)
 					return false;
 				touch.base = row->expires_at;

@@ -32,6 +32,7 @@ typedef struct Partition
 	int32 free;              /* head of the free list */
 	int32 count[SS_MEMBERS]; /* slots in use, per database */
 	TimestampTz removed_at;  /* when a slot was last removed */
+	uint64 removals;         /* how often one was */
 } Partition;
 
 typedef struct Shared
@@ -286,6 +287,7 @@ ss_slot_remove(SsSlotRef *ref)
 {
 	free_slot(ref->partition, ref->slot);
 	shared->partitions[ref->partition].removed_at = GetCurrentTimestamp();
+	shared->partitions[ref->partition].removals++;
 	ref->slot = NULL;
 }
 
@@ -295,6 +297,14 @@ ss_slots_removed_since(const SsSlotRef *ref, TimestampTz time)
 {
 	Assert(LWLockHeldByMeInMode(lock_of(ref->partition), LW_EXCLUSIVE));
 	return shared->partitions[ref->partition].removed_at >= time;
+}
+
+/* How often was a slot of this partition removed?  The place is open exclusively. */
+uint64
+ss_slots_removals(const SsSlotRef *ref)
+{
+	Assert(LWLockHeldByMeInMode(lock_of(ref->partition), LW_EXCLUSIVE));
+	return shared->partitions[ref->partition].removals;
 }
 
 /*

@@ -73,6 +73,7 @@ extern void ss_slot_close(SsSlotRef *ref);
 extern bool ss_slot_add(SsSlotRef *ref, int member);
 extern void ss_slot_remove(SsSlotRef *ref);
 extern bool ss_slots_removed_since(const SsSlotRef *ref, TimestampTz time);
+extern uint64 ss_slots_removals(const SsSlotRef *ref);
 extern bool ss_slots_pressed(int partition, int member);
 
 extern bool ss_slot_scan_begin(SsSlotScan *scan, int partition);

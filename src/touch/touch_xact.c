@@ -57,7 +57,7 @@ publish_all(void)
 		if (p->pinned)
 			result = ss_touch_unpin(&p->key, &p->touch);
 		else
-			result = ss_touch_record(&p->key, &p->touch, 0, NULL);
+			result = ss_touch_record(&p->key, &p->touch, NULL);
 		if (result == SS_TOUCH_FULL)
 			ss_touch_dropped();
 		else

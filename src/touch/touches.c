@@ -116,16 +116,17 @@ add_slot(SsSlotRef *ref, const SsTouch *touch)
 /*
  * Record that the row version ending at touch->base shall end at touch->expires_at.
  *
- * The caller saw this version in a snapshot that was taken at read_at or later.  SS_TOUCH_CONFLICT, and
- * nothing is recorded, if it may have been replaced since: if the session has a touch of another
- * version, or if it has none and one may have been removed since then, because it was written.  The
- * caller then reads the row again.  *replaced was 0 at first, and is the base of that other touch
- * then; the next attempt replaces it, unless that, too, has been replaced.
+ * The caller saw this version in a snapshot that was taken at read->read_at or later.
+ * SS_TOUCH_CONFLICT, and nothing is recorded, if it may have been replaced since: if the session has a
+ * touch of another version, or if it has none and one may have been removed since then, because it was
+ * written.  The caller then reads the row again.  The next attempt replaces that other touch, unless
+ * that, too, has been replaced, and goes by the number of slots removed, so that a clock that was set
+ * back delays nobody.
  *
- * If `replaced` is NULL, nobody else can replace the version, and other touches are replaced.
+ * If `read` is NULL, nobody else can replace the version, and other touches are replaced.
  */
 SsTouchResult
-ss_touch_record(const SsKey *key, const SsTouch *touch, TimestampTz read_at, TimestampTz *replaced)
+ss_touch_record(const SsKey *key, const SsTouch *touch, SsTouchRead *read)
 {
 	SsSlotRef ref;
 	SsTouchResult result;
@@ -144,8 +145,12 @@ ss_touch_record(const SsKey *key, const SsTouch *touch, TimestampTz read_at, Tim
 	if (ref.slot == NULL)
 	{
 		result = SS_TOUCH_FULL;
-		if (replaced != NULL && ss_slots_removed_since(&ref, read_at))
+		if (read != NULL && ss_slots_removed_since(&ref, read->read_at) &&
+			read->removals != ss_slots_removals(&ref))
+		{
+			read->removals = ss_slots_removals(&ref);
 			result = SS_TOUCH_CONFLICT;
+		}
 		if (result == SS_TOUCH_CONFLICT || !add_slot(&ref, touch))
 		{
 			ss_slot_close(&ref);
@@ -154,9 +159,9 @@ ss_touch_record(const SsKey *key, const SsTouch *touch, TimestampTz read_at, Tim
 	}
 	else if (ref.slot->base != touch->base)
 	{
-		if (replaced != NULL && *replaced != ref.slot->base)
+		if (read != NULL && read->replaced != ref.slot->base)
 		{
-			*replaced = ref.slot->base;
+			read->replaced = ref.slot->base;
 			ss_slot_close(&ref);
 			return SS_TOUCH_CONFLICT;
 		}

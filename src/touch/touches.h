@@ -36,9 +36,17 @@ typedef enum SsTouchResult
 	SS_TOUCH_CONFLICT /* the row may have another version by now: read it again */
 } SsTouchResult;
 
+/* What a reader knows about the row version that it touches (ss_touch_record). */
+typedef struct SsTouchRead
+{
+	TimestampTz read_at; /* its snapshot was taken then or later */
+	/* of the last SS_TOUCH_CONFLICT, after which the row was read again; 0 before */
+	TimestampTz replaced; /* base of the touch of another version */
+	uint64 removals;      /* slots that had been removed */
+} SsTouchRead;
+
 extern bool ss_touch_usable(void);
-extern SsTouchResult ss_touch_record(const SsKey *key, const SsTouch *touch, TimestampTz read_at,
-									 TimestampTz *replaced);
+extern SsTouchResult ss_touch_record(const SsKey *key, const SsTouch *touch, SsTouchRead *read);
 extern bool ss_touch_pin(const SsKey *key, const SsTouch *touch, TimestampTz read_at);
 extern SsTouchResult ss_touch_unpin(const SsKey *key, const SsTouch *touch);
 extern void ss_touch_rebase(const SsKey *key, const SsTouch *touch);
