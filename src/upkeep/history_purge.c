@@ -508,7 +508,7 @@ remove_one_by_one(Piece *piece, SsAside *aside)
 	Progress *progress = piece->progress;
 	SPITupleTable *queue = read_queue(&names_plan, piece);
 	TimestampTz began = GetCurrentTimestamp();
-	int64 done = 0;
+	int64 done = 0; /* entries of which something was removed */
 	int64 i;
 
 	for (i = 0; i < piece->found && progress->done < progress->limit; i++)
@@ -524,7 +524,9 @@ remove_one_by_one(Piece *piece, SsAside *aside)
 		if (piece->cut_off)
 			break;
 		piece->entry = ended_at(queue, i).entry;
-		if (ss_aside_try(remove_alone, piece, &error))
+		if (ss_aside_try(remove_alone, piece, &error) &&
+			progress->removed + progress->operations + progress->finished >
+				before.removed + before.operations + before.finished)
 			done++;
 		if (error == NULL)
 		{
