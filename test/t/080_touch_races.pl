@@ -68,6 +68,8 @@ $holder->query_safe('COMMIT; SELECT pg_advisory_unlock(1)');
 my $cursor = $node->background_psql('postgres');
 $cursor->query_safe(q{BEGIN; DECLARE c CURSOR FOR SELECT session_get('x')});
 wait_for($node, q{SELECT expires_at > clock_timestamp() + interval '40 minutes' FROM conversation_sessions}, 'the keeper has written the touch');
+# it moves the touch after its commit
+soon('.. and the slot is free', 60, sub { health($node, 'touches,used') == 0 });
 value(q{UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '20 minutes'});
 is($cursor->query_safe('FETCH c'), '{}', 'FETCH reads the session');
 is(value("SELECT $end > clock_timestamp() + interval '50 minutes'"), 't', '.. and slides it');
