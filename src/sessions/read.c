@@ -103,6 +103,9 @@ record_read(const SsTarget *target, SsRow *row, TimestampTz read_at, TimestampTz
 	/* no other transaction sees this row version: the touch is recorded at commit */
 	if (row->own_xact)
 		return ss_touch_xact_read(&target->key, &touch);
+	/* a parallel query cannot read the row again: it takes the version that it has for the latest */
+	if (IsInParallelMode())
+		read.read_at = DT_NOEND;
 	for (;;)
 	{
 		TimestampTz now;

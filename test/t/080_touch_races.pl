@@ -64,9 +64,9 @@ is(value("SELECT $end > was FROM written"), 't', 'a read in an older snapshot sl
 # ---- a cursor that was opened before the row got another version
 
 prepare();
-$holder->query_safe('COMMIT; SELECT pg_advisory_unlock(1)');
 my $cursor = $node->background_psql('postgres');
 $cursor->query_safe(q{BEGIN; DECLARE c CURSOR FOR SELECT session_get('x')});
+$holder->query_safe('COMMIT; SELECT pg_advisory_unlock(1)');
 wait_for($node, q{SELECT expires_at > clock_timestamp() + interval '40 minutes' FROM conversation_sessions}, 'the keeper has written the touch');
 # it moves the touch after its commit
 soon('.. and the slot is free', 60, sub { health($node, 'touches,used') == 0 });
@@ -75,6 +75,26 @@ is($cursor->query_safe('FETCH c'), '{}', 'FETCH reads the session');
 is(value("SELECT $end > clock_timestamp() + interval '50 minutes'"), 't', '.. and slides it');
 $cursor->query_safe('COMMIT');
 $cursor->quit;
+
+# ---- a parallel query, which cannot read a row again, while touches of other sessions are written
+
+$node->safe_psql('postgres', q{
+	DELETE FROM conversation_sessions;
+	CREATE TABLE ids WITH (parallel_workers = 2) AS SELECT 'x' || i AS id FROM generate_series(1, 100) i;
+	DO $$ BEGIN
+		PERFORM session_save('k' || i, '{}', ttl => '1 hour') FROM generate_series(1, 400) i;
+		PERFORM session_save(id, '{}', ttl => '1 hour') FROM ids;
+	END $$;
+	UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '30 minutes';
+	SET parallel_setup_cost = 0;
+	SET parallel_tuple_cost = 0;
+	SET min_parallel_table_scan_size = 0;
+	DO $$ BEGIN PERFORM session_get('k' || i) FROM generate_series(1, 400) i; END $$;
+	SELECT count(data) FROM (SELECT pg_sleep(CASE WHEN row_number() OVER () = 1 THEN 0.7 ELSE 0 END), session_get(id) AS data FROM ids OFFSET 0) q;
+});
+wait_for($node, q{SELECT count(*) = 100 FROM conversation_sessions JOIN ids ON id = session_id WHERE expires_at > clock_timestamp() + interval '40 minutes'},
+	'reads in a parallel query slide sessions');
+value(q{DROP TABLE ids; DELETE FROM conversation_sessions; SELECT session_save('x', '{}')});
 
 # ---- no slot stays pinned
 
