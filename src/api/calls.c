@@ -71,6 +71,9 @@ save(SsTarget *target, Datum document, const SsLifetime *lifetime, Datum owner, 
 		change.row.data = document;
 		ss_lifetime_set(&change.row, lifetime);
 	} while (!ss_change_end(&change));
+	/* it waited for the row lock until its expires_at: as after a logout */
+	if (ss_lifetime_has_ended(lifetime, GetCurrentTimestamp()))
+		ForceSyncCommit();
 	ss_relaxed_end(&target->policy);
 	ss_counter_add(SS_SAVED, 1);
 	ss_sql_leave(&caller);
