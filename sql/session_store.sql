@@ -648,7 +648,7 @@ COMMENT ON FUNCTION @extschema@.session_ttl(pg_catalog.text, pg_catalog.text) IS
 --
 -- JSON that jsonb refuses.  Pure functions, which read no sessions.
 --
-CREATE FUNCTION @extschema@.session_json_encode(json pg_catalog.text) RETURNS pg_catalog.jsonb
+CREATE FUNCTION @extschema@.session_json_encode(value pg_catalog.text) RETURNS pg_catalog.jsonb
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10
 	AS 'MODULE_PATHNAME', 'session_json_encode_1_0';
 COMMENT ON FUNCTION @extschema@.session_json_encode(pg_catalog.text) IS

@@ -6,7 +6,7 @@
 \set helpers :test_dir '/helpers.sql'
 \i :helpers
 SET standard_conforming_strings = on;
-CREATE FUNCTION pg_temp.there_and_back(json text) RETURNS text LANGUAGE sql AS $$SELECT session_json_decode(session_json_encode(json))$$;
+CREATE FUNCTION pg_temp.there_and_back(value text) RETURNS text LANGUAGE sql AS $$SELECT session_json_decode(session_json_encode(value))$$;
 
 -- Strings that jsonb refuses, and the escape character U+0010 itself; in values, elements and names.
 SELECT json, pg_temp.err(format('SELECT %L::jsonb', json)) AS jsonb, session_json_encode(json) AS encoded, pg_temp.there_and_back(json) AS decoded, pg_temp.there_and_back(json) = json AS same
