@@ -6,7 +6,7 @@
  * touch may extend a session with a fixed expiry.  A touch belongs to one version of the row, which
  * it knows by the expires_at of that version, and a reader may record one even after another version
  * was committed.  So the fixed expiry of a session that could slide until now is never equal to the
- * expiry of its last version.
+ * expiry of its last version, nor to that of an earlier one whose touch the keeper has just written.
  */
 #include "postgres.h"
 
@@ -17,13 +17,15 @@
 
 /* Sets the ttl or the fixed expiry of a row in memory.  The caller restarts the lifetime afterwards. */
 void
-ss_lifetime_set(SsRow *row, const SsLifetime *lifetime)
+ss_lifetime_set(const SsKey *key, SsRow *row, const SsLifetime *lifetime)
 {
 	if (!lifetime->given)
 		return;
 	if (lifetime->ttl_us == SS_FIXED)
 	{
-		bool touched = row->ttl_us != SS_FIXED && row->expires_at == lifetime->expires_at;
+		bool touched = row->ttl_us != SS_FIXED &&
+					   (row->expires_at == lifetime->expires_at ||
+						ss_touch_effective(key, lifetime->expires_at) != lifetime->expires_at);
 
 		row->expires_at = touched ? lifetime->expires_at - 1 : lifetime->expires_at;
 	}

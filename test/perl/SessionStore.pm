@@ -181,7 +181,8 @@ sub wait_for
 
 	do
 	{
-		($rc, $out, $err) = $node->psql($dbname, $query);
+		# psql that cannot connect may end before the query was written to it
+		eval { ($rc, $out, $err) = $node->psql($dbname, $query); 1 } or ($rc, $out, $err) = (2, '', $@);
 		if ($rc == 0 && ($out // '') eq 't')
 		{
 			my $took = sprintf '%.1f s', time - $start;
