@@ -19,7 +19,7 @@ typedef struct Call
 	const char *names[8];
 	int required;
 	bool makes_id; /* the answer is an id of the family */
-	bool reads;    /* of one session, without making one: others' ids may be tried */
+	bool reads;    /* of one session, without writing text: others' ids may be tried */
 	bool many;     /* about many sessions */
 } Call;
 
@@ -89,7 +89,7 @@ static const Call calls[] = {
 	 {"session_id", "n", "messages", "expected", "operation_id", "namespace"},
 	 3,
 	 false,
-	 true,
+	 false,
 	 false},
 	{"session_window",
 	 "i44An",
@@ -99,7 +99,13 @@ static const Call calls[] = {
 	 true,
 	 false},
 	{"session_pop", "i4nb", {"session_id", "n", "namespace", "from_start"}, 1, false, true, false},
-	{"session_amend", "i8mn", {"session_id", "seq", "message", "namespace"}, 3, false, true, false},
+	{"session_amend",
+	 "i8mn",
+	 {"session_id", "seq", "message", "namespace"},
+	 3,
+	 false,
+	 false,
+	 false},
 	{"session_trim", "i4n", {"session_id", "keep", "namespace"}, 2, false, true, false},
 	{"session_fork",
 	 "iI8n",
