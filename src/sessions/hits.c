@@ -10,10 +10,10 @@
  * Counters have no owner, tombstone, history, events or copy in Redis, and no triggers of ours.
  *
  * Locking: a hit within a running period that meets no other transaction is an update through the
- * table AM (direct_counter.c).  Otherwise it is one INSERT .. ON CONFLICT DO UPDATE.  The clock is read once, after the row was
- * locked, so a hit that waited for the row beyond the end of the period counts in the new one.  The
- * exception is a hit that waited for a transaction that was creating the counter and rolled back: its
- * period begins when the call did.  If that is over, the statement is repeated.
+ * table AM (direct_counter.c).  Otherwise it is one INSERT .. ON CONFLICT DO UPDATE.  The clock is read
+ * once, after the row was locked, so a hit that waited for the row beyond the end of the period counts
+ * in the new one.  The exception is a hit that waited for a transaction that was creating the counter
+ * and rolled back: its period begins when the call did.  If that is over, the statement is repeated.
  *
  * A hit commits asynchronously if its transaction does nothing else (relaxed.c).  A reset does not,
  * because a foreign key to session_counters may delete other rows with it.
