@@ -507,6 +507,51 @@ ss_aside_done(SsAside *aside, const SsKey *key)
 	}
 }
 
+/* Begins a pass. */
+void
+ss_aside_pass_begin(SsAsidePass *pass, SsAside *aside)
+{
+	memset(pass, 0, sizeof(*pass));
+	pass->aside = aside;
+	pass->began = GetCurrentTimestamp();
+}
+
+/* Has a pass reached its limits? */
+bool
+ss_aside_pass_is_over(const SsAsidePass *pass)
+{
+	return pass->done >= SS_ASIDE_PASS_ROWS ||
+		   GetCurrentTimestamp() - pass->began > SS_ASIDE_PASS_US;
+}
+
+/*
+ * Processes a row by work(arg), in a subtransaction, and sets it aside if that raises an error.  The
+ * key is NULL if the row has no valid one; such a row cannot be set aside.  True if the row was
+ * processed, false also if it is set aside already, or its namespace since the pass began.
+ */
+bool
+ss_aside_pass_visit(SsAsidePass *pass, const SsKey *key, SsSubxactWork work, void *arg)
+{
+	ErrorData *error;
+	bool done;
+
+	if (key != NULL && ss_aside_holds(pass->aside, key, pass->began))
+		return false;
+	done = ss_aside_try(work, arg, &error);
+	if (done)
+	{
+		pass->done++;
+		if (key != NULL)
+			ss_aside_done(pass->aside, key);
+	}
+	else if (error != NULL && key != NULL)
+		ss_aside_add(pass->aside, key, error);
+	pass->progressed = pass->progressed || done || (error != NULL && key != NULL);
+	if (error != NULL)
+		FreeErrorData(error);
+	return done;
+}
+
 /* Drop entries whose retry time has passed long enough ago without another failure. */
 void
 ss_aside_tidy(SsAside *aside, TimestampTz now)

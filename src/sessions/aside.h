@@ -38,6 +38,15 @@ typedef struct SsAsideWalk
 /* The rows that are set aside for one kind of work. */
 typedef struct SsAside SsAside;
 
+/* A pass that visits the rows of a failed batch one by one. */
+typedef struct SsAsidePass
+{
+	SsAside *aside;
+	TimestampTz began;
+	int64 done;      /* rows that were processed */
+	bool progressed; /* a row was processed or set aside, so the next batch visits others */
+} SsAsidePass;
+
 /* If set, called after a subtransaction of ss_aside_try was rolled back. */
 extern void (*ss_aside_rolled_back)(void);
 
@@ -45,6 +54,9 @@ extern SsAside *ss_aside_of_worker(SsWork work, bool walks);
 extern SsAside *ss_aside_of_call(SsWork work, MemoryContext context);
 extern SsFault ss_aside_fault(const ErrorData *error);
 extern bool ss_aside_try(SsSubxactWork work, void *arg, ErrorData **error);
+extern void ss_aside_pass_begin(SsAsidePass *pass, SsAside *aside);
+extern bool ss_aside_pass_is_over(const SsAsidePass *pass);
+extern bool ss_aside_pass_visit(SsAsidePass *pass, const SsKey *key, SsSubxactWork work, void *arg);
 extern bool ss_aside_is_empty(const SsAside *aside);
 extern void ss_aside_warn(const SsAside *aside, const char *what);
 extern bool ss_aside_holds(const SsAside *aside, const SsKey *key, TimestampTz now);

@@ -418,37 +418,24 @@ remove_one_by_one(Old *old, SsAside *aside)
 {
 	uint64 n = ss_plan_run(&old_plan, old->values, NULL, SS_PLAN_WRITE, 0);
 	SPITupleTable *table = SPI_tuptable;
-	TimestampTz began = GetCurrentTimestamp();
+	SsAsidePass pass;
 
-	for (uint64 i = 0; i < n; i++)
+	ss_aside_pass_begin(&pass, aside);
+	for (uint64 i = 0; i < n && !ss_aside_pass_is_over(&pass); i++)
 	{
 		Datum ns = ss_sql_value(table->vals[i], table->tupdesc, OLD_NAMESPACE, "session_events");
 		Datum event = ss_sql_value(table->vals[i], table->tupdesc, OLD_EVENT_ID, "session_events");
 		char *id = DatumGetCString(DirectFunctionCall1(uuid_out, event));
-		ErrorData *error;
 		SsKey key;
 
 		CHECK_FOR_INTERRUPTS();
 		if (!ss_key_from_datums(&key, ns, CStringGetTextDatum(id)))
 			continue;
-		if (old->removed >= SS_ASIDE_PASS_ROWS || GetCurrentTimestamp() - began > SS_ASIDE_PASS_US)
-			break;
-		/* its namespace may have been set aside by this pass */
-		if (ss_aside_holds(aside, &key, began))
-			continue;
 		old->one[0] = ss_sql_value(table->vals[i], table->tupdesc, OLD_CTID, "session_events");
 		old->one[1] = event;
-		if (ss_aside_try(remove_alone, old, &error))
-		{
-			old->removed++;
-			ss_aside_done(aside, &key);
-			continue;
-		}
-		if (error == NULL)
-			continue;
-		ss_aside_add(aside, &key, error);
-		FreeErrorData(error);
+		(void) ss_aside_pass_visit(&pass, &key, remove_alone, old);
 	}
+	old->removed = pass.done;
 }
 
 /*

@@ -166,44 +166,24 @@ remove_one_by_one(Batch *batch)
 	SsCounterPurge *purge = batch->purge;
 	uint64 n = read_due(batch, &names_plan);
 	SPITupleTable *table = SPI_tuptable;
-	TimestampTz began = GetCurrentTimestamp();
-	bool progressed = false; /* a row was removed or set aside, so the next batch visits others */
+	SsAsidePass pass;
 
-	for (uint64 i = 0; i < n; i++)
+	ss_aside_pass_begin(&pass, purge->aside);
+	for (uint64 i = 0; i < n && !ss_aside_pass_is_over(&pass); i++)
 	{
 		int64 removed = purge->removed;
-		ErrorData *error;
 		SsKey key;
-		bool has_key;
 
 		CHECK_FOR_INTERRUPTS();
-		if (removed >= SS_ASIDE_PASS_ROWS || GetCurrentTimestamp() - began > SS_ASIDE_PASS_US)
-			break;
 		purge->up_to = DatumGetTimestampTz(value_at(table, i, DUE_RESETS_AT));
-		has_key = key_at(table, i, &key);
-		/* its namespace may have been set aside by this pass */
-		if (has_key && ss_aside_holds(purge->aside, &key, batch->now))
-			continue;
 		batch->one[0] = value_at(table, i, DUE_NAMESPACE);
 		batch->one[1] = value_at(table, i, DUE_COUNTER_ID);
-		if (ss_aside_try(remove_alone, batch, &error))
-		{
-			progressed = true;
-			if (has_key)
-				ss_aside_done(purge->aside, &key);
-			continue;
-		}
-		purge->removed = removed;
-		if (error == NULL)
-			continue;
-		if (has_key)
-			ss_aside_add(purge->aside, &key, error);
-		progressed = progressed || has_key;
-		FreeErrorData(error);
+		if (!ss_aside_pass_visit(&pass, key_at(table, i, &key) ? &key : NULL, remove_alone, batch))
+			purge->removed = removed;
 	}
 	SPI_freetuptable(table);
 	/* more rows may be due, after these or among them */
-	purge->visited = progressed ? purge->limit : 0;
+	purge->visited = pass.progressed ? purge->limit : 0;
 }
 
 /*

@@ -136,44 +136,27 @@ remove_one_by_one(Batch *batch, SsAside *aside)
 {
 	uint64 n = ss_plan_run(&old_plan, batch->values, batch->nulls, SS_PLAN_WRITE, 0);
 	SPITupleTable *table = SPI_tuptable;
-	TimestampTz began = GetCurrentTimestamp();
-	bool progressed = false;
+	SsAsidePass pass;
 
-	for (uint64 i = 0; i < n; i++)
+	ss_aside_pass_begin(&pass, aside);
+	for (uint64 i = 0; i < n && !ss_aside_pass_is_over(&pass); i++)
 	{
 		HeapTuple tuple = table->vals[i];
 		TupleDesc desc = table->tupdesc;
-		ErrorData *error;
 		SsKey key;
 
 		CHECK_FOR_INTERRUPTS();
-		if (batch->removed >= SS_ASIDE_PASS_ROWS ||
-			GetCurrentTimestamp() - began > SS_ASIDE_PASS_US)
-			break;
-		/* its namespace may have been set aside by this pass */
 		if (!ss_key_from_datums(&key,
 								ss_sql_value(tuple, desc, OLD_NAMESPACE, "session_operations"),
-								ss_sql_value(tuple, desc, OLD_ASIDE_ID, "session_operations")) ||
-			ss_aside_holds(aside, &key, began))
+								ss_sql_value(tuple, desc, OLD_ASIDE_ID, "session_operations")))
 			continue;
 		batch->one[0] = ss_sql_value(tuple, desc, OLD_HISTORY_ID, "session_operations");
 		batch->one[1] = ss_sql_value(tuple, desc, OLD_OPERATION_ID, "session_operations");
 		batch->one[2] = ss_sql_value(tuple, desc, OLD_KEEP_UNTIL, "session_operations");
-		if (ss_aside_try(remove_alone, batch, &error))
-		{
-			batch->removed++;
-			progressed = true;
-		}
-		if (error == NULL)
-		{
-			ss_aside_done(aside, &key);
-			continue;
-		}
-		ss_aside_add(aside, &key, error);
-		FreeErrorData(error);
-		progressed = true;
+		(void) ss_aside_pass_visit(&pass, &key, remove_alone, batch);
 	}
-	return progressed;
+	batch->removed = pass.done;
+	return pass.progressed;
 }
 
 /*
