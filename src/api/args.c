@@ -44,6 +44,18 @@ check_name(const char *value, int len, const char *name, int min, int max)
 						errdetail("It must not contain control characters.")));
 }
 
+static Datum
+arg_name(FunctionCallInfo fcinfo, int arg, const char *name, int min)
+{
+	text *value;
+
+	if (PG_ARGISNULL(arg))
+		return (Datum) 0;
+	value = PG_GETARG_TEXT_PP(arg);
+	check_name(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), name, min, SS_NAME_MAX);
+	return PointerGetDatum(value);
+}
+
 /*
  * Return a session id, owner, member or operation id after checking it (1 to 200 bytes without
  * control characters), or (Datum) 0 if the argument is null.  The result points into the argument
@@ -52,26 +64,14 @@ check_name(const char *value, int len, const char *name, int min, int max)
 Datum
 ss_arg_name(FunctionCallInfo fcinfo, int arg, const char *name)
 {
-	text *value;
-
-	if (PG_ARGISNULL(arg))
-		return (Datum) 0;
-	value = PG_GETARG_TEXT_PP(arg);
-	check_name(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), name, 1, SS_NAME_MAX);
-	return PointerGetDatum(value);
+	return arg_name(fcinfo, arg, name, 1);
 }
 
 /* The same for what an id begins with, which may be empty. */
 Datum
 ss_arg_prefix(FunctionCallInfo fcinfo, int arg, const char *name)
 {
-	text *value;
-
-	if (PG_ARGISNULL(arg))
-		return (Datum) 0;
-	value = PG_GETARG_TEXT_PP(arg);
-	check_name(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), name, 0, SS_NAME_MAX);
-	return PointerGetDatum(value);
+	return arg_name(fcinfo, arg, name, 0);
 }
 
 /*
@@ -271,4 +271,31 @@ ss_arg_if_version(FunctionCallInfo fcinfo, int arg)
 						errdetail("It must be a version, 0 (the session must not exist), -1 (it "
 								  "must exist) or NULL (any).")));
 	return version;
+}
+
+/* Return an integer argument (int8 if wide, else int4), which must be at least "least". */
+int64
+ss_arg_at_least(FunctionCallInfo fcinfo, int arg, bool wide, const char *name, int64 least)
+{
+	int64 value = wide ? PG_GETARG_INT64(arg) : PG_GETARG_INT32(arg);
+
+	if (value < least)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", name),
+						least == 0 ? errdetail("It must not be negative.")
+								   : errdetail("It must be at least " INT64_FORMAT ".", least)));
+	return value;
+}
+
+/* Return the argument page_size. */
+int32
+ss_arg_page_size(FunctionCallInfo fcinfo, int arg)
+{
+	int32 size;
+
+	ss_arg_require(fcinfo, arg, "page_size");
+	size = PG_GETARG_INT32(arg);
+	if (size < 1 || size > SS_PAGE_SIZE_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid page_size"),
+						errdetail("It must be between 1 and %d.", SS_PAGE_SIZE_MAX)));
+	return size;
 }

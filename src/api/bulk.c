@@ -44,7 +44,6 @@ SS_FUNCTION(session_contains, 1_0, BOOLOID, JSONBOID, JSONBOID);
 SS_FUNCTION(session_alive, 1_0, BOOLOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
 			TIMESTAMPTZOID);
 
-#define PAGE_SIZE_MAX 10000
 #define PURGE_BATCH 10000
 
 /* Rows that session_purge() examines between two checks for interrupts. */
@@ -174,11 +173,7 @@ session_list(PG_FUNCTION_ARGS)
 	page.session_id = CStringGetTextDatum("");
 	if (!PG_ARGISNULL(3))
 		ss_page_cursor_read(PG_GETARG_DATUM(3), which.id_prefix, &page);
-	ss_arg_require(fcinfo, 4, "page_size");
-	page.size = PG_GETARG_INT32(4);
-	if (page.size < 1 || page.size > PAGE_SIZE_MAX)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid page_size"),
-						errdetail("It must be between 1 and %d.", PAGE_SIZE_MAX)));
+	page.size = ss_arg_page_size(fcinfo, 4);
 	ss_arg_require(fcinfo, 7, "with_data");
 	page.with_data = PG_GETARG_BOOL(7);
 	ss_arg_namespace(fcinfo, 5, &target);

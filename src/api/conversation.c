@@ -93,19 +93,6 @@ arg_messages(FunctionCallInfo fcinfo, int arg, const SsPolicy *policy, bool allo
 		ss_document_check(policy, messages->message[i], "message");
 }
 
-/* Return an integer argument (int8 if wide, else int4), which must be at least "least". */
-static int64
-arg_at_least(FunctionCallInfo fcinfo, int arg, bool wide, const char *name, int64 least)
-{
-	int64 value = wide ? PG_GETARG_INT64(arg) : PG_GETARG_INT32(arg);
-
-	if (value < least)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", name),
-						least == 0 ? errdetail("It must not be negative.")
-								   : errdetail("It must be at least " INT64_FORMAT ".", least)));
-	return value;
-}
-
 static Datum
 session_append(PG_FUNCTION_ARGS)
 {
@@ -121,7 +108,7 @@ session_append(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(5))
 		append.patch = PG_GETARG_JSONB_P(5);
 	if (!PG_ARGISNULL(6))
-		append.keep = arg_at_least(fcinfo, 6, false, "keep", 0);
+		append.keep = ss_arg_at_least(fcinfo, 6, false, "keep", 0);
 	ss_arg_target(fcinfo, 0, 3, &target);
 	/* without messages the call must have something else to do */
 	allow_empty = append.operation_id != (Datum) 0 || append.patch != NULL || append.keep >= 0;
@@ -143,7 +130,7 @@ session_replace_tail(PG_FUNCTION_ARGS)
 
 	ss_arg_require(fcinfo, 1, "n");
 	ss_arg_require(fcinfo, 2, "messages");
-	replacement.n = arg_at_least(fcinfo, 1, false, "n", 0);
+	replacement.n = ss_arg_at_least(fcinfo, 1, false, "n", 0);
 	if (!PG_ARGISNULL(3))
 	{
 		replacement.expected = PG_GETARG_JSONB_P(3);
@@ -179,13 +166,13 @@ arg_window(FunctionCallInfo fcinfo, SsWindow *window)
 {
 	*window = (SsWindow) SS_WINDOW_ALL;
 	if (!PG_ARGISNULL(1))
-		window->last = arg_at_least(fcinfo, 1, false, "last", 0);
+		window->last = ss_arg_at_least(fcinfo, 1, false, "last", 0);
 	if (!PG_ARGISNULL(2))
-		window->before = arg_at_least(fcinfo, 2, true, "before", 1);
+		window->before = ss_arg_at_least(fcinfo, 2, true, "before", 1);
 	if (!PG_ARGISNULL(4))
-		window->from = Min(arg_at_least(fcinfo, 4, true, "after", 0), PG_INT64_MAX - 1) + 1;
+		window->from = Min(ss_arg_at_least(fcinfo, 4, true, "after", 0), PG_INT64_MAX - 1) + 1;
 	if (!PG_ARGISNULL(5))
-		window->first = arg_at_least(fcinfo, 5, false, "first", 0);
+		window->first = ss_arg_at_least(fcinfo, 5, false, "first", 0);
 	if (window->last >= 0 && window->first >= 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("last and first cannot be combined"),
@@ -226,7 +213,7 @@ session_pop(PG_FUNCTION_ARGS)
 	int64 n;
 
 	ss_arg_require(fcinfo, 1, "n");
-	n = arg_at_least(fcinfo, 1, false, "n", 0);
+	n = ss_arg_at_least(fcinfo, 1, false, "n", 0);
 	ss_arg_require(fcinfo, 3, "from_start");
 	ss_arg_target(fcinfo, 0, 2, &target);
 	PreventCommandIfReadOnly("session_pop()");
@@ -248,7 +235,7 @@ session_amend(PG_FUNCTION_ARGS)
 
 	ss_arg_require(fcinfo, 1, "seq");
 	ss_arg_require(fcinfo, 2, "message");
-	seq = arg_at_least(fcinfo, 1, true, "seq", 1);
+	seq = ss_arg_at_least(fcinfo, 1, true, "seq", 1);
 	message = PG_GETARG_JSONB_P(2);
 	if (!JB_ROOT_IS_OBJECT(message))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid message"),
@@ -272,7 +259,7 @@ session_trim(PG_FUNCTION_ARGS)
 	bool found;
 
 	ss_arg_require(fcinfo, 1, "keep");
-	keep = arg_at_least(fcinfo, 1, false, "keep", 0);
+	keep = ss_arg_at_least(fcinfo, 1, false, "keep", 0);
 	ss_arg_target(fcinfo, 0, 2, &target);
 	PreventCommandIfReadOnly("session_trim()");
 	ss_sql_enter(&caller);
@@ -301,7 +288,7 @@ session_fork(PG_FUNCTION_ARGS)
 	bool found;
 
 	if (!PG_ARGISNULL(2))
-		up_to = arg_at_least(fcinfo, 2, true, "up_to", 1);
+		up_to = ss_arg_at_least(fcinfo, 2, true, "up_to", 1);
 	ss_arg_target(fcinfo, 0, 3, &source);
 	if (id != (Datum) 0 && same_id(id, source.id))
 		ereport(ERROR,

@@ -18,8 +18,6 @@ SS_ROWS_FUNCTION(session_export, 1_0, true, SS_COLUMNS(TEXTOID, TEXTOID, JSONBOI
 				 TEXTOID, INT4OID, TEXTOID);
 SS_FUNCTION(session_forget, 1_0, JSONBOID, TEXTOID, BOOLOID, TEXTOID);
 
-#define PAGE_SIZE_MAX 10000
-
 static void
 put_item(void *arg, Datum cursor, const char *kind, Datum item)
 {
@@ -40,11 +38,7 @@ session_export(PG_FUNCTION_ARGS)
 
 	ss_arg_require(fcinfo, 0, "owner");
 	owner = ss_arg_name(fcinfo, 0, "owner");
-	ss_arg_require(fcinfo, 2, "page_size");
-	size = PG_GETARG_INT32(2);
-	if (size < 1 || size > PAGE_SIZE_MAX)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid page_size"),
-						errdetail("It must be between 1 and %d.", PAGE_SIZE_MAX)));
+	size = ss_arg_page_size(fcinfo, 2);
 	ss_arg_namespace(fcinfo, 3, &target);
 	ss_sql_enter(&caller);
 	ss_export_page(&target, owner, PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1), size, put_item,

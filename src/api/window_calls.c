@@ -19,16 +19,11 @@
 SS_ROWS_FUNCTION(session_window, 1_0, true, SS_COLUMNS(INT8OID, JSONBOID, TIMESTAMPTZOID, INT8OID),
 				 TEXTOID, INT4OID, INT4OID, TEXTOID, TEXTOID);
 
-/* Return a limit; a null argument is none. */
+/* Fetch a limit; a null is none. */
 static int64
 arg_limit(FunctionCallInfo fcinfo, int arg, const char *name)
 {
-	if (PG_ARGISNULL(arg))
-		return PG_INT64_MAX;
-	if (PG_GETARG_INT32(arg) < 1)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid %s", name),
-						errdetail("It must be at least 1.")));
-	return PG_GETARG_INT32(arg);
+	return PG_ARGISNULL(arg) ? PG_INT64_MAX : ss_arg_at_least(fcinfo, arg, false, name, 1);
 }
 
 /* Fetch the limits of the window. */
