@@ -22,6 +22,8 @@
 
 #include <string.h>
 
+#include "base/hex.h"
+
 /* The length of \uXXXX. */
 #define UNIT_BYTES 6
 
@@ -47,19 +49,6 @@ needs_escape(int unit)
 	return unit == 0 || unit == SS_JSON_ESCAPE || is_high_surrogate(unit) || is_low_surrogate(unit);
 }
 
-/* Returns the value of a hexadecimal digit, or -1. */
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 /* Returns the value of four hexadecimal digits at the beginning of a text, or -1. */
 static int
 hex_unit(const char *text, size_t len)
@@ -70,7 +59,7 @@ hex_unit(const char *text, size_t len)
 		return -1;
 	for (int i = 0; i < 4; i++)
 	{
-		int digit = hex_value(text[i]);
+		int digit = ss_hex_value(text[i]);
 
 		if (digit < 0)
 			return -1;

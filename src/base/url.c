@@ -13,22 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hex.h"
 #include "base/url.h"
 
 #define DEFAULT_PORT 6379
 #define DATABASE_MOST 1000000
-
-static int
-hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
 
 /* Decodes a part; false if it does not fit, is badly encoded, or contains control characters. */
 static bool
@@ -42,9 +31,9 @@ decode(const char *from, size_t len, char *to, size_t size)
 
 		if (c == '%')
 		{
-			if (i + 2 >= len || hex(from[i + 1]) < 0 || hex(from[i + 2]) < 0)
+			if (i + 2 >= len || ss_hex_value(from[i + 1]) < 0 || ss_hex_value(from[i + 2]) < 0)
 				return false;
-			c = hex(from[i + 1]) * 16 + hex(from[i + 2]);
+			c = ss_hex_value(from[i + 1]) * 16 + ss_hex_value(from[i + 2]);
 			i += 2;
 		}
 		if (c < 0x20 || c == 0x7f || n + 1 >= size)
