@@ -33,6 +33,29 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
+-- The answer of a statement, or the SQLSTATE of its error.
+CREATE FUNCTION pg_temp.answer(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	answer text;
+BEGIN
+	EXECUTE statement INTO answer;
+	RETURN coalesce(answer, 'NULL');
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END
+$$;
+
+-- Pages that a query touches; the buffers of planning are not the query's.
+CREATE FUNCTION pg_temp.pages(query text, OUT pages bigint, OUT rows bigint) LANGUAGE plpgsql AS $$
+DECLARE
+	plan json;
+BEGIN
+	EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) ' || query INTO plan;
+	pages = (plan #>> '{0,Plan,Shared Hit Blocks}')::bigint + (plan #>> '{0,Plan,Shared Read Blocks}')::bigint;
+	rows = (plan #>> '{0,Plan,Actual Rows}')::numeric;
+END
+$$;
+
 -- Was the statement refused for what it says (a bad value, a broken constraint,
 -- a missing value), rather than by an accident?
 CREATE FUNCTION pg_temp.refused(statement text) RETURNS text LANGUAGE plpgsql AS $$

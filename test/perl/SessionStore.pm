@@ -28,7 +28,7 @@ our @EXPORT = qw(
   new_store store_conf create_extension
   wait_for within soon in_time health keeper_pid launcher_pid wait_for_keeper
   sqlstate one_row buffers pgbench_run run_ok count_log note_seed
-  leave_nothing sleeps_during while_it_sleeps
+  leave_nothing sleeps_during while_it_sleeps durability durability_is
 );
 
 my $workers = q{backend_type LIKE 'session_store%'};
@@ -316,6 +316,29 @@ sub pgbench_run
 		fail('pgbench runs without errors') unless $done;
 	}
 	return $out . $err;
+}
+
+# durability($node, $statements): 'relaxed' if the last statement returned before its commit was on the
+# disk, else 'strict'.
+sub durability
+{
+	my ($node, $statements) = @_;
+
+	# what was before is on the disk; has anything been flushed since?
+	my $answer = $node->safe_psql('postgres', "\\o /dev/null\nCHECKPOINT;\nSELECT pg_current_wal_insert_lsn() AS start \\gset\n$statements;\n\\o\nSELECT pg_current_wal_flush_lsn() <= :'start'");
+	return $answer eq 't' ? 'relaxed' : 'strict';
+}
+
+# durability_is($node, $expected, $what, $statements): a test of this name.
+sub durability_is
+{
+	my ($node, $expected, $what, $statements) = @_;
+	my $found = durability($node, $statements);
+
+	# what flushes now and then may have come in between
+	$found = durability($node, $statements) if $expected eq 'relaxed' && $found ne $expected;
+	is($found, $expected, "$what: $expected");
+	return;
 }
 
 # How often a pattern stands in the log, from an offset on.

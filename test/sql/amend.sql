@@ -6,16 +6,6 @@
 \i :helpers
 INSERT INTO session_namespaces (name, sliding, ttl, audit, max_bytes) VALUES ('am', false, '2 hours', true, 1000), ('other', false, '1 hour', false, 8388608);
 SET session_store.namespace = 'am';
-CREATE FUNCTION pg_temp.answer(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer text;
-BEGIN
-	EXECUTE statement INTO answer;
-	RETURN coalesce(answer, 'NULL');
-EXCEPTION WHEN OTHERS THEN
-	RETURN SQLSTATE;
-END
-$$;
 
 -- The same by both ways to the row of the session.
 CREATE TEMP TABLE step (n int GENERATED ALWAYS AS IDENTITY, call text, direct text, by_statements text);
@@ -47,7 +37,7 @@ $$;
 RESET session_store.direct_rows;
 SELECT call, direct, CASE WHEN by_statements IS DISTINCT FROM direct THEN by_statements END AS differs FROM step ORDER BY n;
 
--- The message keeps its time; the session's updated_at moves, and its ttl starts anew, if there was such a message.
+-- The message keeps its time; the session's updated_at moves, and its ttl restarts, if there was such a message.
 SELECT session_append('t', '[{"m": 1}, {"m": 2}]');
 SELECT created_at AS said_at FROM session_history('t', 1) \gset
 CREATE FUNCTION pg_temp.minutes_after(call text) RETURNS int LANGUAGE plpgsql AS $$

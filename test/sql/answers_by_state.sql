@@ -7,16 +7,6 @@
 \i :helpers
 INSERT INTO session_namespaces (name, tombstone) VALUES ('st', '5 minutes');
 SET session_store.namespace = 'st';
-CREATE FUNCTION pg_temp.answer(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer text;
-BEGIN
-	EXECUTE statement INTO answer;
-	RETURN coalesce(answer, 'NULL');
-EXCEPTION WHEN OTHERS THEN
-	RETURN SQLSTATE;
-END
-$$;
 -- The answer of a call about an id in a state, undone.
 CREATE FUNCTION pg_temp.in_state(state text, call text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE

@@ -7,16 +7,6 @@
 \i :helpers
 INSERT INTO session_namespaces (name, sliding, ttl) VALUES ('slide', true, '1 hour'), ('still', false, '1 hour'), ('long', false, '1 hour');
 
--- Pages that a query touches; the buffers of planning are not the query's.
-CREATE FUNCTION pg_temp.pages(query text, OUT pages bigint, OUT rows bigint) LANGUAGE plpgsql AS $$
-DECLARE
-	plan json;
-BEGIN
-	EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) ' || query INTO plan;
-	pages = (plan #>> '{0,Plan,Shared Hit Blocks}')::bigint + (plan #>> '{0,Plan,Shared Read Blocks}')::bigint;
-	rows = (plan #>> '{0,Plan,Actual Rows}')::numeric;
-END
-$$;
 -- 20,000 messages of varied text, beside other conversations as long.
 SELECT session_append(id, jsonb_agg(jsonb_build_object('m', n, 'text', md5(n::text) || md5(id || n)))) FROM unnest(ARRAY['long', 'other', 'third']) id, generate_series(1, 20000) n GROUP BY id;
 SELECT count(*) AS warm FROM unnest(ARRAY['long', 'other']) id, session_history(id, last => 1);

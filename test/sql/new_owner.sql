@@ -7,16 +7,6 @@
 \i :helpers
 INSERT INTO session_namespaces (name, sliding, audit, max_sessions_per_owner, on_quota) VALUES ('own', false, true, 3, 'refuse');
 SET session_store.namespace = 'own';
-CREATE FUNCTION pg_temp.answer(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer text;
-BEGIN
-	EXECUTE statement INTO answer;
-	RETURN coalesce(answer, 'NULL');
-EXCEPTION WHEN OTHERS THEN
-	RETURN SQLSTATE;
-END
-$$;
 -- The answer of a call about an id in a state, and the session's owner after it; undone.
 CREATE FUNCTION pg_temp.in_state(state text, call text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE

@@ -6,16 +6,6 @@
 \i :helpers
 INSERT INTO session_namespaces (name, sliding) VALUES ('win', false);
 SET session_store.namespace = 'win';
--- Pages that a query touches; the buffers of planning are not the query's.
-CREATE FUNCTION pg_temp.pages(query text, OUT pages bigint, OUT rows bigint) LANGUAGE plpgsql AS $$
-DECLARE
-	plan json;
-BEGIN
-	EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) ' || query INTO plan;
-	pages = (plan #>> '{0,Plan,Shared Hit Blocks}')::bigint + (plan #>> '{0,Plan,Shared Read Blocks}')::bigint;
-	rows = (plan #>> '{0,Plan,Actual Rows}')::numeric;
-END
-$$;
 -- A conversation of 100 messages and one of 100,000: questions, calls, results, answers.
 CREATE FUNCTION pg_temp.turns(n int) RETURNS jsonb LANGUAGE sql AS $$
 	SELECT jsonb_agg(m ORDER BY i, k) FROM generate_series(1, n / 4) i, LATERAL (VALUES (1, jsonb_build_object('role', 'user', 'content', 'question ' || i)), (2, jsonb_build_object('role', 'assistant', 'tool_calls', jsonb_build_array(jsonb_build_object('id', 'call ' || i)))),

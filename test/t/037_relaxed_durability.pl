@@ -37,26 +37,9 @@ INSERT INTO session_namespaces (name, durability, cache, audit) VALUES
 EOS
 wait_for_cache($node, $redis);
 
-# Did the last statement of a session come back before its commit was on the disk?
-sub is_relaxed
-{
-	my ($statements) = @_;
-
-	# what was before is on the disk; has anything been flushed since?
-	my $answer = sql("\\o /dev/null\nCHECKPOINT;\nSELECT pg_current_wal_insert_lsn() AS start \\gset\n$statements;\n\\o\nSELECT pg_current_wal_flush_lsn() <= :'start'");
-	return $answer eq 't' ? 'relaxed' : 'strict';
-}
-
 sub check
 {
-	my ($expected, $what, $statements) = @_;
-
-	my $found = is_relaxed($statements);
-
-	# what flushes now and then may have come in between
-	$found = is_relaxed($statements) if $expected eq 'relaxed' && $found ne $expected;
-	is($found, $expected, "$what: $expected");
-	return;
+	return durability_is($node, @_);
 }
 
 my $save = q{SELECT session_save('s', '{"n": 1}', namespace => 'fast')};
