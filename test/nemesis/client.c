@@ -151,7 +151,7 @@ look_again(Client *c, int key)
 }
 
 static void
-save(Client *c, int key, bool anew)
+save(Client *c, int key, bool reuse)
 {
 	const Key *k = &keys[key];
 	int op = op_begin(key, OP_SAVE, c->node, c->fence_all, 1);
@@ -159,7 +159,7 @@ save(Client *c, int key, bool anew)
 
 	outcome = client_run(c,
 						 "SELECT session_save('%s', '{\"k\": %d, \"v\": %d}', namespace => '%s'%s)",
-						 k->id, key, op, k->ns, anew ? ", if_version => 0" : "");
+						 k->id, key, op, k->ns, reuse ? ", if_version => 0" : "");
 	op_end(op, outcome, outcome == OUTCOME_DONE ? number(c, 0) : 0);
 	if (outcome == OUTCOME_FAILED && strcmp(c->state, "SST10") == 0 && chance(&c->random, 60))
 	{

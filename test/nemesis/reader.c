@@ -103,7 +103,7 @@ name_of(int which)
 /*
  * Read some keys of one database at once, strong with the lease beside them, and note what
  * they show.
- * False when Redis did not answer; the connection is then gone, and made anew at the next
+ * False when Redis did not answer; the connection is then gone, and made again at the next
  * call.
  */
 bool

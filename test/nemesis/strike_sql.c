@@ -62,7 +62,7 @@ strike_pusher_end(uint64_t *r)
 								  "current_database()");
 }
 
-/* The server takes all its processes with it, and starts anew by itself. */
+/* The server takes all its processes with it, and restarts by itself. */
 void
 strike_pusher_kill(uint64_t *r)
 {

@@ -30,7 +30,7 @@ SELECT session_data::text ~ 'c' AS keeps_the_data, dead_until BETWEEN clock_time
 FROM conversation_sessions WHERE namespace = 'absorb' AND session_id = 's';
 -- Absorbed twice is absorbed once.
 SELECT session_absorb('t', 's') AS again, version, message_count FROM session_fetch('t');
--- It can be started anew on purpose, and has none of the old messages.
+-- It can be used again on purpose, and has none of the old messages.
 SELECT session_save('s', '{"new": 1}', if_version => 0) > 1 AS version_goes_on, pg_temp.line('s') AS history, session_append('s', '{"m": "new"}');
 SELECT session_absorb('t', 's');
 SELECT pg_temp.line('t');
@@ -75,8 +75,8 @@ SELECT session_fork('c1', 'c1 fork'), session_append('c1 fork', '{"m": 4}'), ses
 SELECT pg_temp.line('c1'), message_count FROM session_fetch('c1');
 -- A thousand messages keep their order.
 SELECT count(session_append('big', jsonb_build_object('m', n))) FROM generate_series(1, 1000) n;
-SELECT session_absorb('c2 anew', 'big') AS no_target, session_save('c2 anew', '{}'), session_append('c2 anew', '{"m": 0}'), session_absorb('c2 anew', 'big');
-SELECT count(*), bool_and(seq = (message ->> 'm')::int + 1) AS in_order FROM session_history('c2 anew');
+SELECT session_absorb('c2 new', 'big') AS no_target, session_save('c2 new', '{}'), session_append('c2 new', '{"m": 0}'), session_absorb('c2 new', 'big');
+SELECT count(*), bool_and(seq = (message ->> 'm')::int + 1) AS in_order FROM session_history('c2 new');
 SELECT count(*) AS once_each, count(DISTINCT (history_id, seq)) FROM conversation_history WHERE message ->> 'm' = '500';
 
 -- Whatever ids operations had, the same append said again to the target is the target's alone to judge.
@@ -93,9 +93,9 @@ SELECT session_absorb('lives', 'absent') AS absent, session_absorb('lives', 'e')
 	session_absorb('absent', 'lives') AS into_absent, session_absorb('e', 'lives') AS into_expired, session_absorb('absent', 'missing') AS neither, session_absorb('lives', 'c1', 'other') AS elsewhere;
 SELECT session_data, version, session_ttl('lives') < interval '11 minutes' AS no_longer_life FROM session_fetch('lives');
 SELECT session_exists('absent') AS absent, session_exists('e') AS e;
--- Absorbing is a change of the target: its ttl starts anew.
+-- Absorbing is a change of the target: its ttl restarts.
 SELECT session_save('n6', '{}'), session_absorb('lives', 'n6');
-SELECT session_ttl('lives') > interval '59 minutes' AS ttl_starts_anew;
+SELECT session_ttl('lives') > interval '59 minutes' AS ttl_restarts;
 COMMIT;
 
 -- A dead target is an error, never a silent loss; so is a session that would absorb itself.

@@ -24,7 +24,7 @@ RESET ROLE;
 SELECT * FROM event;
 DELETE FROM session_events;
 
--- Merge, increment and create begin sessions too; starting anew over a dead id is a creation.
+-- Merge, increment and create begin sessions too; using a dead id again is a creation.
 SELECT session_merge('m', '{}', namespace => 'audited'), session_incr('i', '{n}', namespace => 'audited'), session_save('s', '{}', if_version => 0, namespace => 'audited');
 SELECT length(session_create(owner => 'bob', namespace => 'audited')) > 0 AS created;
 SELECT event, CASE WHEN length(session_id) < 43 THEN session_id END AS session_id, owner_id, actor FROM event;
@@ -50,7 +50,7 @@ SELECT session_save('e' || n, '{}', owner => 'dave', namespace => 'audited') FRO
 SELECT event, session_id, owner_id FROM event WHERE event <> 'created';
 DELETE FROM session_events;
 
--- Expired, when the purge comes by, or when the id begins anew before it.
+-- Expired, when the purge comes by, or when the id is used again before it.
 BEGIN;
 SELECT session_save('x1', '{}', owner => 'eve', ttl => '30 ms', namespace => 'audited'), session_save('x2', '{}', ttl => '30 ms', namespace => 'quiet');
 SELECT pg_temp.wait_until($$NOT session_exists('x1', 'audited') AND NOT session_exists('x2', 'quiet')$$);

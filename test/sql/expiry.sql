@@ -15,7 +15,7 @@ CREATE FUNCTION pg_temp.about(a interval, b interval) RETURNS boolean
 CREATE FUNCTION pg_temp.nearly_over(id text) RETURNS void LANGUAGE sql AS
 	$$UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 minute' WHERE session_id = id$$;
 
--- A session remembers its own ttl, and every change starts it anew.
+-- A session remembers its own ttl, and every change restarts it.
 SELECT session_save('s', '{}', ttl => '2 hours');
 SELECT pg_temp.about(session_ttl('s'), '2 hours') AS given;
 SELECT pg_temp.nearly_over('s'), session_save('s', '{}');
@@ -26,7 +26,7 @@ SELECT pg_temp.nearly_over('s'), session_incr('s', '{n}');
 SELECT pg_temp.about(session_ttl('s'), '2 hours') AS incremented;
 SELECT pg_temp.nearly_over('s'), session_touch('s') IS NOT NULL AS touched;
 SELECT pg_temp.about(session_ttl('s'), '2 hours') AS touched;
--- What is refused starts nothing anew; reads neither.
+-- What is refused restarts nothing; nor do reads.
 SELECT pg_temp.nearly_over('s');
 SELECT pg_temp.err($$SELECT session_save('s', '{}', if_version => 77)$$), session_incr('s', '{n}', max => 1) AS over_max,
 	session_get('s') IS NOT NULL AS got, session_exists('s') AS exists, session_ttl('s') > '0' AS ttl;
@@ -98,7 +98,7 @@ SELECT now() = :'started' AS same_now, session_get('short') AS get, (SELECT coun
 	session_regenerate('short') AS regenerate, session_delete('short') AS delete, session_delete_all('alice') AS delete_all;
 -- Saving over it starts a new session: nothing of the old one comes back.
 SELECT session_save('short', '{"n": 2}');
-SELECT session_data, owner_id, version, message_count, created_at > :'created' AS created_anew,
+SELECT session_data, owner_id, version, message_count, created_at > :'created' AS created_again,
 	pg_temp.about(session_ttl('short'), '30 minutes') AS ttl_of_the_namespace
 FROM session_fetch('short');
 COMMIT;

@@ -85,7 +85,7 @@ SELECT session_exists('i');
 SELECT session_save('p', '{"n": 1}'), session_save('q', '{"n": 1}', expires_at => :'t10'), session_append('q', '{"m": 1}');
 SELECT session_save('p', '{"n": 2}', expires_at => '2000-01-01') AS null_is_gone, session_touch('q', expires_at => '2000-01-01') = '2000-01-01' AS gone;
 SELECT session_get('p'), session_exists('q');
-SELECT session_save('p', '{"n": 3}', if_version => 0) AS starts_anew;
+SELECT session_save('p', '{"n": 3}', if_version => 0) AS new_session;
 SELECT session_get('p'), pg_temp.about(session_ttl('p'), '1 hour') AS with_a_ttl;
 SELECT session_save('absent', '{}', expires_at => '2000-01-01') AS nothing, session_touch('absent', expires_at => '2000-01-01') AS nothing,
 	count(*) AS no_row FROM conversation_sessions WHERE session_id = 'absent';

@@ -71,7 +71,7 @@ SELECT pg_temp.line('t'), session_append('t', '{"m": 8}'), message_count FROM se
 SELECT pg_temp.line('t'), message_count FROM session_fetch('t');
 SELECT session_trim('absent', 1) AS absent, session_trim(session_create(), 1) AS without_messages;
 
--- The ttl starts anew with an append, and with a pop or a trim that removes something; only then.
+-- The ttl restarts with an append, and with a pop or a trim that removes something; only then.
 CREATE FUNCTION pg_temp.minutes_after(call text) RETURNS int LANGUAGE plpgsql AS $$
 BEGIN
 	UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '30 minutes' WHERE namespace = 'hist' AND session_id = 'ttl';
@@ -96,7 +96,7 @@ SELECT session_save('d', '{"new": 1}', if_version => 0) > 1 AS version_goes_on;
 SELECT pg_temp.line('d') AS history, message_count, session_pop('d') AS pop, session_trim('d', 0) AS trim FROM session_fetch('d');
 SELECT session_append('d', '{"m": 3}');
 SELECT pg_temp.line('d'), message_count FROM session_fetch('d');
--- Merge begins anew in the same way.
+-- Merge begins a new session in the same way.
 SELECT session_delete('d');
 SELECT session_merge('d', '{"newer": 1}', if_version => 0), session_append('d', '{"m": 4}');
 SELECT pg_temp.line('d'), message_count FROM session_fetch('d');
@@ -107,7 +107,7 @@ SELECT pg_temp.err($$SELECT session_append('old', '{"m": 2}')$$) AS append, pg_t
 SELECT pg_temp.line(:'new');
 
 -- An expired session is gone; an append begins a new one, whose versions and seqs go on (in one
--- transaction, lest the row be purged meanwhile).
+-- transaction, so that the row is not purged meanwhile).
 BEGIN;
 SELECT session_save('e', '{"old": 1}', ttl => '30 ms', owner => 'alice'), session_append('e', '[{"m": 1}, {"m": 2}]');
 SELECT pg_temp.wait_until($$NOT session_exists('e')$$);

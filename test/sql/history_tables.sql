@@ -38,7 +38,7 @@ SELECT session_purge() >= 0 AS purged, pg_temp.line(:'new');
 COMMIT;
 
 -- Delete hides all at once, in functions and in the view; the purge takes the rows away (in one
--- transaction, lest the keeper come first).
+-- transaction, so that the keeper does not come first).
 BEGIN;
 SELECT session_append('del', '[{"m": 1}, {"m": 2}, {"m": 3}]');
 SELECT session_delete('del');
@@ -56,9 +56,9 @@ SELECT session_delete_all('u', except_session_id => 'c1') AS deleted;
 SELECT count(*) AS hidden FROM hidden;
 SELECT session_clear('tables', 'c_') AS cleared;
 SELECT count(*) AS hidden FROM hidden;
-SELECT session_save('x1', '{}', if_version => 0) IS NOT NULL AS anew, session_append('x1', '{"m": 3}'), session_append('x2', '{"m": 4}');
+SELECT session_save('x1', '{}', if_version => 0) IS NOT NULL AS new_session, session_append('x1', '{"m": 3}'), session_append('x2', '{"m": 4}');
 SELECT session_absorb('x2', 'x1');
-SELECT session_save('e1', '{}', ttl => '30 ms', if_version => 0) IS NOT NULL AS anew, session_append('e1', '{"m": 5}');
+SELECT session_save('e1', '{}', ttl => '30 ms', if_version => 0) IS NOT NULL AS new_session, session_append('e1', '{"m": 5}');
 SELECT pg_temp.wait_until($$NOT session_exists('e1')$$);
 SELECT count(*) AS seen FROM conversation_messages WHERE session_id IN ('e1', 'x1');
 SELECT session_append('e1', '{"m": 6}');
@@ -102,7 +102,7 @@ SELECT session_append('p1', '[{"m": 1}, {"m": 2}]'), session_append('p2', '{"m":
 DELETE FROM conversation_sessions WHERE session_id = 'p1';
 SELECT pg_temp.line('p1') AS history, (SELECT count(*) FROM conversation_messages WHERE session_id = 'p1') AS in_the_view, (SELECT count(*) FROM hidden) AS hidden;
 SELECT count(*) AS queued FROM conversation_history_ended e WHERE EXISTS (SELECT FROM hidden h WHERE h.history_id = e.history_id);
-SELECT session_append('p1', '{"m": "new"}') AS begins_anew;
+SELECT session_append('p1', '{"m": "new"}') AS new_session;
 SELECT session_purge() >= 2 AS purged, pg_temp.line('p1') AS p1, pg_temp.line('p2') AS p2, (SELECT count(*) FROM hidden) AS hidden_before;
 SELECT count(*) AS hidden FROM hidden;
 -- An UPDATE of its name takes a session's history along, one of its end hides it.
@@ -170,7 +170,7 @@ ROLLBACK;
 SELECT count(*) > 3 AS several FROM conversation_messages;
 TRUNCATE conversation_sessions;
 SELECT count(*) AS messages, session_count() AS sessions, pg_temp.line('a') AS a FROM conversation_messages;
-SELECT session_append('a', '{"m": "new"}') AS begins_anew;
+SELECT session_append('a', '{"m": "new"}') AS new_session;
 SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM hidden)$$) AS purged;
 SELECT pg_temp.line('a');
 SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM conversation_history_ended)$$) AS queue_is_empty;

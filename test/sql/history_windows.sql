@@ -79,7 +79,7 @@ SELECT session_pop('long', 2, from_start => true) AS from_start, session_pop('lo
 SELECT count(*), min(seq), max(seq) FROM session_history('long');
 SELECT message_count FROM session_fetch('long');
 
--- The ttl starts anew if something was removed; only then.
+-- The ttl restarts if something was removed; only then.
 CREATE FUNCTION pg_temp.minutes_after(call text) RETURNS int LANGUAGE plpgsql AS $$
 BEGIN
 	UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '30 minutes' WHERE namespace = 'win' AND session_id = 'ttl';

@@ -48,11 +48,11 @@ SELECT session_incr('expired', '{n}', by => 2, max => 1) IS NULL AS refused, ses
 SELECT session_incr('expired', '{n}', by => 2, max => 2);
 COMMIT;
 
--- A change starts the ttl anew and counts one version.
+-- A change restarts the ttl and counts one version.
 SELECT session_save('t', '{}', ttl => '2 hours', owner => 'alice');
 UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 minute' WHERE session_id = 't';
 SELECT session_incr('t', '{n}');
-SELECT version, owner_id, session_ttl('t') > interval '1 hour 59 minutes' AS anew FROM session_fetch('t');
+SELECT version, owner_id, session_ttl('t') > interval '1 hour 59 minutes' AS restarted FROM session_fetch('t');
 
 -- Numbers are exact, of any size and scale.
 SELECT session_incr('x', '{a}', 0.1), session_incr('x', '{a}', 0.1), session_incr('x', '{a}', 0.1);

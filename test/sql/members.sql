@@ -47,7 +47,7 @@ SELECT id, session_share(id, 'bob') AS share, session_unshare(id, 'bob') AS unsh
 SELECT session_share('s', 'bob', namespace => 'other') AS elsewhere, pg_temp.members('s', 'other');
 SELECT session_exists('absent') AS made;
 -- A session that ends takes its members along: a new start has none.
-SELECT session_save('e', '2') > 1 AS anew, session_save('dead', '2', if_version => 0) > 1 AS dead_anew;
+SELECT session_save('e', '2') > 1 AS new_session, session_save('dead', '2', if_version => 0) > 1 AS dead_reused;
 SELECT pg_temp.members('e') AS e, pg_temp.members('dead') AS dead, session_share('e', 'carol'), session_share('dead', 'carol');
 SELECT pg_temp.members('e') AS e, pg_temp.members('dead') AS dead;
 COMMIT;

@@ -73,11 +73,11 @@ SELECT session_merge('expired', '{"b": 2}');
 SELECT session_data, owner_id FROM session_fetch('expired');
 COMMIT;
 
--- Ttl, owner and creation stay as they were; the ttl starts anew.
+-- Ttl, owner and creation stay as they were; the ttl restarts.
 SELECT session_save('kept', '{}', ttl => '2 hours', owner => 'alice');
 UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 minute' WHERE session_id = 'kept';
 SELECT session_merge('kept', '{"a": 1}');
-SELECT owner_id, session_ttl('kept') > interval '1 hour 59 minutes' AS anew FROM session_fetch('kept');
+SELECT owner_id, session_ttl('kept') > interval '1 hour 59 minutes' AS restarted FROM session_fetch('kept');
 
 -- Deep documents neither crash nor lose anything.
 SELECT pg_temp.err($$SELECT session_save('deep', (repeat('{"a":', 1000) || '{"x": 1, "y": 2}' || repeat('}', 1000))::jsonb)$$);

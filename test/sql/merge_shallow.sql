@@ -51,7 +51,7 @@ SELECT count(*) AS wrong FROM random WHERE session_get('r ' || n) IS DISTINCT FR
 SELECT session_merge('absent', '{"a": {"b": null}, "c": null}', shallow => true), session_merge('absent 2', '[1]', 0, shallow => true);
 SELECT pg_temp.err($$SELECT session_merge('absent', '{"a": 1}', if_version => 7, shallow => true)$$) AS conflict, session_merge('absent', '{"b": 1}', if_version => 1, shallow => true) AS exactly,
 	pg_temp.err($$SELECT session_merge('absent', '{}', shallow => NULL)$$) AS null, pg_temp.err($$SELECT session_merge('absent', jsonb_build_object('x', repeat('x', 1000)), shallow => true)$$) AS too_large;
-SELECT session_delete('absent'), pg_temp.err($$SELECT session_merge('absent', '{"a": 1}', shallow => true)$$) AS dead, session_merge('absent', '{"a": {"b": null}}', if_version => 0, shallow => true) AS anew;
+SELECT session_delete('absent'), pg_temp.err($$SELECT session_merge('absent', '{"a": 1}', shallow => true)$$) AS dead, session_merge('absent', '{"a": {"b": null}}', if_version => 0, shallow => true) AS new_session;
 SELECT event, detail FROM session_events WHERE session_id = 'absent' ORDER BY created_at;
 BEGIN READ ONLY;
 SELECT pg_temp.err($$SELECT session_merge('deep', '{"a": 1}', shallow => true)$$) AS read_only;

@@ -54,7 +54,7 @@ UPDATE session_namespaces SET operation_keep = '1 hour' WHERE name = 'ops';
 SELECT session_append('p', '{"m": 5}', 'c'), session_append('p', '[{"m": 1}, {"m": 2}]', 'a') AS again;
 SELECT operation_id, o.namespace, result, octet_length(operation_hash), extract(epoch FROM keep_until - clock_timestamp()) BETWEEN hours * 3600 - 600 AND hours * 3600 AS hours
 FROM conversation_sessions s JOIN session_operations o USING (history_id), LATERAL (SELECT CASE operation_id WHEN 'c' THEN 1 ELSE 24 END AS hours) h WHERE session_id = 'p' ORDER BY operation_id;
--- Afterwards it is unused, whether its row was removed or not.  (In one transaction, lest the keeper come by.)
+-- Afterwards it is unused, whether its row was removed or not.  (In one transaction, so that the keeper does not come first.)
 BEGIN;
 UPDATE session_operations SET keep_until = clock_timestamp() WHERE operation_id IN ('a', 'b');
 SELECT session_append('p', '{"m": "other"}', 'a') AS carried_out, session_append('p', '{"m": "other"}', 'a') AS again, session_append('p', '{"m": 5}', 'c') AS kept;
@@ -66,9 +66,9 @@ SELECT namespace, operation_id FROM session_operations WHERE operation_id IN ('b
 COMMIT;
 SELECT session_purge(max_rows => 0), pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM session_operations WHERE operation_id IN ('b', 'old'))$$) AS purged;
 SELECT pg_temp.refused($$UPDATE session_namespaces SET operation_keep = '0'$$) AS none, pg_temp.refused($$UPDATE session_namespaces SET operation_keep = '1 month'$$) AS month, pg_temp.refused($$UPDATE session_namespaces SET operation_keep = NULL$$) AS missing, pg_temp.refused($$UPDATE session_namespaces SET operation_keep = '-1 s'$$) AS negative;
--- It ends with the session: after its end the id begins anew, and so do operations.
+-- It ends with the session: after its end the id belongs to a new session, without operations.
 SELECT session_append('d', '{"m": 1}', 'op'), session_delete('d');
-SELECT session_save('d', '{}', if_version => 0) > 1 AS anew, session_append('d', '{"m": "other"}', 'op');
+SELECT session_save('d', '{}', if_version => 0) > 1 AS new_session, session_append('d', '{"m": "other"}', 'op');
 SELECT session_append('r', '{"m": 1}', 'op', 'reuse'), session_delete('r', 'reuse'), session_append('r', '{"m": "other"}', 'op', 'reuse');
 SELECT pg_temp.line('d') AS d, pg_temp.line('r', namespace => 'reuse') AS r;
 BEGIN;

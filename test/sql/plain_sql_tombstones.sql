@@ -70,7 +70,7 @@ SELECT * FROM rows;
 SELECT session_get('u'), pg_temp.err($$SELECT session_save('u', '{}')$$) AS save, (SELECT count(*) FROM conversation_messages WHERE session_id = 'u') AS messages;
 SELECT let_it_pass('u');
 SELECT * FROM rows;
-SELECT session_get('u'), session_save('u', '{"n": 1}') AS begins_anew;
+SELECT session_get('u'), session_save('u', '{"n": 1}') AS new_session;
 SELECT * FROM rows;
 -- .. also one whose time has passed already, one with a document of its own, and one at the end of its version
 SELECT make('w');

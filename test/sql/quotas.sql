@@ -34,7 +34,7 @@ SELECT count(session_save('free ' || n, '{}', namespace => 'evict')) FROM genera
 SELECT session_count(owner => 'alice', namespace => 'evict') AS alice, session_count(owner => 'bob', namespace => 'evict') AS bob,
 	session_count(id_like => 'free %', namespace => 'evict') AS free, session_count(owner => 'alice', namespace => 'other') AS elsewhere;
 
--- To come to an owner by a change counts as coming anew.
+-- A session that comes to an owner by a change counts as the newest.
 SELECT session_save('free 1', '{}', owner => 'bob', namespace => 'evict');
 SELECT pg_temp.ids('evict', 'bob');
 SELECT session_save('b3', '{}', owner => 'carol', namespace => 'evict');

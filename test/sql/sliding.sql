@@ -61,7 +61,7 @@ SELECT pg_temp.wait_until($$session_ttl('same', 'still') < interval '59 minutes'
 COMMIT;
 SELECT pg_temp.minutes('same', 'still') AS minutes;
 
--- What was read does not come back to life: deleted, expired by hand, or begun anew.
+-- What was read does not come back to life: deleted, expired by hand, or replaced by a new session.
 SELECT session_get('fetch', 'slide');
 SELECT session_delete('fetch', 'slide');
 SELECT session_get('fetch', 'slide') IS NULL AS dead, session_ttl('fetch', 'slide') IS NULL AS no_ttl;
@@ -81,7 +81,7 @@ SELECT session_get('c', 'capped');
 SELECT pg_temp.minutes('c', 'capped') AS capped;
 
 -- A session in use never ends: read without a pause for three lifetimes (what a pause of
--- this test's own might end is begun anew), it is always there; left alone, it ends.
+-- this test's own might end is replaced), it is always there; left alone, it ends.
 CREATE PROCEDURE pg_temp.use(id text) LANGUAGE plpgsql AS $$
 DECLARE
 	start timestamptz;

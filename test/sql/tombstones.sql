@@ -32,7 +32,7 @@ FROM conversation_sessions WHERE session_id = 't';
 SELECT session_purge() >= 0 AS purged;
 SELECT pg_temp.err($$SELECT session_save('t', '{}')$$);
 
--- if_version => 0 is the explicit way to start anew, for save and for merge: a new session.
+-- if_version => 0 is the explicit way to use the id again, for save and for merge: a new session.
 SELECT session_save('t', '{"new": 1}', if_version => 0) > 1 AS version_goes_on;
 SELECT session_data, owner_id, message_count FROM session_fetch('t');
 SELECT session_save('t', '{"new": 2}') IS NOT NULL AS usable, session_delete('t') AS deleted;
@@ -62,8 +62,8 @@ SELECT session_save('r', '2', namespace => 'retry') IS NOT NULL AS saved, sessio
 SELECT session_merge('r', '{}', namespace => 'retry');
 SELECT session_clear('retry'), pg_temp.err($$SELECT session_save('r', '3', namespace => 'retry')$$);
 
--- A brief tombstone passes; the version has gone on (in one transaction, lest the row
--- be purged meanwhile).
+-- A brief tombstone passes; the version has gone on (in one transaction, so that the row
+-- is not purged meanwhile).
 BEGIN;
 SELECT session_save('b', '1', namespace => 'brief');
 SELECT session_delete('b', 'brief');

@@ -137,7 +137,7 @@ is(value(q{SELECT count(*) > 100 FROM seen}), 't', 'they were watched');
 
 is(count_log($node, qr/deadlock detected/, $offset), 0, 'nobody deadlocked over a quota');
 
-# ---- backends that begin while the table is altered: what they look at is made anew under their eyes
+# ---- backends that begin while the table is altered: what they look at changes meanwhile
 
 $offset = -s $node->logfile;
 pgbench_run($node, "\\set what random(1, 3)\n\\if :what = 1\nALTER TABLE conversation_sessions SET (fillfactor = 80);\n\\else\nSELECT session_save('new' || :client_id, '{}');\n\\endif\n",
