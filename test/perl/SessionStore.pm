@@ -29,6 +29,7 @@ our @EXPORT = qw(
   wait_for within soon in_time health keeper_pid launcher_pid wait_for_keeper
   sqlstate one_row buffers pgbench_run run_ok count_log note_seed
   leave_nothing sleeps_during while_it_sleeps durability durability_is
+  wait_for_replay
 );
 
 my $workers = q{backend_type LIKE 'session_store%'};
@@ -167,6 +168,18 @@ sub while_it_sleeps
 
 	usleep(100_000) until sleeps($pid) >= $until;
 	return $node->safe_psql('postgres', $query) - $before;
+}
+
+# Wait until a standby or a subscription has what was committed, by the keeper as well: it commits
+# without waiting for the disk, and wait_for_catchup asks for what was written only. The commit of a
+# message writes everything before it.
+sub wait_for_replay
+{
+	my ($node, $name) = @_;
+
+	$node->safe_psql('postgres', q{SET synchronous_commit = local; SELECT pg_logical_emit_message(true, 'session_store', '')});
+	$node->wait_for_catchup($name, 'replay');
+	return;
 }
 
 # Wait until a query says t. The answer is a test of its own unless quiet => 1; a

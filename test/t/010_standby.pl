@@ -24,7 +24,7 @@ my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
 $standby->start;
 $primary->safe_psql('postgres', q{SELECT session_save('late', '{"n": 0}')});
-$primary->wait_for_catchup($standby, 'replay');
+wait_for_replay($primary, $standby);
 
 sub answer
 {
@@ -54,13 +54,13 @@ for my $call (q{session_save('s1', '{}')}, q{session_create()}, q{session_merge(
 
 # reads do not slide there
 $primary->safe_psql('postgres', q{UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '10 minutes' WHERE session_id = 's1'});
-$primary->wait_for_catchup($standby, 'replay');
+wait_for_replay($primary, $standby);
 is(answer(q{SELECT session_get('s1'); SELECT session_ttl('s1') <= '10 minutes'}), qq[{"n": 1}\nt], 'a read does not slide');
 is(answer(q{SELECT session_health() #>> '{touches,noted}'}), '0', 'nor does it note anything');
 
 # expired is expired, purged or not
 $primary->safe_psql('postgres', q{SELECT session_save('short', '{}', ttl => '500 ms')});
-$primary->wait_for_catchup($standby, 'replay');
+wait_for_replay($primary, $standby);
 wait_for($standby, q{SELECT session_get('short') IS NULL}, 'what expires is gone there too', timeout => 5);
 
 is(answer(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'session_store keeper'}), '0', 'no keeper in recovery');
@@ -69,14 +69,14 @@ is(answer(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'session_
 my $psql = $standby->background_psql('postgres');
 $psql->query_safe(q{SELECT session_get('c', namespace => 'chat')});
 $primary->safe_psql('postgres', q{INSERT INTO session_namespaces (name, key_prefix) VALUES ('later', 'later:'); SELECT session_save('x', '{"new": 1}', namespace => 'later')});
-$primary->wait_for_catchup($standby, 'replay');
+wait_for_replay($primary, $standby);
 is($psql->query_safe(q{SELECT session_get('x', namespace => 'later')}), '{"new": 1}', 'an open session sees a new namespace');
 $psql->quit;
 
 # ---- promoted
 
 $primary->safe_psql('postgres', q{SELECT session_save('expiring', '{}', ttl => '3 s')});
-$primary->wait_for_catchup($standby, 'replay');
+wait_for_replay($primary, $standby);
 leave_nothing($primary);
 $standby->promote;
 wait_for_keeper($standby, 'postgres', what => 'promoted, it has a keeper', timeout => 10);

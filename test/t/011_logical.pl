@@ -26,7 +26,7 @@ sub same
 {
 	my ($what) = @_;
 
-	$publisher->wait_for_catchup('sub');
+	wait_for_replay($publisher, 'sub');
 	is_deeply(content($subscriber), content($publisher), $what);
 }
 
@@ -73,7 +73,7 @@ EOS
 for ($publisher, $subscriber)
 {
 	wait_for($_, q{SELECT count(*) = 0 FROM conversation_history h WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id)}, 'hidden messages are purged on the ' . $_->name);
-	$publisher->wait_for_catchup('sub');
+	wait_for_replay($publisher, 'sub');
 }
 same('inserts, saves, merges, touches, deletes, new ids, messages, members and plain SQL');
 is($subscriber->safe_psql('postgres', q{SELECT session_get('new', namespace => 'chat'), (SELECT version FROM session_fetch('s10', namespace => 'chat'))}),
@@ -82,14 +82,14 @@ is($subscriber->safe_psql('postgres', q{SELECT string_agg(message ->> 'm', ' ' O
 is(sqlstate($subscriber, q{SELECT session_save('s4', '{}', namespace => 'chat')}), 'SST10', 'dead is dead there too');
 
 $publisher->safe_psql('postgres', q{UPDATE session_namespaces SET ttl = '5 hours' WHERE name = 'chat'; INSERT INTO session_namespaces (name, key_prefix, ttl) VALUES ('more', 'more:', '7 hours')});
-$publisher->wait_for_catchup('sub');
+wait_for_replay($publisher, 'sub');
 is($psql->query_safe(q{SELECT session_save('mine2', '{}', namespace => 'chat'); SELECT ttl FROM conversation_sessions WHERE session_id = 'mine2'}), "1\n05:00:00",
 	'a policy changed over there holds in a session that was open already');
 is($psql->query_safe(q{SELECT session_save('mine3', '{}', namespace => 'more'); SELECT ttl FROM conversation_sessions WHERE session_id = 'mine3'}), "1\n07:00:00",
 	'and a new namespace');
 $subscriber->safe_psql('postgres', q{DELETE FROM conversation_sessions WHERE session_id LIKE 'mine%'; DELETE FROM session_events WHERE session_id LIKE 'mine%'});
 $publisher->safe_psql('postgres', q{DELETE FROM session_namespaces WHERE name = 'more'});
-$publisher->wait_for_catchup('sub');
+wait_for_replay($publisher, 'sub');
 my ($out, $failed) = $psql->query(q{SELECT session_save('mine4', '{}', namespace => 'more')});
 unlike($out // '', qr/\d/, 'and one that is gone');
 $psql->quit;
@@ -99,13 +99,13 @@ same('policies, too');
 # of the subscriber may have been first
 $publisher->safe_psql('postgres', q{SELECT session_save('short', '{}', ttl => '500 ms', namespace => 'chat')});
 wait_for($publisher, q{SELECT NOT EXISTS (SELECT FROM conversation_sessions WHERE session_id = 'short')}, 'purged', timeout => 10);
-$publisher->wait_for_catchup('sub');
+wait_for_replay($publisher, 'sub');
 is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM conversation_sessions WHERE session_id = 'short'}), '0', 'here and there');
 is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_subscription WHERE subname = 'sub' AND pid IS NOT NULL}), '1', 'and the subscription goes on');
 
 # TRUNCATE
 $publisher->safe_psql('postgres', 'TRUNCATE conversation_sessions');
-$publisher->wait_for_catchup('sub');
+wait_for_replay($publisher, 'sub');
 is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM conversation_sessions'), '0', 'TRUNCATE');
 
 is(count_log($subscriber, qr/ERROR: /), count_log($subscriber, qr/ERROR: .*(?:more|has ended)/), 'no error in the log of the subscriber but ours');

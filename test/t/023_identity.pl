@@ -201,7 +201,7 @@ sub pair
 	$standby->init_from_backup($primary, 'base', has_streaming => 1);
 	$standby->start;
 	save($primary, 2);
-	$primary->wait_for_catchup($standby, 'replay');
+	wait_for_replay($primary, $standby);
 	compare_all($primary, $pair_redis, "$name: the primary", all => 1);
 	is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'session_store pusher'}), '0',
 		"$name: a standby has no pusher");

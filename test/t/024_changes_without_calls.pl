@@ -237,7 +237,7 @@ sub same
 {
 	my ($what, %params) = @_;
 
-	$publisher->wait_for_catchup('sub');
+	wait_for_replay($publisher, 'sub');
 	compare_all($node, $redis, $what, %params);
 	return;
 }
@@ -255,7 +255,7 @@ $publisher->safe_psql('postgres', 'TRUNCATE conversation_sessions');
 same('.. TRUNCATE');
 is(scalar $redis->keys('whole:*'), 0, '.. leaves no copy');
 $publisher->safe_psql('postgres', q{SELECT session_save('p', '{"n": 4}', namespace => 'whole'); UPDATE session_namespaces SET key_prefix = 'moved:'});
-$publisher->wait_for_catchup('sub');
+wait_for_replay($publisher, 'sub');
 usleep(1_100_000);
 value(q{SELECT session_get('p', namespace => 'whole')});
 soon('.. and a policy that changes over there', 5, sub { ($redis->get('moved:p') // '') eq '{"n": 4}' });

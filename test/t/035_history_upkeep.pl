@@ -435,7 +435,7 @@ my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
 $standby->start;
 value(q{SELECT session_append('live1', '{"streamed": 1}', namespace => 'chat')});
-$node->wait_for_catchup($standby, 'replay');
+wait_for_replay($node, $standby);
 is($standby->safe_psql('postgres', q{SELECT seq, message FROM session_history('live1', last => 1, namespace => 'chat')}), '3|{"streamed": 1}', 'a standby reads messages');
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM session_history('live40', before => 30, last => 10, namespace => 'chat')}), '10', '.. and windows of them');
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM conversation_messages WHERE session_id = 'live40'}), '41', '.. the view, too');
@@ -463,7 +463,7 @@ sub same
 	my $give_up = time + 20;
 	my ($there, $here);
 
-	$node->wait_for_catchup('sub');
+	wait_for_replay($node, 'sub');
 	# each server's keeper removes by itself what no session has any more
 	do
 	{
@@ -490,7 +490,7 @@ SELECT session_fork('live5', 'forked', namespace => 'chat'); SELECT session_abso
 SELECT session_regenerate('live9', namespace => 'chat')});
 same('.. appends, pops, trims, forks and members');
 value(q{SELECT session_delete('live10', namespace => 'chat'); DELETE FROM conversation_sessions WHERE session_id = 'live11'; UPDATE conversation_history SET message = '{"edited": 1}' WHERE seq = 1});
-$node->wait_for_catchup('sub');
+wait_for_replay($node, 'sub');
 for my $server ($node, $subscriber)
 {
 	wait_for($server, q{SELECT NOT EXISTS (SELECT FROM conversation_history h WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id))}, $server->name . ': messages of the dead are removed', timeout => 10);

@@ -123,7 +123,7 @@ my $pid = pusher_pid($publisher);
 value($publisher, "SELECT pg_terminate_backend($pid)");
 wait_for_pusher($publisher, 'a publisher of all tables has its pusher again', but => $pid);
 wait_for($publisher, q{SELECT session_health() #>> '{cache,running}' = 'true'}, '.. which records its claim', timeout => 20, show => 1);
-$publisher->wait_for_catchup('claims');
+wait_for_replay($publisher, 'claims');
 is(value($subscriber, 'SELECT session_cache_claims::text FROM session_cache_claims'), $before, "the publisher's claims do not arrive at the subscriber");
 $subscriber->restart;
 wait_for_cache($subscriber, $redis_s, what => 'the subscriber claims its own Redis after a restart', timeout => 25);

@@ -74,7 +74,7 @@ SELECT session_save('s' || i, jsonb_build_object('n', i), owner => 'u' || i % 3,
 SELECT session_append('s' || i, '[{"m": 1}, {"m": 2}]', namespace => 'chat'), session_share('s' || i, 'bob', namespace => 'chat') FROM generate_series(1, 60) i;
 SELECT session_touch('s' || i, '5 s', namespace => 'chat') FROM generate_series(1, 50) i;
 EOS
-$publisher->wait_for_catchup('sub');
+wait_for_replay($publisher, 'sub');
 is(subscriber_says('SELECT count(*) FROM conversation_sessions'), '61', 'all sessions have arrived');
 subscriber_says('ALTER SUBSCRIPTION sub DISABLE');
 wait_for($subscriber, q{SELECT count(*) = 0 FROM pg_stat_subscription WHERE pid IS NOT NULL}, 'no change arrives', quiet => 1);
@@ -96,7 +96,7 @@ $publisher->safe_psql('postgres', q{SELECT session_delete('s' || i, namespace =>
 my $offset = -s $subscriber->logfile;
 subscriber_says('ALTER SUBSCRIPTION sub ENABLE');
 wait_for($publisher, q{SELECT count(*) = 0 FROM conversation_history_ended}, 'messages of ended sessions are purged over there');
-$publisher->wait_for_catchup('sub');
+wait_for_replay($publisher, 'sub');
 is_deeply(content($subscriber), content($publisher), 'what happened meanwhile arrives');
 is($publisher->safe_psql('postgres', q{SELECT count(*) FROM conversation_sessions s WHERE s.session_id IN (SELECT 's' || generate_series(1, 50)) AND s.expires_at > now() + interval '1 hour'}),
 	$used, 'the sessions in use live on');
@@ -111,7 +111,7 @@ subscriber_says('ALTER SUBSCRIPTION sub REFRESH PUBLICATION');
 $subscriber->wait_for_subscription_sync($publisher, 'sub');
 $publisher->safe_psql('postgres', q{SELECT session_delete('s' || i, namespace => 'chat') FROM generate_series(1, 10) i});
 wait_for($publisher, q{SELECT count(*) = 0 FROM conversation_history_ended}, 'the publisher works its queue off');
-$publisher->wait_for_catchup('sub');
+wait_for_replay($publisher, 'sub');
 is(subscriber_says('SELECT count(*) FROM conversation_history_ended'), '0', 'the queue here is the same');
 is_deeply(content($subscriber), content($publisher), 'and so is the rest');
 

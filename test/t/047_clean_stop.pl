@@ -19,7 +19,7 @@ my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
 $standby->start;
 $primary->safe_psql('postgres', q{SELECT session_save('s' || i, '{}') FROM generate_series(1, 700) i});
-$primary->wait_for_catchup($standby, 'replay');
+wait_for_replay($primary, $standby);
 
 # Read all sessions; their ends as calls see them, of which none is in the table.
 sub read_all
@@ -106,8 +106,8 @@ $primary->safe_psql('postgres', q{DROP TRIGGER dawdle ON conversation_sessions})
 
 # ---- a switch-over, with both connected again
 
-$primary->wait_for_catchup($standby, 'replay');
-$primary->wait_for_catchup('sub');
+wait_for_replay($primary, $standby);
+wait_for_replay($primary, 'sub');
 $expected = read_all();
 within(5, 'the primary stops', sub { $primary->stop('fast') });
 $standby->promote;

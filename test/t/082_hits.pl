@@ -82,7 +82,7 @@ my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
 $standby->start;
 value(q{SELECT session_hit('on standby', '1 hour', by => 3); SET synchronous_commit = on; INSERT INTO other VALUES (2)});
-$node->wait_for_catchup($standby);
+wait_for_replay($node, $standby);
 is($standby->safe_psql('postgres', q{SELECT hits || ' ' || remaining FROM session_hit('on standby', NULL, by => 0, max => 5)}), '3 2', 'a standby reads counters');
 is(sqlstate($standby, q{SELECT session_hit('on standby', '1 hour')}), '25006', '.. and counts nothing');
 is(sqlstate($standby, q{SELECT session_hit_reset('on standby')}), '25006', '.. nor resets');
@@ -104,7 +104,7 @@ $subscriber->wait_for_subscription_sync($node, 'sub');
 is($subscriber->safe_psql('postgres', $all), value($all), 'a subscriber has them');
 # (a commit that waits for the disk, because what is not there yet is not replicated)
 value(q{SELECT session_hit('ended', '1 ms'); INSERT INTO other VALUES (3)});
-$node->wait_for_catchup('sub');
+wait_for_replay($node, 'sub');
 is(health($subscriber, 'purge,left_to_publisher'), '["session_counters"]', 'the subscriber leaves their purge to the publisher');
 my $now = $subscriber->safe_psql('postgres', 'SELECT clock_timestamp()');
 wait_for($subscriber, "SELECT (session_health() #>> '{keeper,tasks,counters,last_run}')::timestamptz > '$now'::timestamptz", 'its keeper has had the time');
@@ -112,7 +112,7 @@ is($subscriber->safe_psql('postgres', q{SELECT session_purge(), (SELECT count(*)
 set_conf_interval('100ms');
 wait_for($node, q{SELECT count(*) = 0 FROM session_counters WHERE counter_id = 'ended'}, 'the keeper of the publisher purges it');
 value('INSERT INTO other VALUES (4)');
-$node->wait_for_catchup('sub');
+wait_for_replay($node, 'sub');
 is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM session_counters WHERE counter_id = 'ended'}), '0', '.. and the subscriber follows');
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION sub');
 leave_nothing($subscriber);

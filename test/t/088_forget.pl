@@ -123,7 +123,7 @@ my $standby = PostgreSQL::Test::Cluster->new('forget_standby');
 $standby->init_from_backup($node, 'copy', has_streaming => 1);
 $standby->append_conf('postgresql.conf', "session_store.redis_url = ''");
 $standby->start;
-$node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
+wait_for_replay($node, $standby);
 my $export = q{SELECT string_agg(kind || item, E'\n') FROM session_export('o7', namespace => 'whole')};
 is($standby->safe_psql('postgres', $export), value($export), 'the export on a standby');
 is(sqlstate($standby, q{SELECT session_forget('o7', namespace => 'whole')}), '25006', 'a standby does not forget');
