@@ -8,8 +8,9 @@ INSERT INTO session_namespaces (name, sliding, ttl, tombstone, max_bytes) VALUES
 	('absorb', false, '2 hours', '5 minutes', 8388608), ('other', false, '1 hour', '5 minutes', 8388608), ('reuse', false, '1 hour', '0', 1000), ('long', false, '1 hour', '10 days', 8388608);
 SET session_store.namespace = 'absorb';
 
--- Data is merged, the source's wins; its messages follow the target's in their order, under new
--- seqs and with their time; owner, members, ttl and creation are the target's.
+-- The documents are merged, and members of the source replace those of the target. The source's messages
+-- follow the target's in their order, with new seqs and their own created_at. Owner, members, ttl and
+-- created_at are the target's.
 SELECT session_save('t', '{"a": 1, "b": {"x": 1, "y": 2}, "l": [1, 2]}', owner => 'alice', ttl => '3 hours'), session_append('t', '[{"m": "t1"}, {"m": "t2"}]'), session_share('t', 'bob', 'editor');
 SELECT session_save('s', '{"b": {"y": 3, "z": 4}, "c": 5, "l": [3]}', owner => 'carol'), session_append('s', '[{"m": "s1"}, {"m": "s2"}, {"m": "s3"}]'), session_pop('s'), session_append('s', '{"m": "s4"}'), session_share('s', 'dave', 'owner');
 CREATE TEMP TABLE said AS SELECT message, created_at FROM session_history('t') UNION ALL SELECT message, created_at FROM session_history('s');
@@ -28,13 +29,13 @@ SELECT session_get('s') AS get, session_exists('s') AS exists, pg_temp.line('s')
 SELECT pg_temp.err($$SELECT session_save('s', '{}')$$) AS save, pg_temp.err($$SELECT session_append('s', '{}')$$) AS append, pg_temp.err($$SELECT session_merge('s', '{}')$$) AS merge, pg_temp.err($$SELECT session_incr('s', '{n}')$$) AS incr;
 SELECT session_data::text ~ 'c' AS keeps_the_data, dead_until BETWEEN clock_timestamp() + interval '4 minutes' AND clock_timestamp() + interval '5 minutes' AS five_minutes
 FROM conversation_sessions WHERE namespace = 'absorb' AND session_id = 's';
--- Absorbed twice is absorbed once.
+-- Absorbing the same source again has no effect.
 SELECT session_absorb('t', 's') AS again, version, message_count FROM session_fetch('t');
--- It can be used again on purpose, and has none of the old messages.
+-- The id of the source can be reused explicitly; the new session has none of the old messages.
 SELECT session_save('s', '{"new": 1}', if_version => 0) > 1 AS version_goes_on, pg_temp.line('s') AS history, session_append('s', '{"m": "new"}');
 SELECT session_absorb('t', 's');
 SELECT pg_temp.line('t');
--- As long dead as its namespace says, down to not at all.
+-- The tombstone of the source lasts as long as its namespace says, or not at all.
 SELECT session_save('t', '{}', namespace => 'long'), session_save('s', '{}', namespace => 'long'), session_absorb('t', 's', 'long');
 SELECT dead_until > clock_timestamp() + interval '239 hours' AS ten_days FROM conversation_sessions WHERE namespace = 'long' AND session_id = 's';
 BEGIN; -- the keeper may purge the source at once
@@ -63,14 +64,14 @@ SELECT session_append('n3', '[{"m": 1}, {"m": 2}]'), session_absorb('n1', 'n3');
 SELECT pg_temp.line('n1'), message_count FROM session_fetch('n1');
 SELECT session_save('n4', '{}'), session_absorb('n1', 'n4');
 SELECT pg_temp.line('n1'), message_count FROM session_fetch('n1');
--- No seq of the target is used again, not after a pop either.
+-- No seq of the target is reused, not after a pop either.
 SELECT session_pop('n1', 2), session_append('n5', '{"m": 3}'), session_absorb('n1', 'n5');
 SELECT pg_temp.line('n1'), session_append('n1', '{"m": 4}');
--- One after the other, and those that absorbed themselves.
+-- Several absorbs in a row, also of sources that have absorbed others.
 SELECT session_append('c1', '{"m": 1}'), session_append('c2', '{"m": 2}'), session_append('c3', '{"m": 3}');
 SELECT session_absorb('c2', 'c3') AS one, session_absorb('c1', 'c2') AS two;
 SELECT pg_temp.line('c1');
--- A fork can come back; what they have in common is then there twice.
+-- A fork can be absorbed again; the messages that both have are then there twice.
 SELECT session_fork('c1', 'c1 fork'), session_append('c1 fork', '{"m": 4}'), session_absorb('c1', 'c1 fork');
 SELECT pg_temp.line('c1'), message_count FROM session_fetch('c1');
 -- A thousand messages keep their order.
@@ -79,12 +80,13 @@ SELECT session_absorb('c2 new', 'big') AS no_target, session_save('c2 new', '{}'
 SELECT count(*), bool_and(seq = (message ->> 'm')::int + 1) AS in_order FROM session_history('c2 new');
 SELECT count(*) AS once_each, count(DISTINCT (history_id, seq)) FROM conversation_history WHERE message ->> 'm' = '500';
 
--- Whatever ids operations had, the same append said again to the target is the target's alone to judge.
+-- Both sessions have used the same operation id: a repeated append to the target is compared with the
+-- target's operation.
 SELECT session_append('o1', '{"m": 1}', operation_id => 'op'), session_append('o2', '{"m": 2}', operation_id => 'op'), session_absorb('o1', 'o2');
 SELECT session_append('o1', '{"m": 1}', operation_id => 'op') AS said_again;
 SELECT pg_temp.line('o1');
 
--- Nothing changes unless both live: absent, expired or dead sources, an absent or expired target.
+-- Nothing changes unless both are alive: absent, expired or dead sources, an absent or expired target.
 BEGIN;
 SELECT session_save('e', '{"e": 1}', ttl => '30 ms'), session_save('dead', '1'), session_save('lives', '{"l": 1}', ttl => '1 hour');
 SELECT pg_temp.wait_until($$NOT session_exists('e')$$), session_delete('dead');
@@ -98,7 +100,7 @@ SELECT session_save('n6', '{}'), session_absorb('lives', 'n6');
 SELECT session_ttl('lives') > interval '59 minutes' AS ttl_restarts;
 COMMIT;
 
--- A dead target is an error, never a silent loss; so is a session that would absorb itself.
+-- A dead target is an error, not a silent loss; so is absorbing a session into itself.
 SELECT call, pg_temp.says('SELECT ' || call)
 FROM (VALUES
 	(1, $$session_absorb('dead', 'lives')$$), (2, $$session_absorb('lives', 'lives')$$), (3, $$session_absorb('absent', 'absent')$$), (4, $$session_absorb('dead', 'dead')$$),
@@ -106,12 +108,12 @@ FROM (VALUES
 	(11, $$session_absorb('lives', 'c1', 'no such')$$)) c(n, call)
 ORDER BY n;
 SELECT session_exists('lives') AS lives, version FROM session_fetch('lives');
--- What would be larger than max_bytes is refused, and both sessions are as they were.
+-- A result larger than max_bytes is refused, and both sessions are unchanged.
 SELECT session_save('b1', jsonb_build_object('a', repeat('x', 600)), namespace => 'reuse'), session_save('b2', jsonb_build_object('b', repeat('x', 600)), namespace => 'reuse');
 SELECT pg_temp.err($$SELECT session_absorb('b1', 'b2', 'reuse')$$);
 SELECT session_id, version FROM session_list(id_like => 'b_', namespace => 'reuse') ORDER BY session_id;
 
--- Rolled back, there are two sessions as before.
+-- After a rollback both sessions are as before.
 SELECT session_append('r1', '{"m": 1}'), session_append('r2', '{"m": 2}'), session_share('r2', 'dave');
 BEGIN;
 SELECT session_absorb('r1', 'r2');

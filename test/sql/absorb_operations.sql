@@ -10,27 +10,27 @@ CREATE VIEW messages AS SELECT s.session_id, h.seq, h.message
 SELECT session_append('target', '{"t": 1}', 'first'), session_append('target', '[{"t": 2}, {"t": 3}]', 'both'), session_append('target', '{"t": 4}');
 SELECT session_append('source', '[{"s": 1}, {"s": 2}, {"s": 3}]', 'one'), session_append('source', '{"s": 4}'), session_append('source', '{"s": 5}', 'both'),
   session_append('source', '[{"s": 6}, {"s": 7}]', 'two');
--- the last message of an operation is gone, all of another, and others came since
+-- the last message of one operation and all messages of another were removed, and others were added
 SELECT session_pop('source'), session_append('source', '{"s": 0}', 'gone'), session_pop('source'), session_append('source', '[{"s": 8}, {"s": 9}]', 'three');
--- one that is no longer kept
+-- an operation that is no longer kept
 SELECT session_append('source', '[]', 'old');
 UPDATE session_operations SET keep_until = clock_timestamp() WHERE operation_id = 'old';
 SELECT session_absorb('target', 'source');
 SELECT * FROM operations;
 SELECT * FROM messages;
--- repeated appends do nothing and return what is there
+-- repeated appends have no effect and return the seq that their messages have now
 SELECT session_append('target', '[{"s": 1}, {"s": 2}, {"s": 3}]', 'one') AS one, session_append('target', '[{"s": 6}, {"s": 7}]', 'two') AS two,
   session_append('target', '[{"s": 8}, {"s": 9}]', 'three') AS three, session_append('target', '[{"t": 2}, {"t": 3}]', 'both') AS both, session_append('target', '{"t": 1}', 'first') AS first, session_append('target', '{"s": 0}', 'gone') AS gone;
 SELECT count(*) FROM operations;
--- the source's was another append
+-- under this id the source had another append
 SELECT session_append('target', '{"s": 5}', 'both');
--- once more, into one without a history
+-- the result is absorbed again, by a session without a history
 SELECT session_save('empty', '{}'), session_absorb('empty', 'target');
 SELECT * FROM operations;
 SELECT session_append('empty', '[{"s": 8}, {"s": 9}]', 'three') AS three, session_append('empty', '{"t": 1}', 'first') AS first;
 SELECT message_count, last_seq, (SELECT count(*) FROM messages) FROM conversation_sessions WHERE session_id = 'empty';
 
--- a source whose messages are all gone still has its operations
+-- a source without messages still has its operations
 SELECT session_append('all gone', '{"m": 1}', 'op'), session_trim('all gone', 0), session_save('bare', '{}'), session_absorb('bare', 'all gone');
 SELECT session_append('bare', '{"m": 1}', 'op') AS again, message_count FROM session_fetch('bare');
 

@@ -23,7 +23,7 @@ GRANT SELECT ON call TO PUBLIC;
 CREATE FUNCTION pg_temp.call(call text, ns text) RETURNS text LANGUAGE sql AS
 	$$SELECT pg_temp.err('SELECT ' || replace(call, '$', quote_literal(ns)))$$;
 
--- Without grants: nothing, on any function and any table of the extension, now and later.
+-- Without grants: no privilege on any function or table of the extension, nor on later ones.
 SELECT count(*) > 15 AS functions, count(*) FILTER (WHERE has_function_privilege('regress_ss_nobody', p.oid, 'EXECUTE')) AS executable,
 	string_agg(p.proname, ' ') FILTER (WHERE has_function_privilege('regress_ss_nobody', p.oid, 'EXECUTE')) AS names
 FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
@@ -54,7 +54,8 @@ SELECT session_save('in default', '{}');
 SELECT pg_temp.err('SELECT * FROM conversation_sessions') AS tables;
 SELECT session_clear('default');
 
--- allowed_roles: its members may, by any path of membership, and nobody else, whatever the call.
+-- allowed_roles: roles that are members of one, directly or not, may use the namespace, and no others, by
+-- any function.
 SELECT string_agg(DISTINCT pg_temp.call(call, 'team'), ' ') AS team, string_agg(DISTINCT pg_temp.call(call, 'gone'), ' ') AS gone,
 	string_agg(DISTINCT pg_temp.call(call, 'shut'), ' ') AS shut FROM call;
 SELECT string_agg(DISTINCT pg_temp.call(call, 'several'), ' ') AS several
@@ -67,7 +68,7 @@ SELECT session_get('t', 'team'), pg_temp.err($$SELECT session_get('t', 'shut')$$
 SET ROLE regress_ss_app;
 SELECT pg_temp.err($$SELECT session_get('t', 'team')$$) AS before;
 RESET ROLE;
--- Membership counts when the call is made.
+-- Membership is checked at the time of the call.
 GRANT regress_ss_team TO regress_ss_app;
 SET ROLE regress_ss_app;
 SELECT session_get('t', 'team') AS granted;
@@ -76,14 +77,15 @@ REVOKE regress_ss_team FROM regress_ss_app;
 SET ROLE regress_ss_app;
 SELECT pg_temp.err($$SELECT session_get('t', 'team')$$) AS revoked;
 RESET ROLE;
--- So does the role that calls: a function of a member's lends the member's rights.
+-- So is the calling role: within a SECURITY DEFINER function of a member, the caller has the member's
+-- access.
 CREATE FUNCTION public.regress_ss_lend(id text) RETURNS jsonb LANGUAGE sql SECURITY DEFINER AS $$SELECT session_get(id, 'team')$$;
 ALTER FUNCTION public.regress_ss_lend(text) OWNER TO regress_ss_member;
 SET ROLE regress_ss_app;
 SELECT public.regress_ss_lend('t') AS lent, pg_temp.err($$SELECT session_get('t', 'team')$$) AS own;
 RESET ROLE;
 DROP FUNCTION public.regress_ss_lend(text);
--- The policy's change is everybody's at once; a superuser is a member of all roles.
+-- A change of the policy applies to everybody at once; a superuser is a member of all roles.
 UPDATE session_namespaces SET allowed_roles = '{regress_ss_app}' WHERE name = 'team';
 SELECT session_get('t', 'team') AS superuser;
 SET ROLE regress_ss_app;
@@ -91,12 +93,13 @@ SELECT session_get('t', 'team') AS now_allowed;
 SET ROLE regress_ss_member;
 SELECT pg_temp.err($$SELECT session_get('t', 'team')$$) AS no_longer;
 RESET ROLE;
--- session_may answers about the caller.
+-- session_may() answers for the calling role.
 SET ROLE regress_ss_nobody;
 SELECT ns, session_may(ns) FROM unnest(ARRAY['open', 'team', 'gone', 'shut', 'default']) ns;
 RESET ROLE;
 
--- Reads work in READ ONLY transactions, PostgREST's way; writes are 25006, also those that would find nothing.
+-- Reads work in READ ONLY transactions, as PostgREST makes them; writes are 25006, also those that would
+-- find nothing to change.
 BEGIN READ ONLY;
 SET LOCAL ROLE regress_ss_app;
 SELECT session_get('mine', 'open'), session_exists('mine', 'open'), session_ttl('mine', 'open') > '0' AS ttl, session_count(namespace => 'open');

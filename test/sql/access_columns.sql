@@ -17,7 +17,7 @@ SELECT session_save('bob 1', '1', owner => 'bob', namespace => 'iso'), session_s
 	session_save('alice', '1', owner => 'alice', namespace => 'iso'), session_share('alice', 'ed', 'editor', 'iso'), session_share('alice', 'olga', 'owner', 'iso'),
 	session_append('alice', '{"m": 1}', namespace => 'iso'), session_save('f', '1', owner => 'alice', namespace => 'free');
 
--- Nobody gives a session away, by which a quota would evict the other's own.
+-- A session cannot be given to another owner, whose own sessions a quota would then evict.
 SET ROLE regress_ss_web;
 SET request.jwt.claims = '{"sub": "alice"}';
 SELECT session_share('alice', 'bob', 'owner', 'iso');
@@ -29,8 +29,8 @@ SELECT pg_temp.err($$UPDATE conversation_sessions SET owner_id = 'olga' WHERE se
 RESET ROLE;
 SELECT session_id, owner_id FROM conversation_sessions WHERE namespace = 'iso' ORDER BY 1;
 
--- Of an UPDATE, column by column: by an editor, the session's owner, in a namespace without isolation, by
--- a role that no policy binds, by a member of the tables' owner, and by that.
+-- An UPDATE, column by column: by an editor, by the session's owner, in a namespace without isolation, by
+-- a role that no policy binds, by a member of the tables' owner, and by the tables' owner.
 CREATE TEMP TABLE change (n int GENERATED ALWAYS AS IDENTITY, change text);
 INSERT INTO change (change) VALUES ($$session_data = '{"changed": true}'$$), ($$ttl = '2 hours'$$), ($$ttl = '100 years 1 day'$$), ($$ttl = '1 month'$$), ($$expires_at = clock_timestamp() + interval '59 minutes'$$),
 	($$expires_at = clock_timestamp() + interval '61 minutes'$$), ($$expires_at = clock_timestamp() + interval '61 minutes', ttl = '2 hours'$$), ($$expires_at = clock_timestamp() + interval '20 days', ttl = '30 days'$$),
@@ -39,7 +39,7 @@ INSERT INTO change (change) VALUES ($$session_data = '{"changed": true}'$$), ($$
 	($$check_at = check_at + interval '1 year'$$), ($$check_at = check_at - interval '1 hour'$$), ($$dead_until = now() + interval '1 hour'$$), ($$dead_until = '294000-01-01'$$), ($$history_id = NULL$$),
 	($$history_id = gen_random_uuid()$$), ($$owner_id = 'bob'$$), ($$owner_id = owner_id$$), ($$session_id = 'moved'$$), ($$namespace = 'default'$$);
 GRANT SELECT ON change TO PUBLIC;
--- What comes of it, undone.
+-- The result of the statement, which is then rolled back.
 CREATE FUNCTION pg_temp.try(who name, subject text, statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	n bigint;
@@ -62,8 +62,8 @@ SELECT change, pg_temp.try('regress_ss_web', 'ed', u || $$'alice'$$) AS editor, 
 	pg_temp.try('regress_ss_batch', 'x', u || $$'alice'$$) AS bypassrls, pg_temp.try('regress_ss_owners', 'x', u || $$'alice'$$) AS member, pg_temp.try(:'me', 'x', u || $$'alice'$$) AS tables_owner
 FROM change, LATERAL (SELECT format('UPDATE conversation_sessions SET %s WHERE session_id = ', change) AS u) u ORDER BY n;
 
--- A session that has expired does not come back, whosever it was: who may write its row begins a new one over it.
--- (in one transaction, or the keeper might purge them meanwhile)
+-- An expired session cannot be revived, whoever owned it: a role that may write its row begins a new
+-- session in it. (in one transaction, or the keeper might purge the rows meanwhile)
 BEGIN;
 UPDATE conversation_sessions SET expires_at = clock_timestamp() - interval '1 second' WHERE session_id IN ('alice', 'f');
 TRUNCATE change;
@@ -85,7 +85,7 @@ ROLLBACK TO r;
 UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '30 minutes' WHERE session_id IN ('alice', 'f');
 COMMIT;
 
--- Of an INSERT: what begins is a session like one that a function begins.
+-- An INSERT: the new session is like one that a function creates.
 TRUNCATE change;
 INSERT INTO change (change) VALUES (''), ($$, ttl = '2 hours'$$), ($$, expires_at = clock_timestamp() + interval '59 minutes'$$), ($$, expires_at = clock_timestamp() + interval '61 minutes'$$), ($$, expires_at = '294000-01-01'$$),
 	($$, ttl = '30 days', expires_at = clock_timestamp() + interval '20 days'$$), ($$, created_at = now() - interval '1 year'$$), ($$, created_at = '294000-01-01'$$), ($$, updated_at = '2000-01-01'$$), ($$, version = 1$$), ($$, version = 2$$),
@@ -99,7 +99,7 @@ $$;
 SELECT change, pg_temp.try('regress_ss_web', 'alice', pg_temp.insert('iso', change)) AS isolated, pg_temp.try('regress_ss_web', 'alice', pg_temp.insert('free', change)) AS free,
 	pg_temp.try('regress_ss_batch', 'x', pg_temp.insert('iso', change)) AS bypassrls, pg_temp.try(:'me', 'x', pg_temp.insert('iso', change)) AS tables_owner
 FROM change ORDER BY n;
--- Times are those of the statement.
+-- created_at and updated_at are the time of the statement.
 BEGIN;
 SET LOCAL ROLE regress_ss_web;
 INSERT INTO conversation_sessions (namespace, session_id, session_data, created_at, updated_at) VALUES ('free', 'new', '{}', '2000-01-01', '2000-01-01');
@@ -108,14 +108,14 @@ UPDATE conversation_sessions SET session_data = '1', updated_at = '2000-01-01' W
 SELECT clock_timestamp() - updated_at < interval '1 minute' AS updated, version FROM conversation_sessions WHERE session_id = 'new';
 ROLLBACK;
 
--- An owner's trigger may set updated_at, as many do.
+-- A trigger of the owner of the tables may set updated_at.
 CREATE FUNCTION regress_ss_moddate() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$BEGIN NEW.updated_at := now(); RETURN NEW; END$$;
 CREATE TRIGGER a_moddate BEFORE UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_moddate();
 SELECT pg_temp.try('regress_ss_web', 'ed', $$UPDATE conversation_sessions SET session_data = '2' WHERE session_id = 'alice'$$) AS with_a_trigger;
 DROP TRIGGER a_moddate ON conversation_sessions;
 DROP FUNCTION regress_ss_moddate();
 
--- Column grants are PostgreSQL's own, and narrower.
+-- Grants on columns are checked by PostgreSQL, and restrict further.
 REVOKE UPDATE ON conversation_sessions FROM regress_ss_web;
 GRANT UPDATE (session_data) ON conversation_sessions TO regress_ss_web;
 SELECT pg_temp.try('regress_ss_web', 'ed', $$UPDATE conversation_sessions SET session_data = '2' WHERE session_id = 'alice'$$) AS granted,

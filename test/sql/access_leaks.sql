@@ -6,27 +6,27 @@
 \i :helpers
 INSERT INTO session_namespaces (name, cache, max_sessions_per_owner) VALUES ('quota', 'off', 5);
 
--- pg_locks shows advisory locks to everybody: their keys are no plain hash of namespace and owner.
+-- pg_locks shows advisory locks to everybody: their keys are not a plain hash of namespace and owner.
 BEGIN;
 SELECT session_save('l', '{}', owner => 'alice', namespace => 'quota');
 SELECT count(*) AS held, count(*) FILTER (WHERE (classid::int8 << 32 | objid::int8) IN (hashtextextended('alice', hashtextextended('quota', 0)), hashtextextended('quotaalice', 0))) AS plain
 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid = x'5353'::int;
 COMMIT;
 
--- A namespace that is not open to a role looks to it like none.
+-- A role cannot tell a namespace that it may not use from one that does not exist.
 INSERT INTO session_namespaces (name, cache, allowed_roles) VALUES ('closed', 'off', '{}');
 CREATE ROLE regress_ss_nobody;
 SET ROLE regress_ss_nobody;
 SELECT ns, session_alive(ns, 'x', clock_timestamp(), '2100-01-01', NULL) AS alive, session_may(ns) AS may FROM unnest(ARRAY['closed', 'no such']) ns;
 RESET ROLE;
 
--- What the claims say tells nothing about sessions, and no claims are an error: they name somebody or nobody.
+-- No claims are an error, and none tell anything about sessions: they name a subject or they do not.
 CREATE ROLE regress_ss_web;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO regress_ss_web;
 GRANT SELECT, INSERT, UPDATE, DELETE ON conversation_sessions TO regress_ss_web;
 INSERT INTO session_namespaces (name, cache, owner_isolation) VALUES ('iso', 'off', true);
 INSERT INTO session_namespaces (name, cache, audit) VALUES ('audited', 'off', true);
--- What a call says under some claims, or its SQLSTATE.
+-- The result of a call under some claims, or its SQLSTATE.
 CREATE FUNCTION pg_temp.answer(claims text, call text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	answer text;
@@ -51,7 +51,7 @@ INSERT INTO claims (what, claims) VALUES ('alice', '{"sub": "alice", "role": "we
 SELECT what, pg_temp.answer(claims, $$session_get('of alice', 'iso')$$) AS alices, pg_temp.answer(claims, $$session_get('of 5', 'iso')$$) AS "5's", pg_temp.answer(claims, $$session_get('absent', 'iso')$$) AS absent,
 	pg_temp.answer(claims, $$session_touch('of alice', namespace => 'iso') IS NOT NULL$$) AS touch, pg_temp.answer(claims, $$session_share('of alice', 'x', namespace => 'iso')$$) AS share, pg_temp.answer(claims, $$session_share('absent', 'x', namespace => 'iso')$$) AS share_absent,
 	pg_temp.answer(claims, $$(SELECT count(*) FROM conversation_sessions WHERE namespace = 'iso')$$) AS rows FROM claims ORDER BY n;
--- A logout is written down whoever it is by, and never fails for it.
+-- A logout is recorded whatever the claims are, and never fails because of them.
 DO $$
 DECLARE
 	c record;

@@ -25,12 +25,12 @@ SELECT DISTINCT namespace FROM session_events ORDER BY namespace;
 SELECT DISTINCT namespace FROM session_samples WHERE namespace <> 'default' ORDER BY namespace;
 SELECT DISTINCT namespace FROM session_stats WHERE namespace <> 'default' ORDER BY namespace;
 SELECT count(*) AS theirs FROM conversation_sessions WHERE namespace = 'theirs' AND session_id = 's1';
--- A leaky function sees no more.
+-- A function that is not LEAKPROOF sees no other rows.
 CREATE FUNCTION pg_temp.leak(ns text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS
 	$$BEGIN IF ns = 'theirs' THEN RAISE EXCEPTION 'leaked'; END IF; RETURN true; END$$;
 SELECT count(*) FROM conversation_sessions WHERE pg_temp.leak(namespace);
 
--- It writes there, and nowhere else.
+-- It writes these rows, and no others.
 INSERT INTO conversation_sessions (namespace, session_id, session_data) VALUES ('mine', 's2', '"inserted"');
 UPDATE conversation_sessions SET session_data = '"updated"' WHERE namespace = 'mine' AND session_id = 's1';
 SELECT pg_temp.err($$INSERT INTO conversation_sessions (namespace, session_id, session_data) VALUES ('theirs', 's2', '1')$$) AS insert,
@@ -43,37 +43,37 @@ WITH deleted AS (DELETE FROM conversation_sessions WHERE namespace = 'theirs' RE
 WITH deleted AS (DELETE FROM session_events WHERE namespace = 'theirs' RETURNING 1) SELECT count(*) AS deleted FROM deleted;
 WITH deleted AS (DELETE FROM conversation_sessions WHERE namespace = 'mine' AND session_id = 's2' RETURNING 1) SELECT count(*) AS own_deleted FROM deleted;
 
--- Events are read: none can be forged, altered or removed, not even those of its own namespaces.
+-- Events can be read: none can be forged, altered or removed, not even those of its own namespaces.
 SELECT pg_temp.err($$INSERT INTO session_events (namespace, session_id, event) VALUES ('mine', 's1', 'created')$$) AS forged,
 	pg_temp.err($$INSERT INTO session_events (namespace, session_id, event) VALUES ('default', 's1', 'created')$$) AS forged_elsewhere;
 WITH updated AS (UPDATE session_events SET actor = 'somebody', owner_id = 'somebody' RETURNING 1) SELECT count(*) AS altered FROM updated;
 WITH deleted AS (DELETE FROM session_events RETURNING 1) SELECT count(*) AS removed FROM deleted;
 SELECT count(*) AS events FROM session_events WHERE namespace = 'mine';
 
--- A policy is not for those that it binds to change: not even their own.
+-- A role cannot change policies, not even those of its own namespaces.
 WITH updated AS (UPDATE session_namespaces SET allowed_roles = NULL RETURNING 1) SELECT count(*) AS updated FROM updated;
 WITH deleted AS (DELETE FROM session_namespaces RETURNING 1) SELECT count(*) AS deleted FROM deleted;
 SELECT pg_temp.err($$INSERT INTO session_namespaces (name) VALUES ('another')$$) AS insert;
 WITH updated AS (UPDATE session_samples SET sessions = 7 RETURNING 1) SELECT count(*) AS samples FROM updated;
--- TRUNCATE knows no policies and was granted to nobody.
+-- TRUNCATE is not subject to policies and was granted to nobody.
 SELECT pg_temp.err('TRUNCATE conversation_sessions') AS truncate, pg_temp.err('TRUNCATE session_namespaces') AS truncate_namespaces;
--- Turning row security off is an error, not a way in.
+-- row_security = off is an error and gives no access.
 SET row_security = off;
 SELECT pg_temp.err('SELECT count(*) FROM conversation_sessions') AS row_security_off;
 RESET row_security;
 RESET ROLE;
 
--- Nothing happened to what is not its own.
+-- All other rows are unchanged.
 SELECT namespace, session_id, session_data, version FROM conversation_sessions ORDER BY namespace, session_id;
 SELECT name, allowed_roles FROM session_namespaces ORDER BY name;
 SELECT count(*) > 0 AS events FROM session_events WHERE namespace = 'theirs';
 
--- Without EXECUTE on the calls, tables are all that it has.
+-- Without EXECUTE on the functions, it has access to the tables only.
 SET ROLE regress_ss_reader;
 SELECT pg_temp.err($$SELECT session_get('s1', 'mine')$$) AS call;
 RESET ROLE;
 
--- A namespace without a policy row is nobody's but the tables' owner's.
+-- Rows of a namespace without a policy are visible to the owner of the tables only.
 INSERT INTO conversation_sessions (namespace, session_id, session_data, ttl) VALUES ('ownerless', 's1', '1', '1 hour');
 SET ROLE regress_ss_reader;
 SELECT count(*) FROM conversation_sessions WHERE namespace = 'ownerless';

@@ -19,7 +19,7 @@ SELECT s.namespace,
 	session_count(owner => 'ada', namespace => s.namespace) AS counted_of_owner
 FROM conversation_sessions s WHERE s.namespace LIKE 'alive%' GROUP BY s.namespace ORDER BY 1;
 
--- row by row (the keeper removes what is dead meanwhile)
+-- row by row (the keeper purges dead rows meanwhile)
 SELECT count(*) AS rows_that_differ
 FROM conversation_sessions s
 	LEFT JOIN (SELECT n, l.session_id FROM unnest(ARRAY['alive_any', 'alive_hour', 'alive_days']) n, session_list(page_size => 1000, namespace => n) l) l
@@ -27,7 +27,7 @@ FROM conversation_sessions s
 WHERE s.namespace LIKE 'alive%'
 	AND (l.session_id IS NOT NULL) <> session_alive(s.namespace, s.session_id, s.created_at, s.expires_at, s.dead_until);
 
--- A max_lifetime that is shortened by mistake hides sessions; restored, it has lost none.
+-- A max_lifetime that is shortened by mistake hides sessions; once it is restored, none is lost.
 SELECT session_save('kept', '{"n": 1}', namespace => 'alive_days') > 0 AS saved;
 UPDATE conversation_sessions SET created_at = now() - interval '10 min' WHERE session_id = 'kept';
 UPDATE session_namespaces SET max_lifetime = '1 s' WHERE name = 'alive_days';

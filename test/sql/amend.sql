@@ -7,7 +7,7 @@
 INSERT INTO session_namespaces (name, sliding, ttl, audit, max_bytes) VALUES ('am', false, '2 hours', true, 1000), ('other', false, '1 hour', false, 8388608);
 SET session_store.namespace = 'am';
 
--- The same by both ways to the row of the session.
+-- The same by direct access and by statements.
 CREATE TEMP TABLE step (n int GENERATED ALWAYS AS IDENTITY, call text, direct text, by_statements text);
 INSERT INTO step (call) VALUES ($$session_append($, '[{"m": 1}, {"m": 2}, {"m": 3}]')$$), ($$session_amend($, 2, '{"m": "two"}')$$), ($$pg_temp.line($)$$),
 	($$(SELECT (f.version, f.message_count, f.owner_id) FROM session_fetch($) f)$$), ($$session_amend($, 1, '{"m": "one", "more": [1, null]}')$$), ($$session_amend($, 4, '{"m": 4}')$$),
@@ -52,7 +52,7 @@ SELECT updated_at AS updated_at FROM session_fetch('t') \gset
 SELECT session_amend('t', 2, '{"m": "again"}');
 SELECT h.created_at = :'said_at' AS same_time, f.updated_at > :'updated_at' AS updated, f.version, pg_temp.line('t') FROM session_history('t', 1) h, session_fetch('t') f;
 
--- Large messages, as they went in; those that were large leave nothing behind.
+-- Large messages are stored unchanged; the TOAST values of the replaced ones are removed.
 SELECT session_append('large', jsonb_build_object('x', (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 5000) n)), namespace => 'other');
 SELECT session_amend('large', 1, jsonb_build_object('x', (SELECT string_agg(md5((-n)::text), '') FROM generate_series(1, 6000) n)), 'other');
 SELECT message ->> 'x' = (SELECT string_agg(md5((-n)::text), '') FROM generate_series(1, 6000) n) AS same FROM session_history('large', namespace => 'other');
@@ -64,7 +64,7 @@ SELECT pg_temp.line('large', namespace => 'other');
 SELECT session_fork('large', 'fork', namespace => 'other'), session_amend('fork', 1, '{"m": "of the fork"}', 'other'), session_amend('large', 2, '{"m": "of the source"}', 'other');
 SELECT pg_temp.line('large', namespace => 'other') AS source, pg_temp.line('fork', namespace => 'other') AS fork;
 
--- Bad input: each kind has an error, and nothing happens.
+-- Bad input: each kind has an error, and nothing changes.
 SELECT call, pg_temp.says('SELECT ' || call)
 FROM (VALUES (1, $$session_amend(NULL, 1, '{}')$$), (2, $$session_amend('t', NULL, '{}')$$), (3, $$session_amend('t', 1, NULL)$$), (4, $$session_amend('', 1, '{}')$$), (5, $$session_amend(repeat('x', 201), 1, '{}')$$),
 	(6, $$session_amend(E'a\n', 1, '{}')$$), (7, $$session_amend('t', 0, '{}')$$), (8, $$session_amend('t', -1, '{}')$$), (9, $$session_amend('t', 1, '[]')$$), (10, $$session_amend('t', 1, '[{"m": 1}]')$$), (11, $$session_amend('t', 1, 'null')$$),
@@ -72,14 +72,14 @@ FROM (VALUES (1, $$session_amend(NULL, 1, '{}')$$), (2, $$session_amend('t', NUL
 	(16, $$session_amend('t', 1, jsonb_build_object('x', repeat('x', 1000)))$$), (17, $$session_amend('absent', 1, jsonb_build_object('x', repeat('x', 1000)))$$)) c(n, call) ORDER BY n;
 SELECT pg_temp.line('t'), f.updated_at > :'updated_at' AS updated FROM session_fetch('t') f;
 
--- No such session: false, whatever its id once was.
+-- No such session: false, whatever the state of the id.
 BEGIN;
 SELECT session_append('e', '{"m": 1}'), session_touch('e', '1 ms') IS NOT NULL AS touched;
 SELECT pg_temp.wait_until($$NOT session_exists('e')$$);
 SELECT session_amend('e', 1, '{"m": 2}') AS expired, session_amend('absent', 1, '{}') AS absent, session_amend(session_create(), 1, '{}') AS without_messages, session_amend('large', 1, '{}') AS of_another_namespace;
 COMMIT;
 
--- An event for each, with the seq and nothing of the message; none for what was not done.
+-- An event for each, with the seq and nothing of the message; none for an amend that found no message.
 SELECT session_id, event, detail, count(*) FROM session_events WHERE event = 'amended' GROUP BY 1, 2, 3 ORDER BY 1, 3;
 SELECT count(*) AS in_silence FROM session_events WHERE namespace = 'other';
 
@@ -104,8 +104,8 @@ COMMIT;
 SELECT pg_temp.line('t'), message_count FROM session_fetch('t');
 SELECT count(*) AS events FROM session_events WHERE session_id = 't' AND event = 'amended';
 
--- Somebody else's trigger: one that keeps the message is an error, and nothing of the call stays; one that
--- alters it has its way.
+-- Triggers of the owner of the tables: one that skips the update is an error, and the call has no effect;
+-- one that alters the message is respected.
 CREATE FUNCTION regress_ss_message() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF NEW.message ? 'skip' THEN
@@ -122,7 +122,7 @@ SELECT pg_temp.line('t');
 DROP TRIGGER regress_ss_message ON conversation_history;
 DROP FUNCTION regress_ss_message();
 
--- Owner isolation: editors may, viewers may not, and for everybody else there is no such session.
+-- Owner isolation: editors may amend, viewers may not, and other callers see no such session.
 INSERT INTO session_namespaces (name, owner_isolation, cache) VALUES ('iso', true, 'off');
 CREATE ROLE regress_ss_web;
 GRANT EXECUTE ON FUNCTION session_amend(text, bigint, jsonb, text) TO regress_ss_web;

@@ -7,7 +7,7 @@
 \i :helpers
 INSERT INTO session_namespaces (name, tombstone) VALUES ('st', '5 minutes');
 SET session_store.namespace = 'st';
--- The answer of a call about an id in a state, undone.
+-- The result of a call about an id in a given state; the call is rolled back.
 CREATE FUNCTION pg_temp.in_state(state text, call text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	answer text;

@@ -5,7 +5,7 @@
 \set helpers :test_dir '/helpers.sql'
 \i :helpers
 
--- NULL where a value is needed is 22004, for every argument that needs one.
+-- NULL where a value is required is 22004, for every such argument.
 SELECT call, pg_temp.err('SELECT ' || call)
 FROM (VALUES
 	($$session_create(data => NULL)$$),
@@ -23,8 +23,8 @@ FROM (VALUES
 	($$session_take(NULL)$$),
 	($$session_list(page_size => NULL)$$)) c(call);
 
--- There is no session NULL: reads find nothing, as an outer join expects. The namespace and the right of the caller are
--- checked all the same.
+-- A session_id of NULL finds no session, as an outer join expects. The namespace and the right of the
+-- caller are checked all the same.
 SELECT session_append('not null', '{}') AS seq, session_share('not null', 'ann') AS shared;
 SELECT id, session_exists(id) AS "exists", session_get(id) AS "get", session_ttl(id) > '0' AS ttl, f.version, h.seq, m.member
 FROM (VALUES ('not null'), (NULL)) i (id)
@@ -76,7 +76,7 @@ INSERT INTO good VALUES ('one byte', 'a'), ('200 bytes', repeat('a', 200)), ('sp
 SELECT label, session_save(id, to_jsonb(label)) AS version FROM good;
 SELECT label, session_get(id) AS data, session_delete(id) AS deleted FROM good;
 
--- Owners follow the same rule.
+-- The same rule for owners.
 SELECT call, string_agg(DISTINCT pg_temp.err('SELECT ' || replace(call, '$', quote_literal(owner))), ' ') AS errors
 FROM (VALUES
 	(1, $$session_create(owner => $)$$),
@@ -88,7 +88,7 @@ FROM (VALUES
 GROUP BY n, call ORDER BY n;
 SELECT session_save('args', '{}', owner => repeat('o', 200)) AS version;
 
--- Namespaces: 1 to 63 bytes (22023), and one that is not there is 42704, in every call.
+-- Namespaces: 1 to 63 bytes (22023), and one that does not exist is 42704, in every call.
 SELECT call,
 	string_agg(DISTINCT pg_temp.err('SELECT ' || replace(call, '$', quote_literal(ns))), ' ')
 		FILTER (WHERE bad) AS bad,
@@ -126,12 +126,12 @@ FROM (VALUES ('0'), ('-1 second'), ('1 day -25 hours'), ('999 microseconds'), ('
 	('2500000000 hours'), ('1 millisecond'), ('1 day -23:59:59.999'), ('36500 days'), ('876000 hours')) t(ttl);
 SELECT pg_temp.err($$SELECT session_save('args', '{}', ttl => 'infinity')$$) = 'ok' AS infinite_ttl;
 
--- max_rows and page_size are counts.
+-- max_rows and page_size are positive numbers.
 SELECT call, pg_temp.err('SELECT ' || call)
 FROM (VALUES ($$session_purge(-1)$$), ($$session_list(page_size => 0)$$), ($$session_list(page_size => -1)$$)) c(call);
 
--- A document over max_bytes, before compression, is 54000, whichever call makes it so;
--- what was there stays.
+-- A document above max_bytes, before compression, is 54000 in every call that would make one; the old
+-- document stays.
 INSERT INTO session_namespaces (name, max_bytes)
 SELECT 'args', pg_column_size('{"a": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}'::jsonb);
 SELECT session_save('fits', '{"a": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}', namespace => 'args');
@@ -144,7 +144,7 @@ FROM (VALUES
 	($$session_incr('fits', '{bbbbbbbb}', namespace => 'args')$$)) c(call);
 SELECT session_get('fits', 'args') AS data, version, session_exists('large', 'args') AS large
 FROM session_fetch('fits', 'args');
--- A limit that was lowered since does not keep anybody from reading.
+-- After the limit was lowered, larger documents can still be read.
 UPDATE session_namespaces SET max_bytes = 16 WHERE name = 'args';
 SELECT session_get('fits', 'args') IS NOT NULL AS readable,
 	pg_temp.err($$SELECT session_save('fits', '{"b": "bbbbbbbbbbbbbbbb"}', namespace => 'args')$$) AS save;

@@ -10,8 +10,8 @@ SELECT getdatabaseencoding() <> 'UTF8' AS skip \gset
 	\quit
 \endif
 
--- A multibyte character at the border of 200 bytes counts with all of its bytes;
--- U+0080 to U+009F are control characters, U+00A0 is none.
+-- A multibyte character at the limit of 200 bytes counts with all of its bytes; U+0080 to U+009F are
+-- control characters, U+00A0 is none.
 SELECT label, octet_length(id) AS bytes,
 	pg_temp.err(format('SELECT session_save(%L, ''{}'')', id)) AS session_id,
 	pg_temp.err(format('SELECT session_save(''utf8'', ''{}'', owner => %L)', id)) AS owner
@@ -30,7 +30,7 @@ FROM (VALUES
 	(12, 'U+00C2 U+0100', U&'\00c2\0100')) i(n, label, id)
 ORDER BY n;
 
--- Ids are compared as they are: no case folding, no normalisation.
+-- Ids are compared bytewise: no case folding, no normalization.
 SELECT session_save(U&'\00e9', '"composed"') AS composed, session_save(U&'e\0301', '"decomposed"') AS decomposed,
 	session_save(U&'\00c9', '"capital"') AS capital;
 SELECT session_get(U&'\00e9') AS composed, session_get(U&'e\0301') AS decomposed, session_get(U&'\00c9') AS capital;
@@ -41,11 +41,11 @@ SELECT pg_temp.refused(format('INSERT INTO session_namespaces (name, key_prefix)
 SELECT session_save('a', '1', namespace => repeat(U&'\00e9', 31) || 'a');
 SELECT pg_temp.err(format('SELECT session_get(''a'', %L)', repeat(U&'\00e9', 32))) AS bytes_64;
 
--- id_like and its underscore go by characters.
+-- id_like and its underscore match characters, not bytes.
 SELECT session_count(id_like => '_') AS one_character, session_count(id_like => U&'%\0301') AS combining;
 
--- Settings that come with the connection are not checked by the server: claims with bytes that are no text
--- name nobody, and a namespace with such is none.
+-- The server does not check settings in the startup packet: claims that are not valid text have no
+-- subject, and such a namespace does not exist.
 INSERT INTO session_namespaces (name, owner_isolation, audit) VALUES ('iso', true, true), ('told', false, true);
 CREATE ROLE regress_ss_web;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO regress_ss_web;

@@ -7,7 +7,7 @@
 INSERT INTO session_namespaces (name, max_sessions_per_owner, on_quota) VALUES ('compose', NULL, 'evict'), ('quota', 1, 'refuse');
 SET session_store.namespace = 'compose';
 
--- Several calls in one statement: writes see each other, reads see what the statement began with.
+-- Several calls in one statement: writes see each other, reads see the state at its beginning.
 SELECT session_save('a', '1'), session_save('a', '2'), session_save('b', '1'), session_get('a') AS before;
 SELECT session_get('a') AS after, session_merge('b', '{"x": 1}'), session_incr('b', '{n}'), session_incr('b', '{n}'), session_get('b') AS before;
 SELECT session_get('b');
@@ -29,7 +29,7 @@ SELECT bool_and(session_exists(sid)) FROM login;
 CREATE TEMP TABLE made AS SELECT session_create(to_jsonb(n)) AS sid FROM generate_series(1, 3) n;
 SELECT sum(session_get(sid)::int) FROM made;
 
--- After any error the transaction is usable from its savepoint, in plpgsql and out of it.
+-- After any error the transaction can continue from its savepoint, in PL/pgSQL and outside.
 CREATE TEMP TABLE error (n int GENERATED ALWAYS AS IDENTITY, call text);
 INSERT INTO error (call) VALUES ($$session_save('', '{}')$$), ($$session_save('e', NULL)$$), ($$session_get('e', 'nowhere')$$), ($$session_save('e', '{}', if_version => 9)$$),
 	($$session_save('dead', '{}')$$), ($$session_save('q2', '{}', owner => 'q', namespace => 'quota')$$), ($$session_incr('text', '{t}')$$),
@@ -56,7 +56,7 @@ COMMIT;
 \set VERBOSITY default
 SELECT session_get('sp');
 
--- What a savepoint rolls back was not: saves, deletes, touches, new ids, policies.
+-- A rollback to a savepoint undoes saves, deletes, touches, new ids and policies.
 BEGIN;
 SELECT session_save('rb', '1', ttl => '1 hour');
 SAVEPOINT s;
@@ -104,7 +104,7 @@ CREATE PROCEDURE pg_temp.steps() LANGUAGE plpgsql AS
 CALL pg_temp.steps();
 SELECT session_get('steps');
 
--- A cursor shows what it was opened with, whatever happens meanwhile.
+-- A cursor shows the state at the time it was opened.
 BEGIN;
 DECLARE c SCROLL CURSOR FOR SELECT session_id FROM session_list(id_like => 'cte%');
 FETCH 1 FROM c;
@@ -118,7 +118,7 @@ FETCH 1 FROM g;
 SELECT session_save('sp', '"changed"');
 FETCH 1 FROM g;
 COMMIT;
--- Cursors over calls that write, and LIMIT: as many as were fetched.
+-- Cursors over calls that write, and LIMIT: as many calls are made as rows are fetched.
 BEGIN;
 DECLARE w CURSOR FOR SELECT session_incr('fetched', '{n}') FROM generate_series(1, 10);
 FETCH 3 FROM w;
@@ -126,7 +126,7 @@ CLOSE w;
 COMMIT;
 SELECT session_get('fetched');
 
--- Prepared statements, generic plans and custom ones.
+-- Prepared statements, with generic and custom plans.
 PREPARE s(text, jsonb) AS SELECT session_save($1, $2), session_exists($1);
 EXECUTE s('prep', '1');
 SET plan_cache_mode = force_generic_plan;
@@ -136,7 +136,7 @@ DISCARD PLANS;
 EXECUTE s('prep', '3');
 SELECT session_get('prep');
 
--- REPEATABLE READ and SERIALIZABLE: one's own changes are seen, repeatedly; and the calls write.
+-- REPEATABLE READ and SERIALIZABLE: a transaction sees its own changes, and can write.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT session_save('rr', '1'), session_get('sp');
 SELECT session_get('rr'), session_save('rr', '2'), session_merge('sp', '{"rr": 1}'), session_incr('rr2', '{n}');
@@ -151,14 +151,14 @@ SELECT session_exists('ser');
 BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE;
 SELECT session_get('sp'), session_count(id_like => 'sp');
 COMMIT;
--- Expiry goes by the clock in a snapshot that stands still.
+-- Expiry follows the clock, also within a snapshot.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT session_save('brief', '1', ttl => '30 ms');
 SELECT pg_temp.wait_until($$NOT session_exists('brief')$$) AS gone;
 SELECT session_save('brief', '2') AS version;
 COMMIT;
 
--- Cancelled, the transaction ends as any would.
+-- A canceled transaction ends like any other.
 BEGIN;
 SELECT session_save('cancelled', '1');
 SET LOCAL statement_timeout = '100 ms';

@@ -15,13 +15,13 @@ CREATE TEMP VIEW event AS
 SELECT event, session_id, owner_id, CASE actor WHEN session_user THEN 'me' ELSE actor::text END AS actor, detail
 FROM session_events ORDER BY created_at, event_id;
 
--- An append that begins a session is a creation; messages that come and go are no events.
+-- An append that begins a session is an event "created"; messages that are added or removed are no events.
 SELECT session_append('s', '{"m": 1}'), session_append('s', '[{"m": 2}, {"m": 3}]', 'op'), session_append('s', '[{"m": 2}, {"m": 3}]', 'op'), session_pop('s'), session_trim('s', 1);
 SELECT session_save('s', '{"secret": 1}', owner => 'alice'), session_merge('s', '{"b": 1}'), session_incr('s', '{n}'), (SELECT count(*) FROM session_history('s')) AS read;
 SELECT * FROM event;
 DELETE FROM session_events;
 
--- Forked: an event of the source that names the copy, which is created.
+-- Fork: an event of the source that names the copy, and the creation of the copy.
 SELECT session_append('s', '[{"m": 4}, {"m": 5}]'), session_fork('s', 'copy'), session_fork('s', 'short', 4);
 SELECT session_save('without', '{}'), session_fork('without', 'empty');
 SELECT event, session_id, owner_id, actor, detail FROM event WHERE event = 'forked';
@@ -29,34 +29,35 @@ SELECT event, session_id, owner_id FROM event WHERE event <> 'forked' ORDER BY s
 SELECT session_fork('s') AS new \gset
 SELECT detail ->> 'new_session_id' = :'new' AS names_it FROM event WHERE event = 'forked' ORDER BY detail ->> 'new_session_id' = :'new' DESC LIMIT 1;
 DELETE FROM session_events;
--- None of what is refused or finds nothing.
+-- Calls that are refused or find nothing cause no event.
 SELECT session_fork('absent', 'x') AS absent, pg_temp.err($$SELECT session_fork('s', 'copy')$$) AS lives, pg_temp.err($$SELECT session_fork('s', 's')$$) AS itself;
 SELECT count(*) FROM event;
 
--- Absorbed: an event of the target that names the source, whose deletion says by whom.
+-- Absorb: an event of the target that names the source, and the deletion of the source, which names the
+-- target.
 SELECT session_absorb('s', 'copy');
 SELECT * FROM event ORDER BY event;
 DELETE FROM session_events;
 SELECT session_absorb('s', 'copy') AS dead, session_absorb('s', 'absent') AS absent, pg_temp.err($$SELECT session_absorb('copy', 's')$$) AS dead_target, pg_temp.err($$SELECT session_absorb('s', 's')$$) AS itself;
 SELECT count(*) FROM event;
 
--- Shared: with whom and as what; unshared is shared as nothing.
+-- Share: an event with the member and the role; the role is null for an unshare.
 SELECT session_share('s', 'bob'), session_share('s', 'bob', 'editor'), session_share('s', 'carol', 'owner'), session_unshare('s', 'bob');
 SELECT * FROM event;
 DELETE FROM session_events;
 SELECT session_unshare('s', 'bob') AS no_member, session_share('absent', 'bob') AS absent, pg_temp.err($$SELECT session_share('s', 'bob', 'admin')$$) AS bad;
 SELECT count(*) FROM event;
 
--- Saved: only where the namespace asks for it, with the version, and never what was saved.
+-- Save: an event only where the namespace asks for it, with the version and nothing of the document.
 SELECT session_save('v', '{"secret": 1}', namespace => 'saves'), session_save('v', '{"secret": 2}', namespace => 'saves'), session_merge('v', '{"b": 1}', namespace => 'saves'), session_incr('v', '{n}', namespace => 'saves');
 SELECT event, session_id, actor, detail FROM event;
 SELECT count(*) AS tells_a_secret FROM session_events WHERE detail::text ~ 'secret' OR session_events::text ~ 'secret';
 DELETE FROM session_events;
--- None of what only looks, what only prolongs, what is refused, and what is said in a history.
+-- No such event for reads, touches, refused calls and appends.
 SELECT session_get('v', 'saves') IS NOT NULL AS get, session_touch('v', namespace => 'saves') IS NOT NULL AS touch, session_append('v', '{"m": 1}', namespace => 'saves'), session_incr('v', '{n}', max => 1, namespace => 'saves') AS over_the_ceiling,
 	pg_temp.err($$SELECT session_save('v', '1', if_version => 1, namespace => 'saves')$$) AS conflict;
 SELECT count(*) FROM event;
--- It holds from the statement that switches it on or off; without audit it means nothing.
+-- It applies from the statement that switches it on or off; without audit it has no effect.
 UPDATE session_namespaces SET audit_saves = true WHERE name = 'audited';
 SELECT session_save('s', '{}') > 1 AS saved;
 UPDATE session_namespaces SET audit_saves = false WHERE name = 'audited';
@@ -64,7 +65,8 @@ SELECT session_save('s', '{}') > 1 AS saved, session_save('q', '1', namespace =>
 SELECT event, session_id, detail ? 'version' AS version FROM event;
 DELETE FROM session_events;
 
--- On whose behalf: the subject of the caller's claims, beside the role; also where owners are not isolated.
+-- The subject of the caller's claims is recorded beside the role, also in namespaces without owner
+-- isolation.
 SET request.jwt.claims = '{"sub": "alice", "role": "authenticated"}';
 SET ROLE regress_ss_actor;
 SELECT session_append('i', '{"m": 1}', namespace => 'isolated'), session_share('i', 'bob', 'editor', 'isolated'), session_fork('i', 'i2', namespace => 'isolated'), session_absorb('i', 'i2', 'isolated');
@@ -74,7 +76,7 @@ RESET ROLE;
 SELECT event, replace(session_id, :'new', 'new id') AS session_id, owner_id, actor, detail FROM event WHERE event IN ('created', 'forked', 'absorbed', 'shared', 'deleted') ORDER BY event, session_id, detail;
 SELECT count(*) AS several, bool_and(detail ->> 'subject' = 'alice') AS all_of_alice FROM event;
 DELETE FROM session_events;
--- Claims that name nobody are none.
+-- Claims without a subject are recorded as none.
 SET request.jwt.claims = '{"role": "anon"}';
 SELECT session_share('s', 'eve');
 SET request.jwt.claims = '';
@@ -84,14 +86,15 @@ SELECT session_save('plain', '{}');
 SELECT event, detail FROM event;
 DELETE FROM session_events;
 
--- What is rolled back left no event; what happens without audit leaves none.
+-- A rollback leaves no event, nor does a call in a namespace without audit.
 BEGIN;
 SELECT session_fork('s', 'rb'), session_absorb('s', 'short'), session_share('s', 'rb');
 ROLLBACK;
 SELECT session_append('q2', '{"m": 1}', namespace => 'quiet'), session_fork('q2', 'q3', namespace => 'quiet'), session_share('q2', 'bob', namespace => 'quiet'), session_absorb('q2', 'q3', 'quiet'), session_delete('q2', 'quiet');
 SELECT count(*) FROM event;
 
--- Events are kept as long as their namespace says, then the keeper removes them (who looks when it starts).
+-- Events are kept as long as their namespace says, then the keeper removes them (it checks when it
+-- starts).
 SELECT session_share('s', 'kept'), session_save('v2', '{}', namespace => 'saves');
 UPDATE session_namespaces SET events_keep = '10 days' WHERE name = 'audited';
 INSERT INTO session_events (namespace, session_id, event, actor, created_at) VALUES

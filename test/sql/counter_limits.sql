@@ -27,7 +27,7 @@ SELECT make('a', 'b'), session_clear('default');
 SELECT * FROM left_over;
 SELECT make('a', 'b'), session_regenerate('a') <> 'a' AS renamed;
 SELECT * FROM left_over;
--- the source of an absorption ends; the target has to be counted on
+-- the source of an absorb can end; for the target, the counters would have to increase
 SELECT make('a', 'b');
 SELECT session_absorb('a', 'b');
 DELETE FROM conversation_sessions WHERE session_id = 'a';
@@ -42,14 +42,14 @@ SELECT session_save('old', '{}', owner => 'u', namespace => 'one');
 SELECT wear_out();
 SELECT session_save('new', '{}', owner => 'u', namespace => 'one');
 SELECT * FROM left_over WHERE session_id = 'old';
--- anything else cannot be counted any further
+-- other calls cannot increase the counters and fail
 SELECT make('a');
 SELECT session_save('a', '{}');
 SELECT session_append('a', '{"m": 2}');
--- an id that is used again goes on counting, and so cannot
+-- an id that is reused continues the counters, and so fails as well
 SELECT session_delete('a');
 SELECT session_save('a', '{}', if_version => 0);
--- times near the end of the calendar
+-- times near the end of the range of timestamps
 DELETE FROM conversation_sessions;
 INSERT INTO conversation_sessions (session_id, session_data, owner_id, created_at, expires_at, check_at)
   SELECT i, '{}', 'u', '294276-12-31 23:59:59+00', '294276-12-31 23:59:59+00', '294276-12-31 23:59:59+00'

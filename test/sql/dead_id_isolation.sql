@@ -12,7 +12,7 @@ GRANT SELECT, INSERT, UPDATE ON conversation_sessions TO regress_ss_web;
 INSERT INTO session_namespaces (name, cache, owner_isolation, sliding) VALUES ('iso', 'off', true, false), ('open', 'off', false, false), ('two', 'off', true, false);
 UPDATE session_namespaces SET max_sessions_per_owner = 1 WHERE name = 'two';
 
--- What a call by somebody says, or the SQLSTATE of its refusal; then it is undone.
+-- The result of a call by somebody, or its SQLSTATE; the call is rolled back.
 CREATE FUNCTION pg_temp.by(who text, call text, role text = 'regress_ss_web') RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	answer text;
@@ -28,7 +28,8 @@ EXCEPTION
 END
 $$;
 
--- Every way in which alice's session can end; shared with ed and olga. One of nobody's, too.
+-- Each way in which a session of alice can end; the sessions are shared with ed and olga. One session has
+-- no owner.
 SELECT count(session_save(id, '{"secret": 1}', owner => 'alice', namespace => 'iso')) + count(session_save(id, '{"secret": 2}', namespace => 'iso')) + count(session_share(id, 'ed', 'editor', 'iso')) + count(session_share(id, 'olga', 'owner', 'iso')) AS saved
 FROM unnest(ARRAY['deleted', 'logged out', 'cleared', 'regenerated', 'absorbed']) id;
 SELECT session_save('target', '{}', owner => 'alice', namespace => 'iso'), session_save('nobodys', '{}', namespace => 'iso'), session_save('in open', '{}', owner => 'alice', namespace => 'open');
@@ -40,14 +41,15 @@ FROM unnest(ARRAY['deleted', 'logged out', 'cleared', 'regenerated', 'absorbed',
 SELECT pg_temp.by('alice', $$session_save('evicted', '1', if_version => 0, namespace => 'two') > 1$$) AS alice, pg_temp.by('sam', $$session_save('evicted', '1', if_version => 0, namespace => 'two') > 1$$) AS sam;
 SELECT pg_temp.by('sam', $$session_merge('deleted', '{}', if_version => 0, namespace => 'iso')$$) AS merge, pg_temp.by('sam', $$session_fork('own', 'deleted', namespace => 'iso')$$) AS fork,
 	pg_temp.by('sam', $$session_save('in open', '1', if_version => 0, namespace => 'open') > 1$$) AS where_all_may;
--- Nothing else brings it back, for alice neither; and it is nobody's in any list or count.
+-- Nothing else revives it, not for alice either; and no list or count includes it.
 SELECT pg_temp.by('alice', c) AS answer, c FROM unnest(ARRAY[$$session_save('deleted', '1', namespace => 'iso')$$, $$session_append('deleted', '{}', namespace => 'iso')$$, $$session_get('deleted', 'iso')$$, $$session_count(namespace => 'iso')$$,
 	$$string_agg(session_id, ' ') FROM session_list(namespace => 'iso') WHERE session_id <> 'target'$$, $$session_delete_all('alice', 'target', 'iso')$$, $$session_delete('deleted', 'iso')$$]) c;
--- The row tells its owner alone that it was hers, and nothing of what it was.
+-- The row shows only to its owner that it existed, and nothing of its content.
 SELECT session_data, owner_id, history_id, message_count, expires_at <= clock_timestamp() AS expired FROM conversation_sessions WHERE session_id IN ('deleted', 'logged out', 'cleared', 'regenerated', 'absorbed', 'nobodys', 'in open') ORDER BY session_id COLLATE "C";
 SELECT who, pg_temp.by(who, $$count(*) FROM conversation_sessions WHERE session_id = 'deleted'$$) AS seen FROM unnest(ARRAY['alice', 'olga', 'ed', 'sam', 'anon']) who;
 
--- An expired session of somebody else: its id may be used, and the counters go on from anywhere above.
+-- An expired session of another owner: its id can be used, and the counters continue from a random greater
+-- value.
 CREATE FUNCTION pg_temp.age() RETURNS boolean LANGUAGE sql AS $$WITH done AS (UPDATE conversation_sessions SET expires_at = clock_timestamp() - interval '1 second' WHERE session_id ~ '^old' RETURNING 1) SELECT count(*) = 3 FROM done$$;
 BEGIN;
 SELECT sum(session_save(id, '1', owner => o, namespace => ns)) + sum(session_append(id, '{}', namespace => ns)) AS saved FROM (VALUES ('old', 'alice', 'iso'), ('old of nobody', NULL, 'iso'), ('old', 'alice', 'open')) s (id, o, ns);

@@ -17,14 +17,14 @@ WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclas
 -- Each symbol carries a version.
 SELECT count(*) > 30 AS all_of_them, bool_and(prosrc ~ ('^' || proname || '_[0-9]+_[0-9]+$')) AS versioned FROM call;
 
--- A value that is no NULL, for each type.
+-- A value that is not NULL, for each type.
 CREATE FUNCTION pg_temp.some(type text) RETURNS text LANGUAGE sql AS $$
 SELECT CASE type WHEN 'text' THEN '''a''::text' WHEN 'jsonb' THEN '''{"a": 1}''::jsonb' WHEN 'interval' THEN '''1 hour''::interval'
 	WHEN 'bigint' THEN '5::bigint' WHEN 'integer' THEN '5::integer' WHEN 'numeric' THEN '5::numeric' WHEN 'text[]' THEN '''{a}''::text[]'
 	WHEN 'uuid' THEN 'gen_random_uuid()' WHEN 'timestamp with time zone' THEN 'clock_timestamp()' WHEN 'boolean' THEN 'true' END
 $$;
 
--- Declare a symbol in some form, call it, and return the SQLSTATE and the hint.
+-- Declares a symbol in some form, calls it, and returns the SQLSTATE and the hint.
 CREATE FUNCTION pg_temp.call_as(symbol text, args text[], result text, columns text DEFAULT '') RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	code text;
@@ -41,7 +41,7 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
--- One argument less, one more, each of another type in turn, all of them pointers that point nowhere.
+-- One argument less, one more, and each with another type in turn; all of them invalid pointers.
 CREATE TEMP VIEW form AS
 SELECT prosrc, result, columns, form, changed AS args FROM call
 	CROSS JOIN LATERAL (SELECT CASE WHEN call.result ~ '\mrecord$' THEN
@@ -57,15 +57,15 @@ SELECT prosrc, result, columns, form, changed AS args FROM call
 WHERE result <> 'trigger';
 SELECT form, pg_temp.call_as(prosrc, args, result, columns) AS answer, count(*) > 0 AS symbols
 FROM form GROUP BY 1, 2 ORDER BY form COLLATE "C", 2;
--- The right arguments, and another result.
+-- The right arguments with another result type.
 SELECT pg_temp.call_as(prosrc, args, other.result, other.columns) AS answer, count(*) > 30 AS symbols
 FROM call, (VALUES ('bigint', ''), ('text', ''), ('SETOF text', ''), ('record', ' AS (a text)'), ('SETOF record', ' AS (a text, b text)'), ('void', ''), ('boolean', ''), ('jsonb', '')) other(result, columns)
 WHERE call.result <> other.result AND call.result <> 'trigger' GROUP BY 1;
--- Triggers, called as functions and as triggers of events.
+-- Triggers, called as functions and as event triggers.
 SELECT pg_temp.call_as(prosrc, '{}', 'integer') AS answer, count(*) FROM call WHERE result = 'trigger' GROUP BY 1;
 SELECT pg_temp.call_as(prosrc, '{text,text}', 'jsonb') AS answer, count(*) FROM call WHERE result = 'trigger' GROUP BY 1;
 
--- What is declared as it should be works under any name; who calls it after it was altered is told.
+-- A function with the expected declaration works under any name; a call after it was altered is an error.
 CREATE FUNCTION regress_ss_get(text, text) RETURNS jsonb LANGUAGE c AS '$libdir/session_store', 'session_get_1_0';
 SELECT session_save('s', '{"a": 1}');
 SELECT regress_ss_get('s', 'default'), regress_ss_get('s', NULL);
@@ -79,7 +79,7 @@ DROP FUNCTION regress_ss_end;
 CREATE PROCEDURE regress_ss_delete(text, text) LANGUAGE c AS '$libdir/session_store', 'session_delete_1_0';
 CALL regress_ss_delete('s', NULL);
 DROP PROCEDURE regress_ss_delete;
--- The type of the rows may change without a change of the function.
+-- The row type can change without a change of the function.
 BEGIN;
 ALTER TYPE session_record DROP ATTRIBUTE message_count;
 SELECT pg_temp.err($$SELECT * FROM session_fetch('s')$$) AS too_few_columns;
@@ -90,7 +90,7 @@ SELECT pg_temp.err($$SELECT * FROM session_fetch('s')$$) AS other_columns;
 ROLLBACK;
 SELECT session_data FROM session_fetch('s');
 
--- Our trigger functions, in triggers that are not ours.
+-- Our trigger functions in triggers of others.
 CREATE TABLE regress_ss_other (a int, b int);
 INSERT INTO regress_ss_other VALUES (1, 1);
 CREATE FUNCTION pg_temp.fire(definition text, statement text) RETURNS text LANGUAGE plpgsql AS $$
@@ -123,7 +123,7 @@ FROM (VALUES ('session_row_guard', 'conversation_sessions', 'session_data = sess
 WHERE level = 'STATEMENT' OR at NOT LIKE '%TRUNCATE'
 ORDER BY function COLLATE "C", level COLLATE "C", at COLLATE "C";
 
--- Tables that are not as the library needs them: damaged, or of another version.
+-- Tables that are not as the library expects them: damaged, or of another version.
 BEGIN;
 ALTER TABLE session_orphans RENAME COLUMN seen_at TO seen;
 ALTER TABLE session_cache_claims ALTER COLUMN moved DROP NOT NULL;

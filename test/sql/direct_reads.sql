@@ -15,7 +15,8 @@ SET session_store.direct_rows = off;
 SELECT pg_temp.look() AS by_statement;
 RESET session_store.direct_rows;
 
--- The key is another, for a while, and back; in a transaction that is rolled back; and rebuilt.
+-- Without the primary key, with another one, and with the original again; in a transaction that is rolled
+-- back; and after a rebuild.
 ALTER TABLE conversation_sessions DROP CONSTRAINT conversation_sessions_pkey;
 SELECT pg_temp.look() AS without_key;
 ALTER TABLE conversation_sessions ADD CONSTRAINT conversation_sessions_pkey PRIMARY KEY (session_id, namespace);
@@ -31,7 +32,7 @@ SELECT pg_temp.look() AS rolled_back;
 REINDEX INDEX CONCURRENTLY conversation_sessions_pkey;
 SELECT pg_temp.look() AS rebuilt;
 
--- A column more, at the end; and a row of a child is a session like any other.
+-- An additional column at the end; and a row of a child table is a session like any other.
 ALTER TABLE conversation_sessions ADD COLUMN mine text DEFAULT 'x';
 SELECT pg_temp.look() AS with_a_column;
 ALTER TABLE conversation_sessions DROP COLUMN mine;
@@ -43,15 +44,15 @@ SELECT pg_temp.look() AS with_a_child, session_get('c', 'direct') AS its_row;
 DROP TABLE child;
 SELECT pg_temp.look() AS without_it;
 
--- In one statement a read sees what was there when it began.
+-- A read sees the state at the beginning of its statement.
 WITH w AS (SELECT session_save('a', '{"n": 3}', namespace => 'direct') AS version) SELECT version, session_get('a', 'direct') AS as_the_statement_began FROM w;
--- An own change is seen by the next; one that was rolled back by none.
+-- A change of the same transaction is seen by the next statement; one that was rolled back is not.
 BEGIN;
 SELECT session_merge('a', '{"own": true}', namespace => 'direct');
 SELECT pg_temp.look() AS own;
 ROLLBACK;
 SELECT pg_temp.look() AS gone;
--- A document that is kept out of line.
+-- A document that is stored out of line.
 SELECT session_save('a', jsonb_build_object('long', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 3000) i)), namespace => 'direct') >= 3 AS long;
 SELECT length(session_get('a', 'direct') ->> 'long') AS length, length((SELECT session_data FROM session_fetch('a', 'direct')) ->> 'long') AS fetched;
 

@@ -14,7 +14,7 @@ BEGIN
 	PERFORM session_save('a', '"looked"', namespace => 'direct');
 	RETURN CASE pg_stat_get_xact_numscans('conversation_sessions_pkey'::regclass) - before WHEN 1 THEN 'direct' ELSE 'by statement' END;
 END $$;
--- What there is, less the times.
+-- The contents of the tables, without times.
 CREATE FUNCTION pg_temp.rows() RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(format('%s %s %s v%s %s %s/%s %s%s', session_id, session_data, coalesce(owner_id, '-'), version, ttl, message_count, last_seq,
 		CASE WHEN dead_until IS NULL THEN '' ELSE 'dead ' END, CASE WHEN check_at <= expires_at OR dead_until IS NOT NULL THEN 'checked' ELSE 'late' END), E'\n' ORDER BY session_id)
@@ -24,7 +24,7 @@ CREATE PROCEDURE pg_temp.begin_with() LANGUAGE sql AS $$
 	SELECT session_save('a', '{"n": 1}', ttl => '2 hours', namespace => 'direct'), session_save('b', '{}', owner => 'ada', namespace => 'direct'),
 		session_save('c', '[1]', namespace => 'direct'), session_save('d', '{}', namespace => 'direct');
 $$;
--- All the ways to change a session that there is.
+-- All calls that change a session.
 CREATE FUNCTION pg_temp.work() RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	was text;
@@ -48,7 +48,7 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
 	RETURN SQLSTATE || ' ' || SQLERRM;
 END $$;
--- The same by both ways.
+-- Compares the results of direct access with those of statements.
 CREATE PROCEDURE pg_temp.compare(what text) LANGUAGE plpgsql AS $$
 DECLARE
 	direct text;
@@ -72,7 +72,7 @@ CALL pg_temp.begin_with();
 SELECT pg_temp.work();
 CALL pg_temp.compare('as it was made');
 
--- ---- what somebody hangs on the table is asked
+-- ---- triggers, rules and constraints of users are respected
 
 CREATE TABLE seen (what text, id text, data jsonb);
 CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
@@ -136,7 +136,7 @@ CREATE TABLE refers (namespace text COLLATE "C", session_id text COLLATE "C", FO
 CALL pg_temp.compare('a foreign key to it');
 DROP TABLE refers;
 
--- ---- what our own triggers do is done when they are there, and not when they are not
+-- ---- our own triggers: their work is done while they are enabled, and not while they are disabled
 
 ALTER TABLE conversation_sessions DISABLE TRIGGER session_row_guard;
 CALL pg_temp.compare('without the guard');
@@ -146,7 +146,7 @@ CALL pg_temp.compare('the second does not fire always');
 ALTER TABLE conversation_sessions ENABLE ALWAYS TRIGGER zz_session_change;
 CALL pg_temp.compare('as they were');
 
--- ---- other columns stay, other indexes follow
+-- ---- additional columns keep their values, and additional indexes are updated
 
 ALTER TABLE conversation_sessions ADD COLUMN mine text DEFAULT 'x', ADD COLUMN gone int;
 ALTER TABLE conversation_sessions DROP COLUMN gone;
@@ -169,14 +169,14 @@ SELECT session_save('b', '{"n": 1}', namespace => 'direct');
 DROP INDEX one_n;
 SELECT pg_temp.rows();
 
--- ---- who may not, may not
+-- ---- callers without the right are refused
 
 CALL pg_temp.begin_with();
 BEGIN READ ONLY;
 SELECT session_save('a', '{}', namespace => 'direct');
 ROLLBACK;
 
--- ---- within a statement and a transaction each sees what was before it
+-- ---- within a statement and a transaction each call sees the changes before it
 
 SELECT session_save('a', '{"k": 0}', namespace => 'direct') AS one, session_incr('a', '{k}', namespace => 'direct') AS two, session_incr('a', '{k}', namespace => 'direct') AS three;
 BEGIN;
@@ -187,7 +187,7 @@ SELECT session_merge('a', '{"k": 2}', namespace => 'direct');
 ROLLBACK TO s;
 SELECT session_merge('a', '{"m": 3}', namespace => 'direct');
 COMMIT;
--- what a trigger on another table does to the row between its lock and its update stays
+-- a change of the row by a trigger on another table, between its lock and its update, is kept
 ALTER TABLE conversation_sessions ADD COLUMN members int DEFAULT 0;
 CREATE FUNCTION count_members() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
@@ -201,11 +201,11 @@ SELECT session_id, members FROM conversation_sessions WHERE namespace = 'direct'
 DROP TRIGGER counts ON session_members;
 DROP FUNCTION count_members();
 ALTER TABLE conversation_sessions DROP COLUMN members;
--- a row that the statement itself has changed is left alone by it, whoever is asked first
+-- a row that the same statement has changed is not changed again, by direct access or by a statement
 WITH changed AS (UPDATE conversation_sessions SET session_data = '{"by": "statement"}' WHERE session_id = 'a' RETURNING session_data)
 	SELECT session_data, session_save('b', '{"after": 1}', namespace => 'direct') > 0 AS saved FROM changed;
 SELECT pg_temp.rows();
--- a document out of line, that a touch leaves where it is
+-- a touch does not rewrite a document that is stored out of line
 SELECT session_save('a', jsonb_build_object('long', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 3000) i)), namespace => 'direct') > 0 AS long;
 SELECT pg_relation_size(reltoastrelid) AS size FROM pg_class WHERE oid = 'conversation_sessions'::regclass \gset
 SELECT count(session_touch('a', '1 hour' + i * interval '1 minute', 'direct')), count(session_append('a', '{}', namespace => 'direct')) FROM generate_series(1, 20) i;

@@ -12,7 +12,7 @@ CREATE TEMP VIEW event AS
 SELECT event, session_id, owner_id, CASE actor WHEN session_user THEN 'me' ELSE actor::text END AS actor
 FROM session_events WHERE namespace = 'audited' ORDER BY created_at, event_id;
 
--- Created and deleted, once each, by the role that called; what happens in between is no event.
+-- "created" and "deleted", once each, with the calling role; changes in between are no events.
 SELECT session_save('s', '{}', owner => 'alice', namespace => 'audited');
 SELECT session_save('s', '{"a": 1}', namespace => 'audited'), session_merge('s', '{"b": 1}', namespace => 'audited'),
 	session_incr('s', '{n}', namespace => 'audited'), session_touch('s', namespace => 'audited') IS NOT NULL AS touched, session_get('s', 'audited');
@@ -24,13 +24,13 @@ RESET ROLE;
 SELECT * FROM event;
 DELETE FROM session_events;
 
--- Merge, increment and create begin sessions too; using a dead id again is a creation.
+-- Merge, increment and create begin sessions too; reusing a dead id is a creation.
 SELECT session_merge('m', '{}', namespace => 'audited'), session_incr('i', '{n}', namespace => 'audited'), session_save('s', '{}', if_version => 0, namespace => 'audited');
 SELECT length(session_create(owner => 'bob', namespace => 'audited')) > 0 AS created;
 SELECT event, CASE WHEN length(session_id) < 43 THEN session_id END AS session_id, owner_id, actor FROM event;
 DELETE FROM session_events;
 
--- Delete_all and clear: one event a session.
+-- Delete_all and clear: one event for each session.
 SELECT session_save('a1', '{}', owner => 'carol', namespace => 'audited'), session_save('a2', '{}', owner => 'carol', namespace => 'audited');
 SELECT session_delete_all('carol', namespace => 'audited');
 SELECT event, session_id, owner_id FROM event WHERE event = 'deleted' ORDER BY session_id;
@@ -38,7 +38,7 @@ SELECT session_clear('audited');
 SELECT event, session_id FROM event WHERE event = 'deleted' AND session_id IN ('m', 'i', 's') ORDER BY session_id;
 DELETE FROM session_events;
 
--- Regenerated: one event, that names neither data nor, to whoever reads it, a secret that still works unseen.
+-- Regenerate: one event, which contains neither data nor the new id, a secret that still works.
 SELECT session_save('r', '{"secret": 1}', owner => 'alice', namespace => 'audited');
 SELECT session_regenerate('r', 'audited') AS new \gset
 SELECT event, count(*), bool_or(session_id IN ('r', :'new')) AS names_it, bool_and(owner_id = 'alice') AS owner FROM event GROUP BY event ORDER BY event;
@@ -50,16 +50,16 @@ SELECT session_save('e' || n, '{}', owner => 'dave', namespace => 'audited') FRO
 SELECT event, session_id, owner_id FROM event WHERE event <> 'created';
 DELETE FROM session_events;
 
--- Expired, when the purge comes by, or when the id is used again before it.
+-- "expired": when the purge removes the row, or when the id is used again before that.
 BEGIN;
 SELECT session_save('x1', '{}', owner => 'eve', ttl => '30 ms', namespace => 'audited'), session_save('x2', '{}', ttl => '30 ms', namespace => 'quiet');
 SELECT pg_temp.wait_until($$NOT session_exists('x1', 'audited') AND NOT session_exists('x2', 'quiet')$$);
 SELECT session_purge(namespace => 'audited') AS purged;
 SELECT event, session_id, owner_id FROM event;
 COMMIT;
--- no event either, should its purge come while that namespace audits
+-- no event either, if the purge comes while that namespace audits
 DELETE FROM conversation_sessions WHERE session_id = 'x2';
--- A tombstone that goes is no event: its session had ended.
+-- The removal of a tombstone is no event: its session had ended before.
 UPDATE session_namespaces SET tombstone = '1 ms' WHERE name = 'audited';
 SELECT session_save('t', '{}', namespace => 'audited');
 SELECT session_delete('t', 'audited');
@@ -67,7 +67,7 @@ SELECT pg_temp.wait_until($$session_purge(namespace => 'audited') >= 0
 	AND NOT EXISTS (SELECT FROM conversation_sessions WHERE session_id = 't')$$) AS purged;
 SELECT event, count(*) FROM event WHERE session_id = 't' GROUP BY event ORDER BY event;
 
--- What is rolled back, refused or done without audit leaves no event.
+-- No event for calls that are rolled back or refused, or in a namespace without audit.
 DELETE FROM session_events;
 BEGIN;
 SELECT session_save('rb', '{}', namespace => 'audited'), session_clear('audited') IS NOT NULL AS cleared;
@@ -77,7 +77,7 @@ SELECT pg_temp.err($$SELECT session_save('rb', '{}', if_version => 5, namespace 
 SELECT session_save('q', '{}', owner => 'alice', namespace => 'quiet'), session_regenerate('q', 'quiet') IS NOT NULL AS regenerated,
 	session_delete_all('alice', namespace => 'quiet') AS deleted, session_save('d', '{}'), session_delete('d');
 SELECT count(*) FROM session_events;
--- Audit holds from the statement that switches it on.
+-- Audit applies from the statement that switches it on.
 UPDATE session_namespaces SET audit = true WHERE name = 'quiet';
 SELECT session_save('q2', '{}', namespace => 'quiet');
 UPDATE session_namespaces SET audit = false WHERE name = 'quiet';
@@ -85,8 +85,9 @@ SELECT session_delete('q2', 'quiet');
 SELECT namespace, event, session_id FROM session_events;
 SELECT created_at BETWEEN clock_timestamp() - interval '10 minutes' AND clock_timestamp() AS by_the_clock FROM session_events;
 
--- A session that has expired, and is saved over before the purge comes, has expired: of its own owner, once, before the next one is created.
--- (In one transaction, so that the purge passes the row over.)  A tombstone whose time is over has not expired.
+-- An expired session that is saved over before the purge comes has one event "expired", with its own
+-- owner, before the event "created" of the next one. (In one transaction, so that the purge skips the
+-- row.)  A tombstone that has run out has no such event.
 DELETE FROM session_events;
 BEGIN;
 UPDATE session_namespaces SET max_sessions_per_owner = NULL, tombstone = '1 ms' WHERE name = 'audited';

@@ -24,7 +24,7 @@ SELECT setseed(0.42);
 CREATE TEMP TABLE document AS SELECT n, pg_temp.document(3) AS d FROM generate_series(1, 600) n;
 SELECT count(*) AS pairs, count(*) FILTER (WHERE a.d @> b.d) > 5000 AS many_contain, count(*) FILTER (WHERE session_contains(a.d, b.d) IS DISTINCT FROM (a.d @> b.d)) AS differ
 FROM document a, document b;
--- What the generator rarely makes.
+-- Documents that the generator rarely makes.
 SELECT count(*) AS pairs, count(*) FILTER (WHERE session_contains(a, b) IS DISTINCT FROM (a @> b)) AS differ
 FROM unnest(ARRAY['{}', '[]', '[[]]', '[{}]', '[[], {}]', 'null', '[null]', '1', '[1]', '[[1]]', '[1, 1.00, 1e0]', '[1e400, -0]', '[0]', '["1"]', '"1"', '[true, "true"]',
 		'{"a": []}', '{"a": {}}', '{"": null}', '[1, 2, [3, [4]]]', '[[[4], 3]]', '[{"a": 1, "b": 2}]', '[{"a": 1}, {"b": 2}]', '["é", "è", "a", "ab", "b"]']::jsonb[]) a,
@@ -32,7 +32,7 @@ FROM unnest(ARRAY['{}', '[]', '[[]]', '[{}]', '[[], {}]', 'null', '[null]', '1',
 		'{"a": []}', '{"a": {}}', '{"": null}', '[1, 2, [3, [4]]]', '[[[4], 3]]', '[{"a": 1, "b": 2}]', '[{"a": 1}, {"b": 2}]', '["é", "è", "a", "ab", "b"]']::jsonb[]) b;
 SELECT session_contains(NULL, '{}') IS NULL AND session_contains('{}', NULL) IS NULL AS nulls;
 
--- A filter has a size.
+-- The size of a filter is limited.
 SELECT pg_temp.err(format('SELECT session_list(filter => %L)', jsonb_build_array(repeat('x', 8160)))) AS long, pg_temp.says(format('SELECT session_list(filter => %L)', jsonb_build_array(repeat('x', 8200)))) AS too_long;
 
 -- The scalars of an array are looked up, not compared pair by pair, which would take minutes.
@@ -41,7 +41,8 @@ SELECT session_contains(u, d) AS looked_up
 FROM (SELECT jsonb_agg(i) FROM generate_series(1, 300000) i) a(u), (SELECT jsonb_agg(i ORDER BY i DESC) FROM generate_series(1, 300000) i) b(d);
 RESET statement_timeout;
 
--- One row can be interrupted.  The large document takes twenty times as long as the small one.
+-- The comparison of one row can be canceled.  The large document takes twenty times as long as the small
+-- one.
 CREATE FUNCTION pg_temp.objects(n int, m int) RETURNS jsonb LANGUAGE sql AS 'SELECT jsonb_agg(jsonb_build_object(''a'', i)) FROM generate_series(n, m) i';
 CREATE FUNCTION pg_temp.took(statement text, OUT state text, OUT seconds float8) LANGUAGE plpgsql AS $$
 DECLARE

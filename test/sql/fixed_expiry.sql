@@ -18,7 +18,7 @@ CREATE FUNCTION pg_temp.ends(id text, ns text = 'fixed') RETURNS timestamptz LAN
 CREATE FUNCTION pg_temp.about(a interval, b interval) RETURNS boolean
 	RETURN a > b - interval '1 minute' AND a <= b;
 
--- Create, save and touch give it, and reads and changes keep it.
+-- Create, save and touch set it; reads and other changes keep it.
 SELECT session_create('{}', expires_at => :'t10') AS id \gset
 SELECT pg_temp.ends(:'id') = :'t10' AS created;
 SELECT session_save('s', '{"n": 1}', expires_at => :'t10') AS version;
@@ -26,7 +26,7 @@ SELECT session_get('s'), pg_temp.ends('s') = :'t10' AS got;
 SELECT session_touch('s') = :'t10' AS touched, session_save('s', '{}') AS version, session_merge('s', '{"a": 1}') AS merged,
 	session_incr('s', '{n}') AS incremented, session_append('s', '{"m": 1}') AS appended;
 SELECT pg_temp.ends('s') = :'t10' AS kept, ttl IS NULL AS no_ttl FROM conversation_sessions WHERE session_id = 's' AND namespace = 'fixed';
--- The same expiry again; another; and a ttl, with which the session slides again.
+-- The same expiry again, another one, and a ttl, with which the session slides again.
 SELECT session_touch('s', expires_at => :'t10') = :'t10' AS same, session_touch('s', expires_at => :'t20') = :'t20' AS later;
 SELECT session_save('s', '{}', expires_at => :'t10') AS version;
 SELECT pg_temp.ends('s') = :'t10' AS earlier;
@@ -35,7 +35,7 @@ SELECT pg_temp.about(session_ttl('s'), '2 hours') AS slides, ttl FROM conversati
 SELECT session_save('s', '{}', expires_at => :'t10') AS version;
 SELECT session_save('s', '{}', ttl => '30 minutes') AS version;
 SELECT pg_temp.about(session_ttl('s'), '30 minutes') AS by_ttl;
--- The id and the document of a regenerated session, of a fork, and of the target of an absorption have it too.
+-- A regenerated session, a fork, and the target of an absorb have it too.
 SELECT session_save('r', '{}', expires_at => :'t10') AS version;
 SELECT session_regenerate('r') AS id \gset
 SELECT pg_temp.ends(:'id') = :'t10' AS regenerated;
@@ -53,7 +53,8 @@ SELECT pg_temp.ends('f') = :'t10' AS savepoint;
 ROLLBACK;
 SELECT pg_temp.ends('f') = :'t20' AS rolled_back;
 
--- What a read noted before does not extend it, not even where the expiry is that of the row.
+-- A pending touch from before does not extend it, not even if the fixed expiry is the present one of the
+-- row.
 SELECT session_save('noted', '{}', ttl => '1 hour') AS version;
 UPDATE conversation_sessions SET expires_at = :'t10' WHERE session_id = 'noted';
 SELECT session_get('noted');
@@ -62,7 +63,7 @@ SELECT session_touch('noted', expires_at => :'t10') BETWEEN :'t10'::timestamptz 
 SELECT session_get('noted');
 SELECT session_ttl('noted') < '11 minutes' AS holds;
 
--- max_lifetime still caps it; a day too far is the last one.
+-- max_lifetime still limits it; a time that is too far in the future becomes the latest possible one.
 SELECT session_save('c', '{}', expires_at => :'t180', namespace => 'capped') AS version;
 SELECT pg_temp.ends('c', 'capped') = created_at + interval '2 hours' AS capped FROM session_fetch('c', 'capped');
 SELECT session_save('far', '{}', expires_at => '9999-12-31') AS version;
@@ -81,7 +82,8 @@ SELECT pg_temp.about(session_ttl('k', 'kept'), '1 hour') AS by_ttl;
 SELECT session_delete('i');
 SELECT session_exists('i');
 
--- In the past: save and touch end the session at once, without a tombstone; there is nothing to end otherwise.
+-- In the past: save and touch end the session at once, without a tombstone; if there is none, they do
+-- nothing.
 SELECT session_save('p', '{"n": 1}'), session_save('q', '{"n": 1}', expires_at => :'t10'), session_append('q', '{"m": 1}');
 SELECT session_save('p', '{"n": 2}', expires_at => '2000-01-01') AS null_is_gone, session_touch('q', expires_at => '2000-01-01') = '2000-01-01' AS gone;
 SELECT session_get('p'), session_exists('q');
@@ -101,7 +103,7 @@ SELECT session_exists('p');
 ROLLBACK;
 SELECT session_exists('p') AS rolled_back;
 
--- What is refused: both, -infinity, and to create what has ended.
+-- Errors: both arguments, -infinity, and creating a session that has ended.
 SELECT pg_temp.err($$SELECT session_save('s', '{}', ttl => '1 hour', expires_at => 'infinity')$$) AS both,
 	pg_temp.err($$SELECT session_touch('s', ttl => '1 hour', expires_at => 'infinity')$$) AS both,
 	pg_temp.err($$SELECT session_create('{}', ttl => '1 hour', expires_at => 'infinity')$$) AS both,
@@ -110,7 +112,8 @@ SELECT pg_temp.err($$SELECT session_save('s', '{}', ttl => '1 hour', expires_at 
 SELECT pg_temp.err($$UPDATE conversation_sessions SET expires_at = 'infinity' WHERE session_id = 's'$$) AS infinity,
 	pg_temp.err($$UPDATE conversation_sessions SET ttl = '0' WHERE session_id = 's'$$) AS no_ttl;
 
--- In plain SQL: a null ttl with an expires_at is a fixed one; without it, or left out, it is the namespace's.
+-- In plain SQL: a null ttl with an expires_at is a fixed expiry; a null ttl without it, or no ttl, means
+-- that of the namespace.
 INSERT INTO conversation_sessions (namespace, session_id, session_data, ttl, expires_at) VALUES
 	('fixed', 'sql1', '{}', NULL, :'t10'), ('fixed', 'sql2', '{}', NULL, NULL);
 INSERT INTO conversation_sessions (namespace, session_id, session_data, expires_at) VALUES ('fixed', 'sql3', '{}', :'t10'), ('kept', 'sql4', '{}', :'t10');
@@ -119,13 +122,13 @@ SELECT session_id, ttl, expires_at = :'t10' AS t10, expires_at - created_at > '3
 WHERE session_id ~ '^sql' ORDER BY session_id COLLATE "C";
 UPDATE conversation_sessions SET ttl = NULL, expires_at = :'t20' WHERE session_id = 'sql3';
 SELECT session_get('sql3'), pg_temp.ends('sql3') = :'t20' AS fixed;
--- Whole rows come back as they were, as from a dump.
+-- Rows that are inserted as a whole keep their values, as when a dump is restored.
 CREATE TEMP TABLE copied AS SELECT * FROM conversation_sessions WHERE session_id IN ('s', 'sql1', 'far');
 DELETE FROM conversation_sessions WHERE session_id IN ('s', 'sql1', 'far');
 INSERT INTO conversation_sessions SELECT * FROM copied;
 SELECT count(*) AS differ FROM (SELECT * FROM copied EXCEPT SELECT * FROM conversation_sessions) d;
 
--- The same by statements, when rows cannot be accessed directly.
+-- The same by statements, while rows cannot be accessed directly.
 SET session_store.direct_rows = off;
 SELECT session_save('t', '{}', expires_at => :'t10') AS version;
 SELECT session_get('t'), session_touch('t') = :'t10' AS touched, session_save('t', '{}') AS version, session_merge('t', '{"a": 1}') AS merged;

@@ -14,7 +14,7 @@ INSERT INTO session_namespaces (name, audit, sliding) VALUES ('foreign', true, f
 GRANT EXECUTE ON FUNCTION session_save, session_get, session_delete, session_delete_all, session_clear, session_regenerate, session_purge,
 	session_append, session_touch, session_create TO regress_ss_attacker;
 SET session_store.namespace = 'foreign';
--- What the attacker wants, and how he would know.
+-- The attacker's functions, and how the test detects that they were called.
 SET ROLE regress_ss_attacker;
 CREATE SEQUENCE regress_ss_evil.called;
 GRANT USAGE ON SEQUENCE regress_ss_evil.called TO PUBLIC;
@@ -29,7 +29,7 @@ END $$;
 CREATE FUNCTION regress_ss_evil.pwn() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM regress_ss_evil.take(); RETURN COALESCE(NEW, OLD); END$$;
 CREATE FUNCTION regress_ss_evil.lower(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN PERFORM regress_ss_evil.take(); RETURN $1; END$$;
 RESET ROLE;
--- Since the last look: was the attacker's code called, and to what effect?
+-- Was the attacker's code called since the last check, and with what effect?
 CREATE FUNCTION attacked() RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	result text;
@@ -70,20 +70,21 @@ CREATE TABLE regress_ss_audit.audit_log (id text);
 CREATE FUNCTION regress_ss_audit.log() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO audit_log VALUES (lower(NEW.session_id)); RETURN NULL; END$$;
 CREATE TRIGGER regress_ss_log AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_audit.log();
 
--- Without a search_path of its own it runs under pg_catalog, whatever the caller's is, and the error says so.
+-- A function that sets no search_path runs under pg_catalog, whatever the caller's search_path is, and the
+-- error says so.
 SET search_path = regress_ss_audit, public;
 SELECT said($$SELECT session_save('a', '{}')$$);
 SELECT pg_temp.path_in_context($$SELECT session_save('a', '{}')$$);
 RESET search_path;
--- Health names it.
+-- session_health() names it.
 SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%regress_ss_audit%' ORDER BY w;
--- With names that are qualified it works.
+-- It works with qualified names.
 CREATE OR REPLACE FUNCTION regress_ss_audit.log() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO regress_ss_audit.audit_log VALUES (lower(NEW.session_id)); RETURN NULL; END$$;
 SELECT said($$SELECT session_save('A', '{}')$$), (SELECT string_agg(id, ' ') FROM regress_ss_audit.audit_log) AS log;
 SET ROLE regress_ss_attacker;
 SET search_path = regress_ss_evil, pg_catalog;
 SELECT public.said($$SELECT public.session_save('B', '{}')$$);
--- The caller's path is his again, after an error as well.
+-- The caller's search_path is restored, after an error as well.
 SHOW search_path;
 SELECT public.session_save('', '{}');
 SHOW search_path;
@@ -91,7 +92,7 @@ RESET search_path;
 RESET ROLE;
 SELECT attacked(), (SELECT string_agg(id, ' ') FROM regress_ss_audit.audit_log) AS log;
 
--- A temporary table of the name, with a trigger.
+-- A temporary table with the name of a table that the trigger uses, which has a trigger itself.
 CREATE OR REPLACE FUNCTION regress_ss_audit.log() RETURNS trigger LANGUAGE plpgsql AS $$DECLARE v text := NEW.session_id; BEGIN INSERT INTO audit_log VALUES (v); RETURN NULL; END$$;
 SET ROLE regress_ss_attacker;
 CREATE TEMP TABLE audit_log (id text);
@@ -101,7 +102,8 @@ SELECT said($$SELECT session_save('c', '{}')$$);
 SELECT said($$SELECT session_create('{}')$$);
 RESET ROLE;
 SELECT attacked();
--- A search_path of its own, with and without pg_temp: where it is not named it would be searched first.
+-- A function with a search_path, with and without pg_temp: unless the path names it, pg_temp would be
+-- searched first.
 ALTER FUNCTION regress_ss_audit.log() SET search_path = regress_ss_audit;
 SET ROLE regress_ss_attacker;
 SELECT said($$SELECT session_save('d', '{}')$$);
@@ -117,14 +119,14 @@ SET ROLE regress_ss_attacker;
 SELECT said($$SELECT session_save('f', '{}')$$);
 RESET ROLE;
 SELECT attacked(), (SELECT string_agg(id, ' ') FROM regress_ss_audit.audit_log) AS log;
--- An empty one.
+-- An empty search_path.
 CREATE OR REPLACE FUNCTION regress_ss_audit.log() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$DECLARE v text := NEW.session_id; BEGIN INSERT INTO regress_ss_audit.audit_log VALUES (v); RETURN NULL; END$$;
 SET ROLE regress_ss_attacker;
 SELECT said($$SELECT session_save('g', '{}')$$);
 RESET ROLE;
 SELECT attacked(), (SELECT string_agg(id, ' ') FROM regress_ss_audit.audit_log) AS log;
 SELECT count(*) AS warnings FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%regress_ss_audit%';
--- What it calls runs under its path; it calls the store itself, and errors are caught.
+-- Functions that it calls run under its search_path; it calls session_store itself, and errors are caught.
 SET ROLE regress_ss_attacker;
 DROP DOMAIN pg_temp.text;
 RESET ROLE;
@@ -149,7 +151,8 @@ RESET ROLE;
 SELECT attacked(), (SELECT string_agg(id, ', ' ORDER BY id) FROM regress_ss_audit.audit_log) AS log;
 DROP TRIGGER regress_ss_log ON conversation_sessions;
 
--- Without temporary objects of its own a caller may call; those of the superuser, whose session it is, do no harm.
+-- A caller without temporary objects of its own may call; those of the superuser, who owns the session,
+-- are allowed.
 SET ROLE regress_ss_attacker;
 DROP TABLE audit_log;
 RESET ROLE;
@@ -165,7 +168,7 @@ RESET ROLE;
 SELECT attacked();
 DROP TRIGGER regress_ss_own ON conversation_sessions;
 
--- A function that plain SQL has had compiled under the caller's path is not taken as it is.
+-- A function that plain SQL has compiled under the caller's search_path is refused.
 CREATE FUNCTION regress_ss_audit.typed() RETURNS trigger LANGUAGE plpgsql AS $$DECLARE v text := NEW.session_id; BEGIN RETURN NULL; END$$;
 CREATE TRIGGER regress_ss_typed AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_audit.typed();
 GRANT SELECT, INSERT, UPDATE ON conversation_sessions TO regress_ss_attacker;
@@ -180,7 +183,7 @@ SET ROLE regress_ss_attacker;
 SELECT said($$SELECT session_save('j', '{}')$$);
 RESET ROLE;
 SELECT attacked();
--- With a path of its own it was compiled under that.
+-- If it sets a search_path, it was compiled under that one.
 ALTER FUNCTION regress_ss_audit.typed() SET search_path = pg_catalog, pg_temp;
 SET ROLE regress_ss_attacker;
 SELECT said($$SELECT session_save('j', '{}')$$);
@@ -188,8 +191,8 @@ RESET ROLE;
 SELECT attacked();
 DROP TRIGGER regress_ss_typed ON conversation_sessions;
 REVOKE INSERT, UPDATE ON conversation_sessions FROM regress_ss_attacker;
--- The same for a function that anybody may call: in a constraint, and one that a function with a path of its own calls.
--- (Compiled for each collation of its arguments.)
+-- The same for a function that anybody may call: in a constraint, and one that a function with a
+-- search_path calls. (Compiled for each collation of its arguments.)
 CREATE FUNCTION regress_ss_audit.checks(t pg_catalog.text) RETURNS bool LANGUAGE plpgsql AS $$DECLARE v text := t; BEGIN RETURN v IS NOT NULL; END$$;
 CREATE FUNCTION regress_ss_audit.calls() RETURNS trigger LANGUAGE plpgsql SET search_path = regress_ss_audit, pg_temp AS $$BEGIN PERFORM checks(NEW.session_id); RETURN NULL; END$$;
 GRANT USAGE ON SCHEMA regress_ss_audit TO regress_ss_attacker;
@@ -293,7 +296,8 @@ SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w 
 DROP RULE regress_ss_r ON session_events;
 SELECT count(*) AS warnings FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%regress_ss%';
 
--- What a trigger sets outlives the call as a function's SET does; the caller's search_path is back, after an error and a savepoint too.
+-- Settings that a trigger makes have the same lifetime as those of a function's SET; the caller's
+-- search_path is restored, after an error and a savepoint too.
 CREATE FUNCTION regress_ss_audit.sets() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM set_config('regress.seen', current_setting('search_path'), true);
@@ -318,7 +322,7 @@ COMMIT;
 SHOW search_path;
 DROP TRIGGER regress_ss_sets ON conversation_sessions;
 
--- The same place in the server's caches may call a function outside of a call of ours, in it, and again.
+-- One cached function call of the server is used outside of a call of ours, within it, and recursively.
 CREATE TYPE regress_ss_audit.pair AS (x int);
 CREATE FUNCTION regress_ss_audit.pair_eq(a regress_ss_audit.pair, b regress_ss_audit.pair) RETURNS bool LANGUAGE plpgsql IMMUTABLE SET search_path = regress_ss_audit, pg_temp AS $$
 BEGIN
@@ -340,7 +344,7 @@ SELECT said($$SELECT session_save('deep', '{"x": 1}')$$), said($$SELECT session_
 RESET regress.deep;
 DROP TRIGGER regress_ss_deep ON conversation_sessions;
 
--- A deferred trigger, and a deferred foreign key of the owner's, act at the end of the statement in a call.
+-- A deferred trigger, and a deferred foreign key of the owner, act at the end of the statement in a call.
 CREATE TABLE regress_ss_audit.audit_log2 (id text, at text);
 CREATE FUNCTION regress_ss_audit.deferred() RETURNS trigger LANGUAGE plpgsql SET search_path = regress_ss_audit, pg_temp AS $$
 BEGIN
@@ -389,7 +393,7 @@ DROP TRIGGER regress_ss_route ON conversation_sessions;
 DROP TABLE regress_ss_audit.routed;
 
 --
--- TRIGGER was granted: what another role attaches does not run as the owner.
+-- TRIGGER was granted: triggers of another role do not run with the owner's rights.
 --
 GRANT TRIGGER ON conversation_sessions TO regress_ss_attacker;
 SET ROLE regress_ss_attacker;
@@ -399,7 +403,8 @@ RESET ROLE;
 SELECT attacked();
 SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%regress_ss_evil%';
 DROP TRIGGER regress_ss_pwn ON conversation_sessions;
--- Nor by the rights of its own owner: it could change the search_path for what comes after it.
+-- Nor with the rights of the function's own owner: it could change the search_path of the code that runs
+-- after it.
 CREATE DOMAIN regress_ss_evil.text AS pg_catalog.text CHECK (pg_catalog.nextval('regress_ss_evil.called') > 0);
 ALTER DOMAIN regress_ss_evil.text OWNER TO regress_ss_attacker;
 CREATE FUNCTION regress_ss_audit.zz() RETURNS trigger LANGUAGE plpgsql AS $$DECLARE v text := NEW.session_id; BEGIN RETURN NULL; END$$;
@@ -415,7 +420,7 @@ RESET ROLE;
 DROP TRIGGER regress_ss_pwn ON conversation_sessions;
 DROP TRIGGER regress_ss_zz ON conversation_sessions;
 SELECT attacked();
--- .. or make a logout one that did nothing. What it does not fire on goes on.
+-- .. or make a logout do nothing. Calls that do not fire the trigger work.
 SET ROLE regress_ss_attacker;
 SELECT said($$SELECT session_save('n', '{}')$$);
 CREATE TRIGGER regress_ss_pwn BEFORE UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_evil.sets();
@@ -423,7 +428,7 @@ SELECT said($$SELECT session_create('{}')$$), said($$SELECT session_delete('n')$
 RESET ROLE;
 DROP TRIGGER regress_ss_pwn ON conversation_sessions;
 DROP DOMAIN regress_ss_evil.text;
--- A condition calls the server's own functions as well, and any that the owner may call.
+-- A condition may call the server's own functions as well, and any function that the owner may call.
 CREATE DOMAIN regress_ss_evil.checked AS pg_catalog.text CHECK (pg_catalog.nextval('regress_ss_evil.called') > 0);
 ALTER DOMAIN regress_ss_evil.checked OWNER TO regress_ss_attacker;
 CREATE FUNCTION conditions(OUT condition text, OUT said text, OUT warned bool) RETURNS SETOF record LANGUAGE plpgsql AS $$
@@ -458,13 +463,13 @@ SELECT attacked();
 CREATE TRIGGER regress_ss_pwn BEFORE INSERT ON conversation_sessions FOR EACH ROW WHEN (pg_catalog.lo_from_bytea(0, '') > 0) EXECUTE FUNCTION suppress_redundant_updates_trigger();
 SELECT said($$SELECT session_create('{}')$$);
 SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%regress_ss_pwn%';
--- A disabled one does not matter.
+-- A disabled trigger does not matter.
 ALTER TABLE conversation_sessions DISABLE TRIGGER regress_ss_pwn;
 SELECT said($$SELECT session_create('{}')$$);
 ALTER TABLE conversation_sessions ENABLE REPLICA TRIGGER regress_ss_pwn;
 SELECT said($$SELECT session_create('{}')$$);
 DROP TRIGGER regress_ss_pwn ON conversation_sessions;
--- A function in C gets no arguments from whoever may attach it.
+-- A function in C may not get arguments if untrusted roles may attach it.
 CREATE FUNCTION regress_ss_audit.native() RETURNS trigger LANGUAGE c AS '$libdir/session_store', 'session_cache_claims_guard_1_0';
 SET ROLE regress_ss_attacker;
 CREATE TRIGGER regress_ss_pwn BEFORE UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_audit.native('DELETE');
@@ -496,7 +501,7 @@ CREATE TABLE regress_ss_evil.messages (history_id uuid, seq bigint, FOREIGN KEY 
 CREATE TRIGGER pwn AFTER UPDATE OR DELETE ON regress_ss_evil.messages FOR EACH ROW EXECUTE FUNCTION regress_ss_evil.pwn();
 RESET ROLE;
 REVOKE ALL ON SCHEMA regress_ss_evil FROM PUBLIC;
--- A row in each for a session that exists; with the rest as it is for what the calls do to it.
+-- A row in each of these tables for a session that exists.
 CREATE FUNCTION hold(id text, OUT held bigint) LANGUAGE plpgsql AS $$
 DECLARE
 	t text;
@@ -512,14 +517,14 @@ BEGIN
 END $$;
 CREATE FUNCTION expire() RETURNS void LANGUAGE sql AS $$UPDATE public.conversation_sessions SET expires_at = pg_catalog.now() - interval '1 hour', dead_until = pg_catalog.now() - interval '1 hour' WHERE namespace = 'foreign'$$;
 SELECT hold('o');
--- Changes of rows need no statement for them. (A statement that locks a row takes this lock on the table.)
+-- Rows are changed without a statement. (A statement that locks a row takes this lock on the table.)
 CREATE FUNCTION by_statement(call text) RETURNS bool LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE call;
 	RETURN (SELECT count(*) > 0 FROM pg_locks WHERE relation = 'conversation_sessions'::regclass AND mode = 'RowShareLock' AND pid = pg_backend_pid());
 END $$;
 SELECT by_statement($$SELECT session_touch('o', '3 hours')$$);
--- Unless they become the owner's.
+-- Unless the owner of the tables becomes the owner of the referencing tables.
 DO $$BEGIN EXECUTE format('GRANT %I TO regress_ss_attacker', current_user); END$$;
 SELECT by_statement($$SELECT session_touch('o', '4 hours')$$);
 DO $$BEGIN EXECUTE format('REVOKE %I FROM regress_ss_attacker', current_user); END$$;
@@ -541,11 +546,13 @@ SELECT expire();
 SELECT session_purge() > 0 AS purged, attacked();
 SELECT (SELECT count(*) FROM conversation_sessions) AS sessions, (SELECT count(*) FROM conversation_history) AS messages;
 RESET session_store.direct_rows;
--- By the functions nothing of theirs was touched; health says that they are ignored.
+-- The functions did not change the attacker's tables; session_health() says that the foreign keys are
+-- ignored.
 SELECT (SELECT count(*) FROM regress_ss_evil.cascades) AS cascades, (SELECT count(*) FROM regress_ss_evil.holds) AS holds,
 	(SELECT count(*) FROM regress_ss_evil.later) AS later, (SELECT count(*) FROM regress_ss_evil.parts) AS parts, (SELECT count(*) FROM regress_ss_evil.messages) AS messages;
 SELECT w FROM jsonb_array_elements_text(session_health()->'warnings') w WHERE w LIKE '%regress_ss_evil%' ORDER BY w;
--- A foreign key of the owner's own does what it says; a trigger of another role on his table does not run as the owner.
+-- A foreign key of the owner is enforced; a trigger of another role on the owner's table does not run with
+-- the owner's rights.
 CREATE TABLE regress_ss_audit.profile (namespace text COLLATE "C", session_id text COLLATE "C", x int,
 	FOREIGN KEY (namespace, session_id) REFERENCES conversation_sessions ON DELETE CASCADE ON UPDATE CASCADE);
 SELECT hold('r');
@@ -559,7 +566,8 @@ CREATE TRIGGER pwn AFTER DELETE ON regress_ss_audit.profile FOR EACH ROW EXECUTE
 RESET ROLE;
 SELECT expire();
 SELECT said($$SELECT session_purge()$$), attacked();
--- .. nor does the condition of one.  (In one transaction: the keeper might purge between the two triggers.)
+-- .. nor does the condition of one.  (In one transaction: the keeper might purge between the two
+-- triggers.)
 BEGIN;
 DROP TRIGGER pwn ON regress_ss_audit.profile;
 SET ROLE regress_ss_attacker;
@@ -583,7 +591,8 @@ RESET ROLE;
 SELECT said($$SELECT session_create('{}')$$), attacked();
 DROP TRIGGER regress_ss_routes ON conversation_sessions;
 
--- At second hand: a foreign key of another role to the owner's own table, which goes with the session.
+-- Indirectly: a foreign key of another role to a table of the owner, whose rows are deleted with the
+-- session.
 CREATE TABLE regress_ss_audit.profile (x int PRIMARY KEY, namespace text COLLATE "C", session_id text COLLATE "C",
 	FOREIGN KEY (namespace, session_id) REFERENCES conversation_sessions ON DELETE CASCADE);
 GRANT REFERENCES ON regress_ss_audit.profile TO regress_ss_attacker;
@@ -602,12 +611,12 @@ SELECT (SELECT count(*) FROM conversation_sessions) AS sessions, (SELECT count(*
 DROP TABLE regress_ss_evil.holds2, regress_ss_evil.cascades2, regress_ss_audit.profile;
 
 --
--- Errors about a row that is not the caller's tell nothing of it.
+-- Errors about a row of another owner reveal nothing of it.
 --
 UPDATE session_namespaces SET max_sessions_per_owner = 1 WHERE name = 'foreign';
 SELECT session_save('secret id', '{}', owner => 'ada');
 ALTER TABLE conversation_sessions ADD CONSTRAINT regress_ss_c CHECK (dead_until IS NULL) NOT VALID;
--- What an error says, and whether the other session can be found anywhere in it.
+-- The text of an error, and whether it contains anything of the other session.
 CREATE FUNCTION reveals(command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	detail text; context text; hint text; violated text; s text; t text; c text; d text;
@@ -633,7 +642,7 @@ ALTER TABLE conversation_sessions DISABLE TRIGGER regress_ss_talks;
 SELECT session_save('secret id 2', '{}', owner => 'eve') > 0 AS saved, expire();
 ALTER TABLE conversation_sessions ENABLE TRIGGER regress_ss_talks;
 SELECT reveals($$SELECT session_purge()$$);
--- Whatever the error says that it is.
+-- Whatever SQLSTATE the error claims.
 CREATE OR REPLACE FUNCTION regress_ss_audit.talks() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	RAISE 'not %', OLD.session_id USING ERRCODE = 'check_violation', HINT = OLD.session_id, CONSTRAINT = OLD.session_id, SCHEMA = OLD.session_id, TABLE = OLD.session_id, COLUMN = OLD.session_id, DATATYPE = OLD.session_id;
@@ -642,7 +651,7 @@ SELECT reveals($$SELECT session_save('s', '{}', owner => 'ada')$$);
 SELECT reveals($$SELECT session_clear('foreign')$$);
 SELECT reveals($$SELECT session_delete_all('ada')$$);
 SELECT reveals($$SELECT session_purge()$$);
--- .. nor by a way around, through a parallel worker. What the server says stays.
+-- .. nor when a parallel worker has raised the error. Messages of the server itself are kept.
 CREATE FUNCTION regress_ss_audit.says(t text) RETURNS bool LANGUAGE plpgsql PARALLEL SAFE AS $$BEGIN RAISE '%', t USING ERRCODE = 'check_violation'; END$$;
 CREATE TABLE regress_ss_audit.one AS SELECT 1 AS x;
 SELECT CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'force_parallel_mode' ELSE 'debug_parallel_query' END AS switch \gset

@@ -35,12 +35,12 @@ BEGIN
 	END LOOP;
 END
 $$;
--- Without the times, which differ.
+-- Without times, which differ.
 CREATE FUNCTION pg_temp.plain(item jsonb) RETURNS jsonb LANGUAGE sql AS $$
 SELECT item - ARRAY['created_at', 'updated_at', 'expires_at', 'actor']
 $$;
 
--- Two sessions, one with a history; a share given, two shares taken; a session of another namespace.
+-- Two sessions, one with a history; one share given, two shares received; a session in another namespace.
 SELECT session_append('a1', '[{"m": 1}, {"m": 2}]', operation_id => 'op', namespace => 'gdpr'),
 	session_save('a1', '{"n": 1}', owner => 'ann', namespace => 'gdpr'),
 	session_save('a2', '0', owner => 'ann', namespace => 'gdpr'),
@@ -68,7 +68,7 @@ SELECT kind, count(*), count(DISTINCT item) AS different, max(length(item::text)
 SELECT array_agg(item -> 'seq' ORDER BY n) = array_agg(item -> 'seq' ORDER BY (item ->> 'seq')::int) AS in_order
 FROM pg_temp.pages('lee', 7, 'gdpr') WITH ORDINALITY AS p(kind, item, n) WHERE kind = 'message';
 SELECT item -> 'session_data' = session_get('long', 'gdpr') AS document FROM session_export('lee', page_size => 1, namespace => 'gdpr');
--- A cursor survives the end of what it points at: the page goes on behind it.
+-- A cursor stays valid after the end of its item: the page begins behind it.
 BEGIN;
 SELECT page_cursor AS at FROM session_export('ann', page_size => 2, namespace => 'gdpr') OFFSET 1 \gset
 SELECT session_delete('a1', 'gdpr');
@@ -92,8 +92,8 @@ SELECT at, pg_temp.err(format('SELECT session_export(%L, %L)', 'ann', at)) FROM 
 	'x1.v.0000000000000000.0000000000000000.00.0', 'x1.w.0000000000000000.0000000000000000.00.00000000000000000000000000000000----',
 	'c1.0000000000000000.a', 'x1.s.000000000000000.0000000000000000.01.a', 'x1.s.0000000000000000.0000000000000000.ff.a']) at;
 
--- Forget: sessions that are alive, one that has expired, one that has ended with its messages.  (In
--- one transaction, so that the keeper does not remove the last two.)
+-- Forget: sessions that are alive, one that has expired, one that has ended with its messages.  (In one
+-- transaction, so that the keeper does not remove the last two.)
 BEGIN;
 SELECT session_append('gone', '[{"m": 3}]', namespace => 'gdpr'), session_save('gone', '{}', owner => 'ann', namespace => 'gdpr'), session_delete('gone', 'gdpr');
 SELECT session_save('past', '{"old": 1}', owner => 'ann', expires_at => clock_timestamp() + '20 ms', namespace => 'gdpr') AS version;
@@ -122,10 +122,11 @@ SELECT session_id, owner_id, event, detail FROM session_events WHERE namespace =
 SELECT session_get('e1', 'elsewhere') AS kept, (SELECT count(*) FROM session_history('e1', namespace => 'elsewhere')) AS messages,
 	(SELECT count(*) FROM session_members('e2', 'elsewhere')) AS members, session_get('b1', 'gdpr') AS of_bob,
 	(SELECT count(*) FROM session_history('b1', namespace => 'gdpr')) AS messages_of_bob;
--- The ids are dead, but for the one that had expired.
+-- The ids are dead, except for the one that had expired.
 SELECT id, pg_temp.err(format('SELECT session_save(%L, %L, namespace => %L)', id, '{}', 'gdpr')) FROM unnest(ARRAY['a1', 'past']) id;
 
--- With owner isolation the owner itself may, nobody else; a role with BYPASSRLS may for any owner.
+-- With owner isolation the owner may forget itself, nobody else may; a role with BYPASSRLS may forget any
+-- owner.
 CREATE ROLE regress_ss_forget;
 GRANT EXECUTE ON FUNCTION session_export, session_forget, session_save, session_get TO regress_ss_forget;
 SELECT session_append('i1', '[{"i": 1}]', namespace => 'mine'), session_save('i1', '{"i": 1}', owner => 'ida', namespace => 'mine'),
@@ -139,7 +140,7 @@ SELECT pg_temp.err($$SELECT session_export('ida', namespace => 'mine')$$) AS exp
 SELECT set_config('request.jwt.claims', '{"sub": "ida"}', false);
 SELECT kind, pg_temp.plain(item) AS item FROM session_export('ida', namespace => 'mine') WHERE kind <> 'event';
 SELECT session_forget('ida', namespace => 'mine') AS receipt;
--- The tombstones name nobody; until they run out their ids are dead for the owner as for everybody.
+-- The tombstones have no owner; until they run out, their ids are dead for the owner as for everybody.
 SELECT id, pg_temp.err(format('SELECT session_save(%L, %L, owner => %L, namespace => %L)', id, '{}', 'ida', 'mine')) FROM unnest(ARRAY['i1', 'i2']) id;
 RESET ROLE;
 RESET request.jwt.claims;

@@ -16,11 +16,11 @@ SELECT session_get_many(ARRAY['b', 'x']);
 SELECT count(*) AS rows, count(session_data) AS found FROM session_get_many('{}');
 SELECT count(*) AS rows FROM session_get_many(NULL);
 SELECT * FROM session_get_many('[5:6]={a,b}');
--- What session_get() answers, it answers.
+-- The results are those of session_get().
 SELECT count(*) AS ids, count(*) FILTER (WHERE m.session_data IS DISTINCT FROM session_get(m.session_id)) AS differ, bool_and(id IS NOT DISTINCT FROM session_id) AS in_order
 FROM (SELECT array_agg(CASE WHEN n % 7 = 0 THEN NULL ELSE (ARRAY['a', 'b', 'c', 'dead', 'expired', 'absent'])[n % 6 + 1] END ORDER BY n) AS ids FROM generate_series(1, 1000) n) i,
 	session_get_many(ids) WITH ORDINALITY m JOIN LATERAL unnest(ids) WITH ORDINALITY u (id, place) ON place = m.ordinality;
--- By the other way to the rows, too.
+-- The same by statements.
 SET session_store.direct_rows = off;
 SELECT * FROM session_get_many('{c,absent,a,a,dead,expired,NULL,b}');
 RESET session_store.direct_rows;
@@ -38,7 +38,7 @@ UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '10 m
 SELECT count(session_data) AS found FROM session_get_many('{s1,s3}', 'slides');
 SELECT session_id, session_ttl(session_id, 'slides') > '59 minutes' AS slid FROM conversation_sessions WHERE namespace = 'slides' ORDER BY 1;
 
--- With owner isolation everyone gets what is theirs and what is shared with them.
+-- With owner isolation callers get their own sessions and those shared with them.
 CREATE ROLE regress_ss_many;
 GRANT EXECUTE ON FUNCTION session_get_many, session_get TO regress_ss_many;
 SELECT session_save('of ann', '1', owner => 'ann', namespace => 'iso'), session_save('of bob', '2', owner => 'bob', namespace => 'iso'), session_save('shared', '3', owner => 'bob', namespace => 'iso'), session_share('shared', 'ann', namespace => 'iso');
@@ -54,7 +54,7 @@ SET ROLE regress_ss_many;
 SELECT pg_temp.err($$SELECT session_get_many('{a}', 'iso')$$) AS closed, pg_temp.err($$SELECT session_get_many(NULL, 'iso')$$) AS closed;
 RESET ROLE;
 
--- Documents that are stored out of line; a transaction that reads only; the snapshot of the statement.
+-- Documents that are stored out of line; a READ ONLY transaction; the snapshot of the statement.
 SELECT session_save('large', (SELECT jsonb_agg(md5(n::text)) FROM generate_series(1, 5000) n));
 BEGIN READ ONLY;
 SELECT session_id, md5(m.session_data::text) = md5(session_get(session_id)::text) AS same, jsonb_array_length(session_data) AS elements FROM session_get_many('{large,large}') m;

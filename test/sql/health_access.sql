@@ -34,7 +34,7 @@ $$;
 SELECT g.* FROM unnest(ARRAY['session_namespaces', 'conversation_history', 'session_members', 'conversation_history_ended', 'session_events', 'session_samples', 'session_counters', 'session_orphans', 'session_cache_claims']) t,
 	LATERAL pg_temp.given_away(t) g;
 \pset format aligned
--- To be a member of the other role is enough.
+-- Membership in the other role is enough.
 GRANT regress_ss_other TO regress_ss_owner;
 ALTER TABLE session_samples OWNER TO regress_ss_other;
 SELECT pg_temp.metric('tables_of_other_owners') AS metric, (SELECT count(*) FROM pg_temp.warnings('belongs to')) AS warnings;
@@ -45,7 +45,7 @@ BEGIN
 END
 $$;
 
--- A misspelt role lets nobody in, and is named.
+-- The name of a role that does not exist gives access to nobody, and is reported.
 INSERT INTO session_namespaces (name, allowed_roles) VALUES ('spelt', '{regress_ss_owner}'), ('misspelt', '{regress_ss_ownre,regress_ss_owner,"No such role"}');
 SELECT pg_temp.metric('unknown_roles') AS metric;
 SELECT pg_temp.warnings('allowed_roles');

@@ -13,7 +13,7 @@ BEGIN
 	RETURN (SELECT string_agg(h.seq::text, ' ' ORDER BY h.ordinality) FROM session_history(id, last, before, after => after, first => first) WITH ORDINALITY h);
 END
 $$;
--- What it must be, from the table.
+-- The expected result, from the table.
 CREATE FUNCTION pg_temp.model(id text, last int, before bigint, after bigint, first int)
 RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
@@ -25,34 +25,34 @@ BEGIN
 END
 $$;
 
--- 10 messages, of which 10 was removed: 1 to 9 and 11.
+-- 10 messages, of which the tenth was removed: 1 to 9 and 11.
 SELECT session_append('w', (SELECT jsonb_agg(jsonb_build_object('m', n)) FROM generate_series(1, 10) n)), session_pop('w'), session_append('w', '{"m": 11}');
 SELECT after, first, pg_temp.seqs('w', after => after, first => first)
 FROM (VALUES (0::bigint, NULL::int), (4, NULL), (9, NULL), (10, NULL), (11, NULL), (9223372036854775807, NULL),
 	(NULL, 3), (NULL, 0), (NULL, 1), (NULL, 2147483647), (0, 3), (4, 3), (8, 3), (9, 1), (4, 0), (11, 3), (1000, 3)) w(after, first);
--- With before, what lies between two seqs; the oldest or the newest of it.
+-- With before: the messages between two seqs, or the oldest or newest of these.
 SELECT after, before, first, last, pg_temp.seqs('w', last, before, after, first)
 FROM (VALUES (2::bigint, 6::bigint, NULL::int, NULL::int), (2, 6, 2, NULL), (2, 6, NULL, 2), (2, 3, NULL, NULL), (6, 2, NULL, NULL), (2, 2, NULL, NULL),
 	(2, NULL, NULL, 2), (NULL, 6, 2, NULL), (9, 11, NULL, NULL), (8, 1000, 5, NULL), (9223372036854775807, 9223372036854775807, 5, NULL), (0, 1, NULL, 5)) w(after, before, first, last);
--- Every combination, as the table says.
+-- Each combination has the expected result.
 SELECT count(*) AS windows, count(*) FILTER (WHERE pg_temp.seqs('w', last, before, after, first) IS DISTINCT FROM pg_temp.model('w', last, before, after, first)) AS wrong
 FROM unnest(ARRAY[NULL, 0, 1, 5, 9, 10, 11, 9223372036854775807]) after, unnest(ARRAY[NULL, 1, 2, 6, 11, 12, 9223372036854775807]) before,
 	(VALUES (NULL::int, NULL::int), (0, NULL), (3, NULL), (10, NULL), (2147483647, NULL), (NULL, 0), (NULL, 3), (NULL, 10), (NULL, 2147483647)) n(last, first);
--- What was not seen yet, page by page: each begins after the last seq of the one before.
+-- New messages page by page: each page begins after the last seq of the one before.
 WITH RECURSIVE page AS (
 	SELECT pg_temp.seqs('w', after => 0, first => 4) AS seqs
 	UNION ALL
 	SELECT pg_temp.seqs('w', after => substring(seqs FROM '\d+$')::bigint, first => 4) FROM page WHERE seqs IS NOT NULL)
 SELECT seqs FROM page;
 
--- More than one read holds in memory: in order, each once.
+-- More messages than a read holds in memory: in order, each once.
 SELECT session_append('long', (SELECT jsonb_agg(jsonb_build_object('m', n)) FROM generate_series(1, 2500) n));
 SELECT what, pg_temp.seqs('long', last, before, after, first) = pg_temp.model('long', last, before, after, first) AS right
 FROM (VALUES (1, 'first 999', NULL::int, NULL::bigint, NULL::bigint, 999), (2, 'first 1000', NULL, NULL, NULL, 1000), (3, 'first 1001', NULL, NULL, NULL, 1001), (4, 'first 2000', NULL, NULL, NULL, 2000),
 	(5, 'first 2001 of what is after', NULL, NULL, 400, 2001), (6, 'more than there are', NULL, NULL, 400, 3000), (7, 'after', NULL, NULL, 700, NULL), (8, 'a range', NULL, 2400, 100, NULL),
 	(9, 'first 1500 of a range', NULL, 2400, 100, 1500), (10, 'last 1500 of a range', 1500, 2400, 100, NULL), (11, 'last 1500 of a shorter range', 1500, 2400, 1000, NULL), (12, 'last 1001', 1001, NULL, NULL, NULL)) w(n, what, last, before, after, first) ORDER BY n;
 
--- Nothing there is no row; a value that is none is an error, whatever the session.
+-- Without messages there is no row; an invalid value is an error, whatever the state of the session.
 SELECT pg_temp.seqs('absent', after => 0) AS absent, pg_temp.seqs('absent', first => 5) AS first, pg_temp.seqs(session_create(), after => 0, first => 5) AS without_messages;
 SELECT call, pg_temp.says('SELECT ' || call)
 FROM (VALUES (1, $$session_history('w', after => -1)$$), (2, $$session_history('w', first => -1)$$), (3, $$session_history('w', 1, first => 1)$$), (4, $$session_history('w', last => 0, first => 0)$$),
@@ -62,7 +62,7 @@ BEGIN READ ONLY;
 SELECT pg_temp.seqs('w', after => 4, first => 3);
 COMMIT;
 
--- Pop from the start removes the oldest and returns them as an array, oldest first.
+-- Pop from the start removes the oldest messages and returns them as an array, oldest first.
 SELECT session_pop('w', from_start => true);
 SELECT session_pop('w', 3, from_start => true) AS three, session_pop('w', 0, NULL, true) AS none, session_pop('w', 1, 'win', false) AS from_the_end;
 SELECT pg_temp.line('w'), message_count, version FROM session_fetch('w');
@@ -73,13 +73,13 @@ SELECT session_append('w', '{"m": 13}'), session_pop('w', 5, from_start => true)
 SELECT session_pop('absent', from_start => true) AS absent, session_pop(session_create(), 2, from_start => true) AS without_messages;
 SELECT pg_temp.says($$SELECT session_pop('w', from_start => NULL)$$) AS null, pg_temp.says($$SELECT session_pop('w', -1, from_start => true)$$) AS negative, pg_temp.says($$SELECT session_pop(NULL, from_start => true)$$) AS no_id;
 SELECT session_delete('w'), session_pop('w', from_start => true) AS dead;
--- Of a long history, and of both ends.
+-- From a long history, and alternately from both ends.
 SELECT jsonb_array_length(session_pop('long', 1200, from_start => true)) AS first_part, pg_temp.seqs('long', first => 2) AS left;
 SELECT session_pop('long', 2, from_start => true) AS from_start, session_pop('long', 2) AS from_end, pg_temp.seqs('long', first => 1) AS seen_before;
 SELECT count(*), min(seq), max(seq) FROM session_history('long');
 SELECT message_count FROM session_fetch('long');
 
--- The ttl restarts if something was removed; only then.
+-- The ttl restarts only if something was removed.
 CREATE FUNCTION pg_temp.minutes_after(call text) RETURNS int LANGUAGE plpgsql AS $$
 BEGIN
 	UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '30 minutes' WHERE namespace = 'win' AND session_id = 'ttl';
@@ -91,7 +91,7 @@ SELECT session_append('ttl', '[{"m": 1}, {"m": 2}]');
 SELECT pg_temp.minutes_after($$session_pop('ttl', from_start => true)$$) AS one, pg_temp.minutes_after($$session_pop('ttl', 0, from_start => true)$$) AS none,
 	pg_temp.minutes_after($$session_pop('ttl', 3, from_start => true)$$) AS rest, pg_temp.minutes_after($$session_pop('ttl', from_start => true)$$) AS nothing_left;
 
--- What is rolled back was not removed; at every isolation level, by both ways to the row.
+-- A rollback undoes it; at every isolation level, by direct access and by statements.
 SELECT session_append('rb', '[{"m": 1}, {"m": 2}, {"m": 3}, {"m": 4}, {"m": 5}]');
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT session_pop('rb', from_start => true);

@@ -8,13 +8,13 @@
 INSERT INTO session_namespaces (name, cache) VALUES ('rate', 'off'), ('other', 'off');
 SET session_store.namespace = 'rate';
 
--- The end is one period after the first hit, and stays there whatever later hits say.
+-- The period ends one period after the first hit, whatever period later hits give.
 SELECT hits, remaining, resets_at BETWEEN statement_timestamp() + interval '1 hour' AND clock_timestamp() + interval '1 hour' AS an_hour_from_now
 FROM session_hit('a', '1 hour', max => 3);
 CREATE TEMP TABLE first_end AS SELECT resets_at FROM session_counters;
 SELECT (session_hit('a', '1 ms')).hits, (session_hit('a', '30 days')).hits;
 SELECT hits, remaining, resets_at = (SELECT resets_at FROM first_end) AS same_end FROM session_hit('a', '1 hour', max => 3);
--- Above max hits are counted all the same: a caller permits what has hits <= max.
+-- Hits above max are counted as well: a caller permits what has hits <= max.
 SELECT (h).hits, (h).remaining FROM (SELECT session_hit('a', '1 hour', max => 3) AS h FROM generate_series(1, 3)) s;
 SELECT hits, remaining FROM session_hit('a', '1 hour', by => 10, max => 100);
 SELECT hits, remaining FROM session_hit('a', '1 hour', max => 0);
@@ -23,25 +23,25 @@ SELECT hits, remaining, resets_at = (SELECT resets_at FROM first_end) AS same_en
 SELECT hits FROM session_hit('a', '1 hour', namespace => 'other');
 SELECT hits FROM session_hit('A', '1 hour');
 
--- by 0 reads: nothing is created, no period is needed, and hits of the same statement are seen.
+-- by => 0 reads: nothing is created, no period is needed, and hits of the same statement are seen.
 SELECT * FROM session_hit('absent', NULL, by => 0);
 SELECT * FROM session_hit('absent', NULL, by => 0, max => 5);
 SELECT hits, remaining, resets_at = (SELECT resets_at FROM first_end) AS same_end FROM session_hit('a', NULL, by => 0, max => 20);
 SELECT (session_hit('twice', '1 hour')).hits, (session_hit('twice', NULL, by => 0)).hits, (session_hit('twice', '1 hour')).hits, (session_hit('twice', NULL, by => 0)).hits;
--- A negative number takes back, never below 0, and neither creates nor ends a period.
+-- A negative number takes hits back, but not below 0, and neither creates nor ends a period.
 SELECT hits, remaining, resets_at = (SELECT resets_at FROM first_end) AS same_end FROM session_hit('a', NULL, by => -2, max => 20);
 SELECT hits, remaining, resets_at = (SELECT resets_at FROM first_end) AS same_end FROM session_hit('a', '1 hour', by => -1000, max => 20);
 SELECT * FROM session_hit('absent', '1 hour', by => -1, max => 5);
 SELECT count(*) AS absent FROM session_counters WHERE counter_id = 'absent';
--- No number overflows, and no hit is lost to an error.
+-- The number saturates, and no hit is lost to an error.
 SELECT hits, remaining FROM session_hit('a', '1 hour', by => 9223372036854775807, max => 9223372036854775807);
 SELECT hits, remaining FROM session_hit('a', '1 hour', by => 9223372036854775807, max => 9223372036854775806);
 SELECT hits, remaining FROM session_hit('a', '1 hour', by => -1, max => 9223372036854775807);
 SELECT hits, remaining FROM session_hit('a', '1 hour', by => -9223372036854775808, max => 9223372036854775807);
 SELECT hits, remaining FROM session_hit('full', '1 hour', by => 9223372036854775807);
 
--- After the end the counter is none, whether its row is there or not; the next hit begins a period in the same row.
--- (In a transaction, so that the keeper does not purge the row before.)
+-- After its period a counter counts as absent, whether its row is there or not; the next hit begins a
+-- period in the same row. (In a transaction, so that the keeper does not purge the row before.)
 CREATE FUNCTION pg_temp.end_periods() RETURNS void LANGUAGE sql AS $$ UPDATE session_counters SET resets_at = clock_timestamp() - interval '1 ms' $$;
 BEGIN;
 SELECT pg_temp.end_periods();
@@ -52,7 +52,7 @@ SELECT session_hit_reset('A') AS was_running;
 SELECT hits, remaining, resets_at > clock_timestamp() + interval '59 minutes' AS running FROM session_hit('full', '1 hour', by => 2, max => 5);
 SELECT count(*) AS rows FROM session_counters WHERE counter_id = 'full';
 COMMIT;
--- It is the clock that ends a period, not the time of the transaction.
+-- The clock ends a period, not the time of the transaction.
 BEGIN;
 SELECT hits FROM session_hit('brief', '20 ms');
 SELECT pg_temp.wait_until($$(SELECT resets_at < clock_timestamp() FROM session_counters WHERE counter_id = 'brief')$$);
@@ -66,7 +66,7 @@ SELECT session_hit_reset('brief') AS was_running, session_hit_reset('brief') AS 
 SELECT hits FROM session_hit('brief', '1 hour');
 SELECT hits FROM session_hit('a', NULL, by => 0, namespace => 'other');
 
--- Savepoints and transactions undo hits; within a period updates are HOT.
+-- A rollback to a savepoint or of the transaction undoes hits; within a period updates are HOT.
 BEGIN;
 SELECT hits FROM session_hit('undone', '1 hour');
 SAVEPOINT a;
@@ -89,12 +89,12 @@ SELECT call, pg_temp.says('SELECT ' || call) FROM unnest(ARRAY[$$session_hit(NUL
 	$$session_hit('a', '0')$$, $$session_hit('a', '-1 second')$$, $$session_hit('a', '999 us')$$, $$session_hit('a', '1 month')$$, $$session_hit('a', '36526 days')$$, $$session_hit('a', '1 year', by => 0)$$,
 	$$session_hit('a', '1 hour', max => -1)$$, $$session_hit('a', '1 hour', namespace => 'nowhere')$$, $$session_hit_reset('a', 'nowhere')$$, $$session_hit('a', '1 hour', namespace => '')$$]) call;
 SELECT count(*) AS none FROM session_counters WHERE counter_id = 'a' AND namespace = 'rate';
--- The extremes, and ids that mean something elsewhere.
+-- Extreme values, and ids with special characters.
 SELECT hits, resets_at > clock_timestamp() + interval '36524 days' AS far FROM session_hit(repeat('a', 200), '36525 days');
 SELECT (session_hit(id, '1 hour', by => 7)).hits, session_hit_reset(id) FROM unnest(ARRAY['%_\', $$'"$$, '{a:b}[c]*?', '  a  ', 'ü', '::1', repeat('ü', 100)]) id;
 SELECT (session_hit('brief', '1 ms')).hits > 0 AS shortest;
 
--- READ ONLY: hits are refused, reading works.
+-- READ ONLY transactions: hits are refused, reading works.
 BEGIN READ ONLY;
 SELECT hits FROM session_hit(repeat('a', 200), NULL, by => 0);
 SAVEPOINT a;
@@ -111,10 +111,10 @@ SELECT pg_temp.end_periods();
 SELECT count(session_hit('kept' || i, '1 hour')) FROM generate_series(1, 3) i;
 SELECT session_purge(2, 'rate') AS two, session_purge(NULL, 'rate') AS others, session_purge(NULL, 'rate') AS none;
 SELECT namespace, count(*) FROM session_counters GROUP BY 1 ORDER BY 1;
--- It does so by the row alone: the namespace may be gone.
+-- It goes by the row alone: the namespace may be gone.
 DELETE FROM session_namespaces WHERE name = 'other';
 SELECT pg_temp.err($$SELECT session_hit('p1', '1 hour', namespace => 'other')$$) AS hit, session_purge() AS removed;
--- Rows that a trigger refuses stay, and hold up no others.
+-- Rows that a trigger refuses to remove stay, and the others are removed.
 CREATE FUNCTION regress_ss_refuse() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF OLD.counter_id = 'kept2' THEN
@@ -136,7 +136,7 @@ CREATE TRIGGER refuse BEFORE DELETE ON session_counters FOR EACH ROW EXECUTE FUN
 SELECT session_purge() AS removed;
 \set VERBOSITY default
 DROP TRIGGER refuse ON session_counters;
--- A trigger that skips a hit makes it fail, for it would not count.
+-- If a trigger skips a hit, the call fails, because the hit would not be counted.
 CREATE FUNCTION regress_ss_skip() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END';
 CREATE TRIGGER skip BEFORE INSERT ON session_counters FOR EACH ROW EXECUTE FUNCTION regress_ss_skip();
 SELECT pg_temp.err($$SELECT session_hit('a', '1 hour')$$) AS hit;
@@ -158,7 +158,7 @@ SELECT session_save('t', '{}');
 SELECT session_clear('rate') AS ended;
 SELECT namespace, count(*) FROM session_counters GROUP BY 1 ORDER BY 1;
 
--- By both ways to the rows, and with what the owner may add to the table.
+-- By direct access and by statements, also with objects that the owner has added to the table.
 CREATE FUNCTION pg_temp.counts(direct text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	answer text := '';
@@ -190,7 +190,8 @@ FROM unnest(ARRAY['SELECT 1', 'CREATE INDEX ON session_counters (hits)', 'CREATE
 	'CREATE TABLE regress_ss_child () INHERITS (session_counters)', 'ALTER TABLE session_counters REPLICA IDENTITY NOTHING', 'ALTER TABLE session_counters SET UNLOGGED']) addition,
 	LATERAL pg_temp.counts_with(addition);
 
--- Access: allowed_roles; and with owner isolation only roles that it does not bind, because counters have no owner.
+-- Access: allowed_roles; and with owner isolation only roles that are exempt from it, because counters
+-- have no owner.
 CREATE ROLE regress_ss_limiter;
 CREATE ROLE regress_ss_service BYPASSRLS;
 GRANT EXECUTE ON FUNCTION session_hit, session_hit_reset, session_clear TO regress_ss_limiter, regress_ss_service;
@@ -207,7 +208,7 @@ SELECT pg_temp.err($$INSERT INTO session_counters VALUES (now(), 1, 'rate', 'x')
 RESET ROLE;
 SET ROLE regress_ss_service;
 SELECT hits FROM session_hit('x', '1 hour', namespace => 'isolated');
--- one that it binds ends its own sessions by session_clear(), and removes no counters
+-- a role that is subject to it ends its own sessions by session_clear(), and removes no counters
 SET ROLE regress_ss_limiter;
 SELECT session_clear('isolated') AS ended;
 RESET ROLE;
@@ -220,7 +221,7 @@ DROP ROLE regress_ss_limiter, regress_ss_service;
 SELECT pg_get_function_arguments(p) AS arguments, pg_get_function_result(p) AS result, provolatile, proparallel, proisstrict
 FROM pg_proc, LATERAL (SELECT oid) o(p) WHERE proname IN ('session_hit', 'session_hit_reset') ORDER BY proname;
 
--- Plain SQL: what is refused.
+-- Plain SQL: values that are refused.
 SELECT pg_temp.refused(format('INSERT INTO session_counters (resets_at, hits, namespace, counter_id) VALUES (%s)', v)) FROM unnest(ARRAY[$$'infinity', 1, 'rate', 'i'$$, $$'-infinity', 1, 'rate', 'i'$$,
 	$$now(), -1, 'rate', 'i'$$, $$now(), 1, 'rate', ''$$, $$now(), 1, 'rate', repeat('a', 201)$$, $$NULL, 1, 'rate', 'i'$$, $$now(), NULL, 'rate', 'i'$$, $$now(), 1, NULL, 'i'$$, $$now(), 1, 'rate', NULL$$]) v;
 

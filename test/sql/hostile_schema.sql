@@ -17,7 +17,7 @@ SET search_path = app;
 CREATE SEQUENCE app.called;
 CREATE FUNCTION app.note() RETURNS void LANGUAGE sql AS $$SELECT pg_catalog.nextval('app.called'::pg_catalog.regclass)$$;
 
--- Operators that would fit better than the server's wherever types differ or are unknown.
+-- Operators that would match better than the server's wherever types differ or are unknown.
 SET client_min_messages = error;
 SELECT count(*) AS operators
 FROM (VALUES ('='), ('<>'), ('<'), ('>'), ('<='), ('>='), ('||'), ('+'), ('-'), ('/'), ('*')) o(op),
@@ -28,7 +28,7 @@ FROM (VALUES ('='), ('<>'), ('<'), ('>'), ('<='), ('>='), ('||'), ('+'), ('-'), 
 		$f$BEGIN PERFORM app.note(); RETURN true; END$f$', md5(op || l || r), l, r)) AS f) f,
 	LATERAL (SELECT pg_temp.err(format('CREATE OPERATOR app.%s (LEFTARG = %s, RIGHTARG = %s, PROCEDURE = app.op_%s)', op, l, r, md5(op || l || r))) AS o) d
 WHERE d.o = 'ok';
--- Functions of the server's names, and others of ours with other arguments.
+-- Functions with names of the server's functions, and with our names and other arguments.
 SELECT count(*) AS functions
 FROM (VALUES ('clock_timestamp', ''), ('gen_random_uuid', ''), ('now', ''), ('pg_extension_config_dump', 'text, text'),
 		('pg_extension_config_dump', 'regclass, unknown_'), ('pg_has_role', 'name, name'), ('pg_has_role', 'text, text'), ('session_may', 'text'),
@@ -36,7 +36,7 @@ FROM (VALUES ('clock_timestamp', ''), ('gen_random_uuid', ''), ('now', ''), ('pg
 		('session_store_wake', 'integer'), ('session_row_guard', 'integer')) f(name, args)
 WHERE pg_temp.err(format('CREATE FUNCTION app.%I(%s) RETURNS pg_catalog.int8 LANGUAGE plpgsql AS
 	$f$BEGIN PERFORM app.note(); RETURN 1; END$f$', name, replace(args, 'unknown_', 'text'))) = 'ok';
--- Types of the server's names, and casts between types of their own and the server's.
+-- Types with names of the server's types, and casts between these and the server's.
 CREATE DOMAIN app.jsonb AS pg_catalog.text;
 CREATE DOMAIN app.timestamptz AS pg_catalog.text;
 CREATE DOMAIN app.text AS pg_catalog.int4;
@@ -51,10 +51,11 @@ CREATE AGGREGATE app.count(pg_catalog.text) (SFUNC = pg_catalog.int8inc_any, STY
 RESET ROLE;
 RESET search_path;
 
--- The extension comes to stand among all that.
+-- The extension is created in that schema.
 CREATE EXTENSION session_store SCHEMA app;
 SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'session_store';
--- None of its objects, nor any default, constraint, policy, rule or trigger of them, depends on the attacker's.
+-- None of its objects, and no default, constraint, policy, rule or trigger of them, depends on objects of
+-- the attacker.
 CREATE TEMP VIEW ours AS
 WITH RECURSIVE o(classid, objid) AS (
 	SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
@@ -71,12 +72,12 @@ SELECT count(*) > 150 AS traps FROM theirs;
 SELECT pg_describe_object(d.classid, d.objid, d.objsubid) AS fell_for, pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid) AS trap
 FROM pg_depend d JOIN ours o ON d.classid = o.classid AND d.objid = o.objid
 	JOIN theirs t ON d.refclassid = t.classid AND d.refobjid = t.objid;
--- Nor does a column, argument or result have a type of theirs.
+-- No column, argument or result has a type of the attacker.
 SELECT count(*) AS theirs FROM ours o JOIN pg_attribute a ON o.classid = 'pg_class'::regclass AND a.attrelid = o.objid
 	JOIN pg_type t ON t.oid = a.atttypid WHERE t.typowner = 'regress_ss_attacker'::regrole;
--- What is ours is not theirs to change.
+-- The attacker owns none of our objects.
 SELECT count(*) AS owned_by_them FROM ours o JOIN theirs t USING (classid, objid);
--- Nothing was called by the script; nor is it by what uses the store there.
+-- Neither the script nor later calls have called a function of the attacker.
 SELECT is_called AS called FROM app.called;
 SELECT app.session_save('a', '{}', owner => 'alice'), app.session_merge('a', '{"x": 1}'), app.session_incr('a', '{n}', 2);
 INSERT INTO app.session_namespaces (name, max_sessions_per_owner, audit) VALUES ('ns', 1, true);
@@ -88,12 +89,13 @@ UPDATE app.conversation_sessions SET session_data = '{}';
 SELECT count(*) >= 0 AS stats FROM app.session_stats;
 SELECT is_called AS called FROM app.called;
 
--- It goes without a trace, and leaves what is theirs.
+-- DROP EXTENSION removes everything of ours, and leaves the attacker's objects.
 DROP EXTENSION session_store;
 SELECT count(*) > 150 AS traps FROM theirs;
 SELECT count(*) AS left_over FROM pg_class c WHERE c.relnamespace = 'app'::regnamespace AND c.relowner <> 'regress_ss_attacker'::regrole;
 
--- Where a name of ours is taken, CREATE EXTENSION fails, whoever took it and with what, and leaves nothing.
+-- If an object with a name of ours exists, CREATE EXTENSION fails, whoever owns it and of whatever kind it
+-- is, and leaves nothing behind.
 SELECT taken, pg_temp.err(format('SET ROLE regress_ss_attacker; %s; RESET ROLE', taken)) AS made,
 	pg_temp.err('CREATE EXTENSION session_store SCHEMA app') IN ('42P07', '42710', '42723') AS refused,
 	(SELECT count(*) FROM pg_extension WHERE extname = 'session_store') AS extension,
@@ -110,14 +112,14 @@ FROM (VALUES
 	('CREATE FUNCTION app.session_row_guard() RETURNS pg_catalog.trigger LANGUAGE plpgsql AS ''BEGIN RETURN NEW; END''', 'DROP FUNCTION app.session_row_guard()')) t(taken, undo);
 SELECT is_called AS called FROM app.called;
 
--- Then it works again, in a schema of any name.
+-- Afterwards it works again, in a schema of any name.
 SELECT pg_temp.err('CREATE EXTENSION session_store SCHEMA nowhere') AS no_such_schema;
 CREATE SCHEMA "Mixed Case";
 CREATE EXTENSION session_store SCHEMA "Mixed Case";
 SELECT "Mixed Case".session_save('a', '{"a": 1}', owner => 'alice'), "Mixed Case".session_incr('a', '{a}');
 SELECT "Mixed Case".session_get('a'), "Mixed Case".session_regenerate('a') IS NOT NULL AS regenerated, "Mixed Case".session_purge();
 SELECT session_data FROM "Mixed Case".conversation_sessions WHERE dead_until IS NULL;
--- A schema that is renamed under it takes it along.
+-- It works on after its schema is renamed.
 ALTER SCHEMA "Mixed Case" RENAME TO renamed;
 SELECT renamed.session_save('b', '2'), renamed.session_count();
 \c

@@ -11,8 +11,8 @@ SET session_store.namespace = 'prefix';
 CREATE ROLE regress_ss_prefix;
 GRANT EXECUTE ON FUNCTION session_list, session_count, session_clear, session_get, session_accept TO regress_ss_prefix;
 
--- Walks through all pages; returns the ids in the order of the walk. A page that is shorter than
--- page_size must be the last one.
+-- Visits all pages and returns the ids in their order. A page that is shorter than page_size must be the
+-- last one.
 CREATE FUNCTION pg_temp.walk(prefix text, page_size int, owner text = NULL, id_like text = NULL, filter jsonb = NULL, ns text = NULL)
 RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
@@ -35,14 +35,15 @@ BEGIN
 	RETURN ids;
 END
 $$;
--- What it must be.
+-- The expected result.
 CREATE FUNCTION pg_temp.expected(prefix text, of_owner text = NULL, of_like text = NULL, of_filter jsonb = NULL, ns text = 'prefix') RETURNS text[] LANGUAGE sql AS $$
 	SELECT coalesce(array_agg(session_id ORDER BY session_id COLLATE "C"), '{}') FROM conversation_sessions
 	WHERE namespace = ns AND left(session_id, length(prefix)) = prefix AND (of_owner IS NULL OR owner_id = of_owner)
 		AND (of_like IS NULL OR session_id LIKE of_like) AND (of_filter IS NULL OR session_data @> of_filter) AND dead_until IS NULL
 $$;
 
--- Ids that begin each other, that LIKE would read as patterns, and that are as long as may be.
+-- Ids that are prefixes of each other, that LIKE would take for patterns, and that have the maximum
+-- length.
 CREATE TEMP TABLE id (id text);
 INSERT INTO id VALUES ('a'), ('A'), ('ab'), ('aB'), ('a%'), ('a%b'), ('a_'), ('axb'), ('a\'), ('a\b'), ('a b'), ('a:'), ('a:1'), ('a:10'), ('a:2'), ('a;'), ('b'), ('~'), ('~~'), (' '), ('  '),
 	('%'), ('_'), (repeat('a', 199)), (repeat('a', 200)), (repeat('a', 199) || '~'), (repeat('~', 200)), ('session:1'), ('session:2'), ('sessions'), ('session');
@@ -60,7 +61,7 @@ SELECT pg_temp.walk('a%', 1) AS percent, pg_temp.walk('a_', 1) AS underscore, pg
 SELECT array_agg(session_id ORDER BY ordinality) = (SELECT array_agg(session_id ORDER BY created_at DESC, session_id COLLATE "C" DESC) FROM conversation_sessions WHERE namespace = 'prefix') AS newest_first
 FROM session_list(id_prefix => NULL, page_size => 1000) WITH ORDINALITY;
 
--- Where the encoding is UTF8: the last characters of their length, and prefixes before them.
+-- Where the encoding is UTF8: the last characters of each length in bytes, and prefixes before them.
 SELECT getdatabaseencoding() = 'UTF8' AS utf8 \gset
 \if :utf8
 INSERT INTO id SELECT 'u' || c || s FROM unnest(ARRAY[U&'\00a0', U&'\07ff', U&'\0800', U&'\D7FF', U&'\E000', U&'\FFFD', U&'\FFFF', U&'\+010000', U&'\+10FFFF']) c, unnest(ARRAY['', 'x', U&'\+10FFFF']) s
@@ -71,20 +72,21 @@ INSERT INTO prefix SELECT DISTINCT left(id, n) FROM id, generate_series(1, 50) n
 SELECT count(*) FILTER (WHERE pg_temp.walk(prefix, 2) IS DISTINCT FROM pg_temp.expected(prefix)) AS wrong_pages, count(*) FILTER (WHERE session_count(id_prefix => prefix) <> cardinality(pg_temp.expected(prefix))) AS wrong_counts
 FROM prefix;
 
--- What a prefix may be.
+-- Valid and invalid prefixes.
 SELECT label, pg_temp.err(format('SELECT session_list(id_prefix => %L)', p)) AS list, pg_temp.err(format('SELECT session_count(id_prefix => %L)', p)) AS count, pg_temp.err(format('SELECT session_clear(''prefix'', id_prefix => %L)', p)) AS clear
 FROM (VALUES ('201 bytes', repeat('a', 201)), ('tab', E'a\tb'), ('delete', 'a' || chr(127)), ('megabytes', repeat('a', 3000000))) p(label, p);
 SELECT pg_temp.says('SELECT session_count(id_prefix => repeat($$a$$, 201))');
 SELECT pg_temp.err('SELECT session_list(with_data => NULL)') AS with_data, pg_temp.err('SELECT session_list(page_size => 10001)') AS too_large, pg_temp.err('SELECT session_list(page_size => 10000, id_prefix => $$a$$)') AS largest;
 
--- A cursor names its order and its prefix; one of another listing is refused, and so is one of an earlier format.
+-- A cursor names its order and its prefix; a cursor of another listing, or of an earlier format, is
+-- refused.
 SELECT (SELECT page_cursor FROM session_list(page_size => 1)) AS newest, (SELECT page_cursor FROM session_list(id_prefix => 'a:', page_size => 1)) AS by_prefix, (SELECT page_cursor FROM session_list(id_prefix => '', page_size => 1)) AS by_id \gset
 SELECT label, pg_temp.says(format('SELECT session_list(after => %L, id_prefix => %L)', after, p)) AS answer
 FROM (VALUES (1, 'right order', :'newest', NULL), (2, 'right prefix', :'by_prefix', 'a:'), (3, 'no prefix', :'by_id', ''), (4, 'of the other order', :'newest', 'a:'), (5, 'of the other order', :'newest', ''), (6, 'of the other order', :'by_id', NULL),
 	(7, 'of the other order', :'by_prefix', NULL), (8, 'of a shorter prefix', :'by_id', 'a:'), (9, 'of a longer prefix', :'by_prefix', 'a'), (10, 'of another prefix', :'by_prefix', 'b:'), (11, 'without its version', substr(:'newest', 4), NULL),
 	(12, 'of another version', overlay(:'newest' PLACING '2' FROM 2), NULL), (13, 'without a length', replace(:'by_prefix', '02', ''), 'a:'), (14, 'with a wrong length', replace(:'by_prefix', '02', 'ff'), 'a:'), (15, 'without an id', left(:'by_prefix', 6), 'a:'),
 	(16, 'cut', left(:'by_prefix', 4), 'a:'), (17, 'too long', :'by_prefix' || repeat('x', 200), 'a:'), (18, 'control', :'by_prefix' || E'\n', 'a:')) c(n, label, after, p) ORDER BY n;
--- A filter may change on the way, and the row of the cursor may be gone.
+-- The filter may change between pages, and the row of the cursor may be gone.
 BEGIN;
 SELECT session_delete('a:1');
 DELETE FROM conversation_sessions WHERE session_id = 'a:10' AND namespace = 'prefix';
@@ -99,13 +101,13 @@ SELECT session_delete('z' || n) FROM generate_series(1, 30) n WHERE n % 3 = 1 \g
 SELECT pg_temp.wait_until($$session_count(id_prefix => 'z') = 10$$) AS alive, pg_temp.walk('z', 4) AS pages;
 ROLLBACK;
 
--- with_data: what session_get returns, small or stored out of line; otherwise NULL.
+-- with_data: the document as session_get returns it, also if it is stored out of line; otherwise NULL.
 SELECT session_save('d1', '{"a": [1, "x", null]}'), session_save('d2', jsonb_build_object('long', (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 2000) n))), session_save('d3', 'null'), session_save('d4', '{}');
 SELECT session_id, pg_column_size(session_data) > 8000 AS out_of_line, session_data = session_get(session_id) AS same, jsonb_typeof(session_data) FROM session_list(id_prefix => 'd', with_data => true);
 SELECT array_agg(session_id ORDER BY session_id) FROM session_list(with_data => true, page_size => 1000) WHERE session_id LIKE 'd_' AND session_data = session_get(session_id);
 SELECT count(session_data) AS with_data, count(*) FROM session_list(id_prefix => 'd');
 SELECT length((l).session_data::text) > 60000 AS in_a_row FROM (SELECT session_list(id_prefix => 'd2', with_data => true) AS l OFFSET 0) s;
--- .. as of the snapshot, whatever becomes of the session.
+-- .. as of the snapshot, whatever happens to the session afterwards.
 BEGIN;
 DECLARE c CURSOR FOR SELECT session_id, length(session_data::text) FROM session_list(id_prefix => 'd', with_data => true);
 FETCH 1 FROM c;
@@ -122,7 +124,8 @@ SELECT session_count(id_prefix => 'd'), session_clear('prefix', id_prefix => 'd'
 SELECT session_count(id_prefix => 'd'), (SELECT count(*) FROM session_list(id_prefix => 'd')) AS list;
 ROLLBACK;
 
--- Clear: what begins with the prefix and no more, each a tombstone; id_like applies as well.
+-- Clear: the sessions that begin with the prefix and no others, each with a tombstone; id_like applies as
+-- well.
 UPDATE session_namespaces SET audit = true WHERE name = 'prefix';
 SELECT session_clear('prefix', id_prefix => 'session:') AS two, session_clear('prefix', id_prefix => 'session:') AS again, session_clear('prefix', '%1%', 'a:') AS both, session_clear('prefix', '1', 'a:') AS neither;
 SELECT pg_temp.err($$SELECT session_save('session:1', '{}')$$) AS dead, pg_temp.walk('session', 10) AS left_over, pg_temp.walk('a:', 10) AS left_of_a, session_count(id_prefix => 'session:', namespace => 'other') AS elsewhere;
@@ -137,7 +140,8 @@ COMMIT;
 SELECT session_clear('prefix', id_prefix => '') = (SELECT count(*) FROM conversation_sessions WHERE namespace = 'prefix' AND dead_until IS NULL) AS all;
 SELECT session_count() AS none;
 
--- With owner isolation: one's own and the accepted shares, in one order; and only one's own are cleared.
+-- With owner isolation: the caller's own sessions and accepted shares, in one order; only the own ones are
+-- cleared.
 SELECT session_save('p' || n, to_jsonb(n), owner => CASE n % 3 WHEN 0 THEN 'ann' WHEN 1 THEN 'bob' ELSE 'cyd' END, namespace => 'iso') IS NOT NULL AS saved,
 	bool_and(CASE WHEN n % 3 = 1 THEN session_share('p' || n, 'ann', namespace => 'iso') ELSE true END) AS shared
 FROM generate_series(10, 30) n GROUP BY n % 30 = 31, saved;

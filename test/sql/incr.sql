@@ -5,7 +5,7 @@
 \set helpers :test_dir '/helpers.sql'
 \i :helpers
 
--- Nothing but changes moves an expiry here.
+-- Reads do not slide here, so only changes move an expiry.
 INSERT INTO session_namespaces (name, sliding) VALUES ('incr', false);
 SET session_store.namespace = 'incr';
 
@@ -17,7 +17,7 @@ SELECT session_incr('n', '{by,page,home}', -7);
 SELECT session_incr('n', '{by,0}');
 SELECT session_get('n');
 
--- In arrays a path goes by index.
+-- Elements of arrays are named by their index.
 SELECT session_save('a', '{"list": [10, {"n": 20}, [30]], "0": 1}');
 SELECT session_incr('a', '{list,0}'), session_incr('a', '{list,1,n}'), session_incr('a', '{list,2,0}'), session_incr('a', '{0}');
 SELECT session_get('a');
@@ -25,8 +25,8 @@ SELECT session_save('root', '[1, 2]');
 SELECT session_incr('root', '{1}', by => 40);
 SELECT session_get('root');
 
--- The counter with a ceiling: it is reached, never passed. NULL then, and no change:
--- neither version nor expiry.
+-- max: the sum may reach it and not exceed it. Otherwise the result is NULL and nothing changes, neither
+-- version nor expiry.
 SELECT session_incr('retry', '{attempts}', max => 3), session_incr('retry', '{attempts}', max => 3),
 	session_incr('retry', '{attempts}', max => 3);
 UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 minute' WHERE session_id = 'retry';
@@ -38,7 +38,7 @@ SELECT count(*) AS unchanged FROM before b JOIN session_fetch('retry') f ON b = 
 SELECT session_incr('retry', '{attempts}', by => 0, max => 3) AS to_the_ceiling;
 SELECT session_incr('retry', '{attempts}', by => -1, max => 3) AS down, session_incr('retry', '{attempts}', max => 3) AS up_again;
 
--- Over the ceiling on an absent id creates nothing; nor on an expired one.
+-- Above max, no session is created under an absent id, nor over an expired session.
 SELECT session_incr('absent', '{n}', by => 2, max => 1) IS NULL AS refused, session_exists('absent');
 SELECT count(*) AS rows FROM conversation_sessions WHERE session_id = 'absent';
 BEGIN;
@@ -48,7 +48,7 @@ SELECT session_incr('expired', '{n}', by => 2, max => 1) IS NULL AS refused, ses
 SELECT session_incr('expired', '{n}', by => 2, max => 2);
 COMMIT;
 
--- A change restarts the ttl and counts one version.
+-- A change restarts the ttl and counts as one version.
 SELECT session_save('t', '{}', ttl => '2 hours', owner => 'alice');
 UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 minute' WHERE session_id = 't';
 SELECT session_incr('t', '{n}');
@@ -61,8 +61,8 @@ SELECT session_incr('x', '{b}', 0.000000000000000001);
 SELECT session_incr('x', '{c}', 1e200) = 1e200 AS large, session_incr('x', '{c}', 1) = 1e200 + 1 AS exact;
 SELECT session_get('x') -> 'a' AS a, session_get('x') -> 'b' AS b;
 
--- What is refused: anything but a number at the end of the path, a path through it,
--- a path that says nothing, and numbers that JSON does not have. Nothing changes.
+-- Errors: the value at the end of the path is not a number, the path leads through such a value or is
+-- empty, and numbers that JSON does not have. Nothing changes.
 SELECT session_save('bad', '{"text": "1", "bool": true, "null": null, "object": {"k": 1}, "array": [1], "n": 1}');
 SELECT call, pg_temp.err('SELECT ' || call)
 FROM (VALUES
@@ -88,17 +88,17 @@ FROM (VALUES
 	($$session_incr('bad', '{NULL,k}')$$)) c(call);
 SELECT version, session_data FROM session_fetch('bad');
 
--- A document that is no object or array has no paths in it.
+-- A path into a document that is neither object nor array is an error.
 SELECT session_save('scalar', '5'), session_save('string', '"5"'), session_save('null', 'null');
 SELECT id, pg_temp.err(format('SELECT session_incr(%L, ''{n}'')', id)) FROM unnest(ARRAY['scalar', 'string', 'null']) id;
--- An absent id with a bad path stays absent.
+-- A bad path does not create a session under an absent id.
 SELECT pg_temp.err($$SELECT session_incr('none', '{}')$$), session_exists('none');
 
--- Text keys of any kind are keys.
+-- Any text can be a key.
 SELECT session_incr('keys', ARRAY['a b', '', 'NULL', '"', '{,}']);
 SELECT session_get('keys') #>> ARRAY['a b', '', 'NULL', '"', '{,}'] AS value;
 
--- A thousand increments are a thousand.
+-- A thousand increments add up to a thousand.
 SELECT max(session_incr('thousand', '{n}')) FROM generate_series(1, 1000);
 
 DELETE FROM conversation_sessions;

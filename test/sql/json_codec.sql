@@ -12,26 +12,28 @@ CREATE FUNCTION pg_temp.there_and_back(value text) RETURNS text LANGUAGE sql AS 
 SELECT json, pg_temp.err(format('SELECT %L::jsonb', json)) AS jsonb, session_json_encode(json) AS encoded, pg_temp.there_and_back(json) AS decoded, pg_temp.there_and_back(json) = json AS same
 FROM unnest(ARRAY['"\u0000"', '"a\u0000b\u0000"', '"\ud800"', '"\udc00"', '"\udbff\udbff"', '"\udfff\ud800"', '"\u0010"', '"\u00100000"', '"\u0010\u0000"', '"\u0010d800"', '"\\u0000"', '"\\\u0000"',
 	'["\u0000", {"\u0000": "\ud800"}]', '{"\u0000": 1, "\u0010": 2, "\ud800": 3, "0000": 4}', '"\u0001\u000f\u0011\u001f\b\f\n\r\t\"\\"']) WITH ORDINALITY j (json, n) ORDER BY n;
--- Names that differ still do; of members with the same name the last one stays, as in jsonb.
+-- Names that differ still differ; of members with the same name the last one is kept, as in jsonb.
 SELECT pg_temp.there_and_back('{"\u0000": 1, "\u00100000": 2, "\u0010\u0000": 3, "\u0010": 4, "\u0000": 5}') AS names;
--- Pairs are characters, in upper case, too. (In a database of another encoding they are an error, as for jsonb.)
+-- Surrogate pairs are characters, also in upper case. (In a database of another encoding they are an
+-- error, as for jsonb.)
 SELECT json, CASE WHEN getdatabaseencoding() = 'UTF8' THEN session_json_encode(json) = json::jsonb ELSE pg_temp.err(format('SELECT session_json_encode(%L)', json)) = pg_temp.err(format('SELECT %L::jsonb', json)) END AS as_jsonb
 FROM unnest(ARRAY['"\ud83d\ude00"', '"\uD83D\uDE00x\u00e9\u20AC"']) json;
 SELECT CASE WHEN getdatabaseencoding() = 'UTF8' THEN pg_temp.there_and_back('"\ud83d\uD83D\uDE00\ude00"') = '"\ud83d' || U&'\+01F600' || '\ude00"' ELSE true END AS only_those_alone;
 
--- Without such strings both are what jsonb's own conversions are.
+-- Without such strings both give the same as jsonb's own conversions.
 SELECT json, session_json_encode(json) = json::jsonb AS encoded, session_json_decode(json::jsonb) = json::jsonb::text AS decoded
 FROM unnest(ARRAY['{}', '[]', 'null', 'true', '0', '-0', '-12.50', '1e3', '1E400', '""', '"\u0041\/"', ' { "b" : [1, 2 , {"a": null}], "aa": "x", "b": 2 } ', '"\\ud800"', '[[[[[[[[[[]]]]]]]]]]']) json;
 SELECT session_json_encode(NULL) AS encoded, session_json_decode(NULL) AS decoded;
 
--- What is no JSON is refused as by jsonb.
+-- Invalid JSON is refused as by jsonb.
 SELECT json, pg_temp.err(format('SELECT session_json_encode(%L)', json)) AS error, pg_temp.err(format('SELECT %L::jsonb', json)) AS jsonb
 FROM unnest(ARRAY['', ' ', '"\u0000', '"\u000', '"\u00g0"', '"\U0000"', '\u0000', '{"\u0000"}', '["\u0000",]', '"\', '"\x"', E'"\x10"', E'"\n"', 'NaN', '"\u0000" "\u0000"', '''\u0000''']) WITH ORDINALITY j (json, n) ORDER BY n;
 
--- Decode refuses what encode cannot produce, in names, too.
+-- Decode refuses documents that encode cannot return, also because of names.
 SELECT document, pg_temp.says(format('SELECT session_json_decode(%L)', document)) AS error
 FROM unnest(ARRAY['"\u0010"', '"\u0010000"', '"\u00100001"', '"\u00100041"', '"\u0010D800"', '"\u0010d7ff"', '"\u0010e000"', '"\u0010d800\u0010dc00"', '"\u0010\u0010"', '{"\u0010": 1}', '[1, {"a": {"\u0010d800\u0010dfff": 1}}]']) WITH ORDINALITY d (document, n) ORDER BY n;
--- Of every string of three pieces, a decoded one is what was encoded, and no string is decoded that encoding does not produce.
+-- For all strings of three pieces: an encoded string is decoded to itself, and a string that encode cannot
+-- return is refused.
 CREATE TEMP TABLE piece (json text);
 INSERT INTO piece VALUES ('\u0000'), ('\u0010'), ('\ud800'), ('\udbff'), ('\udc00'), ('\udfff'), ('0'), ('0000'), ('0010'), ('d800'), ('dc00'), ('D800'), ('\\'), ('\\u'), ('\"'), ('x'), ('');
 SELECT count(*) AS strings, count(*) FILTER (WHERE pg_temp.there_and_back(json) <> json) AS other_strings, count(*) FILTER (WHERE pg_temp.there_and_back(format('{%s: [%s]}', json, json)) <> format('{%s: [%s]}', json, json)) AS other_names
@@ -47,11 +49,11 @@ SELECT count(*) AS documents, count(decoded) > 0 AS some_are_decoded, count(deco
 FROM (SELECT document, pg_temp.decoded(document) AS decoded FROM (SELECT ('"' || a.json || b.json || c.json || '"')::jsonb
 	FROM piece a, piece b, piece c WHERE a.json || b.json || c.json !~ '\\u(0000|d)') d (document)) d;
 
--- Depth is bounded as in jsonb, and large documents are none of its business.
+-- Nesting is limited as in jsonb, and size is not limited.
 SELECT pg_temp.err($$SELECT session_json_encode(repeat('[', 100000) || '"\u0000"' || repeat(']', 100000))$$) AS too_deep;
 SELECT length(session_json_encode('["' || repeat('\u0000', 200000) || '"]') ->> 0) AS escaped, pg_temp.there_and_back('["' || repeat('\u0000', 200000) || '"]') = '["' || repeat('\u0000', 200000) || '"]' AS same;
 
--- Sessions hold what they return, messages as well.
+-- Sessions and messages can hold the encoded documents.
 SELECT session_save('coded', session_json_encode('{"input": "\u0000\ud800"}')), session_append('coded', session_json_encode('{"m": "\u0000"}')), session_merge('coded', session_json_encode('{"\u0000": "\udc00"}'));
 SELECT session_json_decode(session_get('coded')) AS document, (SELECT session_json_decode(message) FROM session_history('coded')) AS message;
 SELECT session_delete('coded');
@@ -61,7 +63,8 @@ INSERT INTO stored SELECT '{"a": "' || string_agg(md5(n::text), '\u0000') || '"}
 UPDATE stored SET document = session_json_encode(json);
 SELECT pg_column_size(document) > 100000 AS large, session_json_decode(document) = json AS same FROM stored;
 
--- They are immutable and read nothing: good for an index, and where no session can be read.
+-- Both functions are immutable and read no table: they can be used in an index, and in a READ ONLY
+-- transaction of a role without other rights.
 CREATE INDEX stored_length ON stored (length(session_json_decode(document)));
 CREATE ROLE regress_ss_coder;
 SET ROLE regress_ss_coder;

@@ -7,7 +7,7 @@
 INSERT INTO session_namespaces (name) VALUES ('list'), ('other');
 SET session_store.namespace = 'list';
 
--- Walks through all pages; returns the ids in the order of the walk.
+-- Visits all pages and returns the ids in their order.
 CREATE FUNCTION pg_temp.walk(page_size int, owner text = NULL, id_like text = NULL, filter jsonb = NULL)
 RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
@@ -30,7 +30,7 @@ BEGIN
 END
 $$;
 
--- One row per living session, with everything but the data; the newest first.
+-- One row for each living session, with all columns but the document; newest first.
 SELECT session_save('first', '{"kind": "a"}', owner => 'alice');
 SELECT session_save('second', '{"kind": "b"}');
 SELECT session_save('third', '{"kind": "a", "deep": {"x": [1, 2]}}', owner => 'alice');
@@ -48,12 +48,12 @@ SELECT count(*) AS elsewhere FROM session_list(namespace => 'other');
 SELECT count(*) AS nobodys FROM session_list(owner => 'nobody');
 DELETE FROM conversation_sessions;
 
--- Many rows, many of one created_at: no page loses or doubles any.
+-- Many rows, many with the same created_at: no page omits or repeats any.
 INSERT INTO conversation_sessions (namespace, session_id, session_data, owner_id, created_at)
 SELECT 'list', 's' || (n * 7919) % 2003, jsonb_build_object('n', n, 'odd', n % 2 = 1), CASE n % 3 WHEN 0 THEN 'alice' WHEN 1 THEN 'bob' END,
 	date_trunc('hour', clock_timestamp()) - (n / 400) * interval '1 microsecond'
 FROM generate_series(1, 2000) n;
--- Neighbours that must not be seen.
+-- Sessions of other namespaces, which must not be listed.
 INSERT INTO conversation_sessions (namespace, session_id, session_data, owner_id)
 SELECT ns, 's' || n, '{}', 'alice' FROM unnest(ARRAY['default', 'other']) ns, generate_series(1, 20) n;
 CREATE TEMP TABLE expected AS
@@ -68,7 +68,7 @@ SELECT pg_temp.walk(50, owner => 'alice') = (SELECT array_agg(session_id ORDER B
 		WHERE owner_id = 'bob' AND session_id LIKE '%1%' AND session_data @> '{"odd": true}') AS all_of_them;
 SELECT count(*) AS default_page FROM session_list();
 
--- What is deleted or created between two pages disturbs nobody, even the row of the cursor.
+-- Sessions that are deleted or created between two pages do not matter, even if it is that of the cursor.
 SELECT session_id AS last, page_cursor AS cursor FROM session_list(page_size => 10) OFFSET 9 \gset
 SELECT session_delete(:'last') AS deleted, session_save('newest', '{}') AS created;
 SELECT array_agg(session_id) = (SELECT array_agg(session_id ORDER BY n) FROM expected WHERE n BETWEEN 11 AND 20) AS goes_on
@@ -78,13 +78,13 @@ SELECT array_agg(session_id) = (SELECT array_agg(session_id ORDER BY n) FROM exp
 FROM session_list(after => :'cursor', page_size => 10);
 DELETE FROM conversation_sessions;
 
--- Every id that is allowed can stand in a cursor.
+-- Every valid id can be in a cursor.
 INSERT INTO conversation_sessions (namespace, session_id, session_data, created_at)
 SELECT 'list', id, '{}', clock_timestamp()
 FROM unnest(ARRAY['a b', 'a.b', '.', '%', '\', '''', '"', '{}', repeat('x', 200), 'A', 'a', '-1', '0']) id;
 SELECT cardinality(pg_temp.walk(1)) AS walked, (SELECT count(DISTINCT id) FROM unnest(pg_temp.walk(2)) id) AS different;
 
--- A cursor is a cursor, and a page has a size.
+-- Invalid cursors and page sizes are errors.
 SELECT page_cursor AS cursor FROM session_list(page_size => 1) \gset
 SELECT label, pg_temp.err(format('SELECT session_list(after => %L)', after)) AS error
 FROM (VALUES ('empty', ''), ('nonsense', 'nonsense'), ('a number', '17'), ('cut', left(:'cursor', 3)), ('headless', substr(:'cursor', 4)),

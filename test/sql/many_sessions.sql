@@ -7,28 +7,28 @@
 \i :helpers
 INSERT INTO session_namespaces (name) VALUES ('bulk'), ('elsewhere');
 
--- Log out everywhere: the owner's sessions of this namespace, and nobody else's.
+-- Log out everywhere: the owner's sessions of this namespace, and no others.
 SELECT session_save('a' || n, '{}', owner => 'alice', namespace => 'bulk') AS version FROM generate_series(1, 5) n;
 SELECT session_save('b1', '{}', owner => 'bob', namespace => 'bulk'), session_save('free', '{}', namespace => 'bulk'),
 	session_save('e1', '{}', owner => 'alice', namespace => 'elsewhere');
 SELECT session_count(owner => 'alice', namespace => 'bulk') AS alice, session_count(owner => 'bob', namespace => 'bulk') AS bob,
 	session_count(owner => 'nobody', namespace => 'bulk') AS nobody, session_count(namespace => 'bulk') AS everybody,
 	session_count(namespace => 'elsewhere') AS elsewhere, session_count() AS here;
--- .. save perhaps the one at hand.
+-- .. except, if given, one of them.
 SELECT session_delete_all('alice', except_session_id => 'a3', namespace => 'bulk');
 SELECT session_id FROM session_list(namespace => 'bulk') ORDER BY session_id;
 SELECT pg_temp.err($$SELECT session_save('a1', '{}', namespace => 'bulk')$$) AS dead,
 	pg_temp.err($$SELECT session_save('a3', '{}', namespace => 'bulk')$$) AS alive;
--- An exception that is somebody else's, or not there, changes nothing.
+-- An except_session_id of another owner, or of no session, has no effect.
 SELECT session_delete_all('bob', except_session_id => 'a3', namespace => 'bulk') AS bob,
 	session_delete_all('nobody', except_session_id => 'x', namespace => 'bulk') AS nobody;
 SELECT session_delete_all('alice', namespace => 'bulk') AS first, session_delete_all('alice', namespace => 'bulk') AS second;
 SELECT session_count(namespace => 'bulk') AS bulk, session_count(namespace => 'elsewhere') AS elsewhere;
--- Owners compare as they are.
+-- Owners are compared bytewise.
 SELECT session_save('c', '{}', owner => 'Alice', namespace => 'bulk'), session_save('d', '{}', owner => 'alice ', namespace => 'bulk');
 SELECT session_delete_all('alice', namespace => 'bulk');
 
--- Count by a pattern of ids, as LIKE reads it.
+-- Count by a pattern of ids, as for LIKE.
 SELECT session_clear('bulk');
 SELECT count(session_save(id, '{}', namespace => 'bulk', owner => CASE WHEN id ~ 'x' THEN 'x' END))
 FROM unnest(ARRAY['ax_1', 'ax12', 'bx_1', 'c%', 'cc', 'A', '\']) id;
@@ -36,7 +36,7 @@ SELECT p, session_count(id_like => p, namespace => 'bulk') AS counted
 FROM unnest(ARRAY['%', 'ax%', 'ax\_%', 'ax__', '_', 'a%', 'A%', 'c\%', '\\', '%1%', 'ax12', '', 'nothing%']) p;
 SELECT session_count(owner => 'x', id_like => 'a%', namespace => 'bulk') AS both;
 
--- Clear by a pattern, then all; ids are dead, other namespaces untouched.
+-- Clear by a pattern, then all; the ids are dead, and other namespaces unchanged.
 SELECT session_clear('bulk', 'ax%') AS some;
 SELECT session_clear('bulk', 'nothing%') AS none;
 SELECT pg_temp.err($$SELECT session_save('ax12', '{}', namespace => 'bulk')$$) AS dead;
@@ -60,8 +60,8 @@ SELECT count(session_save('m' || n, '{}', owner => 'many', namespace => 'bulk'))
 SELECT session_delete_all('many', except_session_id => 'm17', namespace => 'bulk') AS delete_all, session_count(owner => 'many', namespace => 'bulk') AS snapshot;
 SELECT session_count(owner => 'many', namespace => 'bulk') AS left_over;
 
--- Purging is bounded by max_rows and counts what it removes (in one transaction, so that
--- nothing else purges the rows).
+-- A purge removes at most max_rows rows and returns their number (in one transaction, so that nothing else
+-- purges the rows).
 DELETE FROM conversation_sessions;
 BEGIN;
 SELECT count(session_save('p' || n, '{}', ttl => '30 ms', namespace => 'bulk')) FROM generate_series(1, 50) n;

@@ -13,17 +13,17 @@ BEGIN
 END
 $$;
 
--- A member is a viewer unless told otherwise.
+-- A member is a viewer unless another role is given.
 SELECT session_save('s', '{}', owner => 'alice');
 SELECT session_share('s', 'bob'), session_share('s', 'carol', 'editor'), session_share('s', 'dave', 'owner'), session_share('s', 'eve', role => 'viewer');
 SELECT member, role, created_at BETWEEN clock_timestamp() - interval '1 minute' AND clock_timestamp() AS by_the_clock FROM session_members('s');
--- Sharing again is sharing in another role; the member is one still.
+-- Sharing again changes the role of the member.
 SELECT session_share('s', 'bob', 'editor'), session_share('s', 'dave', 'viewer'), session_share('s', 'eve', 'viewer');
 SELECT pg_temp.members('s');
--- Unshare says whether there was such a member.
+-- Unshare returns whether there was such a member.
 SELECT session_unshare('s', 'carol') AS first, session_unshare('s', 'carol') AS second, session_unshare('s', 'nobody') AS never;
 SELECT pg_temp.members('s');
--- They come in the order in which they did, then by name.
+-- Members are listed by the time of the share, then by name.
 BEGIN;
 SELECT session_save('order', '{}');
 SELECT session_share('order', 'zoe'), pg_temp.wait_until($$clock_timestamp() > (SELECT max(created_at) FROM session_members('order')) + interval '1 ms'$$), session_share('order', 'adam');
@@ -34,11 +34,11 @@ COMMIT;
 
 -- Neither counts as a change of the document, and neither needs messages.
 SELECT version, message_count, session_data FROM session_fetch('s');
--- The owner, too, can be a member, and anybody with an id of 1 to 200 bytes.
+-- The owner can be a member, too, and so can any name of 1 to 200 bytes.
 SELECT session_share('s', 'alice', 'viewer'), session_share('s', repeat('x', 200)), session_share('s', U&'\00e4\+01f600 "x"');
 SELECT count(*), max(octet_length(member)) FROM session_members('s');
 
--- No session, no member: absent, expired, dead, or in another namespace.
+-- Without a session there are no members: absent, expired, dead, or in another namespace.
 BEGIN;
 SELECT session_save('e', '1', ttl => '30 ms'), session_share('e', 'bob');
 SELECT session_save('dead', '1'), session_share('dead', 'bob');
@@ -46,7 +46,7 @@ SELECT pg_temp.wait_until($$NOT session_exists('e')$$), session_delete('dead');
 SELECT id, session_share(id, 'bob') AS share, session_unshare(id, 'bob') AS unshare, pg_temp.members(id) AS members FROM unnest(ARRAY['absent', 'e', 'dead']) id;
 SELECT session_share('s', 'bob', namespace => 'other') AS elsewhere, pg_temp.members('s', 'other');
 SELECT session_exists('absent') AS made;
--- A session that ends takes its members along: a new start has none.
+-- The members of a session end with it: a new session under its id has none.
 SELECT session_save('e', '2') > 1 AS new_session, session_save('dead', '2', if_version => 0) > 1 AS dead_reused;
 SELECT pg_temp.members('e') AS e, pg_temp.members('dead') AS dead, session_share('e', 'carol'), session_share('dead', 'carol');
 SELECT pg_temp.members('e') AS e, pg_temp.members('dead') AS dead;
@@ -57,11 +57,11 @@ SELECT session_save('plain', '1'), session_share('plain', 'bob');
 DELETE FROM conversation_sessions WHERE session_id = 'plain';
 SELECT session_save('plain', '2'), pg_temp.members('plain') AS after_plain_delete;
 
--- Another id is the same session: regenerate keeps its members.
+-- A regenerated session keeps its members.
 SELECT pg_temp.members('order') AS before, session_regenerate('order') AS new \gset
 SELECT pg_temp.members(:'new') = :'before' AS kept, pg_temp.members('order') AS of_the_old_id;
 
--- Bad input: each kind has an error of its own, and nothing happens.
+-- Bad input: each kind has its own error, and nothing changes.
 SELECT session_save('b', '{}'), session_share('b', 'bob', 'editor');
 SELECT call, pg_temp.says('SELECT ' || call)
 FROM (VALUES
@@ -73,7 +73,7 @@ FROM (VALUES
 ORDER BY n;
 SELECT pg_temp.members('b');
 
--- Rolled back, nobody came and nobody went.
+-- A rollback undoes shares and unshares.
 BEGIN;
 SELECT session_share('b', 'carol'), session_share('b', 'bob', 'owner');
 SAVEPOINT a;
@@ -87,7 +87,8 @@ BEGIN READ ONLY;
 SELECT pg_temp.err($$SELECT session_share('b', 'carol')$$) AS share, pg_temp.err($$SELECT session_unshare('b', 'bob')$$) AS unshare, pg_temp.members('b');
 COMMIT;
 
--- Plain SQL of the owner is legal: a role is one of the three, a member somebody.
+-- The owner of the tables may use plain SQL: the role must be one of the three, and the member a valid
+-- name.
 UPDATE session_members SET role = 'owner' WHERE member = 'bob' AND history_id = (SELECT history_id FROM conversation_sessions WHERE session_id = 'b');
 SELECT pg_temp.members('b');
 SELECT pg_temp.refused($$UPDATE session_members SET role = 'admin' WHERE member = 'bob'$$) AS role, pg_temp.refused($$UPDATE session_members SET member = '' WHERE role = 'owner'$$) AS empty,
@@ -95,7 +96,7 @@ SELECT pg_temp.refused($$UPDATE session_members SET role = 'admin' WHERE member 
 DELETE FROM session_members WHERE member = 'bob';
 SELECT pg_temp.members('b'), session_unshare('b', 'bob') AS none_to_unshare, session_share('b', 'bob') AS share;
 
--- Nothing of them is left behind: the purge, or the keeper by itself, takes away those whose session is gone.
+-- No member is left behind: the purge, or the keeper by itself, removes those of ended sessions.
 DELETE FROM conversation_sessions;
 SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM session_members)$$) AS none_left;
 SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM conversation_history_ended)$$) AS nothing_left;

@@ -30,8 +30,8 @@ INSERT INTO example VALUES (16,
 	'{"title": "Hello!", "phoneNumber": "+01-123-456-7890", "author": {"familyName": null}, "tags": ["example"]}',
 	'{"title": "Hello!", "author": {"givenName": "John"}, "tags": ["example"],
 	  "content": "This will be unchanged", "phoneNumber": "+01-123-456-7890"}');
--- What the rules say beyond the examples: nulls vanish at every depth of objects that
--- the patch brings, but not inside arrays, nor where the patch does not reach.
+-- The rules beyond the examples: nulls are removed at every depth of objects that the patch adds, but not
+-- inside arrays, nor from members that the patch does not name.
 INSERT INTO example VALUES
 	(20, '{"a":{"b":{"c":1, "d":2}}}', '{"a":{"b":{"c":null}, "e":{"f":null, "g":{"h":null}}}}', '{"a":{"b":{"d":2}, "e":{"g":{}}}}'),
 	(21, '{}', '{"a":[null, {"b":null}]}', '{"a":[null, {"b":null}]}'),
@@ -54,18 +54,18 @@ INSERT INTO example VALUES
 SELECT count(session_save('rfc ' || n, original)) AS saved FROM example;
 SELECT n, merged = result AS as_the_rfc, CASE WHEN merged <> result THEN merged END AS merged
 FROM (SELECT n, result, session_merge('rfc ' || n, patch) AS merged FROM example ORDER BY n) m;
--- What is returned is what is stored.
+-- The result of the call is what is stored.
 SELECT count(*) AS stored FROM example WHERE session_get('rfc ' || n) = result;
--- Merging the same patch once more changes nothing.
+-- Merging the same patch again changes nothing.
 SELECT n FROM example WHERE session_merge('rfc ' || n, patch) <> result;
 
--- On an absent id merge creates, as if the original were not there.
+-- For an absent id merge creates a session, as if the original document were empty.
 SELECT session_merge('absent', '{"a": 1, "b": null, "c": {"d": null}}');
 SELECT session_merge('absent array', '[1, null]');
 SELECT session_merge('absent null', 'null');
 SELECT session_get('absent'), session_get('absent array'), session_get('absent null') IS NULL AS is_null;
 
--- On an expired one too: nothing of it comes back.
+-- For an expired session too, and nothing of it is kept.
 BEGIN;
 SELECT session_save('expired', '{"secret": 1}', ttl => '30 ms', owner => 'alice');
 SELECT pg_temp.wait_until($$NOT session_exists('expired')$$);
@@ -73,17 +73,17 @@ SELECT session_merge('expired', '{"b": 2}');
 SELECT session_data, owner_id FROM session_fetch('expired');
 COMMIT;
 
--- Ttl, owner and creation stay as they were; the ttl restarts.
+-- ttl, owner and created_at stay as they were; the lifetime restarts.
 SELECT session_save('kept', '{}', ttl => '2 hours', owner => 'alice');
 UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 minute' WHERE session_id = 'kept';
 SELECT session_merge('kept', '{"a": 1}');
 SELECT owner_id, session_ttl('kept') > interval '1 hour 59 minutes' AS restarted FROM session_fetch('kept');
 
--- Deep documents neither crash nor lose anything.
+-- Deeply nested documents cause no crash and lose nothing.
 SELECT pg_temp.err($$SELECT session_save('deep', (repeat('{"a":', 1000) || '{"x": 1, "y": 2}' || repeat('}', 1000))::jsonb)$$);
 SELECT session_merge('deep', (repeat('{"a":', 1000) || '{"x": null, "z": 3}' || repeat('}', 1000))::jsonb)
 	= (repeat('{"a":', 1000) || '{"y": 2, "z": 3}' || repeat('}', 1000))::jsonb AS deep;
--- Wide ones too.
+-- Nor do large objects.
 SELECT session_merge('wide', (SELECT jsonb_object_agg('k' || n, n) FROM generate_series(1, 5000) n)) IS NOT NULL AS wide;
 SELECT session_merge('wide', (SELECT jsonb_object_agg('k' || n, CASE WHEN n % 2 = 0 THEN -n END) FROM generate_series(1, 6000) n))
 	= (SELECT jsonb_object_agg('k' || n, -n) FROM generate_series(2, 6000, 2) n) AS wide;

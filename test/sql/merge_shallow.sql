@@ -7,7 +7,7 @@
 INSERT INTO session_namespaces (name, sliding, audit, audit_saves, max_bytes) VALUES ('sh', false, true, true, 1000);
 SET session_store.namespace = 'sh';
 
--- A member of the patch replaces that of the document as a whole; nulls below it are values.
+-- A member of the patch replaces that of the document as a whole; nulls within it are values.
 CREATE TEMP TABLE example (n int GENERATED ALWAYS AS IDENTITY, document jsonb, patch jsonb, expected jsonb);
 INSERT INTO example (document, patch, expected) VALUES
 	('{"a": {"x": 1, "y": 2}, "b": 1}', '{"a": {"z": 3}}', '{"a": {"z": 3}, "b": 1}'),
@@ -33,7 +33,8 @@ SELECT version, count(*) FROM example, session_fetch('e ' || n) GROUP BY version
 -- Without it, or with false, it is RFC 7396 at every level.
 SELECT session_save('deep', '{"a": {"x": 1, "y": 2}}'), session_merge('deep', '{"a": {"x": null}}') AS by_default, session_merge('deep', '{"a": {"z": {"n": null}}}', shallow => false) AS off;
 
--- Many members in random order, by both ways to the row: as ||, without the members that the patch has as null.
+-- Many members in random order, by direct access and by statements: as ||, without the members that are
+-- null in the patch.
 SELECT setseed(0.5);
 CREATE TEMP TABLE random AS
 SELECT n, (SELECT coalesce(jsonb_object_agg('k' || k, CASE k % 3 WHEN 0 THEN to_jsonb(n) WHEN 1 THEN jsonb_build_object('x', n, 'y', NULL) ELSE 'null' END), '{}') FROM generate_series(1, 12) k WHERE random() < 0.5) AS document,
@@ -47,7 +48,7 @@ RESET session_store.direct_rows;
 SELECT count(*) AS wrong FROM random WHERE session_get('r ' || n) IS DISTINCT FROM
 	(SELECT coalesce(jsonb_object_agg(m.key, m.value), '{}') FROM jsonb_each(document || patch) m WHERE NOT (patch ? m.key AND patch -> m.key = 'null'));
 
--- Everything else is as in a merge: a new session, versions, limits, dead ids, events.
+-- Everything else is as for a deep merge: a new session, versions, limits, dead ids, events.
 SELECT session_merge('absent', '{"a": {"b": null}, "c": null}', shallow => true), session_merge('absent 2', '[1]', 0, shallow => true);
 SELECT pg_temp.err($$SELECT session_merge('absent', '{"a": 1}', if_version => 7, shallow => true)$$) AS conflict, session_merge('absent', '{"b": 1}', if_version => 1, shallow => true) AS exactly,
 	pg_temp.err($$SELECT session_merge('absent', '{}', shallow => NULL)$$) AS null, pg_temp.err($$SELECT session_merge('absent', jsonb_build_object('x', repeat('x', 1000)), shallow => true)$$) AS too_large;
@@ -64,7 +65,7 @@ ROLLBACK TO a;
 SELECT session_merge('deep', '{"d": {"e": null}}', shallow => true);
 COMMIT;
 SELECT session_get('deep');
--- A value nested deeply is copied as it is; a deep merge of it would have to descend.
+-- A deeply nested value is copied as it is; a deep merge would have to visit it.
 SELECT jsonb_build_object('a', (repeat('{"a":', 3000) || 'null' || repeat('}', 3000))::jsonb) AS deep \gset
 UPDATE session_namespaces SET max_bytes = 8388608 WHERE name = 'sh';
 SELECT session_merge('deep', :'deep', shallow => true) -> 'a' = :'deep'::jsonb -> 'a' AS same;

@@ -7,7 +7,7 @@
 \i :helpers
 INSERT INTO session_namespaces (name, sliding, audit, max_sessions_per_owner, on_quota) VALUES ('own', false, true, 3, 'refuse');
 SET session_store.namespace = 'own';
--- The answer of a call about an id in a state, and the session's owner after it; undone.
+-- The result of a call about an id in a given state, and the session's owner after it; rolled back.
 CREATE FUNCTION pg_temp.in_state(state text, call text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	answer text;
@@ -42,16 +42,17 @@ SET session_store.direct_rows = off;
 SELECT * FROM answers EXCEPT SELECT * FROM direct;
 RESET session_store.direct_rows;
 
--- An owner is a name like any other.
+-- The rules for an owner are those for any name.
 SELECT call, string_agg(DISTINCT pg_temp.err('SELECT ' || replace(call, '$', quote_literal(owner))), ' ') AS errors
 FROM (VALUES (1, $$session_merge('x', '{}', owner => $)$$), (2, $$session_incr('x', '{n}', owner => $)$$)) c(n, call), (VALUES (''), (repeat('a', 201)), (E'a\tb'), (chr(127))) o(owner) GROUP BY n, call ORDER BY n;
--- A session that begins counts towards the owner's quota; one that lives does not count again.
+-- A new session counts towards the owner's quota; a living one does not count again.
 SELECT session_merge('q1', '{}', owner => 'quo'), session_incr('q2', '{n}', owner => 'quo'), session_merge('q3', '{}', owner => 'quo');
 SELECT pg_temp.err($$SELECT session_merge('q4', '{}', owner => 'quo')$$) AS merge, pg_temp.err($$SELECT session_incr('q4', '{n}', owner => 'quo')$$) AS incr, session_incr('q2', '{n}', owner => 'quo') AS living;
 SELECT session_id, owner_id, version FROM session_list(owner => 'quo') ORDER BY 1;
 SELECT event, session_id, owner_id FROM session_events WHERE session_id LIKE 'q_' ORDER BY session_id;
 
--- Owner isolation: nobody begins a session for another, and what lives is as if no owner were given.
+-- Owner isolation: a caller cannot create a session for another owner; for living sessions the argument
+-- has no effect.
 INSERT INTO session_namespaces (name, owner_isolation, cache) VALUES ('iso', true, 'off');
 CREATE ROLE regress_ss_web;
 GRANT EXECUTE ON FUNCTION session_merge(text, jsonb, bigint, text, text, boolean), session_incr(text, text[], numeric, numeric, text, text) TO regress_ss_web;
@@ -70,7 +71,7 @@ SELECT call, who, pg_temp.by(who, call)
 FROM (VALUES (1, 'ann', $$session_merge('m', '{"a": 1}', owner => 'bob')$$), (2, 'ann', $$session_incr('i', '{n}', owner => 'bob')$$), (3, '', $$session_merge('m', '{"a": 1}', owner => 'ann')$$),
 	(4, 'ann', $$session_merge('m', '{"a": 1}', owner => 'ann')$$), (5, 'ann', $$session_incr('i', '{n}')$$), (6, 'ann', $$session_merge('of bob', '{"a": 1}', owner => 'ann')$$),
 	(7, 'ann', $$session_incr('of bob', '{n}', owner => 'bob')$$), (8, 'sam', $$session_incr('of bob', '{n}', owner => 'sam')$$), (9, 'ann', $$session_merge('of ann', '{"a": 1}', owner => 'bob')$$)) c(n, who, call) ORDER BY n;
--- A role that owner isolation does not bind begins one for anybody.
+-- A role that is exempt from owner isolation can create sessions for any owner.
 SELECT session_merge('for cat', '{}', namespace => 'iso', owner => 'cat');
 SELECT owner_id FROM session_fetch('for cat', 'iso');
 

@@ -13,7 +13,7 @@ SELECT session_save('a1', '"a1"', owner => 'alice', namespace => 'iso'), session
 	session_save('b1', '"b1"', owner => 'bob', namespace => 'iso'), session_save('n1', '"n1"', namespace => 'iso'),
 	session_save('f1', '"f1"', owner => 'bob', namespace => 'free');
 
--- Alice reads what is hers; of the rest she learns nothing.
+-- Alice can read her own sessions and learns nothing about others.
 SET session_store.namespace = 'iso';
 SET ROLE regress_ss_web;
 SET request.jwt.claims = '{"sub": "alice", "role": "web"}';
@@ -24,19 +24,19 @@ SELECT session_id FROM session_list() ORDER BY session_id;
 SELECT count(*) AS of_bob FROM session_list(owner => 'bob');
 SELECT session_count() AS all_that_she_sees, session_count(owner => 'bob') AS of_bob;
 
--- She changes what is hers.
+-- She can change her own sessions.
 SELECT session_save('a1', '"saved"'), session_merge('a2', '{"x": 1}'), session_touch('a1') IS NOT NULL AS touched;
 SELECT session_save('a3', '{}', owner => 'alice') AS new, session_incr('a3', '{n}');
 SELECT session_get(session_create('"created"', owner => 'alice')) IS NULL AS snapshot;
 SELECT session_count() AS now_hers;
--- Others' sessions she cannot change, take, give away, or end; nor make any for others.
+-- She cannot change, take, give away or end sessions of others, nor create any for others.
 CREATE TEMP TABLE attempt (n int GENERATED ALWAYS AS IDENTITY, call text);
 INSERT INTO attempt (call) VALUES
 	($$session_save('b1', '"taken"')$$), ($$session_save('b1', '"taken"', owner => 'alice')$$), ($$session_merge('b1', '{"taken": 1}')$$),
 	($$session_incr('b1', '{taken}')$$), ($$session_save('n1', '"taken"', owner => 'alice')$$),
 	($$session_save('a1', '"given"', owner => 'bob')$$), ($$session_save('for bob', '{}', owner => 'bob')$$), ($$session_create(owner => 'bob')$$);
 SELECT call, pg_temp.err('SELECT ' || call) FROM attempt ORDER BY n;
--- What only looks for a session does not find it; ending somebody's sessions ends none.
+-- Calls that only look for a session do not find it; logging another owner out ends no session.
 SELECT pg_temp.err($$SELECT session_touch('b1', '1 ms')$$) IN ('ok', '42501') AS touch,
 	pg_temp.err($$SELECT session_delete('b1')$$) IN ('ok', '42501') AS delete,
 	pg_temp.err($$SELECT session_regenerate('b1')$$) IN ('ok', '42501') AS regenerate,
@@ -46,21 +46,21 @@ SELECT session_id, owner_id, session_data, version FROM conversation_sessions
 WHERE namespace = 'iso' AND (session_id IN ('b1', 'n1') OR owner_id = 'bob') ORDER BY session_id;
 SELECT session_exists('b1') AS lives, session_ttl('b1') > interval '59 minutes' AS undisturbed;
 
--- A table grant sees the same.
+-- A role with privileges on the table sees the same rows.
 SET ROLE regress_ss_web;
 SELECT DISTINCT owner_id FROM conversation_sessions WHERE namespace = 'iso';
 WITH d AS (DELETE FROM conversation_sessions WHERE namespace = 'iso' AND session_id IN ('b1', 'n1') RETURNING 1) SELECT count(*) AS deleted FROM d;
 SELECT pg_temp.err($$UPDATE conversation_sessions SET owner_id = 'bob' WHERE namespace = 'iso' AND session_id = 'a1'$$) AS give,
 	pg_temp.err($$INSERT INTO conversation_sessions (namespace, session_id, session_data, owner_id) VALUES ('iso', 'x', '1', 'bob')$$) AS insert;
 
--- Clearing, counting, regenerating and logging out go for what is hers.
+-- Clear, count, regenerate and delete apply to her own sessions.
 SELECT session_delete('a2') AS delete, session_regenerate('a3') IS NOT NULL AS regenerate;
 SELECT session_delete_all('alice', except_session_id => 'a1') AS logged_out;
 SELECT pg_temp.err($$SELECT session_clear('iso')$$) IN ('ok', '42501') AS clear;
 RESET ROLE;
 SELECT session_exists('b1') AS of_bob, session_exists('n1') AS of_nobody;
 
--- Nor does a call lock a session that the caller may not change: its owner need not wait for it.
+-- No call locks a session that the caller may not change, because its owner would have to wait.
 CREATE FUNCTION regress_ss_locks(call text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	found text;
@@ -85,11 +85,11 @@ SELECT call, regress_ss_locks(call) FROM unnest(ARRAY[$$session_delete('b1')$$, 
 DROP FUNCTION regress_ss_locks(text);
 SELECT session_delete('locks');
 
--- In another namespace the claims mean nothing.
+-- In a namespace without owner isolation the claims have no effect.
 SET ROLE regress_ss_web;
 SELECT session_get('f1', 'free');
 
--- Without claims, or with none that name somebody, there is nothing to see and nothing to save.
+-- Without claims, or without a subject in them, no session is visible and none can be saved.
 CREATE TEMP TABLE claims (n int GENERATED ALWAYS AS IDENTITY, claims text);
 INSERT INTO claims (claims) VALUES (''), ('{}'), ('null'), ('[]'), ('"bob"'), ('not json'), ('{"sub": null}'), ('{"sub": ""}'),
 	('{"role": "bob"}'), ('{"sub": {"x": "bob"}}'), ('[{"sub": "bob"}]');
@@ -101,7 +101,7 @@ FROM claims ORDER BY n;
 RESET request.jwt.claims;
 SELECT session_count() AS without_claims;
 
--- Bob now, in the same connection.
+-- Now Bob, in the same connection.
 BEGIN;
 SET LOCAL request.jwt.claims = '{"sub": "bob"}';
 SELECT session_get('b1') AS own, session_get('a1') AS of_alice;
@@ -109,7 +109,7 @@ SELECT session_id FROM session_list();
 COMMIT;
 SELECT session_get('b1') IS NULL AS gone_with_the_transaction;
 
--- Roles with BYPASSRLS pass, superusers too.
+-- Roles with BYPASSRLS are exempt, superusers too.
 SET ROLE regress_ss_batch;
 SELECT session_get('b1'), session_get('n1'), session_count() >= 2 AS all_of_them;
 SELECT session_delete_all('bob');

@@ -25,11 +25,11 @@ INSERT INTO call (call) VALUES ($$session_get('of alice', 'iso')$$), ($$session_
 	($$(SELECT string_agg(g.session_data::text, ' ') FROM session_get_many('{of alice,of bob}', 'iso') g)$$), ($$session_json_encode('"\u0000"')$$), ($$session_json_decode('"\u00100000"')$$),
 	($$(SELECT sum(w.seq) FROM session_window('of alice', max_messages => 2, namespace => 'iso') w)$$);
 GRANT SELECT ON call TO PUBLIC;
--- No function that is not PARALLEL UNSAFE is missing here.
+-- No function is missing here that is not PARALLEL UNSAFE.
 SELECT proname AS untried FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'session_store')
 WHERE proparallel <> 'u' AND NOT EXISTS (SELECT FROM call WHERE call ~ ('\m' || proname || '\(')) ORDER BY 1;
 
--- As alice and as an editor, without parallel plans and with them.
+-- The result for alice or for an editor, without parallel plans and with them.
 CREATE FUNCTION pg_temp.answer(who text, forced boolean, statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	answer text;
@@ -60,7 +60,8 @@ SELECT c.n, c.call, who, pg_temp.answer(who, false, s) AS alone, pg_temp.answer(
 FROM call c, unnest(ARRAY['alice', 'ed']) who, LATERAL (SELECT format('SELECT (%s)::text FROM regress_ss_many WHERE n = 7', c.call) AS s) s;
 SELECT call, who, parallel, CASE WHEN parallel IS DISTINCT FROM alone THEN alone END AS differs FROM answers ORDER BY n, who;
 
--- Tables and views whose policies ask such functions; in the condition of a parallel scan, and beside one.
+-- Tables and views whose policies call such functions, in the condition of a parallel scan and outside of
+-- one.
 TRUNCATE call;
 INSERT INTO call (call) VALUES ($$SELECT count(*) FROM regress_ss_many m, conversation_sessions s WHERE m.n = s.version$$), ($$SELECT count(*) FROM conversation_sessions s WHERE EXISTS (SELECT FROM regress_ss_many m WHERE m.n > s.version)$$),
 	($$SELECT count(*) FROM regress_ss_many m, conversation_messages c WHERE m.n = c.seq$$), ($$SELECT count(*) FROM regress_ss_many m, session_members e WHERE m.n = length(e.member)$$), ($$SELECT count(*) FROM regress_ss_many m, session_events e WHERE m.n = length(e.session_id)$$),
@@ -69,7 +70,7 @@ INSERT INTO call (call) VALUES ($$SELECT count(*) FROM regress_ss_many m, conver
 	($$SELECT count(*) FROM (SELECT n FROM regress_ss_many WHERE n < 10 OFFSET 0) m WHERE session_may('iso', 'bob', current_setting('regress.history')::uuid, CASE WHEN m.n = 1 THEN 'owner' ELSE 'editor' END)$$);
 SELECT call, who, pg_temp.answer(who, true, call) AS parallel, nullif(pg_temp.answer(who, false, call), pg_temp.answer(who, true, call)) AS differs FROM call, unnest(ARRAY['alice', 'ed']) who ORDER BY n, who;
 
--- The same with the server's own switch, by which everything that may runs in a worker.
+-- The same with the server's setting that runs everything possible in a worker.
 SELECT CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'force_parallel_mode' ELSE 'debug_parallel_query' END AS switch \gset
 SET :switch = on;
 SELECT session_get('everybodys'), session_exists('everybodys'), session_may('iso', 'alice', current_setting('regress.history')::uuid, 'editor'), session_count(namespace => 'iso'), jsonb_typeof(session_health());
@@ -77,7 +78,7 @@ SELECT session_id FROM session_list(namespace => 'iso') ORDER BY 1;
 SELECT min(session_json_decode(session_json_encode('"\u0000' || n || '"'))) FROM regress_ss_many WHERE n < 100;
 SELECT session_id, seq, message FROM conversation_messages ORDER BY 1, 2;
 SELECT session_save('everybodys', '{"n": 3}'), session_append('everybodys', '{"m": 1}'), session_delete('everybodys');
--- A function that is wrongly marked parallel safe gets an error from a call that locks a row.
+-- A call that locks a row raises an error in a function that is wrongly marked parallel safe.
 CREATE FUNCTION regress_ss_run(call text) RETURNS text LANGUAGE plpgsql PARALLEL SAFE AS $$
 DECLARE result text;
 BEGIN

@@ -11,13 +11,13 @@ CREATE TEMP VIEW broken AS
 SELECT namespace, session_id FROM conversation_sessions
 WHERE check_at > expires_at OR NOT isfinite(expires_at) OR NOT isfinite(check_at) OR version < 1;
 
--- INSERT: two columns make a session of the default namespace; what is left out is filled in.
+-- INSERT: two columns make a session of namespace "default"; the others are filled in.
 INSERT INTO conversation_sessions (session_id, session_data) VALUES ('few', '{"a": 1}');
 SELECT namespace, owner_id, version, ttl = '1 hour' AS ttl, expires_at BETWEEN created_at + interval '1 hour' AND created_at + interval '1 hour 1 minute' AS lives, check_at <= expires_at AS check_at,
 	updated_at >= created_at AS updated, last_seq, message_count, dead_until
 FROM conversation_sessions WHERE session_id = 'few';
 SELECT session_get('few', 'default'), session_save('few', '{}', namespace => 'default');
--- The namespace's ttl is the default, a given one is remembered, a given expiry holds.
+-- The ttl of the namespace is the default, a given ttl is kept, and a given expiry applies.
 INSERT INTO conversation_sessions (namespace, session_id, session_data, ttl, expires_at, owner_id) VALUES
 	('direct', 'plain', '1', DEFAULT, DEFAULT, 'alice'), ('direct', 'own ttl', '1', '10 minutes', DEFAULT, NULL),
 	('direct', 'own end', '1', DEFAULT, clock_timestamp() + interval '5 minutes', NULL);
@@ -32,7 +32,7 @@ VALUES ('direct', 'restored', '1', 17, '2020-01-01 00:00+00', '2020-01-02 00:00+
 SELECT version, created_at = '2020-01-01 00:00+00' AS created_at, updated_at = '2020-01-02 00:00+00' AS updated_at FROM session_fetch('restored');
 SELECT session_save('restored', '2');
 
--- Ids are ids here too; so are owners; nothing infinite, nothing without data.
+-- Ids and owners are checked; times must be finite, and the document not null.
 CREATE FUNCTION pg_temp.insert_with(col text, val text) RETURNS text LANGUAGE sql AS
 	$$SELECT pg_temp.refused(format('INSERT INTO conversation_sessions (namespace, %s session_data, %I) VALUES (''direct'', %s ''1'', %s)',
 		CASE WHEN col = 'session_id' THEN '' ELSE 'session_id,' END, col, CASE WHEN col = 'session_id' THEN '' ELSE '''x'',' END, val))$$;
@@ -49,8 +49,8 @@ FROM (VALUES ('session_id', $$''$$), ('session_id', $$E'a\n'$$), ('owner_id', $$
 	('expires_at', 'NULL'), ('session_data', 'NULL'), ('ttl', $$'0'$$), ('ttl', $$'1 month'$$), ('ttl', 'NULL'), ('version', 'NULL')) v(col, val);
 SELECT session_data, owner_id, version FROM session_fetch('plain');
 
--- UPDATE: data and owner count by one, together too; nothing else does. A version that is
--- set lower is not, one that is set higher stays.
+-- UPDATE: a change of document, owner or both counts one version; nothing else does. A lower version is
+-- not stored, a higher one is.
 CREATE FUNCTION pg_temp.version(assignment text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	v bigint;
@@ -65,10 +65,11 @@ SELECT pg_temp.version($$expires_at = clock_timestamp() + interval '1 hour'$$) A
 	pg_temp.version($$check_at = clock_timestamp()$$) AS check_at;
 SELECT pg_temp.version($$session_data = '4', version = 1$$) AS lower, pg_temp.version($$version = 1$$) AS lower_alone,
 	pg_temp.version($$version = -5$$) AS negative, pg_temp.version($$session_data = '5', version = 100$$) AS higher, pg_temp.version($$session_data = '6'$$) AS goes_on;
--- An upsert that carries a version along does not run backwards.
+-- An upsert with a version of its own does not lower the version.
 INSERT INTO conversation_sessions (namespace, session_id, session_data, version) VALUES ('direct', 'plain', '7', 3)
 ON CONFLICT (namespace, session_id) DO UPDATE SET session_data = EXCLUDED.session_data, version = EXCLUDED.version RETURNING version;
--- Versions begin at 1, for 0 and -1 mean something else to if_version; and none begins again from below.
+-- Versions start at 1, because 0 and -1 have other meanings in if_version; and no version is lower than
+-- before.
 SELECT v, pg_temp.err(format('INSERT INTO conversation_sessions (namespace, session_id, session_data, version) VALUES (''direct'', ''v %s'', ''1'', %s)', v, v)) IS NOT NULL AS tried
 FROM unnest(ARRAY[0, -1, -5]) v;
 SELECT count(*) AS below_one FROM conversation_sessions WHERE version < 1;
@@ -77,15 +78,15 @@ SELECT pg_temp.err($$SELECT session_save('last', '2')$$) <> 'ok' AS save_refused
 	pg_temp.err($$UPDATE conversation_sessions SET session_data = '3' WHERE session_id = 'last'$$) <> 'ok' AS update_refused;
 SELECT version FROM session_fetch('last');
 DELETE FROM conversation_sessions WHERE session_id = 'last' OR session_id LIKE 'v %';
--- The calls see it.
+-- The functions see these changes.
 SELECT session_data, version FROM session_fetch('plain');
 SELECT pg_temp.err($$SELECT session_save('plain', '8', if_version => 101)$$) AS stale, session_save('plain', '8', if_version => 102);
--- Replication's role changes nothing of it.
+-- The same with session_replication_role = replica.
 SET session_replication_role = replica;
 SELECT pg_temp.version($$session_data = '9'$$), pg_temp.version($$session_data = '10', version = 200$$);
 RESET session_replication_role;
 
--- check_at follows the expiry down, is raised by nobody but the purge, and cannot be set later.
+-- check_at is lowered with the expiry, raised only by the purge, and cannot be set to a later time.
 SELECT session_save('checked', '1', ttl => '1 hour');
 SELECT check_at AS first_check FROM conversation_sessions WHERE session_id = 'checked' \gset
 UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '10 minutes' WHERE session_id = 'checked';
@@ -100,7 +101,7 @@ INSERT INTO conversation_sessions (namespace, session_id, session_data, check_at
 VALUES ('direct', 'check later', '1', clock_timestamp() + interval '9 hours', clock_timestamp() + interval '1 hour');
 SELECT check_at <= expires_at AS not_later FROM conversation_sessions WHERE session_id = 'check later';
 
--- An expiry that is moved by hand is the expiry, to the past and back.
+-- An expiry that is set by hand applies, also from the past to the future.
 BEGIN;
 UPDATE conversation_sessions SET expires_at = clock_timestamp() - interval '1 second' WHERE session_id = 'plain';
 SELECT session_get('plain') AS past;
@@ -109,7 +110,7 @@ SELECT session_get('plain') AS back;
 COMMIT;
 SELECT count(*) AS broken FROM broken;
 
--- A tombstone is no session, whatever is done to its expiry: every call agrees on that.
+-- A tombstone is no session, whatever its expiry: all functions agree on that.
 SELECT session_save('dead', '1', owner => 'dead');
 SELECT session_delete('dead');
 SELECT pg_temp.err($$UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 hour' WHERE session_id = 'dead'$$);
@@ -119,13 +120,13 @@ SELECT session_id, session_get(session_id) AS get, session_exists(session_id) AS
 FROM conversation_sessions WHERE dead_until IS NOT NULL ORDER BY session_id;
 SELECT session_count(id_like => '%dead') AS count, session_count(owner => 'dead') AS count_owned, (SELECT count(*) FROM session_list(id_like => '%dead')) AS list,
 	session_delete_all('dead') AS delete_all, session_clear('direct', '%dead') AS clear;
--- Taken away by hand, it is a row like others.
+-- If dead_until is removed by hand, the row is a session again.
 UPDATE conversation_sessions SET dead_until = NULL, session_data = '"again"', expires_at = clock_timestamp() + interval '1 hour' WHERE session_id = 'dead';
 SELECT session_get('dead'), session_save('dead', '1') > 1 AS saved;
 DELETE FROM conversation_sessions WHERE session_id LIKE '%dead';
 
--- COPY out and in is a copy. (A touch may be written to a row at any time; and the keeper may raise the
--- check_at of 'plain', which followed its expiry into the past.)
+-- COPY out and in makes an exact copy. (A touch may be written to a row at any time; and the keeper may
+-- raise the check_at of 'plain', which followed its expiry into the past.)
 CREATE FUNCTION pg_temp.changing(id text) RETURNS text[] LANGUAGE sql AS $$SELECT CASE WHEN id = 'plain' THEN '{expires_at,check_at}' ELSE '{expires_at}' END::text[]$$;
 CREATE TEMP TABLE copied AS SELECT * FROM conversation_sessions WHERE namespace = 'direct';
 \getenv output_dir PG_ABS_BUILDDIR

@@ -15,11 +15,11 @@ BEGIN
   PERFORM session_append(id, '[{"m": 1}, {"m": 2}]', namespace => make.namespace), session_save(id, '{"secret": 1}', owner => 'u', namespace => make.namespace);
   UPDATE conversation_sessions SET created_at = created_at - interval '10 minutes' WHERE session_id = id;
 END $$;
--- as after the tombstone's time
+-- after the tombstone has run out
 CREATE FUNCTION let_it_pass(id text) RETURNS void LANGUAGE sql AS $$
   UPDATE conversation_sessions SET dead_until = clock_timestamp() - interval '1 second' WHERE session_id = id $$;
 
--- Over a tombstone.
+-- Writes over a tombstone.
 SELECT make('t'), session_delete('t');
 SELECT statement, pg_temp.err(statement) FROM unnest(ARRAY[
   $$INSERT INTO conversation_sessions (namespace, session_id, session_data) VALUES ('hand', 't', '{"n": 1}') ON CONFLICT (namespace, session_id) DO UPDATE SET session_data = EXCLUDED.session_data, expires_at = EXCLUDED.expires_at$$,
@@ -36,17 +36,17 @@ SELECT * FROM rows;
 \set VERBOSITY default
 UPDATE conversation_sessions SET session_data = '{"n": 1}' WHERE session_id = 't';
 \set VERBOSITY terse
--- What gives it no content is legal: statements about many rows meet tombstones, too.
+-- Changes that give it no content are allowed, because statements about many rows meet tombstones, too.
 UPDATE conversation_sessions SET ttl = '2 hours', check_at = check_at - interval '1 second', updated_at = clock_timestamp(), namespace = 'hand', dead_until = dead_until + interval '1 minute';
 UPDATE conversation_sessions SET session_data = session_data, expires_at = expires_at - interval '1 second';
 SELECT * FROM rows;
--- Whoever clears it begins a session.
+-- A statement that sets dead_until to NULL begins a session.
 UPDATE conversation_sessions SET dead_until = NULL, session_data = '{"n": 1}', expires_at = clock_timestamp() + interval '1 hour' WHERE session_id = 't';
 SELECT * FROM rows;
 SELECT session_get('t'), session_save('t', '{"n": 2}') AS version;
 
--- When its time has passed there is nothing to return, and what is written begins a session.  (In a
--- transaction, for the keeper purges such rows.)
+-- After dead_until calls return nothing, and a statement that writes content begins a session.  (In a
+-- transaction, because the keeper purges such rows.)
 DELETE FROM conversation_sessions;
 BEGIN;
 SELECT make('t'), session_delete('t'), let_it_pass('t'), session_get('t');
@@ -72,7 +72,7 @@ SELECT let_it_pass('u');
 SELECT * FROM rows;
 SELECT session_get('u'), session_save('u', '{"n": 1}') AS new_session;
 SELECT * FROM rows;
--- .. also one whose time has passed already, one with a document of its own, and one at the end of its version
+-- .. also one whose time is in the past, one that sets a document as well, and one at the highest version
 SELECT make('w');
 UPDATE conversation_sessions SET version = 9223372036854775807 WHERE session_id = 'w';
 UPDATE conversation_sessions SET dead_until = clock_timestamp() - interval '1 hour', session_data = '{"kept": 1}', owner_id = 'v', expires_at = clock_timestamp() + interval '1 day' WHERE session_id IN ('u', 'w');
@@ -81,13 +81,13 @@ SELECT session_get('u'), session_get('w');
 
 COMMIT;
 
--- Where owners are kept apart the tombstone keeps its owner, as that of a call.
+-- With owner isolation the tombstone keeps its owner, as that of a call does.
 INSERT INTO session_namespaces (name, owner_isolation, cache) VALUES ('apart', true, 'off');
 SELECT session_save('by call', '{}', owner => 'u', namespace => 'apart'), session_save('by hand', '{}', owner => 'u', namespace => 'apart'), session_delete('by call', 'apart');
 UPDATE conversation_sessions SET dead_until = clock_timestamp() + interval '1 hour', owner_id = 'v' WHERE session_id = 'by hand';
 SELECT * FROM rows WHERE id LIKE 'by%';
 
--- An expired row: a document begins a session without the old one's owner and history.
+-- An expired row: a statement that sets the document begins a session without the old owner and history.
 DELETE FROM conversation_sessions;
 BEGIN;
 SELECT make('x'), make('y'), make('z');
@@ -99,14 +99,14 @@ INSERT INTO conversation_sessions (namespace, session_id, session_data, owner_id
   ON CONFLICT (namespace, session_id) DO UPDATE SET session_data = EXCLUDED.session_data, owner_id = EXCLUDED.owner_id, expires_at = EXCLUDED.expires_at;
 SELECT * FROM rows;
 SELECT session_get('x') AS x, session_get('y') AS y, session_get('z') AS z, (SELECT count(*) FROM conversation_messages) AS messages;
--- Its expiry alone can be taken back.
+-- Only its expiry can be changed to revive it.
 DELETE FROM conversation_sessions;
 SELECT make('x');
 UPDATE conversation_sessions SET expires_at = clock_timestamp() - interval '1 second';
 UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 hour';
 SELECT * FROM rows;
 COMMIT;
--- A session that reads keep alive has not expired, whatever its row says.
+-- A session with a later pending touch has not expired, whatever its row says.
 DELETE FROM conversation_sessions;
 SELECT make('s', 'slides');
 UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '3 seconds' WHERE session_id = 's';
@@ -122,7 +122,7 @@ END $$;
 UPDATE conversation_sessions SET session_data = '{"n": 2}', expires_at = clock_timestamp() + interval '1 hour' WHERE session_id = 's';
 SELECT * FROM rows;
 
--- What is replicated or restored is taken as it is.
+-- Rows that are replicated or restored are stored as they are.
 DELETE FROM conversation_sessions;
 SELECT make('r'), session_delete('r');
 BEGIN;
@@ -137,7 +137,8 @@ INSERT INTO conversation_sessions (namespace, session_id, session_data, expires_
   ('hand', 'j', '{"n": 1}', clock_timestamp() + interval '2 hours', clock_timestamp() + interval '1 hour');
 SELECT *, (SELECT expires_at <= dead_until FROM conversation_sessions WHERE session_id = id) AS no_return FROM rows WHERE id IN ('i', 'j');
 
--- Nor does a trigger bring a session back that a call fires, though its statements run with the owner's rights.
+-- Nor does a trigger that a call fires revive a session, though its statements run with the owner's
+-- rights.
 DELETE FROM conversation_sessions;
 CREATE FUNCTION regress_ss_renew() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -5,19 +5,19 @@
 \set helpers :test_dir '/helpers.sql'
 \i :helpers
 
--- Left out, every column has the documented default; the prefix comes from the name.
+-- Columns that are left out have the documented defaults; the prefix is made from the name.
 INSERT INTO session_namespaces (name) VALUES ('plain');
 SELECT name, ttl, sliding, max_lifetime, cache, cache_ttl, hot_uses, hash_keys, max_bytes FROM session_namespaces;
 SELECT max_sessions_per_owner, on_quota, tombstone, allowed_roles, owner_isolation, audit, events_keep, durability,
 	tail_prefix, tail_size FROM session_namespaces;
 SELECT key_prefix LIKE 'plain%' AS prefix_of_the_name FROM session_namespaces;
--- Names that begin each other get prefixes that do not.
+-- If one name begins with another, their prefixes still do not.
 INSERT INTO session_namespaces (name) VALUES ('pla'), ('plain2'), ('Plain');
 SELECT count(*) AS begin_each_other FROM session_namespaces a JOIN session_namespaces b
 	ON a.name <> b.name AND starts_with(a.key_prefix, b.key_prefix);
 DELETE FROM session_namespaces WHERE name <> 'plain';
 
--- Nonsense is refused, in an INSERT and in an UPDATE.
+-- Invalid values are refused, in an INSERT and in an UPDATE.
 CREATE FUNCTION pg_temp.policy(assignment text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	col text = split_part(assignment, ' = ', 1);
@@ -49,11 +49,11 @@ FROM unnest(ARRAY[
 	$$allowed_roles = '{NULL}'$$,
 	$$key_prefix = ''$$, $$key_prefix = repeat('k', 101)$$, $$key_prefix = E'a\tb'$$, $$key_prefix = 'a' || chr(127)$$,
 	$$name = ''$$, $$name = repeat('n', 64)$$, $$name = E'a\nb'$$, $$name = chr(127)$$, $$name = NULL$$]) assignment;
--- Nothing of it was kept.
+-- None of them was stored.
 SELECT count(*), bool_and(ttl = '1 hour' AND max_lifetime IS NULL AND cache = 'hot' AND tombstone = '5 minutes') AS unchanged
 FROM session_namespaces;
 
--- What is at the border of sense is accepted.
+-- The extreme valid values are accepted.
 SELECT assignment, pg_temp.refused(replace('UPDATE session_namespaces SET $ WHERE name = ''plain''', '$', assignment))
 FROM unnest(ARRAY[
 	$$ttl = '1 ms'$$, $$ttl = '36500 days'$$, $$ttl = '1 day -1 hour'$$, $$ttl = NULL$$, $$max_lifetime = '1 ms'$$, $$max_lifetime = '36500 days'$$, $$max_lifetime = NULL$$,
@@ -64,11 +64,11 @@ FROM unnest(ARRAY[
 	$$name = 'renamed'$$]) assignment;
 SELECT pg_temp.refused(format('INSERT INTO session_namespaces (name, key_prefix) VALUES (%L, ''n:'')', repeat('n', 63))) AS name_of_63;
 
--- One policy a name.
+-- A name has one policy.
 SELECT pg_temp.refused($$INSERT INTO session_namespaces (name, key_prefix) VALUES ('renamed', 'twice:')$$) AS twice;
 
--- The built-in default needs no row, works like one that has all the defaults, and a row
--- replaces it until it goes again.
+-- Namespace "default" needs no row and then has the defaults of the columns; a row replaces that until it
+-- is deleted.
 DELETE FROM session_namespaces;
 SELECT session_save('a', '{}'), session_ttl('a') IS NULL AS not_seen_by_this_statement;
 INSERT INTO session_namespaces (name, ttl, max_bytes) VALUES ('default', '10 minutes', 40);

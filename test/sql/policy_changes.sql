@@ -8,7 +8,7 @@
 CREATE FUNCTION pg_temp.minutes(id text, ns text = NULL) RETURNS int LANGUAGE sql AS
 	$$SELECT round(extract(epoch FROM session_ttl(id, ns)) / 60)::int$$;
 
--- Within the transaction that changes it, and no longer after its ROLLBACK.
+-- A change applies within its transaction, and no longer after a ROLLBACK.
 INSERT INTO session_namespaces (name, ttl) VALUES ('change', '10 minutes');
 SELECT session_save('a', '{}', namespace => 'change');
 BEGIN;
@@ -28,7 +28,7 @@ ROLLBACK;
 SELECT session_save('b', '{"a": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}', namespace => 'change');
 SELECT pg_temp.minutes('b', 'change') AS b;
 
--- A namespace that comes and goes.
+-- A namespace that is created and deleted.
 BEGIN;
 INSERT INTO session_namespaces (name) VALUES ('new');
 SELECT session_save('a', '{}', namespace => 'new');
@@ -39,7 +39,7 @@ ROLLBACK TO s;
 SELECT session_get('a', 'new');
 ROLLBACK;
 SELECT pg_temp.err($$SELECT session_get('a', 'new')$$) AS never_was;
--- Its sessions cannot be reached without it, and are there again with it.
+-- Without the namespace its sessions cannot be reached; when it is created again, they can.
 INSERT INTO session_namespaces (name) VALUES ('new');
 SELECT session_save('a', '{}', namespace => 'new');
 DELETE FROM session_namespaces WHERE name = 'new';
@@ -49,7 +49,7 @@ SELECT session_get('a', 'new');
 TRUNCATE session_namespaces;
 SELECT pg_temp.err($$SELECT session_get('a', 'new')$$) AS truncated;
 
--- Prepared statements follow.
+-- Prepared statements use the new policy.
 INSERT INTO session_namespaces (name, ttl) VALUES ('change', '10 minutes');
 PREPARE save(text) AS SELECT session_save($1, '{}', namespace => 'change');
 PREPARE ttl(text) AS SELECT pg_temp.minutes($1, 'change') AS minutes;
@@ -66,7 +66,7 @@ INSERT INTO session_namespaces (name, ttl) VALUES ('change', '50 minutes'), ('mi
 EXECUTE save('p3');
 EXECUTE ttl('p3');
 
--- The setting says what NULL means; an argument goes before it.
+-- The setting applies where the argument namespace is NULL or left out.
 SET session_store.namespace = 'mine';
 SELECT session_save('a', '"mine"'), session_save('a', '"change"', namespace => 'change');
 SELECT session_get('a'), session_get('a', 'change'), session_get('a', 'mine'), session_get('a', 'default');
@@ -86,12 +86,12 @@ SELECT set_config('session_store.namespace', 'change', false) AS setting;
 SELECT session_get('a');
 RESET session_store.namespace;
 SELECT session_get('a') IS NULL AS default_again;
--- A namespace that is not there is an error when it is used, not when it is set.
+-- A namespace that does not exist is an error when it is used, not when it is set.
 SET session_store.namespace = 'nowhere';
 SELECT pg_temp.err($$SELECT session_get('a')$$) AS nowhere, session_get('a', 'mine') AS named;
 RESET session_store.namespace;
 
--- A role has its own, from the moment it connects.
+-- A role can have its own setting, which applies when it connects.
 SELECT current_database() AS db, current_user AS me \gset
 CREATE ROLE regress_ss_n8n LOGIN;
 ALTER ROLE regress_ss_n8n SET session_store.namespace = 'n8n';
@@ -111,7 +111,7 @@ SELECT session_get('whose');
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM regress_ss_n8n;
 DROP ROLE regress_ss_n8n;
 
--- Settings of ours that do not exist are refused once the library is there.
+-- Unknown settings with our prefix are refused once the library is loaded.
 \set VERBOSITY sqlstate
 SELECT session_exists('a');
 SET session_store.nonsense = 1;

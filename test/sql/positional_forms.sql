@@ -1,6 +1,6 @@
 --
--- Positional calls of the functions as they were declared first: every form of them keeps its meaning.
--- New arguments come after those, and have defaults.
+-- Positional calls of the functions as they were first declared: each form keeps its meaning. New
+-- arguments come after those, and have defaults.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'
@@ -54,7 +54,8 @@ SELECT d.name, d.args, p.args AS present, d.required, p.required AS present, d.r
 FROM declared d LEFT JOIN present p USING (name)
 WHERE (d.args, d.required, d.result) IS DISTINCT FROM (p.args[:cardinality(d.args)], p.required, p.result);
 
--- Two namespaces whose sessions differ; the first is that of calls without one. x, y and xx belong to ann, w to bob.
+-- Two namespaces whose sessions differ; the first is that of calls that name none. x, y and xx belong to
+-- ann, w to bob.
 INSERT INTO session_namespaces (name, sliding) VALUES ('pf', false), ('p2', false);
 SET session_store.namespace = 'pf';
 CREATE FUNCTION pg_temp.begin_sessions() RETURNS void LANGUAGE sql AS $$
@@ -73,7 +74,7 @@ BEGIN
 		(SELECT 'with ' || string_agg(m.member || ' ' || m.role, ' ' ORDER BY m.member) FROM session_members(id, ns) m)) FROM session_fetch(id, ns)), 'no session');
 END
 $$;
--- The answer of a call, and a session after it ('@': that of the answer); undone.
+-- The result of a call, and a session after it ('@': the session that the result names); rolled back.
 CREATE FUNCTION pg_temp.answer(call text, id text, ns text, OUT answer text, OUT after text) LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM pg_temp.begin_sessions();
@@ -93,7 +94,8 @@ EXCEPTION WHEN SQLSTATE 'UNDO1' THEN
 	NULL;
 END
 $$;
--- A value for each argument; how the result is shown, where %s is the call; the session to look at; which argument is the namespace.
+-- A value for each argument; the expression that shows the result, where %s is the call; the session to
+-- show; which argument is the namespace.
 CREATE TEMP TABLE sample (n int GENERATED ALWAYS AS IDENTITY, name text, args text[], id text, ns_arg int, shown text);
 INSERT INTO sample (name, args, id, ns_arg, shown) VALUES
 	('session_create', ARRAY[$$'{"c": 1}'$$, $$'10 minutes'$$, $$'bob'$$, $$'p2'$$], '@', 4, '%s'),

@@ -9,13 +9,13 @@ CREATE TEMP VIEW member AS
 SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON d.refobjid = e.oid
 WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'session_store';
 
--- Functions: the ACL that is not written (NULL) means that PUBLIC may execute.
+-- Functions: an ACL that is NULL means that PUBLIC may execute.
 SELECT p.proname, CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee, a.privilege_type, a.is_grantable
 FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid,
 	aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
 WHERE a.grantee <> p.proowner ORDER BY 1, 2;
 
--- Tables, views, sequences: with their columns.
+-- Tables, views and sequences, with their columns.
 SELECT c.relname, CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee, a.privilege_type, a.is_grantable
 FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid,
 	aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
@@ -30,7 +30,8 @@ UNION ALL
 SELECT t.typname, CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END, a.privilege_type
 FROM member m JOIN pg_type t ON m.classid = 'pg_type'::regclass AND t.oid = m.objid AND t.typelem = 0,
 	aclexplode(coalesce(t.typacl, acldefault('T', t.typowner))) a WHERE a.grantee <> t.typowner ORDER BY 1, 2;
--- So nobody else's table can stand in the way of an upgrade, or of DROP EXTENSION; calls work all the same.
+-- So no other role can create a table that would prevent an upgrade or DROP EXTENSION; calls work all the
+-- same.
 CREATE ROLE regress_ss_typist;
 CREATE SCHEMA regress_ss_typist AUTHORIZATION regress_ss_typist;
 GRANT EXECUTE ON FUNCTION session_save, session_fetch, session_list TO regress_ss_typist;
@@ -53,23 +54,23 @@ DELETE FROM conversation_sessions;
 DROP OWNED BY regress_ss_typist;
 DROP ROLE regress_ss_typist;
 
--- Every table has row-level security, and a policy for what a grant would open.
+-- Every table has row-level security, and a policy for each command that a grant would allow.
 SELECT c.relname, c.relrowsecurity AS row_security, NOT c.relforcerowsecurity AS owner_is_free,
 	(SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid) > 0 AS policies
 FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
 WHERE c.relkind IN ('r', 'p') ORDER BY 1;
--- No policy is written for one role, and none is permissive without a condition.
+-- No policy names a role, and none is permissive without a condition.
 SELECT count(*) AS suspicious FROM pg_policy p JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = p.polrelid
 WHERE p.polroles <> '{0}' OR (p.polcmd IN ('r', 'd', 'w', '*') AND (p.polqual IS NULL OR pg_get_expr(p.polqual, p.polrelid) = 'true'));
 
--- Everything belongs to one owner, who is whoever created the extension; nothing is SECURITY DEFINER.
+-- All objects belong to the role that created the extension; no function is SECURITY DEFINER.
 SELECT count(DISTINCT owner) AS owners, bool_and(owner = (SELECT extowner FROM pg_extension WHERE extname = 'session_store')) AS of_the_extension
 FROM (SELECT relowner AS owner FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
 	UNION ALL SELECT proowner FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
 	UNION ALL SELECT typowner FROM member m JOIN pg_type t ON m.classid = 'pg_type'::regclass AND t.oid = m.objid) o;
 SELECT count(*) AS security_definer FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid WHERE p.prosecdef;
 
--- Monitoring sees health, metrics and numbers, never a session.
+-- pg_monitor can read health, metrics and counts, but no session.
 CREATE ROLE regress_ss_monitor IN ROLE pg_monitor;
 INSERT INTO session_namespaces (name, allowed_roles) VALUES ('secret', '{}');
 SELECT session_save('s', '{"secret": 1}', owner => 'alice', namespace => 'secret');

@@ -5,12 +5,12 @@
 \set helpers :test_dir '/helpers.sql'
 \i :helpers
 
--- Nothing but changes moves an expiry here.
+-- Reads do not slide here, so only changes move an expiry.
 INSERT INTO session_namespaces (name, sliding, tombstone, max_sessions_per_owner) VALUES
 	('regen', false, '5 minutes', NULL), ('reuse', false, '0', NULL), ('long', false, '1 day', NULL), ('one', false, '0', 1);
 SET session_store.namespace = 'regen';
 
--- It keeps data, owner, version, creation, expiry and ttl: everything but the id.
+-- Everything but the id is kept: document, owner, version, created_at, expiry and ttl.
 SELECT session_save('old', '{"a": 1}', ttl => '3 hours', owner => 'alice');
 SELECT session_save('old', '{"a": 2}');
 CREATE TEMP TABLE before AS SELECT * FROM session_fetch('old');
@@ -21,7 +21,7 @@ SELECT f.session_id <> b.session_id AS new_id, f.session_data = b.session_data A
 FROM before b, session_fetch(:'new') f;
 SELECT session_save(:'new', '{"a": 3}');
 SELECT session_ttl(:'new') > interval '2 hours 59 minutes' AS remembers_its_ttl;
--- The new id is as random as a created one.
+-- The new id is as random as that of session_create.
 SELECT length(:'new') >= 43 AS long_enough, :'new' ~ '^[A-Za-z0-9_-]+$' AS plain;
 
 -- The old id is dead.
@@ -40,7 +40,8 @@ SELECT session_regenerate(:'new') AS newer \gset
 SELECT session_exists(:'new') AS new, session_exists(:'newer') AS newer, :'new' <> :'newer' AS different;
 SELECT session_delete(:'new') AS new, session_delete(:'newer') AS newer;
 
--- At least 5 minutes dead, even where deleted ids can be reused at once; longer where tombstones are.
+-- The old id is dead for at least 5 minutes, even in a namespace without tombstones; longer if the
+-- namespace says so.
 SELECT session_save('old', '1', namespace => 'reuse'), session_save('old', '1', namespace => 'long');
 SELECT session_regenerate('old', 'reuse') IS NOT NULL AS reuse, session_regenerate('old', 'long') IS NOT NULL AS long;
 SELECT pg_temp.err($$SELECT session_save('old', '2', namespace => 'reuse')$$) AS save,
@@ -49,23 +50,23 @@ SELECT pg_temp.err($$SELECT session_save('old', '2', namespace => 'reuse')$$) AS
 SELECT namespace, dead_until > clock_timestamp() + interval '4 minutes 30 seconds' AS five_minutes,
 	dead_until > clock_timestamp() + interval '23 hours' AS a_day
 FROM conversation_sessions WHERE session_id = 'old' AND namespace IN ('reuse', 'long') ORDER BY namespace;
--- A purge does not end that early.
+-- A purge does not end that earlier.
 SELECT session_purge(namespace => 'reuse') AS purged;
 SELECT pg_temp.err($$SELECT session_save('old', '2', namespace => 'reuse')$$) AS save;
 
--- Absent, expired and dead sessions have nothing to give a new id to.
+-- Absent, expired and dead sessions cannot be regenerated.
 BEGIN;
 SELECT session_save('expired', '1', ttl => '30 ms');
 SELECT pg_temp.wait_until($$NOT session_exists('expired')$$);
 SELECT session_regenerate('absent') AS absent, session_regenerate('expired') AS expired, session_regenerate('old') AS dead;
 COMMIT;
 
--- It is no new session for the owner's quota.
+-- It does not count as a new session for the owner's quota.
 SELECT session_save('only', '1', owner => 'bob', namespace => 'one');
 SELECT session_regenerate('only', 'one') AS new \gset
 SELECT session_count(namespace => 'one') AS counted, session_get(:'new', 'one') AS data;
 
--- Rolled back, the old id lives and the new one never was.
+-- After a rollback the old id is alive, and the new one was never used.
 SELECT session_save('kept', '1');
 BEGIN;
 SELECT session_regenerate('kept') AS new \gset
@@ -73,7 +74,7 @@ SELECT session_exists('kept') AS old, session_exists(:'new') AS new;
 ROLLBACK;
 SELECT session_exists('kept') AS old, session_exists(:'new') AS new;
 
--- Within the statement that calls it, once per call.
+-- In one statement each call returns another id.
 SELECT count(DISTINCT id) FROM (SELECT session_regenerate(session_create(to_jsonb(n))) AS id FROM generate_series(1, 100) n) r;
 
 DELETE FROM conversation_sessions;

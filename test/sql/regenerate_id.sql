@@ -8,7 +8,7 @@ INSERT INTO session_namespaces (name, sliding, tombstone, audit, tail_prefix) VA
 INSERT INTO session_namespaces (name, owner_isolation, allowed_roles) VALUES ('iso', true, '{regress_ss_regen}');
 SET session_store.namespace = 'regen';
 
--- Everything is kept but the id.
+-- Everything but the id is kept.
 SELECT session_save('old', '{"a": 1}', ttl => '3 hours', owner => 'alice'), session_append('old', '{"m": 1}'), session_save('old', '{"a": 2}'), session_share('old', 'bob');
 CREATE TEMP TABLE before AS SELECT * FROM session_fetch('old');
 SELECT session_regenerate('old', new_session_id => 'sixteen bytes id') AS id;
@@ -20,7 +20,7 @@ SELECT session_get('old') AS old, pg_temp.err($$SELECT session_save('old', '1')$
 SELECT session_save('r1', '1'), session_save('r2', '2');
 SELECT length(session_regenerate('r1', NULL, NULL)) AS r1, length(session_regenerate('r2', 'regen')) AS r2;
 
--- What is refused: short ids, those of others, the own one; the lives of all of them go on.
+-- Errors: short ids, ids in use, and the session's own id; all sessions stay as they are.
 SELECT session_save('lives', '1'), session_save('the other session', '2'), session_save('the dead session', '3'), session_delete('the dead session');
 SELECT call, pg_temp.says('SELECT ' || call)
 FROM (VALUES
@@ -30,8 +30,8 @@ FROM (VALUES
 	(8, $$session_regenerate('lives', 'no such', 'sixteen bytes id')$$), (9, $$session_regenerate(NULL, new_session_id => 'sixteen bytes id')$$), (10, $$session_regenerate('absent', new_session_id => 'short')$$)) c(n, call) ORDER BY n;
 SELECT session_regenerate('absent', new_session_id => 'the other session') AS no_session_no_error, session_get('lives') AS lives, session_get('the other session') AS other;
 
--- An id whose session has expired, or whose tombstone is over, is free. Its counters go on; its messages are gone.
--- (In one transaction, so that no purge comes first.)
+-- The id of a session that has expired, or of a tombstone that has run out, can be used. Its counters
+-- continue; its messages are gone. (In one transaction, so that no purge comes first.)
 BEGIN;
 SELECT session_append('id of the expired', '[{"m": 1}, {"m": 2}, {"m": 3}]'), session_save('id of the expired', '1'), session_save('id of the expired', '2'), session_save('id of the expired', '3', owner => 'carol');
 UPDATE conversation_sessions SET expires_at = clock_timestamp() - interval '1 second' WHERE session_id = 'id of the expired';
@@ -45,7 +45,7 @@ SELECT event, session_id, owner_id FROM session_events WHERE namespace = 'regen'
 SELECT pg_temp.wait_until($$session_purge() >= 0 AND NOT EXISTS (SELECT FROM conversation_history_ended)$$) AS purged;
 SELECT pg_temp.line('id of the expired') AS messages_left, (SELECT count(*) FROM conversation_history h WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id)) AS orphans;
 
--- By statements, and rolled back.
+-- The same by statements, and with a rollback.
 SET session_store.direct_rows = off;
 SELECT session_save('m3', '3'), session_regenerate('m3', new_session_id => 'by a statement 3');
 RESET session_store.direct_rows;
@@ -64,7 +64,7 @@ SELECT pg_temp.err($$SELECT session_regenerate('serializable id 4', new_session_
 COMMIT;
 SELECT session_get('serializable id 4') AS data;
 
--- With owner isolation the ids of others are no way to their sessions.
+-- With owner isolation the ids of others give no access to their sessions.
 CREATE ROLE regress_ss_regen;
 GRANT EXECUTE ON FUNCTION session_regenerate, session_fetch TO regress_ss_regen;
 SELECT session_save('of ann', '1', owner => 'ann', namespace => 'iso'), session_save('a session of bob', '2', owner => 'bob', namespace => 'iso'), session_save('expired session of bob', '3', owner => 'bob', namespace => 'iso'), session_save('ended session of bob', '4', owner => 'bob', namespace => 'iso'), session_delete('ended session of bob', 'iso');
@@ -80,7 +80,8 @@ COMMIT;
 RESET request.jwt.claims;
 RESET ROLE;
 
--- A unique index of the owner of the tables is not taken for the primary key; a trigger that keeps the expired row is an error.
+-- A violation of a unique index of the owner of the tables is not taken for one of the primary key; a
+-- trigger that keeps the expired row is an error.
 CREATE UNIQUE INDEX regress_ss_one ON conversation_sessions ((session_id ~ 'unique')) WHERE session_id ~ 'unique';
 SELECT session_save('a unique session', '1'), session_save('m5', '5');
 SELECT pg_temp.err($$SELECT session_regenerate('m5', new_session_id => 'another unique session')$$) AS index;

@@ -17,12 +17,13 @@ SELECT session_replace_tail('s', 0, '{"m": 6}') AS appended, session_replace_tai
 SELECT updated_at AS updated FROM session_fetch('s') \gset
 SELECT session_replace_tail('s', 0, '[]') AS nothing;
 SELECT updated_at = :'updated' AS updated_at FROM session_fetch('s');
--- More than there are: as many as there are.
+-- If there are fewer messages than n, all of them are replaced.
 SELECT session_replace_tail('s', 100, '[{"m": "a"}, {"m": "b"}]') AS all, pg_temp.line('s');
 SELECT session_replace_tail('s', 2147483647, '[]') AS empty, session_replace_tail('s', 5, '{"m": "c"}') AS of_none;
 SELECT pg_temp.line('s'), message_count, version FROM session_fetch('s');
 
--- expected: the messages that are replaced, oldest first, as equal jsonb; anything else is 40001, and nothing changes.
+-- expected: the messages to be replaced, oldest first, compared as jsonb; any difference is 40001, and
+-- nothing changes.
 SELECT session_append('e', '[{"m": 1}, {"m": 2, "n": [1, {"x": null}]}, {"m": 3}]');
 SELECT expected, pg_temp.err(format('SELECT session_replace_tail(''e'', 2, ''{"m": 4}'', %L)', expected))
 FROM unnest(ARRAY['[]', '[{"m": 3}]', '[{"m": 3}, {"m": 2, "n": [1, {"x": null}]}]', '[{"m": 2}, {"m": 3}]', '[{"m": 2, "n": [1, {"x": 0}]}, {"m": 3}]', '[{"m": 1}, {"m": 2, "n": [1, {"x": null}]}, {"m": 3}]', '[2, 3]', '[null, null]', '[[], []]', '{}', '{"m": 3}', '1', 'null']) expected;
@@ -35,19 +36,19 @@ SELECT pg_temp.err(format('SELECT session_replace_tail(''many'', 900, ''[]'', %L
 	session_replace_tail('many', 900, '{"m": "last"}', (SELECT jsonb_agg(jsonb_build_object('m', n) ORDER BY n) FROM generate_series(101, 1000) n)) AS equal;
 SELECT message_count, pg_temp.line('many', 2) FROM session_fetch('many');
 
--- An operation is carried out once, with its arguments and no others; expected is then not compared again.
+-- An operation is carried out once, for its arguments and no others; expected is then not compared again.
 SELECT session_append('o', '[{"m": 1}, {"m": 2}]', 'append');
 SELECT session_replace_tail('o', 1, '{"m": 3}', '[{"m": 2}]', 'op') AS first, session_append('o', '{"m": 4}'), session_replace_tail('o', 1, '{"m": 3}', '[{"m": 2}]', 'op') AS again, pg_temp.line('o');
 SELECT what, pg_temp.err('SELECT ' || what) FROM unnest(ARRAY[$$session_replace_tail('o', 2, '{"m": 3}', '[{"m": 2}]', 'op')$$, $$session_replace_tail('o', 1, '{"m": 5}', '[{"m": 2}]', 'op')$$,
 	$$session_replace_tail('o', 1, '{"m": 3}', '[{"m": 3}]', 'op')$$, $$session_replace_tail('o', 1, '{"m": 3}', operation_id => 'op')$$, $$session_append('o', '{"m": 3}', 'op')$$,
 	$$session_replace_tail('o', 0, '[{"m": 1}, {"m": 2}]', operation_id => 'append')$$]) what;
 SELECT session_replace_tail('o', 0, '[]', operation_id => 'nothing') AS nothing, session_replace_tail('o', 0, '[]', operation_id => 'nothing') AS again, pg_temp.line('o');
--- A conflict uses no operation_id up.
+-- A conflict uses up no operation_id.
 SELECT pg_temp.err($$SELECT session_replace_tail('o', 1, '{"m": 5}', '[{"m": 0}]', 'conflict')$$), session_replace_tail('o', 1, '{"m": 5}', '[{"m": 4}]', 'conflict');
--- Untouched by what replaces the messages.
+-- An operation is kept when its messages are replaced.
 SELECT session_append('o', '{"m": "x"}', 'x') AS x, session_replace_tail('o', 1, '[]'), session_append('o', '{"m": "x"}', 'x') AS again;
 
--- On no session it does nothing; a dead one is none.
+-- Without a session it has no effect; a dead one is no session.
 SELECT session_replace_tail('absent', 1, '{"m": 1}') AS absent, session_replace_tail('absent', 1, '{"m": 1}', '[]', 'op') AS operation, session_exists('absent');
 SELECT session_save('dead', '{}'), session_delete('dead'), session_replace_tail('dead', 1, '{}');
 -- Bad arguments.
@@ -57,12 +58,12 @@ FROM unnest(ARRAY[$$NULL, 1, '{}'$$, $$'s', NULL, '{}'$$, $$'s', 1, NULL$$, $$'s
 BEGIN READ ONLY;
 SELECT pg_temp.err($$SELECT session_replace_tail('s', 0, '[]')$$) AS read_only;
 COMMIT;
--- The row and the messages are written by plain statements as well.
+-- The same when the row and the messages are written by plain statements.
 SET session_store.direct_rows = off;
 SELECT session_replace_tail('s', 1, '[{"m": "d"}, {"m": "e"}]', '[{"m": "c"}]'), session_append('s', '{"m": "f"}', patch => '{"x": 1}', keep => 2);
 SELECT pg_temp.line('s'), message_count, session_data, version FROM session_fetch('s');
 RESET session_store.direct_rows;
--- Rolled back it was not done.
+-- A rollback undoes it.
 BEGIN;
 SAVEPOINT a;
 SELECT session_replace_tail('s', 1, '{"m": "f"}', operation_id => 'rolled back');
@@ -77,13 +78,13 @@ SELECT session_append('p', '{"m": 2}', patch => '{"a": null, "b": {"d": 3}}') AS
 SELECT session_get('p'), version, pg_temp.line('p') FROM session_fetch('p');
 SELECT session_append('p', '[]', patch => '{"n": 1}') AS no_messages, session_append('p', '{"m": 3}') AS no_patch;
 SELECT session_get('p'), version, pg_temp.line('p') FROM session_fetch('p');
--- The document is checked, and an error leaves both as they were.
+-- The document is checked, and after an error both are as they were.
 SELECT pg_temp.says($$SELECT session_append('p', '{"m": 4}', patch => jsonb_build_object('big', repeat('x', 400)))$$) AS too_large, pg_temp.err($$SELECT session_append('q', '{"m": 1}', patch => jsonb_build_object('big', repeat('x', 400)))$$) AS also_new, session_exists('q');
 SELECT session_get('p'), version, pg_temp.line('p') FROM session_fetch('p');
--- A patch that is no object replaces the document, as in session_merge.
+-- A patch that is not an object replaces the document, as in session_merge.
 SELECT session_append('scalar', '{"m": 1}', patch => '7'), session_get('scalar');
 
--- append with keep: the newest stay, as after a session_trim.
+-- append with keep: the newest messages stay, as after a session_trim.
 SELECT session_append('k', '[{"m": 1}, {"m": 2}, {"m": 3}]', keep => 2) AS seq;
 SELECT pg_temp.line('k'), message_count FROM session_fetch('k');
 SELECT session_append('k', '{"m": 4}', keep => 2) AS one_more, pg_temp.line('k');
@@ -96,20 +97,21 @@ SELECT pg_temp.says($$SELECT session_append('k', '{}', keep => -1)$$) AS negativ
 SELECT session_append('k', (SELECT jsonb_agg(jsonb_build_object('m', n)) FROM generate_series(1, 500) n)), session_append('k', '{"m": "new"}', keep => 300);
 SELECT message_count, (SELECT count(*) FROM session_history('k')), (SELECT min(seq) FROM session_history('k')) FROM session_fetch('k');
 
--- append with an owner: of the session that it creates, and of no other.
+-- append with an owner: it applies to a session that the call creates, and to no other.
 SELECT session_append('w', '{"m": 1}', owner => 'ann'), session_append('w', '{"m": 2}', owner => 'bob');
 SELECT session_save('z', '{}'), session_append('z', '{"m": 1}', owner => 'ann');
 SELECT session_id, owner_id, version FROM session_list() WHERE session_id IN ('w', 'z') ORDER BY 1;
 SELECT pg_temp.err($$SELECT session_append('w2', '{}', owner => '')$$) AS invalid;
--- All arguments belong to an operation.
+-- All arguments are part of an operation.
 SELECT session_append('a', '{"m": 1}', 'op', NULL, 'ann', '{"x": 1}', 5) AS first, session_append('a', '{"m": 1}', 'op', owner => 'ann', patch => '{"x": 1}', keep => 5) AS again;
 SELECT what, pg_temp.err(format('SELECT session_append(''a'', ''{"m": 1}'', ''op'', %s)', what))
 FROM unnest(ARRAY[$$owner => 'bob', patch => '{"x": 1}', keep => 5$$, $$owner => 'ann', patch => '{"x": 2}', keep => 5$$, $$owner => 'ann', patch => '{"x": 1}', keep => 6$$, $$owner => 'ann', patch => '{"x": 1}'$$, $$owner => 'ann', keep => 5$$, $$patch => '{"x": 1}', keep => 5$$, 'keep => NULL']) what;
 SELECT session_get('a'), version, message_count, pg_temp.line('a') FROM session_fetch('a');
--- Events: as by the calls that do the same.
+-- Events: the same as from the calls that have these effects.
 SELECT session_id, event, count(*), max(detail ->> 'version') AS version FROM session_events WHERE session_id IN ('a', 'p', 'k', 'w', 'o') GROUP BY 1, 2 ORDER BY 1, 2;
 
--- With owner isolation nobody creates for another, and nobody changes what is another's.
+-- With owner isolation a caller cannot create a session for another owner, and cannot change sessions of
+-- others.
 INSERT INTO session_namespaces (name, owner_isolation) VALUES ('apart', true);
 CREATE ROLE regress_ss_ann;
 GRANT EXECUTE ON FUNCTION session_append, session_replace_tail, session_share TO regress_ss_ann;

@@ -7,11 +7,11 @@
 \i :helpers
 CREATE SCHEMA regress_ss_evil;
 
--- A sequence counts the calls: it survives the rollback of a caller.
+-- A sequence counts the calls, because it is not rolled back.
 CREATE SEQUENCE regress_ss_evil.called;
 CREATE FUNCTION regress_ss_evil.note() RETURNS void LANGUAGE sql AS $$SELECT pg_catalog.nextval('regress_ss_evil.called'::pg_catalog.regclass)$$;
 
--- Operators on the types that the store works with, which claim that everything is true.
+-- Operators on the types that session_store uses, all of which return true.
 SET client_min_messages = error;
 SELECT count(op) AS operators
 FROM (VALUES ('='), ('<>'), ('<'), ('>'), ('<='), ('>='), ('||'), ('+'), ('-'), ('*'), ('/'), ('@>'), ('->'), ('->>'), ('~~'), ('~'), ('^@')) o(op),
@@ -23,7 +23,7 @@ FROM (VALUES ('='), ('<>'), ('<'), ('>'), ('<='), ('>='), ('||'), ('+'), ('-'), 
 	LATERAL (SELECT pg_temp.err(format('CREATE OPERATOR regress_ss_evil.%s (LEFTARG = pg_catalog.%s, RIGHTARG = pg_catalog.%s, PROCEDURE = regress_ss_evil.op_%s)',
 		op, l, r, md5(op || l || r))) AS o WHERE f = 'ok') d WHERE d.o = 'ok';
 
--- Functions of tempting names.
+-- Functions with names that our statements use.
 CREATE FUNCTION regress_ss_evil.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS $$BEGIN PERFORM regress_ss_evil.note(); RETURN 'epoch'; END$$;
 CREATE FUNCTION regress_ss_evil.now() RETURNS timestamptz LANGUAGE plpgsql AS $$BEGIN PERFORM regress_ss_evil.note(); RETURN 'epoch'; END$$;
 CREATE FUNCTION regress_ss_evil.gen_random_uuid() RETURNS uuid LANGUAGE plpgsql AS $$BEGIN PERFORM regress_ss_evil.note(); RETURN NULL; END$$;
@@ -39,7 +39,7 @@ FROM (VALUES ('count', 'anyelement'), ('unnest', 'text[]'), ('unnest', 'anyarray
 WHERE pg_temp.err(format('CREATE FUNCTION regress_ss_evil.%I(%s) RETURNS pg_catalog.int8 LANGUAGE plpgsql AS
 	$f$BEGIN PERFORM regress_ss_evil.note(); RETURN 1; END$f$', name, args)) = 'ok';
 
--- Tables and types of our names and of the server's.
+-- Tables and types with our names and those of the server.
 SELECT pg_temp.err(format('CREATE TABLE regress_ss_evil.%I (LIKE public.%I INCLUDING ALL)', t, t)),
 	pg_temp.err(format('CREATE TEMP TABLE %I (LIKE public.%I INCLUDING ALL)', t, t))
 FROM unnest(ARRAY['conversation_sessions', 'session_namespaces', 'session_events', 'session_samples']) t;
@@ -51,7 +51,7 @@ CREATE TYPE regress_ss_evil.session_record AS (a pg_catalog.int4);
 CREATE DOMAIN regress_ss_evil.regclass AS pg_catalog.text;
 RESET client_min_messages;
 
--- Our own statements, with the evil path in force. They name the operators that they use.
+-- Statements of the test with this search_path. They name the schemas of the operators that they use.
 INSERT INTO public.session_namespaces (name, audit, max_sessions_per_owner, tombstone) VALUES ('hijack', true, 2, '1 minute');
 SET search_path = regress_ss_evil, public, pg_catalog, pg_temp;
 SET session_store.namespace = 'hijack';
@@ -75,7 +75,7 @@ SELECT public.session_clear('hijack');
 SELECT public.session_purge(10) OPERATOR(pg_catalog.>=) 0 AS purges, public.session_purge(namespace => 'hijack');
 SELECT public.session_may('hijack'), public.session_may('hijack', 'alice');
 SELECT namespace FROM public.session_stats LIMIT 0;
--- Plain SQL and its triggers, policies included.
+-- Plain SQL with its triggers and policies.
 INSERT INTO public.session_namespaces (name, key_prefix) VALUES ('hijack2', 'hijack2:');
 UPDATE public.session_namespaces SET ttl = '2 hours', tail_prefix = 'hijack tail:' WHERE name OPERATOR(pg_catalog.=) 'hijack'::pg_catalog.text;
 INSERT INTO public.conversation_sessions (namespace, session_id, session_data) VALUES ('hijack', 'plain', '{}');
@@ -90,18 +90,18 @@ RESET ROLE;
 DELETE FROM public.session_namespaces;
 RESET search_path;
 
--- Nothing was called, and the twins of our tables saw nothing.
+-- No function was called, and the tables with our names have no rows.
 SELECT is_called AS called FROM regress_ss_evil.called;
 SELECT (SELECT count(*) FROM regress_ss_evil.conversation_sessions) + (SELECT count(*) FROM pg_temp.conversation_sessions)
 	+ (SELECT count(*) FROM regress_ss_evil.session_events) + (SELECT count(*) FROM pg_temp.session_events) AS rows_gone_astray;
 SELECT touched > clock_timestamp() AS touched, ttl > '0' AS ttl, length(regenerated) AS regenerated, length(created) AS created FROM public.regress_ss_result;
--- The trap would have worked.
+-- The attacker's operators would have been used otherwise.
 SET search_path = regress_ss_evil, public, pg_catalog;
 SELECT 1::pg_catalog.int8 = 2::pg_catalog.int8 AS trapped;
 RESET search_path;
 SELECT is_called AS called FROM regress_ss_evil.called;
 
--- An empty path is enough for everything, too.
+-- Everything works with an empty search_path, too.
 TRUNCATE public.conversation_sessions;
 DROP TABLE pg_temp.conversation_sessions, pg_temp.session_namespaces, pg_temp.session_events, pg_temp.session_samples;
 INSERT INTO session_namespaces (name) VALUES ('hijack');
@@ -111,7 +111,7 @@ SELECT public.session_get('a'), public.session_count(), public.session_regenerat
 SELECT public.session_clear('hijack'), public.session_purge();
 RESET search_path;
 
--- Hostile settings change no answer.
+-- Unusual settings change no result.
 SET DateStyle = 'SQL, DMY'; SET IntervalStyle = 'iso_8601'; SET TimeZone = 'Pacific/Chatham'; SET standard_conforming_strings = off;
 SET escape_string_warning = off; SET transform_null_equals = on; SET array_nulls = off; SET extra_float_digits = -15; SET row_security = off;
 SET bytea_output = 'escape'; SET quote_all_identifiers = on; SET default_transaction_isolation = 'serializable'; SET check_function_bodies = off;

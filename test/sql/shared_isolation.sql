@@ -17,13 +17,13 @@ GRANT SELECT ON conversation_messages, session_namespaces TO regress_ss_shared, 
 GRANT SELECT ON conversation_sessions, session_members TO regress_ss_bot;
 SET session_store.namespace = 'shared';
 
--- Of alice: shared with olga as owner, ed as editor, vic as viewer, and with sam and anon not at all.
+-- Sessions of alice: shared with olga as owner, ed as editor, vic as viewer, and not with sam and anon.
 -- Everybody but anon has a session of their own.
 SELECT session_save('s', '{"n": 1}', owner => 'alice'), session_append('s', '[{"m": 1}, {"m": 2}, {"m": 3}]'),
 	session_share('s', 'olga', 'owner'), session_share('s', 'ed', 'editor'), session_share('s', 'vic');
 SELECT count(session_append('own of ' || u, jsonb_build_object('m', u))), count(session_save('own of ' || u, '{}', owner => u)) FROM unnest(ARRAY['alice', 'olga', 'ed', 'vic', 'sam']) u;
 
--- What a call by somebody says, or the SQLSTATE of its refusal; then it is undone.
+-- The result of a call by somebody, or its SQLSTATE; the call is rolled back.
 CREATE FUNCTION pg_temp.by(who text, statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	answer text;
@@ -43,43 +43,45 @@ CREATE TEMP VIEW matrix AS
 SELECT n, call, pg_temp.by('alice', 'SELECT ' || call) AS alice, pg_temp.by('olga', 'SELECT ' || call) AS olga, pg_temp.by('ed', 'SELECT ' || call) AS ed,
 	pg_temp.by('vic', 'SELECT ' || call) AS vic, pg_temp.by('sam', 'SELECT ' || call) AS sam, pg_temp.by('anon', 'SELECT ' || call) AS anon FROM call;
 
--- To look: for a viewer and above.
+-- Reading: for viewers and above.
 INSERT INTO call (call) VALUES ($$session_get('s')$$), ($$version FROM session_fetch('s')$$), ($$session_exists('s')$$), ($$session_ttl('s') > '1 minute'$$), ($$pg_temp.line('s')$$), ($$pg_temp.line('s', 1, 3)$$),
 	($$string_agg(member, ' ') FROM session_members('s')$$), ($$session_fork('s', 'copy')$$), ($$session_count(id_like => 's')$$), ($$count(*) FROM session_list(id_like => 's')$$),
 	($$session_count()$$), ($$string_agg(session_id, ', ') FROM session_list()$$);
 SELECT call, alice, olga, ed, vic, sam, anon FROM matrix ORDER BY n;
 TRUNCATE call;
--- To change: for an editor and above. What must not be lost is an error to everybody else; what only looks
--- for a session does not find it where it is not to be seen.
+-- Changing: for editors and above. For everybody else, calls whose effect must not be lost are an error;
+-- calls that only look for a session do not find it if the caller may not see it.
 INSERT INTO call (call) VALUES ($$session_save('s', '{}')$$), ($$session_save('s', '{}', ttl => '1 day', if_version => 1)$$), ($$session_save('s', '{}', if_version => -1)$$), ($$session_merge('s', '{"x": 1}')$$), ($$session_incr('s', '{n}')$$), ($$session_append('s', '{"m": 4}')$$), ($$session_append('s', '{"m": 4}', operation_id => 'op')$$),
 	($$session_touch('s') IS NOT NULL$$), ($$session_touch('s', '1 day') IS NOT NULL$$), ($$session_pop('s')$$), ($$session_pop('s', 0)$$), ($$session_trim('s', 1)$$), ($$session_trim('s', 10)$$), ($$session_amend('s', 2, '{"m": 9}')$$), ($$session_absorb('s', 'own of $ME')$$);
 SELECT call, alice, olga, ed, vic, sam, anon FROM matrix ORDER BY n;
 TRUNCATE call;
--- To end, to rename, to share: for an owner. A member may leave.
+-- Ending, renaming and sharing: for owners. A member may leave.
 INSERT INTO call (call) VALUES ($$session_delete('s')$$), ($$length(session_regenerate('s'))$$), ($$session_share('s', 'sam')$$), ($$session_share('s', '$ME', 'owner')$$), ($$session_share('s', 'vic', 'editor')$$),
 	($$session_unshare('s', 'vic')$$), ($$session_unshare('s', 'ed')$$), ($$session_unshare('s', 'olga')$$), ($$session_unshare('s', 'nobody')$$), ($$session_unshare('s', '$ME')$$), ($$session_absorb('own of $ME', 's')$$);
 SELECT call, alice, olga, ed, vic, sam, anon FROM matrix ORDER BY n;
 TRUNCATE call;
--- Everywhere: for oneself, and only what is one's own.
+-- Calls about many sessions: for the caller's own owner id, and only the caller's own sessions.
 INSERT INTO call (call) VALUES ($$session_delete_all('alice')$$), ($$session_delete_all('$ME')$$), ($$session_delete_all('$ME', except_session_id => 'own of $ME')$$), ($$session_clear('shared')$$), ($$session_clear('shared', 's')$$);
 SELECT call, alice, olga, ed, vic, sam, anon FROM matrix ORDER BY n;
 TRUNCATE call;
--- The owner of a session: an editor neither takes nor gives it, and nobody makes one for somebody else.
+-- The owner of a session: an editor can neither take nor give it, and nobody can create one for another
+-- owner.
 INSERT INTO call (call) VALUES ($$session_save('s', '{}', owner => '$ME')$$), ($$session_save('s', '{}', owner => 'alice')$$), ($$session_save('s', '{}', owner => 'sam')$$), ($$session_save('new', '{}', owner => 'sam')$$);
 SELECT call, alice, olga, ed, vic, sam, anon FROM matrix ORDER BY n;
 TRUNCATE call;
--- What a missing session is: as for everybody, with whoever calls as the owner of what begins.
+-- A missing session: the results are those without isolation, and the caller is the owner of a session
+-- that begins.
 INSERT INTO call (call) VALUES ($$session_get('missing')$$), ($$session_pop('missing')$$), ($$session_trim('missing', 0)$$), ($$session_fork('missing')$$), ($$session_share('missing', 'ed')$$), ($$session_unshare('missing', 'ed')$$), ($$session_delete('missing')$$), ($$session_absorb('own of $ME', 'missing')$$), ($$session_absorb('missing', 'own of $ME')$$),
 	($$session_append('missing', '{}')$$), ($$session_merge('missing', '{}')$$), ($$session_incr('missing', '{n}')$$), ($$session_save('missing', '{}')$$), ($$length(session_create())$$), ($$session_save('missing', '{}', owner => '$ME')$$);
 SELECT call, alice, olga, ed, vic, sam, anon FROM matrix ORDER BY n;
 TRUNCATE call;
--- What begins with an append belongs to who said it.
+-- A session that begins with an append belongs to the caller.
 BEGIN;
 SET LOCAL ROLE regress_ss_shared;
 SET LOCAL request.jwt.claims = '{"sub": "sam"}';
 SELECT session_append('begun', '{"m": 1}');
 SELECT owner_id, pg_temp.line('begun') FROM session_fetch('begun');
--- And a copy to who made it, with none of the members.
+-- A copy belongs to the caller, and has none of the members.
 SET LOCAL request.jwt.claims = '{"sub": "vic"}';
 SELECT session_fork('s', 'copy');
 SELECT owner_id, session_data, version, pg_temp.line('copy') FROM session_fetch('copy');
@@ -88,10 +90,10 @@ SELECT member, role FROM session_members('copy');
 SET LOCAL request.jwt.claims = '{"sub": "alice"}';
 SELECT session_get('copy') AS not_for_alice;
 ROLLBACK;
--- An id that somebody else has is refused, not told about; whether a dead id was somebody's, neither.
+-- An id of another owner is refused without details, and so is a dead id, whether or not it was another's.
 SELECT pg_temp.by('vic', $$SELECT session_fork('s', 'own of sam')$$) AS fork_onto_anothers, pg_temp.by('vic', $$SELECT session_fork('own of vic', 's')$$) AS fork_onto_a_shared;
 
--- Tables. A granted role reads what it may view, changes what it may edit, ends what it owns.
+-- Tables: a role with privileges reads what it may view, changes what it may edit, ends what it owns.
 INSERT INTO call (call) VALUES ($$count(*) FROM conversation_sessions WHERE session_id = 's'$$), ($$count(*) FROM conversation_sessions WHERE namespace = 'shared'$$), ($$string_agg(seq::text, ' ' ORDER BY seq) FROM conversation_messages WHERE session_id = 's'$$), ($$string_agg(DISTINCT session_id, ', ') FROM conversation_messages$$),
 	($$count(*) FROM conversation_history$$), ($$string_agg(member, ' ' ORDER BY member) FROM session_members$$);
 SELECT call, alice, olga, ed, vic, sam, anon FROM matrix ORDER BY n;
@@ -119,7 +121,7 @@ INSERT INTO call (call) SELECT format('pg_temp.touched(%L)', s) FROM unnest(ARRA
 SELECT replace(substr(call, 17), '''''', '''') AS statement, alice, olga, ed, vic, sam, anon FROM matrix ORDER BY n;
 \pset format aligned
 TRUNCATE call;
--- Members and messages are no table for anybody to write to.
+-- Nobody may write to the tables of members and messages.
 INSERT INTO call (call) SELECT format('pg_temp.touched(%L)', s) FROM unnest(ARRAY[
 	$$UPDATE session_members SET role = 'owner' WHERE member = '$ME'$$, $$UPDATE session_members SET member = 'sam'$$, $$DELETE FROM session_members$$,
 	$$UPDATE conversation_history SET message = '{}'$$, $$DELETE FROM conversation_history$$, $$DELETE FROM conversation_history_ended$$]) WITH ORDINALITY t(s, n) ORDER BY n;
@@ -131,7 +133,8 @@ INSERT INTO call (call) SELECT format('pg_temp.touched(%L)', format(s, :'history
 SELECT replace(call, :'history', 'of s') AS call, ed, vic, sam, anon FROM matrix ORDER BY n;
 SELECT replace(call, :'history', 'of s') AS call, alice, olga FROM matrix WHERE call ~ 'conversation_history' ORDER BY n;
 TRUNCATE call;
--- Whoever knows the name of a conversation has not got it: not of one that lives, and not of one that is yet to be purged.
+-- Knowing a history_id gives no access: not to that of a living session, and not to one that is yet to be
+-- purged.
 CREATE FUNCTION pg_temp.take(statement text, id text, ns text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE statement;
@@ -152,7 +155,7 @@ ROLLBACK;
 TRUNCATE call;
 SELECT pg_temp.line('s'), version, owner_id FROM session_fetch('s');
 
--- List and count: one's own and the shared ones in one order, newest first, page by page.
+-- List and count: the caller's own and shared sessions in one order, newest first, page by page.
 BEGIN;
 SELECT session_save('p' || n, to_jsonb(n), owner => CASE WHEN n % 3 = 0 THEN 'vic' ELSE 'alice' END), CASE WHEN n % 3 = 1 THEN session_share('p' || n, 'vic') END AS shared FROM generate_series(1, 9) n;
 UPDATE conversation_sessions SET created_at = timestamptz '2020-01-01 00:00+00' + substr(session_id, 2)::int * interval '1 hour' WHERE session_id ~ '^p\d$';
@@ -172,7 +175,8 @@ SET LOCAL request.jwt.claims = '{"sub": "sam"}';
 SELECT count(*) FROM session_list(id_like => 'p_', after => :'cursor');
 ROLLBACK;
 
--- Another id, the same members; who left is a stranger; who came is none.
+-- A regenerated session has the same members; a member who left has no access, and one who was not a
+-- member has none.
 BEGIN;
 SET LOCAL ROLE regress_ss_shared;
 SET LOCAL request.jwt.claims = '{"sub": "alice"}';
@@ -186,12 +190,12 @@ SET LOCAL request.jwt.claims = '{"sub": "olga"}';
 SELECT session_share(:'new', 'sam', 'editor');
 SET LOCAL request.jwt.claims = '{"sub": "sam"}';
 SELECT session_append(:'new', '{"m": 4}'), session_exists(:'new');
--- A new role holds at once.
+-- A new role applies at once.
 SET LOCAL request.jwt.claims = '{"sub": "olga"}';
 SELECT session_share(:'new', 'sam', 'viewer');
 SET LOCAL request.jwt.claims = '{"sub": "sam"}';
 SELECT pg_temp.err(format('SELECT session_append(%L, ''{}'')', :'new')) AS append, pg_temp.line(:'new');
--- When the session ends, so does all sharing of it.
+-- When the session ends, its shares end.
 SET LOCAL request.jwt.claims = '{"sub": "olga"}';
 SELECT session_delete(:'new');
 SET LOCAL request.jwt.claims = '{"sub": "ed"}';
@@ -199,7 +203,7 @@ SELECT session_get(:'new') AS get, pg_temp.line(:'new') AS history, session_touc
 SELECT pg_temp.err(format('SELECT session_append(%L, ''{}'')', :'new')) IN ('SST10', '42501') AS append_refused;
 ROLLBACK;
 
--- As PostgREST calls for a GET: read only, with a role and claims for the transaction.
+-- As PostgREST calls for a GET: READ ONLY, with a role and claims for the transaction.
 BEGIN READ ONLY;
 SET LOCAL ROLE regress_ss_shared;
 SET LOCAL request.jwt.claims = '{"sub": "vic", "role": "authenticated"}';
@@ -213,7 +217,7 @@ SET LOCAL ROLE regress_ss_shared;
 SELECT session_get('s'), pg_temp.line('s'), session_count(), (SELECT count(*) FROM conversation_messages) AS messages, (SELECT count(*) FROM session_members) AS members;
 COMMIT;
 
--- Roles with BYPASSRLS pass, without claims or with any.
+-- Roles with BYPASSRLS are exempt, with any claims or none.
 BEGIN;
 SET LOCAL ROLE regress_ss_all;
 SELECT session_get('s'), pg_temp.line('own of sam'), session_count() AS all_of_them;
@@ -222,7 +226,7 @@ SELECT session_fork('s', 'copy'), session_absorb('own of sam', 's');
 SELECT session_id, owner_id, pg_temp.line(session_id) FROM session_list() WHERE session_id IN ('copy', 'own of sam') ORDER BY session_id;
 ROLLBACK;
 
--- Elsewhere the list of members binds nobody.
+-- In other namespaces the list of members has no effect on access.
 BEGIN;
 SELECT session_append('o', '{"m": 1}', namespace => 'open'), session_share('o', 'vic', namespace => 'open');
 SET LOCAL ROLE regress_ss_shared;
@@ -230,7 +234,7 @@ SET LOCAL request.jwt.claims = '{"sub": "sam"}';
 SELECT pg_temp.line('o', namespace => 'open'), session_append('o', '{"m": 2}', namespace => 'open'), session_share('o', 'sam', 'owner', 'open'), session_delete('o', 'open');
 ROLLBACK;
 
--- A role can have a subject of its own.
+-- A role can have a subject in its settings.
 \c - regress_ss_bot
 \i :helpers
 SET session_store.namespace = 'shared';

@@ -5,7 +5,7 @@ CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   RETURN NULL;
 END $$;
--- without the line of the source
+-- without the line number of the source
 CREATE FUNCTION says(call text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
   result text;
@@ -40,13 +40,13 @@ SELECT * FROM all_calls;
 SELECT * FROM as_before;
 DROP RULE skip_updates ON conversation_sessions;
 
--- the old id of a regenerated session has to be dead
+-- the old id of a regenerated session gets a tombstone
 CREATE TRIGGER a_skip BEFORE INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION skip();
 SELECT says($$session_regenerate('a')$$);
 SELECT * FROM as_before;
 DROP TRIGGER a_skip ON conversation_sessions;
 
--- what the purge cannot remove
+-- rows that the purge cannot remove
 UPDATE conversation_sessions SET expires_at = clock_timestamp() WHERE session_id = 'b';
 CREATE TRIGGER a_skip BEFORE DELETE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION skip();
 SELECT says($$session_purge()$$);

@@ -11,7 +11,7 @@ CREATE FUNCTION pg_temp.minutes(id text, ns text) RETURNS int LANGUAGE sql AS
 CREATE FUNCTION pg_temp.age(id text, ns text, remaining interval) RETURNS text LANGUAGE sql AS
 	$$UPDATE conversation_sessions SET expires_at = clock_timestamp() + remaining WHERE session_id = id AND namespace = ns RETURNING session_id$$;
 
--- Get and fetch slide, seen by every later call at once; exists and ttl only look.
+-- Get and fetch slide, and later calls see that at once; exists and ttl do not.
 SELECT session_save(id, '{}', owner => 'alice', namespace => ns) FROM unnest(ARRAY['get', 'fetch', 'look', 'ro']) id, unnest(ARRAY['slide', 'still']) ns;
 SELECT count(pg_temp.age(id, ns, '30 minutes')) FROM unnest(ARRAY['get', 'fetch', 'look', 'ro']) id, unnest(ARRAY['slide', 'still']) ns;
 SELECT session_exists('look', 'slide'), pg_temp.minutes('look', 'slide') AS ttl;
@@ -20,31 +20,32 @@ SELECT session_get('get', 'slide'), session_get('get', 'still');
 SELECT pg_temp.minutes('get', 'slide') AS slid, pg_temp.minutes('get', 'still') AS still;
 SELECT session_id FROM session_fetch('fetch', 'slide') UNION ALL SELECT session_id FROM session_fetch('fetch', 'still');
 SELECT pg_temp.minutes('fetch', 'slide') AS slid, pg_temp.minutes('fetch', 'still') AS still;
--- The keeper writes no row that is locked: it must not do so between a snapshot of the list and its answer.
+-- The keeper must not write a row between the snapshot of the list and the computation; it skips rows that
+-- are locked.
 BEGIN;
 SELECT count(*) FROM (SELECT FROM conversation_sessions WHERE namespace = 'slide' FOR UPDATE) locked;
 SELECT session_id, round(extract(epoch FROM expires_at - clock_timestamp()) / 60) AS minutes
 FROM session_list(owner => 'alice', namespace => 'slide') ORDER BY session_id COLLATE "C";
 COMMIT;
--- In READ ONLY transactions too; and what was rolled back was read all the same.
+-- In READ ONLY transactions too; and a read in a transaction that is rolled back counts all the same.
 BEGIN READ ONLY;
 SELECT session_get('ro', 'slide');
 SELECT pg_temp.minutes('ro', 'slide') AS slid;
 ROLLBACK;
 SELECT pg_temp.minutes('ro', 'slide') AS slid;
--- A miss notes nothing.
+-- A miss records nothing.
 SELECT session_get('absent', 'slide') IS NULL AS absent, session_ttl('absent', 'slide') IS NULL AS no_ttl;
 
--- Versions, data and updated_at are untouched by it.
+-- Reads do not change versions, documents and updated_at.
 SELECT version, session_data, updated_at - created_at < interval '1 second' AS not_updated FROM conversation_sessions WHERE namespace = 'slide' AND session_id = 'get';
--- A worker writes what moved by more than the slack.
+-- The keeper writes expiries that moved by more than the slack.
 SELECT pg_temp.wait_until($$(SELECT bool_and(expires_at > clock_timestamp() + interval '50 minutes') FROM conversation_sessions
 	WHERE namespace = 'slide' AND session_id IN ('get', 'fetch', 'ro'))$$) AS written;
 SELECT round(extract(epoch FROM expires_at - clock_timestamp()) / 60) AS look FROM conversation_sessions WHERE namespace = 'slide' AND session_id = 'look';
 SELECT version, count(*) FROM conversation_sessions WHERE namespace = 'slide' GROUP BY version;
 SELECT count(*) AS check_at_too_late FROM conversation_sessions WHERE check_at > expires_at;
 
--- A change after a read, and a read after a change, agree: the last one counts.
+-- Of reads and changes after each other, the last one decides.
 SELECT session_touch('get', '10 minutes', 'slide') IS NOT NULL AS touched;
 SELECT pg_temp.minutes('get', 'slide') AS shorter;
 SELECT session_get('get', 'slide');
@@ -52,7 +53,8 @@ SELECT pg_temp.minutes('get', 'slide') AS still_shorter;
 SELECT session_save('get', '{}', ttl => '3 hours', namespace => 'slide') > 1 AS saved;
 SELECT pg_temp.minutes('get', 'slide') AS longer;
 
--- What touch says holds, also where its transaction changed the row before and goes on for a while.
+-- The expiry that touch returns applies, also if its transaction changed the row before and takes a while
+-- to commit.
 SELECT session_save('same', '{}', namespace => 'still');
 BEGIN;
 SELECT pg_temp.age('same', 'still', '1 minute');
@@ -61,7 +63,7 @@ SELECT pg_temp.wait_until($$session_ttl('same', 'still') < interval '59 minutes'
 COMMIT;
 SELECT pg_temp.minutes('same', 'still') AS minutes;
 
--- What was read does not come back to life: deleted, expired by hand, or replaced by a new session.
+-- A read does not revive a session that is then deleted, expired by hand, or replaced by a new one.
 SELECT session_get('fetch', 'slide');
 SELECT session_delete('fetch', 'slide');
 SELECT session_get('fetch', 'slide') IS NULL AS dead, session_ttl('fetch', 'slide') IS NULL AS no_ttl;
@@ -74,14 +76,14 @@ SELECT session_get('look', 'slide');
 SELECT session_regenerate('look', 'slide') AS new \gset
 SELECT session_exists('look', 'slide') AS old, pg_temp.minutes(:'new', 'slide') AS takes_it_along;
 
--- max_lifetime caps reads too.
+-- max_lifetime limits the effect of reads, too.
 SELECT session_save('c', '{}', namespace => 'capped');
 UPDATE conversation_sessions SET created_at = clock_timestamp() - interval '30 minutes', expires_at = clock_timestamp() + interval '20 minutes' WHERE namespace = 'capped';
 SELECT session_get('c', 'capped');
 SELECT pg_temp.minutes('c', 'capped') AS capped;
 
--- A session in use never ends: read without a pause for three lifetimes (what a pause of
--- this test's own might end is replaced), it is always there; left alone, it ends.
+-- A session that is read without a pause for three lifetimes is always there (if this test itself was
+-- delayed, the session is replaced); then, without reads, it ends.
 CREATE PROCEDURE pg_temp.use(id text) LANGUAGE plpgsql AS $$
 DECLARE
 	start timestamptz;
@@ -110,9 +112,8 @@ BEGIN
 END
 $$;
 CALL pg_temp.use('used');
--- So it is for a reader whose snapshot stands still, and for the transaction that made or
--- changed the session: each reads for three lifetimes. (A pause of this test's own proves
--- nothing, and is passed over.)
+-- The same for a reader with an old snapshot, and for the transaction that created or changed the session:
+-- each reads for three lifetimes. (If this test itself was delayed, the result does not count.)
 CREATE FUNCTION pg_temp.ends_in_use(id text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
 	start timestamptz = clock_timestamp();
@@ -147,7 +148,7 @@ SELECT pg_temp.ends_in_use('changed here') AS ends_where_changed;
 COMMIT;
 SELECT pg_temp.wait_until($$NOT session_exists('used', 'quick')$$) AS ends_when_left_alone;
 
--- The notes are counted, and none was lost.
+-- The recorded touches are counted, and none was dropped.
 SELECT (session_health() #>> '{touches,noted}')::bigint > 0 AS noted, (session_health() #>> '{touches,dropped}')::bigint AS dropped,
 	(session_health() #>> '{touches,slots}')::bigint >= (session_health() #>> '{touches,used}')::bigint AS room;
 

@@ -8,7 +8,7 @@ INSERT INTO session_namespaces (name, tombstone, audit, durability) VALUES ('tak
 INSERT INTO session_namespaces (name, owner_isolation, allowed_roles) VALUES ('iso', true, '{regress_ss_take}');
 SET session_store.namespace = 'take';
 
--- The first call gets the document, later ones nothing: the id is dead as after session_delete().
+-- The first call gets the document, later ones get nothing: the id is dead as after session_delete().
 SELECT session_save('t', '{"n": 1}', owner => 'ann'), session_append('t', '{"m": 1}'), session_save('t', '{"n": 2}');
 SELECT session_take('t') AS first, session_take('t') AS second;
 SELECT session_get('t') AS get, session_exists('t') AS "exists";
@@ -16,9 +16,9 @@ SELECT pg_temp.err($$SELECT session_save('t', '1')$$) AS save, pg_temp.err($$SEL
 SELECT session_data, owner_id, message_count, history_id, dead_until > clock_timestamp() + interval '4 minutes' AS dead, version FROM conversation_sessions WHERE session_id = 't';
 SELECT event, session_id, owner_id, detail FROM session_events WHERE namespace = 'take' AND session_id = 't' ORDER BY created_at, event;
 SELECT session_save('t', '{"n": 3}', if_version => 0) AS version, session_take('t') AS reused_on_purpose;
--- Each value is one.
+-- Any JSON value is a document.
 SELECT doc, session_save('v', doc::jsonb, if_version => 0) > 0 AS saved, session_take('v') AS taken, session_take('v') IS NULL AS gone FROM unnest(ARRAY['{}', 'null', '[]', '0', '""']) doc;
--- By the other way to the rows, too, and from out of line.
+-- The same by statements, and with a document that is stored out of line.
 SELECT session_save('large', (SELECT jsonb_agg(md5(n::text)) FROM generate_series(1, 5000) n)), session_save('large2', (SELECT jsonb_agg(md5(n::text)) FROM generate_series(1, 5000) n));
 SELECT jsonb_array_length(session_take('large')) AS direct;
 SET session_store.direct_rows = off;
@@ -26,7 +26,7 @@ SELECT jsonb_array_length(session_take('large2')) AS by_statement;
 SELECT session_save('t', '{"n": 4}', if_version => 0) > 0 AS saved, session_take('t') AS first, session_take('t') AS second;
 RESET session_store.direct_rows;
 
--- Nothing to take: absent, expired. What is refused.
+-- Absent and expired sessions, and invalid arguments.
 INSERT INTO conversation_sessions (namespace, session_id, session_data, expires_at) VALUES ('take', 'expired', '1', clock_timestamp() - interval '1 second');
 SELECT session_take('absent') AS absent, session_take('expired') AS expired;
 SELECT call, pg_temp.says('SELECT ' || call)
@@ -35,7 +35,7 @@ BEGIN READ ONLY;
 SELECT pg_temp.err($$SELECT session_take('t')$$) AS read_only;
 COMMIT;
 
--- Rolled back, it was not taken.
+-- A rollback undoes it.
 SELECT session_save('kept', '{"n": 1}');
 BEGIN;
 SAVEPOINT s;
@@ -49,7 +49,7 @@ BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT session_take('kept') AS serializable;
 COMMIT;
 
--- With owner isolation the owner may, and a member in the role of owner.
+-- With owner isolation the owner may take it, and a member in the role of owner.
 CREATE ROLE regress_ss_take;
 GRANT EXECUTE ON FUNCTION session_take TO regress_ss_take;
 SELECT session_save('of ' || who, to_jsonb(who), owner => 'ann', namespace => 'iso'), session_share('of ' || who, who, role, 'iso') FROM (VALUES ('ed', 'editor'), ('vic', 'viewer'), ('own', 'owner'), ('ann', 'owner')) w (who, role);
@@ -66,7 +66,7 @@ SELECT who, pg_temp.take_as(who, 'of ' || who) AS its_own, pg_temp.take_as('sam'
 RESET ROLE;
 SELECT session_id, session_get(session_id, 'iso') AS left FROM conversation_sessions WHERE namespace = 'iso' ORDER BY 1;
 
--- A trigger of the owner of the tables that keeps the row keeps it from being taken.
+-- If a trigger of the owner of the tables skips the update, the call is an error and the session stays.
 SELECT session_save('guarded', '{"n": 1}');
 CREATE FUNCTION public.regress_ss_keep() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$BEGIN RETURN NULL; END$$;
 CREATE TRIGGER regress_ss_keep BEFORE UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION public.regress_ss_keep();

@@ -5,7 +5,7 @@
 \set helpers :test_dir '/helpers.sql'
 \i :helpers
 
--- A late save, merge or increment is an error, never a silent loss; touch and reads see nothing.
+-- A late save, merge or increment is an error, never a silent loss; touch and reads find no session.
 SELECT session_save('t', '{"secret": 1}', owner => 'alice');
 SELECT session_delete('t') AS first, session_delete('t') AS second;
 SELECT call, pg_temp.err('SELECT ' || call)
@@ -24,22 +24,22 @@ SELECT session_get('t') AS get, (SELECT count(*) FROM session_fetch('t')) AS fet
 SELECT session_count() AS counted, session_count(owner => 'alice') AS owned, (SELECT count(*) FROM session_list()) AS listed,
 	session_delete_all('alice') AS deleted_all, session_clear('default') AS cleared;
 
--- The tombstone is the row itself, emptied and expired.
+-- The tombstone is the row of the session, emptied and expired.
 SELECT session_data::text ~ 'secret' AS keeps_the_data, expires_at <= clock_timestamp() AS expired,
 	dead_until BETWEEN clock_timestamp() + interval '4 minutes' AND clock_timestamp() + interval '5 minutes' AS five_minutes
 FROM conversation_sessions WHERE session_id = 't';
--- What touches it does not revive it, and purging does not end it early.
+-- No change revives it, and a purge does not remove it early.
 SELECT session_purge() >= 0 AS purged;
 SELECT pg_temp.err($$SELECT session_save('t', '{}')$$);
 
--- if_version => 0 is the explicit way to use the id again, for save and for merge: a new session.
+-- if_version => 0 explicitly reuses the id, for save and for merge: a new session.
 SELECT session_save('t', '{"new": 1}', if_version => 0) > 1 AS version_goes_on;
 SELECT session_data, owner_id, message_count FROM session_fetch('t');
 SELECT session_save('t', '{"new": 2}') IS NOT NULL AS usable, session_delete('t') AS deleted;
 SELECT session_merge('t', '{"newer": 1}', if_version => 0);
 SELECT dead_until FROM conversation_sessions WHERE session_id = 't';
 
--- Of an absent id nothing stays: it was never there.
+-- Deleting an absent id leaves no tombstone.
 SELECT session_delete('never') AS deleted;
 SELECT session_save('never', '{}');
 
@@ -50,7 +50,7 @@ SELECT pg_temp.err($$SELECT session_save('a1', '{}')$$), pg_temp.err($$SELECT se
 SELECT session_clear('default', 'nev%');
 SELECT pg_temp.err($$SELECT session_save('never', '{}')$$);
 
--- A namespace without tombstones is for ids that are reused by name: at once.
+-- A namespace without tombstones is for ids that are names and reused: at once.
 INSERT INTO session_namespaces (name, tombstone) VALUES ('retry', '0'), ('brief', '50 ms'), ('long', '10 days');
 SELECT session_save('r', '1', namespace => 'retry', owner => 'alice');
 SELECT session_delete('r', 'retry') AS first, session_delete('r', 'retry') AS second;
@@ -62,21 +62,21 @@ SELECT session_save('r', '2', namespace => 'retry') IS NOT NULL AS saved, sessio
 SELECT session_merge('r', '{}', namespace => 'retry');
 SELECT session_clear('retry'), pg_temp.err($$SELECT session_save('r', '3', namespace => 'retry')$$);
 
--- A brief tombstone passes; the version has gone on (in one transaction, so that the row
--- is not purged meanwhile).
+-- A short tombstone runs out; the version has increased (in one transaction, so that the row is not purged
+-- meanwhile).
 BEGIN;
 SELECT session_save('b', '1', namespace => 'brief');
 SELECT session_delete('b', 'brief');
 SELECT pg_temp.wait_until($$pg_temp.err('SELECT session_save(''b'', ''2'', namespace => ''brief'')') = 'ok'$$) AS passes;
 SELECT session_data, version > 1 AS version_goes_on FROM session_fetch('b', 'brief');
 COMMIT;
--- A long one is as long as it says.
+-- A long one lasts as long as the namespace says.
 SELECT session_save('l', '1', namespace => 'long'), session_delete('l', 'long');
 SELECT session_delete('l', 'long');
 SELECT dead_until > clock_timestamp() + interval '239 hours' AS ten_days
 FROM conversation_sessions WHERE namespace = 'long' AND dead_until IS NOT NULL;
 
--- An expired session is gone, not dead: its id can be used at once, and deleting it is false.
+-- An expired session leaves no dead id: it can be used at once, and deleting it returns false.
 BEGIN;
 SELECT session_save('e', '1', ttl => '30 ms');
 SELECT pg_temp.wait_until($$NOT session_exists('e')$$);
@@ -84,7 +84,7 @@ SELECT session_delete('e') AS deleted;
 SELECT session_save('e', '2');
 COMMIT;
 
--- A plain DELETE leaves no tombstone, and takes one away.
+-- A plain DELETE leaves no tombstone, and removes one.
 SELECT session_save('plain', '{}');
 DELETE FROM conversation_sessions WHERE session_id = 'plain';
 SELECT session_save('plain', '{}');
@@ -92,7 +92,7 @@ SELECT session_delete('plain'), pg_temp.err($$SELECT session_save('plain', '{}')
 DELETE FROM conversation_sessions WHERE session_id = 'plain';
 SELECT session_save('plain', '{}');
 
--- What is rolled back was not deleted.
+-- After a rollback the session is alive.
 BEGIN;
 SELECT session_delete('plain');
 SELECT session_exists('plain');

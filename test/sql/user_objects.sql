@@ -9,7 +9,8 @@ INSERT INTO session_namespaces (name) VALUES ('extras');
 SET session_store.namespace = 'extras';
 SELECT session_save('before', '{"tags": ["a"]}', owner => 'alice');
 
--- Columns of their own, one dropped again, an index on the data, a trigger that records changes, a view.
+-- Columns, one of them dropped again, an index on the document, a trigger that records changes, and a
+-- view.
 ALTER TABLE conversation_sessions ADD COLUMN dropped int DEFAULT 1, ADD COLUMN note text DEFAULT 'new', ADD COLUMN size int GENERATED ALWAYS AS (octet_length(session_data::text)) STORED;
 ALTER TABLE conversation_sessions DROP COLUMN dropped;
 CREATE INDEX regress_ss_gin ON conversation_sessions USING gin (session_data jsonb_path_ops);
@@ -25,13 +26,13 @@ CREATE TRIGGER regress_ss_log AFTER INSERT OR UPDATE OR DELETE ON conversation_s
 CREATE VIEW regress_ss_living AS SELECT * FROM conversation_sessions WHERE expires_at > clock_timestamp();
 CREATE STATISTICS regress_ss_stat ON namespace, owner_id FROM conversation_sessions;
 
--- Every call goes on, also those prepared before.
+-- Every call works, also if it was prepared before.
 SELECT session_get('before'), session_save('before', '{"tags": ["a", "b"]}');
 SELECT session_save('s', '{"tags": ["c"]}', owner => 'alice'), session_merge('s', '{"x": 1}'), session_incr('s', '{n}'), session_touch('s', '1 day') IS NOT NULL AS touched;
 SELECT session_data, owner_id, version FROM session_fetch('s');
 SELECT session_id FROM session_list(filter => '{"tags": ["a"]}');
 SELECT session_count(owner => 'alice'), session_exists('s');
--- What the user's columns hold survives saves, and moves with the session to its new id.
+-- Values of the users' columns survive saves, and stay with the session when it gets a new id.
 UPDATE conversation_sessions SET note = 'kept' WHERE session_id = 's';
 SELECT session_save('s', '{"tags": ["d"]}');
 SELECT note, size = octet_length(session_data::text) AS size FROM conversation_sessions WHERE session_id = 's';
@@ -42,11 +43,11 @@ SELECT session_create('{"tags": ["e"]}') IS NOT NULL AS created;
 SELECT count(*) AS living FROM regress_ss_living WHERE namespace = 'extras';
 INSERT INTO conversation_sessions (namespace, session_id, session_data, note) VALUES ('extras', 'direct', '1', 'mine');
 SELECT note, session_get('direct') FROM conversation_sessions WHERE session_id = 'direct';
--- The trigger saw what happened.
+-- The trigger has seen all changes.
 SELECT op, count(*) > 0 AS seen FROM regress_ss_log GROUP BY op ORDER BY op;
 SELECT op, version FROM regress_ss_log WHERE session_id = 's' AND version <= 3 ORDER BY n LIMIT 3;
 
--- A trigger that objects has its way, and the transaction goes on.
+-- An error from a trigger is raised to the caller, and the transaction can continue from its savepoint.
 CREATE FUNCTION regress_ss_veto() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF NEW.session_data = '"forbidden"' THEN RAISE EXCEPTION 'vetoed' USING ERRCODE = 'P0077'; END IF; RETURN NULL; END$$;
 CREATE TRIGGER regress_ss_veto AFTER INSERT OR UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION regress_ss_veto();
 BEGIN;
@@ -54,7 +55,7 @@ SELECT pg_temp.err($$SELECT session_save('v', '"forbidden"')$$) AS vetoed, sessi
 COMMIT;
 SELECT session_get('v');
 
--- A trigger may call the store itself.
+-- A trigger may call session_store itself.
 CREATE FUNCTION regress_ss_mirror() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	IF NEW.session_id NOT LIKE 'mirror %' AND NEW.dead_until IS NULL AND length('mirror ' || NEW.session_id) <= 200 THEN
@@ -68,7 +69,7 @@ SELECT session_save('m', '"twice"'), session_incr('counter', '{n}');
 SELECT session_get('m') AS original, session_get('mirror m') AS mirror, session_get('mirror counter') AS counter;
 DROP TRIGGER regress_ss_mirror ON conversation_sessions;
 
--- References from the user's tables.
+-- Foreign keys from the user's tables.
 CREATE TABLE regress_ss_profile (namespace text COLLATE "C", session_id text COLLATE "C", x int,
 	FOREIGN KEY (namespace, session_id) REFERENCES conversation_sessions ON DELETE CASCADE);
 INSERT INTO regress_ss_profile VALUES ('extras', 'm', 1);
@@ -77,7 +78,7 @@ DELETE FROM conversation_sessions WHERE session_id = 'm';
 SELECT count(*) FROM regress_ss_profile;
 DROP TABLE regress_ss_profile;
 
--- All of it can be taken away again.
+-- All these objects can be dropped again.
 DROP VIEW regress_ss_living;
 DROP TRIGGER regress_ss_log ON conversation_sessions;
 DROP TRIGGER regress_ss_veto ON conversation_sessions;
@@ -88,7 +89,7 @@ ALTER TABLE conversation_sessions DROP COLUMN note, DROP COLUMN size;
 DROP TABLE regress_ss_log;
 SELECT session_save('after', '{}'), session_merge('after', '{"a": 1}'), session_regenerate('after') IS NOT NULL AS regenerated;
 
--- A trigger that takes its time before it refuses a row: the purge removes the others.  The lock keeps the
+-- A trigger that takes long before it refuses a row: the purge removes the others.  The lock keeps the
 -- keeper away.
 CREATE FUNCTION regress_ss_slow() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -15,7 +15,7 @@ INSERT INTO session_namespaces (name, sliding, token_path) VALUES ('gen', false,
 SET session_store.namespace = 'gen';
 SELECT setseed((abs(hashtext(:'given')) % 1000000) / 1000000.0) IS NOT NULL AS seeded;
 
--- What the generator meant by each message.
+-- What the generator meant each message to be.
 CREATE TEMP TABLE meant (format text, conversation text, seq bigint, kind text, makes text[] NOT NULL DEFAULT '{}', answers text[] NOT NULL DEFAULT '{}', tokens int, PRIMARY KEY (conversation, seq));
 
 -- Messages in a format: one with text, one with calls, one with results, and one with reasoning only.
@@ -42,7 +42,8 @@ CREATE FUNCTION pg_temp.reasoning(format text) RETURNS jsonb LANGUAGE sql AS $$
 		WHEN 'ui' THEN '{"role": "assistant", "parts": [{"type": "step-start"}, {"type": "reasoning", "text": "hm"}]}' ELSE '{"role": "assistant", "content": [{"type": "reasoning", "text": "hm"}]}' END
 $$;
 
--- A conversation of n messages. Calls are answered in any order, late or never, and ids are used again.
+-- Generates a conversation of n messages. Calls are answered in any order, late or never, and ids are used
+-- again.
 CREATE FUNCTION pg_temp.generate(f text, c text, n int) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	open text[] = '{}';
@@ -70,7 +71,8 @@ BEGIN
 			m = pg_temp.results(f, answered);
 		ELSIF dice < 0.55 AND f <> 'ui' THEN
 			used = used + 1;
-			-- a few ids, used again once they were answered, so that they are ambiguous over the whole history
+			-- a few ids, which are used again once they were answered, so that they are ambiguous
+			-- within the history
 			SELECT array_agg(id) INTO made FROM (SELECT 'c' || i AS id FROM generate_series(1, 8) i WHERE 'c' || i <> ALL (open) ORDER BY random() LIMIT CASE WHEN f = 'items' THEN 1 ELSE 1 + floor(random() * 3)::int END) x;
 			CONTINUE WHEN made IS NULL;
 			open = open || made;
@@ -92,7 +94,7 @@ BEGIN
 		counts = floor(random() * 20);
 		INSERT INTO meant VALUES (f, c, session_append(c, m || jsonb_build_object('tokens', counts)), kind, made, answered, counts);
 	END LOOP;
-	-- some lose their beginning
+	-- some conversations lose their beginning
 	IF random() < 0.5 THEN
 		PERFORM session_trim(c, 1 + floor(random() * n)::int);
 		DELETE FROM meant WHERE conversation = c AND seq <= (SELECT max(seq) FROM meant WHERE conversation = c) - (SELECT message_count FROM conversation_sessions WHERE session_id = c);
@@ -101,18 +103,18 @@ END
 $$;
 SELECT count(pg_temp.generate(f, f || ' ' || i, 5 + floor(random() * 25)::int)) AS conversations FROM unnest(ARRAY['chat', 'items', 'blocks', 'model', 'ui']) f, generate_series(1, 12) i;
 
--- Each message at which a window may begin: what it parts from what.
+-- Each message at which a window may begin, and what that would separate.
 CREATE TEMP TABLE begins AS
 SELECT b.conversation, b.seq, b.kind = 'user' AS is_user,
 	(SELECT count(*) FROM meant m WHERE m.conversation = b.conversation AND m.seq >= b.seq) AS messages,
 	(SELECT sum(m.tokens) FROM meant m WHERE m.conversation = b.conversation AND m.seq >= b.seq) AS tokens
 FROM meant b
 WHERE NOT EXISTS (
-	-- a result whose call is before the beginning, or nowhere
+	-- a result whose call is before the beginning, or missing
 	SELECT FROM meant r, unnest(r.answers) id WHERE r.conversation = b.conversation AND r.seq >= b.seq
 		AND coalesce((SELECT max(c.seq) FROM meant c WHERE c.conversation = r.conversation AND c.seq < r.seq AND id = ANY (c.makes)), -1) < b.seq)
 AND NOT (b.kind = 'model' AND EXISTS (
-	-- reasoning, and nothing but messages of the model since
+	-- reasoning, followed by messages of the model only
 	SELECT FROM meant r WHERE r.conversation = b.conversation AND r.kind = 'reasoning' AND r.seq < b.seq
 		AND NOT EXISTS (SELECT FROM meant o WHERE o.conversation = b.conversation AND o.seq > r.seq AND o.seq < b.seq AND o.kind <> 'model')))
 AND NOT (b.kind = 'reasoning' AND EXISTS (SELECT FROM meant r WHERE r.conversation = b.conversation AND r.seq = b.seq - 1 AND r.kind = 'reasoning'));
@@ -120,7 +122,7 @@ CREATE FUNCTION pg_temp.model(c text, max_tokens int, max_messages int, align te
 	SELECT coalesce(min(seq) FILTER (WHERE is_user), CASE WHEN align = 'user' THEN min(seq) END) FROM begins
 	WHERE conversation = c AND (max_tokens IS NULL OR tokens <= max_tokens) AND (max_messages IS NULL OR messages <= max_messages)
 $$;
--- Every number of messages and many of tokens, alone and together.
+-- Each number of messages and many numbers of tokens, alone and together.
 CREATE TEMP TABLE windows AS
 SELECT c.format, c.conversation, a.align, l.max_tokens, l.max_messages, w.seqs, w.tokens, pg_temp.model(c.conversation, l.max_tokens, l.max_messages, a.align) AS begin, c.last
 FROM (SELECT format, conversation, count(*) AS n, max(seq) AS last FROM meant GROUP BY format, conversation) c, unnest(ARRAY['user', 'strict']) a(align),
@@ -129,7 +131,7 @@ FROM (SELECT format, conversation, count(*) AS n, max(seq) AS last FROM meant GR
 SELECT format, count(*) > 300 AS many, count(*) FILTER (WHERE begin IS NULL) > 0 AS some_without, count(*) FILTER (WHERE tokens > max_tokens OR cardinality(seqs) > max_messages) AS more_than_asked,
 	count(*) FILTER (WHERE seqs IS DISTINCT FROM CASE WHEN begin IS NOT NULL THEN ARRAY(SELECT generate_series(begin, last)) END) AS wrong
 FROM windows GROUP BY format ORDER BY format COLLATE "C";
--- With the seed of those that are wrong.
+-- The seeds of the windows that are wrong.
 SELECT :'given' AS seed, * FROM windows WHERE seqs IS DISTINCT FROM CASE WHEN begin IS NOT NULL THEN ARRAY(SELECT generate_series(begin, last)) END ORDER BY conversation, max_messages, max_tokens LIMIT 5;
 DELETE FROM conversation_sessions;
 DELETE FROM session_namespaces;

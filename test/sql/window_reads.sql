@@ -12,7 +12,8 @@ CREATE FUNCTION pg_temp.turns(n int) RETURNS jsonb LANGUAGE sql AS $$
 		(3, jsonb_build_object('role', 'tool', 'tool_call_id', 'call ' || i, 'content', 'result')), (4, jsonb_build_object('role', 'assistant', 'content', 'answer ' || i))) t(k, m)
 $$;
 SELECT session_append('short', pg_temp.turns(100)), session_append('long', pg_temp.turns(100000));
--- One whose messages are all the model's, after reasoning: what precedes a window is not read to its beginning.
+-- A conversation in which all messages are the model's, after reasoning: the search before a window does
+-- not go back to the beginning.
 SELECT session_append('reasoned', jsonb_build_array('{"type": "reasoning", "summary": []}'::jsonb) || (SELECT jsonb_agg(jsonb_build_object('role', 'assistant', 'content', 'text ' || i)) FROM generate_series(1, 20000) i));
 SELECT count(*) AS warm FROM unnest(ARRAY['short', 'long', 'reasoned']) id, session_window(id, max_messages => 1);
 SELECT what, s.rows AS short, l.rows AS long, s.pages <= 60 AND l.pages <= 60 AS few_pages, CASE WHEN s.pages > 60 OR l.pages > 60 THEN s.pages || ' ' || l.pages END AS pages
