@@ -34,6 +34,7 @@ CREATE TABLE @extschema@.session_namespaces (
 	audit_saves pg_catalog.bool NOT NULL DEFAULT false,
 	operation_keep pg_catalog.interval NOT NULL DEFAULT '1 day',
 	token_path pg_catalog.text[],
+	turns pg_catalog.text NOT NULL DEFAULT 'optional',
 	CONSTRAINT session_namespaces_pkey PRIMARY KEY (name),
 	CONSTRAINT session_namespaces_cache_check
 		CHECK (cache OPERATOR(pg_catalog.=) ANY (ARRAY['off', 'hot', 'all']::pg_catalog.text[])),
@@ -41,6 +42,8 @@ CREATE TABLE @extschema@.session_namespaces (
 		CHECK (on_quota OPERATOR(pg_catalog.=) ANY (ARRAY['evict', 'refuse']::pg_catalog.text[])),
 	CONSTRAINT session_namespaces_durability_check
 		CHECK (durability OPERATOR(pg_catalog.=) ANY (ARRAY['strict', 'relaxed']::pg_catalog.text[])),
+	CONSTRAINT session_namespaces_turns_check
+		CHECK (turns OPERATOR(pg_catalog.=) ANY (ARRAY['optional', 'required']::pg_catalog.text[])),
 	CONSTRAINT session_namespaces_hot_uses_check CHECK (hot_uses OPERATOR(pg_catalog.>=) 1),
 	CONSTRAINT session_namespaces_max_bytes_check
 		CHECK (max_bytes OPERATOR(pg_catalog.>=) 16::pg_catalog.int8
@@ -82,7 +85,7 @@ COMMENT ON TRIGGER session_namespaces_truncate ON @extschema@.session_namespaces
 -- The order of the columns saves WAL: an update on the same page logs only the bytes
 -- between the first and the last that changed.  Columns that never change come first,
 -- then the counters of the history, then the columns that a save changes, side by side.
--- A touch changes only expires_at.
+-- A touch changes only expires_at.  The columns of a turn are last, as most sessions have none.
 --
 -- Keys are compared bytewise (collation "C"), which is faster, and no upgrade of a
 -- collation library can corrupt their indexes.
@@ -102,6 +105,9 @@ CREATE TABLE @extschema@.conversation_sessions (
 	session_data pg_catalog.jsonb NOT NULL,
 	history_id pg_catalog.uuid,
 	dead_until pg_catalog.timestamptz,
+	turn pg_catalog.int8,
+	turn_until pg_catalog.timestamptz,
+	turn_holder pg_catalog.text COLLATE pg_catalog."C",
 	CONSTRAINT conversation_sessions_pkey PRIMARY KEY (namespace, session_id)
 ) WITH (
 	-- Leave room on each page for the next version of one row.  With documents of 1 kB,
@@ -122,7 +128,8 @@ CREATE TABLE @extschema@.conversation_sessions (
 ALTER TABLE @extschema@.conversation_sessions
 	ALTER COLUMN namespace SET STORAGE MAIN,
 	ALTER COLUMN session_id SET STORAGE MAIN,
-	ALTER COLUMN owner_id SET STORAGE MAIN;
+	ALTER COLUMN owner_id SET STORAGE MAIN,
+	ALTER COLUMN turn_holder SET STORAGE MAIN;
 
 -- The only index that the purge scans.
 CREATE INDEX conversation_sessions_check_at ON @extschema@.conversation_sessions (check_at);
@@ -157,6 +164,12 @@ COMMENT ON COLUMN @extschema@.conversation_sessions.version IS
 	'incremented by each change of session_data or owner_id';
 COMMENT ON COLUMN @extschema@.conversation_sessions.dead_until IS
 	'not null in a tombstone: until then the id of the ended session cannot be reused';
+COMMENT ON COLUMN @extschema@.conversation_sessions.turn IS
+	'token of the turn that was given last; tokens of a row only grow';
+COMMENT ON COLUMN @extschema@.conversation_sessions.turn_until IS
+	'when the turn ends by itself; null: it was ended, or none was given';
+COMMENT ON COLUMN @extschema@.conversation_sessions.turn_holder IS
+	'who holds the turn, as given to session_turn_begin()';
 COMMENT ON COLUMN @extschema@.conversation_sessions.history_id IS
 	'identifies the conversation: its messages in conversation_history and its members in session_members';
 
@@ -773,6 +786,43 @@ CREATE FUNCTION @extschema@.session_members(
 	AS 'MODULE_PATHNAME', 'session_members_1_0';
 COMMENT ON FUNCTION @extschema@.session_members(pg_catalog.text, pg_catalog.text) IS
 	'session_store: return the members of a session and their roles';
+
+--
+-- Turns: the permission to write to a session as its one current writer.
+--
+CREATE FUNCTION @extschema@.session_turn_begin(
+	session_id pg_catalog.text, ttl pg_catalog.interval = '30 seconds',
+	wait pg_catalog.interval = '0', holder pg_catalog.text = NULL,
+	namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_turn_begin_1_0';
+COMMENT ON FUNCTION @extschema@.session_turn_begin(pg_catalog.text, pg_catalog.interval, pg_catalog.interval, pg_catalog.text, pg_catalog.text) IS
+	'session_store: begin the turn of a session; returns its token, or NULL if there is no such session or another holds the turn';
+
+CREATE FUNCTION @extschema@.session_turn_renew(
+	session_id pg_catalog.text, turn pg_catalog.int8, ttl pg_catalog.interval = '30 seconds',
+	namespace pg_catalog.text = NULL) RETURNS pg_catalog.bool
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_turn_renew_1_0';
+COMMENT ON FUNCTION @extschema@.session_turn_renew(pg_catalog.text, pg_catalog.int8, pg_catalog.interval, pg_catalog.text) IS
+	'session_store: let a turn last for another ttl from now; returns false if it is not held any more';
+
+CREATE FUNCTION @extschema@.session_turn_end(
+	session_id pg_catalog.text, turn pg_catalog.int8, namespace pg_catalog.text = NULL)
+	RETURNS pg_catalog.bool
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_turn_end_1_0';
+COMMENT ON FUNCTION @extschema@.session_turn_end(pg_catalog.text, pg_catalog.int8, pg_catalog.text) IS
+	'session_store: end a turn; returns false if it is not held any more';
+
+CREATE FUNCTION @extschema@.session_turn(
+	session_id pg_catalog.text, namespace pg_catalog.text = NULL,
+	OUT holder pg_catalog.text, OUT until pg_catalog.timestamptz)
+	RETURNS SETOF record
+	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1
+	AS 'MODULE_PATHNAME', 'session_turn_1_0';
+COMMENT ON FUNCTION @extschema@.session_turn(pg_catalog.text, pg_catalog.text) IS
+	'session_store: return who holds the turn of a session, and until when, or no row if nobody does';
 
 --
 -- Counters.

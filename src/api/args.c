@@ -226,6 +226,30 @@ ss_arg_period(FunctionCallInfo fcinfo, int arg)
 	return arg_duration(fcinfo, arg, "period", NULL);
 }
 
+/* Return the ttl of a turn in microseconds. */
+int64
+ss_arg_turn_ttl(FunctionCallInfo fcinfo, int arg)
+{
+	ss_arg_require(fcinfo, arg, "ttl");
+	return arg_duration(fcinfo, arg, "ttl", "Use session_turn_end() to end a turn.");
+}
+
+/* Return how long session_turn_begin() may wait, in microseconds. */
+int64
+ss_arg_wait(FunctionCallInfo fcinfo, int arg)
+{
+	Interval *span;
+	int64 wait_us = 0;
+
+	ss_arg_require(fcinfo, arg, "wait");
+	span = PG_GETARG_INTERVAL_P(arg);
+	if (ss_duration(span->month, span->day, span->time, 0, SS_USEC_PER_DAY, &wait_us) !=
+		SS_DURATION_OK)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid wait"),
+						errdetail("It must be between 0 and 1 day, without months.")));
+	return wait_us;
+}
+
 /*
  * Return the lifetime that the arguments ttl and expires_at give a session; at most one of them may
  * be given.

@@ -25,6 +25,8 @@ extern Datum *ss_arg_names(FunctionCallInfo fcinfo, int arg, const char *name, i
 						   bool **nulls, int *n);
 extern int64 ss_arg_ttl(FunctionCallInfo fcinfo, int arg);
 extern int64 ss_arg_period(FunctionCallInfo fcinfo, int arg);
+extern int64 ss_arg_turn_ttl(FunctionCallInfo fcinfo, int arg);
+extern int64 ss_arg_wait(FunctionCallInfo fcinfo, int arg);
 extern int64 ss_arg_if_version(FunctionCallInfo fcinfo, int arg);
 extern void ss_target_set_id(SsTarget *target, Datum id);
 extern int64 ss_arg_at_least(FunctionCallInfo fcinfo, int arg, bool wide, const char *name,

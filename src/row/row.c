@@ -25,18 +25,18 @@
 #include "row/row_columns.h"
 #include "table/sql.h"
 
-/* The columns that are fields of SsRow, and those that changes of a history and of an expiry write. */
-static const AttrNumber row_columns[] = {SS_ROW_SESSION_DATA,  SS_ROW_OWNER_ID,
-										 SS_ROW_VERSION,       SS_ROW_CREATED_AT,
-										 SS_ROW_UPDATED_AT,    SS_ROW_EXPIRES_AT,
-										 SS_ROW_TTL,           SS_ROW_LAST_SEQ,
-										 SS_ROW_MESSAGE_COUNT, SS_ROW_CHECK_AT,
-										 SS_ROW_DEAD_UNTIL,    SS_ROW_HISTORY_ID,
-										 SS_ROW_NONE};
+/* The columns that are fields of SsRow, and those that changes of a history, an expiry, a turn write. */
+static const AttrNumber row_columns[] = {
+	SS_ROW_SESSION_DATA,  SS_ROW_OWNER_ID,   SS_ROW_VERSION,     SS_ROW_CREATED_AT,
+	SS_ROW_UPDATED_AT,    SS_ROW_EXPIRES_AT, SS_ROW_TTL,         SS_ROW_LAST_SEQ,
+	SS_ROW_MESSAGE_COUNT, SS_ROW_CHECK_AT,   SS_ROW_DEAD_UNTIL,  SS_ROW_HISTORY_ID,
+	SS_ROW_TURN,          SS_ROW_TURN_UNTIL, SS_ROW_TURN_HOLDER, SS_ROW_NONE};
 static const AttrNumber history_columns[] = {SS_ROW_LAST_SEQ,   SS_ROW_MESSAGE_COUNT,
 											 SS_ROW_HISTORY_ID, SS_ROW_UPDATED_AT,
 											 SS_ROW_EXPIRES_AT, SS_ROW_NONE};
 static const AttrNumber expiry_columns[] = {SS_ROW_EXPIRES_AT, SS_ROW_TTL, SS_ROW_NONE};
+static const AttrNumber turn_columns[] = {SS_ROW_TURN, SS_ROW_TURN_UNTIL, SS_ROW_TURN_HOLDER,
+										  SS_ROW_NONE};
 
 #define READ "SELECT {columns}, xmin FROM {sessions} WHERE namespace {=} $1 AND session_id {=} $2"
 #define READ_ARGS 2, {TEXTOID, TEXTOID}, row_columns
@@ -63,6 +63,7 @@ static SsPlan insert_plan = {"INSERT INTO {sessions} (namespace, session_id, {co
 static SsPlan write_plan = {UPDATE_ROW, ROW_ARGS, row_columns};
 static SsPlan write_history_plan = {UPDATE_ROW, ROW_ARGS, history_columns};
 static SsPlan write_expiry_plan = {UPDATE_ROW, ROW_ARGS, expiry_columns};
+static SsPlan write_turn_plan = {UPDATE_ROW, ROW_ARGS, turn_columns};
 
 static SsPlan rename_plan = {"UPDATE {sessions} SET session_id = $3, expires_at = $4, version = $5,"
 							 " last_seq = $6 WHERE namespace {=} $1 AND session_id {=} $2",
@@ -263,6 +264,16 @@ ss_row_write_expiry(const SsTarget *target, const SsRow *row)
 	if (ss_direct_write(target, row, expiry_columns))
 		return;
 	if (run_for_row(&write_expiry_plan, target, row) != 1)
+		ss_error_rows_skipped("conversation_sessions");
+}
+
+/* Writes the turn of a locked row. */
+void
+ss_row_write_turn(const SsTarget *target, const SsRow *row)
+{
+	if (ss_direct_write(target, row, turn_columns))
+		return;
+	if (run_for_row(&write_turn_plan, target, row) != 1)
 		ss_error_rows_skipped("conversation_sessions");
 }
 

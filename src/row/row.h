@@ -17,6 +17,7 @@ extern bool ss_row_read_unlocked(const SsTarget *target, SsRow *row);
 extern bool ss_row_write(const SsTarget *target, const SsRow *row);
 extern void ss_row_write_history(const SsTarget *target, const SsRow *row);
 extern void ss_row_write_expiry(const SsTarget *target, const SsRow *row);
+extern void ss_row_write_turn(const SsTarget *target, const SsRow *row);
 extern void ss_row_rename(const SsTarget *target, Datum new_id, const SsRow *row);
 extern void ss_row_remove(const SsTarget *target);
 extern bool ss_row_refresh(const SsTarget *target, SsRow *row);

@@ -50,6 +50,9 @@ ss_row_from_columns(SsRow *row, const SsDeformedRow *columns)
 	row->dead_until = number(columns, SS_ROW_DEAD_UNTIL, SS_NEVER);
 	row->history = reference(columns, SS_ROW_HISTORY_ID);
 	row->history_null = columns->nulls[SS_ROW_HISTORY_ID];
+	row->turn = number(columns, SS_ROW_TURN, SS_TURN_NONE);
+	row->turn_until = number(columns, SS_ROW_TURN_UNTIL, SS_NEVER);
+	row->turn_holder = reference(columns, SS_ROW_TURN_HOLDER);
 }
 
 /* Returns the value of a column that is a field of *row; the inverse of ss_row_from_columns. */
@@ -87,6 +90,15 @@ ss_row_column(const SsRow *row, AttrNumber column, bool *null)
 		case SS_ROW_HISTORY_ID:
 			*null = row->history_null;
 			return row->history;
+		case SS_ROW_TURN:
+			*null = row->turn == SS_TURN_NONE;
+			return Int64GetDatum(row->turn);
+		case SS_ROW_TURN_UNTIL:
+			*null = row->turn_until == SS_NEVER;
+			return TimestampTzGetDatum(row->turn_until);
+		case SS_ROW_TURN_HOLDER:
+			*null = row->turn_holder == (Datum) 0;
+			return row->turn_holder;
 	}
 	elog(ERROR, "column %d is no field of a session row", column);
 }

@@ -102,7 +102,8 @@ begin_session(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *wri
 			  TimestampTz now)
 {
 	static const int times[] = {SS_ROW_CREATED_AT, SS_ROW_UPDATED_AT};
-	static const int nullable[] = {SS_ROW_OWNER_ID, SS_ROW_HISTORY_ID};
+	static const int nullable[] = {SS_ROW_OWNER_ID, SS_ROW_HISTORY_ID, SS_ROW_TURN_UNTIL,
+								   SS_ROW_TURN_HOLDER};
 
 	for (int i = 0; i < (int) lengthof(times); i++)
 		if (!is_written(old, new, written, times[i]))

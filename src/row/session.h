@@ -11,6 +11,8 @@
 #include "row/liveness.h"
 #include "table/namespaces.h"
 
+#define SS_TURN_NONE INT64CONST(0) /* no turn; tokens are greater */
+
 /*
  * A row of conversation_sessions in backend memory.  Datums that were read from the table live in
  * the SPI context, that is until ss_sql_leave, unless the function that read them says otherwise.
@@ -31,7 +33,11 @@ typedef struct SsRow
 	int64 message_count;
 	TimestampTz check_at;
 	TimestampTz dead_until;
-	bool own_xact; /* this row version was written by the current transaction */
+	int64 turn; /* the token that was given last; SS_TURN_NONE: none was */
+	TimestampTz
+		turn_until;    /* when the turn ends by itself; SS_NEVER: it has ended, or none was given */
+	Datum turn_holder; /* text; 0: null */
+	bool own_xact;     /* this row version was written by the current transaction */
 	Datum history;
 	bool history_null;
 	bool has_tid; /* tid is set: the row was found by direct access */

@@ -10,7 +10,7 @@
  *	- version never decreases, and counts every change of document or owner:
  *	  greatest(new, old + 1), so that restored and replicated rows keep theirs
  *	- check_at is never later than the end of the row (ss_liveness_check_at)
- *	- last_seq never decreases
+ *	- last_seq never decreases, nor does turn, which is positive; turn_until is finite
  *	- a session that has ended is not revived by accident (row_end.c)
  *	- a role that was granted the table writes only what row_access.c allows
  *
@@ -90,13 +90,14 @@ check_name(const SsDeformedRow *old, const SsDeformedRow *new, int column, const
 				 max)));
 }
 
-/* Check the ids and the owner of a row; old is NULL for an INSERT. */
+/* Check the ids, the owner and the holder of the turn; old is NULL for an INSERT. */
 static void
 check_names(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	check_name(old, new, SS_ROW_NAMESPACE, "namespace", SS_NAMESPACE_MAX);
 	check_name(old, new, SS_ROW_SESSION_ID, "session_id", SS_NAME_MAX);
 	check_name(old, new, SS_ROW_OWNER_ID, "owner_id", SS_NAME_MAX);
+	check_name(old, new, SS_ROW_TURN_HOLDER, "turn_holder", SS_NAME_MAX);
 }
 
 /* Check the ttl and return it in microseconds; SS_FIXED if it is null. */
@@ -192,7 +193,9 @@ check_times(SsDeformedRow *t)
 	if (TIMESTAMP_NOT_FINITE(expires_at) ||
 		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->values[SS_ROW_CREATED_AT])) ||
 		(!t->nulls[SS_ROW_DEAD_UNTIL] &&
-		 TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->values[SS_ROW_DEAD_UNTIL]))))
+		 TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->values[SS_ROW_DEAD_UNTIL]))) ||
+		(!t->nulls[SS_ROW_TURN_UNTIL] &&
+		 TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(t->values[SS_ROW_TURN_UNTIL]))))
 		ereport(ERROR,
 				(errcode(ERRCODE_CHECK_VIOLATION), errmsg("timestamps of a session must be finite"),
 				 errhint("Use a date in the far future instead of infinity.")));
@@ -205,6 +208,19 @@ check_times(SsDeformedRow *t)
 									   : DatumGetTimestampTz(t->values[SS_ROW_DEAD_UNTIL]));
 	if (lowered != check_at)
 		ss_row_replace(t, SS_ROW_CHECK_AT, TimestampTzGetDatum(lowered));
+}
+
+/* Check the token of a turn, and keep it from decreasing; old is NULL for an INSERT. */
+static void
+check_turn(const SsDeformedRow *old, SsDeformedRow *new)
+{
+	if (!new->nulls[SS_ROW_TURN] && DatumGetInt64(new->values[SS_ROW_TURN]) <= SS_TURN_NONE)
+		ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION), errmsg("invalid turn for a session"),
+						errdetail("It must be positive.")));
+	if (old != NULL && !old->nulls[SS_ROW_TURN] &&
+		(new->nulls[SS_ROW_TURN] ||
+		 DatumGetInt64(new->values[SS_ROW_TURN]) < DatumGetInt64(old->values[SS_ROW_TURN])))
+		ss_row_replace(new, SS_ROW_TURN, old->values[SS_ROW_TURN]);
 }
 
 /* Keep version and last_seq from decreasing, and count a change of document or owner. */
@@ -251,6 +267,7 @@ ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new, const Ss
 	if (ss_row_differs(old, new, SS_ROW_TTL))
 		(void) check_ttl(new);
 	check_counters(old, new);
+	check_turn(old, new);
 	check_times(new);
 	if (restricted)
 		ss_row_access_lifetime(old, new);
@@ -288,6 +305,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 		(void) check_ttl(&new);
 		if (ss_row_end_applies(trigdata->tg_trigger))
 			ss_row_end_insert(&new);
+		check_turn(NULL, &new);
 		check_times(&new);
 		if (restricted)
 			ss_row_access_lifetime(NULL, &new);

@@ -8,6 +8,7 @@
  *	- owner_id is null, but with owner isolation the owner stays, who alone may reuse the id.
  *	- version is the next one, as for every change (ss_tombstone_version).
  *	- expires_at and updated_at are the present time.
+ *	- The turn has ended; its token stays, so that the next one is greater.
  *	- dead_until is set, even if the namespace's tombstone time is 0 and the id may be reused at
  *	  once, so that no touch extends the row (liveness.h).
  *
@@ -27,6 +28,7 @@
 #include "row/liveness.h"
 #include "row/session.h"
 #include "row/tombstone.h"
+#include "row/turn.h"
 
 /*
  * Returns the version of a tombstone.  It saturates instead of raising an error, because no counter
@@ -50,6 +52,7 @@ ss_tombstone_make(SsRow *row, const SsPolicy *policy, TimestampTz now, int64 dur
 	row->message_count = 0;
 	row->history_null = true;
 	row->dead_until = now + duration_us;
+	ss_turn_end(row);
 }
 
 /* Does the tombstone of a row keep its owner? */
@@ -76,6 +79,8 @@ ss_tombstone_from_update(const SsDeformedRow *old, SsDeformedRow *new, Timestamp
 		ss_row_replace(new, SS_ROW_OWNER_ID, old->values[SS_ROW_OWNER_ID]);
 	ss_row_replace_null(new, SS_ROW_HISTORY_ID);
 	ss_row_replace(new, SS_ROW_MESSAGE_COUNT, Int64GetDatum(0));
+	ss_row_replace_null(new, SS_ROW_TURN_UNTIL);
+	ss_row_replace_null(new, SS_ROW_TURN_HOLDER);
 	if (!new->nulls[SS_ROW_EXPIRES_AT] &&
 		!ss_liveness_has_ended(DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]), now))
 		ss_row_replace(new, SS_ROW_EXPIRES_AT, TimestampTzGetDatum(now));

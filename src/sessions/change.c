@@ -42,6 +42,7 @@
 #include "row/errors.h"
 #include "row/liveness.h"
 #include "row/row.h"
+#include "row/turn.h"
 #include "sessions/change.h"
 #include "sessions/events.h"
 #include "sessions/lifetime.h"
@@ -110,6 +111,7 @@ init_session(SsChange *change)
 	row->message_count = 0;
 	row->dead_until = SS_NEVER;
 	row->history_null = true;
+	ss_turn_end(row);
 	change->is_new = true;
 	change->old_owner_null = true;
 }
@@ -340,8 +342,8 @@ ss_change_end(SsChange *change)
  * another one under this id by now, locks that one.  Above READ COMMITTED the server itself refuses
  * such a row.
  */
-static bool
-lock_present_row(const SsTarget *target, SsRow *row)
+bool
+ss_session_lock_row(const SsTarget *target, SsRow *row)
 {
 	for (int tries = 0; tries < MAX_TRIES; tries++)
 	{
@@ -376,7 +378,7 @@ ss_session_may_lock(const SsTarget *target, SsNeed need)
 bool
 ss_session_lock(SsTarget *target, SsRow *row, SsNeed need)
 {
-	return ss_session_may_lock(target, need) && lock_present_row(target, row) &&
+	return ss_session_may_lock(target, need) && ss_session_lock_row(target, row) &&
 		   row->state == SS_ALIVE && ss_access_allows_change(target, row, need);
 }
 

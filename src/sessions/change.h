@@ -37,6 +37,7 @@ extern bool ss_change_begin_existing(SsChange *change, SsTarget *target, SsNeed 
 extern bool ss_change_end(SsChange *change);
 extern void ss_change_record_expiry(const SsChange *change);
 
+extern bool ss_session_lock_row(const SsTarget *target, SsRow *row);
 extern bool ss_session_may_lock(const SsTarget *target, SsNeed need);
 extern bool ss_session_lock(SsTarget *target, SsRow *row, SsNeed need);
 extern char *ss_session_random_id(void);

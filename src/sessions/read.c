@@ -43,6 +43,8 @@ read_by_statement(const SsTarget *target, bool document, SsRow *row)
 			row->owner = ss_sql_copy_out(&caller, row->owner, false, -1);
 		if (!row->history_null)
 			row->history = ss_sql_copy_out(&caller, row->history, false, UUID_LEN);
+		if (row->turn_holder != (Datum) 0)
+			row->turn_holder = ss_sql_copy_out(&caller, row->turn_holder, false, -1);
 	}
 	ss_sql_leave(&caller);
 	return found;

@@ -43,6 +43,8 @@ typedef enum SsCounter
 	SS_WANTED,
 	SS_HITS,
 	SS_COUNTERS_PURGED,
+	SS_TURNS_BEGUN,
+	SS_ERROR_TURN,
 	SS_COUNTERS
 } SsCounter;
 

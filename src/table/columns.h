@@ -39,7 +39,10 @@ typedef enum SsColumnRule
 	COLUMN(SS_ROW_EXPIRES_AT, "expires_at", TIMESTAMPTZOID, SS_NOT_NULL) \
 	COLUMN(SS_ROW_SESSION_DATA, "session_data", JSONBOID, SS_NOT_NULL)   \
 	COLUMN(SS_ROW_HISTORY_ID, "history_id", UUIDOID, SS_NULLABLE)        \
-	COLUMN(SS_ROW_DEAD_UNTIL, "dead_until", TIMESTAMPTZOID, SS_NULLABLE)
+	COLUMN(SS_ROW_DEAD_UNTIL, "dead_until", TIMESTAMPTZOID, SS_NULLABLE) \
+	COLUMN(SS_ROW_TURN, "turn", INT8OID, SS_NULLABLE)                    \
+	COLUMN(SS_ROW_TURN_UNTIL, "turn_until", TIMESTAMPTZOID, SS_NULLABLE) \
+	COLUMN(SS_ROW_TURN_HOLDER, "turn_holder", TEXTOID, SS_NULLABLE)
 
 #define SS_SESSION_NAMESPACES(COLUMN)                                                    \
 	COLUMN(SS_NS_NAME, "name", TEXTOID, SS_NOT_NULL)                                     \
@@ -64,7 +67,8 @@ typedef enum SsColumnRule
 	COLUMN(SS_NS_TAIL_SIZE, "tail_size", INT4OID, SS_NOT_NULL)                           \
 	COLUMN(SS_NS_AUDIT_SAVES, "audit_saves", BOOLOID, SS_NOT_NULL)                       \
 	COLUMN(SS_NS_OPERATION_KEEP, "operation_keep", INTERVALOID, SS_NOT_NULL)             \
-	COLUMN(SS_NS_TOKEN_PATH, "token_path", TEXTARRAYOID, SS_NULLABLE)
+	COLUMN(SS_NS_TOKEN_PATH, "token_path", TEXTARRAYOID, SS_NULLABLE)                    \
+	COLUMN(SS_NS_TURNS, "turns", TEXTOID, SS_NOT_NULL)
 
 #define SS_CONVERSATION_HISTORY(COLUMN)                                      \
 	COLUMN(SS_MESSAGE_HISTORY_ID, "history_id", UUIDOID, SS_NOT_NULL)        \

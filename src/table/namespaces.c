@@ -101,6 +101,13 @@ is_relaxed(const char *durability)
 	return strcmp(durability, "relaxed") == 0;
 }
 
+/* Convert the column turns. */
+static bool
+requires_turns(const char *turns)
+{
+	return strcmp(turns, "required") == 0;
+}
+
 /* Fill in the policy that namespace "default" has without a row.  *policy was zeroed before. */
 void
 ss_ns_built_in(SsPolicy *policy)
@@ -116,6 +123,7 @@ ss_ns_built_in(SsPolicy *policy)
 	policy->audit_saves = SS_DEFAULT_AUDIT_SAVES;
 	policy->relaxed = is_relaxed(SS_DEFAULT_DURABILITY);
 	policy->owner_isolation = SS_DEFAULT_OWNER_ISOLATION;
+	policy->turns_required = requires_turns(SS_DEFAULT_TURNS);
 	policy->cache = caching(SS_DEFAULT_CACHE);
 	policy->hash_keys = SS_DEFAULT_HASH_KEYS;
 	policy->cache_ttl_us = SS_DEFAULT_CACHE_TTL_US;
@@ -151,6 +159,7 @@ ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext cont
 	policy->audit_saves = DatumGetBool(values[SS_NS_AUDIT_SAVES]);
 	policy->relaxed = is_relaxed(TextDatumGetCString(values[SS_NS_DURABILITY]));
 	policy->owner_isolation = DatumGetBool(values[SS_NS_OWNER_ISOLATION]);
+	policy->turns_required = requires_turns(TextDatumGetCString(values[SS_NS_TURNS]));
 	policy->cache = caching(TextDatumGetCString(values[SS_NS_CACHE]));
 	policy->cache_ttl_us = interval_usec(values[SS_NS_CACHE_TTL]);
 	policy->hot_uses = DatumGetInt32(values[SS_NS_HOT_USES]);

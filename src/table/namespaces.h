@@ -36,6 +36,7 @@
 #define SS_DEFAULT_TAIL_SIZE 20
 #define SS_DEFAULT_AUDIT_SAVES false
 #define SS_DEFAULT_OPERATION_KEEP_US (INT64CONST(86400) * USECS_PER_SEC)
+#define SS_DEFAULT_TURNS "optional"
 
 /* Maximum length of key_prefix and tail_prefix in bytes. */
 #define SS_PREFIX_MAX 100
@@ -64,6 +65,7 @@ typedef struct SsPolicy
 	bool audit_saves;
 	bool relaxed; /* saves may commit asynchronously (relaxed.c) */
 	bool owner_isolation;
+	bool turns_required; /* changes of an existing session need a turn */
 	SsMonotonic read_at; /* changes committed before are included */
 	SsCaching cache;
 	bool hash_keys;

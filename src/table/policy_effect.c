@@ -71,6 +71,7 @@ effect_of(SsNamespaceColumn column, const SsPolicy *before, const SsPolicy *afte
 		case SS_NS_AUDIT_SAVES:
 		case SS_NS_OPERATION_KEEP:
 		case SS_NS_TOKEN_PATH: /* read by session_window() only */
+		case SS_NS_TURNS:
 		case SS_NS_NONE:
 			break;
 	}

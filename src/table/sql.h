@@ -49,7 +49,7 @@ typedef struct SsPlan
 {
 	const char *sql;
 	int nargs;
-	Oid argtypes[16];
+	Oid argtypes[24];
 	const AttrNumber *columns; /* ended by SS_ROW_NONE; NULL if the text has no {columns} */
 	int flags;                 /* SsPlanFlag */
 	/* set by ss_plan_run */

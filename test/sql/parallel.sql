@@ -9,7 +9,8 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO regress_ss_web;
 GRANT SELECT ON conversation_sessions, conversation_messages, session_members, session_namespaces, session_events, session_stats, session_samples TO regress_ss_web;
 INSERT INTO session_namespaces (name, cache, owner_isolation, audit) VALUES ('iso', 'off', true, true);
 SELECT session_append('of alice', '[{"m": 1}, {"m": 2}]', namespace => 'iso') = 2 AND session_save('of alice', '{"n": 1}', owner => 'alice', namespace => 'iso') = 2 AND session_share('of alice', 'ed', 'editor', 'iso') AS saved,
-	session_save('of bob', '{}', owner => 'bob', namespace => 'iso'), session_save('everybodys', '{"n": 2}');
+	session_save('of bob', '{}', owner => 'bob', namespace => 'iso'), session_save('everybodys', '{"n": 2}'),
+	session_turn_begin('of alice', '1 day', holder => 'agent', namespace => 'iso') > 0 AS begun;
 CREATE TABLE regress_ss_many (n int);
 INSERT INTO regress_ss_many SELECT generate_series(1, 20000);
 GRANT SELECT ON regress_ss_many TO PUBLIC;
@@ -17,7 +18,7 @@ ANALYZE regress_ss_many, conversation_sessions;
 SELECT set_config('regress.history', history_id::text, false) <> '' AS set FROM conversation_sessions WHERE session_id = 'of alice';
 
 CREATE TEMP TABLE call (n int GENERATED ALWAYS AS IDENTITY, call text);
-INSERT INTO call (call) VALUES ($$session_get('of alice', 'iso')$$), ($$session_get('everybodys')$$), ($$(SELECT f.session_data FROM session_fetch('of alice', 'iso') f)$$), ($$session_exists('of alice', 'iso')$$), ($$session_ttl('of alice', 'iso') > '1 minute'$$),
+INSERT INTO call (call) VALUES ($$session_get('of alice', 'iso')$$), ($$session_get('everybodys')$$), ($$(SELECT f.session_data FROM session_fetch('of alice', 'iso') f)$$), ($$session_exists('of alice', 'iso')$$), ($$(SELECT t.holder FROM session_turn('of alice', 'iso') t)$$), ($$session_ttl('of alice', 'iso') > '1 minute'$$),
 	($$(SELECT string_agg(h.message::text, ' ' ORDER BY h.seq) FROM session_history('of alice', namespace => 'iso') h)$$), ($$(SELECT string_agg(m.member, ' ') FROM session_members('of alice', 'iso') m)$$),
 	($$session_count(namespace => 'iso')$$), ($$(SELECT string_agg(l.session_id, ' ' ORDER BY l.session_id) FROM session_list(namespace => 'iso') l)$$), ($$(SELECT string_agg(x.kind, ' ') FROM session_export(current_setting('request.jwt.claims')::jsonb ->> 'sub', namespace => 'iso') x)$$), ($$session_health() ? 'version'$$), ($$session_metrics() <> ''$$),
 	($$session_may('iso', 'bob', current_setting('regress.history')::uuid, 'viewer')$$), ($$session_may('iso', 'bob', current_setting('regress.history')::uuid, 'editor')$$), ($$session_may('iso', 'bob', current_setting('regress.history')::uuid, 'owner')$$),
