@@ -999,11 +999,12 @@ COMMENT ON FUNCTION @extschema@.session_contains(pg_catalog.jsonb, pg_catalog.js
 -- Internal: used by the view conversation_messages.  It reveals nothing beyond its arguments.
 CREATE FUNCTION @extschema@.session_alive(
 	namespace pg_catalog.text, session_id pg_catalog.text, created_at pg_catalog.timestamptz,
-	expires_at pg_catalog.timestamptz, dead_until pg_catalog.timestamptz)
+	expires_at pg_catalog.timestamptz, dead_until pg_catalog.timestamptz,
+	ttl pg_catalog.interval = '1 day')
 	RETURNS pg_catalog.bool
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10
 	AS 'MODULE_PATHNAME', 'session_alive_1_0';
-COMMENT ON FUNCTION @extschema@.session_alive(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz, pg_catalog.timestamptz) IS
+COMMENT ON FUNCTION @extschema@.session_alive(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz, pg_catalog.timestamptz, pg_catalog.interval) IS
 	'session_store: internal; is the session of a row with these values alive?';
 
 -- The messages of the sessions that are alive and that the caller can see.
@@ -1011,7 +1012,7 @@ CREATE VIEW @extschema@.conversation_messages WITH (security_barrier) AS
 	SELECT s.namespace, s.session_id, h.seq, h.message, h.created_at
 	FROM @extschema@.conversation_sessions s
 		JOIN @extschema@.conversation_history h ON h.history_id OPERATOR(pg_catalog.=) s.history_id
-	WHERE @extschema@.session_alive(s.namespace, s.session_id, s.created_at, s.expires_at, s.dead_until)
+	WHERE @extschema@.session_alive(s.namespace, s.session_id, s.created_at, s.expires_at, s.dead_until, s.ttl)
 		AND @extschema@.session_may(s.namespace, s.owner_id, s.history_id, 'viewer'::pg_catalog.text);
 COMMENT ON VIEW @extschema@.conversation_messages IS
 	'session_store: messages of the sessions that are alive and that the caller can see';
@@ -1097,7 +1098,7 @@ $$;
 
 -- Policies and the view conversation_messages call these with the rights of the caller.  The
 -- one reveals only rights of the caller, the other only properties of a row given to it.
-GRANT EXECUTE ON FUNCTION @extschema@.session_alive(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz, pg_catalog.timestamptz) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.session_alive(pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.timestamptz, pg_catalog.timestamptz, pg_catalog.interval) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.session_may(pg_catalog.text, pg_catalog.text, pg_catalog.uuid, pg_catalog.text) TO PUBLIC;
 
 -- For monitoring; these show numbers, never the contents of a session.

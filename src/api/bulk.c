@@ -42,7 +42,7 @@ SS_FUNCTION(session_may, 1_0, BOOLOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID);
 SS_FUNCTION(session_effective_expiry, 1_0, TIMESTAMPTZOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
 SS_FUNCTION(session_contains, 1_0, BOOLOID, JSONBOID, JSONBOID);
 SS_FUNCTION(session_alive, 1_0, BOOLOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-			TIMESTAMPTZOID);
+			TIMESTAMPTZOID, INTERVALOID);
 
 #define PURGE_BATCH 10000
 
@@ -386,11 +386,15 @@ session_alive(PG_FUNCTION_ARGS)
 	row.created_at = PG_GETARG_TIMESTAMPTZ(2);
 	row.expires_at = PG_GETARG_TIMESTAMPTZ(3);
 	row.dead_until = PG_ARGISNULL(4) ? SS_NEVER : PG_GETARG_TIMESTAMPTZ(4);
+	row.ttl_us = PG_ARGISNULL(5) ? SS_FIXED : ss_interval_usec(PG_GETARG_DATUM(5));
 	ss_row_set_state(&row, &target, GetCurrentTimestamp());
 	PG_RETURN_BOOL(row.state == SS_ALIVE);
 }
 
-/* The expiry of the row of a session: expires_at, or a later one that a pending touch gives it. */
+/*
+ * The expiry of the row of a session, whose ttl is not null: expires_at, or a later one that a pending
+ * touch gives it.
+ */
 static Datum
 session_effective_expiry(PG_FUNCTION_ARGS)
 {
@@ -401,7 +405,7 @@ session_effective_expiry(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL(); /* declared STRICT, but ALTER FUNCTION can change that */
 	valid = ss_key_from_datums(&key, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1));
 	PG_RETURN_TIMESTAMPTZ(
-		ss_liveness_expiry(valid ? &key : NULL, PG_GETARG_TIMESTAMPTZ(2), SS_NEVER));
+		ss_liveness_expiry(valid ? &key : NULL, PG_GETARG_TIMESTAMPTZ(2), false, SS_NEVER));
 }
 
 /* The filter of session_list(): document @> filter, but interruptible. */

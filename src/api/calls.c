@@ -69,7 +69,7 @@ save(SsTarget *target, Datum document, const SsLifetime *lifetime, Datum owner, 
 	{
 		ss_change_begin(&change, target, if_version, owner);
 		change.row.data = document;
-		ss_lifetime_set(&target->key, &change.row, lifetime);
+		ss_lifetime_set(&change.row, lifetime);
 	} while (!ss_change_end(&change));
 	/* it waited for the row lock until its expires_at: as after a logout */
 	if (ss_lifetime_has_ended(lifetime, GetCurrentTimestamp()))

@@ -8,14 +8,14 @@
 #include "touch/touch_xact.h"
 
 /*
- * Returns the expiry of a row: expires_at, or a later one that a pending touch gives it.  The key may
- * be NULL if the names in the row are not valid: no touch has such a key.
+ * Returns the expiry of a row: expires_at, or a later one that a pending touch gives it.  `fixed`: its
+ * ttl is null.  The key may be NULL if the names in the row are not valid: no touch has such a key.
  */
 int64_t
-ss_liveness_expiry(const SsKey *key, int64_t expires_at, int64_t dead_until)
+ss_liveness_expiry(const SsKey *key, int64_t expires_at, bool fixed, int64_t dead_until)
 {
-	/* touches do not extend a tombstone, not even one that has run out */
-	if (key == NULL || dead_until != SS_NEVER)
+	/* a touch may have been recorded before the expiry was fixed, or the session ended */
+	if (key == NULL || fixed || dead_until != SS_NEVER)
 		return expires_at;
 	return ss_touch_effective(key, expires_at);
 }

@@ -10,7 +10,8 @@
  *	- expired from its end on.  The id is free.
  *
  * dead_until is null (SS_NEVER) in the row of a session.  A row that has it is a tombstone also after
- * that time, and no pending touch extends it.
+ * that time, and no pending touch extends it.  Nor does one extend a session with a fixed expiry, whose
+ * ttl is null.
  *
  * What is not alive may not be removed yet: the purge goes by ss_liveness_purge_at, which knows no
  * policy, so that a mistyped max_lifetime hides sessions and does not erase them.
@@ -88,9 +89,15 @@ ss_liveness_created_after(int64_t now, int64_t max_lifetime_us)
 	"created_at {>} " created_after                                             \
 	" AND (dead_until IS NULL OR dead_until {<=} pg_catalog.clock_timestamp())" \
 	" AND (expires_at {>} pg_catalog.clock_timestamp()"                         \
-	" OR (dead_until IS NULL"                                                   \
+	" OR (dead_until IS NULL AND ttl IS NOT NULL"                               \
 	" AND {effective}(namespace, session_id, expires_at) {>} pg_catalog.clock_timestamp()))"
 
-extern int64_t ss_liveness_expiry(const SsKey *key, int64_t expires_at, int64_t dead_until);
+/* SQL expression: the expiry of a row, as ss_liveness_expiry. */
+#define SS_SQL_EXPIRY                                                 \
+	"CASE WHEN ttl IS NULL OR dead_until IS NOT NULL THEN expires_at" \
+	" ELSE {effective}(namespace, session_id, expires_at) END"
+
+extern int64_t ss_liveness_expiry(const SsKey *key, int64_t expires_at, bool fixed,
+								  int64_t dead_until);
 
 #endif

@@ -90,13 +90,14 @@ row_from_result(SsRow *row)
 }
 
 /*
- * Sets row->state and row->ends_at for the time `now`.  Reads expires_at, dead_until and created_at
- * of the row, the key and max_lifetime of the target; runs no SQL.
+ * Sets row->state and row->ends_at for the time `now`.  Reads expires_at, ttl_us, dead_until and
+ * created_at of the row, the key and max_lifetime of the target; runs no SQL.
  */
 void
 ss_row_set_state(SsRow *row, const SsTarget *target, TimestampTz now)
 {
-	TimestampTz expiry = ss_liveness_expiry(&target->key, row->expires_at, row->dead_until);
+	TimestampTz expiry = ss_liveness_expiry(&target->key, row->expires_at, row->ttl_us == SS_FIXED,
+											row->dead_until);
 
 	/* a max_lifetime that was lowered applies to existing sessions */
 	row->ends_at = ss_expiry_cap(expiry, row->created_at, target->policy.max_lifetime_us);

@@ -55,6 +55,23 @@ ss_row_from_columns(SsRow *row, const SsDeformedRow *columns)
 	row->turn_holder = reference(columns, SS_ROW_TURN_HOLDER);
 }
 
+/*
+ * Returns the expiry of a row, pending touches included, whatever the policy says.  Its expires_at is
+ * not null.
+ */
+TimestampTz
+ss_row_expiry(const SsDeformedRow *columns)
+{
+	SsKey key;
+	bool valid = ss_key_from_datums(&key, columns->values[SS_ROW_NAMESPACE],
+									columns->values[SS_ROW_SESSION_ID]);
+
+	return ss_liveness_expiry(valid ? &key : NULL,
+							  DatumGetTimestampTz(columns->values[SS_ROW_EXPIRES_AT]),
+							  columns->nulls[SS_ROW_TTL],
+							  number(columns, SS_ROW_DEAD_UNTIL, SS_NEVER));
+}
+
 /* Returns the value of a column that is a field of *row; the inverse of ss_row_from_columns. */
 Datum
 ss_row_column(const SsRow *row, AttrNumber column, bool *null)

@@ -9,6 +9,7 @@
 #include "table/schema.h"
 
 extern void ss_row_from_columns(SsRow *row, const SsDeformedRow *columns);
+extern TimestampTz ss_row_expiry(const SsDeformedRow *columns);
 extern Datum ss_row_column(const SsRow *row, AttrNumber column, bool *null);
 extern void ss_row_deform_result(SsDeformedRow *columns, HeapTuple tuple, TupleDesc desc,
 								 const AttrNumber *list);

@@ -12,6 +12,9 @@
  *	  (SST10), unless it sets dead_until to NULL.
  *	- If it sets a future expires_at of a row that has ended, it begins a new session: columns that
  *	  it does not set are reset, but for version and last_seq, which go on counting.
+ *	- If it sets the ttl of a session to NULL, but not expires_at, the expiry that the session has
+ *	  becomes the fixed one.  Without this a session would end earlier that only a pending touch keeps
+ *	  alive, because no touch counts for it any more.
  *
  * A row has ended if it is or was a tombstone, or if it has expired and the statement sets the
  * document.  Setting only the expires_at of an expired row is how the owner of the tables revokes
@@ -28,12 +31,15 @@
 #include "commands/trigger.h"
 #include "utils/timestamp.h"
 
+#include "base/expiry.h"
 #include "row/errors.h"
 #include "row/liveness.h"
 #include "row/row_access.h"
+#include "row/row_columns.h"
 #include "row/row_end.h"
 #include "row/session.h"
 #include "row/tombstone.h"
+#include "table/namespaces.h"
 #include "table/plan_marks.h"
 
 /* Do the rules apply to the statement that fires our trigger? */
@@ -76,16 +82,8 @@ gives_content(const SsDeformedRow *old, const SsDeformedRow *new, TimestampTz no
 static bool
 has_expired(const SsDeformedRow *old, TimestampTz now)
 {
-	SsKey key;
-	bool valid;
-
-	if (old->nulls[SS_ROW_EXPIRES_AT] || is_later(old, SS_ROW_EXPIRES_AT, now))
-		return false;
-	valid = ss_key_from_datums(&key, old->values[SS_ROW_NAMESPACE], old->values[SS_ROW_SESSION_ID]);
-	return ss_liveness_has_ended(
-		ss_liveness_expiry(valid ? &key : NULL, DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT]),
-						   SS_NEVER),
-		now);
+	return !old->nulls[SS_ROW_EXPIRES_AT] && !is_later(old, SS_ROW_EXPIRES_AT, now) &&
+		   ss_liveness_has_ended(ss_row_expiry(old), now);
 }
 
 /* Has the statement set a column, or a trigger that fired before ours changed it? */
@@ -118,6 +116,22 @@ begin_session(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *wri
 	ss_row_replace_null(new, SS_ROW_DEAD_UNTIL);
 }
 
+/* Fix the expiry of a session whose ttl the statement removes; see above. */
+static void
+fix_expiry(const SsDeformedRow *old, SsDeformedRow *new)
+{
+	TimestampTz expires_at = DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT]);
+	text *ns = DatumGetTextPP(old->values[SS_ROW_NAMESPACE]);
+	TimestampTz expiry = ss_row_expiry(old);
+	SsPolicy policy;
+
+	if (ss_ns_find(VARDATA_ANY(ns), VARSIZE_ANY_EXHDR(ns), &policy))
+		expiry = ss_expiry_cap(expiry, DatumGetTimestampTz(old->values[SS_ROW_CREATED_AT]),
+							   policy.max_lifetime_us);
+	if (expiry > expires_at)
+		ss_row_replace(new, SS_ROW_EXPIRES_AT, TimestampTzGetDatum(expiry));
+}
+
 /*
  * Apply the rules to an UPDATE.  written has the columns that the statement sets, in the form of
  * tg_updatedcols; restricted says whether row_access.c restricts the role.
@@ -131,6 +145,9 @@ ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset 
 	bool dies = dead && ss_row_differs(old, new, SS_ROW_DEAD_UNTIL);
 	TimestampTz now;
 
+	if (new->nulls[SS_ROW_TTL] && !old->nulls[SS_ROW_TTL] && !was_dead && !dead &&
+		!is_written(old, new, written, SS_ROW_EXPIRES_AT))
+		fix_expiry(old, new);
 	/* fast path for most updates: the session is alive and stays so */
 	if (!was_dead && !dead && !ss_row_differs(old, new, SS_ROW_EXPIRES_AT))
 		return;

@@ -52,7 +52,7 @@ ss_session_expire(SsTarget *target, const SsLifetime *lifetime, Datum owner, int
 	ss_change_begin(&change, target, if_version, owner);
 	if (!change.is_new)
 	{
-		ss_lifetime_set(&target->key, &change.row, lifetime);
+		ss_lifetime_set(&change.row, lifetime);
 		ss_lifetime_write(target, &change.row, change.base);
 		ForceSyncCommit();
 	}

@@ -54,7 +54,7 @@ enum
 static SsPlan session_plan = {
 	OBJECT "'session_id', session_id, 'session_data', session_data, 'version', version,"
 		   " 'created_at', created_at, 'updated_at', updated_at,"
-		   " 'expires_at', {effective}(namespace, session_id, expires_at),"
+		   " 'expires_at', " SS_SQL_EXPIRY ","
 		   " 'message_count', message_count), NULL, created_at, session_id, history_id"
 		   " FROM {sessions} WHERE namespace {=} $1 AND owner_id {=} $2"
 		   " AND (created_at, session_id COLLATE pg_catalog.\"POSIX\") {>} ($3, $4)"

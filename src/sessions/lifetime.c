@@ -2,11 +2,8 @@
  * lifetime.c
  *		Gives a session another lifetime, and restarts the one that it has.
  *
- * A session either has a ttl, which every change restarts, or a fixed expiry (SS_FIXED).  No pending
- * touch may extend a session with a fixed expiry.  A touch belongs to one version of the row, which
- * it knows by the expires_at of that version, and a reader may record one even after another version
- * was committed.  So the fixed expiry of a session that could slide until now is never equal to the
- * expiry of its last version, nor to that of an earlier one whose touch the keeper has just written.
+ * A session either has a ttl, which every change restarts, or a fixed expiry (SS_FIXED), which no
+ * pending touch extends (liveness.c).
  */
 #include "postgres.h"
 
@@ -17,18 +14,12 @@
 
 /* Sets the ttl or the fixed expiry of a row in memory.  The caller restarts the lifetime afterwards. */
 void
-ss_lifetime_set(const SsKey *key, SsRow *row, const SsLifetime *lifetime)
+ss_lifetime_set(SsRow *row, const SsLifetime *lifetime)
 {
 	if (!lifetime->given)
 		return;
 	if (lifetime->ttl_us == SS_FIXED)
-	{
-		bool touched = row->ttl_us != SS_FIXED &&
-					   (row->expires_at == lifetime->expires_at ||
-						ss_touch_effective(key, lifetime->expires_at) != lifetime->expires_at);
-
-		row->expires_at = touched ? lifetime->expires_at - 1 : lifetime->expires_at;
-	}
+		row->expires_at = lifetime->expires_at;
 	row->ttl_us = lifetime->ttl_us;
 }
 

@@ -23,7 +23,7 @@ ss_lifetime_has_ended(const SsLifetime *lifetime, TimestampTz now)
 		   ss_liveness_has_ended(lifetime->expires_at, now);
 }
 
-extern void ss_lifetime_set(const SsKey *key, SsRow *row, const SsLifetime *lifetime);
+extern void ss_lifetime_set(SsRow *row, const SsLifetime *lifetime);
 extern void ss_lifetime_restart(SsRow *row, const SsPolicy *policy, TimestampTz now);
 extern void ss_lifetime_write(SsTarget *target, SsRow *row, TimestampTz base);
 

@@ -98,7 +98,7 @@ static SsPlan count_range_plan = COUNT(" (SELECT FROM" ALL IN_RANGE
 #define PAGE(source, order)                                                                    \
 	{                                                                                          \
 		"SELECT session_id, owner_id, version, created_at, updated_at,"                        \
-		" {effective}(namespace, session_id, expires_at), message_count,"                      \
+		" " SS_SQL_EXPIRY ", message_count,"                                                   \
 		" CASE WHEN $11 THEN session_data END"                                                 \
 		" FROM" source " AND ($8 IS NULL OR {contains}(session_data, $8))" order " LIMIT $12", \
 			PARAMS, TYPES                                                                      \

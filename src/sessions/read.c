@@ -196,7 +196,7 @@ ss_session_touch(SsTarget *target, const SsLifetime *lifetime, TimestampTz *expi
 	if (!ss_session_lock(target, &row, SS_EDIT))
 		return false;
 	base = row.expires_at;
-	ss_lifetime_set(&target->key, &row, lifetime);
+	ss_lifetime_set(&row, lifetime);
 	ss_lifetime_restart(&row, &target->policy, GetCurrentTimestamp());
 	*expires_at = row.expires_at;
 	ss_lifetime_write(target, &row, base);

@@ -215,10 +215,9 @@ ss_touch_unpin(const SsKey *key, const SsTouch *touch)
 	}
 	slot->pins--;
 	end = slot->base;
-	if (touch != NULL && touch->base == slot->base)
-		end = touch->expires_at;
-	else if (touch != NULL && slot->ttl_us != SS_FIXED)
-		end = touch->expires_at - touch->ttl_us + slot->ttl_us;
+	if (touch != NULL && slot->ttl_us != SS_FIXED)
+		end = touch->base == slot->base ? touch->expires_at
+										: touch->expires_at - touch->ttl_us + slot->ttl_us;
 	if (end > slot->base)
 		return raise_and_close(&ref, end);
 	if (slot->pins == 0 && (TimestampTz) pg_atomic_read_u64(&slot->expires) <= slot->base)

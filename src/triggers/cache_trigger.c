@@ -32,6 +32,7 @@
 #include "row/direct.h"
 #include "row/direct_purge.h"
 #include "row/liveness.h"
+#include "row/row_columns.h"
 #include "sessions/history.h"
 #include "settings.h"
 #include "shared/databases.h"
@@ -151,26 +152,20 @@ loses_history(const SsDeformedRow *old, const SsDeformedRow *new)
 
 /*
  * Does a statement move the expiry of a session into the past?  That ends it as a delete does.  A
- * session that a pending touch kept alive ends as well.
+ * session that a pending touch kept alive ends as well, also if it is only its ttl that is removed.
  */
 static bool
 expires_by_hand(const SsDeformedRow *old, const SsDeformedRow *new)
 {
 	TimestampTz now;
-	TimestampTz expiry;
-	bool valid;
-	SsKey key;
 
 	if (!is_set(old, SS_ROW_EXPIRES_AT) || !is_set(new, SS_ROW_EXPIRES_AT) ||
-		!ss_row_differs(old, new, SS_ROW_EXPIRES_AT))
+		(!ss_row_differs(old, new, SS_ROW_EXPIRES_AT) &&
+		 (is_set(new, SS_ROW_TTL) || !is_set(old, SS_ROW_TTL))))
 		return false;
 	now = GetCurrentTimestamp();
-	if (!ss_liveness_has_ended(DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]), now))
-		return false;
-	valid = ss_key_from_datums(&key, old->values[SS_ROW_NAMESPACE], old->values[SS_ROW_SESSION_ID]);
-	expiry = ss_liveness_expiry(valid ? &key : NULL,
-								DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT]), SS_NEVER);
-	return !ss_liveness_has_ended(expiry, now);
+	return ss_liveness_has_ended(DatumGetTimestampTz(new->values[SS_ROW_EXPIRES_AT]), now) &&
+		   !ss_liveness_has_ended(ss_row_expiry(old), now);
 }
 
 /* A row is inserted or deleted. */
@@ -189,7 +184,8 @@ static void
 add_update(const SsDeformedRow *old, const SsDeformedRow *new, bool skip_fence)
 {
 	bool expiry = ss_row_differs(old, new, SS_ROW_EXPIRES_AT) ||
-				  ss_row_differs(old, new, SS_ROW_CREATED_AT);
+				  ss_row_differs(old, new, SS_ROW_CREATED_AT) ||
+				  ss_row_differs(old, new, SS_ROW_TTL);
 	Effect effect = {expiry ? SS_CHANGED_EXPIRY : 0, 0, false, loses_history(old, new), skip_fence};
 	bool tail;
 

@@ -152,20 +152,12 @@ is_tombstone(const SsDeformedRow *row)
 	return !row->nulls[SS_ROW_DEAD_UNTIL];
 }
 
-/*
- * Returns when the row may be removed, including its pending touch.  Sets *key if the row has a valid
- * one.
- */
+/* Returns when the row may be removed, including its pending touch. */
 static TimestampTz
-end_of(const SsDeformedRow *row, SsKey *key)
+end_of(const SsDeformedRow *row)
 {
-	TimestampTz dead_until = is_tombstone(row) ? time_of(row, SS_ROW_DEAD_UNTIL) : SS_NEVER;
-	bool valid = ss_key_from_datums(key, row->values[SS_ROW_NAMESPACE],
-									row->values[SS_ROW_SESSION_ID]);
-	TimestampTz expiry = ss_liveness_expiry(valid ? key : NULL, time_of(row, SS_ROW_EXPIRES_AT),
-											dead_until);
-
-	return ss_liveness_purge_at(expiry, dead_until);
+	return ss_liveness_purge_at(ss_row_expiry(row),
+								is_tombstone(row) ? time_of(row, SS_ROW_DEAD_UNTIL) : SS_NEVER);
 }
 
 /* Does the namespace record events? */
@@ -222,22 +214,23 @@ record_events(Batch *batch)
 
 /* Raises check_at of a locked row that is not dead to its end, and writes its pending touch. */
 static void
-raise_row(Datum ctid, const SsDeformedRow *row, SsKey *key, TimestampTz end)
+raise_row(Datum ctid, const SsDeformedRow *row, TimestampTz end)
 {
 	TimestampTz expires_at = time_of(row, SS_ROW_EXPIRES_AT);
 	TimestampTz new_expires_at = is_tombstone(row) ? expires_at : end;
 	Datum values[3] = {ctid, TimestampTzGetDatum(end), TimestampTzGetDatum(new_expires_at)};
+	SsKey key;
 
 	ss_plan_run_redacted(&raise_plan, values, NULL, SS_PLAN_WRITE);
-	if (new_expires_at != expires_at)
+	/* only a pending touch makes a difference, and a row with one has a ttl */
+	if (new_expires_at != expires_at &&
+		ss_key_from_datums(&key, row->values[SS_ROW_NAMESPACE], row->values[SS_ROW_SESSION_ID]))
 	{
 		SsTouch touch = {.base = expires_at,
-						 .ttl_us = row->nulls[SS_ROW_TTL]
-									   ? SS_FIXED
-									   : ss_interval_usec(row->values[SS_ROW_TTL]),
+						 .ttl_us = ss_interval_usec(row->values[SS_ROW_TTL]),
 						 .expires_at = new_expires_at};
 
-		ss_touch_xact_rebase(key, &touch);
+		ss_touch_xact_rebase(&key, &touch);
 	}
 }
 
@@ -264,15 +257,14 @@ collect_retried(Batch *batch, const SsDeformedRow *row)
 static bool
 purge_row(SsPurge *purge, Batch *batch, SsDirectPurge *due)
 {
-	SsKey key;
-	TimestampTz end = end_of(&due->row, &key);
+	TimestampTz end = end_of(&due->row);
 	bool removed;
 
 	if (!ss_liveness_has_ended(end, batch->now))
 	{
 		if (!ss_direct_purge_lock(due))
 			return false;
-		raise_row(PointerGetDatum(&due->slot->tts_tid), &due->row, &key, end);
+		raise_row(PointerGetDatum(&due->slot->tts_tid), &due->row, end);
 		return true;
 	}
 	removed = ss_direct_purge_remove(due);
@@ -317,7 +309,6 @@ purge_locked_rows(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 	int ndead = 0;
 	Datum values[1];
 	SsDeformedRow row;
-	SsKey key;
 
 	for (uint64 i = 0; i < n && purge->removed + ndead < purge->remove; i++)
 	{
@@ -326,9 +317,9 @@ purge_locked_rows(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 		TimestampTz end;
 
 		ss_row_deform_result(&row, locked->vals[i], locked->tupdesc, locked_columns);
-		end = end_of(&row, &key);
+		end = end_of(&row);
 		if (!ss_liveness_has_ended(end, batch->now))
-			raise_row(ctid, &row, &key, end);
+			raise_row(ctid, &row, end);
 		else
 		{
 			dead[ndead++] = ctid;

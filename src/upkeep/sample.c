@@ -52,7 +52,7 @@ static const AttrNumber scan_columns[] = {SS_ROW_NAMESPACE,    SS_ROW_SESSION_ID
 										  SS_ROW_EXPIRES_AT,   SS_ROW_DEAD_UNTIL,
 										  SS_ROW_OWNER_ID,     SS_ROW_MESSAGE_COUNT,
 										  SS_ROW_SESSION_DATA, SS_ROW_CREATED_AT,
-										  SS_ROW_NONE};
+										  SS_ROW_TTL,          SS_ROW_NONE};
 
 static SsPlan scan_plan = {"SELECT {columns} FROM {sessions} TABLESAMPLE pg_catalog.system ($1)",
 						   1,

@@ -64,6 +64,17 @@ ss_touches_take(TimestampTz now, bool all, int *partition)
 	return batch;
 }
 
+/*
+ * Does a touch extend this version of a row?  It may have been recorded before the expiry was fixed, or
+ * the session ended.
+ */
+static bool
+matches(const SsRow *row, const SsDueTouch *due)
+{
+	return row->expires_at == due->touch.base && row->ttl_us != SS_FIXED &&
+		   row->dead_until == SS_NEVER;
+}
+
 /* Write one touch, unless its row is locked or has changed. */
 static Outcome
 write_one(const SsDueTouch *due)
@@ -78,10 +89,8 @@ write_one(const SsDueTouch *due)
 	target.policy.max_lifetime_us = SS_NO_LIMIT;
 
 	if (!ss_row_try_lock(&target, &row))
-		return ss_row_read(&target, SS_PLAN_WRITE, &row) && row.expires_at == due->touch.base
-				   ? LOCKED
-				   : UNMATCHED;
-	if (row.expires_at != due->touch.base || row.dead_until != SS_NEVER)
+		return ss_row_read(&target, SS_PLAN_WRITE, &row) && matches(&row, due) ? LOCKED : UNMATCHED;
+	if (!matches(&row, due))
 		return UNMATCHED;
 	row.expires_at = due->touch.expires_at;
 	ss_row_write_expiry(&target, &row);

@@ -161,8 +161,8 @@ static const Call calls[] = {
 	 false,
 	 true},
 	{"session_alive",
-	 "nittt",
-	 {"namespace", "session_id", "created_at", "expires_at", "dead_until"},
+	 "nitttv",
+	 {"namespace", "session_id", "created_at", "expires_at", "dead_until", "ttl"},
 	 5,
 	 false,
 	 false,
@@ -469,7 +469,7 @@ run_over_rows(Client *c)
 		"SELECT bool_and(session_exists(id, ns)) FROM fuzz_scratch",
 		"SELECT count(*) FROM fuzz_scratch s JOIN conversation_sessions t ON t.session_id = s.id AND "
 		"t.namespace = s.ns WHERE session_alive(t.namespace, t.session_id, t.created_at, "
-		"t.expires_at, t.dead_until)",
+		"t.expires_at, t.dead_until, t.ttl)",
 		"SELECT max(session_append(id, j, namespace => ns)) FROM fuzz_scratch WHERE n < 20",
 		"SELECT count(session_delete(id, ns)) FROM fuzz_scratch WHERE n < 20",
 		"SELECT ns, count(session_touch(id, NULL, ns)) FROM fuzz_scratch GROUP BY ns",

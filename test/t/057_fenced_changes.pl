@@ -21,6 +21,7 @@ sub value
 
 value(<<'EOS');
 INSERT INTO session_namespaces (name, cache, sliding, tail_prefix) VALUES ('f', 'all', false, 'tail:');
+INSERT INTO session_namespaces (name, cache, sliding) VALUES ('slides', 'all', true);
 INSERT INTO session_namespaces (name, cache, sliding, max_sessions_per_owner) VALUES ('quota', 'all', false, 1);
 ALTER DATABASE postgres SET session_store.namespace = 'f';
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN RAISE EXCEPTION 'kept'; END $$;
@@ -67,6 +68,10 @@ my @fenced = (
 	[ 'session_touch with an expires_at in the past', q{SELECT session_touch('$s', expires_at => clock_timestamp() - interval '1 ms')} ],
 	[ 'the same of a session that a pending touch keeps alive', qq{UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 s' WHERE $row;
 		SELECT session_touch('\$s'); SELECT pg_sleep(1.1); SELECT session_touch('\$s', expires_at => clock_timestamp() - interval '1 ms')} ],
+	[ 'UPDATE that removes the ttl of a session that only a touch keeps alive', q{SELECT session_save('$s', '{}', namespace => 'slides');
+		BEGIN; UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 s' WHERE namespace = 'slides' AND session_id = '$s';
+		SELECT session_get('$s', 'slides'); SELECT pg_sleep(1.1);
+		UPDATE conversation_sessions SET ttl = NULL, expires_at = expires_at WHERE namespace = 'slides' AND session_id = '$s'; COMMIT} ],
 	[ 'UPDATE of the id', "UPDATE conversation_sessions SET session_id = '\$s moved' WHERE $row" ],
 	[ 'UPDATE that takes the history away', "UPDATE conversation_sessions SET history_id = NULL WHERE $row" ],
 	[ 'DELETE of a message', "DELETE FROM conversation_history WHERE $messages AND seq = 2" ],
