@@ -564,11 +564,11 @@ COMMENT ON FUNCTION @extschema@.session_create(pg_catalog.jsonb, pg_catalog.inte
 CREATE FUNCTION @extschema@.session_save(
 	session_id pg_catalog.text, data pg_catalog.jsonb, ttl pg_catalog.interval = NULL,
 	owner pg_catalog.text = NULL, if_version pg_catalog.int8 = NULL,
-	namespace pg_catalog.text = NULL, expires_at pg_catalog.timestamptz = NULL)
-	RETURNS pg_catalog.int8
+	namespace pg_catalog.text = NULL, expires_at pg_catalog.timestamptz = NULL,
+	turn pg_catalog.int8 = NULL) RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_save_1_0';
-COMMENT ON FUNCTION @extschema@.session_save(pg_catalog.text, pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.int8, pg_catalog.text, pg_catalog.timestamptz) IS
+COMMENT ON FUNCTION @extschema@.session_save(pg_catalog.text, pg_catalog.jsonb, pg_catalog.interval, pg_catalog.text, pg_catalog.int8, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.int8) IS
 	'session_store: store the document of a session, creating the session if necessary; returns its version';
 
 CREATE FUNCTION @extschema@.session_get(
@@ -607,19 +607,19 @@ COMMENT ON FUNCTION @extschema@.session_touch(pg_catalog.text, pg_catalog.interv
 CREATE FUNCTION @extschema@.session_merge(
 	session_id pg_catalog.text, patch pg_catalog.jsonb, if_version pg_catalog.int8 = NULL,
 	namespace pg_catalog.text = NULL, owner pg_catalog.text = NULL,
-	shallow pg_catalog.bool = false) RETURNS pg_catalog.jsonb
+	shallow pg_catalog.bool = false, turn pg_catalog.int8 = NULL) RETURNS pg_catalog.jsonb
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_merge_1_0';
-COMMENT ON FUNCTION @extschema@.session_merge(pg_catalog.text, pg_catalog.jsonb, pg_catalog.int8, pg_catalog.text, pg_catalog.text, pg_catalog.bool) IS
+COMMENT ON FUNCTION @extschema@.session_merge(pg_catalog.text, pg_catalog.jsonb, pg_catalog.int8, pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.int8) IS
 	'session_store: apply a JSON merge patch (RFC 7396), or replace top-level members, under the row lock; returns the new document';
 
 CREATE FUNCTION @extschema@.session_incr(
 	session_id pg_catalog.text, path pg_catalog.text[], by pg_catalog.numeric = 1,
 	max pg_catalog.numeric = NULL, namespace pg_catalog.text = NULL,
-	owner pg_catalog.text = NULL) RETURNS pg_catalog.numeric
+	owner pg_catalog.text = NULL, turn pg_catalog.int8 = NULL) RETURNS pg_catalog.numeric
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_incr_1_0';
-COMMENT ON FUNCTION @extschema@.session_incr(pg_catalog.text, pg_catalog.text[], pg_catalog.numeric, pg_catalog.numeric, pg_catalog.text, pg_catalog.text) IS
+COMMENT ON FUNCTION @extschema@.session_incr(pg_catalog.text, pg_catalog.text[], pg_catalog.numeric, pg_catalog.numeric, pg_catalog.text, pg_catalog.text, pg_catalog.int8) IS
 	'session_store: add to a number in the document and return the sum; returns NULL and changes nothing if it would exceed max';
 
 CREATE FUNCTION @extschema@.session_delete(
@@ -679,19 +679,19 @@ COMMENT ON FUNCTION @extschema@.session_json_decode(pg_catalog.jsonb) IS
 CREATE FUNCTION @extschema@.session_append(
 	session_id pg_catalog.text, messages pg_catalog.jsonb, operation_id pg_catalog.text = NULL,
 	namespace pg_catalog.text = NULL, owner pg_catalog.text = NULL, patch pg_catalog.jsonb = NULL,
-	keep pg_catalog.int4 = NULL) RETURNS pg_catalog.int8
+	keep pg_catalog.int4 = NULL, turn pg_catalog.int8 = NULL) RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_append_1_0';
-COMMENT ON FUNCTION @extschema@.session_append(pg_catalog.text, pg_catalog.jsonb, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.jsonb, pg_catalog.int4) IS
+COMMENT ON FUNCTION @extschema@.session_append(pg_catalog.text, pg_catalog.jsonb, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.jsonb, pg_catalog.int4, pg_catalog.int8) IS
 	'session_store: append a message, or an array of messages, to the history of a session, perhaps with a merge patch for its document; returns the seq of the last one';
 
 CREATE FUNCTION @extschema@.session_replace_tail(
 	session_id pg_catalog.text, n pg_catalog.int4, messages pg_catalog.jsonb,
 	expected pg_catalog.jsonb = NULL, operation_id pg_catalog.text = NULL,
-	namespace pg_catalog.text = NULL) RETURNS pg_catalog.int8
+	namespace pg_catalog.text = NULL, turn pg_catalog.int8 = NULL) RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_replace_tail_1_0';
-COMMENT ON FUNCTION @extschema@.session_replace_tail(pg_catalog.text, pg_catalog.int4, pg_catalog.jsonb, pg_catalog.jsonb, pg_catalog.text, pg_catalog.text) IS
+COMMENT ON FUNCTION @extschema@.session_replace_tail(pg_catalog.text, pg_catalog.int4, pg_catalog.jsonb, pg_catalog.jsonb, pg_catalog.text, pg_catalog.text, pg_catalog.int8) IS
 	'session_store: replace the last messages of a session by others, if they are the expected ones; returns the last seq';
 
 CREATE FUNCTION @extschema@.session_history(
@@ -716,27 +716,27 @@ COMMENT ON FUNCTION @extschema@.session_window(pg_catalog.text, pg_catalog.int4,
 
 CREATE FUNCTION @extschema@.session_pop(
 	session_id pg_catalog.text, n pg_catalog.int4 = 1, namespace pg_catalog.text = NULL,
-	from_start pg_catalog.bool = false)
+	from_start pg_catalog.bool = false, turn pg_catalog.int8 = NULL)
 	RETURNS pg_catalog.jsonb
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_pop_1_0';
-COMMENT ON FUNCTION @extschema@.session_pop(pg_catalog.text, pg_catalog.int4, pg_catalog.text, pg_catalog.bool) IS
+COMMENT ON FUNCTION @extschema@.session_pop(pg_catalog.text, pg_catalog.int4, pg_catalog.text, pg_catalog.bool, pg_catalog.int8) IS
 	'session_store: remove the last messages, or the first, from the history of a session; returns them as an array, oldest first';
 
 CREATE FUNCTION @extschema@.session_amend(
 	session_id pg_catalog.text, seq pg_catalog.int8, message pg_catalog.jsonb,
-	namespace pg_catalog.text = NULL) RETURNS pg_catalog.bool
+	namespace pg_catalog.text = NULL, turn pg_catalog.int8 = NULL) RETURNS pg_catalog.bool
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_amend_1_0';
-COMMENT ON FUNCTION @extschema@.session_amend(pg_catalog.text, pg_catalog.int8, pg_catalog.jsonb, pg_catalog.text) IS
+COMMENT ON FUNCTION @extschema@.session_amend(pg_catalog.text, pg_catalog.int8, pg_catalog.jsonb, pg_catalog.text, pg_catalog.int8) IS
 	'session_store: replace one message of the history of a session; returns whether there was one with this seq';
 
 CREATE FUNCTION @extschema@.session_trim(
-	session_id pg_catalog.text, keep pg_catalog.int4, namespace pg_catalog.text = NULL)
-	RETURNS pg_catalog.int8
+	session_id pg_catalog.text, keep pg_catalog.int4, namespace pg_catalog.text = NULL,
+	turn pg_catalog.int8 = NULL) RETURNS pg_catalog.int8
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'session_trim_1_0';
-COMMENT ON FUNCTION @extschema@.session_trim(pg_catalog.text, pg_catalog.int4, pg_catalog.text) IS
+COMMENT ON FUNCTION @extschema@.session_trim(pg_catalog.text, pg_catalog.int4, pg_catalog.text, pg_catalog.int8) IS
 	'session_store: remove all messages except the last ones; returns the number of messages removed';
 
 CREATE FUNCTION @extschema@.session_fork(

@@ -310,6 +310,14 @@ ss_arg_at_least(FunctionCallInfo fcinfo, int arg, bool wide, const char *name, i
 	return value;
 }
 
+/* Return the token of a turn, or SS_TURN_NONE if the argument is null. */
+int64
+ss_arg_turn(FunctionCallInfo fcinfo, int arg)
+{
+	return PG_ARGISNULL(arg) ? SS_TURN_NONE
+							 : ss_arg_at_least(fcinfo, arg, true, "turn", SS_TURN_NONE + 1);
+}
+
 /* Return the argument page_size. */
 int32
 ss_arg_page_size(FunctionCallInfo fcinfo, int arg)

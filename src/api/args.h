@@ -31,6 +31,7 @@ extern int64 ss_arg_if_version(FunctionCallInfo fcinfo, int arg);
 extern void ss_target_set_id(SsTarget *target, Datum id);
 extern int64 ss_arg_at_least(FunctionCallInfo fcinfo, int arg, bool wide, const char *name,
 							 int64 least);
+extern int64 ss_arg_turn(FunctionCallInfo fcinfo, int arg);
 extern int32 ss_arg_page_size(FunctionCallInfo fcinfo, int arg);
 
 #endif

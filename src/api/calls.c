@@ -34,7 +34,7 @@
 
 SS_FUNCTION(session_create, 1_0, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, TEXTOID, TIMESTAMPTZOID);
 SS_FUNCTION(session_save, 1_0, INT8OID, TEXTOID, JSONBOID, INTERVALOID, TEXTOID, INT8OID, TEXTOID,
-			TIMESTAMPTZOID);
+			TIMESTAMPTZOID, INT8OID);
 SS_FUNCTION(session_get, 1_0, JSONBOID, TEXTOID, TEXTOID);
 SS_ROWS_FUNCTION(session_fetch, 1_0, true,
 				 SS_COLUMNS(TEXTOID, TEXTOID, JSONBOID, TEXTOID, INT8OID, TIMESTAMPTZOID,
@@ -42,9 +42,10 @@ SS_ROWS_FUNCTION(session_fetch, 1_0, true,
 				 TEXTOID, TEXTOID);
 SS_ROWS_FUNCTION(session_get_many, 1_0, true, SS_COLUMNS(TEXTOID, JSONBOID), TEXTARRAYOID, TEXTOID);
 SS_FUNCTION(session_touch, 1_0, TIMESTAMPTZOID, TEXTOID, INTERVALOID, TEXTOID, TIMESTAMPTZOID);
-SS_FUNCTION(session_merge, 1_0, JSONBOID, TEXTOID, JSONBOID, INT8OID, TEXTOID, TEXTOID, BOOLOID);
+SS_FUNCTION(session_merge, 1_0, JSONBOID, TEXTOID, JSONBOID, INT8OID, TEXTOID, TEXTOID, BOOLOID,
+			INT8OID);
 SS_FUNCTION(session_incr, 1_0, NUMERICOID, TEXTOID, TEXTARRAYOID, NUMERICOID, NUMERICOID, TEXTOID,
-			TEXTOID);
+			TEXTOID, INT8OID);
 SS_FUNCTION(session_delete, 1_0, BOOLOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_take, 1_0, JSONBOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_regenerate, 1_0, TEXTOID, TEXTOID, TEXTOID, TEXTOID);
@@ -59,10 +60,11 @@ SS_FUNCTION(session_ttl, 1_0, INTERVALOID, TEXTOID, TEXTOID);
 
 /* Common code of session_save() and session_create().  Returns the new version. */
 static int64
-save(SsTarget *target, Datum document, const SsLifetime *lifetime, Datum owner, int64 if_version)
+save(SsTarget *target, Datum document, const SsLifetime *lifetime, Datum owner, int64 if_version,
+	 int64 turn)
 {
 	SsCaller caller;
-	SsChange change = {.optimistic = true};
+	SsChange change = {.optimistic = true, .takes_turn = true, .turn = turn};
 
 	ss_sql_enter(&caller);
 	do
@@ -82,12 +84,12 @@ save(SsTarget *target, Datum document, const SsLifetime *lifetime, Datum owner, 
 
 /* A session_save() whose expires_at is in the past. */
 static void
-expire(SsTarget *target, const SsLifetime *lifetime, Datum owner, int64 if_version)
+expire(SsTarget *target, const SsLifetime *lifetime, Datum owner, int64 if_version, int64 turn)
 {
 	SsCaller caller;
 
 	ss_sql_enter(&caller);
-	ss_session_expire(target, lifetime, owner, if_version);
+	ss_session_expire(target, lifetime, owner, if_version, turn);
 	ss_sql_leave(&caller);
 }
 
@@ -108,7 +110,7 @@ session_create(PG_FUNCTION_ARGS)
 	ss_document_check(&target.policy, PG_GETARG_DATUM(0), "session document");
 	id = ss_session_random_id();
 	ss_target_set_id(&target, CStringGetTextDatum(id));
-	(void) save(&target, PG_GETARG_DATUM(0), &lifetime, owner, SS_MUST_NOT_EXIST);
+	(void) save(&target, PG_GETARG_DATUM(0), &lifetime, owner, SS_MUST_NOT_EXIST, SS_TURN_NONE);
 	PG_RETURN_DATUM(target.id);
 }
 
@@ -119,6 +121,7 @@ session_save(PG_FUNCTION_ARGS)
 	SsLifetime lifetime;
 	Datum owner = ss_arg_name(fcinfo, 3, "owner");
 	int64 if_version = ss_arg_if_version(fcinfo, 4);
+	int64 turn = ss_arg_turn(fcinfo, 7);
 
 	ss_arg_lifetime(fcinfo, 2, 6, &lifetime);
 	ss_arg_require(fcinfo, 1, "data");
@@ -126,10 +129,10 @@ session_save(PG_FUNCTION_ARGS)
 	ss_document_check(&target.policy, PG_GETARG_DATUM(1), "session document");
 	if (ss_lifetime_has_ended(&lifetime, GetCurrentTimestamp()))
 	{
-		expire(&target, &lifetime, owner, if_version);
+		expire(&target, &lifetime, owner, if_version, turn);
 		PG_RETURN_NULL();
 	}
-	PG_RETURN_INT64(save(&target, PG_GETARG_DATUM(1), &lifetime, owner, if_version));
+	PG_RETURN_INT64(save(&target, PG_GETARG_DATUM(1), &lifetime, owner, if_version, turn));
 }
 
 /* Read a session with its document and extend its expiry.  False if there is none. */
@@ -273,7 +276,10 @@ session_merge(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsCaller caller;
-	SsChange change = {.optimistic = true, .owner_if_new = true};
+	SsChange change = {.optimistic = true,
+					   .owner_if_new = true,
+					   .takes_turn = true,
+					   .turn = ss_arg_turn(fcinfo, 6)};
 	int64 if_version = ss_arg_if_version(fcinfo, 2);
 	Datum owner = ss_arg_name(fcinfo, 4, "owner");
 	Datum result;
@@ -334,7 +340,10 @@ session_incr(PG_FUNCTION_ARGS)
 	SsTarget target;
 	SsCaller caller;
 	/* that a ceiling is reached is said under the lock alone */
-	SsChange change = {.optimistic = PG_ARGISNULL(3), .owner_if_new = true};
+	SsChange change = {.optimistic = PG_ARGISNULL(3),
+					   .owner_if_new = true,
+					   .takes_turn = true,
+					   .turn = ss_arg_turn(fcinfo, 6)};
 	Datum owner = ss_arg_name(fcinfo, 5, "owner");
 	Datum *path;
 	int npath;

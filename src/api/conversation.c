@@ -27,14 +27,14 @@
 #include "table/sql.h"
 
 SS_FUNCTION(session_append, 1_0, INT8OID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID,
-			INT4OID);
+			INT4OID, INT8OID);
 SS_FUNCTION(session_replace_tail, 1_0, INT8OID, TEXTOID, INT4OID, JSONBOID, JSONBOID, TEXTOID,
-			TEXTOID);
+			TEXTOID, INT8OID);
 SS_ROWS_FUNCTION(session_history, 1_0, true, SS_COLUMNS(INT8OID, JSONBOID, TIMESTAMPTZOID), TEXTOID,
 				 INT4OID, INT8OID, TEXTOID, INT8OID, INT4OID);
-SS_FUNCTION(session_pop, 1_0, JSONBOID, TEXTOID, INT4OID, TEXTOID, BOOLOID);
-SS_FUNCTION(session_amend, 1_0, BOOLOID, TEXTOID, INT8OID, JSONBOID, TEXTOID);
-SS_FUNCTION(session_trim, 1_0, INT8OID, TEXTOID, INT4OID, TEXTOID);
+SS_FUNCTION(session_pop, 1_0, JSONBOID, TEXTOID, INT4OID, TEXTOID, BOOLOID, INT8OID);
+SS_FUNCTION(session_amend, 1_0, BOOLOID, TEXTOID, INT8OID, JSONBOID, TEXTOID, INT8OID);
+SS_FUNCTION(session_trim, 1_0, INT8OID, TEXTOID, INT4OID, TEXTOID, INT8OID);
 SS_FUNCTION(session_fork, 1_0, TEXTOID, TEXTOID, TEXTOID, INT8OID, TEXTOID);
 SS_FUNCTION(session_absorb, 1_0, INT8OID, TEXTOID, TEXTOID, TEXTOID);
 SS_FUNCTION(session_share, 1_0, BOOLOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID);
@@ -109,6 +109,7 @@ session_append(PG_FUNCTION_ARGS)
 		append.patch = PG_GETARG_JSONB_P(5);
 	if (!PG_ARGISNULL(6))
 		append.keep = ss_arg_at_least(fcinfo, 6, false, "keep", 0);
+	append.turn = ss_arg_turn(fcinfo, 7);
 	ss_arg_target(fcinfo, 0, 3, &target);
 	/* without messages the call must have something else to do */
 	allow_empty = append.operation_id != (Datum) 0 || append.patch != NULL || append.keep >= 0;
@@ -139,6 +140,7 @@ session_replace_tail(PG_FUNCTION_ARGS)
 							errdetail("It must be an array of messages.")));
 	}
 	replacement.operation_id = ss_arg_name(fcinfo, 4, "operation_id");
+	replacement.turn = ss_arg_turn(fcinfo, 6);
 	ss_arg_target(fcinfo, 0, 5, &target);
 	arg_messages(fcinfo, 2, &target.policy, true, &replacement.messages);
 	PreventCommandIfReadOnly("session_replace_tail()");
@@ -210,6 +212,7 @@ session_pop(PG_FUNCTION_ARGS)
 	SsTarget target;
 	SsCaller caller;
 	Datum popped;
+	int64 turn = ss_arg_turn(fcinfo, 4);
 	int64 n;
 
 	ss_arg_require(fcinfo, 1, "n");
@@ -218,7 +221,7 @@ session_pop(PG_FUNCTION_ARGS)
 	ss_arg_target(fcinfo, 0, 2, &target);
 	PreventCommandIfReadOnly("session_pop()");
 	ss_sql_enter(&caller);
-	if (ss_history_pop(&target, n, PG_GETARG_BOOL(3), &popped) && popped != (Datum) 0)
+	if (ss_history_pop(&target, n, PG_GETARG_BOOL(3), turn, &popped) && popped != (Datum) 0)
 		popped = ss_sql_copy_out(&caller, popped, false, -1);
 	ss_sql_leave(&caller);
 	PG_RETURN_DATUM(popped != (Datum) 0 ? popped : empty_array());
@@ -230,6 +233,7 @@ session_amend(PG_FUNCTION_ARGS)
 	SsTarget target;
 	SsCaller caller;
 	Jsonb *message;
+	int64 turn = ss_arg_turn(fcinfo, 4);
 	int64 seq;
 	bool found;
 
@@ -244,7 +248,7 @@ session_amend(PG_FUNCTION_ARGS)
 	ss_document_check(&target.policy, JsonbPGetDatum(message), "message");
 	PreventCommandIfReadOnly("session_amend()");
 	ss_sql_enter(&caller);
-	found = ss_history_amend(&target, seq, JsonbPGetDatum(message));
+	found = ss_history_amend(&target, seq, JsonbPGetDatum(message), turn);
 	ss_sql_leave(&caller);
 	PG_RETURN_BOOL(found);
 }
@@ -254,6 +258,7 @@ session_trim(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsCaller caller;
+	int64 turn = ss_arg_turn(fcinfo, 3);
 	int64 removed;
 	int64 keep;
 	bool found;
@@ -263,7 +268,7 @@ session_trim(PG_FUNCTION_ARGS)
 	ss_arg_target(fcinfo, 0, 2, &target);
 	PreventCommandIfReadOnly("session_trim()");
 	ss_sql_enter(&caller);
-	found = ss_history_trim(&target, keep, &removed);
+	found = ss_history_trim(&target, keep, turn, &removed);
 	ss_sql_leave(&caller);
 	if (!found)
 		PG_RETURN_NULL();

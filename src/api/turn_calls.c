@@ -24,7 +24,7 @@ static int64
 arg_token(FunctionCallInfo fcinfo, int arg)
 {
 	ss_arg_require(fcinfo, arg, "turn");
-	return ss_arg_at_least(fcinfo, arg, true, "turn", 1);
+	return ss_arg_turn(fcinfo, arg);
 }
 
 static Datum

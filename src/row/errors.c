@@ -111,6 +111,35 @@ ss_error_operation_reused(void)
 							"arguments when retrying.")));
 }
 
+/* SST12: a turn is not held.  `row` is the session, or NULL if there is none. */
+void
+ss_error_turn(const SsRow *row, int64 turn)
+{
+	const char *why = row == NULL                   ? "There is no such session."
+					  : row->turn == SS_TURN_NONE   ? "No turn of this session was given."
+					  : row->turn > turn            ? "Another turn was given since."
+					  : row->turn < turn            ? "This turn was never given."
+					  : row->turn_until == SS_NEVER ? "It was ended."
+													: "Its time has passed.";
+
+	ss_counter_add(SS_ERROR_TURN, 1);
+	ereport(ERROR, (errcode(ERRCODE_SS_NO_TURN), errmsg("the turn is not held"),
+					errdetail_internal("%s", why),
+					errhint("Nothing was changed. Begin another turn with session_turn_begin(), "
+							"and read the session again.")));
+}
+
+/* SST12: a change without a turn, in a namespace that requires one. */
+void
+ss_error_turn_required(const SsTarget *target)
+{
+	ss_counter_add(SS_ERROR_TURN, 1);
+	ereport(ERROR,
+			(errcode(ERRCODE_SS_NO_TURN), errmsg("a turn is required to change the session"),
+			 errdetail("turns is 'required' in namespace \"%s\".", target->policy.name),
+			 errhint("Begin a turn with session_turn_begin(), and give its token as turn.")));
+}
+
 /* 55000: a statement of ours did not write the rows that it must, as a trigger or rule skips them. */
 void
 ss_error_rows_skipped(const char *table)

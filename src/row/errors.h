@@ -11,6 +11,7 @@
 
 #define ERRCODE_SS_DEAD_ID MAKE_SQLSTATE('S', 'S', 'T', '1', '0')
 #define ERRCODE_SS_OPERATION_REUSED MAKE_SQLSTATE('S', 'S', 'T', '1', '1')
+#define ERRCODE_SS_NO_TURN MAKE_SQLSTATE('S', 'S', 'T', '1', '2')
 
 /* if_version, decoded; any positive value is the version itself */
 #define SS_ANY_VERSION INT64CONST(-2)
@@ -24,6 +25,8 @@ pg_noreturn extern void ss_error_not_owner(const SsTarget *target) ss_noreturn;
 pg_noreturn extern void ss_error_tail_conflict(int64 expected, int64 found, int64 seq) ss_noreturn;
 pg_noreturn extern void ss_error_other_owner(const SsTarget *target) ss_noreturn;
 pg_noreturn extern void ss_error_operation_reused(void) ss_noreturn;
+pg_noreturn extern void ss_error_turn(const SsRow *row, int64 turn) ss_noreturn;
+pg_noreturn extern void ss_error_turn_required(const SsTarget *target) ss_noreturn;
 pg_noreturn extern void ss_error_rows_skipped(const char *table) ss_noreturn;
 pg_noreturn extern void ss_error_quota(const SsTarget *target, bool busy) ss_noreturn;
 extern bool ss_error_names_no_values(const ErrorData *error);

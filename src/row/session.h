@@ -11,7 +11,8 @@
 #include "row/liveness.h"
 #include "table/namespaces.h"
 
-#define SS_TURN_NONE INT64CONST(0) /* no turn; tokens are greater */
+/* No turn.  Tokens are greater. */
+#define SS_TURN_NONE INT64CONST(0)
 
 /*
  * A row of conversation_sessions in backend memory.  Datums that were read from the table live in

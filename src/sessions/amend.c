@@ -36,9 +36,9 @@ static SsPlan amend_plan = {
  * message.
  */
 bool
-ss_history_amend(SsTarget *target, int64 seq, Datum message)
+ss_history_amend(SsTarget *target, int64 seq, Datum message, int64 turn)
 {
-	SsChange change = {.history_only = true};
+	SsChange change = {.history_only = true, .takes_turn = true, .turn = turn};
 	Datum values[3];
 	StringInfoData detail;
 

@@ -7,6 +7,6 @@
 
 #include "row/session.h"
 
-extern bool ss_history_amend(SsTarget *target, int64 seq, Datum message);
+extern bool ss_history_amend(SsTarget *target, int64 seq, Datum message, int64 turn);
 
 #endif

@@ -126,7 +126,7 @@ apply_patch(SsChange *change, const SsAppend *append)
 
 /*
  * Appends messages and returns the seq of the last one.  Creates the session if there is none.  A
- * repeated operation changes nothing and returns the first result.
+ * repeated operation changes nothing and returns the first result, whatever its turn.
  *
  * With `keep`, only the newest messages stay: those that a trim after the append would remove are
  * removed, or not inserted at all.
@@ -134,7 +134,11 @@ apply_patch(SsChange *change, const SsAppend *append)
 int64
 ss_history_append(SsTarget *target, const SsAppend *append)
 {
-	SsChange change = {.history_only = append->patch == NULL, .owner_if_new = true};
+	SsChange change = {.history_only = append->patch == NULL,
+					   .owner_if_new = true,
+					   .takes_turn = true,
+					   .turn = append->turn,
+					   .turn_later = true};
 	SsOperation operation = operation_of_append(append);
 	int64 count = append->messages.count;
 	int64 dropped = append->keep >= 0 ? Max(count - append->keep, 0) : 0;
@@ -151,6 +155,7 @@ ss_history_append(SsTarget *target, const SsAppend *append)
 			ss_relaxed_end(&target->policy);
 			return first_result;
 		}
+		ss_change_check_turn(&change);
 		if (append->keep >= 0)
 			removed = ss_history_find_beyond(&change.row, append->keep - rest.count, &up_to);
 		change.row.last_seq = ss_history_next_seq(&change.row, count);
@@ -237,7 +242,10 @@ check_expected(const SsRow *row, int64 from, int64 count, Jsonb *expected)
 bool
 ss_history_replace_tail(SsTarget *target, const SsReplacement *replacement, int64 *last_seq)
 {
-	SsChange change = {.history_only = true};
+	SsChange change = {.history_only = true,
+					   .takes_turn = true,
+					   .turn = replacement->turn,
+					   .turn_later = true};
 	SsOperation operation = operation_of_replacement(replacement);
 	SsWindow window = SS_WINDOW_ALL;
 	SsRow *row = &change.row;
@@ -250,6 +258,7 @@ ss_history_replace_tail(SsTarget *target, const SsReplacement *replacement, int6
 		return false;
 	if (ss_operation_was_done(&change, &operation, last_seq))
 		return true;
+	ss_change_check_turn(&change);
 	window.last = replacement->n;
 	if (replacement->n > 0 && !row->history_null)
 		removed = ss_history_find(row, &window, SS_PLAN_WRITE, &first, &last);

@@ -24,6 +24,7 @@ typedef struct SsAppend
 	Datum owner;        /* of a session that the call creates; 0: none */
 	Jsonb *patch;       /* merged into the document; NULL: none */
 	int64 keep;         /* how many messages stay; -1: all */
+	int64 turn;         /* SS_TURN_NONE: none */
 } SsAppend;
 
 /* The arguments of session_replace_tail(). */
@@ -33,6 +34,7 @@ typedef struct SsReplacement
 	SsMessages messages;
 	Jsonb *expected;    /* an array of the messages that are replaced; NULL: any */
 	Datum operation_id; /* 0: none */
+	int64 turn;         /* SS_TURN_NONE: none */
 } SsReplacement;
 
 extern int64 ss_history_append(SsTarget *target, const SsAppend *append);

@@ -10,7 +10,7 @@
  *			... alter change.row ...
  *		} while (!ss_change_end(&change));
  *
- * ss_change_begin reads and locks the row and checks if_version, owner and tombstone;
+ * ss_change_begin reads and locks the row and checks turn, if_version, owner and tombstone;
  * ss_change_end writes it, or returns false when the change has to be repeated.
  *
  * The row lock decides every race: between two saves, between a save and a logout (whose tombstone
@@ -112,7 +112,6 @@ init_session(SsChange *change)
 	row->dead_until = SS_NEVER;
 	row->history_null = true;
 	ss_turn_end(row);
-	change->is_new = true;
 	change->old_owner_null = true;
 }
 
@@ -157,17 +156,38 @@ set_owner(SsChange *change, Datum owner)
 }
 
 /*
- * Optimistic path: reads the row without a lock.  False when it is not alive or if_version does not
- * hold; the caller then locks the row and decides.
+ * Optimistic path: reads the row without a lock.  False when it is not alive, if_version does not
+ * hold or a turn is given; the caller then locks the row and decides.
  */
 static bool
 read_optimistically(SsChange *change, SsTarget *target, int64 if_version)
 {
-	return change->optimistic && change->tries == 1 &&
+	return change->optimistic && change->tries == 1 && change->turn == SS_TURN_NONE &&
 		   !ss_access_isolates(&target->policy, target->role) &&
 		   ss_row_read_unlocked(target, &change->row) && change->row.state == SS_ALIVE &&
 		   (if_version == SS_ANY_VERSION || if_version == SS_MUST_EXIST ||
 			if_version == change->row.version);
+}
+
+/*
+ * Raises an error unless the session may be changed with the turn that the call gives, or without
+ * one.  A new session has no turn yet, and can be created without one.
+ */
+void
+ss_change_check_turn(const SsChange *change)
+{
+	if (!change->takes_turn)
+		return;
+	if (change->turn == SS_TURN_NONE)
+	{
+		if (change->target->policy.turns_required && !change->is_new)
+			ss_error_turn_required(change->target);
+		return;
+	}
+	if (change->is_new)
+		ss_error_turn(NULL, change->turn);
+	if (change->row.turn != change->turn || !ss_turn_is_held(&change->row, change->now))
+		ss_error_turn(&change->row, change->turn);
 }
 
 /*
@@ -191,7 +211,6 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
 								  MAX_TRIES),
 						errhint("Check for a trigger on conversation_sessions that skips rows.")));
 	change->target = target;
-	change->is_new = false;
 	change->has_row = read_optimistically(change, target, if_version) ||
 					  ss_row_lock(target, &change->row);
 	change->now = GetCurrentTimestamp();
@@ -201,7 +220,13 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
 	if (change->row.state == SS_DEAD &&
 		(if_version != SS_MUST_NOT_EXIST || belongs_to_another(change)))
 		ss_error_dead(target);
-	if (change->row.state != SS_ALIVE)
+	change->is_new = change->row.state != SS_ALIVE;
+	if (!change->is_new &&
+		!ss_access_allows(&target->policy, target->role, &change->row, SS_EDIT, SS_PLAN_LATEST))
+		ss_error_not_owner(target);
+	if (!change->turn_later)
+		ss_change_check_turn(change);
+	if (change->is_new)
 	{
 		if (if_version != SS_ANY_VERSION && if_version != SS_MUST_NOT_EXIST)
 			ss_error_conflict(if_version, 0);
@@ -210,8 +235,6 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
 		return;
 	}
 
-	if (!ss_access_allows(&target->policy, target->role, &change->row, SS_EDIT, SS_PLAN_LATEST))
-		ss_error_not_owner(target);
 	if (if_version == SS_MUST_NOT_EXIST || (if_version > 0 && if_version != change->row.version))
 		ss_error_conflict(if_version, change->row.version);
 	change->base = change->row.expires_at;
@@ -222,13 +245,17 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
 
 /*
  * Begins a change that does not create a session: locks it, if it is alive.  False when the caller
- * sees no such session; an error when it may view the session but lacks `need`.
+ * sees no such session and gives no turn; an error when it may view the session but lacks `need`.
  */
 bool
 ss_change_begin_existing(SsChange *change, SsTarget *target, SsNeed need)
 {
 	if (!ss_session_lock(target, &change->row, need))
+	{
+		if (change->turn != SS_TURN_NONE)
+			ss_error_turn(NULL, change->turn);
 		return false;
+	}
 	change->target = target;
 	change->is_new = false;
 	change->has_row = true;
@@ -236,6 +263,8 @@ ss_change_begin_existing(SsChange *change, SsTarget *target, SsNeed need)
 	change->base = change->row.expires_at;
 	change->old_owner = change->row.owner;
 	change->old_owner_null = change->row.owner_null;
+	if (!change->turn_later)
+		ss_change_check_turn(change);
 	return true;
 }
 

@@ -25,6 +25,9 @@ typedef struct SsChange
 	TimestampTz base;  /* expires_at as it was read; not set if is_new */
 	int tries;
 	Datum exempt_id; /* option: a session that no quota may evict for this one, or 0 */
+	bool takes_turn; /* option: the call has an argument turn ... */
+	int64 turn;      /* ... whose value is this; SS_TURN_NONE: null */
+	bool turn_later; /* option: the caller calls ss_change_check_turn itself */
 	Datum old_owner;
 	bool old_owner_null;
 	bool over_expired; /* the new session replaces an expired one, of expired_owner */
@@ -34,6 +37,7 @@ typedef struct SsChange
 
 extern void ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owner);
 extern bool ss_change_begin_existing(SsChange *change, SsTarget *target, SsNeed need);
+extern void ss_change_check_turn(const SsChange *change);
 extern bool ss_change_end(SsChange *change);
 extern void ss_change_record_expiry(const SsChange *change);
 

@@ -44,9 +44,10 @@ ss_session_end(SsTarget *target, SsRow *row)
  * document is not saved.  Raises the errors of a save; without such a session there is nothing to do.
  */
 void
-ss_session_expire(SsTarget *target, const SsLifetime *lifetime, Datum owner, int64 if_version)
+ss_session_expire(SsTarget *target, const SsLifetime *lifetime, Datum owner, int64 if_version,
+				  int64 turn)
 {
-	SsChange change = {0};
+	SsChange change = {.takes_turn = true, .turn = turn};
 
 	Assert(lifetime->ttl_us == SS_FIXED);
 	ss_change_begin(&change, target, if_version, owner);

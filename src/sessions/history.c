@@ -159,10 +159,9 @@ write_count(SsChange *change, int64 removed)
 
 /* Locks a session to remove messages from it; false when the caller sees none. */
 static bool
-begin_removal(SsChange *change, SsTarget *target)
+begin_removal(SsChange *change, SsTarget *target, int64 turn)
 {
-	memset(change, 0, sizeof(*change));
-	change->history_only = true;
+	*change = (SsChange){.history_only = true, .takes_turn = true, .turn = turn};
 	return ss_change_begin_existing(change, target, SS_EDIT);
 }
 
@@ -171,7 +170,7 @@ begin_removal(SsChange *change, SsTarget *target)
  * *popped (0: there were none).  False when the caller sees no such session.
  */
 bool
-ss_history_pop(SsTarget *target, int64 n, bool from_start, Datum *popped)
+ss_history_pop(SsTarget *target, int64 n, bool from_start, int64 turn, Datum *popped)
 {
 	SsWindow window = SS_WINDOW_ALL;
 	SsChange change;
@@ -182,7 +181,7 @@ ss_history_pop(SsTarget *target, int64 n, bool from_start, Datum *popped)
 	bool null;
 
 	*popped = (Datum) 0;
-	if (!begin_removal(&change, target))
+	if (!begin_removal(&change, target, turn))
 		return false;
 	if (change.row.history_null || n == 0)
 		return true;
@@ -231,13 +230,13 @@ ss_history_remove_up_to(const SsRow *row, int64 up_to, int64 count)
 
 /* Removes all messages but the last `keep`; false when the caller sees no such session. */
 bool
-ss_history_trim(SsTarget *target, int64 keep, int64 *removed)
+ss_history_trim(SsTarget *target, int64 keep, int64 turn, int64 *removed)
 {
 	SsChange change;
 	int64 up_to = 0;
 
 	*removed = 0;
-	if (!begin_removal(&change, target))
+	if (!begin_removal(&change, target, turn))
 		return false;
 	*removed = ss_history_find_beyond(&change.row, keep, &up_to);
 	if (*removed == 0)

@@ -10,8 +10,8 @@
 #include "base/key.h"
 #include "row/session.h"
 
-extern bool ss_history_pop(SsTarget *target, int64 n, bool from_start, Datum *popped);
-extern bool ss_history_trim(SsTarget *target, int64 keep, int64 *removed);
+extern bool ss_history_pop(SsTarget *target, int64 n, bool from_start, int64 turn, Datum *popped);
+extern bool ss_history_trim(SsTarget *target, int64 keep, int64 turn, int64 *removed);
 extern void ss_history_assign_id(SsRow *row);
 extern int64 ss_history_next_seq(const SsRow *row, int64 n);
 extern int64 ss_history_add_count(int64 count, int64 more);

@@ -125,7 +125,7 @@ DROP FUNCTION regress_ss_message();
 -- Owner isolation: editors may amend, viewers may not, and other callers see no such session.
 INSERT INTO session_namespaces (name, owner_isolation, cache) VALUES ('iso', true, 'off');
 CREATE ROLE regress_ss_web;
-GRANT EXECUTE ON FUNCTION session_amend(text, bigint, jsonb, text) TO regress_ss_web;
+GRANT EXECUTE ON FUNCTION session_amend(text, bigint, jsonb, text, bigint) TO regress_ss_web;
 SELECT session_append('of ann', '{"m": 1}', namespace => 'iso'), session_save('of ann', '{}', owner => 'ann', namespace => 'iso') > 0 AS saved, session_share('of ann', 'ed', 'editor', 'iso'), session_share('of ann', 'vic', 'viewer', 'iso');
 CREATE FUNCTION pg_temp.by(who text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -138,9 +138,9 @@ BEGIN
 END
 $$;
 SELECT who, pg_temp.by(who) FROM (VALUES (1, 'sam'), (2, ''), (3, 'vic'), (4, 'ann'), (5, 'ed')) w(n, who) ORDER BY n;
-REVOKE EXECUTE ON FUNCTION session_amend(text, bigint, jsonb, text) FROM regress_ss_web;
+REVOKE EXECUTE ON FUNCTION session_amend(text, bigint, jsonb, text, bigint) FROM regress_ss_web;
 SELECT pg_temp.by('ann') AS without_execute;
-GRANT EXECUTE ON FUNCTION session_amend(text, bigint, jsonb, text) TO regress_ss_web;
+GRANT EXECUTE ON FUNCTION session_amend(text, bigint, jsonb, text, bigint) TO regress_ss_web;
 UPDATE session_namespaces SET owner_isolation = false, allowed_roles = '{pg_monitor}' WHERE name = 'iso';
 SELECT pg_temp.by('ann') AS not_allowed;
 

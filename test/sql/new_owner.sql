@@ -55,7 +55,7 @@ SELECT event, session_id, owner_id FROM session_events WHERE session_id LIKE 'q_
 -- has no effect.
 INSERT INTO session_namespaces (name, owner_isolation, cache) VALUES ('iso', true, 'off');
 CREATE ROLE regress_ss_web;
-GRANT EXECUTE ON FUNCTION session_merge(text, jsonb, bigint, text, text, boolean), session_incr(text, text[], numeric, numeric, text, text) TO regress_ss_web;
+GRANT EXECUTE ON FUNCTION session_merge(text, jsonb, bigint, text, text, boolean, bigint), session_incr(text, text[], numeric, numeric, text, text, bigint) TO regress_ss_web;
 SELECT session_save('of ann', '{"n": 1}', owner => 'ann', namespace => 'iso'), session_save('of bob', '{"n": 1}', owner => 'bob', namespace => 'iso'), session_share('of bob', 'ann', 'editor', 'iso');
 CREATE FUNCTION pg_temp.by(who text, call text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE

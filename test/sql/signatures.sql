@@ -17,7 +17,8 @@ SELECT proname AS overloaded FROM call GROUP BY proname HAVING count(*) > 1;
 SELECT proname AS name, pg_get_function_arguments(oid) AS arguments, pg_get_function_result(oid) AS result
 FROM call WHERE proname IN ('session_create', 'session_save', 'session_get', 'session_fetch', 'session_touch', 'session_merge',
 	'session_incr', 'session_delete', 'session_delete_all', 'session_clear', 'session_regenerate', 'session_exists', 'session_ttl',
-	'session_count', 'session_list', 'session_purge', 'session_health', 'session_metrics', 'session_get_many', 'session_take', 'session_json_encode', 'session_json_decode') ORDER BY proname COLLATE "C";
+	'session_count', 'session_list', 'session_purge', 'session_health', 'session_metrics', 'session_get_many', 'session_take', 'session_json_encode', 'session_json_decode',
+	'session_turn_begin', 'session_turn_renew', 'session_turn_end', 'session_turn') ORDER BY proname COLLATE "C";
 \x off
 
 -- Reads are STABLE (a read that slides records a pending touch in memory, and writes nothing), the others
@@ -26,7 +27,8 @@ FROM call WHERE proname IN ('session_create', 'session_save', 'session_get', 'se
 SELECT proname, provolatile, proretset, CASE WHEN proretset THEN prorows END AS rows
 FROM call WHERE proname IN ('session_create', 'session_save', 'session_get', 'session_fetch', 'session_touch', 'session_merge',
 	'session_incr', 'session_delete', 'session_delete_all', 'session_clear', 'session_regenerate', 'session_exists', 'session_ttl',
-	'session_count', 'session_list', 'session_purge', 'session_health', 'session_metrics', 'session_get_many', 'session_take', 'session_json_encode', 'session_json_decode') ORDER BY proname COLLATE "C";
+	'session_count', 'session_list', 'session_purge', 'session_health', 'session_metrics', 'session_get_many', 'session_take', 'session_json_encode', 'session_json_decode',
+	'session_turn_begin', 'session_turn_renew', 'session_turn_end', 'session_turn') ORDER BY proname COLLATE "C";
 SELECT proname AS parallel_safe FROM call WHERE proparallel = 's' ORDER BY 1;
 SELECT proname AS volatile_but_not_unsafe FROM call WHERE provolatile = 'v' AND proparallel <> 'u' AND proname <> 'session_effective_expiry';
 -- NULL has a meaning in most arguments: no call about sessions is STRICT, because a NULL document would

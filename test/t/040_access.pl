@@ -80,6 +80,10 @@ INSERT INTO session_namespaces (name, cache, sliding, allowed_roles, owner_isola
 -- the session that calls are about
 SELECT session_append('s', '[{"m": 1}, {"m": 2}, {"m": 3}]', namespace => n), session_save('s', '{"n": 1}', owner => 'ann', namespace => n),
 	session_share('s', 'ed', 'editor', n), session_share('s', 'vic', 'viewer', n) FROM unnest(ARRAY['open', 'closed', 'isolated']) n;
+-- and one of which the turn is held
+SELECT session_append('held', '{"m": 1}', namespace => n), session_save('held', '{}', owner => 'ann', namespace => n), session_share('held', 'ed', 'editor', n), session_share('held', 'vic', 'viewer', n)
+FROM unnest(ARRAY['open', 'closed', 'isolated']) n;
+UPDATE conversation_sessions SET turn = 7, turn_until = clock_timestamp() + interval '1 day', turn_holder = 'agent' WHERE session_id = 'held';
 SELECT session_save('own', '{}', owner => 'x', namespace => n) FROM unnest(ARRAY['open', 'closed']) n;
 SELECT session_hit('c', '1 day', namespace => n) FROM unnest(ARRAY['open', 'closed', 'isolated']) n;
 SELECT session_save('own of ' || w, '{}', owner => w, namespace => 'isolated') FROM unnest(ARRAY['ann', 'ed', 'vic', 'sam', 'anon', 'bypass']) w;
@@ -128,6 +132,10 @@ my %calls = (
 	session_trim => q{session_trim('s', 1, $ns)},
 	session_replace_tail => q{session_replace_tail('s', 1, '{"m": 8}', namespace => $ns)},
 	session_amend => q{session_amend('s', 1, '{"m": 9}', $ns)},
+	session_turn_begin => q{session_turn_begin('s', namespace => $ns)},
+	session_turn_renew => q{session_turn_renew('held', 7, namespace => $ns)},
+	session_turn_end => q{session_turn_end('held', 7, $ns)},
+	session_turn => q{(SELECT t.holder FROM session_turn('held', $ns) t)},
 	session_delete => q{session_delete('s', $ns)},
 	session_take => q{session_take('s', $ns)},
 	session_regenerate => q{session_regenerate('s', $ns)},
