@@ -16,7 +16,7 @@ my $backlog = 300_000;
 
 note_seed();
 
-# slow enough that the backlog lasts for the whole test
+# slow enough for the backlog to last for the whole test
 my $node = new_store('in_the_way', extension => 0,
 	conf => "session_store.purge_rate = 2000\nsession_store.purge_batch = 100\nmax_wal_size = 4GB\n");
 
@@ -39,7 +39,7 @@ sub is_busy
 
 	wait_for($node, "SELECT count(*) < $before AND count(*) > 0 FROM conversation_sessions",
 		"the keeper of $dbname is at work", db => $dbname, timeout => 20, quiet => 1);
-	usleep(int(rand(400_000)));	# some moment of its turn
+	usleep(int(rand(400_000)));	# a random moment of its cycle
 }
 
 for my $round (1 .. $rounds)
@@ -63,7 +63,7 @@ for my $round (1 .. $rounds)
 	within(5, "$round: DROP DATABASE of another one",
 		sub { $node->safe_psql('postgres', 'DROP DATABASE bystander') });
 
-	# of a busy one, with its backlog
+	# of the database with the backlog
 	$node->safe_psql('postgres', 'CREATE DATABASE busy2 TEMPLATE busy');
 	is_busy('busy2');
 	within(5, "$round: DROP DATABASE of a busy database",
@@ -78,20 +78,19 @@ for my $round (1 .. $rounds)
 	my @pids = split /\n/,
 	  $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'session_store%'});
 	within(5, "$round: pg_ctl stop -m fast", sub { $node->stop('fast') });
-	is(scalar(grep { kill 0, $_ } @pids), 0, "$round: and no worker is left");
+	is(scalar(grep { kill 0, $_ } @pids), 0, "$round: no worker is left");
 	$node->start;
 }
 
-# Somebody who came for DROP DATABASE and was refused by a client is refused for
-# that client, not for a worker.
+# DROP DATABASE that fails because of a client names that client, not a worker.
 my $psql = $node->background_psql('busy');
 my ($rc, $out, $err) = $node->psql('postgres', 'DROP DATABASE busy');
-like($err, qr/being accessed by other users.*\n.*1 other session/s, 'only the client is in the way');
+like($err, qr/being accessed by other users.*\n.*1 other session/s, 'only the client prevents it');
 $psql->quit;
 is_busy('busy');
 
-# a worker may come to a database that was dropped that moment
+# a worker may connect to a database that is dropped at that moment
 is(count_log($node, qr/FATAL: /), count_log($node, qr/FATAL: +(?:terminating|database "?\w+"? does not exist)/),
-	'no worker died of anything else');
+	'no worker died for another reason');
 leave_nothing($node);
 done_testing();

@@ -30,7 +30,7 @@ is(answer(q{SELECT session_count(owner => 'u')}), '1', 'count');
 is(answer(q{SELECT session_id FROM session_list(owner => 'u')}), 'a', 'list');
 is(answer(q{SELECT length(session_create()) >= 43}), 't', 'create');
 is(answer(q{SELECT session_get(session_regenerate('a')) ->> 'm'}), '', 'regenerate, in one statement');
-is(answer(q{SELECT session_get(session_id) FROM session_list(owner => 'u')}), '{"m": 2, "n": 2}', 'which moved the session');
+is(answer(q{SELECT session_get(session_id) FROM session_list(owner => 'u')}), '{"m": 2, "n": 2}', '.. for a session that was moved');
 is(sqlstate($node, q{SELECT session_save('a', '{}')}), 'SST10', 'the old id is dead');
 is(answer(q{SELECT session_delete_all('u')}), '1', 'delete_all');
 is(answer(q{SELECT session_clear('default')}), '1', 'clear');
@@ -53,12 +53,12 @@ END $$;
 SELECT session_get('s'), session_get('t');
 EOS
 
-# nobody purges but by hand
+# only session_purge() purges
 wait_for($node, q{SELECT expires_at < clock_timestamp() FROM conversation_sessions WHERE session_id = 't'},
 	't expires', quiet => 1);
 is(answer('SELECT session_purge()'), '2', 'purge by hand');
 
-# settings of the file are known to a backend that has loaded the library
+# a backend that has loaded the library knows the settings of the file
 is(answer(q{SELECT session_count(); SET session_store.namespace = 'elsewhere'; SELECT current_setting('session_store.namespace')}),
 	"0\nelsewhere", 'settings');
 is(sqlstate($node, q{SELECT session_count(); SET session_store.no_such_setting = 1}), '42602', 'and no others');
@@ -67,10 +67,10 @@ answer(q{SELECT session_save('kept', '{"n": 1}', ttl => '1 day')});
 
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'session_store'\n");
 $node->restart;
-wait_for_keeper($node, 'postgres', what => 'with the line, a keeper', timeout => 3);
+wait_for_keeper($node, 'postgres', what => 'with the line there is a keeper', timeout => 3);
 is(health($node, 'preloaded'), 'true', 'health knows');
 wait_for($node, q{SELECT session_health() ->> 'warnings' = '[]'}, 'and is content', timeout => 5);
-is(answer(q{SELECT session_get('kept')}), '{"n": 1}', 'what was saved is there');
+is(answer(q{SELECT session_get('kept')}), '{"n": 1}', 'saved sessions are there');
 
 leave_nothing($node);
 done_testing();

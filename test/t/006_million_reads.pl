@@ -40,9 +40,9 @@ my $read = wal_of(sub {
 		'-c', $clients, '-j', $clients, '-M', 'prepared', '-t', $gets / $clients);
 	$took = time - $start;
 	like($out, qr{transactions actually processed: $gets/$gets}, "$gets gets of $sessions sliding sessions");
-	# what is noted is written sooner or later: count that, too
+	# the WAL of writing the pending touches counts as well
 	wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE session_effective_expiry(namespace, session_id, expires_at) > expires_at + ttl / 8},
-		'nothing is left to write but what is within the slack', timeout => 30);
+		'only touches within the slack are left to be written', timeout => 30);
 });
 in_time($took, 60 * $gets / 1_000_000 * 1.5 + 5, sprintf('a million in a minute (%d)', $gets));
 
@@ -54,13 +54,13 @@ my $as_many = $update * $gets / $updates;
 cmp_ok($read, '<=', $as_many / 100,
 	sprintf('%d gets: %d bytes of WAL; as many UPDATEs: %d (measured %d with %d); 1/%d', $gets, $read, $as_many, $update, $updates, $as_many / ($read || 1)));
 
-# A short life and long use: every session is read several times in its ttl.
+# Short lifetimes and long use: every session is read several times within its ttl.
 my $seconds = 15;
 $node->safe_psql('postgres', "SELECT session_save('t' || i, '{}', ttl => '5 s') FROM generate_series(1, $sessions) i");
 my $started = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
 my $misses = $node->safe_psql('postgres', q{SELECT substring(session_metrics() FROM 'session_store_misses_total (\d+)')});
 my $lsn = $node->safe_psql('postgres', 'SELECT pg_current_wal_insert_lsn()');
-# each transaction reads twenty, one after the other, around the whole set
+# each transaction reads twenty sessions, one after the other, through all of them
 my $out = pgbench_run($node, <<"EOS", '-c', $clients, '-j', $clients, '-M', 'prepared', '-T', $seconds, '--rate=500');
 \\set i random(0, @{[ $sessions / 20 - 1 ]})
 SELECT count(session_get('t' || (:i * 20 + k))) FROM generate_series(1, 20) k;
@@ -68,12 +68,12 @@ EOS
 is($node->safe_psql('postgres', "SELECT count(session_get('t' || i)) FROM generate_series(1, $sessions) i"), $sessions,
 	"none of $sessions sessions of 5 s ended in $seconds s of use");
 is($node->safe_psql('postgres', q{SELECT substring(session_metrics() FROM 'session_store_misses_total (\d+)')}), $misses,
-	'and no read missed');
+	'.. and no read was a miss');
 is($node->safe_psql('postgres', "SELECT count(*) FROM conversation_sessions WHERE session_id LIKE 't%' AND created_at < '$started'"), $sessions,
-	'they are the same sessions still');
-is(health($node, 'touches,dropped'), '0', 'no note was dropped');
+	'they are still the same sessions');
+is(health($node, 'touches,dropped'), '0', 'no touch was dropped');
 
 wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE session_id LIKE 't%'},
-	'unread, they are purged', timeout => 20);
+	'sessions that are not read are purged', timeout => 20);
 leave_nothing($node);
 done_testing();

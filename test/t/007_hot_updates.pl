@@ -34,7 +34,7 @@ for my $case (
 TRUNCATE conversation_sessions;
 SELECT session_save('s' || i, '{}', ttl => '$ttl') FROM generate_series(1, $sessions) i;
 EOS
-	# what a page needs once, it needs at its first updates
+	# work that each page needs once is done by its first updates
 	$node->safe_psql('postgres', "SELECT pg_stat_reset()");
 	my ($all, $hot) = updates();
 	my $out = pgbench_run($node, <<"EOS", '-c', 2, '-j', 2, '-M', 'prepared', '-T', $seconds / 2, '--rate=1500');
@@ -50,7 +50,7 @@ EOS
 	cmp_ok($share, '>=', 95,
 		sprintf('%s: %.1f %% of %d saves HOT (%d of %d updates)', $what, $share, $saves, $hot2 - $hot, $all2 - $all));
 
-	# one update per living session and ttl, and some for those that came back
+	# one update for each living session and ttl, and some for sessions that began again
 	my $keepers = ($all2 - $all) - $saves;
 	my $turns = $seconds / 2 / ($ttl =~ s/ s//r) + 1;
 	cmp_ok($keepers, '<=', $sessions * $turns * 1.2,

@@ -12,7 +12,7 @@ use Test::More;
 my $live = $ENV{SESSION_STORE_SMALL} ? 200_000 : 2_000_000;
 my $dead = 40;
 
-# The keeper must leave the 40 to us.
+# The keeper must not purge the 40 rows.
 my $node = new_store('cost', conf => <<'EOC');
 shared_buffers = 512MB
 max_wal_size = 8GB
@@ -25,7 +25,7 @@ maintenance_work_mem = 256MB
 session_store.purge_interval = 0
 EOC
 
-# Rows as the store leaves them, one a millisecond; every tenth is of one owner.
+# Rows as the extension leaves them, created one millisecond apart; every tenth has the same owner.
 sub fill
 {
 	my ($from, $to) = @_;
@@ -40,7 +40,7 @@ EOS
 	return;
 }
 
-# The cost of a page of session_list, of the first and of one deep inside.
+# The cost of a page of session_list, the first and one deep inside.
 sub pages
 {
 	my ($sessions) = @_;
@@ -89,11 +89,11 @@ EOS
 is($node->safe_psql('postgres', 'SELECT count(*) FROM conversation_sessions WHERE check_at < clock_timestamp()'), $dead,
 	"$dead dead among them");
 
-# what a backend reads of the catalogs the first time is not the purge's
+# what a backend reads of the catalogs the first time does not count
 $node->safe_psql('postgres', "INSERT INTO session_namespaces (name) VALUES ('empty')");
 my ($hit, $read) = buffers($node, 'SELECT session_purge()', before => "BEGIN;\nSELECT session_purge(namespace => 'empty') AS warm \\gset\n");
-is($node->safe_psql('postgres', 'SELECT count(*) FROM conversation_sessions'), $live, 'rolled back, to do it again');
-# about nine a row: found, locked, deleted, and looked at by the triggers in between
+is($node->safe_psql('postgres', 'SELECT count(*) FROM conversation_sessions'), $live, 'rolled back, so that it can be repeated');
+# about nine for each row: found, locked, deleted, and the triggers in between
 cmp_ok($hit + $read, '<=', 440, "purging $dead of $live: $hit buffers hit, $read read");
 
 # from a cold start, what is read are distinct pages
@@ -106,7 +106,7 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM conversation_sessions'), $
 ($hit, $read) = buffers($node, 'SELECT session_purge()', before => "SELECT session_purge() AS warm \\gset\n");
 cmp_ok($hit + $read, '<=', 60, "a purge with nothing to do: @{[ $hit + $read ]} buffers");
 
-is($node->safe_psql('postgres', 'SELECT session_count()'), $live - $dead, 'and the living live');
+is($node->safe_psql('postgres', 'SELECT session_count()'), $live - $dead, '.. and living sessions are kept');
 
 leave_nothing($node);
 done_testing();

@@ -13,7 +13,7 @@ my $node = new_store('dump', extension => 0, init => { allows_streaming => 1, ex
 	conf => "max_worker_processes = 32\n");
 my $dumps = PostgreSQL::Test::Utils::tempdir();
 
-# ---- what is to survive
+# ---- the data to be restored
 
 sub content
 {
@@ -60,9 +60,9 @@ UPDATE conversation_sessions SET created_at = '2020-02-29 12:00+00' WHERE sessio
 EOS
 	wait_for_keeper($node, $dbname);
 	wait_for($node, "SELECT count(*) = 0 FROM $schema.conversation_sessions WHERE $schema.session_effective_expiry(namespace, session_id, expires_at) > expires_at + least(ttl / 8, '5 minutes')",
-		'what was touched is written', db => $dbname, quiet => 1);
-	# what has ended is not there to survive
-	wait_for($node, "SELECT count(*) = 0 FROM $schema.conversation_history_ended", 'what has ended is purged', db => $dbname, quiet => 1);
+		'pending touches are written', db => $dbname, quiet => 1);
+	# sessions that have ended are not part of the comparison
+	wait_for($node, "SELECT count(*) = 0 FROM $schema.conversation_history_ended", 'expired sessions are purged', db => $dbname, quiet => 1);
 	return content($node, $dbname, $schema);
 }
 
@@ -104,17 +104,17 @@ my $full = dump_it('origin', 'full.sql');
 fresh('whole');
 psql_file('whole', $full);
 is_deeply(content($node, 'whole'), $origin, 'full dump, fresh database: nothing is missing, nothing differs');
-wait_for_keeper($node, 'whole', what => 'a keeper for what was restored', timeout => 5);
+wait_for_keeper($node, 'whole', what => 'a keeper for the restored database', timeout => 5);
 like(health($node, 'warnings', 'whole'), $no_such_role, 'and health names the role that does not exist, no more');
 
-# It works as before: the version goes on, the dead stay dead, policies hold.
-is($node->safe_psql('whole', q{SELECT session_save('s6', '{}')}), '4712', 'the version goes on');
+# It works as before: versions continue, dead ids stay dead, policies apply.
+is($node->safe_psql('whole', q{SELECT session_save('s6', '{}')}), '4712', 'versions continue');
 is(sqlstate($node, q{SELECT session_save('s26', '{}')}, db => 'whole'), 'SST10', 'a tombstone stands');
 is($node->safe_psql('whole', q{SELECT session_save('new', '{}'); SELECT ttl = '2 days' FROM conversation_sessions WHERE session_id = 'new'}), "1\nt",
-	'the policy of default holds');
+	'the policy of default applies');
 is($node->safe_psql('whole', q{SELECT session_get('chat1', namespace => 'chat')}), 'null', 'a namespace of its own');
 is($node->safe_psql('whole', q{SELECT string_agg(seq::text, ' ') FROM session_history('fork'); SELECT session_append('fork', '{}')}), "1 2\n4", 'a history is read and goes on, under seqs that were never used');
-is($node->safe_psql('whole', q{SELECT session_append('s7', '[{"text": "tab\\tnew\\nline \\\\ \\"quoted\\""}, {}]', 'op 7')}), '2', 'what was said before the dump is not said again');
+is($node->safe_psql('whole', q{SELECT session_append('s7', '[{"text": "tab\\tnew\\nline \\\\ \\"quoted\\""}, {}]', 'op 7')}), '2', 'a repeated append from before the dump is not carried out again');
 
 # ---- full, into a database that has the extension
 
@@ -140,7 +140,7 @@ is_deeply(content($node, 'custom'), $origin, 'custom format');
 fresh('parallel');
 run_ok('pg_restore -j 2', @restore, '-d', 'parallel', '-j', '2', '--exit-on-error', $custom);
 is_deeply(content($node, 'parallel'), $origin, 'custom format, two at a time');
-run_ok('pg_restore --clean over it', @restore, '-d', 'parallel', '--clean', '--if-exists', '--exit-on-error', $custom);
+run_ok('pg_restore --clean over existing rows', @restore, '-d', 'parallel', '--clean', '--if-exists', '--exit-on-error', $custom);
 is_deeply(content($node, 'parallel'), $origin, 'restored over itself');
 wait_for_keeper($node, 'parallel', what => 'and it has its keeper again', timeout => 5);
 
@@ -149,16 +149,16 @@ wait_for_keeper($node, 'parallel', what => 'and it has its keeper again', timeou
 fresh('disabled', 1);
 run_ok('pg_restore --data-only --disable-triggers', @restore, '-d', 'disabled', '--data-only', '--disable-triggers', '--exit-on-error', $custom);
 is_deeply(content($node, 'disabled'), $origin, 'data only, triggers disabled');
-is($node->safe_psql('disabled', q{SELECT count(*) > 0 FROM pg_trigger WHERE tgenabled <> 'A' AND NOT tgisinternal}), 't', 'triggers are not as they were');
+is($node->safe_psql('disabled', q{SELECT count(*) > 0 FROM pg_trigger WHERE tgenabled <> 'A' AND NOT tgisinternal}), 't', 'the triggers are not ENABLE ALWAYS');
 my $warnings = health($node, 'warnings', 'disabled');
 like($warnings, qr/ALTER TABLE .*ENABLE ALWAYS TRIGGER/, 'health warns and names the command');
 my @repairs = $node->safe_psql('disabled', q{SELECT w FROM jsonb_array_elements_text(session_health() -> 'warnings') w}) =~ /(ALTER TABLE [^;\n]*?ENABLE ALWAYS TRIGGER (?:"[^"]+"|\w+))/g;
 diag("to run: $_") for @repairs;
 $node->safe_psql('disabled', "$_;") for @repairs;
-wait_for($node, q{SELECT session_health() ->> 'warnings' NOT LIKE '%TRIGGER%'}, 'which, once run, ends the warning', db => 'disabled', timeout => 5)
+wait_for($node, q{SELECT session_health() ->> 'warnings' NOT LIKE '%TRIGGER%'}, '.. which ends the warning when it was run', db => 'disabled', timeout => 5)
   or diag(health($node, 'warnings', 'disabled'));
 is($node->safe_psql('disabled', q{SELECT count(*) FROM pg_trigger WHERE tgenabled <> 'A' AND NOT tgisinternal AND tgrelid IN ('conversation_sessions'::regclass, 'session_namespaces'::regclass)}), '0',
-	'every trigger is as it was');
+	'all triggers are as before');
 
 # ---- a schema with an odd name
 
@@ -169,14 +169,14 @@ my $file = dump_it('elsewhere', 'odd.sql');
 fresh('odd');
 psql_file('odd', $file);
 is_deeply(content($node, 'odd', $odd), $elsewhere, 'an extension in a schema with an odd name');
-is($node->safe_psql('odd', "SELECT $odd.session_save('s6', '{}')"), '4712', 'works there, by its qualified name');
+is($node->safe_psql('odd', "SELECT $odd.session_save('s6', '{}')"), '4712', 'the extension works there, by qualified names');
 wait_for_keeper($node, 'odd', what => 'and has a keeper', timeout => 5);
 $node->safe_psql('odd', "SELECT $odd.session_save('short', '{}', ttl => '300 ms')");
 wait_for($node, "SELECT count(*) = 0 FROM $odd.conversation_sessions WHERE session_id = 'short'", 'which purges', db => 'odd', timeout => 10);
 
 # ---- expired rows and rows without the columns that triggers fill
 
-is($node->safe_psql('data', <<'EOS'), 't|t|1', 'COPY of what a user has: the guard fills in the rest');
+is($node->safe_psql('data', <<'EOS'), 't|t|1', 'COPY of rows of a user: the trigger fills in the other columns');
 COPY conversation_sessions (namespace, session_id, session_data, ttl) FROM stdin;
 default	copied	{"a": 1}	1 hour
 \.

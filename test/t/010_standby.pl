@@ -34,14 +34,14 @@ sub answer
 is(answer(q{SELECT session_get('s1')}), '{"n": 1}', 'get');
 is(answer(q{SELECT version, owner_id FROM session_fetch('s1')}), '1|u1', 'fetch');
 is(answer(q{SELECT session_id, session_data FROM session_get_many('{s1,none,s20}')}), qq[s1|{"n": 1}\nnone|\ns20|], 'get_many');
-is(answer(q{SELECT session_get('late')}), '{"n": 0}', 'what came by streaming');
+is(answer(q{SELECT session_get('late')}), '{"n": 0}', 'replicated rows');
 is(answer(q{SELECT session_get('c', namespace => 'chat')}), '{}', 'another namespace');
 is(answer(q{SELECT session_get('s20'), session_exists('s20')}), '|f', 'a deleted one');
 is(answer(q{SELECT count(*) FROM session_list()}), '20', 'list');
 is(answer(q{SELECT session_count(owner => 'u0')}), '9', 'count');
 is(answer(q{SELECT session_exists('s1'), session_ttl('s1') > '59 minutes'}), 't|t', 'exists and ttl');
-is(answer(q{SELECT session_health() ->> 'in_recovery'}), 'true', 'health knows where it is');
-is(answer(q{SELECT session_health() ->> 'warnings'}), '[]', 'and finds nothing wrong');
+is(answer(q{SELECT session_health() ->> 'in_recovery'}), 'true', 'session_health() says that the server is in recovery');
+is(answer(q{SELECT session_health() ->> 'warnings'}), '[]', '.. and has no warning');
 like(answer('SELECT session_metrics()'), qr/^session_store_preloaded 1$/m, 'metrics');
 is(answer('SELECT count(*) >= 0 FROM session_stats'), 't', 'stats');
 is(answer(q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT session_get('s1'); COMMIT}), '{"n": 1}', 'get at REPEATABLE READ');
@@ -52,25 +52,25 @@ for my $call (q{session_save('s1', '{}')}, q{session_create()}, q{session_merge(
 	is(sqlstate($standby, "SELECT $call"), '25006', "$call: read only");
 }
 
-# reads do not slide there
+# reads do not slide on a standby
 $primary->safe_psql('postgres', q{UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '10 minutes' WHERE session_id = 's1'});
 wait_for_replay($primary, $standby);
 is(answer(q{SELECT session_get('s1'); SELECT session_ttl('s1') <= '10 minutes'}), qq[{"n": 1}\nt], 'a read does not slide');
-is(answer(q{SELECT session_health() #>> '{touches,noted}'}), '0', 'nor does it note anything');
+is(answer(q{SELECT session_health() #>> '{touches,noted}'}), '0', '.. nor do they record anything');
 
-# expired is expired, purged or not
+# an expired session is not returned, purged or not
 $primary->safe_psql('postgres', q{SELECT session_save('short', '{}', ttl => '500 ms')});
 wait_for_replay($primary, $standby);
 wait_for($standby, q{SELECT session_get('short') IS NULL}, 'what expires is gone there too', timeout => 5);
 
-is(answer(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'session_store keeper'}), '0', 'no keeper in recovery');
+is(answer(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'session_store keeper'}), '0', 'no keeper during recovery');
 
-# a policy that changes arrives in open sessions
+# a change of a policy reaches open sessions
 my $psql = $standby->background_psql('postgres');
 $psql->query_safe(q{SELECT session_get('c', namespace => 'chat')});
 $primary->safe_psql('postgres', q{INSERT INTO session_namespaces (name, key_prefix) VALUES ('later', 'later:'); SELECT session_save('x', '{"new": 1}', namespace => 'later')});
 wait_for_replay($primary, $standby);
-is($psql->query_safe(q{SELECT session_get('x', namespace => 'later')}), '{"new": 1}', 'an open session sees a new namespace');
+is($psql->query_safe(q{SELECT session_get('x', namespace => 'later')}), '{"new": 1}', 'an open session sees the new namespace');
 $psql->quit;
 
 # ---- promoted
@@ -79,13 +79,13 @@ $primary->safe_psql('postgres', q{SELECT session_save('expiring', '{}', ttl => '
 wait_for_replay($primary, $standby);
 leave_nothing($primary);
 $standby->promote;
-wait_for_keeper($standby, 'postgres', what => 'promoted, it has a keeper', timeout => 10);
+wait_for_keeper($standby, 'postgres', what => 'after promotion it has a keeper', timeout => 10);
 wait_for($standby, q{SELECT NOT EXISTS (SELECT FROM conversation_sessions WHERE session_id = 'expiring')},
 	'which purges', timeout => 15);
 is(answer(q{SELECT session_save('s1', '{"n": 2}')}), '2', 'and calls write');
 is(answer(q{UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '10 minutes' WHERE session_id = 's2'; SELECT session_get('s2'); SELECT session_ttl('s2') > '59 minutes'}),
 	qq[{"n": 2}\nt], 'and reads slide');
-is(sqlstate($standby, q{SELECT session_save('s20', '{}')}), 'SST10', 'the dead are still dead');
+is(sqlstate($standby, q{SELECT session_save('s20', '{}')}), 'SST10', 'dead ids are still dead');
 
 leave_nothing($standby);
 done_testing();

@@ -30,7 +30,7 @@ sub same
 	is_deeply(content($subscriber), content($publisher), $what);
 }
 
-# there before the subscription: the initial copy
+# rows from before the subscription: the initial copy
 $publisher->safe_psql('postgres', <<"EOS");
 INSERT INTO session_namespaces (name, key_prefix, ttl, audit) VALUES ('chat', 'chat:', '2 hours', true);
 SELECT session_save('s' || i, jsonb_build_object('n', i), owner => 'u' || i % 2, namespace => 'chat') FROM generate_series(1, 50) i;
@@ -47,7 +47,7 @@ $subscriber->wait_for_subscription_sync($publisher, 'sub');
 same('the initial copy');
 is($subscriber->safe_psql('postgres', q{SELECT version FROM session_fetch('s7', namespace => 'chat')}), '77', 'with its versions');
 
-# an open session of the subscriber, whose policies are known by now
+# an open session of the subscriber, which has cached the policies
 my $psql = $subscriber->background_psql('postgres', on_error_stop => 0);
 is($psql->query_safe(q{SELECT session_save('mine1', '{}', namespace => 'chat'); SELECT ttl FROM conversation_sessions WHERE session_id = 'mine1'}), "1\n02:00:00",
 	'the policy holds');
@@ -69,7 +69,7 @@ SELECT session_share('s2', 'carol', 'editor', 'chat'), session_unshare('s2', 'bo
 DELETE FROM conversation_sessions WHERE session_id = 's8';
 UPDATE conversation_sessions SET session_data = '{"direct": 1}' WHERE session_id = 's10';
 EOS
-# what has ended is purged on either side, whoever comes first
+# ended sessions are purged on both sides, by whichever keeper comes first
 for ($publisher, $subscriber)
 {
 	wait_for($_, q{SELECT count(*) = 0 FROM conversation_history h WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id)}, 'hidden messages are purged on the ' . $_->name);
@@ -79,36 +79,36 @@ same('inserts, saves, merges, touches, deletes, new ids, messages, members and p
 is($subscriber->safe_psql('postgres', q{SELECT session_get('new', namespace => 'chat'), (SELECT version FROM session_fetch('s10', namespace => 'chat'))}),
 	'{"n": 2}|2', 'and calls see them');
 is($subscriber->safe_psql('postgres', q{SELECT string_agg(message ->> 'm', ' ' ORDER BY seq) FROM session_history('s20', namespace => 'chat')}), '1 2 1 2', 'histories, too');
-is(sqlstate($subscriber, q{SELECT session_save('s4', '{}', namespace => 'chat')}), 'SST10', 'dead is dead there too');
+is(sqlstate($subscriber, q{SELECT session_save('s4', '{}', namespace => 'chat')}), 'SST10', 'dead ids are dead there, too');
 
 $publisher->safe_psql('postgres', q{UPDATE session_namespaces SET ttl = '5 hours' WHERE name = 'chat'; INSERT INTO session_namespaces (name, key_prefix, ttl) VALUES ('more', 'more:', '7 hours')});
 wait_for_replay($publisher, 'sub');
 is($psql->query_safe(q{SELECT session_save('mine2', '{}', namespace => 'chat'); SELECT ttl FROM conversation_sessions WHERE session_id = 'mine2'}), "1\n05:00:00",
-	'a policy changed over there holds in a session that was open already');
+	'a policy that is changed on the publisher applies in a session that was open before');
 is($psql->query_safe(q{SELECT session_save('mine3', '{}', namespace => 'more'); SELECT ttl FROM conversation_sessions WHERE session_id = 'mine3'}), "1\n07:00:00",
-	'and a new namespace');
+	'.. and so does a new namespace');
 $subscriber->safe_psql('postgres', q{DELETE FROM conversation_sessions WHERE session_id LIKE 'mine%'; DELETE FROM session_events WHERE session_id LIKE 'mine%'});
 $publisher->safe_psql('postgres', q{DELETE FROM session_namespaces WHERE name = 'more'});
 wait_for_replay($publisher, 'sub');
 my ($out, $failed) = $psql->query(q{SELECT session_save('mine4', '{}', namespace => 'more')});
-unlike($out // '', qr/\d/, 'and one that is gone');
+unlike($out // '', qr/\d/, '.. and a deleted one');
 $psql->quit;
 same('policies, too');
 
-# what expires over there is purged over there, and the purge arrives; the keeper
-# of the subscriber may have been first
+# sessions that expire on the publisher are purged there, and that is replicated; the keeper of the
+# subscriber may have been first
 $publisher->safe_psql('postgres', q{SELECT session_save('short', '{}', ttl => '500 ms', namespace => 'chat')});
 wait_for($publisher, q{SELECT NOT EXISTS (SELECT FROM conversation_sessions WHERE session_id = 'short')}, 'purged', timeout => 10);
 wait_for_replay($publisher, 'sub');
 is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM conversation_sessions WHERE session_id = 'short'}), '0', 'here and there');
-is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_subscription WHERE subname = 'sub' AND pid IS NOT NULL}), '1', 'and the subscription goes on');
+is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_subscription WHERE subname = 'sub' AND pid IS NOT NULL}), '1', '.. and the subscription continues');
 
 # TRUNCATE
 $publisher->safe_psql('postgres', 'TRUNCATE conversation_sessions');
 wait_for_replay($publisher, 'sub');
 is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM conversation_sessions'), '0', 'TRUNCATE');
 
-is(count_log($subscriber, qr/ERROR: /), count_log($subscriber, qr/ERROR: .*(?:more|has ended)/), 'no error in the log of the subscriber but ours');
+is(count_log($subscriber, qr/ERROR: /), count_log($subscriber, qr/ERROR: .*(?:more|has ended)/), 'no error in the log of the subscriber except the expected ones');
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION sub');
 leave_nothing($subscriber);
 leave_nothing($publisher);

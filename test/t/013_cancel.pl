@@ -35,15 +35,15 @@ INSERT INTO conversation_sessions (namespace, session_id, owner_id, session_data
 	SELECT 'many', 'live' || i, 'p', jsonb_build_object('n', i), '1 day' FROM generate_series(1, 300000) i;
 EOS
 
-# ---- cancelled while a subtransaction of ours begins or ends
+# ---- canceled while a subtransaction of ours begins or ends
 
-# At DEBUG5 the server reports these steps, and after each report it looks for a timeout. The error must
+# At DEBUG5 the server reports these steps, and checks for a timeout after each report. The error must
 # not leave the subtransaction open: every later command of the session would fail then (25P02).
 {
 	my ($cancelled, $all) = (0, '');
 
 	value(q{INSERT INTO session_namespaces (name, key_prefix, tombstone) VALUES ('cleared', 'cleared:', '0')});
-	# so many sessions that clearing them takes as long as the timeouts, on whatever machine
+	# so many sessions that clearing them takes as long as the timeouts on any machine
 	for (my $n = 20; $cancelled == 0 && $n <= 20_000; $n *= 5)
 	{
 		my $script = "SET session_store.namespace = 'cleared';\nSET client_min_messages = debug5;\n";
@@ -56,12 +56,12 @@ EOS
 		$cancelled = () = $err =~ /ERROR: .*statement timeout/g;
 		$all .= $err;
 	}
-	cmp_ok($cancelled, '>', 0, "clears were cancelled while the server told everything ($cancelled of 300)");
+	cmp_ok($cancelled, '>', 0, "clears were canceled while the server reported everything ($cancelled of 300)");
 	unlike($all, qr/current transaction is aborted|unexpected state|connection to server was lost/,
-		'and the session is usable after each');
+		'.. and the session is usable after each');
 }
 
-# ---- cancelled while it waits, or works
+# ---- canceled while it waits, or works
 
 my $holder = $node->background_psql('postgres');
 $holder->query_safe('BEGIN');
@@ -78,8 +78,8 @@ my %wait = (
 );
 my %work = (
 	'a large purge' => 'SELECT session_purge(300000)',
-	'a list with a filter that nothing passes' => q{SELECT * FROM session_list(filter => '{"no": "such"}', namespace => 'many') l1},
-	'a list with a pattern that nothing passes' => q{SELECT * FROM session_list(id_like => 'no%such', namespace => 'many')},
+	'a list with a filter that no session matches' => q{SELECT * FROM session_list(filter => '{"no": "such"}', namespace => 'many') l1},
+	'a list with a pattern that no session matches' => q{SELECT * FROM session_list(id_like => 'no%such', namespace => 'many')},
 	'a large count' => q{SELECT session_count(id_like => '%e%1%', namespace => 'many') FROM generate_series(1, 100)},
 	'a large clear' => q{SELECT session_clear('many')},
 	'a large delete_all' => q{SELECT session_delete_all('p', namespace => 'many')},
@@ -96,7 +96,7 @@ for my $what (sort keys %wait)
 	my $start = time;
 	value("SELECT pg_cancel_backend($pid)");
 	my $after = $psql->query(q{SELECT session_get('a') ->> 'n'});
-	in_time(time - $start, 2, "$what is cancelled at once");
+	in_time(time - $start, 2, "$what is canceled at once");
 	like($after, qr/57014\n1$/, '.. and the next call works');
 	$psql->{stderr} = '';
 	$psql->quit;
@@ -113,7 +113,7 @@ for my $what (sort keys %wait, sort keys %work)
 }
 is(sqlstate($node, "SET lock_timeout = '100ms'; $wait{'a save that waits for a row'}"), '55P03', 'lock_timeout');
 
-# in a transaction, behind a savepoint
+# in a transaction, after a savepoint
 is(value(<<'EOS'), "t\n1\nt\n{\"n\": 1}", 'a savepoint takes it back, and the transaction goes on');
 SELECT count(*) = 600000 FROM conversation_sessions WHERE namespace = 'many';
 BEGIN;
@@ -131,10 +131,10 @@ EOS
 $holder->query_safe('ROLLBACK');
 $holder->quit;
 
-is(value('SELECT session_purge(1000)'), '1000', 'a purge after all of it');
-is(value(q{SELECT session_save('a', '{"n": 5}')}), '2', 'and a save: the version was counted once');
+is(value('SELECT session_purge(1000)'), '1000', 'a purge after all of that');
+is(value(q{SELECT session_save('a', '{"n": 5}')}), '2', '.. and a save: one version was counted');
 
-# ---- a read that waits for room among the notes
+# ---- a read that waits for a free touch slot
 
 $holder = $node->background_psql('postgres');
 $holder->query_safe(q{UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '10 minutes' WHERE session_id LIKE 's%'});
@@ -142,15 +142,15 @@ $holder->query_safe(q{BEGIN; SELECT count(*) FROM (SELECT FROM conversation_sess
 my $start = time;
 my $state = sqlstate($node, q{SET statement_timeout = '30ms'; SELECT count(session_get('s' || i)) FROM generate_series(1, 1000) i});
 my $took = time - $start;
-is($state, '57014', 'reads that wait for room are cancelled');
+is($state, '57014', 'reads that wait for a touch slot are canceled');
 in_time($took, 1, '.. in time');
-is(value(q{SELECT count(session_get('s' || i)) FROM generate_series(900, 910) i}), '11', 'and others read on');
+is(value(q{SELECT count(session_get('s' || i)) FROM generate_series(900, 910) i}), '11', '.. and others continue to read');
 $holder->query_safe('ROLLBACK');
 $holder->quit;
 
 # ---- what is on disk when COMMIT returns
 
-# flushed(sql): was all that a transaction wrote on disk once it had committed?
+# flushed(sql): was everything that a transaction wrote on disk when it had committed?
 sub flushed
 {
 	my ($sql) = @_;
@@ -173,9 +173,9 @@ is(flushed(q{SELECT session_regenerate('log3') AS x}), 't', 'regenerate is on di
 is(flushed(q{SAVEPOINT s; SELECT session_delete('log4') AS x \gset
 RELEASE s; SELECT 1 AS y}), 't', 'delete in a savepoint is on disk');
 is(value(q{SET synchronous_commit = off; BEGIN; SELECT session_delete('log5') \gset
-COMMIT; SHOW synchronous_commit}), 'off', 'and the setting of the caller is as it was');
+COMMIT; SHOW synchronous_commit}), 'off', '.. and the setting of the caller is as before');
 
-# a save does as the setting says; the WAL writer may come by, so one of many will do
+# a save follows the setting; the WAL writer may flush it meanwhile, so one of many is enough
 my $lazy = 0;
 $lazy += flushed(qq{SELECT session_save('log$_', '{"n": 1}') AS x}) eq 'f' for 10 .. 19;
 cmp_ok($lazy, '>', 0, "saves do as synchronous_commit says ($lazy of 10 were not on disk yet)");
@@ -186,7 +186,7 @@ $node->stop('immediate');
 $node->start;
 wait_for_keeper($node, 'postgres');
 is(value(q{SELECT session_exists('log1'), session_exists('log2'), session_exists('log3'), session_exists('log4'), session_exists('log20')}), 'f|f|f|f|f',
-	'and hold after a crash');
+	'.. and hold after a crash');
 
 leave_nothing($node);
 done_testing();

@@ -21,18 +21,18 @@ value("CREATE SCHEMA $odd; CREATE SCHEMA second");
 value("CREATE EXTENSION session_store SCHEMA $odd");
 wait_for_keeper($node, 'postgres', what => 'a keeper, whatever the schema', timeout => 3);
 
-# nothing depends on the search_path of the caller
+# the caller's search_path does not matter
 for my $path (q{''}, 'pg_catalog', 'second', "pg_temp, second, $odd")
 {
 	is(value("SET search_path = $path; SELECT $odd.session_save('a', '{\"n\": 1}') > 0; SELECT $odd.session_get('a')"), qq[t\n{"n": 1}],
 		"search_path = $path");
 	is(value("SET search_path = $path; SELECT count(*) >= 1 FROM $odd.session_list(); SELECT $odd.session_health() ->> 'warnings'"), "t\n[]",
-		'.. lists and health, too');
+		'.. also for lists and health');
 }
 value("SELECT $odd.session_save('short', '{}', ttl => '300 ms')");
 wait_for($node, "SELECT count(*) = 0 FROM $odd.conversation_sessions WHERE session_id = 'short'", 'the keeper purges there', timeout => 10);
 
-# an extension with tables cannot be moved without telling, or can: then it works
+# the extension cannot be moved to another schema; if it could, it would have to work there
 my ($rc) = $node->psql('postgres', 'ALTER EXTENSION session_store SET SCHEMA second');
 my $schema = value(q{SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'session_store'});
 is(value("SELECT $schema.session_get('a')"), '{"n": 1}', $rc ? 'SET SCHEMA is refused' : 'SET SCHEMA works');
@@ -50,7 +50,8 @@ $psql->query_safe(q{SELECT session_save('a', '{}', namespace => 'gone')});
 value('DROP EXTENSION session_store');
 wait_for($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'session_store keeper'}, 'dropped: no keeper', timeout => 5);
 my ($out) = $psql->query('EXECUTE get');
-# not every version of BackgroundPsql returns nothing for nothing: what it says has no document
+# not every version of BackgroundPsql returns an empty string for an empty result: the result contains
+# no document
 unlike($out // '', qr/\{"n"/, 'what is dropped answers no more');
 $psql->{stderr} = '';
 
@@ -66,15 +67,15 @@ $psql->quit;
 value("SELECT $second.session_save('short', '{}', ttl => '300 ms')");
 wait_for($node, "SELECT count(*) = 0 FROM $second.conversation_sessions WHERE session_id = 'short'", 'and the keeper purges there', timeout => 10);
 
-# by somebody who is no superuser: refused
+# refused for a role that is no superuser
 value('CREATE ROLE plain LOGIN; GRANT CREATE ON DATABASE postgres TO plain');
 value('DROP EXTENSION session_store');
 is(sqlstate($node, 'SET ROLE plain; CREATE EXTENSION session_store'), '42501', 'a superuser creates it');
 
-# objects of somebody hostile are in the way, not used
+# objects of another role prevent CREATE EXTENSION and are not used
 value('CREATE SCHEMA hostile; CREATE TABLE hostile.conversation_sessions (x int)');
-isnt(sqlstate($node, 'CREATE EXTENSION session_store SCHEMA hostile'), '00000', 'a name that is taken is an error');
-is(value(q{SELECT count(*) FROM pg_extension WHERE extname = 'session_store'}), '0', 'and nothing is left of it');
+isnt(sqlstate($node, 'CREATE EXTENSION session_store SCHEMA hostile'), '00000', 'an existing name is an error');
+is(value(q{SELECT count(*) FROM pg_extension WHERE extname = 'session_store'}), '0', '.. and nothing is left behind');
 
 leave_nothing($node);
 done_testing();

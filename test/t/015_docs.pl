@@ -17,7 +17,7 @@ my $readme = slurp_file("$top/README.md");
 my $reference = slurp_file("$top/docs/reference.md");
 my $redis = slurp_file("$top/docs/redis.md");
 
-# README begins by creating the extension; the rest goes on from there, as a reader would.
+# README begins by creating the extension; the other examples follow, as a reader would run them.
 my $count = 0;
 foreach my $document ([ 'README.md', $readme ], [ 'docs/reference.md', $reference ], [ 'docs/redis.md', $redis ])
 {
@@ -35,7 +35,7 @@ foreach my $document ([ 'README.md', $readme ], [ 'docs/reference.md', $referenc
 }
 cmp_ok($count, '>=', 6, 'there are examples');
 
-# What the quickstart promises in its comments.
+# The results that the comments of the quickstart name.
 is($node->safe_psql('postgres', "SELECT session_save('q', '{}'), session_incr('q', '{stats,pages}')"), '1|1',
 	'a first save is version 1, a first increment 1');
 

@@ -56,7 +56,7 @@ EOS
 	tr/|/ / foreach @created;
 	is(join("\n", sort @listed), join("\n", sort @created),
 		'src/table/columns.h lists the tables and columns that the install script creates');
-	cmp_ok(scalar @created, '>', 70, '.. of which there are many');
+	cmp_ok(scalar @created, '>', 70, '.. and there are many of them');
 }
 
 # Each table that C code reads, with ways to alter it and the calls that read it.
@@ -135,7 +135,8 @@ my %tables = (
 			'session_id is gone' => 'DROP COLUMN session_id',
 		}, [ q{session_save('d', '{}', namespace => 'audited')}, q{session_delete('d', 'audited')}, q{session_health() IS NULL} ] ],
 );
-# What depends on columns would forbid to alter them. The views are members of the extension.
+# Objects that depend on the columns would prevent that they are altered. The views are members of the
+# extension.
 my $free = <<'EOS';
 ALTER EXTENSION session_store DROP VIEW conversation_messages;
 ALTER EXTENSION session_store DROP VIEW session_stats;
@@ -155,8 +156,8 @@ END
 $$;
 EOS
 
-# Each case in a copy of the database: one connection alters the table, while the others, which
-# have their plans already, call and wait for it. Then it commits.
+# Each case in a copy of the database: one connection alters the table, while the others, which have
+# prepared plans, call and wait for it. Then it commits.
 value(q{SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = 'postgres' AND pid <> pg_backend_pid()});
 my $calls = 0;
 
@@ -193,23 +194,23 @@ EOS
 	$alter->query_safe("BEGIN; ALTER TABLE $table $alteration");
 	$alter->query_safe("ALTER TABLE $table DISABLE TRIGGER USER; UPDATE $table SET $1 = NULL") if $what =~ /^(\w+) may be NULL/;
 	$alter->query_safe('SELECT pg_advisory_unlock(1)');
-	# each waits for the table, or for one that does, or has done without it
+	# each waits for the table, or for another that does, or has returned without it
 	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'caller' AND datname = '$db' AND (wait_event_type IS DISTINCT FROM 'Lock' OR wait_event = 'advisory')")
 	  or die "$name: a caller neither waits nor ends";
 	$alter->query_safe('COMMIT');
 	$alter->quit;
 	$_->{run}->finish for @callers;
 	my @lost = grep { $_->{out} !~ /SQLSTATE \w{5}/ } @callers;
-	is(@lost ? "$lost[0]{call}: $lost[0]{out}" : '', '', "$name: $n calls, each has an answer");
+	is(@lost ? "$lost[0]{call}: $lost[0]{out}" : '', '', "$name: each of $n calls has a result");
 	my %states;
 	$states{$_->{out} =~ /SQLSTATE (\w{5})/ ? $1 : 'none'}++ for @callers;
 	note(join ', ', map { "$states{$_} times $_" } sort keys %states);
 	my @odd = grep { $_->{out} =~ /SQLSTATE XX/ } @callers;
-	is(@odd ? "$odd[0]{call}: $odd[0]{out}" : '', '', '.. and none is an internal error');
+	is(@odd ? "$odd[0]{call}: $odd[0]{out}" : '', '', '.. none of which is an internal error');
 	if ($what =~ /more/)
 	{
 		my @failed = grep { $_->{out} !~ /SQLSTATE 00000/ } @callers;
-		is(@failed ? "$failed[0]{call}: $failed[0]{out}" : '', '', '.. and all work');
+		is(@failed ? "$failed[0]{call}: $failed[0]{out}" : '', '', '.. and all succeed');
 	}
 	value("DROP DATABASE $db WITH (FORCE)") if !@lost;
 	return !@lost;

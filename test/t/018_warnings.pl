@@ -18,7 +18,7 @@ sub files
 	return map { glob "$top/$_" } @_;
 }
 
-# The texts of a source file's warnings, with '..' for what is filled in.
+# The texts of the warnings in a source file, with '..' for values that are filled in.
 sub warnings_of
 {
 	my ($source) = @_;
@@ -37,7 +37,7 @@ sub warnings_of
 	return @found;
 }
 
-# A pattern whose parts between '..' occur in a text in this order.
+# A pattern that matches the parts between '..' in this order.
 sub pattern_of
 {
 	my ($text) = @_;
@@ -45,7 +45,7 @@ sub pattern_of
 	return join '.*', map { quotemeta } grep { /\w/ } map { s/^\s+|\s+$//gr } split /\.\./, $text;
 }
 
-# Each four words in a row of a text, or all of a part that has fewer.
+# All sequences of four words of a text, or all words of a part that has fewer.
 sub sequences
 {
 	my ($text) = @_;
@@ -67,7 +67,7 @@ my @passed_on = grep { !/\w/ } map { warnings_of(slurp_file($_)) } files('src/*/
 my @rows;
 
 cmp_ok(scalar @warnings, '>', 25, 'there are warnings');
-is(@warnings + @passed_on, scalar @calls, '.. and none whose text is not found');
+is(@warnings + @passed_on, scalar @calls, '.. and none without a text');
 foreach my $line (split /\n/, slurp_file("$top/docs/operations.md"))
 {
 	my @cells = map { s/^\s+|\s+$//gr } split /(?<!\\)\|/, $line;
@@ -80,7 +80,8 @@ foreach my $row (@rows)
 	is(scalar(grep { !/\w/ } @{$row}[ 1 .. 4 ]), 0, '.. and none of them is empty');
 }
 
-# Is it about this warning?  The beginning of some is filled in, so four words in a row are enough.
+# Is this about that warning?  Some begin with a value that is filled in, so four consecutive words are
+# enough.
 sub is_about
 {
 	my ($row, $warning) = @_;
@@ -98,12 +99,12 @@ my $literals = join "\n", map { slurp_file($_) =~ s/"\s+"//gr } files('src/*/*.c
 
 foreach my $row (@rows)
 {
-	ok((grep { is_about($row, $_) } @warnings) || (grep { index($literals, $_) >= 0 } sequences($row->[1])), "there is such a warning: $row->[1]");
+	ok((grep { is_about($row, $_) } @warnings) || (grep { index($literals, $_) >= 0 } sequences($row->[1])), "this warning exists: $row->[1]");
 }
 
 # ---- each is expected by a test
 
-# no test makes so many databases
+# no test creates so many databases
 my @not_tried = ('more than .. databases: some have no keeper and no counters');
 my $tests = join "\n", map { slurp_file($_) } files('test/t/*.pl', 'test/sql/*.sql', 'expected/*.out', 'test/specs/*.spec');
 
@@ -114,11 +115,11 @@ foreach my $warning (@warnings)
 	ok(scalar(grep { index($tests, $_) >= 0 } sequences($warning)), "a test expects the warning: $warning");
 }
 
-# ---- the metrics are there
+# ---- the metrics exist
 
 my $redis = new_redis();
 my $node = new_cached_store('warnings', $redis, conf => "session_store.sessions_ceiling = 2\nmax_worker_processes = 16\n");
-# those of the sample are there when the keeper has taken one
+# those of the sample exist once the keeper has taken one
 $node->poll_query_until('postgres', q{SELECT count(sampled_at) > 0 FROM session_stats}) or die 'no sample';
 my $metrics = $node->safe_psql('postgres', 'SELECT session_metrics()');
 
@@ -126,11 +127,11 @@ foreach my $row (@rows)
 {
 	foreach my $name ($row->[2] =~ /(session_store_\w+)/g)
 	{
-		like($metrics, qr/^\Q$name\E\b/m, "there is a metric $name");
+		like($metrics, qr/^\Q$name\E\b/m, "the metric $name exists");
 	}
 }
 
-# ---- warnings that no other test is about
+# ---- warnings that no other test produces
 
 sub value
 {
@@ -147,7 +148,7 @@ sub warns
 }
 
 value(q{INSERT INTO session_namespaces (name, key_prefix, sliding, cache) VALUES ('whole', 'whole:', false, 'all')});
-is(value(q{SELECT session_health() ->> 'warnings'}), '[]', 'a server without trouble');
+is(value(q{SELECT session_health() ->> 'warnings'}), '[]', 'a server without problems');
 like(value('SELECT session_metrics()'), qr/^session_store_warnings 0$/m, '.. has no warnings in the metrics');
 like(value(q{BEGIN; SELECT format('DROP TRIGGER %I ON conversation_sessions', tgname) FROM pg_trigger WHERE tgfoid = 'session_row_guard'::regproc \gexec
 	SELECT session_health() ->> 'warnings', session_metrics(); ROLLBACK}), qr/a trigger of conversation_sessions is missing: reinstall the extension.*^session_store_warnings 1$/ms,
@@ -157,7 +158,7 @@ like(value(q{BEGIN; DROP TRIGGER zz_session_truncate ON conversation_sessions;
 	CREATE TRIGGER zz_session_mine AFTER UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION mine();
 	ALTER TABLE conversation_sessions ENABLE ALWAYS TRIGGER zz_session_mine;
 	SELECT session_health() ->> 'warnings'; ROLLBACK}), qr/a trigger of conversation_sessions is missing: reinstall the extension/,
-	'.. and one of the owner with a similar name does not hide that');
+	'.. also beside one of the owner with a similar name');
 foreach my $trigger (['conversation_history', 'zz_history_change'], ['session_namespaces', 'session_namespaces_check'], ['session_cache_claims', 'session_cache_claims_guard'])
 {
 	my ($table, $name) = @$trigger;
@@ -178,7 +179,7 @@ like($sizes, qr/namespace whole has 1 documents over 1 MB: keep large or growing
 
 value(q{SELECT session_save('s' || i, '{"n": 1}', namespace => 'whole') FROM generate_series(1, 3) i});
 sync_cache($node);
-# The warning ends with a pass over all keys that finds nothing, perhaps before it is asked for.
+# The warning ends after a pass over all keys that finds nothing, perhaps before it is checked.
 soon('another program writes to Redis', 60, sub {
 	$redis->cmd('SET', 'whole:s1', '{"n": 2}', 'KEEPTTL');
 	value('SELECT session_cache_verify(1000)');
@@ -219,7 +220,7 @@ value('DROP DATABASE ascii');
 $node->adjust_conf('postgresql.conf', 'max_worker_processes', 3);
 $node->restart;
 warns("no worker slot for the cache''s pusher: raise max_worker_processes", 'too few worker slots for a pusher');
-# the server's own launcher of logical replication has the only slot
+# the server's own launcher of logical replication uses the only slot
 $node->adjust_conf('postgresql.conf', 'max_worker_processes', 1);
 $node->restart;
 warns('the launcher is not running: see the server log, and max_worker_processes', 'no worker slot at all');
@@ -227,7 +228,8 @@ $node->adjust_conf('postgresql.conf', 'max_worker_processes', 16);
 $node->restart;
 wait_for_keeper($node, 'postgres');
 
-# the keeper cannot start, for it cannot connect to the database; a session that was there can
+# the keeper cannot start because it cannot connect to the database; a session that was connected
+# before can
 my $session = $node->background_psql('postgres', on_error_die => 1);
 my $version = $node->data_dir . '/base/' . value(q{SELECT oid FROM pg_database WHERE datname = 'postgres'}) . '/PG_VERSION';
 

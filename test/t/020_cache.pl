@@ -15,7 +15,7 @@ use Time::HiRes qw(time usleep);
 my $redis = new_redis();
 my $node = new_cached_store('cache', $redis, init => { extra => [ '--encoding=UTF8', '--locale=C' ] }, conf => "session_store.cache_max_bytes = 2000\n");
 
-# Run SQL, wait until Redis has it; what the SQL answered.
+# Runs SQL and waits until Redis has the changes; returns the result of the SQL.
 sub run
 {
 	my $out = $node->safe_psql('postgres', $_[0]);
@@ -33,7 +33,7 @@ sub text_of
 		"SELECT session_data::text FROM conversation_sessions WHERE session_id = '$id' AND namespace = '$namespace'");
 }
 
-# Wait until a key is as code says.
+# Waits until the value of a key passes a check.
 $node->safe_psql('postgres', <<'EOS');
 INSERT INTO session_namespaces (name, key_prefix, ttl, sliding, cache) VALUES
 	('whole', 'whole:', '1 hour', false, 'all'),
@@ -67,16 +67,16 @@ for my $n (1 .. 20)
 @lags = sort { $a <=> $b } @lags;
 cmp_ok($lags[-1], '<', 1, sprintf('nobody has to ask for it (%.1f ms after the client at most)', 1000 * $lags[-1]));
 
-# values that look like misses
+# values that look like a miss
 for my $value ('{}', 'null', '[]', '0', '""', 'false', '"text"', '-1.5e3')
 {
 	run("SELECT session_save('value', '$value')");
 	is($redis->get('session:value'), text_of('value'), "the value $value");
 }
 
-# ---- when copies end
+# ---- lifetimes of copies
 
-# [namespace, ttl or NULL, most ms, what]
+# [namespace, ttl or NULL, maximum in ms, what]
 for my $case (
 	[ 'default', 'NULL', 300_000, 'sliding: the slack is at most 5 minutes' ],
 	[ 'slide', 'NULL', 10_000, 'sliding: an eighth of the ttl' ],
@@ -95,7 +95,7 @@ for my $case (
 	my $left = $redis->pttl("$prefix:end$most");
 	ok($left <= $most && $left > $most - 2000 - $most / 100, "$what ($left of $most ms)");
 }
-# [namespace, expires_at, most ms, what]
+# [namespace, expires_at, maximum in ms, what]
 for my $case (
 	[ 'slide', q{clock_timestamp() + interval '2 hours'}, 7_200_000, 'a fixed expiry does not slide' ],
 	[ 'fixed', q{clock_timestamp() + interval '2 hours'}, 300_000, 'hot: at most cache_ttl' ],
@@ -127,13 +127,13 @@ is($redis->get('whole:c'), '{"a": {"x": 1, "y": 2}, "b": 1}', 'merge');
 run(q{SELECT session_incr('c', '{b}', namespace => 'whole')});
 is($redis->get('whole:c'), '{"a": {"x": 1, "y": 2}, "b": 2}', 'incr');
 run(q{SELECT session_incr('c', '{b}', max => 2, namespace => 'whole')});
-is($redis->get('whole:c'), '{"a": {"x": 1, "y": 2}, "b": 2}', 'incr that would pass the maximum');
+is($redis->get('whole:c'), '{"a": {"x": 1, "y": 2}, "b": 2}', 'incr that would exceed max');
 
 my @told = watched($redis, sub { run(q{SELECT session_touch('c', '2 hours', namespace => 'whole')}) });
 my @lua = grep { /lua\].*whole:c/ } @told;
 cmp_ok($redis->pttl('whole:c'), '>', 7_100_000, 'touch moves the end');
 is($redis->get('whole:c'), text_of('c', 'whole'), '.. and leaves the document');
-ok(@lua && !(grep { /"SET"/i } @lua) && (grep { /"PEXPIREAT"/i } @lua), '.. which is not sent again');
+ok(@lua && !(grep { /"SET"/i } @lua) && (grep { /"PEXPIREAT"/i } @lua), '.. and it is not sent again');
 run(q{SELECT session_touch('c', '20 s', namespace => 'whole')});
 my $left = $redis->pttl('whole:c');
 ok($left <= 20_000 && $left > 15_000, "a shorter ttl shortens the copy ($left ms)");
@@ -153,7 +153,7 @@ is(scalar $redis->keys('whole:o[1-5]'), 5, 'five sessions of an owner');
 run(q{SELECT session_delete_all('u', except_session_id => 'o3', namespace => 'whole')});
 is(join(' ', $redis->keys('whole:o[1-5]')), 'whole:o3', 'delete_all');
 run(q{SELECT session_save('p' || i, '{}', namespace => 'whole') FROM generate_series(1, 5) i; SELECT session_clear('whole', 'p%')});
-is(scalar $redis->keys('whole:p*'), 0, 'clear of what matches');
+is(scalar $redis->keys('whole:p*'), 0, 'clear by a pattern');
 run(q{SELECT session_clear('whole')});
 is(scalar $redis->keys('whole:*'), 0, 'clear of a namespace');
 
@@ -161,7 +161,7 @@ run(q{SELECT session_save('q' || i, '{}', owner => 'w', namespace => 'quota') FR
 is(join(' ', $redis->keys('quota:*')), 'quota:q1 quota:q2', 'a quota, filled');
 run(q{SELECT session_save('q3', '{}', owner => 'w', namespace => 'quota')});
 my @quota = $redis->keys('quota:*');
-ok(@quota == 2 && $quota[1] eq 'quota:q3', "who is evicted is gone (@quota)");
+ok(@quota == 2 && $quota[1] eq 'quota:q3', "the evicted session has no copy (@quota)");
 compare_all($node, $redis, 'after the calls', all => 1);
 
 # ---- plain SQL
@@ -200,7 +200,7 @@ run(q{BEGIN; SELECT session_save('t', '{"n": 1}', namespace => 'whole'); SELECT 
 SELECT session_delete('t', namespace => 'whole'); SELECT session_save('t', '{"n": 3}', if_version => 0, namespace => 'whole'); COMMIT});
 is($redis->get('whole:t'), '{"n": 3}', 'the last of several changes');
 
-# ---- what was taken back
+# ---- rollbacks
 
 run(q{SELECT session_save('r', '{"n": 1}', namespace => 'whole')});
 @told = watched($redis, sub {
@@ -212,19 +212,19 @@ run(q{SELECT session_save('r', '{"n": 1}', namespace => 'whole')});
 	run(q{BEGIN; SAVEPOINT s; SELECT session_save('r', '{"never": 2}', namespace => 'whole'); ROLLBACK TO s; SELECT session_save('r3', '{"n": 1}', namespace => 'whole'); COMMIT});
 	is_deeply([ $redis->mget('whole:r', 'whole:r3') ], [ '{"n": 1}', '{"n": 1}' ], 'a savepoint');
 	run(q{BEGIN; SAVEPOINT s; SELECT session_save('r', '{"n": 2}', namespace => 'whole'); RELEASE s; SAVEPOINT s; SELECT session_save('r', '{"never": 3}', namespace => 'whole'); ROLLBACK TO s; COMMIT});
-	is($redis->get('whole:r'), '{"n": 2}', 'a savepoint after another');
+	is($redis->get('whole:r'), '{"n": 2}', 'a savepoint that follows another');
 	$node->psql('postgres', q{SELECT session_save('r', '{"never": 4}', namespace => 'whole'), 1 / (session_version - session_version) FROM (SELECT 1 AS session_version) x});
 	$node->psql('postgres', q{BEGIN; SELECT session_save('r', '{"never": 5}', namespace => 'whole'); SELECT 1/0; COMMIT});
 	$node->psql('postgres', q{UPDATE conversation_sessions SET session_data = '{"never": 6}', expires_at = NULL WHERE session_id = 'r'});
 	$node->psql('postgres', q{SELECT session_save('r', '{"never": 7}', if_version => 99, namespace => 'whole')});
-	# fails at COMMIT, after the notes were entered
+	# it fails at COMMIT, after the keys were entered
 	$node->psql('postgres', q{CREATE TABLE late (n int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO late VALUES (1)});
 	$node->psql('postgres', q{BEGIN; INSERT INTO late VALUES (1); SELECT session_save('r', '{"never": 8}', namespace => 'whole'); COMMIT});
 	sync_cache($node);
 	is($redis->get('whole:r'), '{"n": 2}', 'statements that fail, and a COMMIT that does');
 });
-is(scalar(grep { /never/ } @told), 0, 'nothing of it was ever sent to Redis');
-compare_all($node, $redis, 'after what was taken back', all => 1);
+is(scalar(grep { /never/ } @told), 0, 'nothing of that was ever sent to Redis');
+compare_all($node, $redis, 'after the rollbacks', all => 1);
 
 # ---- too large
 
@@ -236,7 +236,7 @@ run("SELECT session_save('size', '$over', namespace => 'whole')");
 is($redis->get('whole:size'), undef, 'one byte more, and the copy is deleted');
 my $huge = q{(SELECT jsonb_agg(md5(i::text)) FROM generate_series(1, 20000) i)};
 run("SELECT session_save('huge', $huge, namespace => 'whole')");
-is($redis->get('whole:huge'), undef, 'a document far too large');
+is($redis->get('whole:huge'), undef, 'a document that is much too large');
 run(q{SELECT session_save('size', '{"small": 1}', namespace => 'whole')});
 is($redis->get('whole:size'), '{"small": 1}', 'and smaller again');
 set_conf($node, cache_max_bytes => '1MB');
@@ -262,16 +262,16 @@ run(q{SELECT session_delete('a b', namespace => 'hashed')});
 is($redis->get('hashed:' . sha256_hex('a b')), undef, 'delete under a hashed key');
 compare_all($node, $redis, 'with all these ids', all => 1);
 
-# ---- namespaces
+# ---- namespaces with and without a cache
 
 run(q{SELECT session_save('n', '{}', namespace => 'none'); SELECT session_get('n', namespace => 'none') FROM generate_series(1, 5)});
-is(scalar $redis->keys('none:*'), 0, 'cache off: nothing is there');
+is(scalar $redis->keys('none:*'), 0, 'cache off: no copy');
 
 run(q{SELECT session_save('n', '{}', namespace => 'third')});
-is($redis->get('third:n'), undef, 'hot_uses 3: not at the first use');
+is($redis->get('third:n'), undef, 'hot_uses 3: no copy at the first use');
 $node->safe_psql('postgres', q{SELECT session_get('n', namespace => 'third')});
 usleep(300_000);
-is($redis->get('third:n'), undef, 'nor at the second');
+is($redis->get('third:n'), undef, '.. nor at the second');
 $node->safe_psql('postgres', q{SELECT session_get('n', namespace => 'third')});
 soon('but at the third', 2, sub { defined $redis->get('third:n') });
 run(q{SELECT session_save('many', '{}', namespace => 'third')});
@@ -286,14 +286,14 @@ run(q{SELECT session_save('f', '{"n": 1}', namespace => 'fixed')});
 my @before = $redis->keys('whole:*');
 cmp_ok(scalar @before, '>', 10, 'a namespace with copies');
 $node->safe_psql('postgres', q{UPDATE session_namespaces SET cache = 'off' WHERE name = 'whole'});
-soon('switched off, its copies go', 5, sub { !$redis->keys('whole:*') });
+soon('switched off, its copies are deleted', 5, sub { !$redis->keys('whole:*') });
 run(q{SELECT session_save('size', '{"off": 1}', namespace => 'whole')});
-is($redis->get('whole:size'), undef, '.. and stay away');
+is($redis->get('whole:size'), undef, '.. and none is made');
 $node->safe_psql('postgres', q{UPDATE session_namespaces SET cache = 'all' WHERE name = 'whole'});
 run(q{SELECT session_save('again', '{"on": 1}', namespace => 'whole')});
 soon('switched on, it works again', 5, sub { ($redis->get('whole:again') // '') eq '{"on": 1}' });
 $node->safe_psql('postgres', q{SELECT session_get('size', namespace => 'whole')});
-soon('.. for sessions that were there before', 5, sub { ($redis->get('whole:size') // '') eq '{"off": 1}' });
+soon('.. for sessions from before', 5, sub { ($redis->get('whole:size') // '') eq '{"off": 1}' });
 
 # a transaction that began while it was off
 $node->safe_psql('postgres', q{UPDATE session_namespaces SET cache = 'off' WHERE name = 'whole'});
@@ -308,19 +308,19 @@ $open->query_safe('COMMIT');
 $open->quit;
 sync_cache($node);
 my $copy = $redis->get('whole:again');
-ok(!defined $copy || $copy eq '{"on": 2}', 'a change from the time before is not missed');
+ok(!defined $copy || $copy eq '{"on": 2}', 'a change from before is not missed');
 
 $node->safe_psql('postgres', q{UPDATE session_namespaces SET key_prefix = 'moved:' WHERE name = 'whole'});
-soon('another prefix: what was under the old one goes', 5, sub { !$redis->keys('whole:*') });
+soon('another prefix: copies under the old one are deleted', 5, sub { !$redis->keys('whole:*') });
 run(q{SELECT session_save('again', '{"on": 3}', namespace => 'whole')});
-soon('.. and comes under the new one', 5, sub { ($redis->get('moved:again') // '') eq '{"on": 3}' });
+soon('.. and made under the new one', 5, sub { ($redis->get('moved:again') // '') eq '{"on": 3}' });
 is(scalar $redis->keys('whole:*'), 0, '.. only');
 
 run(q{SELECT session_save('h', '{"n": 1}', namespace => 'fixed')});
 $node->safe_psql('postgres', q{UPDATE session_namespaces SET hash_keys = true WHERE name = 'fixed'});
-soon('keys that are hashed from now on: the plain ones go', 5, sub { !defined $redis->get('fixed:h') });
+soon('keys are hashed from now on: the plain ones are deleted', 5, sub { !defined $redis->get('fixed:h') });
 run(q{SELECT session_save('h', '{"n": 2}', namespace => 'fixed')});
-soon('.. and the others come', 5, sub { ($redis->get('fixed:' . sha256_hex('h')) // '') eq '{"n": 2}' });
+soon('.. and the others made', 5, sub { ($redis->get('fixed:' . sha256_hex('h')) // '') eq '{"n": 2}' });
 is($redis->get('fixed:h'), undef, '.. only');
 
 $node->safe_psql('postgres', <<'EOS');
@@ -333,66 +333,66 @@ soon('with hash_keys it is', 5, sub { defined $redis->get('ours:' . sha256_hex('
 
 run(q{DELETE FROM conversation_sessions WHERE namespace = 'quota'});
 $node->safe_psql('postgres', q{DELETE FROM session_namespaces WHERE name = 'quota'});
-soon('a namespace that is gone leaves nothing', 5, sub { !$redis->keys('quota:*') });
+soon('a deleted namespace leaves no copy', 5, sub { !$redis->keys('quota:*') });
 
-# ---- by itself
+# ---- without calls
 
 run(q{SELECT session_save('short', '{}', ttl => '700 ms', namespace => 'whole')});
-ok(defined $redis->get('moved:short'), 'a short session is there');
-soon('.. and ends by itself', 2, sub { !defined $redis->get('moved:short') });
+ok(defined $redis->get('moved:short'), 'a session with a short ttl has a copy');
+soon('.. which ends by itself', 2, sub { !defined $redis->get('moved:short') });
 
 run(q{SELECT session_save('used', '{"n": 1}')});
 is($redis->get('session:used'), '{"n": 1}', 'a hot session');
 usleep(1_000_000);
 $redis->cmd('DEL', 'session:used');
 $node->safe_psql('postgres', q{SELECT session_get('used')});
-soon('deleted by hand, it is back after a read', 1.5, sub { ($redis->get('session:used') // '') eq '{"n": 1}' });
+soon('a copy that was deleted by hand is made again after a read', 1.5, sub { ($redis->get('session:used') // '') eq '{"n": 1}' });
 $redis->cmd('DEL', 'session:used');
 $node->safe_psql('postgres', q{SELECT session_get('used')});
-soon('.. and again at once', 1.5, sub { ($redis->get('session:used') // '') eq '{"n": 1}' });
+soon('.. and once more, at once', 1.5, sub { ($redis->get('session:used') // '') eq '{"n": 1}' });
 run(q{SELECT session_save('used2', '{"n": 1}', namespace => 'whole')});
 $redis->cmd('DEL', 'moved:used2');
 $node->safe_psql('postgres', q{SELECT session_fetch('used2', namespace => 'whole')});
 soon('.. by fetch, in a namespace that is cached as a whole', 1.5, sub { ($redis->get('moved:used2') // '') eq '{"n": 1}' });
 
-# a cold one falls out
+# a session that is not used any more loses its copy
 run(q{SELECT session_save('cold', '{}', ttl => '1 hour', namespace => 'brief')});
-ok(defined $redis->get('brief:cold'), 'a session that is hot for 7 s');
-soon('.. is not, later', 8, sub { !defined $redis->get('brief:cold') });
-is($node->safe_psql('postgres', q{SELECT session_exists('cold', namespace => 'brief')}), 't', '.. and lives on in Postgres');
+ok(defined $redis->get('brief:cold'), 'a session is hot for 7 s');
+soon('.. and is not, later', 8, sub { !defined $redis->get('brief:cold') });
+is($node->safe_psql('postgres', q{SELECT session_exists('cold', namespace => 'brief')}), 't', '.. and is still in Postgres');
 
-# a sliding session whose copy has ended is back after the read that slides
+# the copy of a sliding session ends, and is made again after a read that slides
 run(q{SELECT session_save('glide', '{}', ttl => '8 s', namespace => 'slide')});
-soon('a sliding copy ends after the slack', 3, sub { !defined $redis->get('slide:glide') });
+soon('the copy of a sliding session ends after the slack', 3, sub { !defined $redis->get('slide:glide') });
 $node->safe_psql('postgres', q{SELECT session_get('glide', namespace => 'slide')});
-soon('.. and the miss brings it back', 1.5, sub { defined $redis->get('slide:glide') });
+soon('.. and the miss makes it again', 1.5, sub { defined $redis->get('slide:glide') });
 
 # ---- verify, flush
 
 sync_cache($node);
-like($node->safe_psql('postgres', 'SELECT * FROM session_cache_verify()'), qr/^\d+\|0\|\d+\|0$/, 'verify finds nothing stale');
+like($node->safe_psql('postgres', 'SELECT * FROM session_cache_verify()'), qr/^\d+\|0\|\d+\|0$/, 'verify finds nothing wrong');
 run(q{SELECT session_save('wrong' || i, '{"n": 1}', namespace => 'whole') FROM generate_series(1, 3) i});
 $redis->cmd('SET', 'moved:wrong1', '{"n": 0}', 'PX', 3_600_000);
 $redis->cmd('SET', 'moved:nobody', '{"n": 0}', 'PX', 3_600_000);
 my ($checked, $stale, $missing, $orphaned) = one_row($node, 'SELECT * FROM session_cache_verify()');
-cmp_ok($checked, '>', 3, "verify looks at copies ($checked)");
-# the scrubber may have come by first
-soon('.. what is stale is put right', 5, sub { ($redis->get('moved:wrong1') // '{"n": 1}') eq '{"n": 1}' });
-soon('.. and what has no session goes', 5, sub { !defined $redis->get('moved:nobody') });
+cmp_ok($checked, '>', 3, "verify compares copies ($checked)");
+# the scrubber may have been first
+soon('.. wrong copies are corrected', 5, sub { ($redis->get('moved:wrong1') // '{"n": 1}') eq '{"n": 1}' });
+soon('.. and copies without a session deleted', 5, sub { !defined $redis->get('moved:nobody') });
 ok($stale + $orphaned >= 1, "(stale $stale, missing $missing, orphaned $orphaned)");
 
-# documents that are too large to be read all at once are compared all the same
+# documents that are too large to be read at once are compared all the same
 run(q{SELECT session_save('heavy' || i, jsonb_build_object('n', i, 'x', repeat('y', 200000)), namespace => 'whole') FROM generate_series(1, 4) i});
 my $light = 'y' x 200_000;
 # the scrubber may find them first
 my $found = cache_health($node, 'divergence');
 $redis->cmd('SET', "moved:heavy$_", qq({"n": 0, "x": "$light"}), 'PX', 3_600_000) for 1 .. 4;
 one_row($node, 'SELECT * FROM session_cache_verify()');
-soon('large copies are put right', 15, sub { !grep { ($redis->get("moved:heavy$_") // '') =~ /"n": 0/ } 1 .. 4 });
+soon('large copies are corrected', 15, sub { !grep { ($redis->get("moved:heavy$_") // '') =~ /"n": 0/ } 1 .. 4 });
 cmp_ok(cache_health($node, 'divergence') - $found, '>=', 4, '.. all that were wrong');
 run(q{SELECT session_delete('heavy' || i, namespace => 'whole') FROM generate_series(1, 4) i});
 
-# a sample larger than all there is ends with what there is, and holds nobody up
+# a sample that is larger than the number of sessions ends with the last one, and delays no other work
 run(q{SELECT session_save('many' || i, jsonb_build_object('n', i), namespace => 'whole') FROM generate_series(1, 200) i});
 my $verify = $node->background_psql('postgres', on_error_stop => 0);
 my $began = time;
@@ -401,7 +401,7 @@ $node->safe_psql('postgres', q{SELECT session_save('meanwhile', '{}', namespace 
 soon('a save is pushed while a large sample is verified', 1, sub { defined $redis->get('moved:meanwhile') });
 my $verified = $verify->query('SELECT 1');
 $verify->quit;
-like($verified, qr/^t\n00000\n1$/, 'verify of more than there is');
+like($verified, qr/^t\n00000\n1$/, 'verify with a sample larger than the number of sessions');
 in_time(time - $began, 5, '.. ends');
 wait_for_cache($node, $redis, what => '.. and strong readers may trust Redis');
 
@@ -412,16 +412,16 @@ ok(defined $redis->get('session:w'), '.. and no others');
 cmp_ok($node->safe_psql('postgres', 'SELECT session_cache_flush()'), '>=', 1, 'flush of everything');
 is_deeply(copies_in($redis), {}, '.. deletes all');
 run(q{SELECT session_save('w', '{"n": 1}')});
-is($redis->get('session:w'), '{"n": 1}', 'and on it goes');
+is($redis->get('session:w'), '{"n": 1}', '.. and the cache continues');
 compare_all($node, $redis, 'at the end');
-wait_for_cache($node, $redis, what => 'strong readers may trust it');
+wait_for_cache($node, $redis, what => 'strong readers may trust Redis');
 
-# ---- what is not ours
+# ---- keys of others
 
 $redis->cmd('SET', 'foreign', 'value');
 $redis->cmd('SET', 'sess', 'value');
 $node->safe_psql('postgres', 'SELECT session_cache_flush()');
-is_deeply([ $redis->mget('foreign', 'sess') ], [ 'value', 'value' ], 'keys of others stay');
+is_deeply([ $redis->mget('foreign', 'sess') ], [ 'value', 'value' ], 'keys of others are kept');
 sync_cache($node);
 is($node->safe_psql('postgres', q{SELECT session_health() #>> '{cache,divergence}'}) ne '', 1, 'health counts divergence');
 

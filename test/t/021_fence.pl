@@ -22,7 +22,7 @@ sub value
 	return $node->safe_psql('postgres', $_[0]);
 }
 
-# How long code takes.
+# Measures how long code takes.
 sub seconds
 {
 	my ($code) = @_;
@@ -32,19 +32,19 @@ sub seconds
 	return time - $start;
 }
 
-# Until pg_stat_activity shows a backend at the fence.
+# Waits until pg_stat_activity shows a backend at the fence.
 sub at_fence
 {
 	my ($pid, $what) = @_;
 
-	# nothing else of ours lets a COMMIT or a call wait
+	# no other code of ours makes a COMMIT or a call wait
 	return wait_for($node, "SELECT state = 'active' AND wait_event IS NOT NULL AND wait_event <> 'ClientRead' AND wait_event_type <> 'Lock' FROM pg_stat_activity WHERE pid = $pid",
 		$what, quiet => 1, timeout => 5);
 }
 
 value(q{INSERT INTO session_namespaces (name, key_prefix, sliding, cache, tombstone) VALUES ('whole', 'whole:', false, 'all', '0')});
 
-# ---- several clients log sessions out, and look
+# ---- several clients end sessions and read them
 
 sub wrongs
 {
@@ -55,7 +55,7 @@ sub wrongs
 	return scalar @wrong;
 }
 
-# Each client saves, waits until the copy is there, ends the session, and looks at once.
+# Each client saves, waits until there is a copy, ends the session, and reads at once.
 my %ends = (
 	'session_delete' => q{SELECT session_delete('%s', namespace => 'whole')},
 	'session_delete_all' => q{SELECT session_delete_all('%s', namespace => 'whole')},
@@ -75,7 +75,7 @@ for my $end (sort keys %ends)
 
 		for my $n (1 .. $rounds)
 		{
-			# every other time the same id again, with another document, where it may be
+			# every other time under the same id, with another document, where that is allowed
 			my $id = $n % 2 || $end =~ /regenerate|UPDATE/ ? "s$i-$n" : "s$i";
 			my $start = time;
 
@@ -91,11 +91,11 @@ for my $end (sort keys %ends)
 		}
 		$psql->quit;
 	});
-	is(wrongs(@lines), 0, "$end: nobody sees the session afterwards");
+	is(wrongs(@lines), 0, "$end: no reader sees the session afterwards");
 	is(scalar(grep { /^round/ } @lines), 3 * $rounds, ".. in $rounds rounds of 3 clients");
 }
 
-# ---- fence = all: no strong reader sees the value before
+# ---- fence = all: no strong reader sees the previous value
 
 my @lines = in_children(3, sub {
 	my ($i, $say) = @_;
@@ -115,18 +115,17 @@ my @lines = in_children(3, sub {
 		$say->("a strong reader sees $strong after $n") if defined $lease && defined $strong && $strong ne "{\"n\": $n}";
 		$say->("a plain reader sees $plain after $n") if defined $plain && $plain ne "{\"n\": $n}";
 		$say->('round');
-		# now and then the copy is there before the next change, now and then not
+		# sometimes there is a copy before the next change, and sometimes not
 		usleep(1000 * ($n % 5));
 	}
-	$say->("round: Redis could be trusted $trusted times");
+	$say->("round: the lease was there $trusted times");
 	$psql->quit;
 });
-is(wrongs(@lines), 0, 'fence = all: nobody sees what was before a save');
+is(wrongs(@lines), 0, 'fence = all: no reader sees the value from before a save');
 my ($trusted) = map { /trusted (\d+)/ ? $1 : () } @lines;
-cmp_ok($trusted, '>', 140, "with a lease that holds ($trusted of 150)");
+cmp_ok($trusted, '>', 140, ".. with a lease ($trusted of 150)");
 
-# strong readers all the while: never a value older than one that was committed
-# before they asked
+# strong readers at the same time: never a value older than one that was committed before the read
 my $reader_dir = PostgreSQL::Test::Utils::tempdir();
 @lines = in_children(4, sub {
 	my ($i, $say) = @_;
@@ -161,14 +160,14 @@ my $reader_dir = PostgreSQL::Test::Utils::tempdir();
 	}
 	$say->("round of $reads reads, $hits hits");
 });
-is(wrongs(@lines), 0, 'strong readers beside the writers see nothing old');
+is(wrongs(@lines), 0, 'strong readers beside the writers see no old value');
 diag(grep { /^round of/ } @lines) if $ENV{SESSION_STORE_VERBOSE};
 my ($hits) = map { /(\d+) hits/ ? $1 : () } @lines;
 cmp_ok($hits, '>', 50, "in $hits hits");
 value(q{SELECT session_clear('whole')});
 compare_all($node, $redis, 'after all that', all => 1);
 
-# ---- a lock cycle with the pusher
+# ---- locks that the pusher needs
 
 for my $lock ('TRUNCATE session_members', 'ALTER TABLE conversation_sessions SET (fillfactor = 70)', 'LOCK TABLE conversation_sessions IN ACCESS EXCLUSIVE MODE',
 	'LOCK TABLE session_namespaces IN ACCESS EXCLUSIVE MODE', 'TRUNCATE conversation_sessions')
@@ -185,7 +184,7 @@ for my $lock ('TRUNCATE session_members', 'ALTER TABLE conversation_sessions SET
 		is_deeply([ grep { defined } $redis->get('whole:' . ($order =~ /(x\d)/)[0]) ], [], '.. and nobody sees it');
 	}
 }
-wait_for_cache($node, $redis, what => 'and all is well');
+wait_for_cache($node, $redis, what => '.. and health is good');
 compare_all($node, $redis, 'after locks', all => 1);
 
 # ---- PREPARE TRANSACTION
@@ -193,12 +192,12 @@ compare_all($node, $redis, 'after locks', all => 1);
 is(sqlstate($node, q{BEGIN; SELECT session_save('prepared', '{"n": 1}', namespace => 'whole'); PREPARE TRANSACTION 'p1'}), '0A000', 'PREPARE TRANSACTION is refused');
 is(sqlstate($node, q{BEGIN; TRUNCATE conversation_sessions; PREPARE TRANSACTION 'p1'}), '0A000', '.. after TRUNCATE, too');
 is(sqlstate($node, q{BEGIN; CREATE TABLE other (n int); INSERT INTO other VALUES (1); SELECT session_get('x'); PREPARE TRANSACTION 'p2'; COMMIT PREPARED 'p2'}), '00000',
-	'one that changed no session is not');
-is(value(q{SELECT session_exists('prepared', namespace => 'whole')}), 'f', 'and nothing is left of it');
+	'a transaction that changed no session can be prepared');
+is(value(q{SELECT session_exists('prepared', namespace => 'whole')}), 'f', '.. and nothing is left of it');
 
 # ---- Redis hangs
 
-# [seconds of each] of the same statement in one connection
+# the seconds that each of several runs of the same statement takes, in one connection
 sub timed
 {
 	my ($n, $sql) = @_;
@@ -209,7 +208,7 @@ sub timed
 	return @took;
 }
 
-# Others may be at work on this machine: the median tells what a statement takes.
+# Other processes may use this machine: the median counts.
 sub median
 {
 	my (@all) = sort { $a <=> $b } @_;
@@ -226,27 +225,28 @@ $redis->pause;
 my ($took) = timed(1, q{SELECT session_delete('d0', namespace => 'whole')});
 in_time($took, 1.5, 'Redis hangs: a delete takes at most one lease of 1 s');
 my @deletes = timed(50, q{SELECT session_delete('d%d', namespace => 'whole')});
-in_time((sort { $b <=> $a } @deletes)[0], 0.2, 'later ones run free');
+in_time((sort { $b <=> $a } @deletes)[0], 0.2, 'later ones do not wait');
 my $hung = median(timed(100, q{SELECT session_save('u%d', '{"n": 2}', namespace => 'whole')}));
 in_time($hung, 3 * $well + 0.01, 'saves are as fast as before');
 my $reads_hung = median(timed(100, q{SELECT session_get('d1%02d', namespace => 'whole')}));
 in_time($reads_hung, 3 * $reads_well + 0.01, 'and reads');
-is(value(q{SELECT session_cache_sync('300 ms')}), 'f', 'sync says that Redis does not have it');
+is(value(q{SELECT session_cache_sync('300 ms')}), 'f', 'sync returns that Redis does not have it');
 usleep(300_000);
 $redis->resume;
 my @seen;
 for (1 .. 200)
 {
-	# not a moment after it awakes does a strong reader see what is gone or was changed
+	# from the moment at which it answers again, no strong reader sees a deleted session or an old
+	# value
 	my ($lease, @values) = $redis->mget('session_store:lease', (map { "whole:d$_" } 0 .. 50), 'whole:u1');
 	push @seen, grep { defined $_ && $_ ne '{"n": 2}' } @values if defined $lease;
 	usleep(5_000);
 }
-is("@seen", '', 'Redis awakes: no strong reader sees what changed meanwhile');
-wait_for_cache($node, $redis, what => 'and the cache is back', timeout => 20);
+is("@seen", '', 'Redis answers again: no strong reader sees what was changed meanwhile');
+wait_for_cache($node, $redis, what => '.. and the cache is back', timeout => 20);
 compare_all($node, $redis, 'with nothing stale');
 
-# saves before the lease has run out are not held up, either
+# saves before the end of the lease do not wait, either
 value(q{SELECT session_save('u' || i, '{"n": 3}', namespace => 'whole') FROM generate_series(1, 100) i});
 wait_for_cache($node, $redis);
 $redis->pause;
@@ -262,9 +262,9 @@ $redis->kill9;
 ($took) = timed(1, q{SELECT session_delete('d51', namespace => 'whole')});
 in_time($took, 1.5, 'Redis dead: a delete takes at most one lease');
 @deletes = timed(50, q{SELECT session_delete('d2%02d', namespace => 'whole')});
-in_time((sort { $b <=> $a } @deletes)[0], 0.2, 'later ones run free');
+in_time((sort { $b <=> $a } @deletes)[0], 0.2, 'later ones do not wait');
 my $dead = median(timed(100, q{SELECT session_save('u%d', '{"n": 5}', namespace => 'whole')}));
-in_time($dead, 3 * $well + 0.01, 'saves are as fast as ever');
+in_time($dead, 3 * $well + 0.01, 'saves are as fast as before');
 $redis->start;
 wait_for_cache($node, $redis, what => 'Redis is back', timeout => 30);
 compare_all($node, $redis, 'with nothing stale');
@@ -280,7 +280,7 @@ cmp_ok($redis->pttl('session_store:lease'), '>', 6_000, 'a longer lease by reloa
 value(q{SELECT session_save('cancel' || i, '{"n": 1}', namespace => 'whole') FROM generate_series(1, 9) i});
 sync_cache($node);
 
-# Stop a backend: how many seconds until it has stopped what it did; NULL if it does nothing.
+# Stops a backend; returns how many seconds its statement took to end, or NULL if it ran none.
 value(<<'EOS');
 CREATE FUNCTION stopped(how text, who int) RETURNS float8 LANGUAGE plpgsql AS $$
 DECLARE
@@ -297,8 +297,9 @@ BEGIN
 END $$;
 EOS
 
-# Begin a call that waits at the fence, and stop it there: the connection and how long that took.
-# A slow machine may send the stop when the lease has ended, and the wait with it: begin again.
+# Begins a call that waits at the fence, and stops it there; returns the connection and the time that
+# took. On a slow machine the lease, and so the wait, may have ended before the stop is sent: then it
+# begins again.
 sub stop_at_fence
 {
 	my ($stop, $call, $id) = @_;
@@ -335,7 +336,7 @@ for my $stop (sort keys %stop)
 		my ($psql, $took) = stop_at_fence($stop, $call, $id);
 
 		in_time($took, 0.15, "$call: $stop ends its wait at the fence at once");
-		is(value("SELECT session_get('$id', namespace => 'whole')"), '{"n": 1}', '.. and takes it back');
+		is(value("SELECT session_get('$id', namespace => 'whole')"), '{"n": 1}', '.. and undoes the call');
 		if ($stop eq 'pg_cancel_backend')
 		{
 			like($psql->query('SELECT 7'), qr/ended 57014\n.*7$|^7$/s, '.. and the connection goes on');
@@ -348,22 +349,22 @@ for my $stop (sort keys %stop)
 	}
 }
 
-# a client that goes away, and a server that is stopped while somebody waits
+# a client that disconnects, and a server that is stopped while a client waits
 my $psql = $node->background_psql('postgres', on_error_stop => 0);
 my $pid = $psql->query_safe('SELECT pg_backend_pid()');
 $redis->pause;
 $psql->query_until(qr/started/, "\\echo started\nSELECT session_delete('cancel9', namespace => 'whole');\n");
 at_fence($pid, 'a delete waits');
-within(5, 'a fast stop while somebody waits at the fence', sub { $node->stop('fast') });
+within(5, 'a fast stop while a client waits at the fence', sub { $node->stop('fast') });
 eval { $psql->quit };
 $redis->resume;
 set_conf_offline($node, "session_store.lease = 1s\n");
 $node->start;
 is(value(q{SELECT session_get('cancel9', namespace => 'whole')}), '{"n": 1}', 'the delete did not happen');
-wait_for_cache($node, $redis, what => 'and the cache is up again', timeout => 40);
+wait_for_cache($node, $redis, what => '.. and the cache is back', timeout => 40);
 compare_all($node, $redis, 'and right');
 
-# settings of a stopped server: ALTER SYSTEM's file comes last, so it goes
+# settings of a stopped server: the file of ALTER SYSTEM is read last, so it is removed
 sub set_conf_offline
 {
 	my ($server, $lines) = @_;
@@ -376,13 +377,13 @@ sub set_conf_offline
 # ---- without a cache
 
 set_conf($node, redis_url => '');
-wait_for($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'session_store pusher'}, 'switched off, the pusher ends', timeout => 10);
-is(scalar $redis->keys, 0, 'and leaves nothing in Redis');
+wait_for($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'session_store pusher'}, 'switched off, the pusher exits', timeout => 10);
+is(scalar $redis->keys, 0, '.. and leaves nothing in Redis');
 is(sqlstate($node, q{BEGIN; SELECT session_save('prepared', '{"n": 1}', namespace => 'whole'); PREPARE TRANSACTION 'p3'}), '00000', 'PREPARE TRANSACTION works');
 ($took) = timed(1, q{SELECT session_delete('d52', namespace => 'whole')});
-in_time($took, 0.2, 'a delete does not wait for anything');
+in_time($took, 0.2, 'a delete does not wait');
 
-# .. and a cache that is switched on while a transaction is prepared must not miss its end
+# .. and when a cache is switched on while a transaction is prepared, its end must not be missed
 value(q{ALTER SYSTEM RESET session_store.redis_url});
 $node->reload;
 usleep(2_000_000);
@@ -390,10 +391,10 @@ value(q{SELECT session_get('prepared', namespace => 'whole')});
 usleep(500_000);
 value(q{COMMIT PREPARED 'p3'});
 is(value(q{SELECT session_get('prepared', namespace => 'whole')}), '{"n": 1}', 'it commits');
-wait_for_cache($node, $redis, what => 'then the cache comes up', timeout => 30);
+wait_for_cache($node, $redis, what => 'then the cache is up', timeout => 30);
 compare_all($node, $redis, 'and is right');
 value(q{SELECT session_save('prepared', '{"n": 2}', namespace => 'whole')});
-compare_all($node, $redis, '.. and goes on');
+compare_all($node, $redis, '.. and continues');
 
 leave_no_redis($node, $redis);
 done_testing();

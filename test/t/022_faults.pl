@@ -23,7 +23,7 @@ sub value
 	return $node->safe_psql('postgres', $_[0]);
 }
 
-# Sessions as of round n. They are fenced: who trusts Redis after that must see them.
+# Saves sessions for round n. They are fenced: a reader that trusts Redis afterwards must see them.
 sub change_all
 {
 	my ($n) = @_;
@@ -34,8 +34,8 @@ sub change_all
 
 my @keys = ((map { "whole:s$_" } 1 .. 20), map { "session:h$_" } 1 .. 5);
 
-# Look as a strong reader does for some seconds, or until the code says so; whoever is
-# trusted must be of a round from `least` on. All that was wrong, and how often the lease was there.
+# Reads as a strong reader does for some seconds, or until code returns true. With the lease, a session
+# must be of round `least` or later. Returns the violations, and how often the lease was there.
 sub look_strongly
 {
 	my ($seconds, $least, $until) = @_;
@@ -68,7 +68,7 @@ $redis->kill9;
 change_all(2);
 $redis->start;
 my ($wrong) = look_strongly(0.5, 2);
-is($wrong, '', 'empty after a crash: strong readers see nothing old');
+is($wrong, '', 'empty after a crash: strong readers see no old value');
 wait_for_cache($node, $redis, what => 'the cache is back');
 compare_all($node, $redis, 'and right');
 value(q{SELECT session_get('h1'), session_get('s1', namespace => 'whole')});
@@ -92,7 +92,7 @@ change_all(3);
 sync_cache($node);
 for my $n (4 .. 13)
 {
-	# with changes on their way, too
+	# also with changes under way
 	my $psql = $node->background_psql('postgres');
 	$psql->query_until(qr/go/, "\\echo go\n" . join '', map { "SELECT session_save('s$_', '{\"n\": $n}', namespace => 'whole');\n" } 1 .. 20);
 	$redis->flushall;
@@ -100,10 +100,10 @@ for my $n (4 .. 13)
 	$psql->quit;
 }
 ($wrong) = look_strongly(0.5, 3);
-is($wrong, '', 'FLUSHALL: strong readers see nothing old');
+is($wrong, '', 'FLUSHALL: strong readers see no old value');
 wait_for_cache($node, $redis, what => 'it recovers');
 compare_all($node, $redis, 'and is right');
-cmp_ok(cache_health($node, 'lost'), '>', 0, 'health counts it as lost');
+cmp_ok(cache_health($node, 'lost'), '>', 0, 'session_health() counts it as a loss');
 
 # ---- keys of the pusher deleted or changed by hand
 
@@ -117,10 +117,10 @@ for my $damage ([ 'DEL', 'session_store:guard' ], [ 'DEL', 'session_store:lease'
 	value(qq{SELECT session_delete('s1', namespace => 'whole'); SELECT session_save('s2', '{"n": 1000}', namespace => 'whole')});
 	is($redis->strong('whole:s1'), undef, "@$damage: a delete holds");
 	wait_for_cache($node, $redis, what => '.. it recovers');
-	compare_all($node, $redis, '.. and is right');
+	compare_all($node, $redis, '.. and the copy is right');
 }
 
-# ---- restarted from an RDB of before
+# ---- restarted from an older RDB
 
 change_all(100);
 sync_cache($node);
@@ -130,19 +130,19 @@ change_all(101);
 value(q{SELECT session_delete('s1', namespace => 'whole')});
 sync_cache($node);
 $redis->kill9;
-# as the production checklist has it
+# as the production checklist says
 usleep(1_100_000);
 $redis->start;
 # (what Redis counted, since the pusher may have flushed those keys by now)
 cmp_ok(($redis->cmd('INFO', 'persistence') =~ /^rdb_last_load_keys_loaded:(\d+)/m)[0], '>', 0, 'an old RDB was loaded');
 ($wrong) = look_strongly(1, 101);
-is($wrong, '', 'an old RDB: strong readers see nothing old');
+is($wrong, '', 'an old RDB: strong readers see no old value');
 wait_for_cache($node, $redis, what => 'it recovers');
-compare_all($node, $redis, 'and nothing stale is left');
-is(cache_health($node, 'lost') > 0, 1, 'health says that writes were lost');
+compare_all($node, $redis, '.. and no wrong copy is left');
+is(cache_health($node, 'lost') > 0, 1, 'session_health() says that writes were lost');
 $redis->{params}{save} = 0;
 
-# the same with changes while it was away, and a longer absence
+# the same with changes while Redis is away, for longer
 change_all(110);
 sync_cache($node);
 $redis->cmd('SAVE');
@@ -153,12 +153,12 @@ usleep(1_100_000);
 $redis->{params}{save} = 1;
 $redis->start;
 ($wrong) = look_strongly(1, 111);
-is($wrong, '', 'an old RDB, and changes in its absence');
+is($wrong, '', 'an old RDB, and changes while Redis is away');
 wait_for_cache($node, $redis, what => 'it recovers');
 compare_all($node, $redis, 'and is right');
 $redis->{params}{save} = 0;
 
-# rolled back under a connection that lives on
+# rolled back while the connection stays open
 change_all(120);
 sync_cache($node);
 $redis->cmd('SAVE');
@@ -168,7 +168,7 @@ value(q{SELECT session_delete('s' || i, namespace => 'whole') FROM generate_seri
 sync_cache($node);
 $redis->cmd('DEBUG', 'RELOAD', 'NOSAVE');
 ($wrong) = look_strongly(1.5, 121);
-is($wrong, '', 'rolled back under a live connection: strong readers see nothing old');
+is($wrong, '', 'rolled back under an open connection: strong readers see no old value');
 is($redis->strong("whole:s$_"), undef, ".. nor the deleted s$_") for 1, 10;
 wait_for_cache($node, $redis, what => 'it recovers');
 compare_all($node, $redis, 'and is right');
@@ -182,20 +182,20 @@ kill 'STOP', $pid;
 my $start = time;
 value(q{SELECT session_delete('s1', namespace => 'whole')});
 in_time(time - $start, 1.6, 'the pusher hangs: a delete takes at most one lease');
-is($redis->strong('whole:s1'), undef, 'and no strong reader sees the session');
+is($redis->strong('whole:s1'), undef, '.. and no strong reader sees the session');
 value(q{SELECT session_save('s2', '{"n": 201}', namespace => 'whole')});
 $start = time;
 usleep(5_000) while defined $redis->get('session_store:lease') && time - $start < 5;
-in_time(time - $start, 1.5, 'the lease lapses by itself');
-is($redis->strong('whole:s2'), undef, 'so nobody trusts the old value');
+in_time(time - $start, 1.5, 'the lease expires');
+is($redis->strong('whole:s2'), undef, '.. so that no reader trusts the old value');
 change_all(202);
 $start = time;
 value(q{SELECT session_delete('s3', namespace => 'whole')});
 in_time(time - $start, 0.3, 'deletes run free');
 kill 'CONT', $pid;
 ($wrong) = look_strongly(0.5, 202);
-is($wrong, '', 'the pusher goes on: strong readers see nothing old');
-wait_for_cache($node, $redis, what => 'and renews the lease');
+is($wrong, '', 'the pusher continues: strong readers see no old value');
+wait_for_cache($node, $redis, what => '.. and renews the lease');
 compare_all($node, $redis, 'with nothing stale', all => 1);
 
 # ---- a pusher that dies
@@ -212,13 +212,13 @@ for my $how ('pg_terminate_backend', 'pg_cancel_backend')
 	{
 		wait_for_pusher($node, 'a terminated pusher is back', but => $pid, timeout => 2);
 		($wrong) = look_strongly(0.5, $n + 1);
-		is($wrong, '', '.. and strong readers see nothing old');
+		is($wrong, '', '.. and strong readers see no old value');
 	}
-	wait_for_cache($node, $redis, what => "after $how the cache comes up");
+	wait_for_cache($node, $redis, what => "after $how the cache is back");
 	compare_all($node, $redis, '.. and is right');
 }
 
-# all workers at once: calls that need the pusher wait until it is back
+# all workers at once: calls that need the pusher wait until there is one again
 my $end_all = q{SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE backend_type LIKE 'session_store %'};
 is(value($end_all), '3', 'launcher, keeper and pusher are terminated');
 is(value(q{SELECT session_cache_sync('0')}), 'f', '.. Redis is not in sync then');
@@ -239,7 +239,7 @@ $redis->resume;
 wait_for_cache($node, $redis, what => 'the cache is back');
 compare_all($node, $redis, '.. and right');
 
-# ---- no vacuum is held up by a Redis that hangs
+# ---- a Redis that hangs does not hold back vacuum
 
 change_all(240);
 $redis->pause;
@@ -251,7 +251,7 @@ while (time - $start < 3)
 	$held{ value(q{SELECT coalesce(max(backend_xmin::text), 'none') || ' ' || coalesce(max(xact_start::text), 'none') FROM pg_stat_activity WHERE backend_type = 'session_store pusher'}) }++;
 	$looks++;
 }
-# a moment's read is allowed, a transaction that lasts is not
+# a transaction for the moment of a read is allowed, a long one is not
 my @lasting = grep { $_ ne 'none none' && $held{$_} > 2 } keys %held;
 is("@lasting", '', 'Redis hangs: the pusher has no transaction open');
 cmp_ok($held{'none none'} // 0, '>', $looks * 0.8, "in $looks looks");
@@ -262,7 +262,7 @@ wait_for_cache($node, $redis);
 
 change_all(300);
 sync_cache($node);
-# changed and not pushed when it dies
+# changes that are not pushed when the server crashes
 kill 'STOP', pusher_pid($node);
 my $change = $node->background_psql('postgres');
 $change->query_safe(q{SET session_store.fence = 'all'});
@@ -272,7 +272,7 @@ my $stopped = pusher_pid($node);
 crash($node, stopped => [$stopped]);
 eval { $change->quit };
 ($wrong) = look_strongly(2, 301);
-is($wrong, '', 'the postmaster is killed: strong readers see nothing old');
+is($wrong, '', 'the postmaster is killed: strong readers see no old value');
 wait_for_cache($node, $redis, what => 'the cache is back', timeout => 30);
 compare_all($node, $redis, 'and right');
 
@@ -289,7 +289,7 @@ kill 'CONT', $stopped;
 eval { $change->quit };
 $node->poll_query_until('postgres', 'SELECT true');
 ($wrong) = look_strongly(2, 311);
-is($wrong, '', 'a backend is killed: strong readers see nothing old');
+is($wrong, '', 'a backend is killed: strong readers see no old value');
 wait_for_cache($node, $redis, what => 'the cache is back', timeout => 30);
 compare_all($node, $redis, 'and right');
 
@@ -306,7 +306,7 @@ for my $mode ('fast', 'immediate')
 	wait_for_cache($node, $redis, what => '.. the cache is back', timeout => 30);
 	compare_all($node, $redis, '.. and right');
 }
-is(health($node, 'warnings'), '[]', 'all is well again');
+is(health($node, 'warnings'), '[]', 'health is good again');
 
 # ---- Redis is full
 
@@ -319,12 +319,12 @@ change_all(401);
 value(q{SELECT session_delete('s1', namespace => 'whole')});
 is($redis->strong('whole:s1'), undef, 'Redis is full: a delete holds');
 ($wrong) = look_strongly(0.5, 401);
-is($wrong, '', '.. and strong readers see nothing old');
+is($wrong, '', '.. and strong readers see no old value');
 $redis->cmd('CONFIG', 'SET', 'maxmemory', 0);
-wait_for_cache($node, $redis, what => '.. with room again the cache is back');
+wait_for_cache($node, $redis, what => '.. with free memory the cache is back');
 compare_all($node, $redis, '.. and right');
 
-# ---- eviction: a copy that is gone is a miss, a guard that is gone is noticed
+# ---- eviction: an evicted copy is a miss, an evicted guard is noticed
 
 $redis->cmd('CONFIG', 'SET', 'maxmemory-policy', 'allkeys-random');
 $redis->cmd('CONFIG', 'SET', 'maxmemory', $used - 1024);
@@ -332,7 +332,7 @@ change_all(410);
 usleep(200_000);
 change_all(411);
 ($wrong) = look_strongly(1, 411);
-is($wrong, '', 'a Redis that evicts whatever it likes: strong readers see nothing old');
+is($wrong, '', 'a Redis that evicts any key: strong readers see no old value');
 $redis->cmd('CONFIG', 'SET', 'maxmemory', 0);
 wait_for_cache($node, $redis, what => '.. the cache is back');
 compare_all($node, $redis, '.. and right');

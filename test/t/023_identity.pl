@@ -22,7 +22,7 @@ sub save
 	return;
 }
 
-# Wait until health of a node says that its cache is refused, and why.
+# Waits until session_health() of a node says that its cache is refused, and why.
 sub refused
 {
 	my ($node, $why, $what, %params) = @_;
@@ -31,7 +31,7 @@ sub refused
 		AND session_health() ->> 'warnings' ~ '$why'}, $what, timeout => 15, show => 1, %params);
 }
 
-# The copies of sessions s1 to s10 are of round n, all that there are.
+# Are the copies of sessions s1 to s10 those of round n, and are there no others?
 sub copies_are
 {
 	my ($redis, $prefix, $n, $what) = @_;
@@ -59,9 +59,9 @@ like(cache_health($node, 'trouble', 'other'), qr/session_cache_takeover\(\)/, '.
 save($node, 100, 'other');
 is(scalar $redis->keys('second:*'), 0, 'it writes nothing');
 is($node->safe_psql('other', q{SELECT session_get('s1', namespace => 'whole')}), '{"n": 100}', 'and works without');
-is($node->safe_psql('other', q{SELECT session_cache_sync('200 ms')}), 'f', 'sync says that it has no cache');
+is($node->safe_psql('other', q{SELECT session_cache_sync('200 ms')}), 'f', 'sync returns that there is no cache');
 save($node, 2);
-compare_all($node, $redis, 'the first goes on undisturbed', all => 1);
+compare_all($node, $redis, 'the first continues undisturbed', all => 1);
 
 $node->safe_psql('postgres', 'ALTER DATABASE other SET session_store.redis_db = 3');
 wait_for_cache($node, $redis, db => 'other', redis_db => 3, what => 'with a Redis database of its own it works');
@@ -73,13 +73,13 @@ is(scalar $redis->keys('second:*'), 0, '.. only');
 
 $node->safe_psql('postgres', 'ALTER DATABASE other RESET session_store.redis_db');
 refused($node, 'another server or database', 'back on the same, it is refused again', db => 'other');
-is_deeply($redis->client(db => 3)->cmd('KEYS', '*'), [], '.. and has left the other one empty');
+is_deeply($redis->client(db => 3)->cmd('KEYS', '*'), [], '.. and has left nothing in the other one');
 is($node->safe_psql('other', 'SELECT session_cache_takeover()'), 't', 'session_cache_takeover()');
 wait_for_cache($node, $redis, db => 'other', what => '.. makes it the owner');
 save($node, 102, 'other');
 compare_all($node, $redis, '.. and its copies are right', db => 'other');
-is(scalar $redis->keys('first:*'), 0, 'those of the other are gone');
-refused($node, 'another server or database', 'who was the owner is refused now');
+is(scalar $redis->keys('first:*'), 0, 'the copies of the other are gone');
+refused($node, 'another server or database', 'the previous owner is refused now');
 cmp_ok(cache_health($node, 'takeovers', 'other'), '>=', 1, 'health counts it');
 save($node, 3);
 $node->safe_psql('postgres', q{SELECT session_delete('s1', namespace => 'whole')});
@@ -90,11 +90,11 @@ save($node, 4);
 compare_all($node, $redis, '.. and its copies are right');
 is(scalar $redis->keys('second:*'), 0, '.. and there are no others');
 
-# a guard that makes no sense to anybody
+# a guard that cannot be read
 $redis->cmd('HSET', 'session_store:guard', 'last', 'nonsense');
 usleep(300_000);
 $node->psql('postgres', 'SELECT session_cache_takeover()');
-wait_for_cache($node, $redis, what => 'takeover puts right a damaged guard')
+wait_for_cache($node, $redis, what => 'a takeover repairs a damaged guard')
   or $redis->cmd('DEL', 'session_store:guard');
 wait_for_cache($node, $redis);
 $redis->cmd('HSET', 'session_store:guard', 'epoch', '1');
@@ -103,7 +103,7 @@ $node->psql('postgres', 'SELECT session_cache_takeover()');
 wait_for_cache($node, $redis, what => '.. of another epoch')
   or $redis->cmd('DEL', 'session_store:guard');
 wait_for_cache($node, $redis);
-compare_all($node, $redis, '.. and the copies');
+compare_all($node, $redis, '.. and so are the copies');
 
 # an RDB from before this server's last start: its guard is of an older epoch
 save($node, 5);
@@ -117,7 +117,7 @@ $redis->kill9;
 usleep(1_100_000);
 $redis->start;
 wait_for_cache($node, $redis, what => 'an RDB of an older epoch is recovered from', timeout => 25);
-compare_all($node, $redis, '.. and nothing stale is left');
+compare_all($node, $redis, '.. and no wrong copy is left');
 
 # ---- a copy of a database
 
@@ -125,7 +125,7 @@ $node->safe_psql('postgres', 'DROP DATABASE other');
 within(10, 'CREATE DATABASE .. TEMPLATE of a cached one',
 	sub { $node->safe_psql('template1', 'CREATE DATABASE copy TEMPLATE postgres') });
 refused($node, 'copy of database', 'the copy is refused', db => 'copy');
-is(cache_health($node, 'refused', 'copy'), 'copied_database', '.. and health says which case it is');
+is(cache_health($node, 'refused', 'copy'), 'copied_database', '.. and session_health() says which case it is');
 save($node, 200, 'copy');
 wait_for_cache($node, $redis, what => 'the original has its cache');
 save($node, 7);
@@ -146,37 +146,37 @@ wait_for_cache($node, $redis, what => 'the original starts again', timeout => 25
 my $clone = PostgreSQL::Test::Cluster->new('clone');
 $clone->init_from_backup($node, 'cold');
 $clone->start;
-refused($clone, 'copy or a restored backup', 'a clone is refused while the original lives');
+refused($clone, 'copy or a restored backup', 'a clone is refused while the original is alive');
 is(cache_health($clone, 'refused'), 'copied_directory', '.. and health says which case it is');
 save($clone, 300);
 $clone->safe_psql('postgres', q{SELECT session_delete('s10', namespace => 'whole')});
 save($node, 9);
-compare_all($node, $redis, 'the original goes on');
+compare_all($node, $redis, 'the original continues');
 copies_are($redis, 'first', 9, '.. with its own copies');
 
-# the original restarts, with its Redis emptied meanwhile: the clone sees a Redis without owner
+# the original restarts, and its Redis is emptied meanwhile: the clone sees a Redis without an owner
 $node->stop('fast');
 $redis->flushall;
 $clone->restart;
-refused($clone, 'copy or a restored backup', 'when the original has stopped, the clone is refused still');
+refused($clone, 'copy or a restored backup', 'while the original is stopped, the clone is still refused');
 is($redis->cmd('EXISTS', 'session_store:guard'), 0, '.. and has not claimed an empty Redis');
 $node->start;
 wait_for_cache($node, $redis, what => 'the original takes its Redis again', timeout => 25);
 save($node, 10);
 $node->safe_psql('postgres', q{SELECT session_delete('s1', namespace => 'whole')});
-is($redis->strong('first:s1'), undef, 'a logout in the original is one in Redis');
+is($redis->strong('first:s1'), undef, 'a logout in the original is in Redis');
 is(cache_health($clone, 'state'), 'refused', '.. and the clone is refused');
 
-# told to, the clone takes over; the original sees that somebody who looks like it did so
+# by request, the clone takes over; the original sees that a server with its identity did so
 is($clone->safe_psql('postgres', 'SELECT session_cache_takeover()'), 't', 'session_cache_takeover() in the clone');
 wait_for_cache($clone, $redis, what => '.. makes it the owner');
 save($clone, 301);
 compare_all($clone, $redis, '.. and its copies are right');
-refused($node, 'same identity has claimed', 'and now the original is the one that is refused');
+refused($node, 'same identity has claimed', 'now the original is refused');
 is(cache_health($node, 'refused'), 'claimed_by_copy', '.. and health says which case it is');
 save($node, 10);
 $node->restart;
-refused($node, 'same identity has claimed', '.. and after a restart, too');
+refused($node, 'same identity has claimed', '.. after a restart, too');
 $clone->restart;
 wait_for_cache($clone, $redis, what => 'the clone is the owner after a restart', timeout => 25);
 save($clone, 302);
@@ -185,9 +185,9 @@ copies_are($redis, 'first', 302, '.. and alone');
 leave_nothing($node);
 leave_no_redis($clone, $redis);
 
-# ---- a promoted standby, silent
+# ---- a promoted standby whose primary has failed
 
-# pair(name): a primary with a cache, and a standby that streams from it.
+# pair(name): a primary with a cache, and a standby that replicates from it.
 sub pair
 {
 	my ($name, $pair_redis, $conf) = @_;
@@ -210,16 +210,16 @@ sub pair
 
 my $redis2 = new_redis();
 my ($primary, $standby) = pair('silent', $redis2, '');
-is($standby->safe_psql('postgres', q{SELECT session_health() ->> 'warnings'}), '[]', 'a standby has nothing to complain of');
+is($standby->safe_psql('postgres', q{SELECT session_health() ->> 'warnings'}), '[]', 'a standby has no warning');
 $standby->promote;
-refused($standby, 'timeline', 'promoted beside a living primary, it is refused');
+refused($standby, 'timeline', 'promoted while the primary is alive, it is refused');
 save($standby, 50);
 save($primary, 3);
-compare_all($primary, $redis2, 'the old primary goes on', all => 1);
+compare_all($primary, $redis2, 'the old primary continues', all => 1);
 copies_are($redis2, 'pair', 3, '.. with its own copies');
 usleep(2_000_000);
-is(cache_health($standby, 'state'), 'refused', 'and so it stays');
-# the primary dies, with changes that the standby never saw
+is(cache_health($standby, 'state'), 'refused', '.. and that does not change');
+# the primary fails, with changes that the standby never received
 $primary->stop('immediate');
 my $start = time;
 my @trusted;
@@ -230,49 +230,49 @@ until ((cache_health($standby, 'state') // '') eq 'running' || time - $start > 3
 }
 my $took = time - $start;
 cmp_ok($took, '>', 5, sprintf('silent: it waits until the old owner has surely gone (%.1f s)', $took));
-in_time($took, 16, '.. and not for ever');
+in_time($took, 16, '.. and not forever');
 wait_for_cache($standby, $redis2, what => 'it has taken over');
 save($standby, 51);
 compare_all($standby, $redis2, 'its copies are right');
 copies_are($redis2, 'pair', 51, '.. and its own');
 
-# the old primary comes back
+# the old primary is started again
 $primary->start;
-refused($primary, 'superseded', 'the old primary refuses to write, and says why');
+refused($primary, 'superseded', 'the old primary does not write, and says why');
 save($primary, 4);
 my $began = time;
 $primary->safe_psql('postgres', q{SELECT session_delete('s1', namespace => 'whole') FROM pg_sleep(0)});
-in_time(time - $began, 11, 'its deletes wait for a lease that may live, at most');
+in_time(time - $began, 11, 'its deletes wait at most for a lease that may exist');
 $began = time;
 $primary->safe_psql('postgres', q{SELECT session_delete('s2', namespace => 'whole')});
 in_time(time - $began, 11, '.. and then no more');
 save($standby, 52);
-compare_all($standby, $redis2, 'the new one is not disturbed');
+compare_all($standby, $redis2, 'the new primary is not disturbed');
 copies_are($redis2, 'pair', 52, '.. by it');
 leave_nothing($primary);
 leave_no_redis($standby, $redis2);
 
-# ---- promoted, at once
+# ---- promoted, with an immediate takeover
 
 my $redis3 = new_redis();
 ($primary, $standby) = pair('promoted', $redis3, "session_store.takeover = promoted\n");
 $standby->promote;
 $start = time;
 wait_for_cache($standby, $redis3, what => 'takeover = promoted: the new primary takes over at once', timeout => 20);
-in_time(time - $start, 5, '.. from a living one');
-refused($primary, 'superseded', 'the old primary knows that it is superseded');
+in_time(time - $start, 5, '.. although the old one is alive');
+refused($primary, 'superseded', 'the old primary detects that it is superseded');
 save($standby, 51);
 save($primary, 4);
 $primary->safe_psql('postgres', q{SELECT session_delete('s5', namespace => 'whole')});
-compare_all($standby, $redis3, 'the new one is right');
+compare_all($standby, $redis3, 'the copies of the new primary are right');
 copies_are($redis3, 'pair', 51, '.. and alone');
 $primary->restart;
-refused($primary, 'superseded', 'after a restart the old one refuses still');
+refused($primary, 'superseded', 'after a restart the old primary is still refused');
 leave_nothing($standby);
 usleep(1_500_000);
 is(cache_health($primary, 'state'), 'refused', '.. even when the new one is gone');
 $primary->safe_psql('postgres', 'SELECT session_cache_takeover()');
-wait_for_cache($primary, $redis3, what => '.. unless it is told otherwise');
+wait_for_cache($primary, $redis3, what => '.. unless a takeover is requested');
 save($primary, 5);
 compare_all($primary, $redis3, '.. and then its copies are right');
 copies_are($redis3, 'pair', 5, '.. its own');

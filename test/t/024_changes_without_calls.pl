@@ -32,7 +32,7 @@ sub save
 	return;
 }
 
-# Nothing is in Redis, and nobody trusts it.
+# There is nothing in Redis, and no lease.
 sub empty_soon
 {
 	my ($what) = @_;
@@ -44,7 +44,7 @@ value(q{INSERT INTO session_namespaces (name, key_prefix, sliding, cache, tombst
 save(1);
 compare_all($node, $redis, 'at first', all => 1);
 
-# ---- a trigger that is switched off
+# ---- a disabled trigger
 
 for my $off ('DISABLE TRIGGER zz_session_change', 'DISABLE TRIGGER ALL', 'DISABLE TRIGGER zz_session_truncate', 'ENABLE TRIGGER zz_session_change', 'ENABLE REPLICA TRIGGER zz_session_change')
 {
@@ -52,13 +52,13 @@ for my $off ('DISABLE TRIGGER zz_session_change', 'DISABLE TRIGGER ALL', 'DISABL
 	empty_soon("$off: nothing is cached any more");
 	wait_for($node, q{SELECT session_health() #>> '{cache,trouble}' LIKE '%ALTER TABLE % ENABLE ALWAYS TRIGGER %' AND session_health() ->> 'warnings' LIKE '%ENABLE ALWAYS%'},
 		'.. and health gives the ALTER TABLE to run', timeout => 5, show => 1);
-	is(cache_health($node, 'running'), 'false', '.. and says that the cache does not run');
+	is(cache_health($node, 'running'), 'false', '.. and session_health() says that the cache does not run');
 	save(2);
 	value(q{SELECT session_delete('s1', namespace => 'whole'); UPDATE conversation_sessions SET session_data = '{"n": 3}' WHERE session_id = 's2'});
 	usleep(200_000);
-	is(scalar $redis->keys('whole:*'), 0, '.. nor is what is changed meanwhile');
-	is(value(q{SELECT session_get('s2', namespace => 'whole')}), '{"n": 3}', '.. and SQL goes on');
-	# what health says, as often as it says something
+	is(scalar $redis->keys('whole:*'), 0, '.. nor changes that are made meanwhile');
+	is(value(q{SELECT session_get('s2', namespace => 'whole')}), '{"n": 3}', '.. and SQL works');
+	# the text of the warning, as often as it is there
 	for (1 .. 4)
 	{
 		my ($alter) = cache_health($node, 'trouble') =~ /(ALTER TABLE .*TRIGGER \w+)/;
@@ -72,24 +72,24 @@ for my $off ('DISABLE TRIGGER zz_session_change', 'DISABLE TRIGGER ALL', 'DISABL
 		EXECUTE 'ALTER TABLE conversation_sessions ENABLE ALWAYS TRIGGER ' || quote_ident(t); END LOOP; END $$});
 	wait_for_cache($node, $redis, what => 'run, it works again');
 	save(4);
-	compare_all($node, $redis, '.. with nothing stale', all => 1);
+	compare_all($node, $redis, '.. with no wrong copy', all => 1);
 }
 
-# off and on again in one transaction, with changes between
+# disabled and enabled in one transaction, with changes in between
 my $number = 10;
 for my $between (q{UPDATE conversation_sessions SET session_data = '{"n": 0}'}, q{DELETE FROM conversation_sessions WHERE session_id <= 's15'}, q{TRUNCATE conversation_sessions})
 {
 	save($number++);
 	sync_cache($node);
 	value("BEGIN; ALTER TABLE conversation_sessions DISABLE TRIGGER zz_session_change, DISABLE TRIGGER zz_session_truncate; $between; ALTER TABLE conversation_sessions ENABLE ALWAYS TRIGGER zz_session_change, ENABLE ALWAYS TRIGGER zz_session_truncate; COMMIT");
-	# the pusher hears of it when it looks around
+	# the pusher notices that at its next check
 	usleep(1_600_000);
-	wait_for_cache($node, $redis, what => "off and on around $between");
-	compare_all($node, $redis, '.. leaves nothing stale');
+	wait_for_cache($node, $redis, what => "disabled and enabled around $between");
+	compare_all($node, $redis, '.. leaves no wrong copy');
 }
 save($number++);
 value(q{BEGIN; ALTER TABLE conversation_sessions DISABLE TRIGGER zz_session_change; ROLLBACK});
-wait_for_cache($node, $redis, what => 'switched off and rolled back');
+wait_for_cache($node, $redis, what => 'disabled and rolled back');
 save($number++);
 compare_all($node, $redis, '.. it works', all => 1);
 
@@ -101,21 +101,21 @@ wait_for($node, q{SELECT session_health() #>> '{cache,trouble}' LIKE '%zzz_mine%
 	'a trigger that fires after ours is reported', timeout => 5, show => 1);
 empty_soon('.. and nothing is cached');
 value(q{ALTER TRIGGER zzz_mine ON conversation_sessions RENAME TO mine; ALTER TABLE conversation_sessions DISABLE TRIGGER mine});
-wait_for_cache($node, $redis, what => 'with a name that sorts before it is none of our business');
+wait_for_cache($node, $redis, what => 'one with a name that sorts before ours is allowed');
 value(q{DROP TRIGGER mine ON conversation_sessions; CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
 CREATE TRIGGER mine BEFORE UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION nothing();
 CREATE TRIGGER zzzz_after AFTER INSERT OR UPDATE OR DELETE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION nothing()});
-wait_for_cache($node, $redis, what => 'other triggers may be');
+wait_for_cache($node, $redis, what => 'other triggers are allowed');
 save($number++);
 compare_all($node, $redis, '.. and the copies are right');
 value(q{DROP TRIGGER mine ON conversation_sessions; DROP TRIGGER zzzz_after ON conversation_sessions});
 
-# ---- what is loaded, truncated, rewritten
+# ---- loaded, truncated and rewritten tables
 
 save($number++);
 sync_cache($node);
 value('TRUNCATE conversation_sessions');
-is(scalar $redis->keys('whole:*'), 0, 'TRUNCATE is fenced: nobody sees a copy when it returns');
+is(scalar $redis->keys('whole:*'), 0, 'TRUNCATE is fenced: there is no copy when it returns');
 save($number++);
 value('BEGIN; TRUNCATE conversation_sessions; ROLLBACK');
 compare_all($node, $redis, 'TRUNCATE that is rolled back');
@@ -136,21 +136,21 @@ for my $rewrite ('VACUUM FULL conversation_sessions', 'CLUSTER conversation_sess
 		note("$rewrite: $err");
 		next;
 	}
-	# the pusher hears of it when it looks around
+	# the pusher notices that at its next check
 	usleep(1_100_000);
 	wait_for_cache($node, $redis, what => $rewrite);
-	compare_all($node, $redis, '.. leaves nothing stale');
+	compare_all($node, $redis, '.. leaves no wrong copy');
 	save($number++);
-	compare_all($node, $redis, '.. and on it goes');
+	compare_all($node, $redis, '.. and the cache continues');
 }
-is(value(q{SELECT count(*) FROM conversation_sessions WHERE session_data ? 'rewritten'}), '0', '(all was saved again)');
+is(value(q{SELECT count(*) FROM conversation_sessions WHERE session_data ? 'rewritten'}), '0', '(all sessions were saved again)');
 
 value(q{SET session_replication_role = replica; UPDATE conversation_sessions SET session_data = '{"replica": 1}'; INSERT INTO conversation_sessions (namespace, session_id, session_data, ttl, expires_at) VALUES ('whole', 'replica', '{}', '1 hour', clock_timestamp() + interval '1 hour')});
 compare_all($node, $redis, 'session_replication_role = replica', all => 1);
 is($redis->get('whole:s1'), '{"replica": 1}', '.. reaches Redis');
 value(q{SET session_replication_role = replica; DELETE FROM conversation_sessions WHERE session_id = 's1'});
 is($redis->get('whole:s1'), undef, '.. and a DELETE is fenced');
-# a quarter of the ledger is what a transaction may fill
+# a transaction may fill a quarter of the ledger
 for my $rows (200, 500)
 {
 	my $lines = join '', map { "whole\tcopied$rows-$_\t{\"n\": $_}\n" } 1 .. $rows;
@@ -168,7 +168,7 @@ sub many
 	my $start = time;
 	my ($checks, %wrong) = (0);
 
-	# a strong reader beside it: it sees what was, what is, or nothing
+	# a strong reader at the same time: it sees the value before or after, or nothing
 	$psql->query_until(qr/began/, "\\echo began\n$sql;\n\\echo ended\n");
 	while (value(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND state = 'active' AND pid <> pg_backend_pid()}) > 0 && time - $start < 120)
 	{
@@ -181,14 +181,14 @@ sub many
 	is(join(' ', sort keys %wrong), '', sprintf('%s (%.1f s): strong readers see nothing else', $what, time - $start));
 	my $ended = time;
 	wait_for_cache($node, $redis, timeout => 60);
-	compare_all($node, $redis, sprintf('.. and afterwards nothing is stale (after %.1f s)', time - $ended), timeout => 60);
+	compare_all($node, $redis, sprintf('.. and afterwards no copy is wrong (after %.1f s)', time - $ended), timeout => 60);
 	return;
 }
 
 value(q{DELETE FROM conversation_sessions});
 many(q{INSERT INTO conversation_sessions (namespace, session_id, session_data, ttl) SELECT 'whole', 'm' || i, '{"m": 1}', '1 hour' FROM generate_series(1, 100000) i},
 	'100,000 sessions in one transaction', may => qr/"m": 1\}/);
-is(value('SELECT count(*) FROM conversation_sessions'), '100000', 'they are all there');
+is(value('SELECT count(*) FROM conversation_sessions'), '100000', 'all of them are there');
 value(q{SELECT count(session_get('m' || i, namespace => 'whole')) FROM generate_series(1, 100) i});
 soon('.. those that are read have copies', 5, sub { (grep { defined } $redis->mget(map { "whole:m$_" } 1 .. 100)) >= 90 });
 many(q{UPDATE conversation_sessions SET session_data = '{"m": 2}'}, '100,000 updates', may => qr/"m": [12]\}/);
@@ -198,7 +198,7 @@ value(q{SELECT count(session_get('m' || i, namespace => 'whole')) FROM generate_
 soon('.. those that are read have copies', 5, sub { (grep { defined } $redis->mget(map { "whole:m$_" } 1 .. 100)) >= 90 });
 my $began = time;
 value(q{DELETE FROM conversation_sessions WHERE session_id LIKE 'm%'});
-# so many do not fit into the ledger: the lease is gone first, the copies later
+# more than fit into the ledger: the lease ends first, the copies are deleted later
 my ($lease, @seen) = $redis->mget('session_store:lease', map { "whole:m$_" } 1 .. 100);
 @seen = grep { defined && defined $lease } @seen;
 is("@seen", '', sprintf('100,000 deletes are fenced (%.1f s)', time - $began));
@@ -206,18 +206,18 @@ wait_for_cache($node, $redis, timeout => 60);
 compare_all($node, $redis, '.. and right');
 $psql->quit;
 
-# many small ones while Redis is away fill the ledger
+# many small transactions while Redis is away fill the ledger
 save($number++);
 sync_cache($node);
 $redis->pause;
 value(qq{DO \$\$ BEGIN FOR i IN 1 .. 3000 LOOP PERFORM session_save('small' || i, '{}', namespace => 'whole'); COMMIT; END LOOP; END \$\$});
 save($number++);
-is(value(q{SELECT count(*) FROM conversation_sessions WHERE session_id LIKE 'small%'}), '3000', 'a ledger that is full refuses no save');
+is(value(q{SELECT count(*) FROM conversation_sessions WHERE session_id LIKE 'small%'}), '3000', 'a full ledger refuses no save');
 $redis->resume;
 wait_for_cache($node, $redis, what => '.. and afterwards the cache is back', timeout => 30);
-compare_all($node, $redis, '.. with nothing stale');
+compare_all($node, $redis, '.. with no wrong copy');
 save($number++);
-compare_all($node, $redis, '.. and on it goes');
+compare_all($node, $redis, '.. and it continues');
 
 # ---- logical replication
 
@@ -248,7 +248,7 @@ same('.. saves', all => 1);
 is($redis->get('whole:l60'), '{"n": 2}', '.. reach Redis');
 $publisher->safe_psql('postgres', q{SELECT session_delete('l' || i, namespace => 'whole') FROM generate_series(1, 10) i; DELETE FROM conversation_sessions WHERE session_id IN ('l11', 'l12'); SELECT session_regenerate('l13', namespace => 'whole')});
 same('.. deletes and new ids', all => 1);
-is(scalar $redis->keys('whole:*'), 48, '.. as many as there are');
+is(scalar $redis->keys('whole:*'), 48, '.. and no others');
 $publisher->safe_psql('postgres', q{UPDATE conversation_sessions SET session_data = '{"n": 3}', session_id = 'moved ' || session_id WHERE session_id > 'l5'});
 same('.. plain updates', all => 1);
 $publisher->safe_psql('postgres', 'TRUNCATE conversation_sessions');
@@ -258,8 +258,8 @@ $publisher->safe_psql('postgres', q{SELECT session_save('p', '{"n": 4}', namespa
 wait_for_replay($publisher, 'sub');
 usleep(1_100_000);
 value(q{SELECT session_get('p', namespace => 'whole')});
-soon('.. and a policy that changes over there', 5, sub { ($redis->get('moved:p') // '') eq '{"n": 4}' });
-same('.. with nothing stale');
+soon('.. and a policy that is changed on the publisher', 5, sub { ($redis->get('moved:p') // '') eq '{"n": 4}' });
+same('.. with no wrong copy');
 value('DROP SUBSCRIPTION sub');
 
 leave_nothing($publisher);

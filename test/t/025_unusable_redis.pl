@@ -22,7 +22,7 @@ END
 {
 	my $rc = $?;
 
-	# children leave without coming here
+	# child processes exit without this
 	for my $pid (keys %liars)
 	{
 		kill 'KILL', $pid;
@@ -31,8 +31,7 @@ END
 	$? = $rc;
 }
 
-# A server on a free port, that does what code does with each connection; its URL and
-# process id.
+# A server on a free port that handles each connection by code; returns its URL and process id.
 sub liar
 {
 	my ($code) = @_;
@@ -48,7 +47,7 @@ sub liar
 		while (my $connection = $listener->accept)
 		{
 			eval { $code->($connection) };
-			# one that is not closed hangs
+			# a connection that is not closed hangs
 			push @kept, $connection if $connection->opened;
 			shift @kept if @kept > 50;
 		}
@@ -58,7 +57,7 @@ sub liar
 	return ($url, $pid);
 }
 
-# Answer each command, whatever it is, until the other side has had enough.
+# Answers each command with the same until the other side disconnects.
 sub answering
 {
 	my ($answer) = @_;
@@ -77,7 +76,7 @@ sub answering
 	};
 }
 
-# Greet as a Redis does, and answer each script with the same.
+# Greets as a Redis does, and answers each script with the same.
 sub greeting
 {
 	my ($answer) = @_;
@@ -95,7 +94,7 @@ sub greeting
 	};
 }
 
-# Send without being asked, as long as it is taken.
+# Sends without being asked, as long as the other side reads.
 sub pouring
 {
 	my ($first, $then, $pause, $most) = @_;
@@ -130,7 +129,7 @@ sub memory_of
 }
 
 my $simple = join '', map { chr(ord('a') + $_ % 26) } 1 .. 65536;
-# [what, what it does with a connection, what health says about it]
+# [name, how it handles a connection, what session_health() says about it]
 my @liars = (
 	[ 'accepts and never answers', sub { }, qr/time/i ],
 	[ 'closes at once', sub { close $_[0] }, qr/./ ],
@@ -140,16 +139,16 @@ my @liars = (
 	[ 'announces 512 MB and sends some', pouring("\$536870912\r\n", $simple, 0, 536_870_912), qr/./ ],
 	[ 'sends a line without an end', pouring('+', $simple, 0, 536_870_912), qr/./ ],
 	[ 'sends arrays in arrays', answering("*1\r\n" x 10_000), qr/./ ],
-	[ 'sends answers that nobody asked for', pouring("+OK\r\n", "+OK\r\n" x 1000, 0, 50_000_000), qr/./ ],
+	[ 'sends answers that were not asked for', pouring("+OK\r\n", "+OK\r\n" x 1000, 0, 50_000_000), qr/./ ],
 	[ 'sends a negative length', answering("\$-7\r\n"), qr/./ ],
 	[ 'answers always OK', answering("+OK\r\n"), qr/./ ],
-	[ 'answers always with a number', answering(":1\r\n"), qr/./ ],
+	[ 'answers everything with a number', answering(":1\r\n"), qr/./ ],
 	[ 'answers always nil', answering("\$-1\r\n"), qr/./ ],
 	[ 'answers an empty array', answering("*0\r\n"), qr/./ ],
 	[ 'answers our script with nonsense', answering("*5\r\n\$2\r\nOK\r\n\$1\r\nx\r\n\$1\r\ny\r\n\$-1\r\n*1\r\n:5\r\n"), qr/./ ],
 	[ 'answers a time far from ours', answering("*5\r\n\$2\r\nOK\r\n\$12\r\n999999999999\r\n\$1\r\n0\r\n:0\r\n*0\r\n"), undef ],
-	[ 'is late where nothing can be', greeting("*3\r\n\$4\r\nLATE\r\n:@{[ int time ]}\r\n:0\r\n"), qr/no sense/ ],
-	[ 'has lost what nobody gave it', greeting("*3\r\n\$4\r\nLOST\r\n:@{[ int time ]}\r\n:0\r\n"), qr/no sense/ ],
+	[ 'answers LATE to requests without a deadline', greeting("*3\r\n\$4\r\nLATE\r\n:@{[ int time ]}\r\n:0\r\n"), qr/no sense/ ],
+	[ 'answers LOST although no request expects a batch', greeting("*3\r\n\$4\r\nLOST\r\n:@{[ int time ]}\r\n:0\r\n"), qr/no sense/ ],
 	[ 'answers with an error of odd bytes', answering("-ERR \x01\xff\xfe odd\r\n"), qr/ERR \?\?\? odd/ ],
 	[ 'answers noise', answering(join '', map { chr(7 * $_ % 256) } 1 .. 3000), qr/./ ],
 	(map { [ "answers -$_->[0]", answering("-$_->[0]\r\n"), $_->[1] ] }
@@ -188,7 +187,7 @@ for my $liar (@liars)
 			my $answer = $psql->query_safe($step->[0]);
 			my $took = time - $began;
 
-			# the first fenced change waits for a lease that an owner before may hold
+			# the first fenced change waits for a lease that an earlier owner may have
 			$slowest = $took if $took > $slowest && $rounds > 1;
 			$wrong++ if $answer ne $step->[1];
 		}
@@ -201,9 +200,9 @@ for my $liar (@liars)
 	my $error = cache_health($node, 'last_error');
 	like($error, $says, '.. and health says why there is no cache') if defined $says;
 	note("last_error: $error");
-	is(cache_health($node, 'running'), 'false', '.. and that it does not run');
+	is(cache_health($node, 'running'), 'false', '.. and that the cache does not run');
 	isnt(health($node, 'warnings'), '[]', '.. and warns') if defined $says;
-	is(value(q{SELECT session_cache_sync('100 ms')}), 'f', '.. nor is it in sync');
+	is(value(q{SELECT session_cache_sync('100 ms')}), 'f', '.. and Redis is not in sync');
 	is(pusher_pid($node), $pusher, '.. the pusher is the same');
 	my $more = memory_of($pusher) - $memory;
 	$growth = $more if $more > $growth;
@@ -216,15 +215,15 @@ diag(sprintf 'a pusher grew by %.1f MB at most', $growth);
 
 # the log is not flooded
 my $lines = count_log($node, qr/no cache:/);
-cmp_ok($lines, '<=', 4 * @liars, "in the log there are $lines lines about it");
+cmp_ok($lines, '<=', 4 * @liars, "the log has $lines lines about it");
 
 # ---- a Redis that cannot serve
 
-# Valkey names its mode otherwise than Redis does
+# Valkey names its mode differently from Redis
 my $mode = "server_mode:cluster\r\n";
 my ($valkey, $valkey_pid) = liar(answering(sprintf "\$%d\r\n%s\r\n", length $mode, $mode));
 set_conf($node, redis_url => $valkey);
-wait_for($node, q{SELECT session_health() #>> '{cache,last_error}' ~* 'cluster'}, 'a cluster of Valkey is refused, clearly', timeout => 15, show => 1);
+wait_for($node, q{SELECT session_health() #>> '{cache,last_error}' ~* 'cluster'}, 'a cluster of Valkey is refused, with a clear message', timeout => 15, show => 1);
 kill 'KILL', $valkey_pid;
 waitpid $valkey_pid, 0;
 delete $liars{$valkey_pid};
@@ -235,33 +234,33 @@ set_conf($node, redis_url => $replica->url);
 wait_for($node, q{SELECT session_health() #>> '{cache,last_error}' ~ 'READONLY|replica|MASTERDOWN'}, 'a replica: health says so', timeout => 15, show => 1);
 $replica->stop;
 
-# its bus would listen on a port 10,000 higher, which there may not be
+# the port of its bus would be higher by 10,000, which may be too high
 my $cluster = new_redis(tcp => 1, conf => [
 	'--cluster-enabled', 'yes', '--cluster-port', PostgreSQL::Test::Cluster::get_free_port() ]);
 set_conf($node, redis_url => $cluster->url);
-wait_for($node, q{SELECT session_health() #>> '{cache,last_error}' ~* 'cluster'}, 'Redis Cluster is refused, clearly', timeout => 15, show => 1);
+wait_for($node, q{SELECT session_health() #>> '{cache,last_error}' ~* 'cluster'}, 'Redis Cluster is refused, with a clear message', timeout => 15, show => 1);
 $cluster->stop;
 is(value(q{SELECT session_save('s', '{}')}), '1', 'sessions work');
 
-# a port where nobody is, and an address that does not answer
+# a port where nothing listens, and an address that does not answer
 set_conf($node, redis_url => 'redis://127.0.0.1:1');
-wait_for($node, q{SELECT session_health() #>> '{cache,last_error}' ~* 'refused'}, 'nobody is there: health says so', timeout => 10, show => 1);
+wait_for($node, q{SELECT session_health() #>> '{cache,last_error}' ~* 'refused'}, 'nothing listens: session_health() says so', timeout => 10, show => 1);
 wait_for($node, q{SELECT session_health() #>> '{cache,breaker}' = 'open' AND session_health() #>> '{cache,using_fallback}' = 'true'}, '.. the breaker is open', timeout => 5, show => 1);
 
-# ---- a real one again
+# ---- a usable Redis again
 
 set_conf($node, redis_url => $real->url);
-wait_for_cache($node, $real, what => 'with a real Redis the cache is up');
+wait_for_cache($node, $real, what => 'with a usable Redis the cache is up');
 value(q{SELECT session_save('s', '{"n": 1}')});
 compare_all($node, $real, '.. and right');
 is(cache_health($node, 'breaker'), 'closed', '.. and the breaker closed');
-wait_for($node, q{SELECT session_health() ->> 'warnings' = '[]'}, '.. with nothing to complain of', timeout => 5, show => 1);
+wait_for($node, q{SELECT session_health() ->> 'warnings' = '[]'}, '.. with no warning', timeout => 5, show => 1);
 leave_no_key($node, $real);
 $real->stop;
 
-# ---- a server that is stopped while it talks to a liar
+# ---- a server that is stopped while it is connected to such a Redis
 
-# the last is one whose announcement must not be believed, or gigabytes are asked for
+# the last one announces an array that would need gigabytes if it were believed
 for my $liar ((grep { $_->[0] =~ /never answers|byte per second$|512 MB/ } @liars),
 	[ 'announces an array of a billion', answering("*1000000000\r\n:1\r\n") ])
 {

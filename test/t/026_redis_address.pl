@@ -32,7 +32,7 @@ sub password_file
 	return;
 }
 
-# Wait until health says why there is no cache.
+# Waits until session_health() says why there is no cache.
 sub says
 {
 	my ($pattern, $what) = @_;
@@ -43,54 +43,54 @@ sub says
 
 value(q{INSERT INTO session_namespaces (name, key_prefix, sliding, cache, tombstone) VALUES ('whole', 'whole:', false, 'all', '0')});
 is(cache_health($node, 'configured'), 'false', 'without a URL: not configured');
-is(health($node, 'warnings'), '[]', '.. and nothing to complain of');
+is(health($node, 'warnings'), '[]', '.. and no warning');
 
 # ---- a password in a file
 
 set_conf($node, redis_url => $redis->url);
-says('NOAUTH|password', 'no password: health says so');
+says('NOAUTH|password', 'no password: session_health() says so');
 password_file($secret, 0644);
 set_conf($node, redis_password_file => $file);
-says('0600', 'a password file that others can read is refused, and health names the mode');
+says('0600', 'a password file that others can read is refused, and session_health() names the mode');
 chmod 0640, $file;
 usleep(700_000);
-says('0600', '.. also for the group alone');
+says('0600', '.. also if only the group can read it');
 chmod 0600, $file;
 wait_for_cache($node, $redis, what => 'with mode 0600 it logs in');
 value(q{SELECT session_save('s', '{"n": 1}', namespace => 'whole')});
 compare_all($node, $redis, '.. and works', all => 1);
 is(cache_health($node, 'password_in_url'), 'false', '.. with no password in the URL');
 
-# the password changes over there, then here
+# the password is changed in Redis, then in the file
 $redis->cmd('CONFIG', 'SET', 'requirepass', 'another');
 $redis->{params}{password} = 'another';
 delete $redis->{client};
 $redis->cmd('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
-says('WRONGPASS|invalid', 'a wrong password: health says so');
+says('WRONGPASS|invalid', 'a wrong password: session_health() says so');
 password_file('another', 0600);
-wait_for_cache($node, $redis, what => 'the file is read again by itself', timeout => 20);
+wait_for_cache($node, $redis, what => 'the pusher reads the file again by itself', timeout => 20);
 compare_all($node, $redis, '.. and the copies are right');
 unlink $file;
 $redis->cmd('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
-says('cannot be read', 'no such file: health says so');
+says('cannot be read', 'no such file: session_health() says so');
 password_file('another', 0600);
-wait_for_cache($node, $redis, what => '.. and here it is');
+wait_for_cache($node, $redis, what => '.. and with the file again');
 
-# ---- a user with the rights that the docs give
+# ---- a user with the rights that the documentation gives
 
 $redis->cmd('ACL', 'SETUSER', 'pusher', 'on', ">$secret", '~session_store:*', '~whole:*', '~session:*', '+@all', '-@dangerous', '+info');
 set_conf($node, redis_password_file => undef, redis_url => $redis->url(user => 'pusher', password => $secret));
 wait_for_cache($node, $redis, what => 'a user, and a password in the URL');
 value(q{SELECT session_save('s', '{"n": 2}', namespace => 'whole')});
 compare_all($node, $redis, '.. works', all => 1);
-is(cache_health($node, 'password_in_url'), 'true', '.. and health sees that the URL holds a password');
+is(cache_health($node, 'password_in_url'), 'true', '.. and session_health() says that the URL contains a password');
 like(health($node, 'warnings'), qr/the password for Redis is in session_store.redis_url, which superusers and members of pg_read_all_settings can read.*server log.*redis_password_file/, '.. and warns, also of the server log');
 password_file($secret, 0600);
 set_conf($node, redis_password_file => $file, redis_url => $redis->url(user => 'pusher'));
 wait_for_cache($node, $redis, what => 'a user, and a password in the file');
-is(cache_health($node, 'password_in_url'), 'false', '.. is as it should be');
+is(cache_health($node, 'password_in_url'), 'false', '.. without that warning');
 $redis->cmd('ACL', 'SETUSER', 'pusher', '-evalsha', '-eval');
-says('NOPERM|permission', 'a user without the right: health says so');
+says('NOPERM|permission', 'a user without the right: session_health() says so');
 $redis->cmd('ACL', 'SETUSER', 'pusher', '+evalsha', '+eval');
 wait_for_cache($node, $redis, what => '.. and with it again');
 
@@ -101,11 +101,11 @@ sync_cache($node);
 set_conf($node, redis_password_file => undef, redis_url => $open->url);
 wait_for_cache($node, $open, what => 'another URL by reload');
 value(q{SELECT session_save('s', '{"n": 3}', namespace => 'whole')});
-compare_all($node, $open, '.. where it works');
-soon('.. and the one before is left empty', 5, sub { !$redis->keys });
+compare_all($node, $open, '.. where the cache works');
+soon('.. and the previous one is left empty', 5, sub { !$redis->keys });
 is(cache_health($node, 'redis'), $open->url, '.. health says where');
 
-# with changes all the while
+# the same while sessions are changed
 my @lines = in_children(2, sub {
 	my ($i, $say) = @_;
 
@@ -126,38 +126,38 @@ my @lines = in_children(2, sub {
 		usleep(1_200_000);
 	}
 });
-is("@lines", '', 'moved about while sessions are saved');
+is("@lines", '', 'moved several times while sessions are saved');
 wait_for_cache($node, $open, what => '.. it settles');
-compare_all($node, $open, '.. with nothing stale');
+compare_all($node, $open, '.. with no wrong copy');
 is_deeply($open->client(db => $_)->cmd('KEYS', '*'), [], ".. and database $_ is empty") for 2, 3;
 
-# while the old one hangs
+# the same while the old Redis hangs
 set_conf($node, redis_url => $redis->url(password => 'another'));
 wait_for_cache($node, $redis);
 $redis->pause;
 set_conf($node, redis_url => $open->url);
-wait_for_cache($node, $open, what => 'away from a Redis that hangs', timeout => 20);
+wait_for_cache($node, $open, what => 'the pusher leaves a Redis that hangs', timeout => 20);
 compare_all($node, $open, '.. and right');
 $redis->resume;
 
-# ---- a number of its own for each database
+# ---- a database number for each database
 
 value('CREATE DATABASE second');
 value('ALTER DATABASE second SET session_store.redis_db = 5');
 create_extension($node, 'second');
 wait_for_cache($node, $open, db => 'second', redis_db => 5, what => 'redis_db by ALTER DATABASE SET');
-# what is saved before the cache is up is not copied before it is used again
+# sessions that are saved before the cache is up are not copied before they are used again
 $node->safe_psql('second', q{SELECT session_save('only', '{"second": 1}')});
 sync_cache($node, db => 'second');
-is($open->client(db => 5)->get('session:only'), '{"second": 1}', '.. is where its sessions are');
-is($open->get('session:only'), undef, '.. and nowhere else');
+is($open->client(db => 5)->get('session:only'), '{"second": 1}', '.. has its sessions');
+is($open->get('session:only'), undef, '.. and no other database has them');
 value('ALTER DATABASE second SET session_store.redis_db = 6');
 wait_for_cache($node, $open, db => 'second', redis_db => 6, what => 'another number takes effect by itself', timeout => 20);
-soon('.. and the one before is left empty', 5, sub { !@{ $open->client(db => 5)->cmd('KEYS', '*') } });
+soon('.. and the previous one is left empty', 5, sub { !@{ $open->client(db => 5)->cmd('KEYS', '*') } });
 value('ALTER DATABASE second SET session_store.redis_db = 99');
-wait_for($node, q{SELECT session_health() #>> '{cache,last_error}' ~* 'out of range|DB index'}, 'a number that there is not: health says so',
+wait_for($node, q{SELECT session_health() #>> '{cache,last_error}' ~* 'out of range|DB index'}, 'a number that does not exist: session_health() says so',
 	db => 'second', timeout => 15, show => 1);
-# what Redis was left with when the database goes: keys end by themselves
+# keys that are in Redis when the database is dropped expire
 within(10, 'DROP DATABASE', sub { value('DROP DATABASE second') });
 
 # ---- switched off and on
@@ -167,16 +167,16 @@ sync_cache($node);
 set_conf($node, redis_url => '');
 soon('switched off by reload: no key is left', 5, sub { !$open->keys });
 wait_for($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'session_store pusher'}, '.. nor a pusher', timeout => 5);
-is(cache_health($node, 'configured'), 'false', '.. and health says so');
-is(health($node, 'warnings'), '[]', '.. and has no complaints');
+is(cache_health($node, 'configured'), 'false', '.. and session_health() says so');
+is(health($node, 'warnings'), '[]', '.. and has no warning');
 value(q{SELECT session_save('s', '{"n": 5}', namespace => 'whole')});
 set_conf($node, redis_url => $open->url);
 wait_for_cache($node, $open, what => 'switched on again');
 value(q{SELECT session_get('s', namespace => 'whole')});
-soon('.. with what there is', 3, sub { ($open->get('whole:s') // '') eq '{"n": 5}' });
-compare_all($node, $open, '.. and nothing stale');
+soon('.. with the existing sessions', 3, sub { ($open->get('whole:s') // '') eq '{"n": 5}' });
+compare_all($node, $open, '.. and no wrong copy');
 
-# ---- URLs that are none
+# ---- invalid URLs
 
 my $offset = -s $node->logfile;
 for my $bad ('http://u:hunter2@host/', 'redis://u:hunter2@', 'redis://u:hunter2@host:port', 'redis://u:hunter2@host/x', 'unix://hunter2', 'redis://:hunter2@host:99999', 'hunter2',
@@ -188,7 +188,7 @@ for my $bad ('http://u:hunter2@host/', 'redis://u:hunter2@', 'redis://u:hunter2@
 	like($err, qr/session_store\.redis_url/, '.. by name');
 	unlike($err =~ s/^.*STATEMENT.*$|^LINE.*\n.*//mgr, qr/unter2/, '.. without printing it');
 }
-# the server logs statements that fail, as the client sent them; a file's it must not
+# the server logs statements that fail as the client sent them; for a file it must not
 $offset = -s $node->logfile;
 $node->append_conf('postgresql.conf', "session_store.redis_url = 'http://u:hunter2\@host/'\n");
 value('ALTER SYSTEM RESET session_store.redis_url');
@@ -199,22 +199,22 @@ my ($shown) = grep { /hunter2/ } split /\n/, PostgreSQL::Test::Utils::slurp_file
 is($shown, undef, '.. without printing it');
 $node->adjust_conf('postgresql.conf', 'session_store.redis_url', "'" . $open->url . "'");
 $node->reload;
-wait_for_cache($node, $open, what => 'the cache goes on');
+wait_for_cache($node, $open, what => 'the cache continues');
 
-# ---- who may see it
+# ---- who may see the settings
 
 value('CREATE ROLE plain LOGIN');
-is(sqlstate($node, 'SET ROLE plain; SHOW session_store.redis_url'), '42501', 'not everybody sees the URL');
-is(sqlstate($node, 'SET ROLE plain; SHOW session_store.redis_password_file'), '42501', '.. or where the password is');
+is(sqlstate($node, 'SET ROLE plain; SHOW session_store.redis_url'), '42501', 'not every role sees the URL');
+is(sqlstate($node, 'SET ROLE plain; SHOW session_store.redis_password_file'), '42501', '.. or the path of the password file');
 is(sqlstate($node, 'SET ROLE plain; SET session_store.redis_db = 4'), '42501', '.. or may set the number');
 
-# ---- hosts
+# ---- host names and addresses
 
-# nobody is behind these addresses; the first is unreachable, the second a name
+# no server has these addresses; the first is unreachable, the second a name
 for my $host ('192.0.2.1', 'no-such-host.invalid')
 {
 	set_conf($node, redis_url => "redis://$host:6379");
-	wait_for($node, qq{SELECT session_health() #>> '{cache,redis}' ~ '$host' AND session_health() #>> '{cache,last_error}' <> ''}, "$host: health has an error",
+	wait_for($node, qq{SELECT session_health() #>> '{cache,redis}' ~ '$host' AND session_health() #>> '{cache,last_error}' <> ''}, "$host: session_health() has an error",
 		timeout => 15, show => 1);
 	note(cache_health($node, 'last_error'));
 	value('CREATE DATABASE victim');
@@ -227,8 +227,7 @@ for my $host ('192.0.2.1', 'no-such-host.invalid')
 	in_time(time - $began, 2, '.. nor are sessions');
 }
 
-# a name server that never answers: in a network and a mount of our own, where that
-# may be had
+# a name server that never answers: in a private network and mount namespace, where that is possible
 my $private = PostgreSQL::Test::Utils::tempdir();
 PostgreSQL::Test::Utils::append_to_file("$private/resolv.conf", "nameserver 127.0.0.53\noptions timeout:30 attempts:5\n");
 PostgreSQL::Test::Utils::append_to_file("$private/enter.sh", <<"EOS");
@@ -254,7 +253,7 @@ SKIP:
 	$node->_update_pid($started);
 	ok($started, 'a server whose name server never answers');
 	wait_for_pusher($node, '.. has its pusher', timeout => 20);
-	wait_for($node, q{SELECT session_health() #>> '{cache,last_error}' <> ''}, '.. health has an error', timeout => 20, show => 1);
+	wait_for($node, q{SELECT session_health() #>> '{cache,last_error}' <> ''}, '.. session_health() has an error', timeout => 20, show => 1);
 	note(cache_health($node, 'last_error'));
 	value('CREATE DATABASE victim');
 	create_extension($node, 'victim');
@@ -266,9 +265,9 @@ SKIP:
 }
 $node->start;
 
-# ---- the end
+# ---- at the end
 
-# what a password looks like in a log, whatever was tried
+# each form of the passwords in the logs, whatever was tried
 my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
 $log =~ s/^.*(?:STATEMENT|parameter "session_store\.redis_url" changed to).*$//mg;
 ok(index($log, $_) < 0, 'no password is in the log') for $secret, 'pass%20word';
@@ -279,8 +278,8 @@ unlike(join('', map { readlink("/proc/$_/exe") ? PostgreSQL::Test::Utils::slurp_
 set_conf($node, redis_url => $open->url);
 wait_for_cache($node, $open, what => 'and back');
 leave_no_redis($node, $open);
-# the one that hung when it was left keeps what it had until that ends by itself
-is($redis->get('session_store:lease'), undef, 'nobody trusts the Redis that was left while it hung');
+# the Redis that hung when it was left keeps its keys until they expire
+is($redis->get('session_store:lease'), undef, 'no reader trusts the Redis that was left while it hung');
 copies_in($redis);
 $redis->stop;
 done_testing();

@@ -19,8 +19,8 @@ if (cache_health($node, 'tls') ne 'true')
 {
 	set_conf($node, redis_url => "rediss://localhost:1");
 	wait_for($node, "SELECT session_health() #>> '{cache,last_error}' LIKE '%without%'",
-		'without TLS in the build, health says so');
-	is($node->safe_psql('postgres', q{SELECT session_save('a', '{}')}), '1', '.. and SQL goes on');
+		'without TLS in the build, session_health() says so');
+	is($node->safe_psql('postgres', q{SELECT session_save('a', '{}')}), '1', '.. and SQL works');
 	leave_nothing($node);
 	done_testing();
 	exit;
@@ -74,7 +74,7 @@ sub tls_redis
 my ($right, $right_url) = tls_redis('right');
 my ($wrong, $wrong_url) = tls_redis('wrong');
 
-# ---- nobody trusts that authority yet
+# ---- nothing trusts that authority yet
 
 set_conf($node, redis_url => "$right_url");
 wait_for($node, "SELECT session_health() #>> '{cache,last_error}' ~* 'certificate'",
@@ -90,18 +90,18 @@ $node->stop('fast');
 }
 wait_for($node, "SELECT session_health() #>> '{cache,state}' = 'running'", 'a good certificate is accepted');
 $node->safe_psql('postgres', q{SELECT session_save('a', '{"x": 1}')});
-is($node->safe_psql('postgres', 'SELECT session_cache_sync()'), 't', 'what is saved gets there');
+is($node->safe_psql('postgres', 'SELECT session_cache_sync()'), 't', 'a saved session is copied');
 is($right->get('session:a'), '{"x": 1}', '.. as it is');
 $node->safe_psql('postgres',
 	q{SELECT session_save('big', jsonb_build_object('text', repeat('0123456789', 80000)))});
-is($node->safe_psql('postgres', 'SELECT session_cache_sync()'), 't', 'so does a large document');
-is(length $right->get('session:big'), 800012, '.. all of it');
+is($node->safe_psql('postgres', 'SELECT session_cache_sync()'), 't', '.. and so is a large document');
+is(length $right->get('session:big'), 800012, '.. completely');
 
 set_conf($node, redis_url => "$wrong_url");
 wait_for($node, "SELECT session_health() #>> '{cache,last_error}' ~* 'certificate|hostname'",
 	'a certificate for another host is refused');
 is(scalar $wrong->keys('*'), 0, '.. and nothing was written');
-is(scalar $right->keys('*'), 0, 'and the Redis of before was emptied');
+is(scalar $right->keys('*'), 0, 'the Redis of before was emptied');
 
 leave_nothing($node);
 done_testing();

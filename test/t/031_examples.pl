@@ -11,7 +11,7 @@ use SessionRedis;
 use SessionStore;
 use Test::More;
 
-my $python = '/usr/bin/python3';	# the one that the distribution's modules are for
+my $python = '/usr/bin/python3';	# the interpreter for which the distribution has modules
 
 plan skip_all => 'no Python with psycopg2 and redis'
   if !-x $python || system("$python -c 'import psycopg2, redis' 2>/dev/null") != 0;

@@ -11,7 +11,7 @@ use SessionRedis;
 use SessionStore;
 use Test::More;
 
-my $python = '/usr/bin/python3';	# the one that the distribution's modules are for
+my $python = '/usr/bin/python3';	# the interpreter for which the distribution has modules
 my $here = PostgreSQL::Test::Utils::tempdir();
 my $examples = "$here/examples";
 my %clients = (
@@ -21,7 +21,7 @@ my %clients = (
 	'norm-chat' => 'client.py',
 	'flow-orchestrator' => 'client.py');
 
-# What a command prints, on both; whether it went well.
+# Runs a command; returns its output on both channels, and whether it succeeded.
 sub run_in
 {
 	my ($dir, @command) = @_;
@@ -34,7 +34,7 @@ sub run_in
 	return ($fine, $out, $err . $@);
 }
 
-# Why examples of a kind cannot be run here, if so.
+# Why examples of a kind cannot be run here, or undef.
 my %missing;
 
 $missing{py} = 'no Python with psycopg2 and redis'
@@ -44,26 +44,26 @@ $missing{js} = 'no Node, of version 18 or later, with npm'
   || !(run_in($here, 'npm', '--version'))[0];
 plan skip_all => join ', ', sort values %missing if keys %missing == 2;
 
-# Whatever is built or installed for the examples lies in a copy of them.
+# Files that are built or installed for the examples are in a copy of them.
 PostgreSQL::Test::RecursiveCopy::copypath("$FindBin::RealBin/../../examples", $examples,
 	filterfn => sub { $_[0] !~ m{(^|/)node_modules$} });
 
-# A real registry, or a cache of it: an example whose modules cannot be had does not work.
+# A registry, or a cache of one: an example whose modules cannot be installed is an error.
 if (!$missing{js})
 {
-	# whoever runs this may have no home, or one that is not theirs
+	# the user may have no home folder, or not its own
 	local $ENV{HOME} = $here;
 	local $ENV{npm_config_cache} = -w ($ENV{npm_config_cache} // '') ? $ENV{npm_config_cache} : "$here/npm";
 
 	my ($fine, $out, $err) = run_in($examples, qw(npm install --no-audit --no-fund --no-package-lock
 		--no-update-notifier --prefer-offline --fetch-timeout=30000
 		--fetch-retries=2 --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=5000));
-	# without a registry, as on a machine that is cut off, the clients in Node cannot be run
+	# without a registry, as on an isolated machine, the clients in Node cannot be run
 	diag("npm cannot install pg and redis; is its registry within reach?\n$out$err") unless $fine;
 	$missing{js} = 'npm could not install pg and redis' unless $fine;
 }
 
-# Clients and pusher take a password and the number of a database from their URL.
+# Clients and pusher take the password and the database number from their URL.
 my %where = (password => 'open sesame', db => 1);
 my $redis = new_redis(tcp => 1, password => $where{password});
 my $node = new_store('deployments', conf => redis_conf($redis, %where));
@@ -83,7 +83,7 @@ foreach my $name (sort keys %clients)
 	my $lines = () = slurp_file("$dir/$clients{$name}") =~ /\n/g;
 
 	cmp_ok($lines, '<', 80, "$name: its client has less than 80 lines");
-	# what was there of an earlier run is in nobody's way
+	# what an earlier run has left does not matter
 	for my $time (qw(once again))
 	{
 		my ($fine, $out, $err) = run_in($dir, $node->installed_command('psql'), '-XAtq', '-f', 'setup.sql');

@@ -22,7 +22,7 @@ sub value
 	return $node->safe_psql('postgres', $_[0]);
 }
 
-# A client numbers its appends: the n-th carries n. One sequence a client.
+# A client numbers its appends: the n-th carries n. One sequence for each client.
 value(<<'EOS');
 DO $$ BEGIN FOR c IN 0 .. 49 LOOP EXECUTE format('CREATE SEQUENCE said_%s', c); END LOOP; END $$;
 CREATE FUNCTION next_of(client int) RETURNS jsonb LANGUAGE sql AS
@@ -43,13 +43,13 @@ sub judge
 	my ($id, $count, $what) = @_;
 
 	is(value("SELECT messages, dense, doubled, out_of_order FROM judge('$id')"), "$count|t|0|0",
-		"$what: $count messages, seqs without a gap, none doubled, each client's order kept");
+		"$what: $count messages, seqs without a gap, none twice, each client's order kept");
 	is(value("SELECT message_count, version, last_seq FROM conversation_sessions WHERE session_id = '$id'"), "$count|1|$count",
-		'.. and the session says so');
+		'.. and message_count and last_seq agree');
 	return;
 }
 
-# ---- fifty clients, one session, which begins with the first of them
+# ---- fifty clients and one session, which the first of them creates
 
 pgbench_run($node, "SELECT session_append('one', next_of(:client_id));\n", @fifty);
 judge('one', $all, 'one by one');
@@ -59,9 +59,9 @@ value('SELECT begin_again()');
 pgbench_run($node, "SELECT session_append('arrays', jsonb_build_array(next_of(:client_id), next_of(:client_id), next_of(:client_id)));\n", @fifty);
 judge('arrays', 3 * $all, 'three at once');
 is(value(q{SELECT count(DISTINCT c) FROM (SELECT array_agg(DISTINCT message ->> 'c') AS c, (seq - 1) / 3 AS g FROM session_history('arrays') GROUP BY g) a WHERE cardinality(c) > 1}),
-	'0', '.. and those of one append stay together');
+	'0', '.. and those of one append are consecutive');
 
-# what is rolled back leaves no gap and no message; other changes lose nothing beside
+# a rollback leaves no gap and no message; other changes of the session lose nothing
 value('SELECT begin_again()');
 pgbench_run($node, <<'EOS', @fifty);
 \set back random(1, 3)
@@ -77,12 +77,12 @@ SELECT count(*) FROM session_history('back', last => 5);
 EOS
 my ($messages, $dense, $doubled, $disorder) = one_row($node, q{SELECT messages, dense, doubled, out_of_order FROM judge('back')});
 cmp_ok($messages, '>', $all / 3, "with rollbacks: $messages messages");
-cmp_ok($messages, '<', $all, '.. not those that were rolled back');
-is("$dense|$doubled|$disorder", 't|0|0', '.. without a gap, none doubled, in order');
+cmp_ok($messages, '<', $all, '.. none of those that were rolled back');
+is("$dense|$doubled|$disorder", 't|0|0', '.. without a gap, none twice, in order');
 is(value(q{SELECT count(*) FROM jsonb_object_keys(session_get('back'))}), $clients, '.. and no merge was lost');
-is(value(q{SELECT version FROM session_fetch('back')}) - $all <= 1 ? 'as many' : 'more', 'as many', '.. nor a version spent on an append');
+is(value(q{SELECT version FROM session_fetch('back')}) - $all <= 1 ? 'as many' : 'more', 'as many', '.. and no version was counted for an append');
 
-# ---- retries: each append is said twice, by one client or by two at once
+# ---- retries: each append is made twice, by one client or by two at once
 
 value('SELECT begin_again()');
 pgbench_run($node, <<'EOS', @fifty);
@@ -93,20 +93,20 @@ SELECT 1 / (:first = :second)::int;
 EOS
 judge('retry', $all, 'each said twice');
 
-# the same operations by all: two clients say the same things, and nobody else
+# the same operations by several clients: two clients make each append
 value(q{SELECT begin_again()});
 pgbench_run($node, <<'EOS', @fifty);
 SELECT nextval('said_' || :client_id) AS n \gset
 \set pair :client_id / 2
 SELECT session_append('pairs', jsonb_build_array(jsonb_build_object('c', :pair, 'n', 2 * :n - 1), jsonb_build_object('c', :pair, 'n', 2 * :n)), 'op ' || :pair || '-' || :n);
 EOS
-judge('pairs', $all, 'each said by two at once');
+judge('pairs', $all, 'each made by two clients at once');
 
-# one operation by all fifty, many times
+# one operation by all fifty clients, many times
 pgbench_run($node, "SELECT session_append('once', '{\"c\": 0, \"n\": 1}', 'the one');\n", @fifty);
-judge('once', 1, 'one operation by all');
+judge('once', 1, 'one operation by all clients');
 
-# ---- appends, pops and trims: every seq was given to one message, and none came twice
+# ---- appends, pops and trims: every seq was used for one message, and never again
 
 value(q{CREATE TABLE popped (message jsonb)});
 value('SELECT begin_again()');
@@ -118,11 +118,11 @@ SELECT session_append('mix', next_of(:client_id)) \gset
 INSERT INTO popped SELECT jsonb_array_elements(session_pop('mix'));
 \endif
 EOS
-is(value(q{SELECT count(*) - count(DISTINCT m) FROM (SELECT message AS m FROM popped UNION ALL SELECT message FROM session_history('mix')) a}), '0', 'appends and pops: no message was taken twice, or stayed when it was taken');
+is(value(q{SELECT count(*) - count(DISTINCT m) FROM (SELECT message AS m FROM popped UNION ALL SELECT message FROM session_history('mix')) a}), '0', 'appends and pops: no message was popped twice, or stayed when it was popped');
 is(value(q{SELECT (SELECT count(*) FROM popped) + (SELECT count(*) FROM session_history('mix')) = last_seq, message_count = (SELECT count(*) FROM session_history('mix')) FROM conversation_sessions WHERE session_id = 'mix'}),
 	't|t', '.. and none was lost');
 
-# ---- everything at once on a few sessions; a refusal is an answer, a deadlock is none
+# ---- all calls at once on a few sessions; errors of the calls are accepted, deadlocks are not
 
 my $start = -s $node->logfile;
 my $offset;
@@ -156,15 +156,15 @@ for my $calls ([ 1, 16, 'all calls at once, but no forks' ], [ 1, 17, 'and forks
 		'-c', 20, '-j', 2, '-T', 4, "--random-seed=$seed");
 	is(count_log($node, qr/deadlock detected/, $offset), 0, "$what: nobody deadlocks");
 }
-is(count_log($node, qr/duplicate key/, $start), 0, '.. and nobody meets a seq that was given out');
+is(count_log($node, qr/duplicate key/, $start), 0, '.. and no seq is used twice');
 is(value(q{SELECT count(*) FROM conversation_sessions s WHERE dead_until IS NULL AND message_count <> (SELECT count(*) FROM conversation_history h WHERE h.history_id = s.history_id)}),
 	'0', '.. and every message_count is right');
 is(value(q{SELECT count(*) FROM conversation_sessions s WHERE last_seq < (SELECT max(seq) FROM conversation_history h WHERE h.history_id = s.history_id)}), '0', '.. and every last_seq');
 
-# what ended is purged in the end, and nothing else is
+# ended histories are purged, and no others
 value('DELETE FROM conversation_sessions');
 wait_for($node, q{SELECT session_purge() >= 0 AND NOT EXISTS (SELECT FROM conversation_history) AND NOT EXISTS (SELECT FROM session_members) AND NOT EXISTS (SELECT FROM conversation_history_ended)},
-	'of sessions that are gone nothing stays');
+	'nothing is left of ended sessions');
 
 is(health($node, 'warnings'), '[]', 'health is content');
 leave_nothing($node);

@@ -27,7 +27,7 @@ sub value
 	return $node->safe_psql('postgres', $_[0]);
 }
 
-# Run SQL, wait until Redis has it; what the SQL answered.
+# Runs SQL and waits until Redis has the changes; returns the result of the SQL.
 sub run
 {
 	my $out = value($_[0]);
@@ -36,7 +36,7 @@ sub run
 	return $out;
 }
 
-# Wait until something is as code says.
+# Waits until code returns the expected value.
 sub same_json
 {
 	my ($one, $other) = @_;
@@ -44,9 +44,9 @@ sub same_json
 	return $json->encode($json->decode($one)) eq $json->encode($json->decode($other));
 }
 
-# All keys that may be in Redis, documents and tails, with what they must hold; read
-# from the tables, for a call would be a use. A session that has no messages has no
-# tail, or an empty one where it once had some.
+# All keys that may be in Redis, documents and tails, with the values that they must have; read from
+# the tables, because a call would be a use. A session without messages has no tail, or an empty one if
+# it had messages before.
 sub truth
 {
 	my %rows = map { my @row = split /\x01/, $_, -1; $row[0] => { value => $row[1], all => $row[2], messages => $row[3] } } split /\n/, value(<<'EOS');
@@ -66,7 +66,7 @@ EOS
 	return \%rows;
 }
 
-# Every copy in Redis is right; with all => 1 none that must be there is missing.
+# Checks that every copy in Redis is right and, with all => 1, that none that must exist is missing.
 sub all_right
 {
 	my ($what, %params) = @_;
@@ -96,7 +96,7 @@ sub all_right
 	return $n;
 }
 
-# What the tail of a session in "whole" must be, as text.
+# The expected tail of a session in "whole", as text.
 sub numbers
 {
 	return '[' . join(', ', map { "{\"n\": $_}" } @_) . ']';
@@ -109,7 +109,7 @@ sub tail_is
 	return is($redis->get($key), $want, $what);
 }
 
-# Messages {"n": from} .. {"n": to} to a session, as an expression.
+# An SQL expression that appends the messages {"n": from} .. {"n": to} to a session.
 sub some
 {
 	my ($from, $to) = @_;
@@ -117,8 +117,8 @@ sub some
 	return "(SELECT jsonb_agg(jsonb_build_object('n', i) ORDER BY i) FROM generate_series($from, $to) i)";
 }
 
-# Read every living session with messages, and wait until those that must be in Redis
-# are: after a flush they come as they are used.
+# Reads every living session with messages, and waits until all required copies are in Redis: after a
+# flush copies are made when they are used.
 sub refill
 {
 	my ($what) = @_;
@@ -167,7 +167,7 @@ is(join(' ', $redis->mget('whole:new', 'wt:new')), '{} [{"n": 1}]', 'an append t
 my $message = q({"b": [1, 2.50, {"c": null}], "a": "\u00e4 \" \\\\ /\u6f22", "empty": {}});
 run("SELECT session_append('odd', '[$message, {}]', namespace => 'whole')");
 is(value(q{SELECT $redis$} . $redis->get('wt:odd') . q{$redis$::jsonb = (SELECT jsonb_agg(message ORDER BY seq) FROM session_history('odd', last => 5, namespace => 'whole'))}),
-	't', 'any JSON, as session_history has it');
+	't', 'any JSON, as session_history returns it');
 like($redis->get('wt:odd'), qr/\xc3\xa4 \\"/, '.. in UTF-8');
 run(q{SELECT session_append('a', '{"n": 8}', 'op', namespace => 'whole'); SELECT session_append('a', '{"n": 8}', 'op', namespace => 'whole')});
 tail_is('wt:a', numbers(4 .. 8), 'an operation said twice');
@@ -191,7 +191,7 @@ tail_is('wt:a', numbers(2 .. 6), '.. moves the window back');
 run(q{SELECT session_pop('a', 4, namespace => 'whole')});
 tail_is('wt:a', numbers(1, 2), '.. to the beginning');
 run(q{SELECT session_pop('a', 4, namespace => 'whole')});
-tail_is('wt:a', '[]', '.. and to nothing');
+tail_is('wt:a', '[]', '.. and to an empty array');
 run("SELECT session_append('a', @{[ some(9, 12) ]}, namespace => 'whole')");
 tail_is('wt:a', numbers(9 .. 12), 'append goes on');
 run(q{SELECT session_trim('a', 2, namespace => 'whole')});
@@ -221,7 +221,7 @@ value(q{SELECT session_absorb('b', 'fork3', namespace => 'whole')});
 is_deeply([ $redis->mget('whole:fork3', 'wt:fork3') ], [ undef, undef ], 'absorb: no copy of the source when it returns');
 sync_cache($node);
 tail_is('wt:b', numbers(100, 1 .. 3), '.. and its messages follow those of the target');
-refill('(what else there was is there)');
+refill('(other sessions have their copies)');
 
 my $id = value(q{SELECT session_regenerate('b', namespace => 'whole')});
 is_deeply([ $redis->mget('whole:b', 'wt:b') ], [ undef, undef ], 'regenerate: nothing under the old id when it returns');
@@ -242,7 +242,7 @@ SELECT session_append('t', '{"n": 3}', namespace => 'whole'); COMMIT});
 tail_is('wt:t', numbers(3), 'the last of several changes');
 all_right('after calls', all => 1);
 
-# None of these concerns other sessions: their copies stay, and so does the lease.
+# These calls do not concern other sessions: their copies stay, and so does the lease.
 value(q{SELECT session_append('call', '[{"n": 1}, {"n": 2}, {"n": 3}, {"n": 4}]', owner, 'whole') FROM (VALUES ('op1')) v (owner)});
 for my $call (q{session_append('call', '{"n": 5}', namespace => 'whole')}, q{session_pop('call', namespace => 'whole')}, q{session_trim('call', 3, namespace => 'whole')},
 	q{session_fork('call', 'call2', namespace => 'whole')}, q{session_absorb('call', 'call2', namespace => 'whole')}, q{session_share('call', 'm', namespace => 'whole')},
@@ -252,10 +252,10 @@ for my $call (q{session_append('call', '{"n": 5}', namespace => 'whole')}, q{ses
 	value(q{SELECT session_append('bystander', '{"n": 1}', namespace => 'whole')});
 	wait_for_cache($node, $redis);
 	my @told = watched($redis, sub { run("SELECT $call") });
-	is(scalar(grep { /lua\] "DEL" "session_store:lease"/ } @told) - scalar(grep { /lua\] "SET" "session_store:lease"/ } @told), 0, "$call: the lease is given back");
+	is(scalar(grep { /lua\] "DEL" "session_store:lease"/ } @told) - scalar(grep { /lua\] "SET" "session_store:lease"/ } @told), 0, "$call: the lease comes back");
 	ok(defined $redis->get('wt:bystander'), '.. and the copies of others stay');
 }
-refill('what was flushed comes back when it is read');
+refill('flushed copies are made again when sessions are read');
 all_right('after these', all => 1);
 
 # ---- ends are fenced
@@ -295,14 +295,14 @@ for my $end (sort keys %ends)
 		$psql->quit;
 	});
 	my @wrong = grep { !/^round/ } @lines;
-	is(scalar(@wrong), 0, "$end: nobody sees the tail afterwards") or diag(join "\n", splice @wrong, 0, 4);
+	is(scalar(@wrong), 0, "$end: no reader sees the tail afterwards") or diag(join "\n", splice @wrong, 0, 4);
 	is(scalar(grep { /^round/ } @lines), 40, '.. in 20 rounds of 2 clients');
 }
 run(q{SELECT session_clear('whole', 's%')});
-refill('the others are there');
+refill('other copies are there');
 all_right('after ends', all => 1);
 
-# The same while the pusher hangs: who returns has waited until no lease can be left.
+# The same while the pusher hangs: a COMMIT that returns has waited until no lease can exist.
 my %fenced = (
 	'session_delete' => q{SELECT session_delete('hang', namespace => 'whole')},
 	'session_regenerate' => q{SELECT session_regenerate('hang', namespace => 'whole')},
@@ -328,9 +328,9 @@ for my $end (sort keys %fenced)
 	run(q{SELECT session_delete('hang', namespace => 'whole')});
 }
 run(q{SELECT session_clear('whole', '____________________%')});
-refill('the others are there');
+refill('other copies are there');
 
-# fence = all: no strong reader sees the tail before an append
+# fence = all: no strong reader sees the tail from before an append
 my @lines = in_children(2, sub {
 	my ($i, $say) = @_;
 	my $client = $redis->client;
@@ -346,9 +346,9 @@ my @lines = in_children(2, sub {
 	}
 	$psql->quit;
 });
-is("@lines", '', 'fence = all: nobody sees the tail before an append');
+is("@lines", '', 'fence = all: no reader sees the tail from before an append');
 
-# ---- when they end
+# ---- lifetimes of tails
 
 for my $case (
 	[ 'whole', 'wt:', 'NULL', 3_600_000, 'all: the whole life' ],
@@ -365,25 +365,25 @@ for my $case (
 	run("SELECT session_save('end$most', '{}', ttl => $ttl, namespace => '$namespace'); SELECT session_append('end$most', '{\"n\": 1}', namespace => '$namespace')");
 	my ($tail, $document) = map { $redis->pttl($_) } "$prefix$name", "$namespace:$name";
 	ok($tail <= $most && $tail > $most - 2000 - $most / 100, "$what ($tail of $most ms)");
-	cmp_ok(abs($tail - $document), '<', 200, ".. as the document ($document ms)");
+	cmp_ok(abs($tail - $document), '<', 200, ".. like the document ($document ms)");
 }
 is($redis->get('ht:end3600000'), undef, 'hashed: nothing under the plain id');
 tail_is('ht:' . sha256_hex('end3600000'), numbers(1), '.. but under its hash');
 value(q{SELECT session_delete('end3600000', namespace => 'hashed')});
-is($redis->get('ht:' . sha256_hex('end3600000')), undef, '.. and gone with the session');
+is($redis->get('ht:' . sha256_hex('end3600000')), undef, '.. and removed with the session');
 
 run(q{SELECT session_save('short', '{}', ttl => '700 ms', namespace => 'whole'); SELECT session_append('short', '{"n": 1}', namespace => 'whole')});
-ok(defined $redis->get('wt:short'), 'the tail of a short session is there');
+ok(defined $redis->get('wt:short'), 'the tail of a session with a short ttl is there');
 soon('.. and ends by itself', 2, sub { !defined $redis->get('wt:short') });
 
-# expired: what comes after has no part of it
+# after an expiry a new session has nothing of the old tail
 for my $n (1, 2)
 {
 	run("SELECT session_append('ex$n', @{[ some(1, 3) ]}, namespace => 'whole'); UPDATE conversation_sessions SET expires_at = clock_timestamp() - interval '1 s' WHERE session_id = 'ex$n'");
 	is($redis->get("wt:ex$n"), undef, 'UPDATE of the end into the past');
 }
 run(q{SELECT session_save('ex1', '{"again": 1}', namespace => 'whole')});
-is($redis->get('wt:ex1') // '[]', '[]', 'save over an expired session: its tail does not come back');
+is($redis->get('wt:ex1') // '[]', '[]', 'a save over an expired session: its tail is not there again');
 run(q{SELECT session_append('ex2', '{"n": 50}', namespace => 'whole')});
 tail_is('wt:ex2', numbers(50), 'append over an expired session');
 run(q{SELECT session_append('ex1', '{"n": 60}', namespace => 'whole')});
@@ -430,20 +430,20 @@ all_right('TRUNCATE that is rolled back');
 run(q{SELECT session_append('tr', '{"n": 2}', namespace => 'whole')});
 tail_is('wt:tr', numbers(1, 2), '.. and an append');
 value('TRUNCATE conversation_history');
-is_deeply([ grep { ($redis->get($_) // '[]') ne '[]' } map { $redis->keys($_) } 'wt:*', 'ht:*', 'ft:*' ], [], 'TRUNCATE: no messages in Redis when it returns');
+is_deeply([ grep { ($redis->get($_) // '[]') ne '[]' } map { $redis->keys($_) } 'wt:*', 'ht:*', 'ft:*' ], [], 'TRUNCATE: no messages are in Redis when it returns');
 all_right('.. nor later');
 run(q{SELECT session_append('tr', '{"n": 3}', namespace => 'whole')});
 tail_is('wt:tr', numbers(3), '.. and on it goes');
 value('TRUNCATE conversation_sessions');
 is_deeply(copies_in($redis), {}, 'TRUNCATE of the sessions');
 
-# ---- what was taken back
+# ---- rollbacks
 
 run(q{SELECT session_append('r', '{"n": 1}', namespace => 'whole')});
 my @told = watched($redis, sub {
 	run(q{BEGIN; SELECT session_append('r', '{"never": 1}', namespace => 'whole'); SELECT session_append('r2', '{"never": 1}', namespace => 'whole'); ROLLBACK});
 	tail_is('wt:r', numbers(1), 'an append that is rolled back');
-	is($redis->get('wt:r2'), undef, '.. and one that began a session');
+	is($redis->get('wt:r2'), undef, '.. and one that created a session');
 	run(q{BEGIN; SELECT session_delete('r', namespace => 'whole'); ROLLBACK});
 	run(q{BEGIN; SELECT session_pop('r', namespace => 'whole'); ROLLBACK});
 	tail_is('wt:r', numbers(1), 'a delete and a pop that are rolled back');
@@ -459,31 +459,31 @@ my @told = watched($redis, sub {
 	sync_cache($node);
 	tail_is('wt:r', numbers(1, 2), 'statements that fail, and a COMMIT that does');
 });
-is(scalar(grep { /never/ } @told), 0, 'nothing of it was ever sent to Redis');
-is(sqlstate($node, q{BEGIN; SELECT session_append('r', '{"never": 9}', namespace => 'whole'); PREPARE TRANSACTION 'p'}), '0A000', 'a transaction that appended is not prepared');
+is(scalar(grep { /never/ } @told), 0, 'nothing of that was ever sent to Redis');
+is(sqlstate($node, q{BEGIN; SELECT session_append('r', '{"never": 9}', namespace => 'whole'); PREPARE TRANSACTION 'p'}), '0A000', 'a transaction with an append cannot be prepared');
 is(sqlstate($node, q{BEGIN; UPDATE conversation_history SET message = '{"never": 10}'; PREPARE TRANSACTION 'p'}), '0A000', '.. nor one that changed messages by hand');
 is(value('SELECT count(*) FROM pg_prepared_xacts'), '0', '.. at all');
-all_right('after what was taken back', all => 1);
+all_right('after the rollbacks', all => 1);
 
 # ---- size
 
 my $fits = '{"x": "' . 'y' x (2000 - 9) . '"}';
 run("SELECT session_append('size', '[$fits, $fits]', namespace => 'fixed')");
-is(length($redis->get('ft:size') // ''), 4004, 'a tail below cache_max_bytes');
+is(length($redis->get('ft:size') // ''), 4004, 'a tail of less than cache_max_bytes');
 run("SELECT session_append('size', '$fits', namespace => 'fixed')");
-is($redis->get('ft:size'), undef, 'one message more, it is over it, and is deleted');
+is($redis->get('ft:size'), undef, 'one more message, and the tail is larger and is deleted');
 is($redis->get('fixed:size'), '{}', '.. the document stays');
 run(q{SELECT session_append('size', '{"small": 1}', namespace => 'fixed')});
 is(length($redis->get('ft:size') // ''), 4018, 'and smaller again');
 run("SELECT session_append('size', (SELECT jsonb_agg(jsonb_build_object('x', repeat('z', 100000))) FROM generate_series(1, 3)), namespace => 'fixed')");
-is($redis->get('ft:size'), undef, 'messages far too large');
+is($redis->get('ft:size'), undef, 'messages that are much too large');
 run(q{SELECT session_pop('size', 3, namespace => 'fixed')});
 is(length($redis->get('ft:size') // ''), 4018, 'and popped again');
 run("SELECT session_save('size', jsonb_build_object('x', repeat('z', 7000)), namespace => 'fixed')");
-is($redis->get('fixed:size'), undef, 'a document too large');
-is(length($redis->get('ft:size') // ''), 4018, '.. does not take the tail along');
+is($redis->get('fixed:size'), undef, 'a document that is too large');
+is(length($redis->get('ft:size') // ''), 4018, '.. does not remove the tail');
 
-# ---- what an append costs Redis
+# ---- the cost of an append for Redis
 
 sub heard
 {
@@ -513,13 +513,13 @@ for my $length (100, 10_000)
 	my $size = length $redis->get('tt:long');
 	ok($size > 4000 && $size < 6000, "(a tail of $size bytes)");
 	cmp_ok($per{$length}, '<', 2 * $size, sprintf('an append at message %d sends Redis %d bytes', $length, $per{$length}));
-	ok(defined $redis->get('twenty:long'), '(the document is there, too)');
+	ok(defined $redis->get('twenty:long'), '(the document has a copy, too)');
 }
 cmp_ok($per{10_000}, '<', 1.3 * $per{100}, 'the same, however long the history is');
 my @sent = grep { /lua\]/ && /d{100}/ } watched($redis, sub { run("SELECT session_append('long', $text, namespace => 'twenty') FROM (VALUES (1)) v (i)") });
 is(scalar @sent, 0, 'the document is not sent with it');
 
-# ---- reads bring it back
+# ---- reads make copies again
 
 run("SELECT session_append('used', @{[ some(1, 4) ]}, namespace => 'fixed')");
 tail_is('ft:used', numbers(2 .. 4), 'a hot session');
@@ -527,41 +527,41 @@ for my $read (q{session_history('used', last => 2, namespace => 'fixed')}, q{ses
 {
 	$redis->cmd('DEL', 'ft:used');
 	value("SELECT count(*) FROM $read");
-	soon("deleted by hand, its tail is back after $read", 1.5, sub { ($redis->get('ft:used') // '') eq numbers(2 .. 4) });
+	soon("a tail that was deleted by hand is back after $read", 1.5, sub { ($redis->get('ft:used') // '') eq numbers(2 .. 4) });
 }
 run(q{SELECT session_append('glide', '{"n": 1}', namespace => 'slide'); SELECT session_touch('glide', '8 s', namespace => 'slide')});
-soon('a sliding tail ends after the slack', 3, sub { !defined $redis->get('st:glide') });
+soon('the tail of a sliding session ends after the slack', 3, sub { !defined $redis->get('st:glide') });
 value(q{SELECT * FROM session_history('glide', namespace => 'slide')});
-soon('.. and the miss brings it back', 1.5, sub { defined $redis->get('st:glide') });
+soon('.. and the miss makes it again', 1.5, sub { defined $redis->get('st:glide') });
 
-# ---- namespaces
+# ---- namespaces with and without tails
 
 run(q{SELECT session_append('n', '{"n": 1}', namespace => 'none'); SELECT session_history('n', namespace => 'none') FROM generate_series(1, 3)});
-is(join(' ', $redis->keys('nt:*'), $redis->keys('none:*')), '', 'cache off: nothing is there');
+is(join(' ', $redis->keys('nt:*'), $redis->keys('none:*')), '', 'cache off: no tail');
 run(q{SELECT session_append('l', '{"n": 1}', namespace => 'later')});
 is(join(' ', $redis->keys('l*')), 'later:l', 'without a tail_prefix there is no tail');
 value(q{UPDATE session_namespaces SET tail_prefix = 'lt:' WHERE name = 'later'});
 value(q{SELECT session_history('l', namespace => 'later')});
-soon('switched on, a read brings the tail', 5, sub { value(q{SELECT session_history('l', namespace => 'later')}); ($redis->get('lt:l') // '') eq numbers(1) });
+soon('switched on: a read makes the tail', 5, sub { value(q{SELECT session_history('l', namespace => 'later')}); ($redis->get('lt:l') // '') eq numbers(1) });
 run("SELECT session_append('l', @{[ some(2, 6) ]}, namespace => 'later')");
 tail_is('lt:l', numbers(4 .. 6), '.. and an append');
 value(q{UPDATE session_namespaces SET tail_size = 2 WHERE name = 'later'});
 sync_cache($node);
-soon('a smaller tail_size: no tail of the old size', 5, sub { ($redis->get('lt:l') // '') ne numbers(4 .. 6) });
+soon('a smaller tail_size: there is no tail of the old size', 5, sub { ($redis->get('lt:l') // '') ne numbers(4 .. 6) });
 run(q{SELECT session_append('l', '{"n": 7}', namespace => 'later')});
 tail_is('lt:l', numbers(6, 7), '.. but of the new one');
 value(q{UPDATE session_namespaces SET tail_size = 4 WHERE name = 'later'});
 soon('a larger one', 5, sub { value(q{SELECT session_history('l', namespace => 'later')}); ($redis->get('lt:l') // '') eq numbers(4 .. 7) });
 value(q{UPDATE session_namespaces SET tail_prefix = 'moved:' WHERE name = 'later'});
-soon('another prefix: what was under the old one goes', 5, sub { !$redis->keys('lt:*') });
+soon('another prefix: tails under the old one are deleted', 5, sub { !$redis->keys('lt:*') });
 run(q{SELECT session_append('l', '{"n": 8}', namespace => 'later')});
-soon('.. and comes under the new one', 5, sub { ($redis->get('moved:l') // '') eq numbers(5 .. 8) });
+soon('.. and made under the new one', 5, sub { ($redis->get('moved:l') // '') eq numbers(5 .. 8) });
 value(q{UPDATE session_namespaces SET hash_keys = true WHERE name = 'later'});
-soon('hashed from now on: the plain key goes', 5, sub { !defined $redis->get('moved:l') });
+soon('keys are hashed from now on: the plain key is deleted', 5, sub { !defined $redis->get('moved:l') });
 run(q{SELECT session_append('l', '{"n": 9}', namespace => 'later')});
-soon('.. and the other comes', 5, sub { ($redis->get('moved:' . sha256_hex('l')) // '') eq numbers(6 .. 9) });
+soon('.. and the other made', 5, sub { ($redis->get('moved:' . sha256_hex('l')) // '') eq numbers(6 .. 9) });
 value(q{UPDATE session_namespaces SET cache = 'off' WHERE name = 'later'});
-soon('switched off, it goes', 5, sub { !$redis->keys('moved:*') && !$redis->keys('later:*') });
+soon('switched off: the tail is deleted', 5, sub { !$redis->keys('moved:*') && !$redis->keys('later:*') });
 # a transaction that began while it was off
 my $open = $node->background_psql('postgres');
 $open->query_safe(q{BEGIN; SELECT session_append('l', '{"n": 10}', namespace => 'later')});
@@ -573,22 +573,22 @@ $open->quit;
 sync_cache($node);
 like($redis->get('moved:l') // '10}]', qr/10\}\]$/, 'an append from the time before is not missed');
 value(q{UPDATE session_namespaces SET tail_prefix = NULL WHERE name = 'later'});
-soon('no tails any more', 5, sub { !$redis->keys('moved:*') });
+soon('there are no tails any more', 5, sub { !$redis->keys('moved:*') });
 run(q{SELECT session_append('l', '{"n": 11}', namespace => 'later')});
 is(scalar $redis->keys('moved:*'), 0, '.. for good');
-is($redis->get('later:l'), '{}', '.. the document is there as before');
+is($redis->get('later:l'), '{}', '.. and documents are there as before');
 for my $prefix ('whole:', 'wt:x', 'w', 'twenty:y', 'session_store:')
 {
-	isnt(sqlstate($node, "INSERT INTO session_namespaces (name, key_prefix, tail_prefix) VALUES ('clash', 'clash:', '$prefix')"), '00000', "a tail_prefix that meets another: $prefix");
+	isnt(sqlstate($node, "INSERT INTO session_namespaces (name, key_prefix, tail_prefix) VALUES ('clash', 'clash:', '$prefix')"), '00000', "a tail_prefix that overlaps another: $prefix");
 }
 isnt(sqlstate($node, q{INSERT INTO session_namespaces (name, key_prefix, tail_prefix) VALUES ('clash', 'clash:', 'clash:')}), '00000', '.. its own key_prefix');
-isnt(sqlstate($node, q{INSERT INTO session_namespaces (name, key_prefix) VALUES ('clash', 'wt:1')}), '00000', 'a key_prefix that meets a tail_prefix');
+isnt(sqlstate($node, q{INSERT INTO session_namespaces (name, key_prefix) VALUES ('clash', 'wt:1')}), '00000', 'a key_prefix that overlaps a tail_prefix');
 all_right('after changes of namespaces');
 
 # ---- verify, flush
 
 run(qq{SELECT session_append('v' || i, '{"n": 1}', namespace => 'whole') FROM generate_series(1, 3) i});
-like(value('SELECT * FROM session_cache_verify()'), qr/^\d+\|0\|\d+\|0$/, 'verify finds nothing stale');
+like(value('SELECT * FROM session_cache_verify()'), qr/^\d+\|0\|\d+\|0$/, 'verify finds nothing wrong');
 my $caught = 0;
 for my $round (1 .. 3)
 {
@@ -597,22 +597,22 @@ for my $round (1 .. 3)
 	$redis->cmd('SET', 'wt:v1', '[{"n": "forged"}]', 'PX', 3_600_000);
 	$redis->cmd('SET', 'wt:nobody', '[{"n": "forged"}]', 'PX', 3_600_000);
 	my ($checked, $stale, $missing, $orphaned) = one_row($node, 'SELECT * FROM session_cache_verify()');
-	# the scrubber may have come by first
-	soon("a forged tail is put right (of $checked: $stale stale, $missing missing, $orphaned orphaned)", 5, sub { ($redis->get('wt:v1') // numbers(1)) eq numbers(1) });
-	soon('.. and one that has no session goes', 5, sub { !defined $redis->get('wt:nobody') });
+	# the scrubber may have been first
+	soon("a forged tail is corrected (of $checked: $stale stale, $missing missing, $orphaned orphaned)", 5, sub { ($redis->get('wt:v1') // numbers(1)) eq numbers(1) });
+	soon('.. and one without a session is deleted', 5, sub { !defined $redis->get('wt:nobody') });
 	cmp_ok(value(q{SELECT session_health() #>> '{cache,divergence}'}), '>', $counted, '.. health counts it');
 	$caught++ if $stale >= 1 && $orphaned >= 1;
 }
-cmp_ok($caught, '>=', 1, "verify names both ($caught of 3 times)");
-# a session that has no messages has no tail, whoever says so
+cmp_ok($caught, '>=', 1, "verify counts both ($caught of 3 times)");
+# a session without messages has no tail, whatever was written to Redis
 run(q{SELECT session_save('bare', '{}', namespace => 'whole')});
 $redis->cmd('SET', 'wt:bare', '[{"n": "forged"}]', 'PX', 3_600_000);
 value('SELECT * FROM session_cache_verify()');
 soon('a forged tail of a session without messages', 5, sub { ($redis->get('wt:bare') // '[]') eq '[]' });
 
-# by nobody but the pusher itself
+# found by the pusher itself
 $redis->cmd('SET', 'wt:v2', '[{"n": "forged"}]', 'PX', 3_600_000);
-soon('without verify the pusher finds it, too', 20, sub { ($redis->get('wt:v2') // numbers(1)) eq numbers(1) });
+soon('without verify the pusher finds it as well', 20, sub { ($redis->get('wt:v2') // numbers(1)) eq numbers(1) });
 
 run(q{SELECT session_append('w', '{"n": 1}', namespace => 'whole'); SELECT session_append('w', '{"n": 1}', namespace => 'twenty')});
 value(q{SELECT session_cache_flush('whole')});
@@ -625,7 +625,7 @@ tail_is('wt:w', numbers(1, 2), 'and on it goes');
 
 # ---- faults
 
-# Appends that are fenced: who trusts Redis after that must see them.
+# Appends that are fenced: a reader that trusts Redis afterwards must see them.
 my $round = 0;
 sub append_all
 {
@@ -636,7 +636,7 @@ sub append_all
 
 my @keys = ((map { "wt:s$_" } 1 .. 10), map { "ft:h$_" } 1 .. 5);
 
-# Whoever is trusted shows the last round, or nothing.
+# With the lease a tail is that of the last round, or missing.
 sub look_strongly
 {
 	my ($seconds, $what) = @_;
@@ -654,7 +654,7 @@ sub look_strongly
 			$wrong{"$keys[$i] $values[$i]"} = 1 if defined $values[$i] && $values[$i] !~ /"n": $round\}\]/;
 		}
 	}
-	return is(join(' ', sort keys %wrong), '', "$what: strong readers see nothing old");
+	return is(join(' ', sort keys %wrong), '', "$what: strong readers see no old value");
 }
 
 append_all();
@@ -666,8 +666,8 @@ for (1 .. 5)
 }
 look_strongly(0.5, 'FLUSHALL');
 wait_for_cache($node, $redis, what => '.. it recovers');
-refill('.. what is read is there again');
-all_right('.. and is right');
+refill('.. tails that are read are there again');
+all_right('.. and right');
 
 append_all();
 sync_cache($node);
@@ -675,15 +675,15 @@ $redis->cmd('SAVE');
 $redis->kill9;
 append_all();
 value(q{SELECT session_delete('s10', namespace => 'whole')});
-# as the production checklist has it
+# as the production checklist says
 my $away = time;
 usleep(50_000) while time - $away < 1.1;
 $redis->start;
-cmp_ok(scalar $redis->keys('wt:*'), '>', 0, 'Redis is down, we append, and it comes back with an old RDB');
+cmp_ok(scalar $redis->keys('wt:*'), '>', 0, 'appends while Redis is away, which comes back with an old RDB');
 look_strongly(1, 'an old RDB');
 wait_for_cache($node, $redis, what => '.. it recovers');
-refill('.. what is read is there again');
-all_right('.. and nothing stale is left');
+refill('.. tails that are read are there again');
+all_right('.. and no wrong copy is left');
 $redis->{params}{save} = 0;
 
 append_all();
@@ -692,7 +692,7 @@ append_all();
 $redis->resume;
 look_strongly(0.5, 'a Redis that hung');
 wait_for_cache($node, $redis, what => '.. it recovers');
-all_right('.. and is right');
+all_right('.. and the tails are right');
 
 append_all();
 sync_cache($node);
@@ -702,11 +702,11 @@ append_all();
 crash($node, stopped => [$stopped]);
 look_strongly(1.5, 'the postmaster is killed after appends');
 wait_for_cache($node, $redis, what => '.. the cache is back', timeout => 30);
-refill('.. what is read is there again');
+refill('.. tails that are read are there again');
 all_right('.. and right', all => 1);
 is(value(q{SELECT count(*) FROM session_history('s1', namespace => 'whole')}), $round, '.. with every message');
 
-# ---- a trigger that is switched off
+# ---- a disabled trigger
 
 is(value(q{SELECT count(*) FROM pg_trigger WHERE tgrelid = 'conversation_history'::regclass AND tgname = 'zz_history_change' AND tgenabled = 'A'}), '1', 'the trigger of messages');
 for my $off ('DISABLE TRIGGER zz_history_change', 'DISABLE TRIGGER ALL', 'ENABLE REPLICA TRIGGER zz_history_change')
@@ -717,8 +717,8 @@ for my $off ('DISABLE TRIGGER zz_history_change', 'DISABLE TRIGGER ALL', 'ENABLE
 	wait_for($node, q{SELECT session_health() #>> '{cache,trouble}' LIKE '%ALTER TABLE %conversation_history% ENABLE ALWAYS TRIGGER %' AND session_health() ->> 'warnings' LIKE '%ENABLE ALWAYS%'},
 		'.. and health gives the ALTER TABLE to run', timeout => 5, show => 1);
 	value(q{UPDATE conversation_history SET message = '{"n": "unseen"}' WHERE message = '{"n": 1}'; SELECT session_append('s1', '{"n": 0}', namespace => 'whole'); SELECT session_pop('s1', namespace => 'whole')});
-	is(scalar $redis->keys('wt:*'), 0, '.. nor is what is changed meanwhile');
-	# what health says, as often as it says something
+	is(scalar $redis->keys('wt:*'), 0, '.. nor changes that are made meanwhile');
+	# the text of the warning, as often as it is there
 	my $tried = time;
 	until (defined $redis->get('session_store:lease') || time - $tried > 10)
 	{
@@ -729,14 +729,14 @@ for my $off ('DISABLE TRIGGER zz_history_change', 'DISABLE TRIGGER ALL', 'ENABLE
 	}
 	wait_for_cache($node, $redis, what => 'run, it works again');
 	append_all();
-	all_right('.. with nothing stale');
-	is(value(q{SELECT count(*) FROM pg_trigger WHERE tgrelid = 'conversation_history'::regclass AND tgenabled <> 'A' AND NOT tgisinternal}), '0', '.. and every trigger as it was');
+	all_right('.. with no wrong copy');
+	is(value(q{SELECT count(*) FROM pg_trigger WHERE tgrelid = 'conversation_history'::regclass AND tgenabled <> 'A' AND NOT tgisinternal}), '0', '.. and all triggers are as before');
 }
 append_all();
 value(q{BEGIN; ALTER TABLE conversation_history DISABLE TRIGGER zz_history_change; UPDATE conversation_history SET message = '{"n": "unheard"}'; ALTER TABLE conversation_history ENABLE ALWAYS TRIGGER zz_history_change; COMMIT});
-soon('off and on again in one transaction: the pusher hears of it when it looks around', 3, sub { !(grep { ($redis->get($_) // 'unheard') !~ /unheard/ } @keys) });
-wait_for_cache($node, $redis, what => '.. and goes on');
-all_right('.. with nothing stale');
+soon('disabled and enabled in one transaction: the pusher notices that at its next check', 3, sub { !(grep { ($redis->get($_) // 'unheard') !~ /unheard/ } @keys) });
+wait_for_cache($node, $redis, what => '.. and continues');
+all_right('.. with no wrong copy');
 append_all();
 for my $rewrite ('VACUUM FULL conversation_history', q{ALTER TABLE conversation_history ALTER COLUMN message TYPE jsonb USING '{"n": "rewritten"}'})
 {
@@ -748,15 +748,15 @@ for my $rewrite ('VACUUM FULL conversation_history', q{ALTER TABLE conversation_
 		next;
 	}
 	soon("$rewrite", 3, sub { sync_cache($node); my $rows = truth(); !(grep { my $copy = $redis->get($_); defined $copy && !same_json($copy, $rows->{$_}{value}) } grep { $rows->{$_} } @keys) });
-	wait_for_cache($node, $redis, what => '.. the cache goes on');
-	all_right('.. with nothing stale');
+	wait_for_cache($node, $redis, what => '.. the cache continues');
+	all_right('.. with no wrong copy');
 }
 append_all();
 all_right('at the end', all => 0);
 cmp_ok(scalar $redis->keys('wt:*'), '>=', 10, '(tails are there)');
-# the warning of copies that were forged above ends with a pass that finds none
+# the warning about the forged copies ends with a pass that finds none
 value('SELECT * FROM session_cache_verify(1000000)');
-wait_for($node, q{SELECT session_health() ->> 'warnings' = '[]'}, 'and health is content', timeout => 120);
+wait_for($node, q{SELECT session_health() ->> 'warnings' = '[]'}, '.. and there is no warning', timeout => 120);
 
 leave_no_redis($node, $redis);
 done_testing();

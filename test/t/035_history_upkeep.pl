@@ -38,7 +38,7 @@ sub lsn
 	return value('SELECT pg_current_wal_insert_lsn()');
 }
 
-# How many messages each transaction since an lsn has removed, as the log has it.
+# The number of messages that each transaction since an LSN has removed, from the WAL.
 sub removals
 {
 	my ($from) = @_;
@@ -62,7 +62,7 @@ sub most
 	return (sort { $b <=> $a } values %count, 0)[0];
 }
 
-# A session with many messages and some members.
+# Creates a session with many messages and some members.
 sub fill
 {
 	my ($id, $n, $dbname) = @_;
@@ -77,7 +77,7 @@ sub left
 	return value('SELECT count(*) FROM conversation_history h WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id AND s.dead_until IS NULL)');
 }
 
-# Messages and members of those that live.
+# Messages and members of living sessions.
 sub living
 {
 	my ($dbname, $at) = @_;
@@ -95,7 +95,7 @@ SELECT session_append('live' || i, '{"second": true}', 'second', namespace => 'c
 SELECT session_share('live' || i, 'somebody ' || j, (ARRAY['viewer', 'editor', 'owner'])[j], namespace => 'chat') FROM generate_series(1, 50) i, generate_series(1, 3) j;
 EOS
 my $living = living();
-like($living, qr/^1325\|.*\n150\|/, 'messages and members that are to live');
+like($living, qr/^1325\|.*\n150\|/, 'messages and members that must be kept');
 
 # ---- by session_purge()
 
@@ -104,8 +104,8 @@ is(value(q{SELECT message_count FROM session_fetch('big', namespace => 'chat')})
 my $from = lsn();
 within(3, '.. is deleted at once', sub { value(q{SELECT session_delete('big', namespace => 'chat')}) });
 is(value(q{SELECT count(*) FROM session_history('big', namespace => 'chat')}) . value(q{SELECT count(*) FROM session_members('big', namespace => 'chat')}) . value(q{SELECT count(*) FROM conversation_messages WHERE session_id = 'big'}),
-	'000', '.. and nobody sees a message or a member any more');
-cmp_ok(most(removals($from)), '<=', 1000, '.. though few are removed by that transaction');
+	'000', '.. and no reader sees a message or a member any more');
+cmp_ok(most(removals($from)), '<=', 1000, '.. although that transaction removes few of them');
 cmp_ok(left(), '>', $large - 1000, '.. and most are still to be removed');
 $from = lsn();
 my (@answers, @left);
@@ -115,15 +115,15 @@ do
 	push @left, left();
 } while ($answers[-1] >= 5000 && @answers < 100);
 my ($highest) = sort { $b <=> $a } @answers;
-is($highest, 5000, 'session_purge(5000) removes so many rows, messages included');
+is($highest, 5000, 'session_purge(5000) removes that many rows, messages included');
 is($left[-1], 0, '.. and nothing is left after ' . @answers . ' calls that said when to call again');
 my @steps = map { $left[ $_ - 1 ] - $left[$_] } 1 .. $#left;
-cmp_ok((sort { $b <=> $a } @steps)[0], '<=', 5000, '.. never more at once');
-cmp_ok(most(removals($from)), '<=', 5000, '.. as the log has it');
+cmp_ok((sort { $b <=> $a } @steps)[0], '<=', 5000, '.. and never more in one transaction');
+cmp_ok(most(removals($from)), '<=', 5000, '.. as the WAL shows');
 is(value('SELECT count(*) FROM conversation_history_ended'), '0', 'the queue is empty');
 is(value(q{SELECT count(*) FROM session_members m WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = m.history_id)}), '0', '.. and no member is left');
 is(living(), $living, 'the others live');
-is(value('SELECT session_purge()'), '0', 'nothing more to do');
+is(value('SELECT session_purge()'), '0', 'nothing is left to do');
 
 fill('some', 25_000);
 value(q{SELECT session_delete('some', namespace => 'chat')});
@@ -131,18 +131,18 @@ my $batch = value('SELECT session_purge()');
 cmp_ok($batch, '<=', 10_000, 'NULL is one batch of 10,000');
 cmp_ok($batch, '>=', 9_000, ".. ($batch)");
 value('SELECT session_purge(100000)');
-is(left(), 0, '.. and a larger one the rest');
+is(left(), 0, '.. and a larger number the rest');
 
-# rolled back, nothing is removed; a session that is born again keeps its own
+# a rollback removes nothing; a session that begins again keeps its messages
 fill('again', 500);
 value(q{SELECT session_delete('again', namespace => 'chat'); BEGIN; SELECT session_purge(); ROLLBACK});
 is(left(), 500, 'a purge that is rolled back');
 value(q{SELECT session_append('again', '[{"n": 1}, {"n": 2}]', namespace => 'chat'); SELECT session_purge()});
-is(value(q{SELECT jsonb_agg(message ORDER BY seq) FROM session_history('again', namespace => 'chat')}), '[{"n": 1}, {"n": 2}]', 'what the same id has from its new start is not removed');
-is(left(), 0, '.. all else is');
+is(value(q{SELECT jsonb_agg(message ORDER BY seq) FROM session_history('again', namespace => 'chat')}), '[{"n": 1}, {"n": 2}]', 'messages of the new session under the same id are kept');
+is(left(), 0, '.. all others are removed');
 value(q{SELECT session_delete('again', namespace => 'chat'); SELECT session_purge()});
 
-# ended in other ways
+# sessions that ended in other ways
 for my $end (q{UPDATE conversation_sessions SET expires_at = clock_timestamp() - interval '1 s' WHERE session_id = 'way'}, q{DELETE FROM conversation_sessions WHERE session_id = 'way'},
 	q{SELECT session_absorb('target', 'way', namespace => 'chat')}, q{SELECT session_clear('chat', 'way')},
 	q{UPDATE conversation_sessions SET expires_at = clock_timestamp() - interval '1 s' WHERE session_id = 'way'; SELECT session_save('way', '{}', namespace => 'chat')})
@@ -152,11 +152,11 @@ for my $end (q{UPDATE conversation_sessions SET expires_at = clock_timestamp() -
 	value($end);
 	value('SELECT session_purge() FROM generate_series(1, 3)');
 	is(left(), 0, "nothing is left after $end");
-	is(value(q{SELECT count(*) FROM session_members m WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = m.history_id)}), '0', '.. of members, either');
+	is(value(q{SELECT count(*) FROM session_members m WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = m.history_id)}), '0', '.. nor of members');
 	value(q{SELECT session_delete('way', namespace => 'chat'), session_delete('target', namespace => 'chat'); SELECT session_purge()});
 }
 
-# a message that somebody else has locked is passed over, and removed later
+# a message that another transaction has locked is skipped, and removed later
 sub others_meanwhile
 {
 	my ($sql, $what) = @_;
@@ -168,18 +168,18 @@ sub others_meanwhile
 	my $psql = $node->background_psql('postgres');
 	$psql->query_safe('BEGIN; ' . sprintf $sql, $of);
 	is(sqlstate($node, q{SET statement_timeout = '3 s'; SELECT session_purge()}), '00000', "session_purge() while $what: does not wait");
-	cmp_ok(left(), '<=', 20, '.. and removes those of others');
+	cmp_ok(left(), '<=', 20, '.. and removes the messages of other sessions');
 	$psql->query_safe('COMMIT');
 	$psql->quit;
 	value('SELECT session_purge() FROM generate_series(1, 2)');
-	is(left(), 0, '.. and all when it is over');
+	is(left(), 0, '.. and all once the lock is released');
 	return;
 }
 
 others_meanwhile(q{SELECT seq FROM conversation_history WHERE history_id = '%s' AND seq = 7 FOR UPDATE}, 'a message is locked');
 others_meanwhile(q{UPDATE conversation_history SET message = '{"edited": 1}' WHERE history_id = '%s' AND seq = 7}, 'a message is being changed');
 
-# one that changes under the purge's hands is not forgotten
+# a message that is changed while the purge works on it is removed as well
 fill('raced', 3000);
 my $of = value(q{SELECT history_id FROM conversation_sessions WHERE session_id = 'raced'});
 value(q{SELECT session_delete('raced', namespace => 'chat')});
@@ -188,13 +188,13 @@ my $purger = $node->background_psql('postgres');
 $editor->query_safe("BEGIN; UPDATE conversation_history SET message = '{\"edited\": 1}' WHERE history_id = '$of' AND seq = 7");
 my $purger_pid = $purger->query_safe('SELECT pg_backend_pid()');
 $purger->query_until(qr/go/, "\\echo go\nSET statement_timeout = '20 s'; SELECT session_purge();\n");
-wait_for($node, "SELECT state = 'idle' OR wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $purger_pid AND query LIKE '%purge%'", 'the purge is done, or waits', quiet => 1);
+wait_for($node, "SELECT state = 'idle' OR wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $purger_pid AND query LIKE '%purge%'", 'the purge has ended, or waits', quiet => 1);
 $editor->query_safe('COMMIT');
 $editor->quit;
 $purger->query_safe('SELECT 1');
 $purger->quit;
 value('SELECT session_purge() FROM generate_series(1, 3)');
-is(left(), 0, 'a message that was changed while the purge came by is removed as well');
+is(left(), 0, 'a message that was changed during the purge is removed as well');
 value('DELETE FROM conversation_history h WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id)') if left();
 
 # ---- by the keeper
@@ -231,32 +231,32 @@ until (@seen && $seen[-1] == 0 || time - $before > 40)
 $psql->quit;
 my ($slowest) = sort { $b <=> $a } @appends;
 is($seen[-1], 0, sprintf('the keeper removes %d messages (%.1f s)', $large + 20_000, time - $before));
-cmp_ok(scalar @seen, '>', 10, '.. step by step (' . join(' ', map { $seen[ $_ * $#seen / 6 ] } 0 .. 6) . ')');
+cmp_ok(scalar @seen, '>', 10, '.. in several steps (' . join(' ', map { $seen[ $_ * $#seen / 6 ] } 0 .. 6) . ')');
 my %removed = removals($from);
 my $total = 0;
 $total += $_ for values %removed;
 cmp_ok($total, '>=', $large + 20_000, '(the log has them)');
-cmp_ok(most(%removed), '<=', 2000, '.. no transaction more than a batch of 2000 (of ' . keys(%removed) . ': ' . most(%removed) . ' at most)');
-in_time($slowest, 1, sprintf('.. while others append: %d times', scalar @appends));
+cmp_ok(most(%removed), '<=', 2000, '.. no transaction removes more than a batch of 2000 (of ' . keys(%removed) . ': ' . most(%removed) . ' at most)');
+in_time($slowest, 1, sprintf('.. while other clients append: %d times', scalar @appends));
 in_time($plain_gone // 999, 3, '.. and sessions without messages are purged meanwhile');
 wait_for($node, 'SELECT count(*) = 0 FROM conversation_history_ended', 'the queue is empty', timeout => 5);
 is(value(q{SELECT count(*) FROM session_members m WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = m.history_id)}), '0', '.. and no member is left');
 is(living(), $living, 'the others live');
-is(value(q{SELECT count(*) FROM generate_series(0, 6) i, session_history('fore' || i, namespace => 'chat')}), $n, '.. and what was appended meanwhile');
+is(value(q{SELECT count(*) FROM generate_series(0, 6) i, session_history('fore' || i, namespace => 'chat')}), $n, '.. and the messages appended meanwhile are kept');
 my ($tuples) = value(q{SELECT n_tup_del FROM pg_stat_all_tables WHERE relid = 'conversation_history'::regclass});
-cmp_ok($tuples, '>=', $large, 'autovacuum is told of it');
+cmp_ok($tuples, '>=', $large, 'autovacuum knows of it');
 
 # the tasks of the keeper
 wait_for($node, q{SELECT count(*) FILTER (WHERE t -> 'last_run' IS NOT NULL AND t ->> 'last_run' IS NOT NULL) >= 4 FROM jsonb_each(session_health() #> '{keeper,tasks}') AS j (name, t)}, 'tasks have run', timeout => 10, show => 1);
-is(value(q{SELECT string_agg(name, ' ' ORDER BY name) FROM jsonb_object_keys(session_health() #> '{keeper,tasks}') name}), 'counters events history notify operations orphans purge sample touch', 'health names the tasks of the keeper');
-is(value(q{SELECT (session_health() #>> '{keeper,tasks,history,last_run}')::timestamptz > now() - interval '1 minute', session_health() #>> '{keeper,tasks,history,failures}'}), 't|0', '.. that of messages has run, without failures');
-is(health($node, 'warnings'), '[]', '.. and health is content');
+is(value(q{SELECT string_agg(name, ' ' ORDER BY name) FROM jsonb_object_keys(session_health() #> '{keeper,tasks}') name}), 'counters events history notify operations orphans purge sample touch', 'session_health() names the tasks of the keeper');
+is(value(q{SELECT (session_health() #>> '{keeper,tasks,history,last_run}')::timestamptz > now() - interval '1 minute', session_health() #>> '{keeper,tasks,history,failures}'}), 't|0', '.. the task "history" has run, without failures');
+is(health($node, 'warnings'), '[]', '.. and there is no warning');
 
-# what TRUNCATE of the sessions leaves
+# messages after a TRUNCATE of the sessions
 fill('trunc', 300);
 value(q{BEGIN; CREATE TEMP TABLE keep ON COMMIT DROP AS SELECT * FROM conversation_sessions WHERE session_id LIKE 'live%'; TRUNCATE conversation_sessions; INSERT INTO conversation_sessions SELECT * FROM keep; COMMIT});
-is(living(), $living, 'TRUNCATE, and some of the rows again: their messages live');
-wait_for($node, q{SELECT NOT EXISTS (SELECT FROM conversation_history h WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id))}, '.. and those of the others go', timeout => 10);
+is(living(), $living, 'TRUNCATE, and some of the rows inserted again: their messages are kept');
+wait_for($node, q{SELECT NOT EXISTS (SELECT FROM conversation_history h WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id))}, '.. and those of the others removed', timeout => 10);
 is(living(), $living, '.. only those');
 
 # ---- a crash in the middle
@@ -273,9 +273,9 @@ while ($at > $large * 0.8 && time - $start < 20)
 }
 crash($node);
 ok($at > 0 && $at <= $large * 0.8, "a crash when $at of $large are left");
-cmp_ok(left(), '<=', $at, '.. of which none is back');
-is(living(), $living, '.. loses nothing that lives');
-wait_for($node, q{SELECT NOT EXISTS (SELECT FROM conversation_history h WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id))}, '.. and the keeper goes on where it was', timeout => 20);
+cmp_ok(left(), '<=', $at, '.. none of the removed ones is back');
+is(living(), $living, '.. living sessions lose none');
+wait_for($node, q{SELECT NOT EXISTS (SELECT FROM conversation_history h WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id))}, '.. and the keeper continues where it was', timeout => 20);
 is(living(), $living, '.. to the end');
 is(value(q{SELECT session_append('live1', '{"n": 1}', 'first', namespace => 'chat')}), '1', '.. operation ids are known');
 
@@ -308,14 +308,14 @@ VACUUM;
 CHECKPOINT;
 EOS
 	my $all = $live + 2000;
-	# what a backend reads of the catalogs the first time is not the purge's
+	# what a backend reads of the catalogs the first time does not count
 	$cost->safe_psql('postgres', "INSERT INTO session_namespaces (name) VALUES ('empty') ON CONFLICT DO NOTHING");
 	my ($hit, $read) = buffers($cost, 'SELECT session_purge()', before => "BEGIN;\nSELECT session_purge(namespace => 'empty') AS warm \\gset\n");
-	is($cost->safe_psql('postgres', 'SELECT count(*) FROM conversation_sessions'), $all, 'rolled back, to do it again');
+	is($cost->safe_psql('postgres', 'SELECT count(*) FROM conversation_sessions'), $all, 'rolled back, so that it can be repeated');
 	cmp_ok($hit + $read, '<=', 440, "purging $dead without messages of $all: $hit buffers hit, $read read, as without conversations");
 	$cost->restart;
 	($hit, $read) = buffers($cost, 'SELECT session_purge()', before => "SELECT session_count(owner => 'nobody') AS warm \\gset\n");
-	cmp_ok($read, '<=', 120, "and from a cold start $read distinct pages ($hit hits)");
+	cmp_ok($read, '<=', 120, ".. and from a cold start $read distinct pages ($hit hits)");
 	is($cost->safe_psql('postgres', 'SELECT count(*) FROM conversation_sessions'), $all - $dead, "$dead are gone");
 	($hit, $read) = buffers($cost, 'SELECT session_purge()', before => "SELECT session_purge() AS warm \\gset\n");
 	cmp_ok($hit + $read, '<=', 60, "a purge with nothing to do: @{[ $hit + $read ]} buffers");
@@ -329,7 +329,7 @@ purge_costs();
 
 my $bare = new_store('bare', bare => 1);
 $bare->safe_psql('postgres', q{SELECT session_append('b', (SELECT jsonb_agg(jsonb_build_object('n', i)) FROM generate_series(1, 3000) i)); SELECT session_append('keep', '{"n": 1}'); SELECT session_share('b', 'm'), session_share('keep', 'm'); SELECT session_delete('b')});
-is($bare->safe_psql('postgres', q{SELECT count(*) FROM session_history('b')}), '0', 'not preloaded: a delete hides messages');
+is($bare->safe_psql('postgres', q{SELECT count(*) FROM session_history('b')}), '0', 'without the library preloaded a delete hides messages');
 my @bare = map { $bare->safe_psql('postgres', 'SELECT session_purge(1000)') } 1 .. 4;
 is($bare->safe_psql('postgres', 'SELECT count(*) FROM conversation_history') . ' ' . $bare->safe_psql('postgres', 'SELECT count(*) FROM session_members'), '1 1', ".. and session_purge() removes them (@bare)");
 cmp_ok((sort { $b <=> $a } @bare)[0], '<=', 1000, '.. in batches');
@@ -355,7 +355,7 @@ sub content
 
 my $redis_db = 0;
 
-my %number_of;	# the database of Redis that each has
+my %number_of;	# each database has a database of Redis
 
 sub fresh
 {
@@ -389,26 +389,26 @@ is_deeply(content('parallel'), $origin, '.. in parallel');
 fresh('sections');
 run_ok("--section $_", @restore, '-d', 'sections', '--section', $_, "$dumps/folder") for qw(pre-data data post-data);
 is_deeply(content('sections'), $origin, '.. section by section');
-# the keeper at work meanwhile
+# while the keeper works
 keeper_conf(purge_interval => '20ms', purge_rate => 0, purge_batch => 10000);
 fresh('busy', 1);
 for my $file ('folder')
 {
-	run_ok('data only, two at a time, while the keeper is at work', @restore, '-d', 'busy', '--data-only', "$dumps/$file");
+	run_ok('data only, two at a time, while the keeper works', @restore, '-d', 'busy', '--data-only', "$dumps/$file");
 }
-# what died before its messages were loaded has left them without a session
+# sessions that expired before their messages were loaded have left orphans
 keeper_conf(orphan_keep => '1s');
 for my $dbname (qw(whole data parallel sections busy))
 {
 	wait_for_keeper($node, $dbname, what => "$dbname: a keeper", timeout => 10);
-	# a dump brings along who had its Redis: whoever restores it says that this one is another
+	# a dump contains the record of a Redis: after a restore the takeover has to be requested
 	wait_for($node, q{SELECT session_health() #>> '{cache,state}' IN ('running', 'refused')}, undef, db => $dbname, timeout => 20, quiet => 1);
 	value('SELECT session_cache_takeover()', $dbname);
 	wait_for_cache($node, $redis, db => $dbname, redis_db => $number_of{$dbname});
 	wait_for($node, q{SELECT NOT EXISTS (SELECT FROM conversation_history h WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id)) AND NOT EXISTS (SELECT FROM conversation_history_ended) AND NOT EXISTS (SELECT FROM session_orphans)},
-		'.. removes what was dead', db => $dbname, timeout => 10);
-	is(living($dbname), $living, '.. and nothing that lives');
-	is(value(q{SELECT session_append('live47', '{"second": true}', 'second', namespace => 'chat') = 48, session_append('live47', '{"n": 9}', namespace => 'chat')}, $dbname), 't|50', '.. operation ids and seqs go on');
+		'.. removes the messages of ended sessions', db => $dbname, timeout => 10);
+	is(living($dbname), $living, '.. and none of living ones');
+	is(value(q{SELECT session_append('live47', '{"second": true}', 'second', namespace => 'chat') = 48, session_append('live47', '{"n": 9}', namespace => 'chat')}, $dbname), 't|50', '.. operation ids and seqs continue');
 	is(sqlstate($node, q{SELECT session_append('live47', '{"third": true}', 'second', namespace => 'chat')}, db => $dbname), 'SST11', '.. and other content is refused');
 	wait_for($node, q{SELECT session_health() #>> '{cache,state}' = 'running' AND session_cache_sync() AND session_health() ->> 'warnings' = '[]'}, '.. its cache runs',
 		db => $dbname, timeout => 10, show => 1);
@@ -424,7 +424,7 @@ cmp_ok(value($mine, 'data'), '>', 50, 'the extension has objects');
 within(5, 'DROP EXTENSION', sub { value('DROP EXTENSION session_store', 'data') });
 is(value($mine, 'data'), '0', '.. leaves none');
 create_extension($node, 'data');
-is(value('SELECT (SELECT count(*) FROM conversation_history) + (SELECT count(*) FROM session_members) + (SELECT count(*) FROM conversation_history_ended)', 'data'), '0', '.. and a new one is empty');
+is(value('SELECT (SELECT count(*) FROM conversation_history) + (SELECT count(*) FROM session_members) + (SELECT count(*) FROM conversation_history_ended)', 'data'), '0', '.. and a new one has no rows');
 value("DROP DATABASE $_") for qw(whole data parallel sections busy);
 
 # ---- a standby
@@ -438,7 +438,7 @@ value(q{SELECT session_append('live1', '{"streamed": 1}', namespace => 'chat')})
 wait_for_replay($node, $standby);
 is($standby->safe_psql('postgres', q{SELECT seq, message FROM session_history('live1', last => 1, namespace => 'chat')}), '3|{"streamed": 1}', 'a standby reads messages');
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM session_history('live40', before => 30, last => 10, namespace => 'chat')}), '10', '.. and windows of them');
-is($standby->safe_psql('postgres', q{SELECT count(*) FROM conversation_messages WHERE session_id = 'live40'}), '41', '.. the view, too');
+is($standby->safe_psql('postgres', q{SELECT count(*) FROM conversation_messages WHERE session_id = 'live40'}), '41', '.. and the view');
 is($standby->safe_psql('postgres', q{SELECT string_agg(member || ' ' || role, ', ' ORDER BY member) FROM session_members('live1', namespace => 'chat')}), 'somebody 1 viewer, somebody 2 editor, somebody 3 owner', '.. and members');
 for my $call (q{session_append('live1', '{}', namespace => 'chat')}, q{session_pop('live1', namespace => 'chat')}, q{session_trim('live1', 1, namespace => 'chat')}, q{session_fork('live1', namespace => 'chat')},
 	q{session_absorb('live1', 'live2', namespace => 'chat')}, q{session_share('live1', 'm', namespace => 'chat')}, q{session_unshare('live1', 'somebody 1', namespace => 'chat')})
@@ -464,7 +464,7 @@ sub same
 	my ($there, $here);
 
 	wait_for_replay($node, 'sub');
-	# each server's keeper removes by itself what no session has any more
+	# the keeper of each server removes messages without a session by itself
 	do
 	{
 		($there, $here) = (content('postgres', $subscriber, @published), content('postgres', $node, @published));
@@ -474,7 +474,7 @@ sub same
 	return is_deeply($there, $here, $what);
 }
 
-# As is_deeply, without a word.
+# Like is_deeply, but returns the result without a test.
 sub alike
 {
 	my ($a, $b) = @_;
@@ -484,7 +484,7 @@ sub alike
 }
 
 same('logical replication: the initial copy');
-is($subscriber->safe_psql('postgres', q{SELECT message FROM session_history('live1', last => 1, namespace => 'chat')}), '{"streamed": 1}', '.. calls read it');
+is($subscriber->safe_psql('postgres', q{SELECT message FROM session_history('live1', last => 1, namespace => 'chat')}), '{"streamed": 1}', '.. functions read it');
 value(q{SELECT session_append('live1', '{"n": 5}', namespace => 'chat'), session_append('begun', '[{"n": 1}, {"n": 2}]', namespace => 'chat'), session_pop('live3', 2, namespace => 'chat'), session_trim('live4', 1, namespace => 'chat');
 SELECT session_fork('live5', 'forked', namespace => 'chat'); SELECT session_absorb('live6', 'live7', namespace => 'chat'); SELECT session_share('live8', 'else', namespace => 'chat'), session_unshare('live8', 'somebody 2', namespace => 'chat');
 SELECT session_regenerate('live9', namespace => 'chat')});
@@ -493,20 +493,20 @@ value(q{SELECT session_delete('live10', namespace => 'chat'); DELETE FROM conver
 wait_for_replay($node, 'sub');
 for my $server ($node, $subscriber)
 {
-	wait_for($server, q{SELECT NOT EXISTS (SELECT FROM conversation_history h WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id))}, $server->name . ': messages of the dead are removed', timeout => 10);
+	wait_for($server, q{SELECT NOT EXISTS (SELECT FROM conversation_history h WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id))}, $server->name . ': messages of ended sessions are removed', timeout => 10);
 }
 same('.. deletes');
 is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM session_history('live12', namespace => 'chat') WHERE message = '{"edited": 1}'}), '1', '.. and plain SQL');
-is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_subscription WHERE subname = 'sub' AND pid IS NOT NULL}), '1', '.. and it goes on');
+is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_subscription WHERE subname = 'sub' AND pid IS NOT NULL}), '1', '.. and the subscription continues');
 is(count_log($subscriber, qr/ERROR: /), 0, '.. without an error');
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION sub');
 leave_nothing($subscriber);
 
-# and through all of it the cache goes on
+# the cache works through all of this
 value(q{SELECT session_append('live1', '{"n": 6}', namespace => 'chat')});
 sync_cache($node);
 is($redis->get('tail:live1') =~ s/.*, //r, '{"n": 6}]', 'Redis has the last message');
-is($redis->get('tail:live10'), undef, '.. and none of who is dead');
+is($redis->get('tail:live10'), undef, '.. and none of ended sessions');
 
 leave_no_redis($node, $redis);
 done_testing();

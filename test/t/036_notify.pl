@@ -18,7 +18,7 @@ sub value
 	return $node->safe_psql($_[1] // 'postgres', $_[0]);
 }
 
-# A listener: what it has heard, as [time, events, since, sender].
+# Runs a listener; returns what it received, as [time, events, since, sender].
 my $ear = $node->background_psql('postgres');
 my @heard;
 
@@ -31,7 +31,7 @@ sub listen_now
 		my ($channel, $payload, $pid) = ($1, $2, $3);
 		my $said = eval { JSON::PP::decode_json($payload) };
 
-		ok(0, "a payload that is no JSON: $payload") unless ref $said eq 'HASH';
+		ok(0, "a payload that is not JSON: $payload") unless ref $said eq 'HASH';
 		push @heard, [ time, $said->{events}, $said->{since}, $pid, $channel, join ' ', sort keys %$said ];
 	}
 	return;
@@ -45,8 +45,8 @@ sub sum
 	return $sum;
 }
 
-# Run code, wait until as many events were heard as are expected; then once more,
-# over an event of its own, that there is no more to come. What was heard meanwhile.
+# Runs code and waits for notifications of as many events as are expected; then, with an event of its
+# own, checks that there are no more. Returns what was received meanwhile.
 my $markers = 0;
 my @late;
 
@@ -66,21 +66,21 @@ sub hears
 		usleep(20_000);
 	}
 	my $took = time - $ended;
-	is(sum(), $expected, "$what: as many events are told of");
+	is(sum(), $expected, "$what: notifications count all events");
 	cmp_ok($took, '<', 2, sprintf('.. %.2f s after the last', $took)) if $expected;
 	my @mine = @heard;
-	# one in a tenth of a second, which is more of them where the changes themselves take long
+	# one in a tenth of a second, which are more where the changes themselves take long
 	my $most = 4 + 12 * ($ended - $began + $took);
 	$most = $params{most} if defined $params{most} && $params{most} > $most;
 	cmp_ok(scalar @mine, '<=', $most, '.. by ' . @mine . ' notifications') if $expected;
 	if ($expected)
 	{
-		# who looks from there on in the table must find all of them
+		# a listener that reads the table from that time on must find all events
 		push @late, "$what: $mine[0][2]"
 		  if @mine && value("SELECT min(created_at) >= '$mine[0][2]'::timestamptz FROM session_events WHERE created_at >= '$first'") ne 't';
 		is(value("SELECT '$mine[0][2]'::timestamptz >= '$first'::timestamptz"), 't', '.. "since" is not before the batch began') if @mine;
 	}
-	# the marker is one event, and nothing else comes with it
+	# the marker is one event, and there are no others
 	my $told = sum();
 	value(sprintf q{SELECT session_save('marker%d', '{}', namespace => 'loud')}, ++$markers);
 	$ended = time;
@@ -89,7 +89,7 @@ sub hears
 		listen_now();
 		usleep(20_000);
 	}
-	is(sum() - $told, 1, '.. and of no more');
+	is(sum() - $told, 1, '.. and no more');
 	return @mine;
 }
 
@@ -100,30 +100,30 @@ $ear->query_safe('LISTEN session_events');
 
 # ---- many changes, few notifications
 
-my @mine = hears('200 creations, one a transaction', 200, sub {
+my @mine = hears('200 creations, each in a transaction', 200, sub {
 	my $out = pgbench_run($node, q{SELECT session_create('{}', namespace => 'loud');}, '-c', 4, '-t', 50);
 	like($out, qr/actually processed: 200\/200/, '(200 transactions)');
 }, most => 20);
 is(join(' ', grep { $_->[4] ne 'session_events' || $_->[5] ne 'events since' } @mine), '', '.. on session_events, with events and since');
 is(join(' ', grep { $_->[3] ne keeper_pid($node, 'postgres') } @mine), '', '.. from the keeper');
-like($mine[0][2], qr/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?[+-]\d\d(:?\d\d)?$|T/, '.. with a time and its zone');
+like($mine[0][2], qr/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?[+-]\d\d(:?\d\d)?$|T/, '.. with a time and its time zone');
 
 hears('50 sessions, each created and saved twice', 150, sub {
 	value(join ';', map { "SELECT session_save('s$_', '{\"n\": 1}', namespace => 'louder'); SELECT session_save('s$_', '{\"n\": 2}', namespace => 'louder'); SELECT session_merge('s$_', '{\"n\": 3}', namespace => 'louder')" } 1 .. 50);
 }, most => 20);
 is(value(q{SELECT string_agg(event || ' ' || n, ', ' ORDER BY event) FROM (SELECT event, count(*) AS n FROM session_events WHERE namespace = 'louder' GROUP BY event) e}), 'created 50, saved 100', '(those events)');
-hears('saves that are no events', 0, sub { value(q{SELECT session_save('x', '{}', namespace => 'quiet') FROM generate_series(1, 100)}) });
-hears('one transaction, 500 events', 500, sub { value(q{SELECT session_save('many' || i, '{}', owner => 'u', namespace => 'loud') FROM generate_series(1, 500) i}) }, most => 2);
+hears('saves that cause no event', 0, sub { value(q{SELECT session_save('x', '{}', namespace => 'quiet') FROM generate_series(1, 100)}) });
+hears('one transaction with 500 events', 500, sub { value(q{SELECT session_save('many' || i, '{}', owner => 'u', namespace => 'loud') FROM generate_series(1, 500) i}) }, most => 2);
 hears('a log-out everywhere', 500, sub { value(q{SELECT session_delete_all('u', namespace => 'loud')}) }, most => 2);
 hears('one of each', 8, sub {
 	value(q{SELECT session_save('a', '{}', namespace => 'loud'); SELECT session_save('b', '{}', namespace => 'loud'); SELECT session_fork('a', 'c', namespace => 'loud');
 SELECT session_share('a', 'm', namespace => 'loud'); SELECT session_unshare('a', 'm', namespace => 'loud')});
 	my $ev = value(q{SELECT count(*) FROM session_events WHERE namespace = 'loud' AND session_id IN ('a', 'b', 'c') AND event <> 'deleted'});
-	# fork may be an event of the source alone, or the copy's creation as well
+	# a fork may be one event of the source, or the creation of the copy as well
 	value(qq{SELECT session_save('pad' || i, '{}', namespace => 'loud') FROM generate_series($ev, 7) i});
 });
 
-# ---- what the table has is what was told
+# ---- the counts are those of the table
 
 sub events_since
 {
@@ -152,10 +152,10 @@ until (sum() >= events_since($since) || time - $ended > 5)
 	listen_now();
 	usleep(20_000);
 }
-is(sum(), events_since($since), 'as many as stand in the table, whatever the call; what the purge writes, too');
+is(sum(), events_since($since), 'as many as the table has, for all calls and the purge');
 in_time(time - $ended, 2, '.. soon');
 
-# ---- what was not committed
+# ---- changes that were not committed
 
 hears('rolled back', 0, sub { value(q{BEGIN; SELECT session_save('r' || i, '{}', namespace => 'loud') FROM generate_series(1, 50) i; ROLLBACK}) });
 hears('an error', 0, sub {
@@ -166,7 +166,7 @@ hears('an error at COMMIT', 0, sub {
 	value('CREATE TABLE late (n int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO late VALUES (1)');
 	$node->psql('postgres', q{BEGIN; INSERT INTO late VALUES (1); SELECT session_save('r', '{}', namespace => 'loud'); COMMIT});
 });
-hears('a savepoint rolled back', 2, sub {
+hears('a savepoint that is rolled back', 2, sub {
 	value(q{BEGIN; SELECT session_save('p1', '{}', namespace => 'loud'); SAVEPOINT s; SELECT session_save('q' || i, '{}', namespace => 'loud') FROM generate_series(1, 30) i; ROLLBACK TO s; SELECT session_save('p2', '{}', namespace => 'loud'); COMMIT});
 });
 hears('savepoints within one another', 3, sub {
@@ -185,7 +185,7 @@ is(value(q{SELECT count(*) FROM session_events WHERE session_id ~ '^(r[0-9]*|q[0
 my $slow = $node->background_psql('postgres');
 $since = value('SELECT clock_timestamp()');
 $slow->query_safe(q{BEGIN; SELECT session_save('slow', '{}', namespace => 'loud')});
-hears('an event of an open transaction', 0, sub { });
+hears('an event of a transaction in progress', 0, sub { });
 listen_now();
 @heard = ();
 $slow->query_safe('COMMIT');
@@ -196,10 +196,10 @@ until (@heard || time - $ended > 5)
 	listen_now();
 	usleep(20_000);
 }
-is(sum(), 1, '.. is told when that commits');
-is(@heard ? value("SELECT '$heard[0][2]' < created_at + interval '50 ms' AND '$heard[0][2]' >= '$since'::timestamptz FROM session_events WHERE session_id = 'slow'") : 'nothing', 't', '.. since it was written, not since it was committed');
+is(sum(), 1, '.. is notified when that commits');
+is(@heard ? value("SELECT '$heard[0][2]' < created_at + interval '50 ms' AND '$heard[0][2]' >= '$since'::timestamptz FROM session_events WHERE session_id = 'slow'") : 'nothing', 't', '.. with the time at which it was written, not that of the commit');
 
-# prepared: it was not committed
+# prepared, and so not committed
 hears('prepared and rolled back', 0, sub { value(q{BEGIN; SELECT session_save('prepared', '{}', namespace => 'loud'); PREPARE TRANSACTION 'p'}); value(q{ROLLBACK PREPARED 'p'}) });
 
 # ---- databases, listeners, policies
@@ -209,34 +209,35 @@ create_extension($node, 'other');
 value(q{INSERT INTO session_namespaces (name, key_prefix, audit, tombstone) VALUES ('loud', 'loud:', true, '0')}, 'other');
 my $far = $node->background_psql('other');
 $far->query_safe('LISTEN session_events');
-hears('events of another database', 0, sub { value(q{SELECT session_save('o' || i, '{}', namespace => 'loud') FROM generate_series(1, 20) i}, 'other') });
+hears('events in another database', 0, sub { value(q{SELECT session_save('o' || i, '{}', namespace => 'loud') FROM generate_series(1, 20) i}, 'other') });
 my ($out, $there) = ('', time);
 until ($out =~ /"events": ?20\b/ || time - $there > 5)
 {
 	$out .= $far->query_safe('SELECT 1');
 	usleep(20_000);
 }
-like($out, qr/"events": ?20\b/, '.. are told there');
+like($out, qr/"events": ?20\b/, '.. cause notifications there');
 unlike($out, qr/notification.*notification/s, '.. once, and no others');
 $far->quit;
 hears('audit switched on', 5, sub { value(q{UPDATE session_namespaces SET audit = true WHERE name = 'quiet'}); value(q{SELECT session_save('on' || i, '{}', namespace => 'quiet') FROM generate_series(1, 5) i}) });
 hears('and off', 0, sub { value(q{UPDATE session_namespaces SET audit = false WHERE name = 'quiet'}); value(q{SELECT session_save('off' || i, '{}', namespace => 'quiet') FROM generate_series(1, 5) i}) });
 
-# the keeper dies: what is committed meanwhile is told by the next, or at least in the table
+# the keeper ends: events that are committed meanwhile are notified by the next one, or are in the
+# table at least
 my $pid = keeper_pid($node, 'postgres');
 hears('a keeper that is stopped for a moment', 10, sub {
 	kill 'STOP', $pid;
 	value(q{SELECT session_save('k' || i, '{}', namespace => 'loud') FROM generate_series(1, 10) i});
 	kill 'CONT', $pid;
 });
-hears('a keeper that is ended', 10, sub {
+hears('a keeper that is terminated', 10, sub {
 	kill 'STOP', $pid;
 	value(q{SELECT session_save('l' || i, '{}', namespace => 'loud') FROM generate_series(1, 10) i});
 	value("SELECT pg_terminate_backend($pid)");
 	kill 'CONT', $pid;
 	wait_for($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'session_store keeper' AND datname = 'postgres' AND pid <> $pid", 'another comes', timeout => 10);
 });
-hears('after a restart of all of it', 3, sub {
+hears('after a restart of the server', 3, sub {
 	value(q{SELECT session_save('z' || i, '{}', namespace => 'loud') FROM generate_series(1, 3) i});
 });
 is(join("\n", @late), '', '"since" is never after the first event that it tells of');

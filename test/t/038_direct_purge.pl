@@ -13,7 +13,7 @@ use Test::More;
 note_seed();
 my $seed = int(rand(2**31));
 
-# The keeper must leave the dead to us.
+# The keeper must not purge the dead rows.
 my $node = new_store('purge', conf => "session_store.purge_interval = 0\nwal_level = logical\n");
 
 sub value
@@ -49,7 +49,7 @@ CREATE FUNCTION left_over() RETURNS text LANGUAGE sql AS $$
 		(SELECT coalesce(string_agg(what || ' ' || id, ', ' ORDER BY what, id), 'none') FROM seen)$$;
 EOS
 
-# What a purge leaves of one of each kind.
+# The rows that a purge leaves, of one of each kind.
 sub scenario
 {
 	my ($way) = @_;
@@ -72,14 +72,14 @@ EOS
 	$holder->quit;
 	my $result = $rc == 0 ? "purged $out; " . value('SELECT left_over()') : $err =~ s/\s*CONTEXT.*//sr;
 
-	# a statement that locks rows leaves a lock of its own on the table
+	# a statement that locks rows takes a lock of its own on the table
 	value(q{DELETE FROM refers; DELETE FROM conversation_sessions; SELECT put('probe', -1)});
 	($rc, $out, $err) = $node->psql('postgres', qq{$options BEGIN; SELECT session_purge() > 0;
 		SELECT count(*) FROM pg_locks WHERE relation = 'conversation_sessions'::regclass AND mode = 'RowShareLock' AND pid = pg_backend_pid(); COMMIT});
 	return ($result, $out eq "t\n0" ? 'directly' : $out eq "t\n1" ? 'by statement' : "neither: $out");
 }
 
-# By both ways the same, and by which one is it when it may be either?
+# Both ways give the same result; which one is taken when both are possible?
 sub compare
 {
 	my ($what, $expected, %params) = @_;
@@ -87,7 +87,7 @@ sub compare
 	my ($plain, $long) = scenario('off');
 
 	is($way, $expected, "$what: $expected");
-	is($long, 'by statement', '.. and not when that is switched off');
+	is($long, 'by statement', '.. and not when the setting is off');
 	is($result, $plain, '.. with the same result');
 	like($result, $params{like}, '.. which is right') if $params{like};
 	return;
@@ -97,7 +97,7 @@ my $left = 'living, living and locked due, locked, shared, tombstone, young';
 my $told = 'expired big of ada by postgres, expired dead of ada by postgres, expired talk of bob by postgres';
 my $all = 7;	# four sessions, a tombstone and two messages
 
-compare('as it was made', 'directly', like => qr/^purged $all; $left; told $told; 0 messages, 0 ended; seen none$/);
+compare('the table as it was created', 'directly', like => qr/^purged $all; $left; told $told; 0 messages, 0 ended; seen none$/);
 
 value('CREATE TRIGGER a_before BEFORE DELETE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION see()');
 compare('a trigger before a row', 'by statement', like => qr/seen a_before big, a_before dead, a_before dead2, a_before talk/);
@@ -114,7 +114,7 @@ compare('a trigger after a statement', 'by statement', like => qr/seen of_all bi
 value('DROP TRIGGER of_all ON conversation_sessions');
 
 value('CREATE TRIGGER updates AFTER UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION see()');
-compare('a trigger that is for updates alone', 'directly', like => qr/seen updates dead2, updates living, updates talk, updates tombstone/);
+compare('a trigger for updates only', 'directly', like => qr/seen updates dead2, updates living, updates talk, updates tombstone/);
 value('DROP TRIGGER updates ON conversation_sessions');
 
 value(q{CREATE RULE a_rule AS ON DELETE TO conversation_sessions DO ALSO INSERT INTO seen VALUES ('rule', OLD.session_id)});
@@ -133,7 +133,7 @@ value('ALTER TABLE conversation_sessions ENABLE ALWAYS TRIGGER zz_session_change
 
 value('CREATE TABLE child () INHERITS (conversation_sessions)');
 compare('a table that inherits', 'by statement');
-# that it had children is known until it is analyzed
+# the information that it had children is kept until the table is analyzed
 value('DROP TABLE child; ANALYZE conversation_sessions');
 
 value(q{SELECT put('told', -60); CREATE PUBLICATION p FOR TABLE conversation_sessions; ALTER TABLE conversation_sessions REPLICA IDENTITY NOTHING});
@@ -149,20 +149,20 @@ value('DROP PUBLICATION p; ALTER TABLE conversation_sessions REPLICA IDENTITY DE
 value('DROP INDEX conversation_sessions_check_at; CREATE INDEX due_downwards ON conversation_sessions (check_at DESC)');
 compare('another index on check_at', 'by statement', like => qr/^purged $all; $left;/);
 value(q{DROP INDEX due_downwards; CREATE INDEX due_partly ON conversation_sessions (check_at) WHERE namespace = 'other'});
-compare('one of some rows', 'by statement', like => qr/^purged $all; $left;/);
-# one that must not be used by who sees the table as it was before the index
+compare('a partial index', 'by statement', like => qr/^purged $all; $left;/);
+# an index that snapshots from before it must not use
 value(q{DROP INDEX due_partly; SELECT put('moved', -60)});
 my $old = $node->background_psql('postgres');
 $old->query_safe('BEGIN; CREATE TEMP TABLE holds_an_xid ()');
 value(q{UPDATE conversation_sessions SET check_at = check_at - interval '1 s'});
 value('CREATE INDEX conversation_sessions_check_at ON conversation_sessions (check_at)');
-is(value(q{SELECT indcheckxmin FROM pg_index WHERE indexrelid = 'conversation_sessions_check_at'::regclass}), 't', 'an index that is young');
-compare('.. too young for some', 'by statement');
+is(value(q{SELECT indcheckxmin FROM pg_index WHERE indexrelid = 'conversation_sessions_check_at'::regclass}), 't', 'a new index');
+compare('.. too new for older snapshots', 'by statement');
 $old->query_safe('ROLLBACK');
 $old->quit;
 compare('as it was', 'directly', like => qr/^purged $all; $left; told $told;/);
 
-# ---- who has changed rows himself, or sees the table as it was
+# ---- rows that the transaction itself has changed, and an old snapshot
 
 value(q{SELECT put('mine', -60)});
 is(value(q{BEGIN; SELECT FROM conversation_sessions WHERE session_id = 'mine' FOR UPDATE; SELECT session_purge(); COMMIT}), '1', 'a row that this transaction has locked');
@@ -174,25 +174,25 @@ for my $level ('REPEATABLE READ', 'SERIALIZABLE')
 value(q{SELECT put('back' || i, -60) FROM generate_series(1, 2500) i});
 is(value('BEGIN; SELECT session_purge(); ROLLBACK; SELECT session_purge(1100); SELECT session_purge()'), "2500\n1100\n1400", 'rolled back, and in parts');
 
-# ---- rows that nobody can have do not keep it from others, nor for ever
+# ---- locked rows do not delay others, nor forever
 
 value(q{SELECT put('held' || i, 60, check_in => -60) FROM generate_series(1, 1500) i; SELECT put('due' || i, -59) FROM generate_series(1, 1500) i});
 my $holder = $node->background_psql('postgres');
 $holder->query_safe(q{BEGIN; SELECT count(*) FROM (SELECT FROM conversation_sessions WHERE session_id LIKE 'held%' FOR UPDATE) held});
-within(10, 'living sessions that are locked and have one time, more than a batch', sub { value('SELECT session_purge()') });
-is(value(q{SELECT count(*) FROM conversation_sessions WHERE session_id LIKE 'due%'}), '0', '.. keep it from no dead one');
+within(10, 'living sessions that are locked and due at the same time, more than a batch', sub { value('SELECT session_purge()') });
+is(value(q{SELECT count(*) FROM conversation_sessions WHERE session_id LIKE 'due%'}), '0', '.. delay no dead one');
 $holder->query_safe('ROLLBACK');
 value(q{SELECT put('due' || i, -59) FROM generate_series(1, 1500) i});
 $holder->query_safe(q{BEGIN; SELECT count(*) FROM (SELECT FROM conversation_sessions WHERE session_id LIKE 'due%' AND session_id < 'due9' FOR UPDATE) held});
 value('SELECT session_purge()');
-is(value(q{SELECT count(*) FROM conversation_sessions WHERE session_id >= 'due9'}), '1500', 'dead ones that are locked keep it from none behind them');
+is(value(q{SELECT count(*) FROM conversation_sessions WHERE session_id >= 'due9'}), '1500', 'dead ones that are locked delay none behind them');
 $holder->query_safe('ROLLBACK');
 $holder->quit;
 value('SELECT session_purge()');
 is(value(q{SELECT count(*) FROM conversation_sessions WHERE check_at < now()}), '0', 'later nothing is due');
 value('DELETE FROM conversation_sessions');
 
-# ---- several at once, while sessions come back to life
+# ---- several purges at once, while sessions are saved again
 
 value(q{SELECT put('many' || i, -60) FROM generate_series(1, 20000) i});
 value('CREATE TABLE purges (n bigint)');
@@ -218,9 +218,9 @@ BEGIN
 END $$;
 EOS
 my $out = pgbench_run($node, "CALL revive('s' || :client_id);\n", '-c', 8, '-j', 2, '-t', 300, "--random-seed=$seed");
-like($out, qr/number of failed transactions: 0/, 'what is saved while the purge comes by stays');
+like($out, qr/number of failed transactions: 0/, 'sessions that are saved during the purge are kept');
 value('SELECT pg_sleep(0.01), session_purge()');
-is(value('SELECT count(*) FROM conversation_sessions'), '0', 'and what is dead goes');
+is(value('SELECT count(*) FROM conversation_sessions'), '0', '.. and dead ones are removed');
 
 leave_nothing($node);
 done_testing();

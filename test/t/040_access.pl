@@ -42,7 +42,7 @@ sub table_under
 	return @table;
 }
 
-# What the page expects and what was found, a cell each.
+# Compares what the page expects with what was found, cell by cell.
 my ($cells, @wrong) = (0);
 
 sub cell
@@ -163,7 +163,7 @@ my %calls = (
 	session_contains => q{session_contains('{"a": 1}', '{}')},
 	session_effective_expiry => q{session_effective_expiry($ns, 's', '2100-01-01')},
 	session_store_wake => q{session_store_wake() IS NOT NULL});
-# those of triggers are one line; called as they are they say that nobody can call them
+# those of triggers are one row; when called as functions they all raise the same error
 my @trigger_functions = lines("SELECT p.proname FROM $members JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid WHERE p.prorettype = 'trigger'::regtype");
 $calls{$_} = "$_()" for @trigger_functions;
 
@@ -179,7 +179,7 @@ my %actors = (
 	'stranger' => [ 'app', 'sam', 'isolated' ],
 	'no claims' => [ 'app', undef, 'isolated' ],
 	'BYPASSRLS' => [ 'batch', undef, 'isolated' ]);
-# not on the page: it is as BYPASSRLS
+# not on the page: the result is that of BYPASSRLS
 my ($superuser) = lines('SELECT current_user');
 
 sub call_by
@@ -195,7 +195,8 @@ sub call_by
 	return sprintf 'SELECT attempt(%s, %s, %s)', map { defined $_ ? "\$q\$$_\$q\$" : 'NULL' } $role, $subject, "SELECT ($call)::text";
 }
 
-# What an answer means.  No Redis is here, and triggers are not called: both are past the border.
+# What a result means.  There is no Redis, and triggers are not called: both errors mean that the
+# privilege was there.
 sub meaning
 {
 	my ($answer) = @_;
@@ -233,14 +234,14 @@ for my $name (@functions)
 	}
 }
 my @answers = split /\x02\n?/, $node->safe_psql('postgres', join '', map { "$_ || E'\\x02';\n" } @queries);
-is(scalar @answers, scalar @asked, 'each call has an answer');
+is(scalar @answers, scalar @asked, 'each call has a result');
 cell($asked[$_][0], meaning($answers[$_]), $asked[$_][1]) for 0 .. $#asked;
 cells_are('functions');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM session_events WHERE event NOT IN ('created', 'shared')}), 0, 'nothing of that was done');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM session_events WHERE event NOT IN ('created', 'shared')}), 0, 'none of these calls had an effect');
 
 # ---- relations
 
-# Rows by the border that they are behind: where they stand, and how one is inserted.
+# Rows by the reason for which they may be hidden: where they are, and how one is inserted.
 $node->safe_psql('postgres', <<'EOS');
 CREATE ROLE granted;
 DELETE FROM conversation_sessions; DELETE FROM conversation_history; DELETE FROM conversation_history_ended; DELETE FROM session_members; DELETE FROM session_events; DELETE FROM session_samples;
@@ -256,7 +257,8 @@ INSERT INTO session_cache_claims (system_identifier, database_oid, data_director
 INSERT INTO conversation_history_ended (namespace, history_id) SELECT n, gen_random_uuid() FROM unnest(ARRAY['open', 'closed', 'isolated']) n;
 GRANT SELECT ON border TO PUBLIC;
 EOS
-# By relation: what tells the label of a row, a column that can be set to itself, and what an INSERT of a label says.
+# For each relation: the expression of a row's label, a column that can be set to itself, and what an
+# INSERT of a label writes.
 my $by_namespace = q{CASE namespace WHEN 'isolated' THEN 'other' ELSE namespace END};
 my %relations = (
 	conversation_sessions => [ 'session_id', 'session_data', q{(namespace, session_id, session_data, owner_id) SELECT namespace, 'new', '{}', owner FROM border} ],
@@ -336,7 +338,7 @@ for my $relation (grep { $relations{$_} } @relations)
 	{
 		my ($privilege, $statement) = @$do;
 
-		# a key that does not fit is refused after the privilege was found, a table without one before
+		# a wrong key is refused after the check of the privilege, a table without a key before
 		my $run = sub {
 			my $answer = attempt('granted', undef, "DO \$do\$BEGIN EXECUTE \$e\$$statement\$e\$; END\$do\$");
 
@@ -381,14 +383,14 @@ for my $type (lines("SELECT t.typname FROM $members JOIN pg_class c ON d.classid
 }
 cells_are('types');
 
-# pg_upgrade gives it back, and health says what to do
+# pg_upgrade grants it again, and session_health() says what to do
 $node->safe_psql('postgres', q{UPDATE pg_type SET typacl = NULL WHERE typname IN ('conversation_sessions', 'session_stats')});
 my ($remedy) = $node->safe_psql('postgres', q{SELECT session_health() ->> 'warnings'}) =~ /run (REVOKE USAGE ON TYPE public.conversation_sessions, public.session_stats FROM PUBLIC)/;
-ok(defined $remedy, 'health knows of types that are open');
+ok(defined $remedy, 'session_health() reports types with default privileges');
 $node->safe_psql('postgres', $remedy // '');
 unlike($node->safe_psql('postgres', q{SELECT session_health() ->> 'warnings'}), qr/USAGE/, '.. and is content when they are closed');
 
-# what was taken away there is none of pg_dump's business
+# pg_dump does not dump what was revoked there
 my ($dumped, $complaints);
 ok(IPC::Run::run([ $node->installed_command('pg_dump'), '-d', $node->connstr('postgres'), '-f', PostgreSQL::Test::Utils::tempdir() . '/dump' ], '>', \$dumped, '2>', \$complaints), 'pg_dump');
 is($complaints, '', '.. complains of nothing');
@@ -410,7 +412,7 @@ for my $setting (@settings)
 }
 cells_are('settings');
 
-# ---- an extension in a schema whose default privileges favour somebody gives nothing away, either
+# ---- in a schema whose default privileges favor a role the extension grants nothing, either
 
 $node->safe_psql('postgres', 'CREATE DATABASE favoured');
 $node->safe_psql('favoured', <<'EOS');
@@ -422,7 +424,7 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA sessions GRANT ALL ON TYPES TO nobody;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO nobody;
 CREATE EXTENSION session_store SCHEMA sessions;
 EOS
-is($node->safe_psql('favoured', <<'EOS'), '', 'default privileges give nothing');
+is($node->safe_psql('favoured', <<'EOS'), '', 'default privileges grant nothing');
 SELECT string_agg(name, ' ' ORDER BY name) FROM (
 	SELECT oid::regclass::text AS name FROM pg_class WHERE relnamespace = 'sessions'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege('nobody', oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
 	UNION ALL SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'sessions'::regnamespace AND proname NOT IN ('session_may', 'session_alive') AND has_function_privilege('nobody', oid, 'EXECUTE')
@@ -439,7 +441,7 @@ for my $example ($page =~ /^```sql\n(.*?)^```/msg)
 
 	is($rc, 0, 'example: ' . ($example =~ /^(.*)$/m)[0]) or diag($err);
 }
-# and what the page says of them
+# the claims of the page about them
 sub in_examples
 {
 	my ($role, $subject, $statement) = @_;
@@ -454,11 +456,11 @@ is(in_examples('reader', 'ann', q{SELECT string_agg(session_id, ' ') FROM my_ses
 $node->safe_psql('examples', 'ALTER VIEW my_sessions RESET (security_invoker)');
 is(in_examples('reader', 'ann', q{SELECT string_agg(session_id, ' ' ORDER BY session_id) FROM my_sessions}), 'of ann of bob', 'one without shows everything, as the page says');
 is(in_examples('shop', 'ann', q{SELECT session_save('x', '{}', namespace => 'shop')}), '1', 'the shop may save');
-is($node->safe_psql('examples', q{SELECT has_function_privilege('shop', 'session_clear(text, text, text)', 'EXECUTE')}), 'f', '.. and not clear');
+is($node->safe_psql('examples', q{SELECT has_function_privilege('shop', 'session_clear(text, text, text)', 'EXECUTE')}), 'f', '.. and may not clear');
 $node->safe_psql('postgres', 'DROP DATABASE examples');
 $node->safe_psql('postgres', 'DROP DATABASE favoured');
 
-# ---- Redis, under the accounts of the page and no others
+# ---- Redis with the accounts of the page and no others
 
 my $redis = new_redis();
 my $secret = 'p455w0rd';
@@ -472,7 +474,7 @@ for my $account (@accounts)
 }
 $redis->{params}{password} = $secret;
 
-# from now on, over connections that had to log in
+# from now on, with connections that had to log in
 sub as_account { return $redis->client(user => $_[0], password => $secret); }
 sub answer_of
 {
@@ -494,7 +496,8 @@ EOS
 set_conf($node, redis_password_file => 'redis_password', redis_url => $redis->url(user => 'session_store'));
 wait_for($node, q{SELECT session_cache_sync('1 s')}, 'the cache runs under its account', timeout => 20);
 
-# all that the pusher does: copies, tails, touches, log-outs, eviction of a prefix, verification, takeover
+# everything that the pusher does: copies, tails, touches, logouts, the removal of a prefix,
+# verification, takeover
 $node->safe_psql('postgres', $_) for (
 	q{SELECT session_save('a', '{"a": 1}', namespace => 'shop'), session_append('a', '{"m": 1}', namespace => 'shop'), session_save('b', '{}', namespace => 'shop'), session_save('t', '{"t": 1}', namespace => 'team'), session_save('d', '{}')},
 	q{SELECT session_cache_sync()}, q{SELECT session_touch('a', '2 hours', 'shop')}, q{SELECT session_cache_sync()}, q{SELECT session_delete('b', 'shop')}, q{SELECT session_cache_verify()}, q{SELECT session_cache_flush('shop')},
@@ -502,19 +505,19 @@ $node->safe_psql('postgres', $_) for (
 	q{SELECT session_cache_sync('10 s')});
 is(answer_of(as_account('shop'), 'GET', 'shop:a'), 'yes', 'copies are there');
 is_deeply($admin->cmd('ACL', 'LOG'), [], 'Redis refused the pusher nothing');
-# the server's own count of commands, and of the test's connections the rest
+# the server's own counters of commands, minus those of the test's connections
 wait_for($node, q{SELECT (session_health() #>> '{cache,redis_memory_bytes}')::bigint > 0}, 'it asked for the memory', timeout => 30);
 my %used = map { $_ => 1 } $admin->cmd('INFO', 'commandstats') =~ /^cmdstat_([^:]+):calls=[1-9]/mg;
 my %granted = map { $_ => 1 } grep { !/^@/ } $pusher_account =~ /\+(\S+)/g;
 delete $used{$_} for qw(auth acl|log acl|setuser config|resetstat config acl ping multi hello keys echo monitor get);
 is(join(' ', sort keys %used), join(' ', sort keys %granted), 'the pusher has the commands that it uses, and no others');
 
-# what its account cannot do
+# commands that its account may not use
 my $pusher = as_account('session_store');
 is(answer_of($pusher, @$_), 'NOPERM', "the pusher: @$_") for [ 'FLUSHALL' ], [ 'KEYS', '*' ], [ 'SWAPDB', 0, 1 ], [ 'CONFIG', 'GET', '*' ], [ 'SET', 'other:x', 1 ], [ 'GET', 'shop:a' ], [ 'MGET', 'other:x' ], [ 'ACL', 'LIST' ], [ 'MGET', 'team1x:t' ],
   [ 'SUBSCRIBE', 'c' ], [ 'PUBLISH', 'c', 'x' ], [ 'SCRIPT', 'FLUSH' ], [ 'CLIENT', 'LIST' ], [ 'SHUTDOWN' ], [ 'EVAL', 'return 1', 0 ];
 
-# readers: their own prefix and the lease, to read
+# readers: their own prefix and the lease, read-only
 $admin->cmd('SET', 'team1x:t', '"of another namespace, which the bare glob matches"', 'PX', 60000);
 my %reads = (shop => { 'shop:a' => 'yes', 'shop-tail:a' => 'yes', 'session_store:lease' => 'yes', 'team[1]*:t' => 'NOPERM', 'session:d' => 'NOPERM', 'session_store:guard' => 'NOPERM', 'team1x:t' => 'NOPERM' },
 	team => { 'shop:a' => 'NOPERM', 'session_store:lease' => 'yes', 'team[1]*:t' => 'yes', 'session:d' => 'NOPERM', 'session_store:guard' => 'NOPERM', 'team1x:t' => 'NOPERM' });
@@ -526,7 +529,7 @@ for my $account (sort keys %reads)
 	{
 		my $found = answer_of($client, 'GET', $key);
 
-		# the lease comes and goes
+		# the lease is there and then not
 		cell("GET $key by $account", $key =~ /lease/ && $found eq 'nil' ? 'yes' : $found, $reads{$account}{$key});
 		cell("@$_ by $account", answer_of($client, @$_), 'NOPERM') for [ 'SET', $key, 'x' ], [ 'DEL', $key ], [ 'EXPIRE', $key, 1 ], [ 'TTL', $key ], [ 'GETDEL', $key ];
 		cell("strong read of $key by $account", answer_of($client, 'MGET', 'session_store:lease', $key), $reads{$account}{$key});
@@ -534,7 +537,7 @@ for my $account (sort keys %reads)
 	cell("@$_ by $account", answer_of($client, @$_), 'NOPERM') for [ 'KEYS', '*' ], [ 'SCAN', 0 ], [ 'FLUSHALL' ], [ 'RANDOMKEY' ], [ 'DBSIZE' ], [ 'INFO' ], [ 'CONFIG', 'GET', '*' ], [ 'MONITOR' ], [ 'ACL', 'LIST' ], [ 'EVAL', 'return 1', 0 ],
 	  [ 'SELECT', 1 ], [ 'CLIENT', 'LIST' ], [ 'SUBSCRIBE', 'c' ], [ 'SCRIPT', 'LOAD', 'return 1' ];
 }
-# nobody who did not log in
+# a client that did not log in
 {
 	local $redis->{params}{password};
 	my $stranger = $redis->client;

@@ -31,7 +31,7 @@ sub save
 	return value($node, qq{SELECT session_save('s' || i, '{"n": $n}', namespace => 'whole') FROM generate_series(1, 5) i}, $dbname);
 }
 
-# Wait until health says that Redis is refused, and which case it is.
+# Waits until session_health() says that the Redis is refused, and which case it is.
 sub refused
 {
 	my ($node, $case, $what, %params) = @_;
@@ -40,7 +40,7 @@ sub refused
 		AND session_health() ->> 'warnings' ~ 'nothing is cached'}, $what, timeout => 20, show => 1, %params);
 }
 
-# What the guard says, as a text to compare; '' without one.
+# The guard as text, to compare it; '' without one.
 sub guard_of
 {
 	my ($redis, %params) = @_;
@@ -49,13 +49,13 @@ sub guard_of
 	return join ' ', map { $_ // '' } @{ $client->cmd('HMGET', $guard, 'owner', 'epoch') };
 }
 
-# It is refused, and has not claimed a Redis that nobody owns.
+# Checks that it is refused, and does not claim a Redis that has no owner.
 sub waits
 {
 	my ($node, $redis, $case, $what, %params) = @_;
 
 	refused($node, $case, $what, %params);
-	is(guard_of($redis), ' ', '.. and an empty Redis stays without owner');
+	is(guard_of($redis), ' ', '.. and an empty Redis stays without an owner');
 	return;
 }
 
@@ -68,7 +68,7 @@ sub takes_over
 	return;
 }
 
-# ---- a claim is recorded first; when it cannot be, there is none
+# ---- a claim is recorded first; if that fails, it is not made
 
 my $redis = new_redis();
 my $node = new_cached_store('app', $redis, init => { has_archiving => 1, allows_streaming => 1 },
@@ -80,30 +80,30 @@ compare_all($node, $redis, 'a cache', all => 1);
 my ($owner, $epoch) = split / /, guard_of($redis);
 is(value($node, q{SELECT system_identifier || '/' || database_oid || '/' || timeline FROM session_cache_claims}), $owner, 'the claim is recorded');
 is(value($node, 'SELECT epochs[1] FROM session_cache_claims'), $epoch, '.. with its epoch');
-is(sqlstate($node, 'SET ROLE pg_monitor; SELECT * FROM session_cache_claims'), '42501', '.. and nobody was granted it');
+is(sqlstate($node, 'SET ROLE pg_monitor; SELECT * FROM session_cache_claims'), '42501', '.. and it was not granted to anybody');
 
 my $holder = $node->background_psql('postgres', on_error_die => 1);
 $holder->query_safe('BEGIN; LOCK TABLE session_cache_claims IN SHARE MODE');
 $redis->flushall;
-refused($node, 'not_recorded', 'a claim that cannot be recorded is not made: somebody holds the table');
-is(guard_of($redis), ' ', '.. and Redis stays without owner');
+refused($node, 'not_recorded', 'a claim that cannot be recorded is not made: another session has locked the table');
+is(guard_of($redis), ' ', '.. and Redis stays without an owner');
 $holder->query_safe('COMMIT');
 wait_for_cache($node, $redis, what => '.. until it can be recorded');
 $holder->quit;
 value($node, 'ALTER TABLE session_cache_claims ADD CONSTRAINT full_disk CHECK (epochs[1] < 0) NOT VALID');
 wait_for_cache($node, $redis, what => 'the cache is up');
 $redis->flushall;
-refused($node, 'not_recorded', 'likewise when the row is refused');
-wait_for($node, q{SELECT session_health() #>> '{cache,trouble}' ~ 'could not be recorded.*full_disk'}, '.. and health says why', timeout => 20);
-is(guard_of($redis), ' ', '.. and Redis stays without owner');
-cmp_ok(count_log($node, qr/ERROR: .*full_disk/), '<=', 2, '.. and the log has it once');
+refused($node, 'not_recorded', 'the same if a trigger refuses the row');
+wait_for($node, q{SELECT session_health() #>> '{cache,trouble}' ~ 'could not be recorded.*full_disk'}, '.. and session_health() says why', timeout => 20);
+is(guard_of($redis), ' ', '.. and Redis stays without an owner');
+cmp_ok(count_log($node, qr/ERROR: .*full_disk/), '<=', 2, '.. and it is logged once');
 value($node, 'ALTER TABLE session_cache_claims DROP CONSTRAINT full_disk');
-wait_for_cache($node, $redis, what => '.. until it can be');
+wait_for_cache($node, $redis, what => '.. until it can be recorded');
 is(value($node, 'SELECT count(*) FROM session_cache_claims'), '1', 'each record replaces the one before');
 save($node, 2);
-compare_all($node, $redis, 'and the copies are right', all => 1);
+compare_all($node, $redis, '.. and the copies are right', all => 1);
 
-# ---- a guard that is no claim of ours, although it names us
+# ---- a guard that names us but was not written by a claim of ours
 
 for my $guard_of_nobody ([ last => 'junk' ], [ epoch => '18446744073709551615', last => 'junk' ], [ epoch => '18446744073709551615' ])
 {
@@ -112,7 +112,7 @@ for my $guard_of_nobody ([ last => 'junk' ], [ epoch => '18446744073709551615', 
 	$redis->cmd('HSET', $guard, @$guard_of_nobody);
 	value($node, 'SELECT pg_terminate_backend(' . pusher_pid($node) . ')');
 	refused($node, 'claimed_by_copy', "a guard that cannot be read: @$guard_of_nobody");
-	takes_over($node, $redis, '.. until it is told to');
+	takes_over($node, $redis, '.. until a takeover is requested');
 	is(value($node, "SELECT epochs[1] > $claimed AND epochs[1] < 1000 FROM session_cache_claims"), 't', '.. and the next epoch is one of ours');
 }
 
@@ -123,29 +123,29 @@ value($node, q{UPDATE session_namespaces SET key_prefix = 'staging:' WHERE name 
 value($node, 'ALTER DATABASE postgres ALLOW_CONNECTIONS false', 'template1');
 $node->stop('immediate');
 $redis->restart;
-# for now the copy alone can find that nobody owns Redis
+# at this time only the copy can find that Redis has no owner
 $node->start;
 refused($node, 'copied_database', 'the copy of a database waits', db => 'staging');
-is(guard_of($redis), ' ', '.. and an empty Redis stays without owner');
+is(guard_of($redis), ' ', '.. and an empty Redis stays without an owner');
 save($node, 100, 'staging');
 value($node, 'ALTER DATABASE postgres ALLOW_CONNECTIONS true', 'template1');
 wait_for_cache($node, $redis, what => 'the original claims it by itself');
-is((split / /, guard_of($redis))[0], $owner, '.. and is the owner that it was');
+is((split / /, guard_of($redis))[0], $owner, '.. and is the same owner as before');
 save($node, 3);
 compare_all($node, $redis, '.. and its copies are right', all => 1);
 is(scalar $redis->keys('staging:*'), 0, '.. and there are none of the copy');
 my $before = pusher_pid($node, 'staging');
 value($node, 'ALTER DATABASE staging SET session_store.redis_db = 3');
-wait_for_pusher($node, 'another redis_db is another pusher', db => 'staging', but => $before, timeout => 30);
-refused($node, 'copied_database', 'with a Redis database of its own the copy waits still', db => 'staging', timeout => 30);
+wait_for_pusher($node, 'another redis_db means another pusher', db => 'staging', but => $before, timeout => 30);
+refused($node, 'copied_database', 'with a Redis database of its own the copy still waits', db => 'staging', timeout => 30);
 $redis->pause;
 is(sqlstate($node, q{SET statement_timeout = '300ms'; SELECT session_cache_takeover()}, db => 'staging'), '57014', 'a takeover is cancelled while Redis does not answer');
 $redis->resume;
 my $since = value($node, 'SELECT clock_timestamp()');
 wait_for($node, "SELECT clock_timestamp() > '$since'::timestamptz + interval '3 s'", '.. which answers again');
 refused($node, 'copied_database', '.. and nothing was taken over', db => 'staging');
-is(guard_of($redis, db => 3), ' ', '.. and that database stays without owner');
-takes_over($node, $redis, '.. and has a cache when it is told to', db => 'staging', redis_db => 3);
+is(guard_of($redis, db => 3), ' ', '.. and that database stays without an owner');
+takes_over($node, $redis, '.. and has a cache once a takeover is requested', db => 'staging', redis_db => 3);
 save($node, 101, 'staging');
 compare_all($node, $redis, '.. which is right', db => 'staging', redis_db => 3);
 $node->restart;
@@ -164,7 +164,7 @@ $restored->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump
 wait_for_keeper($restored, 'postgres');
 set_conf($restored, redis_url => $other->url);
 waits($restored, $other, 'other_server', 'a restored dump waits');
-takes_over($restored, $other, '.. and has a cache when it is told to');
+takes_over($restored, $other, '.. and has a cache once a takeover is requested');
 save($restored, 200);
 compare_all($restored, $other, '.. which is right', all => 1);
 leave_no_redis($restored, $other);
@@ -193,8 +193,8 @@ $pitr->start;
 wait_for($pitr, 'SELECT NOT pg_is_in_recovery()', 'a point-in-time recovery ends');
 waits($pitr, $other, 'copied_directory', '.. and waits');
 $pitr->restart;
-waits($pitr, $other, 'copied_directory', '.. and so it does after a restart');
-takes_over($pitr, $other, '.. and has a cache when it is told to');
+waits($pitr, $other, 'copied_directory', '.. and it still waits after a restart');
+takes_over($pitr, $other, '.. and has a cache once a takeover is requested');
 save($pitr, 300);
 compare_all($pitr, $other, '.. which is right');
 
@@ -220,16 +220,16 @@ $pitr->start;
 wait_for($pitr, 'SELECT NOT pg_is_in_recovery()', 'a point-in-time recovery in the directory that had the cache');
 is(guard_of($other), ' ', '.. finds an empty Redis');
 waits($pitr, $other, 'copied_directory', '.. and waits: the backup was that of another directory');
-takes_over($pitr, $other, '.. and has a cache when it is told to');
+takes_over($pitr, $other, '.. and has a cache once a takeover is requested');
 $pitr->stop;
 PostgreSQL::Test::Utils::append_to_file("$to/recovery.signal", '');
 $other->flushall;
 $pitr->start;
-wait_for($pitr, 'SELECT NOT pg_is_in_recovery()', 'once more, from its own directory');
+wait_for($pitr, 'SELECT NOT pg_is_in_recovery()', 'the same again, from its own directory');
 waits($pitr, $other, 'restored', '.. it waits, at a later timeline of the same directory');
 $pitr->restart;
-waits($pitr, $other, 'restored', '.. and so it does after a restart');
-takes_over($pitr, $other, '.. until it is told to');
+waits($pitr, $other, 'restored', '.. and it still waits after a restart');
+takes_over($pitr, $other, '.. until a takeover is requested');
 leave_no_redis($pitr, $other);
 
 # ---- a standby: promoted, killed before it could claim, and the old primary back as its standby
@@ -249,7 +249,7 @@ $standby->promote;
 wait_for($standby, 'SELECT NOT pg_is_in_recovery()', 'a standby is promoted while Redis is away');
 wait_for_pusher($standby, '.. and has its pusher');
 crash($standby);
-ok(!-e $standby->data_dir . '/standby.signal', 'killed and started again it is no standby any more');
+ok(!-e $standby->data_dir . '/standby.signal', 'killed and started again, it is not a standby any more');
 $redis->start;
 wait_for_cache($standby, $redis, what => '.. and claims an empty Redis by itself', timeout => 25);
 save($standby, 6);
@@ -262,7 +262,7 @@ $node->start;
 wait_for_replay($standby, $node);
 $standby->stop('fast');
 $node->promote;
-wait_for_cache($node, $redis, what => 'the old primary, its standby now, takes over when it is promoted', timeout => 25);
+wait_for_cache($node, $redis, what => 'the old primary, now a standby of the new one, takes over when it is promoted', timeout => 25);
 like((split / /, guard_of($redis))[0], qr{/3$}, '.. at its timeline');
 save($node, 7);
 compare_all($node, $redis, '.. and its copies are right', all => 1);

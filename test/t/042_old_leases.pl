@@ -41,7 +41,7 @@ my $node = new_cached_store('app', $redis, conf => "session_store.lease = 10s\nm
 value($node, $policy);
 save($node, 1);
 
-# ---- the end of a pusher, or of the server, ends the lease; the copies stay
+# ---- when a pusher or the server ends, it removes the lease; the copies stay
 
 for my $stop (
 	[ 'pg_terminate_backend', sub { my $pid = pusher_pid($node); value($node, "SELECT pg_terminate_backend($pid, 5000)"); } ],
@@ -61,12 +61,12 @@ for my $stop (
 }
 wait_for($node, q{SELECT (session_health() #>> '{cache,lease_left_ms}')::int > 5000}, 'a lease again', timeout => 30);
 $redis->pause;
-within(6, 'with a Redis that hangs the server stops all the same', sub { $node->stop('fast') });
+within(6, 'with a Redis that hangs the server stops as well', sub { $node->stop('fast') });
 $redis->resume;
 $node->start;
 wait_for_cache($node, $redis, timeout => 30);
 
-# ---- a restart with another URL, another database number or none: the old lease lives on
+# ---- a restart with another URL, another database number or none: the old lease stays
 
 my $elsewhere = new_redis();
 for my $case ([ 'no URL', redis_url => '' ], [ 'another URL', redis_url => $elsewhere->url ], [ 'another database number', redis_db => 5 ])
@@ -92,7 +92,7 @@ set_conf($node, redis_url => $elsewhere->url);
 wait_for_cache($node, $elsewhere, what => 'reload: another Redis is in use', timeout => 30);
 log_out($node, 's4');
 $redis->resume;
-ok(!defined $redis->strong('whole:s4'), '.. and after a logout nobody trusts the copy in the old one');
+ok(!defined $redis->strong('whole:s4'), '.. and after a logout no reader trusts the copy in the old one');
 set_conf($node, redis_url => $redis->url);
 wait_for_cache($node, $redis, timeout => 40);
 leave_no_redis($node, $redis);
@@ -108,7 +108,7 @@ log_out($plain, 's1');
 is(value($plain, q{SELECT session_metrics() ~ 'session_store_fence_expired_total\S* 0\n'}), 't', 'without a record of a Redis no logout waits for an old lease to end');
 leave_nothing($plain);
 
-# ---- a subscriber is no copy
+# ---- a subscriber is not a copy
 
 my ($redis_p, $redis_s) = (new_redis(), new_redis());
 my $publisher = new_cached_store('publisher', $redis_p, init => { allows_streaming => 'logical' }, conf => "session_store.lease = 1s\n");

@@ -13,7 +13,7 @@ use Test::More;
 my $node = new_store('upgraded', conf => "log_min_messages = debug1\n");
 my $registered = qr/registering background worker "session_store/;
 
-cmp_ok(count_log($node, $registered), '>', 0, 'a server as usual registers the launcher');
+cmp_ok(count_log($node, $registered), '>', 0, 'a normal start registers the launcher');
 $node->safe_psql('postgres', q{SELECT session_save('expired', '{}', ttl => '1 ms')});
 $node->stop('fast');
 
@@ -28,6 +28,6 @@ is($node->safe_psql('postgres', q{SELECT session_get('expired') IS NULL}), 't', 
 $node->stop('fast');
 
 $node->start;
-wait_for_keeper($node, 'postgres', what => 'started as usual again, it has its keeper');
+wait_for_keeper($node, 'postgres', what => 'started normally again, it has its keeper');
 leave_nothing($node);
 done_testing();

@@ -30,7 +30,7 @@ sub content
 		  split /, /, $tables };
 }
 
-# The keeper of the subscriber has purged, or would have, what was due at a time.
+# Waits until the keeper of the subscriber has purged, or would have, what was due at a time.
 sub wait_for_purge_after
 {
 	my ($time) = @_;
@@ -50,24 +50,24 @@ EOS
 
 # ---- the initial copy is not finished
 
-# (a row that is there already stops it)
+# (an existing row stops it)
 $publisher->safe_psql('postgres', q{SELECT session_save('first', '{}', ttl => '1 day', namespace => 'chat')});
 subscriber_says(q{INSERT INTO conversation_sessions (namespace, session_id, session_data, ttl) VALUES ('chat', 'first', '{}', '1 hour')});
 subscriber_says("CREATE SUBSCRIPTION sub CONNECTION '$connection' PUBLICATION pub");
 wait_for($subscriber, q{SELECT srsubstate = 'r' FROM pg_subscription_rel WHERE srrelid = 'conversation_history'::regclass}, 'messages are copied, while sessions wait');
 is(subscriber_says(q{SELECT srsubstate <> 'r' FROM pg_subscription_rel WHERE srrelid = 'conversation_sessions'::regclass}), 't', 'the copy of sessions is not finished');
 my $left = health($subscriber, 'purge,left_to_publisher');
-like($left, qr/"$_"/, "health: $_ is left to the publisher") for grep { $_ ne 'session_namespaces' } split /, /, $tables;
+like($left, qr/"$_"/, "session_health(): $_ is left to the publisher") for grep { $_ ne 'session_namespaces' } split /, /, $tables;
 subscriber_says(q{UPDATE conversation_sessions SET expires_at = now() - interval '1 minute'});
 wait_for_purge_after(subscriber_says('SELECT clock_timestamp()'));
 is(subscriber_says('SELECT count(*) FROM conversation_sessions'), '1', 'an expired row is not purged meanwhile');
-unlike($left, qr/ended/, '.. and what is not published is not');
+unlike($left, qr/ended/, '.. and neither are tables that are not published');
 is(health($publisher, 'purge,left_to_publisher'), '[]', 'the publisher leaves nothing');
 like(subscriber_says('SELECT session_metrics()'), qr/^session_store_subscribed_tables 4$/m, 'the metric');
 subscriber_says('DELETE FROM conversation_sessions; TRUNCATE conversation_history_ended');
 $subscriber->wait_for_subscription_sync($publisher, 'sub');
 
-# ---- a subscriber that comes back late
+# ---- a subscriber that was disconnected for long
 
 $publisher->safe_psql('postgres', <<'EOS');
 SELECT session_save('s' || i, jsonb_build_object('n', i), owner => 'u' || i % 3, ttl => '1 hour', namespace => 'chat') FROM generate_series(1, 60) i;
@@ -79,7 +79,7 @@ is(subscriber_says('SELECT count(*) FROM conversation_sessions'), '61', 'all ses
 subscriber_says('ALTER SUBSCRIPTION sub DISABLE');
 wait_for($subscriber, q{SELECT count(*) = 0 FROM pg_stat_subscription WHERE pid IS NOT NULL}, 'no change arrives', quiet => 1);
 
-# in use over there; expired by what is known here
+# in use on the publisher; expired by what is known here
 my $used = $publisher->safe_psql('postgres', q{SELECT count(session_touch('s' || i, '1 day', namespace => 'chat')) FROM generate_series(1, 50) i});
 cmp_ok($used, '>', 0, "$used of them were used again in time");
 wait_for($subscriber, q{SELECT max(expires_at) < clock_timestamp() - interval '100 ms' FROM conversation_sessions WHERE session_id IN (SELECT 's' || generate_series(1, 50))}, 'by the late copy they have expired');
@@ -88,21 +88,21 @@ is(subscriber_says('SELECT count(*) FROM conversation_sessions'), '61', 'the lat
 is(subscriber_says('SELECT count(*) FROM conversation_history'), '120', 'nor their messages');
 my ($rc, $out, $err) = $subscriber->psql('postgres', 'SELECT session_purge()');
 is($out, '0', 'session_purge() removes none');
-like($err, qr/WARNING:  table "conversation_sessions" is not purged because a subscription replicates it/, '.. and says why');
-is(subscriber_says('SELECT count(*) FROM conversation_sessions'), '61', 'they are all there');
+like($err, qr/WARNING:  table "conversation_sessions" is not purged because a subscription replicates it/, '.. and session_health() says why');
+is(subscriber_says('SELECT count(*) FROM conversation_sessions'), '61', 'all of them are there');
 
-# sessions that end over there meanwhile
+# sessions that end on the publisher meanwhile
 $publisher->safe_psql('postgres', q{SELECT session_delete('s' || i, namespace => 'chat') FROM generate_series(51, 55) i});
 my $offset = -s $subscriber->logfile;
 subscriber_says('ALTER SUBSCRIPTION sub ENABLE');
-wait_for($publisher, q{SELECT count(*) = 0 FROM conversation_history_ended}, 'messages of ended sessions are purged over there');
+wait_for($publisher, q{SELECT count(*) = 0 FROM conversation_history_ended}, 'messages of ended sessions are purged on the publisher');
 wait_for_replay($publisher, 'sub');
-is_deeply(content($subscriber), content($publisher), 'what happened meanwhile arrives');
+is_deeply(content($subscriber), content($publisher), 'these changes arrive');
 is($publisher->safe_psql('postgres', q{SELECT count(*) FROM conversation_sessions s WHERE s.session_id IN (SELECT 's' || generate_series(1, 50)) AND s.expires_at > now() + interval '1 hour'}),
-	$used, 'the sessions in use live on');
+	$used, 'the sessions in use stay alive');
 is(subscriber_says(q{SELECT count(session_get('s' || i, namespace => 'chat')) FROM generate_series(1, 50) i}), $used, '.. here as well');
 is(count_log($subscriber, qr/conflict detected|could not/, $offset), 0, 'no conflict');
-wait_for($subscriber, 'SELECT count(*) = 0 FROM conversation_history_ended', 'the queue that the trigger fills here is worked off');
+wait_for($subscriber, 'SELECT count(*) = 0 FROM conversation_history_ended', 'the queue that the trigger fills here is emptied');
 
 # ---- the queue is published as well
 
@@ -110,12 +110,12 @@ $publisher->safe_psql('postgres', 'ALTER PUBLICATION pub ADD TABLE conversation_
 subscriber_says('ALTER SUBSCRIPTION sub REFRESH PUBLICATION');
 $subscriber->wait_for_subscription_sync($publisher, 'sub');
 $publisher->safe_psql('postgres', q{SELECT session_delete('s' || i, namespace => 'chat') FROM generate_series(1, 10) i});
-wait_for($publisher, q{SELECT count(*) = 0 FROM conversation_history_ended}, 'the publisher works its queue off');
+wait_for($publisher, q{SELECT count(*) = 0 FROM conversation_history_ended}, 'the publisher empties its queue');
 wait_for_replay($publisher, 'sub');
 is(subscriber_says('SELECT count(*) FROM conversation_history_ended'), '0', 'the queue here is the same');
-is_deeply(content($subscriber), content($publisher), 'and so is the rest');
+is_deeply(content($subscriber), content($publisher), '.. and so are the other tables');
 
-# ---- the publisher is gone: nobody purges until the subscription is dropped
+# ---- the publisher is gone: nothing is purged until the subscription is dropped
 
 subscriber_says('ALTER SUBSCRIPTION sub DISABLE');
 wait_for($subscriber, q{SELECT count(*) = 0 FROM pg_stat_subscription WHERE pid IS NOT NULL}, 'no change arrives', quiet => 1);
@@ -123,9 +123,9 @@ subscriber_says(q{UPDATE conversation_sessions SET expires_at = now() - interval
 like(health($subscriber, 'warnings'), qr/the purge is \d+ seconds behind: sessions arrive by a subscription.*drop the subscription/, 'health says what nobody does, and the remedy');
 subscriber_says('ALTER SUBSCRIPTION sub SET (slot_name = NONE)');
 subscriber_says('DROP SUBSCRIPTION sub');
-wait_for($subscriber, q{SELECT NOT EXISTS (SELECT FROM conversation_sessions WHERE session_id = 's60')}, 'after the switch-over the keeper purges', timeout => 15);
+wait_for($subscriber, q{SELECT NOT EXISTS (SELECT FROM conversation_sessions WHERE session_id = 's60')}, 'after the switchover the keeper purges', timeout => 15);
 wait_for($subscriber, q{SELECT count(*) = 0 FROM conversation_history h WHERE NOT EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id)}, 'messages, too', timeout => 15);
-is(health($subscriber, 'purge,left_to_publisher'), '[]', 'and leaves nothing to anybody');
+is(health($subscriber, 'purge,left_to_publisher'), '[]', '.. and leaves nothing to a publisher');
 is(health($subscriber, 'warnings'), '[]', 'health is content');
 
 leave_nothing($subscriber);

@@ -16,12 +16,12 @@ my $redis = new_redis();
 my $node = new_cached_store('late_fence', $redis, conf => <<'EOC');
 session_store.lease = 10s
 max_prepared_transactions = 10
-# who asks for synchronous_commit = on waits until somebody cancels that
+# with synchronous_commit = on a commit waits until that is canceled
 wal_level = replica
 max_wal_senders = 2
 synchronous_standby_names = 'nobody'
 synchronous_commit = local
-# what it does to our tables has policies read again
+# changes of our tables have policies read again
 autovacuum = off
 EOC
 
@@ -30,7 +30,7 @@ sub value
 	return $node->safe_psql('postgres', $_[0]);
 }
 
-# A client in a transaction, that has carried out some statements.
+# A client in a transaction that has run some statements.
 sub client
 {
 	my ($sql) = @_;
@@ -48,7 +48,7 @@ sub waits
 	return waits_at_commit($node, $redis, @$client{qw(psql pid)});
 }
 
-# One case: what is there before, a transaction, and what happens before it commits.
+# One case: the sessions before, a transaction, and what happens before it commits.
 sub case_of
 {
 	my ($what, %case) = @_;
@@ -57,7 +57,7 @@ sub case_of
 	my $client = client($case{change});
 	$case{meanwhile}->($client) if defined $case{meanwhile};
 	wait_for_cache($node, $redis);
-	# a lease that has just been granted lasts long enough
+	# a lease that was just granted lasts long enough
 	my $waits = waits($client);
 	is($waits ? 'waits' : 'does not wait', $case{waits} ? 'waits' : 'does not wait', $what);
 	for my $key (@{ $case{gone} // [] })
@@ -68,7 +68,7 @@ sub case_of
 	return;
 }
 
-# Until Redis has a copy.
+# Waits until Redis has a copy.
 sub copied
 {
 	my ($id, $ns, $key) = @_;
@@ -86,17 +86,17 @@ sub copied
 value(q{INSERT INTO session_namespaces (name, key_prefix, sliding, cache, tombstone, tail_prefix) VALUES ('n', 'n:', false, 'all', '0', 'tail:'), ('off', 'off:', false, 'off', '0', NULL), ('never', 'never:', false, 'off', '0', NULL)});
 value(q{SELECT session_save('a', '{"n": 1}', namespace => 'off'), session_save('b', '{"n": 1}', namespace => 'off'), session_save('c', '{"n": 1}', namespace => 'never')});
 
-# a trigger that logs somebody out, when it is told to
+# a trigger that logs a session out when a message asks for it
 value(q{CREATE FUNCTION log_out() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$ BEGIN IF current_setting('test.log_out', true) = 'on' THEN PERFORM session_delete('z', 'n'); END IF; RETURN NULL; END $$;
 	CREATE TRIGGER log_out AFTER DELETE ON conversation_history FOR EACH ROW EXECUTE FUNCTION log_out()});
 
-# Those of namespaces without copies read the policy long before they need it: what was read within
-# the longest lease may have been another a moment before.
+# In namespaces without copies the policy is read long before it is needed: one that was read within
+# the longest lease may have been another just before.
 my $old = client(q{SELECT session_get('a', 'off'), session_get('c', 'never')});
 my $old2 = client(q{SELECT session_get('a', 'off'), session_get('c', 'never')});
 my $old_since = value('SELECT clock_timestamp()');
 
-# ---- what always waited, and what never did
+# ---- changes that always waited, and changes that never did
 
 my $one = q{SELECT session_append('x', '[{"m": 1}, {"m": 2}, {"m": 3}]', namespace => 'n'), session_save('x', '{"n": 1}', namespace => 'n')};
 my $history = q{(SELECT history_id FROM conversation_sessions WHERE namespace = 'n' AND session_id = 'x')};
@@ -115,11 +115,11 @@ case_of('an expiry in the past', before => $one, change => q{UPDATE conversation
 # ---- the setting
 
 case_of('a save, and then fence = all', before => $one, change => q{SELECT session_save('x', '{"n": 2}', namespace => 'n'); SET LOCAL session_store.fence = 'all'}, waits => 1);
-case_of('a save with fence = all, and then not', before => $one, change => q{SET LOCAL session_store.fence = 'all'; SELECT session_save('x', '{"n": 3}', namespace => 'n'); SET LOCAL session_store.fence = 'delete'}, waits => 1);
+case_of('a save with fence = all, and then the default', before => $one, change => q{SET LOCAL session_store.fence = 'all'; SELECT session_save('x', '{"n": 3}', namespace => 'n'); SET LOCAL session_store.fence = 'delete'}, waits => 1);
 case_of('an append, and then one with fence = all', before => $one,
 	change => q{SELECT session_append('x', '{"m": 4}', namespace => 'n'); SET LOCAL session_store.fence = 'all'; SELECT session_append('x', '{"m": 5}', namespace => 'n'); SET LOCAL session_store.fence = 'delete'}, waits => 1);
 
-# ---- messages by hand, in a history that the transaction has changed before
+# ---- changes of messages by hand, in a history that the transaction has changed before
 
 my $append = q{SELECT session_append('x', '{"m": 4}', namespace => 'n')};
 
@@ -131,13 +131,13 @@ case_of('.. within a savepoint, after one that was released', before => $one,
 	change => qq{SAVEPOINT s; $append; RELEASE s; SAVEPOINT t; DELETE FROM conversation_history WHERE history_id = $history AND message = '{"m": 1}'; RELEASE t}, waits => 1);
 case_of('a message that is altered by hand, after an append', before => $one, change => qq{$append; UPDATE conversation_history SET message = '{"m": 0}' WHERE history_id = $history AND message = '{"m": 2}'}, waits => 1);
 case_of('messages that are trimmed, after an append', before => $one, change => qq{$append; SELECT session_trim('x', 1, 'n')}, waits => 1);
-case_of('a history that is taken away by hand', before => $one, change => q{UPDATE conversation_sessions SET history_id = NULL WHERE namespace = 'n' AND session_id = 'x'}, waits => 1, gone => ['tail:x']);
+case_of('a history that is detached by hand', before => $one, change => q{UPDATE conversation_sessions SET history_id = NULL WHERE namespace = 'n' AND session_id = 'x'}, waits => 1, gone => ['tail:x']);
 case_of('.. before a delete', before => $one, change => q{UPDATE conversation_sessions SET history_id = NULL WHERE namespace = 'n' AND session_id = 'x'; SELECT session_delete('x', 'n')}, waits => 1, gone => [ 'n:x', 'tail:x' ]);
 case_of('.. whose savepoint is released', before => $one, change => q{SAVEPOINT s; UPDATE conversation_sessions SET history_id = NULL WHERE namespace = 'n' AND session_id = 'x'; RELEASE s}, waits => 1, gone => ['tail:x']);
 case_of('a pop whose trigger logs another session out', before => "$one; SELECT session_save('z', '{}', namespace => 'n')",
 	change => q{SET LOCAL test.log_out = 'on'; SELECT session_pop('x', 1, 'n')}, waits => 1, gone => ['n:z']);
 
-# ---- a cache that is configured while the transaction is under way
+# ---- a cache that is configured during the transaction
 
 set_conf($node, redis_url => '');
 wait_for($node, q{SELECT NOT (session_health() -> 'cache' ->> 'configured')::bool}, 'the cache is off');
@@ -150,12 +150,12 @@ wait_for_cache($node, $redis);
 ok(waits($client), 'a cache that is configured before the COMMIT: it waits');
 is($redis->strong('n:x'), undef, '.. and no strong reader finds the session');
 
-# ---- a logout that was prepared before there was a cache: nobody hears of its commit
+# ---- a logout that was prepared before there was a cache, whose commit is not reported to the pusher
 
 value($one);
 set_conf($node, redis_url => '');
 wait_for($node, q{SELECT NOT (session_health() -> 'cache' ->> 'configured')::bool}, 'the cache is off');
-# refused for as long as a lease may be left
+# refused as long as a lease may exist
 my $give_up = time + 60;
 until (sqlstate($node, q{BEGIN; SELECT session_delete('x', 'n'); PREPARE TRANSACTION 'logout'}) eq '00000')
 {
@@ -170,10 +170,10 @@ value(q{COMMIT PREPARED 'logout'});
 wait_for_cache($node, $redis, what => 'the cache is back when that is committed');
 is($redis->strong('n:x'), undef, '.. and no strong reader finds the session');
 
-# ---- a policy that is changed while the transaction is under way
+# ---- a policy that is changed during the transaction
 
 wait_for($node, "SELECT clock_timestamp() > '$old_since'::timestamptz + interval '10.5 s'", 'policies that were read long ago');
-# a namespace without copies does not wait, and neither does one that others are changed beside
+# in a namespace without copies a commit does not wait, whatever policies of other namespaces change
 $old2->{psql}->query_safe(q{SELECT session_delete('c', 'never')});
 ok(!waits($old2), 'a namespace without copies: no wait');
 wait_for_cache($node, $redis);
@@ -186,7 +186,7 @@ is($redis->strong('off:a'), undef, '.. and no strong reader finds the session');
 
 # ---- a cache that is configured while a logout is being prepared
 
-# Prepare a logout without a cache, and have one configured while that waits.
+# Prepares a logout without a cache, and has one configured while that waits.
 sub prepare_slowly
 {
 	my ($sql, $waiting) = @_;
@@ -201,7 +201,7 @@ sub prepare_slowly
 	return ($psql, $pid);
 }
 
-# at the fence: an earlier life of the server may have left a lease
+# at the fence: this server may have left a lease before its restart
 value($one);
 set_conf($node, redis_url => '');
 $node->restart;
@@ -212,7 +212,7 @@ $slow->quit;
 wait_for_cache($node, $redis, what => 'the cache is up');
 copied('x', 'n', 'n:x');
 
-# after that: it is prepared, but for its locks
+# after that: it is prepared, but still has its locks
 set_conf($node, redis_url => '');
 wait_for($node, q{SELECT NOT (session_health() -> 'cache' ->> 'configured')::bool}, 'the cache is off');
 $give_up = time + 60;
@@ -223,11 +223,11 @@ until (sqlstate($node, q{BEGIN; SELECT session_delete('x', 'n'); PREPARE TRANSAC
 }
 ($slow, my $pid) = prepare_slowly('SET synchronous_commit = on', 'SyncRep');
 my $batches = cache_health($node, 'batches');
-wait_for($node, "SELECT (session_health() #>> '{cache,batches}')::bigint > $batches + 2 FROM session_get('x', 'n')", '.. which is at work');
+wait_for($node, "SELECT (session_health() #>> '{cache,batches}')::bigint > $batches + 2 FROM session_get('x', 'n')", '.. which is running');
 is($redis->get('n:x'), undef, 'no copy is made while a logout is being prepared');
 value("SELECT pg_cancel_backend($pid)");
 $slow->query('SELECT 1');
-is(value('SELECT count(*) FROM pg_prepared_xacts'), '1', '.. which then is');
+is(value('SELECT count(*) FROM pg_prepared_xacts'), '1', '.. which then succeeds');
 value(q{SELECT session_get('x', 'n')});
 wait_for($node, q{SELECT session_health() -> 'cache' ->> 'trouble' LIKE 'a prepared transaction may have changed sessions%'}, '.. and nothing is cached', timeout => 30);
 is($redis->get('n:x'), undef, '.. not even that session');

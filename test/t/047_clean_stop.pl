@@ -21,13 +21,13 @@ $standby->start;
 $primary->safe_psql('postgres', q{SELECT session_save('s' || i, '{}') FROM generate_series(1, 700) i});
 wait_for_replay($primary, $standby);
 
-# Read all sessions; their ends as calls see them, of which none is in the table.
+# Reads all sessions; returns their expiries as calls return them, none of which is in the table.
 sub read_all
 {
-	# a read that comes within a tenth of a second of the one before is not noted
+	# a read within a tenth of a second of the one before is not recorded
 	wait_for($primary, q{SELECT (SELECT count(session_get('s' || i)) FROM generate_series(1, 700) i) = 700
 		AND (SELECT count(*) = 0 FROM conversation_sessions WHERE session_effective_expiry(namespace, session_id, expires_at) = expires_at AND session_id LIKE 's%')},
-		'all reads are noted, and none is written yet');
+		'all reads are recorded, and none is written yet');
 	return $primary->safe_psql('postgres', q{SELECT md5(string_agg(session_effective_expiry(namespace, session_id, expires_at)::text, ' ' ORDER BY session_id)) FROM conversation_sessions WHERE session_id LIKE 's%'});
 }
 
@@ -38,7 +38,7 @@ sub written
 	return $node->safe_psql('postgres', q{SELECT md5(string_agg(expires_at::text, ' ' ORDER BY session_id)) FROM conversation_sessions WHERE session_id LIKE 's%'});
 }
 
-# A keeper that has just been started may end before it has done anything.
+# A keeper that has just started may end before it has done anything.
 sub keeper_works
 {
 	my ($node) = @_;
@@ -62,10 +62,10 @@ for my $mode (qw(fast smart))
 {
 	my $expected = read_all();
 	stop_and_start($mode, $mode);
-	is(written($primary), $expected, "$mode: what reads had noted is written");
+	is(written($primary), $expected, "$mode: pending touches are written");
 }
 
-# a client that has a row locked, and goes with the server
+# a client with a row lock, which is ended with the server
 my $expected = read_all();
 my $client = $primary->background_psql('postgres', on_error_stop => 0);
 $client->query_safe(q{BEGIN; SELECT session_id FROM conversation_sessions WHERE session_id IN ('s1', 's2') FOR UPDATE});
@@ -73,7 +73,7 @@ stop_and_start('a row is locked', 'fast');
 eval { $client->quit };
 is(written($primary), $expected, 'a row that a client had locked');
 
-# the keeper is in the middle of a task, in code of somebody else
+# the keeper is in the middle of a task, in code of a user
 $primary->safe_psql('postgres', <<'EOS');
 CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 	IF EXISTS (SELECT FROM public.dawdling) THEN PERFORM pg_catalog.pg_sleep(3600); END IF;
@@ -92,19 +92,19 @@ $primary->safe_psql('postgres', 'DELETE FROM dawdling');
 my $offset = -s $primary->logfile;
 stop_and_start('a task is at work', 'fast');
 is(written($primary), $expected, 'a keeper in the middle of the purge');
-is(count_log($primary, qr/ERROR: /, $offset), 0, 'that it was cancelled is no error');
+is(count_log($primary, qr/ERROR: /, $offset), 0, 'its cancellation is not an error');
 
 # .. of an update
-wait_for($primary, q{SELECT NOT EXISTS (SELECT FROM conversation_sessions WHERE session_id = 'gone')}, 'the purge goes on');
+wait_for($primary, q{SELECT NOT EXISTS (SELECT FROM conversation_sessions WHERE session_id = 'gone')}, 'the purge continues');
 $primary->safe_psql('postgres', q{DROP TRIGGER dawdle ON conversation_sessions; CREATE TRIGGER dawdle BEFORE UPDATE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION dawdle()});
 read_all();
 $primary->safe_psql('postgres', 'INSERT INTO dawdling VALUES (1)');
 $offset = -s $primary->logfile;
 stop_and_start('a trigger that never ends', 'fast');
-is(count_log($primary, qr/stopped before all pending touches were written/, $offset), 1, '.. is told in the log');
+is(count_log($primary, qr/stopped before all pending touches were written/, $offset), 1, '.. is logged');
 $primary->safe_psql('postgres', q{DROP TRIGGER dawdle ON conversation_sessions});
 
-# ---- a switch-over, with both connected again
+# ---- a switchover, with both connected again
 
 wait_for_replay($primary, $standby);
 wait_for_replay($primary, 'sub');
@@ -112,13 +112,13 @@ $expected = read_all();
 within(5, 'the primary stops', sub { $primary->stop('fast') });
 $standby->promote;
 wait_for_keeper($standby, 'postgres');
-is(written($standby), $expected, 'the standby has what reads had noted');
-is(written($subscriber), $expected, 'and so has the subscriber');
+is(written($standby), $expected, 'the standby has the touches');
+is(written($subscriber), $expected, '.. and so has the subscriber');
 $subscriber->safe_psql('postgres', 'ALTER SUBSCRIPTION sub DISABLE');
 $subscriber->safe_psql('postgres', 'ALTER SUBSCRIPTION sub SET (slot_name = NONE)');
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION sub');
 $subscriber->safe_psql('postgres', q{SELECT session_purge()});
-is($subscriber->safe_psql('postgres', q{SELECT count(session_get('s' || i)) FROM generate_series(1, 700) i}), '700', 'nobody is logged out by the switch-over');
+is($subscriber->safe_psql('postgres', q{SELECT count(session_get('s' || i)) FROM generate_series(1, 700) i}), '700', 'no session ends because of the switchover');
 
 leave_nothing($subscriber);
 leave_nothing($standby);

@@ -16,7 +16,7 @@ sub value
 	return $node->safe_psql('postgres', $_[0]);
 }
 
-# Nobody else is a superuser, and the attacker's code was not called.
+# Checks that no other role is a superuser, and that the attacker's code was not called.
 sub safe
 {
 	my ($what) = @_;
@@ -72,28 +72,28 @@ COMMIT;
 EOS
 purged('foreign keys of another role do not stop the keeper');
 wait_for($node, 'SELECT count(*) = 0 FROM conversation_history', '.. nor its purge of messages', timeout => 60);
-safe('.. and do not act as the owner');
-is(value('SELECT count(*) FROM evil.cascades'), '1', '.. or at all');
+safe('.. and have no effect');
+is(value('SELECT count(*) FROM evil.cascades'), '1', '.. at all');
 is(health($node, 'keeper,tasks,purge,failures'), '0', '.. and nothing failed');
 is(health($node, 'foreign_code,foreign_keys_ignored'), '4', 'health counts them');
 like(value('SELECT session_metrics()'), qr/^session_store_foreign_keys_ignored 4$/m, '.. metrics, too');
 value('DROP TABLE evil.cascades, evil.holds, evil.empty, evil.messages');
 
-# ---- triggers that were granted
+# ---- triggers by a granted privilege
 
 value('SET ROLE attacker; CREATE TRIGGER pwn AFTER DELETE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION evil.pwn()');
 value(q{SELECT session_save('d', '{}', ttl => '1 ms', namespace => 'foreign')});
 wait_for($node, q{SELECT session_health() #>> '{keeper,tasks,purge,last_error}' LIKE 'function evil.pwn() does not run%' OR session_health() ->> 'warnings' LIKE '% is function evil.pwn() does not run%'},
-	'a trigger of another role is refused in the keeper, and health says so', timeout => 60);
+	'a trigger of another role is refused in the keeper, and session_health() says so', timeout => 60);
 safe('.. and did not run');
-is(health($node, 'foreign_code,functions_refused'), '1', '.. health counts the function');
+is(health($node, 'foreign_code,functions_refused'), '1', '.. session_health() counts the function');
 like(value(q{SELECT session_health() ->> 'warnings'}), qr/function evil\.pwn\(\) is attached to the session tables/, '.. and names it');
 value('DROP TRIGGER pwn ON conversation_sessions');
-purged('.. without it the keeper goes on');
+purged('.. without it the keeper continues');
 
 value('SET ROLE attacker; CREATE TRIGGER pwn AFTER INSERT OR UPDATE ON session_samples FOR EACH ROW EXECUTE FUNCTION evil.pwn()');
 value('SELECT pg_terminate_backend(' . keeper_pid($node, 'postgres') . ')');
-wait_for($node, q{SELECT session_health() #>> '{keeper,tasks,sample,last_error}' LIKE 'function evil.pwn() does not run%' OR session_health() ->> 'warnings' LIKE '% is function evil.pwn() does not run%'}, '.. one on session_samples likewise', timeout => 60);
+wait_for($node, q{SELECT session_health() #>> '{keeper,tasks,sample,last_error}' LIKE 'function evil.pwn() does not run%' OR session_health() ->> 'warnings' LIKE '% is function evil.pwn() does not run%'}, '.. the same for one on session_samples', timeout => 60);
 safe('.. which did not run');
 value('DROP TRIGGER pwn ON session_samples');
 
@@ -106,19 +106,19 @@ value(q{UPDATE conversation_sessions SET expires_at = now() - interval '1 hour'}
 wait_for($node, q{SELECT session_health() #>> '{keeper,tasks,purge,last_error}' LIKE 'function evil.pwn() does not run%' OR session_health() ->> 'warnings' LIKE '% is function evil.pwn() does not run%'}, '.. and a deferred one on session_events', timeout => 60);
 safe('.. which did not run, nor at the commit');
 value('DROP TRIGGER pwn ON session_events');
-purged('.. and on it goes');
+purged('.. and it continues');
 
-# What the condition of a trigger calls no hook is asked about.
+# The condition of a trigger can call functions without any hook.
 value(q{SET ROLE attacker; CREATE TRIGGER pwn BEFORE DELETE ON conversation_sessions FOR EACH ROW WHEN (pg_catalog.nextval('evil.called') > 0) EXECUTE FUNCTION suppress_redundant_updates_trigger()});
 value(q{SELECT session_save('w', '{}', ttl => '1 ms', namespace => 'foreign')});
 wait_for($node, q{SELECT session_health() #>> '{keeper,tasks,purge,last_error}' LIKE 'trigger "pwn" of table "conversation_sessions" does not fire%' OR EXISTS (SELECT FROM jsonb_each(session_health() -> 'set_aside') AS w (work, said) WHERE said ->> 'last_error' LIKE 'trigger "pwn" of table "conversation_sessions" does not fire%')},
 	'a trigger whose condition has effects is refused in the keeper', timeout => 60);
 safe('.. and its condition was not evaluated');
-is(health($node, 'foreign_code,functions_refused'), '1', '.. health counts it');
+is(health($node, 'foreign_code,functions_refused'), '1', '.. session_health() counts it');
 value('DROP TRIGGER pwn ON conversation_sessions');
-purged('.. without it the keeper goes on again');
+purged('.. without it the keeper continues again');
 
-# ---- the owner's own, where the owner is no superuser
+# ---- triggers and foreign keys of the owner, which is not a superuser
 
 value(<<'EOS');
 CREATE ROLE keeps;
@@ -155,15 +155,15 @@ INSERT INTO own.profile VALUES ('foreign', 'f');
 UPDATE conversation_sessions SET expires_at = now() - interval '1 hour';
 COMMIT;
 EOS
-purged('an owner who is no superuser: the keeper purges');
-is(value(q{SELECT string_agg(id || ' ' || who, ', ' ORDER BY id) FROM own.log}), 'f keeps, plain keeps', '.. his triggers run as he');
-is(value('SELECT count(*) FROM own.profile'), '0', '.. his foreign key cascades');
-is(health($node, 'foreign_code'), '{"functions_refused": 0, "foreign_keys_ignored": 0, "functions_without_search_path": 1}', '.. health knows which of them sets no search_path');
+purged('an owner that is not a superuser: the keeper purges');
+is(value(q{SELECT string_agg(id || ' ' || who, ', ' ORDER BY id) FROM own.log}), 'f keeps, plain keeps', '.. its triggers run with its rights');
+is(value('SELECT count(*) FROM own.profile'), '0', '.. its foreign key cascades');
+is(health($node, 'foreign_code'), '{"functions_refused": 0, "foreign_keys_ignored": 0, "functions_without_search_path": 1}', '.. session_health() knows which of them sets no search_path');
 value(q{ALTER FUNCTION own.log() OWNER TO postgres});
 value(q{SELECT session_save('g', '{}', ttl => '1 ms', namespace => 'foreign')});
 purged('a function of a superuser runs as well');
 
-# A parallel worker acts as well, and has not looked for the tables.
+# A parallel worker acts as the owner as well, and has not looked the tables up.
 value(<<'EOS');
 SET ROLE attacker;
 CREATE FUNCTION evil.f(text) RETURNS bool LANGUAGE plpgsql PARALLEL SAFE AS $$BEGIN RAISE 'runs as %', current_user; END$$;
@@ -172,7 +172,7 @@ CREATE TABLE own.big AS SELECT i::text AS t FROM generate_series(1, 20000) i;
 CREATE FUNCTION own.par() RETURNS trigger LANGUAGE plpgsql SET search_path = own, pg_temp AS $$BEGIN PERFORM count(*) FROM own.big WHERE evil.f(t); RETURN NULL; END$$;
 CREATE TRIGGER par AFTER INSERT ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION own.par();
 EOS
-# the setting has another name from 16 on
+# the setting has another name since version 16
 my $forced = value(q{SELECT CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'force_parallel_mode' ELSE 'debug_parallel_query' END});
 for my $leader ('on', 'off')
 {

@@ -21,7 +21,7 @@ sub value
 	return $node->safe_psql('postgres', $_[0]);
 }
 
-# What a call says: "ok", or its SQLSTATE and message.
+# The result of a call: "ok", or its SQLSTATE and message.
 sub said
 {
 	my ($call) = @_;
@@ -49,7 +49,7 @@ my @calls = (
 	q{count(*) FROM session_stats}, q{session_health() IS NULL}, q{session_metrics() IS NULL},
 	q{count(*) FROM session_hit('h', '1 hour')}, q{count(*) FROM session_hit('h', NULL, by => -1)}, q{count(*) FROM session_hit('h', NULL, by => 0)}, q{session_hit_reset('h')},
 );
-# A row for the child, as columns and values; what is not given is null.
+# A row for the child, as columns and values; columns that are not given are null.
 my %rows = (
 	conversation_sessions => [
 		[ "namespace, session_id, expires_at, created_at, updated_at, check_at", "'default', 'c', now() + '1 hour', now(), now(), now()" ],
@@ -72,12 +72,12 @@ my %needed = map { $_ => 1 } qw(conversation_sessions conversation_history conve
 
 SKIP:
 {
-	skip 'a child cannot drop a NOT NULL that it has inherited', 1 if $node->pg_version >= 18;
+	skip 'a child cannot drop an inherited NOT NULL', 1 if $node->pg_version >= 18;
 	for my $table (sort keys %rows)
 	{
 		value("CREATE TABLE child () INHERITS ($table)");
 		is(said(q{session_get('s')}), 'ok', "a child of $table is no damage");
-		# whoever has looked at the tables already must hear of it
+		# backends that have checked the tables before must notice it
 		my $before = $node->background_psql('postgres', on_error_stop => 0);
 		$before->query_safe(q{SELECT session_get('s')});
 		value(<<EOS);
@@ -94,7 +94,7 @@ EOS
 		if ($needed{$table})
 		{
 			$before->query(q{SELECT session_get('s')});
-			like($before->{stderr}, qr/session_store is damaged: column \w+ of child is not as it was made/, "$table: it is when it drops a NOT NULL");
+			like($before->{stderr}, qr/session_store is damaged: column \w+ of child is not as it was made/, "$table: it is damage when the child drops a NOT NULL");
 		}
 		$before->quit;
 		for my $row (@{ $rows{$table} })
@@ -102,25 +102,25 @@ EOS
 			value("TRUNCATE child; INSERT INTO child ($row->[0]) VALUES ($row->[1])");
 			my @said = map { "$_: " . said($_) } @calls;
 			is(join("\n", grep { /lost|: XX/ } @said), '', "$table ($row->[0]): all calls have an answer");
-			is(join("\n", grep { !/session_store is damaged|session_health|session_metrics|session_stats/ } @said), '', '.. which is that there is damage') if $needed{$table};
+			is(join("\n", grep { !/session_store is damaged|session_health|session_metrics|session_stats/ } @said), '', '.. which reports the damage') if $needed{$table};
 		}
 		if ($table eq 'conversation_history_ended')
 		{
 			$node->poll_query_until('postgres', q{SELECT (session_health() #>> '{keeper,tasks,purge,failures}')::int > 0}) or die 'the purge does not fail';
-			is(value(q{SELECT session_health() #>> '{keeper,pid}'}), $keeper, "the keeper's purge fails, and the keeper goes on");
+			is(value(q{SELECT session_health() #>> '{keeper,pid}'}), $keeper, "the keeper's purge fails, and the keeper continues");
 		}
 		value('DROP TABLE child');
-		is(said(q{session_get('s')}), 'ok', ".. and without the child there is none");
+		is(said(q{session_get('s')}), 'ok', ".. and without the child there is no damage");
 	}
 }
-# A foreign table does not enforce what it declares.
+# A foreign table does not enforce its NOT NULL constraints.
 value(q{CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere;
 	CREATE FOREIGN TABLE far () INHERITS (conversation_sessions) SERVER nowhere});
 is(said(q{session_get('s')}), '55000: session_store is damaged: far is not an ordinary table', 'a foreign table as a child is damage');
 like(value(q{SELECT session_health() ->> 'warnings'}), qr/nothing works: far is not an ordinary table: detach it/, '.. which session_health tells');
 value('DROP FOREIGN TABLE far');
-is(said(q{session_get('s')}), 'ok', '.. until it is gone');
-is(value(q{SELECT session_health() #>> '{keeper,pid}'}), $keeper, 'the keeper is the same all along');
+is(said(q{session_get('s')}), 'ok', '.. until it is removed');
+is(value(q{SELECT session_health() #>> '{keeper,pid}'}), $keeper, 'the keeper is the same process all the time');
 unlike(slurp_file($node->logfile), qr/was terminated by signal|TRAP:/, 'no process has crashed');
 leave_nothing($node);
 done_testing;

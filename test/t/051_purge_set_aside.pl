@@ -47,7 +47,7 @@ EOS
 # ---- one row
 
 value(q{BEGIN; SELECT expired('tenant', 'ordered', 1), expired('tenant', 'free', 500), expired('other', 'free', 500); INSERT INTO orders VALUES ('tenant', 'ordered1'); COMMIT});
-wait_for($node, 'SELECT count(*) = 1 FROM conversation_sessions', 'one row that a foreign key keeps: 1,000 others go');
+wait_for($node, 'SELECT count(*) = 1 FROM conversation_sessions', 'one row that a foreign key keeps: 1,000 others are removed');
 wait_for($node, q{SELECT count(*) = 1000 FROM session_events WHERE event = 'expired'}, '.. each with its event');
 is(aside('purge', 'rows'), '1', 'it is set aside');
 is(aside('purge', 'last_namespace'), 'tenant', '.. its namespace is named');
@@ -56,7 +56,7 @@ like(warning(), qr/^expired sessions cannot be removed: 1 rows and 0 namespaces 
 is(health($node, 'keeper,tasks,purge,failures'), '0', '.. and no task failed');
 like(value('SELECT session_metrics()'), qr/^session_store_rows_set_aside\{work="purge"\} 1$/m, '.. in a metric');
 like(value('SELECT session_metrics()'), qr/^session_store_row_failures_total\{work="purge"\} [1-9]/m, '.. its attempts as well');
-is(value(q{SELECT count(*) FROM jsonb_array_elements_text(session_health() -> 'warnings') w WHERE w LIKE '%behind%'}), '0', '.. and the purge is not behind because of it');
+is(value(q{SELECT count(*) FROM jsonb_array_elements_text(session_health() -> 'warnings') w WHERE w LIKE '%behind%'}), '0', '.. and the purge is not reported as being behind');
 is(count_log($node, qr/session_store set a row aside: update or delete/), 1, '.. it is logged');
 
 # ---- session_purge()
@@ -66,52 +66,52 @@ $node->reload;
 wait_for($node, q{SELECT NOT (session_health() #>> '{purge,automatic}')::boolean}, 'no keeper purges', quiet => 1);
 value(q{SELECT expired('tenant', 'free', 1500), expired('other', 'free', 1500)});
 my ($rc, $out, $err) = $node->psql('postgres', 'SELECT session_purge()');
-is("$rc $out", '0 3000', 'session_purge(): all others go');
+is("$rc $out", '0 3000', 'session_purge(): all others are removed');
 like($err, qr/WARNING:  1 sessions could not be removed\nDETAIL:  The last of namespace "tenant": update or delete.*\nHINT:/s, '.. with a warning');
 unlike($err, qr/ordered1/, '.. which does not name the session');
 value(q{SELECT expired('tenant', 'free', 20)});
 ($rc, $out, $err) = $node->psql('postgres', q{BEGIN; SELECT session_purge(5); SELECT session_purge(namespace => 'tenant'); COMMIT});
-is("$rc $out", "0 5\n15", '.. in parts and in one namespace');
+is("$rc $out", "0 5\n15", '.. in several calls and for one namespace');
 ($rc, $out, $err) = $node->psql('postgres', q{SELECT session_purge(namespace => 'other')});
 is("$rc $out$err", '0 0', '.. of a namespace without such a row: no warning');
 value(q{SELECT expired('tenant', 'free', 1)});
 is(sqlstate($node, q{SET lock_timeout = '10ms'; CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$ BEGIN PERFORM pg_sleep(100); RETURN OLD; END $$;
-	CREATE TRIGGER slow BEFORE DELETE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION slow(); SET statement_timeout = '100ms'; SELECT session_purge()}), '57014', 'a cancelled call is cancelled');
+	CREATE TRIGGER slow BEFORE DELETE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION slow(); SET statement_timeout = '100ms'; SELECT session_purge()}), '57014', 'a canceled call ends with the cancellation');
 value('DROP TRIGGER slow ON conversation_sessions');
-# more of them than a call remembers one by one, in two namespaces, and all of one time
+# more of them than a call remembers one by one, in two namespaces, all due at the same time
 value(q{BEGIN; SELECT expired('tenant', 'many', 700), expired('other', 'many', 700), expired('default', 'free', 100);
 	INSERT INTO orders SELECT namespace, session_id FROM conversation_sessions WHERE session_id LIKE 'many%'; COMMIT});
 ($rc, $out, $err) = $node->psql('postgres', q{SET statement_timeout = '60s'; SELECT session_purge()});
-is("$rc $out", '0 101', '.. with many in two namespaces: it ends, and all others go');
+is("$rc $out", '0 101', '.. with many in two namespaces: the call ends, and all others are removed');
 value(q{DELETE FROM orders WHERE id LIKE 'many%'; SELECT session_purge()});
 $node->append_conf('postgresql.conf', "session_store.purge_interval = '100ms'\n");
 $node->reload;
 wait_for($node, 'SELECT count(*) = 1 FROM conversation_sessions', 'the keeper again');
 
-# ---- repaired
+# ---- after a repair
 
 value('DELETE FROM orders');
-wait_for($node, 'SELECT count(*) = 0 FROM conversation_sessions', 'once nothing refers to it, it goes');
-wait_for($node, q{SELECT session_health() #> '{set_aside,purge,rows}' = '0'}, '.. and is set aside no more');
+wait_for($node, 'SELECT count(*) = 0 FROM conversation_sessions', 'once the foreign key does not refer to it, it is removed');
+wait_for($node, q{SELECT session_health() #> '{set_aside,purge,rows}' = '0'}, '.. and is not set aside any more');
 is(warning(), '', '.. without a warning');
 
-# ---- a namespace full of them, of one time, and neighbours due behind them
+# ---- a namespace full of such rows, due at the same time, and neighbors due after them
 
 value(q{BEGIN; SELECT expired('tenant', 'ordered', 5000), expired('tenant', 'free', 100), expired('other', 'free', 100, now() - interval '1 s');
 	INSERT INTO orders SELECT 'tenant', 'ordered' || i FROM generate_series(1, 5000) i; COMMIT});
 my $attempts = aside('purge', 'failures');
-wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE namespace = 'other'}, '5,000 rows that cannot go: the neighbours behind them go');
-wait_for($node, q{SELECT session_health() #> '{set_aside,purge,namespaces}' = '1'}, '.. for their namespace is set aside');
+wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE namespace = 'other'}, '5,000 rows that cannot be removed: the neighbors after them are');
+wait_for($node, q{SELECT session_health() #> '{set_aside,purge,namespaces}' = '1'}, '.. because their namespace is set aside');
 cmp_ok(aside('purge', 'failures') - $attempts, '<', 500, '.. after a few attempts');
 like(warning(), qr/and 1 namespaces as a whole .*namespace tenant/, '.. and named');
 value(q{SELECT expired('other', 'later', 100)});
-wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE namespace = 'other'}, '.. neighbours that expire later go as well');
+wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE namespace = 'other'}, '.. neighbors that expire later are removed as well');
 value(q{DELETE FROM orders WHERE id > 'ordered5'});
 value('DELETE FROM orders');
-wait_for($node, 'SELECT count(*) = 0 FROM conversation_sessions', '.. and once nothing refers to them, all go', timeout => 400);
-wait_for($node, q{SELECT session_health() #> '{set_aside,purge,namespaces}' = '0'}, '.. the namespace is set aside no more');
+wait_for($node, 'SELECT count(*) = 0 FROM conversation_sessions', '.. and once nothing refers to them, all are removed', timeout => 400);
+wait_for($node, q{SELECT session_health() #> '{set_aside,purge,namespaces}' = '0'}, '.. the namespace is not set aside any more');
 
-# ---- others that refuse: a trigger, a rule; a row that lives and cannot be raised
+# ---- other refusals: a trigger, a rule; a living row whose check_at cannot be raised
 
 value(<<'EOS');
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
@@ -125,37 +125,37 @@ CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON conversation_sessions FOR EACH 
 INSERT INTO conversation_sessions (namespace, session_id, session_data, ttl, updated_at, expires_at, check_at) VALUES ('tenant', 'kept', '{}', '1 day', now(), now() + interval '1 day', now() - interval '1 min');
 SELECT expired('other', 'free', 100);
 EOS
-wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE namespace = 'other'}, 'a trigger that refuses to let a living row be raised: others go');
-like(warning(), qr/namespace tenant is see the server log \(SQLSTATE P0001\)/, '.. its own words are left to the server log');
+wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE namespace = 'other'}, 'a trigger that refuses to have a living row raised: others are removed');
+like(warning(), qr/namespace tenant is see the server log \(SQLSTATE P0001\)/, '.. the message of the trigger is in the server log only');
 value('DROP TRIGGER refuse ON conversation_sessions');
-wait_for($node, q{SELECT check_at > now() FROM conversation_sessions WHERE session_id = 'kept'}, '.. without it, it is raised');
+wait_for($node, q{SELECT check_at > now() FROM conversation_sessions WHERE session_id = 'kept'}, '.. without the trigger, it is raised');
 value('DELETE FROM conversation_sessions');
 value(q{CREATE RULE keep AS ON DELETE TO conversation_sessions WHERE OLD.session_id = 'ruled1' DO INSTEAD NOTHING; SELECT expired('tenant', 'ruled', 1), expired('tenant', 'free', 50), expired('other', 'free', 50)});
-wait_for($node, q{SELECT count(*) = 1 FROM conversation_sessions}, 'a rule that skips one: others go');
+wait_for($node, q{SELECT count(*) = 1 FROM conversation_sessions}, 'a rule that skips one: others are removed');
 value('DROP RULE keep ON conversation_sessions');
-wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions}, '.. without it, it goes');
+wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions}, '.. without the rule, it is removed');
 
 # ---- a row whose event cannot be written
 
 value(q{ALTER TABLE session_events ADD CONSTRAINT wanted CHECK (session_id <> 'silent1') NOT VALID; SELECT expired('tenant', 'silent', 1), expired('tenant', 'free', 50)});
-wait_for($node, q{SELECT count(*) = 1 FROM conversation_sessions}, 'a session whose event is refused: others go');
-is(left('tenant'), '1', '.. and it stays, for its end would not be told');
+wait_for($node, q{SELECT count(*) = 1 FROM conversation_sessions}, 'a session whose event is refused: others are removed');
+is(left('tenant'), '1', '.. and it stays, because its end would not be recorded');
 value('ALTER TABLE session_events DROP CONSTRAINT wanted');
-wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions}, '.. until it can be');
+wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions}, '.. until the event can be written');
 
-# ---- what somebody has locked is no trouble
+# ---- locked rows are no fault
 
 value(q{ALTER TABLE orders DROP CONSTRAINT orders_ns_id_fkey, ADD FOREIGN KEY (ns, id) REFERENCES conversation_sessions ON DELETE CASCADE});
 value(q{BEGIN; SELECT expired('tenant', 'busy', 1, now() + interval '1 s'); INSERT INTO orders VALUES ('tenant', 'busy1'); COMMIT});
 my $holder = $node->background_psql('postgres');
 $holder->query_safe('BEGIN; SELECT FROM orders FOR UPDATE');
 value(q{SELECT expired('other', 'free', 100)});
-wait_for($node, q{SELECT count(*) = 1 FROM conversation_sessions WHERE expires_at < now() - interval '2 s'}, 'a row that waits for a lock of somebody', quiet => 1);
-wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE namespace = 'other'}, 'a row whose removal waits for a lock: others go');
+wait_for($node, q{SELECT count(*) = 1 FROM conversation_sessions WHERE expires_at < now() - interval '2 s'}, 'a row that waits for a lock of another session', quiet => 1);
+wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE namespace = 'other'}, 'a row whose removal waits for a lock: others are removed');
 is(warning(), '', '.. and there is no warning');
 $holder->query_safe('ROLLBACK');
 $holder->quit;
-wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions}, '.. and it goes when the lock does');
+wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions}, '.. and it is removed when the lock is released');
 
 # ---- messages of ended sessions
 
@@ -173,7 +173,7 @@ SELECT session_append('kept', '[{"n": 1}, {"kept": 2}]', namespace => 'tenant');
 SELECT session_share('kept', 'ada', namespace => 'tenant');
 SELECT session_clear('tenant'), session_clear('other');
 EOS
-wait_for($node, 'SELECT count(*) = 2 FROM conversation_history', 'a message that cannot be removed: those of 300 other sessions go');
+wait_for($node, 'SELECT count(*) = 2 FROM conversation_history', 'a message that cannot be removed: those of 300 other sessions are');
 wait_for($node, q{SELECT session_health() #>> '{set_aside,history,last_namespace}' = 'tenant'}, '.. its namespace is named');
 like(warning(), qr/messages of ended sessions cannot be removed: 1 rows .*P0001/, '.. in a warning');
 is(health($node, 'keeper,tasks,history,failures'), '0', '.. and no task failed');
@@ -201,16 +201,16 @@ EOS
 my $written = health($node, 'touches,written');
 value(q{SELECT pg_sleep(1.5)});
 value(q{SELECT session_get('kept', 'tenant'), count(session_get('read' || i, 'other')) FROM generate_series(1, 300) i});
-wait_for($node, qq{SELECT (session_health() #>> '{touches,written}')::int >= $written + 300}, 'a read that cannot be written: 300 others are');
+wait_for($node, qq{SELECT (session_health() #>> '{touches,written}')::int >= $written + 300}, 'a touch that cannot be written: 300 others are');
 wait_for($node, q{SELECT session_health() #>> '{set_aside,touch,last_namespace}' = 'tenant'}, '.. its namespace is named');
 like(warning(), qr/reads and touches of sessions cannot be written: 1 rows .*P0001/, '.. in a warning');
 is(health($node, 'keeper,tasks,touch,failures'), '0', '.. and no task failed');
 ok(value(q{SELECT session_ttl('kept', 'tenant') > expires_at - clock_timestamp() + interval '1 s' FROM conversation_sessions WHERE session_id = 'kept'}) eq 't', '.. it counts all the same');
 wait_for($node, q{SELECT NOT session_exists('kept', 'tenant')}, 'it ends', quiet => 1);
-wait_for($node, q{SELECT session_health() #> '{touches,used}' = '0'}, '.. and once the session has ended, it is not kept any longer');
+wait_for($node, q{SELECT session_health() #> '{touches,used}' = '0'}, '.. and is not kept once the session has ended');
 value('DROP TRIGGER refuse ON conversation_sessions');
 
-# ---- a read that is noted while an earlier one of the same session cannot be written
+# ---- a read of a session while an earlier touch of it cannot be written
 
 value(<<'EOS');
 INSERT INTO session_namespaces (name, cache, key_prefix, ttl) VALUES ('short', 'off', 'short:', '3 s');
@@ -232,22 +232,22 @@ BEGIN
 	END LOOP;
 END $$
 EOS
-is("$rc $err", '0 ', 'a session that is read goes on, though the reads cannot be written');
+is("$rc $err", '0 ', 'a session that is read stays alive, although its touches cannot be written');
 value(q{DROP TRIGGER refuse ON conversation_sessions; DELETE FROM conversation_sessions WHERE namespace = 'short'});
 
-# ---- more rows of one name than are asked for: a table that inherits from ours has some
+# ---- more rows with one key than were asked for, in a table that inherits from ours
 
 $node->append_conf('postgresql.conf', "session_store.purge_rate = 100\n");
-$node->restart;	# the trigger above has made a sweep long, and so the next one late
+$node->restart;	# the trigger above has made a sweep long, and so delays the next one
 wait_for_keeper($node, 'postgres');
 value(q{CREATE TABLE heir () INHERITS (conversation_sessions); DELETE FROM session_events;
 	CREATE FUNCTION inherited(at timestamptz = now() - interval '1 min') RETURNS void LANGUAGE sql AS $$
 	INSERT INTO heir (namespace, session_id, session_data, ttl, created_at, updated_at, expires_at, check_at)
 	SELECT 'other', 'twin1', '{}', '1 day', at - interval '1 day', at, at, at FROM generate_series(1, 5)$$});
 value(q{SELECT expired('other', 'twin', 1), inherited()});
-wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE namespace = 'other'}, 'rows of one name in a table that inherits: all go');
+wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE namespace = 'other'}, 'rows with one key in a table that inherits: all are removed');
 is(value(q{SELECT count(*) FROM session_events WHERE namespace = 'other' AND event = 'expired'}), '6', '.. each with its event');
-is(count_log($node, qr/problem in alloc set/), 0, '.. and within its memory');
+is(count_log($node, qr/problem in alloc set/), 0, '.. and no memory is overwritten');
 value('DROP TABLE heir');
 $node->append_conf('postgresql.conf', "session_store.purge_rate = 0\n");
 $node->reload;
@@ -271,7 +271,7 @@ ALTER TABLE session_samples ADD CONSTRAINT wanted CHECK (namespace <> 'tenant') 
 EOS
 $node->restart;	# the keeper begins with both
 wait_for_keeper($node, 'postgres');
-wait_for($node, 'SELECT count(*) = 1 FROM session_events', 'an event that cannot be removed: others go');
+wait_for($node, 'SELECT count(*) = 1 FROM session_events', 'an event that cannot be removed: others are');
 wait_for($node, q{SELECT session_health() #>> '{set_aside,events,last_namespace}' = 'tenant'}, '.. its namespace is named');
 like(warning(), qr/old events cannot be removed: 1 rows .*P0001/, '.. in a warning');
 wait_for($node, q{SELECT session_health() #>> '{set_aside,sample,last_namespace}' = 'tenant'}, 'a sample that cannot be written: its namespace is named');

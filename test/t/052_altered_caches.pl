@@ -25,7 +25,7 @@ sub waits
 
 value(q{SELECT session_save('s', '{"n": 1}', owner => 'u')});
 
-# ---- a plan that is made again while it waits for its locks is made with an index
+# ---- a plan that is made again while the statement waits for its locks uses an index
 
 my $waiter = $node->background_psql('postgres');
 my $other = $node->background_psql('postgres');
@@ -37,28 +37,28 @@ $waiter->query_until(qr/begun/, "\\echo begun\nSELECT session_count();\n");
 waits('a statement waits for the table');
 $other->query_safe('ALTER TABLE conversation_sessions SET (fillfactor = 81); COMMIT');
 $waiter->query_safe('SELECT 1');
-# counts that were not told yet are in there as well: two looks in one transaction
+# counts that are not reported yet are included: two reads in one transaction
 my $scans = q{SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'conversation_sessions'};
 $waiter->query_safe('BEGIN');
 my $before = $waiter->query_safe($scans);
 $waiter->query_safe('SELECT session_count()');
-is($waiter->query_safe($scans) - $before, '0', 'the next one after it uses an index');
+is($waiter->query_safe($scans) - $before, '0', 'the next statement uses an index');
 $waiter->query_safe('COMMIT');
 $waiter->quit;
 
-# ---- a table that is altered while it is looked at for the first time
+# ---- a table that is altered while a backend checks it for the first time
 
 value('CREATE TABLE child () INHERITS (conversation_sessions)');
 $waiter = $node->background_psql('postgres', on_error_stop => 0);
 $waiter->query_safe(q{SET application_name = 'waiter'; LOAD 'session_store'});
 $other->query_safe('BEGIN; LOCK pg_inherits IN ACCESS EXCLUSIVE MODE');
 $waiter->query_until(qr/begun/, "\\echo begun\nSELECT session_exists('s');\n");
-waits('a backend looks at the table');
+waits('a backend checks the table');
 $other->query_safe('ALTER TABLE conversation_sessions RENAME COLUMN version TO was_version; COMMIT');
 $waiter->query('SELECT 1');
 $waiter->{stderr} = '';
-is($waiter->query(q{SELECT session_exists('s')}), '', 'the next call sees that it was altered');
-like($waiter->{stderr}, qr/damaged: column version of conversation_sessions/, '.. and says so');
+is($waiter->query(q{SELECT session_exists('s')}), '', 'the next call detects that it was altered');
+like($waiter->{stderr}, qr/damaged: column version of conversation_sessions/, '.. and raises an error');
 $other->query_safe('ALTER TABLE conversation_sessions RENAME COLUMN was_version TO version');
 $waiter->quit;
 $other->quit;

@@ -14,7 +14,7 @@ use Test::More;
 my $redis = new_redis();
 my $node = new_cached_store('savepoints', $redis, conf => <<'EOC');
 session_store.ledger_size = 1000
-# what it does to our tables has policies read again
+# changes of our tables have policies read again
 autovacuum = off
 EOC
 
@@ -27,27 +27,27 @@ value(q{INSERT INTO session_namespaces (name, key_prefix, sliding, cache) VALUES
 	CREATE FUNCTION many(first int, last int) RETURNS void LANGUAGE sql AS $$ INSERT INTO conversation_sessions (namespace, session_id, session_data, ttl, expires_at) SELECT 'n', 'many' || i, '{}', '1 hour', clock_timestamp() + '1 hour' FROM generate_series(first, last) i $$});
 wait_for_cache($node, $redis);
 
-# Transactions too large for the ledger so far.
+# The number of transactions so far that were too large for the ledger.
 sub unlisted
 {
 	sync_cache($node);
 	return cache_health($node, 'unlisted');
 }
 
-# A quarter of the ledger of this server; a transaction with as many changes does not fit.
+# A quarter of the ledger of this server; a transaction with that many changes does not fit.
 my $quarter = int(cache_health($node, 'ledger_room') / 4);
 
 value(q{SELECT session_save('before', '{"n": 1}', namespace => 'n')});
 my $before = unlisted();
 
-# ---- what is rolled back
+# ---- savepoints that are rolled back
 
 for my $case (
 	[ 'a savepoint', 'SAVEPOINT a; SELECT many(1, 2000); ROLLBACK TO a;' ],
 	[ 'two of them', 'SAVEPOINT a; SELECT many(1, 2000); ROLLBACK TO a; SAVEPOINT b; SELECT many(1, 2000); ROLLBACK TO b;' ],
 	[ 'the same again', 'SAVEPOINT a; SELECT many(1, 2000); ROLLBACK TO a; SELECT many(1, 2000); ROLLBACK TO a;' ],
 	[ 'one in another that is released', 'SAVEPOINT a; SAVEPOINT b; SELECT many(1, 2000); RELEASE b; ROLLBACK TO a;' ],
-	[ 'one that adds to what is noted', "SELECT many(1, 100); SAVEPOINT a; SELECT many(101, 2000); ROLLBACK TO a; DELETE FROM conversation_sessions WHERE session_id ~ '^many';" ],
+	[ 'one that adds to keys of before', "SELECT many(1, 100); SAVEPOINT a; SELECT many(101, 2000); ROLLBACK TO a; DELETE FROM conversation_sessions WHERE session_id ~ '^many';" ],
 	[ 'an exception in PL/pgSQL', q{DO $$ BEGIN PERFORM many(1, 2000); RAISE EXCEPTION 'no'; EXCEPTION WHEN raise_exception THEN NULL; END $$;} ],
 	[ 'TRUNCATE', 'SAVEPOINT a; TRUNCATE conversation_sessions; ROLLBACK TO a;' ])
 {
@@ -57,25 +57,25 @@ for my $case (
 	is(unlisted(), $before, "$what, rolled back: the transaction fits the ledger");
 	is($redis->get('n:before'), '{"n": 1}', '.. and copies stay');
 }
-is(scalar(grep { /many/ } $redis->keys), 0, 'what was rolled back is not in Redis');
+is(scalar(grep { /many/ } $redis->keys), 0, 'changes that were rolled back are not in Redis');
 
-# ---- what is kept
+# ---- savepoints that are kept
 
 value("BEGIN; SAVEPOINT a; SELECT many(1, 100); RELEASE a; SAVEPOINT b; SELECT many(200, 400); ROLLBACK TO b; COMMIT");
 is(unlisted(), $before, 'a savepoint that is kept and one that is not');
-is(scalar(grep { /many/ } $redis->keys), 100, '.. the kept one is in Redis');
+is(scalar(grep { /many/ } $redis->keys), 100, '.. the kept change is in Redis');
 
-# The limit is what it was: notes that are kept do count.
+# The limit is unchanged: keys that are kept count.
 value("BEGIN; SAVEPOINT a; DELETE FROM conversation_sessions WHERE session_id ~ '^many'; SELECT many(1000, 1000 + $quarter); RELEASE a; SAVEPOINT b; SAVEPOINT c; ROLLBACK TO b; COMMIT");
-isnt(unlisted(), $before, 'too many that are kept do not fit the ledger');
+isnt(unlisted(), $before, 'too many kept changes do not fit the ledger');
 compare_all($node, $redis, 'after that');
 value($_) for "DELETE FROM conversation_sessions WHERE session_id ~ '[0-4]\$'", 'DELETE FROM conversation_sessions';
 
-# ---- at random: whatever is set, released and rolled back, no change is missing in Redis
+# ---- random savepoints: whatever is released and rolled back, no change is missing in Redis
 
 note_seed();
 
-# Statements of one subtransaction and of those in it.
+# Statements of one subtransaction and of its subtransactions.
 sub some
 {
 	my ($depth) = @_;

@@ -15,7 +15,7 @@ my $redis = new_redis();
 my $node = new_cached_store('shares', $redis, conf => <<'EOC');
 session_store.ledger_size = 1000
 max_worker_processes = 24
-# what it does to our tables has policies read again
+# changes of our tables have policies read again
 autovacuum = off
 EOC
 
@@ -28,14 +28,14 @@ sub value
 my $rules = q{INSERT INTO session_namespaces (name, key_prefix, sliding, cache) VALUES ('n', 'n:', false, 'all')};
 my $procedure = q{CREATE PROCEDURE many(first int, last int) LANGUAGE plpgsql AS $$ BEGIN FOR i IN first .. last LOOP PERFORM session_save('s' || i, '{}', namespace => 'n'); COMMIT; END LOOP; END $$};
 
-# Save sessions of a database, each in a transaction of its own.
+# Saves sessions of a database, each in a transaction of its own.
 sub many
 {
 	my ($db, $first, $last) = @_;
 	return value("CALL many($first, $last)", $db);
 }
 
-# One number of the cache in health.
+# One number of the group "cache" in session_health().
 sub number
 {
 	my ($db, $name) = @_;
@@ -48,7 +48,7 @@ sub warnings_of
 	return health($node, 'warnings', $db);
 }
 
-# The one that all others must leave alone: its copies, and what would take them away.
+# The database that the others must not affect: its copies, and the counters that would show it.
 my %state;
 
 sub remember
@@ -64,7 +64,7 @@ sub is_untouched
 
 	value(q{SELECT session_save('new', jsonb_build_object('t', clock_timestamp()), namespace => 'n')}) for 1 .. 20;
 	sync_cache($node);
-	is(number('postgres', $_), $state{$_}, "$what: $_ of the neighbour") for sort keys %state;
+	is(number('postgres', $_), $state{$_}, "$what: $_ of the neighbor") for sort keys %state;
 	is($redis->get('n:old'), '{"old": true}', '.. whose copies stay');
 	compare_all($node, $redis, '.. and are right', all => 1);
 	is(warnings_of('postgres'), '[]', '.. and whose health is good');
@@ -76,7 +76,7 @@ value(q{SELECT session_save('old', '{"old": true}', namespace => 'n')});
 wait_for_cache($node, $redis);
 is(number('postgres', 'ledger_share') > 0, 1, 'a database with a pusher has a share');
 
-# ---- refused: two databases on the same database of Redis
+# ---- refused: two databases that use the same database of Redis
 
 value("CREATE DATABASE $_") for qw(twin locked busy);
 value("ALTER DATABASE locked SET session_store.redis_db = 3; ALTER DATABASE busy SET session_store.redis_db = 4");
@@ -92,7 +92,7 @@ remember();
 
 my $room = number('postgres', 'ledger_room');
 
-# so few would not count as too many to be kept
+# so few keys would not be dropped for being too many
 many('twin', 1, 3);
 is(number('twin', 'ledger_mine'), 0, 'a database that is refused keeps not even a few keys in the ledger');
 many('twin', 1, 2 * $room);
@@ -115,31 +115,31 @@ wait_for_cache($node, $redis, db => 'locked', redis_db => 3);
 value(q{SELECT session_save('s2', '{"again": 1}', namespace => 'n')}, 'locked');
 compare_all($node, $redis, 'once it may run again its copies are right', db => 'locked', redis_db => 3);
 
-# ---- one whose pusher stands still, and that needs more than its share
+# ---- a database whose pusher is stopped, and that needs more than its share
 
 my $stopped = pusher_pid($node, 'busy');
 my $share = number('busy', 'ledger_share');
 my $allowed = number('busy', 'ledger_allowed');
 
-ok($share > 0 && $allowed > $share, "a share is no cap ($share, but $allowed are allowed)");
+ok($share > 0 && $allowed > $share, "a share is not a limit ($share, but $allowed are allowed)");
 kill 'STOP', $stopped;
 many('busy', 1, 2 * $share);
 cmp_ok(number('busy', 'ledger_mine'), '>=', 2 * $share, 'it may have more than its share');
 is(number('busy', 'unlisted'), 0, '.. and all its transactions are listed');
 is_untouched('a database with more than its share');
-is(warnings_of('busy') =~ /ledger/, '', 'nothing is wrong with that');
+is(warnings_of('busy') =~ /ledger/, '', '.. which is no fault');
 many('busy', 2 * $share + 1, 2 * $room);
 cmp_ok(number('busy', 'ledger_mine'), '<=', $allowed, 'it may not have all');
-cmp_ok(number('busy', 'unlisted_no_room'), '>', 0, '.. and is refused alone');
-is_untouched('a database that takes all that it may');
+cmp_ok(number('busy', 'unlisted_no_room'), '>', 0, '.. and only that one is refused');
+is_untouched('a database that uses all that it may');
 like(warnings_of('busy'), qr/found no room in the ledger.*has \d+ keys there/, 'its health says so');
 like(value('SELECT session_metrics()', 'busy'), qr/^session_store_unlisted_no_room_total [1-9]/m, '.. and so does the metric');
 kill 'CONT', $stopped;
 wait_for_cache($node, $redis, db => 'busy', redis_db => 4);
-compare_all($node, $redis, 'when its pusher goes on, its copies are right', db => 'busy', redis_db => 4);
-is(number('busy', 'ledger_mine'), 0, '.. and it holds no key any more');
+compare_all($node, $redis, 'when its pusher continues, its copies are right', db => 'busy', redis_db => 4);
+is(number('busy', 'ledger_mine'), 0, '.. and it has no key in the ledger any more');
 
-# ---- who suffers hears the symptom, who causes it the cause
+# ---- the affected database names the symptom, the other one the cause
 
 $stopped = pusher_pid($node, 'locked');
 my $mine = pusher_pid($node);
@@ -152,7 +152,7 @@ like(warnings_of('locked'), qr/this database has \d+ keys in the ledger, more th
 like(value('SELECT session_metrics()', 'locked'), qr/^session_store_cache_ledger_mine [1-9]/m, '.. and so does the metric');
 kill 'CONT', $stopped, $mine;
 wait_for_cache($node, $redis);
-compare_all($node, $redis, 'copies are right in the one');
+compare_all($node, $redis, 'copies are right in one database');
 wait_for_cache($node, $redis, db => 'locked', redis_db => 3);
 compare_all($node, $redis, '.. and in the other', db => 'locked', redis_db => 3);
 
@@ -162,7 +162,7 @@ $allowed = number('busy', 'ledger_allowed');
 my $unlisted = number('busy', 'unlisted');
 my $insert = q{INSERT INTO conversation_sessions (namespace, session_id, session_data, ttl, expires_at) SELECT 'n', 'one' || i, '{}', '1 hour', clock_timestamp() + '1 hour' FROM generate_series(1, %d) i};
 
-cmp_ok($allowed, '<', $room, 'what is kept for others is not allowed');
+cmp_ok($allowed, '<', $room, 'slots that are reserved for others are not allowed');
 value(sprintf($insert, int($allowed / 4) + 1), 'busy');
 is(number('busy', 'unlisted'), $unlisted + 1, 'a transaction of more than a quarter of it is unlisted');
 like(warnings_of('busy'), qr/changed more sessions, the last in namespace n, than a quarter of the \d+ keys/, '.. and health names the namespace');

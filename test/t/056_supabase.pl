@@ -13,8 +13,8 @@ my $node = new_store('supabase', extension => 0);
 my $script = slurp_file("$FindBin::RealBin/../../packaging/supabase/after-create.sql");
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
 
-# supautils creates the extension and runs the script as a superuser, on behalf of the role that
-# has logged in. A function of the superuser's does the same.
+# supautils creates the extension and runs the script as a superuser, on behalf of the role that has
+# logged in. Here a function of the superuser does so.
 sub create_as_tenant
 {
 	my ($dbname, $schema) = @_;
@@ -40,7 +40,7 @@ sub as_tenant
 	return $node->safe_psql($dbname, $sql, extra_params => [ '-U', 'tenant' ]);
 }
 
-# What anybody but the tenant was granted on the objects of the extension and its schema.
+# Privileges of other roles than the tenant on the objects of the extension and its schema.
 sub granted_to_others
 {
 	my ($dbname) = @_;
@@ -86,7 +86,7 @@ $node->safe_psql('plain', 'CREATE SCHEMA extensions; CREATE EXTENSION session_st
 
 # ---- what the role may do
 
-is(granted_to_others('postgres'), granted_to_others('plain'), 'the script grants nobody else anything');
+is(granted_to_others('postgres'), granted_to_others('plain'), 'the script grants other roles nothing');
 as_tenant('postgres', <<'EOS');
 SET search_path = extensions;
 INSERT INTO session_namespaces (name, audit) VALUES ('chat', true);
@@ -103,7 +103,7 @@ for my $privilege (qw(TRIGGER REFERENCES TRUNCATE))
 		'0', "no $privilege: code of the role's never runs as the owner");
 }
 my ($rc, undef, $err) = $node->psql('postgres', 'SELECT extensions.session_clear(NULL)', extra_params => [ '-U', 'authenticator' ]);
-isnt($rc, 0, 'nor may anybody else call what the role administers');
+isnt($rc, 0, '.. nor may other roles call the functions that the role administers');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_proc WHERE pronamespace = 'extensions'::regnamespace AND prorettype <> 'trigger'::regtype AND NOT has_function_privilege('tenant', oid, 'EXECUTE WITH GRANT OPTION')}),
 	'0', 'no function is missing');
 
@@ -126,7 +126,7 @@ $contents = `pg_restore -l '$dump.bare'`;
 unlike($contents, qr/EXTENSION - session_store/, '.. does not create the extension');
 like($contents, qr/TABLE DATA extensions conversation_sessions/, '.. has the rows');
 
-# ---- which namespace a call without one means
+# ---- the namespace of a call that names none
 
 $node->safe_psql('postgres', q{ALTER ROLE authenticated SET session_store.namespace = 'chat'});
 sub as_authenticated

@@ -44,7 +44,7 @@ $$;
 CREATE TRIGGER react BEFORE DELETE ON conversation_history FOR EACH ROW WHEN (OLD.message OPERATOR(pg_catalog.?) 'do') EXECUTE FUNCTION react();
 EOS
 
-# What each works on is made first: $s is a session with messages, $t another.
+# The sessions of each change are made first: $s is a session with messages, $t another.
 my $setup = q{SELECT session_save('$s', '{"n": 1}', owner => 'ann'), session_append('$s', '[{"m": 1}, {"m": 2}, {"m": 3}]'), session_save('$t', '{"n": 2}'), session_append('$t', '{"m": 4}')};
 my $row = q{namespace = 'f' AND session_id = '$s'};
 my $messages = qq{history_id = (SELECT history_id FROM conversation_sessions WHERE $row)};
@@ -66,7 +66,7 @@ my @fenced = (
 	[ 'UPDATE that sets expires_at in the past', "UPDATE conversation_sessions SET expires_at = clock_timestamp() - interval '1 s' WHERE $row" ],
 	[ 'session_save with an expires_at in the past', q{SELECT session_save('$s', '{}', expires_at => '2000-01-01')} ],
 	[ 'session_touch with an expires_at in the past', q{SELECT session_touch('$s', expires_at => clock_timestamp() - interval '1 ms')} ],
-	[ 'the same of a session that a pending touch keeps alive', qq{UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 s' WHERE $row;
+	[ 'the same for a session that a pending touch keeps alive', qq{UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 s' WHERE $row;
 		SELECT session_touch('\$s'); SELECT pg_sleep(1.1); SELECT session_touch('\$s', expires_at => clock_timestamp() - interval '1 ms')} ],
 	[ 'UPDATE that removes the ttl of a session that only a touch keeps alive', q{SELECT session_save('$s', '{}', namespace => 'slides');
 		BEGIN; UPDATE conversation_sessions SET expires_at = clock_timestamp() + interval '1 s' WHERE namespace = 'slides' AND session_id = '$s';
@@ -87,7 +87,7 @@ my @fenced = (
 my @not_fenced = (
 	[ 'session_save', q{SELECT session_save('$s', '{"n": 3}')} ],
 	[ 'session_save with a short ttl', q{SELECT session_save('$s', '{"n": 3}', ttl => '2 s')} ],
-	[ 'session_save that makes one', q{SELECT session_save('$s new', '{}')} ],
+	[ 'session_save that creates one', q{SELECT session_save('$s new', '{}')} ],
 	[ 'session_touch with a short ttl', q{SELECT session_touch('$s', '2 s')} ],
 	[ 'session_save and session_touch with a fixed expiry', q{SELECT session_save('$s', '{}', expires_at => clock_timestamp() + interval '1 day');
 		SELECT session_touch('$s', expires_at => clock_timestamp() + interval '1 hour')} ],
@@ -107,7 +107,7 @@ my @not_fenced = (
 	[ 'INSERT of a message', "INSERT INTO conversation_history (history_id, seq, message) SELECT history_id, 100, '{}' FROM conversation_sessions WHERE $row" ]);
 my $n = 0;
 
-# How many commits of a change have waited, while a lease was alive before it.
+# How many commits of a change have waited, while there was a lease before.
 sub waited
 {
 	my ($statement) = @_;
@@ -134,7 +134,8 @@ for my $change (@not_fenced)
 	is(waited($statement) + waited($statement), 0, "$what does not wait");
 }
 
-# A session that is deleted with another one, by a foreign key, has not expired when the other one is purged.
+# A session that a foreign key deletes together with another one has not expired when the other one is
+# purged.
 value('ALTER TABLE conversation_sessions ADD COLUMN parent text COLLATE "C", ADD CONSTRAINT parents FOREIGN KEY (namespace, parent) REFERENCES conversation_sessions ON DELETE CASCADE');
 soon('DELETE of a session by a foreign key when another one is purged waits', 30, sub {
 	waited(qq{SELECT session_save('\$s gone', '{}'); UPDATE conversation_sessions SET parent = '\$s gone' WHERE $row;

@@ -26,7 +26,7 @@ sub number
 	return health($node, "touches,$name", $db);
 }
 
-# Sessions of a database, and reads of all of them, as long after as makes a read worth a note.
+# Saves sessions of a database and reads all of them, late enough for the reads to be recorded.
 sub save
 {
 	my ($db, $n) = @_;
@@ -47,12 +47,12 @@ save($_, 1500) for qw(postgres busy);
 # both have a keeper, and so a share
 wait_for($node, q{SELECT (session_health() #>> '{touches,share}')::int > 0}, 'a database has a share', db => $_) for qw(postgres busy);
 my ($slots, $share, $allowed) = map { number('busy', $_) } qw(slots share allowed);
-cmp_ok($allowed, '>', $share, "a share is no cap ($share of $slots, but $allowed are allowed)");
-cmp_ok($allowed, '<', $slots, '.. and what is kept for the other is not allowed');
+cmp_ok($allowed, '>', $share, "a share is not a limit ($share of $slots, but $allowed are allowed)");
+cmp_ok($allowed, '<', $slots, '.. and slots reserved for the other database are not allowed');
 
-# ---- rows are locked, so that no note can be written
+# ---- rows are locked, so that no touch can be written
 
-# Read until a read could not be noted, after which each would wait.
+# Reads until a read could not be recorded; after that each would wait.
 sub read_until_dropped
 {
 	my ($db) = @_;
@@ -66,24 +66,24 @@ for my $db (qw(postgres busy))
 	$locker{$db}->query_safe('BEGIN; SELECT count(*) FROM (SELECT FROM conversation_sessions FOR UPDATE) s');
 }
 is(read_all('busy', $share + 50), $share + 50, 'one reads more than its share');
-cmp_ok(number('busy', 'mine'), '>', $share, '.. and all of that is noted');
-is(number('busy', 'dropped'), 0, '.. and none is dropped');
-is(health($node, 'warnings', 'busy'), '[]', '.. with which nothing is wrong');
+cmp_ok(number('busy', 'mine'), '>', $share, '.. and all of that is recorded');
+is(number('busy', 'dropped'), 0, '.. and no touch is dropped');
+is(health($node, 'warnings', 'busy'), '[]', '.. which has no warning');
 
 read_until_dropped('postgres');
-cmp_ok(number('postgres', 'dropped'), '>', 0, 'another finds no room');
+cmp_ok(number('postgres', 'dropped'), '>', 0, 'another database finds no room');
 like(health($node, 'warnings'), qr/did not slide their session, for want of room.*may have \d+, and its share is \d+/, '.. its health names the symptom');
 like(health($node, 'warnings', 'busy'), qr/this database has \d+ touch slots, more than its share of \d+, while another found no room/, '.. that of the first the cause');
-like(value('SELECT session_metrics()'), qr/^session_store_touches_dropped_total [1-9]/m, 'a metric counts what was dropped');
+like(value('SELECT session_metrics()'), qr/^session_store_touches_dropped_total [1-9]/m, 'a metric counts the dropped touches');
 like(value('SELECT session_metrics()', 'busy'), qr/^session_store_touch_slots_mine [1-9]/m, '.. and another what a database has');
 
-# ---- the one takes all that it may, the other still gets its share
+# ---- one database uses all that it may, the other still gets its share
 
 $locker{postgres}->query_safe('COMMIT');
-wait_for($node, q{SELECT (session_health() #>> '{touches,mine}')::int = 0}, 'notes are written once that is possible');
+wait_for($node, q{SELECT (session_health() #>> '{touches,mine}')::int = 0}, 'touches are written once that is possible');
 my $dropped = number('postgres', 'dropped');
 read_until_dropped('busy');
-cmp_ok(number('busy', 'dropped'), '>', 0, 'the first takes all that it may');
+cmp_ok(number('busy', 'dropped'), '>', 0, 'the first uses all that it may');
 cmp_ok(number('busy', 'mine'), '<=', $allowed, '.. and no more');
 is(read_all('postgres', 200), 200, 'the other reads');
 is(number('postgres', 'dropped'), $dropped, '.. and all of that is noted');

@@ -25,7 +25,7 @@ sub value
 	return $node->safe_psql('postgres', $_[0]);
 }
 
-# The highest resident size of the pusher so far, in kB, without shared memory and files.
+# The maximum resident size of the pusher so far, in kB, without shared memory and files.
 sub resident
 {
 	my ($pid) = @_;
@@ -35,7 +35,8 @@ sub resident
 	return $kb{VmHWM} - $kb{RssShmem} - $kb{RssFile};
 }
 
-# Each copy is the text of its row; a row has none if and only if its text is over the limit.
+# Checks that each copy is the text of its row, and that a row has none if and only if its text is
+# longer than the limit.
 sub all_right
 {
 	my ($what, $prefix) = @_;
@@ -106,7 +107,7 @@ cmp_ok($fit, '>', 500, '.. most of them fit');
 ($fit) = all_right('generated tails', 'tail:');
 cmp_ok($fit, '>', 100, '.. most of them fit');
 
-# numbers whose length is known before they are printed, at the limit: at it, and one byte over it
+# numbers whose length is computed before they are printed: as long as the limit, and one byte longer
 value(qq{DO \$\$
 DECLARE x numeric; i int := 0; base jsonb;
 BEGIN
@@ -139,7 +140,7 @@ my $megabyte = 1024 * 1024;
 set_conf($node, cache_max_bytes => $megabyte);
 $limit = $megabyte;
 value(q{DELETE FROM conversation_sessions WHERE namespace = 'whole'});
-# 45 kB in the table, a gigabyte as text; the same as a tail, and as many that are small each
+# 45 kB in the table, a gigabyte as text; the same as a tail, and as many small ones each
 value(q{
 	SELECT session_save('bomb' || i, (SELECT jsonb_object_agg('k' || g, '1e131071'::numeric) FROM generate_series(1, 8500) g), namespace => 'whole')
 	FROM generate_series(1, 3) i;
@@ -156,21 +157,21 @@ value(q{
 my ($n) = all_right('hostile documents', 'whole:');
 cmp_ok($n, '>=', 240, '.. all others have their copies');
 all_right('hostile tails', 'tail:');
-is(join(' ', grep { /bomb[123]$|tail:bomb/ } $redis->keys('*:bomb*')), '', '.. what is too large as text has none');
+is(join(' ', grep { /bomb[123]$|tail:bomb/ } $redis->keys('*:bomb*')), '', '.. documents that are too large as text have none');
 is(cache_health($node, 'unreadable'), '0', 'no row counts as unreadable');
-is(pusher_pid($node), $pusher, 'the pusher lives on');
+is(pusher_pid($node), $pusher, 'the pusher is the same process');
 
-# so that the sample sees them all
+# so that the sample includes all of them
 my @before = one_row($node, q{SELECT checked, stale + orphaned FROM session_cache_verify(400)});
 cmp_ok($before[0], '>=', 100, 'a verification');
 is($before[1], '0', '.. finds nothing wrong');
 
-# somebody else's values under our prefixes, larger than any copy
+# values of another application under our prefixes, larger than any copy
 $redis->cmd('SET', "whole:foreign$_", 'f' x (8 * $megabyte)) for 1 .. 4;
 $redis->cmd('SET', 'whole:small1', 'f' x (8 * $megabyte));
 soon('foreign values are found and removed, however large they are', 60,
 	sub { value('SELECT session_cache_verify(1000)'); sync_cache($node); !grep { defined $redis->get("whole:foreign$_") } 1 .. 4 });
-soon('.. and a copy that was overwritten is put right', 60, sub { ($redis->get('whole:small1') // '') eq '{"n": 1}' });
+soon('.. and a copy that was overwritten is corrected', 60, sub { ($redis->get('whole:small1') // '') eq '{"n": 1}' });
 
 # 32 MB and twelve times cache_max_bytes
 my $kb = resident($pusher);

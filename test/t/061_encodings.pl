@@ -20,7 +20,7 @@ session_store.lease = 1s
 max_worker_processes = 20
 EOC
 
-# A database, the words that are stored in it, and how many bytes the first has there.
+# A database, the words that are stored in it, and the length in bytes of the first one there.
 my %databases = (
 	latin1 => { encoding => 'LATIN1', db => 1, words => [ 'é', 'ßäÿ', 'Ünïcode' ], bytes => 1 },
 	eucjp => { encoding => 'EUC_JP', db => 2, words => [ '漢', 'かな', 'カタカナ' ], bytes => 2 },
@@ -39,7 +39,7 @@ sub sql
 {
 	my ($name, $sql) = @_;
 
-	# what is not UTF-8 is sent as it is where the server does not convert
+	# text that is not UTF-8 is sent as it is if the server does not convert it
 	return $node->safe_psql($name, ($databases{$name}{encoding} =~ /SQL_ASCII|MULE/ ? '' : "SET client_encoding = 'UTF8';\n") . utf8($sql));
 }
 
@@ -82,7 +82,8 @@ for my $name (sort keys %databases)
 		is($client->get(utf8("${prefix}hash:") . sha256_hex(utf8($word))), utf8($json), "$name: the hash is over UTF-8");
 		soon("$name: a strong reader finds it", 10, sub { ($strong->("${prefix}whole:$word") // '') eq utf8($json) });
 	}
-	# JSON that jsonb refuses, as a value and in names; a pair is a character, if there is one
+	# JSON that jsonb refuses, as a value and in names; a surrogate pair is a character, if the
+	# encoding has it
 	for my $word (@words)
 	{
 		my $json = "{\"$word\\u0000\": [\"\\ud800$word\\udc00\\u0010\"]}";
@@ -93,13 +94,13 @@ for my $name (sort keys %databases)
 	{
 		is(sqlstate($node, "SELECT session_json_encode('$json') = '$json'::jsonb", db => $name), sqlstate($node, "SELECT '$json'::jsonb", db => $name), "$name: $json is as for jsonb");
 	}
-	# a document that does not fit in one piece
+	# a document that is converted in several pieces
 	my $large = join '', map { $words[ $_ % 3 ] . 'x' x ($_ % 7) } 1 .. 9000;
 	sql($name, "SELECT session_save('large', '\"$large\"', namespace => 'whole')");
 	sync_cache($node, db => $name);
 	is($client->get(utf8("${prefix}whole:large")), utf8("\"$large\""), "$name: a large document");
 
-	# fences: when the logout returns, no reader sees it
+	# fences: when the logout returns, no reader sees the session
 	for my $word (@words)
 	{
 		is(sql($name, "SELECT session_delete('$word', namespace => 'whole')"), 't', "$name: a logout");
@@ -109,7 +110,7 @@ for my $name (sort keys %databases)
 		is($client->get(utf8("${prefix}hash:") . sha256_hex(utf8($word))), undef, "$name: .. no copy");
 	}
 
-	# the sample knows which key belongs to which session
+	# the sample finds the session of each key
 	sql($name, "SELECT session_save('$_', '\"$_\"', namespace => 'whole')") for map { "$_ again" } @words;
 	sync_cache($node, db => $name);
 	my ($checked, $stale, $missing, $orphaned) = one_row($node, 'SELECT * FROM session_cache_verify()', $name);
@@ -119,19 +120,19 @@ for my $name (sort keys %databases)
 	$client->cmd('SET', utf8("${prefix}whole:$words[2] nobody"), 'forged');
 	sql($name, 'SELECT * FROM session_cache_verify()');
 	sync_cache($node, db => $name);
-	is($client->get(utf8("${prefix}whole:$words[1] again")), utf8("\"$words[1] again\""), "$name: .. a forged copy is put right");
+	is($client->get(utf8("${prefix}whole:$words[1] again")), utf8("\"$words[1] again\""), "$name: .. a forged copy is corrected");
 	is($client->get(utf8("${prefix}whole:$words[2] nobody")), undef, "$name: .. an orphan is removed");
-	# what is no name of this database is not ours to judge
+	# keys that are not valid in the encoding of this database are not judged
 	$client->cmd('SET', "pre:\xff\xfe", 'x');
 	$client->cmd('SET', utf8("${prefix}whole:") . "\xff", 'x');
 	$client->cmd('SET', utf8("${prefix}whole:\x{1f4a9}"), 'x') if $name =~ /latin1|eucjp|win1251/;
 	sql($name, 'SELECT * FROM session_cache_verify()');
 	sync_cache($node, db => $name);
-	is($client->get(utf8("${prefix}whole:") . "\xff"), 'x', "$name: .. and leaves alone what is no text");
-	is($node->safe_psql($name, q{SELECT session_health() #>> '{cache,connected}'}), 'true', "$name: .. keys that are none of its text do no harm");
+	is($client->get(utf8("${prefix}whole:") . "\xff"), 'x', "$name: .. and leaves keys alone that are not text");
+	is($node->safe_psql($name, q{SELECT session_health() #>> '{cache,connected}'}), 'true', "$name: .. keys that its encoding does not have do no harm");
 }
 
-# ---- what cannot be converted
+# ---- text that cannot be converted
 
 my $ascii = $redis->client(db => 3);
 $node->safe_psql('sqlascii', q{SELECT session_save(E'bad \xff id', '{"n": 1}', namespace => 'whole'), session_save(E'bad \xff id', '{"n": 1}', namespace => 'hashed'),
@@ -140,18 +141,19 @@ $node->safe_psql('sqlascii', q{SELECT session_save(E'bad \xff id', '{"n": 1}', n
 $node->safe_psql('sqlascii', q{SELECT session_append('bad tail', jsonb_build_object('n', E'\xff'), namespace => 'whole')});
 sync_cache($node, db => 'sqlascii');
 my $pre = utf8('é');
-is($ascii->get("$pre:whole:good"), '{"n": 2}', 'SQL_ASCII: what is valid has its copy');
+is($ascii->get("$pre:whole:good"), '{"n": 2}', 'SQL_ASCII: valid text has its copy');
 is(join(' ', grep { /bad/ } @{ $ascii->cmd('KEYS', '*') }), "$pre:whole:bad tail", 'SQL_ASCII: what is not UTF-8 has none, and stops nothing');
 is(scalar(@{ $ascii->cmd('KEYS', "$pre:hash:*") }), 0, '.. nor a hash');
 is($ascii->get("$pre:whole:bad tail"), '{}', '.. a tail that cannot be converted is not there, and its document is');
 wait_for($node, q{SELECT (session_health() #>> '{cache,unreadable}')::bigint >= 4}, '.. they are counted', db => 'sqlascii', timeout => 10);
 within(10, '.. a logout of such an id', sub { $node->safe_psql('sqlascii', q{SELECT session_delete(E'bad \xff id', namespace => 'whole')}) });
-# a document that could be converted once, and cannot any more, takes its copy with it
+# a document that can no longer be converted loses its copy
 $node->safe_psql('sqlascii', q{SELECT session_save('good', jsonb_build_object('n', E'\xff'), namespace => 'whole')});
 sync_cache($node, db => 'sqlascii');
-is($ascii->get("$pre:whole:good"), undef, '.. a copy that was there is removed');
+is($ascii->get("$pre:whole:good"), undef, '.. its earlier copy is removed');
 
-# EUC_JP has two codes for some characters: only the one that the conversion back returns has a name
+# EUC_JP has two codes for some characters: only the one that the conversion back returns has a name in
+# Redis
 my $japanese = $redis->client(db => 2);
 my $name = utf8("漢:whole:\x{2252}");
 $node->safe_psql('eucjp', q{SELECT session_save(convert_from('\xa2e2', 'EUC_JP'), '{"n": 1}', namespace => 'whole')});
@@ -166,7 +168,7 @@ $node->safe_psql('mule', q{SELECT session_save('good', '{"n": 2}', namespace => 
 	session_save(E'bad \x81\xe9', '{}', namespace => 'whole')});
 sync_cache($node, db => 'mule');
 is($mule->get('pre:whole:good'), '{"n": 2}', 'MULE_INTERNAL: ASCII has its copy');
-is(join(' ', grep { /bad/ } @{ $mule->cmd('KEYS', '*') }), '', '.. what has no conversion has none, and stops nothing');
+is(join(' ', grep { /bad/ } @{ $mule->cmd('KEYS', '*') }), '', '.. text without a conversion has none, and stops nothing');
 is($node->safe_psql('mule', q{SELECT session_health() #>> '{cache,running}'}), 'true', '.. the cache runs');
 
 leave_no_key($node, $redis, db => $_, redis_db => $databases{$_}{db}, name => $_, other => [ "pre:\xff\xfe" ]) for sort keys %databases;

@@ -43,12 +43,12 @@ value(q{INSERT INTO session_namespaces (name, key_prefix, tail_prefix, sliding, 
 value(q{SELECT session_save('a', '{"n": 1}', namespace => 'whole'), session_save('a', '{"n": 1}', namespace => 'secret')});
 strong_is('whole:a', '{"n": 1}', 'a namespace that may be accessed has its copies');
 is($redis->get('secret:a'), undef, '.. the other has none');
-warning(qr/1 namespaces have no copies in Redis, among them secret: the ACL/, '.. health names it');
+warning(qr/1 namespaces have no copies in Redis, among them secret: the ACL/, '.. session_health() names it');
 is(cache_health($node, 'namespaces_denied'), '1', '.. and counts it');
 like(value('SELECT session_metrics()'), qr/^session_store_cache_namespaces_denied 1$/m, '.. as a metric');
 wait_for($node, q{SELECT (session_health() #>> '{cache,running}')::boolean}, '.. the cache runs', timeout => 10);
 
-# work in both goes on without another interruption
+# work in both continues without another interruption
 my $reconnects = cache_health($node, 'reconnects');
 value(q{SELECT session_save('b' || i, '{"n": 1}', namespace => ns) FROM generate_series(1, 50) i, unnest(ARRAY['whole', 'secret']) ns});
 sync_cache($node);
@@ -67,11 +67,11 @@ value(q{UPDATE session_namespaces SET max_bytes = 1000000 WHERE name = 'whole'})
 value(q{SELECT session_save('a', '{"n": 2}', namespace => 'whole'), session_save('a', '{"n": 2}', namespace => 'secret')});
 strong_is('whole:a', '{"n": 2}', 'policies were read again');
 sync_cache($node);
-is(count_log($node, qr/namespace "secret" has no copies in Redis/), 1, '.. and what was denied is known still');
+is(count_log($node, qr/namespace "secret" has no copies in Redis/), 1, '.. and the denied namespace is still known');
 
 # allowed: it gets copies
 $redis->cmd(@user, '~secret:*', '~secret-tail:*');
-soon('what is allowed is noticed', 60, sub { cache_health($node, 'namespaces_denied') eq '0' });
+soon('the pusher notices that access is allowed', 60, sub { cache_health($node, 'namespaces_denied') eq '0' });
 value(q{SELECT session_save('a', '{"n": 3}', namespace => 'secret')});
 value(q{SELECT session_append('a', '{"n": 2}', namespace => 'tails')});
 strong_is('secret:a', '{"n": 3}', '.. and gets its copies');
@@ -82,19 +82,19 @@ unlike(health($node, 'warnings'), qr/ACL/, '.. the warning is gone');
 $redis->cmd(@user);
 within(20, 'a logout waits for the end of the lease', sub { value(q{SELECT session_delete('a', namespace => 'secret')}) });
 is($redis->strong('secret:a'), undef, '.. no strong reader sees it when it returns');
-warning(qr/keys that begin with \\?"secret/, '.. health says which keys are in the way');
+warning(qr/keys that begin with \\?"secret/, '.. session_health() says which keys cannot be deleted');
 for (1 .. 20)
 {
 	is($redis->strong('secret:a'), undef, 'no lease while they are there') if defined $redis->strong('secret:a');
 	value('SELECT pg_sleep(0.1)');
 }
 is($redis->get($SessionRedis::lease), undef, 'no lease while they are there');
-# while they were allowed, a look at all rows may have made copies of the others
+# while access was allowed, a read of all rows may have made copies of the others
 $redis->cmd('DEL', $redis->keys('secret:*'), $redis->keys('secret-tail:*'));
 wait_for_cache($node, $redis, what => 'once they are gone, the cache is back', timeout => 60);
 value(q{SELECT session_save('z', '{"n": 3}', namespace => 'whole')});
 strong_is('whole:z', '{"n": 3}', '.. for the others');
-warning(qr/namespaces have no copies in Redis/, '.. and health names the namespace');
+warning(qr/namespaces have no copies in Redis/, '.. and session_health() names the namespace');
 
 leave_no_redis($node, $redis);
 done_testing();

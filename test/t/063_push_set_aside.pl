@@ -28,7 +28,7 @@ value(q{INSERT INTO session_namespaces (name, key_prefix, tail_prefix, sliding, 
 sync_cache($node);
 my $pusher = pusher_pid($node);
 
-# Work in another namespace goes on, and the lease is there.
+# Checks that work in another namespace continues, and that the lease is there.
 sub others_go_on
 {
 	my ($what) = @_;
@@ -47,14 +47,14 @@ sub others_go_on
 	return;
 }
 
-# ---- what is never copied, since it is a gigabyte as text
+# ---- documents that are never copied, since they are a gigabyte as text
 
 value(q{SELECT session_save('bomb' || i, (SELECT jsonb_object_agg('k' || g, '1e131071'::numeric) FROM generate_series(1, 8500) g), namespace => 'bad') FROM generate_series(1, 3) i});
 others_go_on('bombs');
 is(join(' ', $redis->keys('bad:*')), '', '.. they have no copies');
 cmp_ok(cache_health($node, 'too_large'), '>=', 3, '.. and are counted as too large');
 
-# ---- what cannot be read
+# ---- rows that cannot be read
 
 value(q{SELECT session_save('damaged', jsonb_build_object('v', i, 'x', (SELECT string_agg(md5(g::text || i), '') FROM generate_series(1, 500) g)), namespace => 'bad') FROM generate_series(1, 1) i;
 	SELECT session_append('tail', jsonb_build_array(jsonb_build_object('n', 1), jsonb_build_object('x', (SELECT string_agg(md5(g::text), '') FROM generate_series(1, 500) g))), namespace => 'bad')});
@@ -62,7 +62,7 @@ sync_cache($node);
 ok(defined $redis->get('bad:damaged'), 'a document in several pieces');
 ok(defined $redis->get('bad-tail:tail'), '.. and a message');
 
-# take a piece of each out
+# remove one piece of each
 for my $table (qw(conversation_sessions conversation_history))
 {
 	my $toast = value("SELECT reltoastrelid::regclass FROM pg_class WHERE oid = '$table'::regclass");
@@ -79,7 +79,7 @@ my $before = cache_health($node, 'reconnects');
 value(q{SELECT session_cache_flush()});
 value(q{UPDATE conversation_sessions SET owner_id = 'somebody' WHERE namespace = 'bad' AND session_id IN ('damaged', 'tail')});
 value(q{SELECT session_append('tail', '{"n": 3}', namespace => 'bad')});
-soon('health names the namespace', 60, sub { health($node, 'warnings') =~ /sessions cannot be copied to Redis: .*in namespace bad is (?:missing|unexpected) chunk/ });
+soon('session_health() names the namespace', 60, sub { health($node, 'warnings') =~ /sessions cannot be copied to Redis: .*in namespace bad is (?:missing|unexpected) chunk/ });
 others_go_on('damaged rows');
 is(join(' ', grep { /damaged|tail:tail/ } $redis->keys('bad*')), '', '.. they have no copies');
 like(value('SELECT session_metrics()'), qr/^session_store_rows_set_aside\{work="push"\} [12]$/m, '.. a metric counts them');
@@ -93,15 +93,15 @@ is(cache_health($node, 'reconnects'), $before, '.. with the same connection to R
 is(pusher_pid($node), $pusher, '.. and the same pusher');
 cmp_ok(count_log($node, qr/session_store set a row aside/), '<=', 30, '.. the server log is not flooded');
 
-# ---- repaired
+# ---- after a repair
 
 value(q{SELECT session_save('damaged', '{"v": 2}', namespace => 'bad')});
-soon('a row that was saved over has its copy, when its time has come', 120, sub {
+soon('a row that was saved over has its copy again, after its retry time', 120, sub {
 	value(q{SELECT session_save('damaged', '{"v": 2}', namespace => 'bad')});
 	sync_cache($node);
 	return ($redis->get('bad:damaged') // '') eq '{"v": 2}' });
 
-# ---- DROP DATABASE while all that is being looked at
+# ---- DROP DATABASE while all of this is processed
 
 $node->safe_psql('postgres', 'CREATE DATABASE going');
 $node->safe_psql('postgres', q{ALTER DATABASE going SET session_store.redis_db = 1});

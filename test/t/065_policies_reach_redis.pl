@@ -24,7 +24,7 @@ sub value
 	return $node->safe_psql('postgres', $_[0]);
 }
 
-# A namespace of its own for each case, with ten sessions, and as many copies.
+# A namespace for each case, with ten sessions and as many copies.
 my $number = 0;
 
 sub make
@@ -62,7 +62,7 @@ sub flushes
 	return value(q{SELECT substring(session_metrics() FROM 'session_store_cache_flushes_total[^\n]* ([0-9]+)')});
 }
 
-# ---- what each column does
+# ---- the effect of each column
 
 my $other = make();
 is(copies("$other:"), 10, 'copies of another namespace');
@@ -121,13 +121,13 @@ for my $case (
 		wait_for_cache($node, $redis);
 		my $give_up = time + 60;
 		usleep(10_000) while copies("$ns:") + copies("$ns-tail:") > 0 && time < $give_up;
-		is(copies("$ns:") + copies("$ns-tail:"), 0, "$what: the copies go");
+		is(copies("$ns:") + copies("$ns-tail:"), 0, "$what: the copies are deleted");
 	}
 }
-is(copies("$other:") + copies("$other-tail:"), 20, 'those of another namespace stayed');
+is(copies("$other:") + copies("$other-tail:"), 20, 'those of another namespace stay');
 is($redis->get($SessionRedis::lease) =~ s/-.*//r, $others_lease =~ s/-.*//r, '.. and so did the lease');
 
-# ---- rows that come and go
+# ---- rows that are inserted and deleted
 
 my ($flushes, $ns) = (flushes(), make());
 is(flushes(), $flushes, 'a new namespace flushes nothing');
@@ -138,10 +138,10 @@ value(q{INSERT INTO session_namespaces (name, sliding, cache, cache_ttl) VALUES 
 fill('default');
 is(copies('session:'), 10, 'copies of default');
 value(q{DELETE FROM session_namespaces WHERE name = 'default'});
-is(copies('session:'), 0, '.. are gone with its row, for the built-in policy slides');
+is(copies('session:'), 0, '.. are deleted with its row, because the built-in policy slides');
 is(copies("$other:"), 10, '.. others are not');
 
-# ---- who waits, and for what
+# ---- which commits wait
 
 sub commit_of
 {
@@ -160,15 +160,15 @@ $ns = make();
 is(commit_of("UPDATE session_namespaces SET max_lifetime = '1 min' WHERE name = '$ns'"), 'waits', 'a shorter max_lifetime waits for Redis');
 is(commit_of("UPDATE session_namespaces SET ttl = '1 min' WHERE name = '$ns'"), 'does not wait', 'another ttl does not');
 $ns = make();
-is(commit_of("UPDATE session_namespaces SET tail_size = 7 WHERE name = '$ns'"), 'does not wait', 'nor does another tail_size');
+is(commit_of("UPDATE session_namespaces SET tail_size = 7 WHERE name = '$ns'"), 'does not wait', '.. nor another tail_size');
 $ns = make();
-is(commit_of("SAVEPOINT s; UPDATE session_namespaces SET cache = 'off' WHERE name = '$ns'; ROLLBACK TO s"), 'does not wait', 'nor what was rolled back');
+is(commit_of("SAVEPOINT s; UPDATE session_namespaces SET cache = 'off' WHERE name = '$ns'; ROLLBACK TO s"), 'does not wait', '.. nor one that was rolled back');
 is(copies("$ns:"), 10, '.. which flushes nothing');
-is(commit_of("SAVEPOINT s; SAVEPOINT t; UPDATE session_namespaces SET cache = 'off' WHERE name = '$ns'; RELEASE t; RELEASE s; SELECT session_save('x', '{}', namespace => '$other')"), 'waits', 'what was released does');
+is(commit_of("SAVEPOINT s; SAVEPOINT t; UPDATE session_namespaces SET cache = 'off' WHERE name = '$ns'; RELEASE t; RELEASE s; SELECT session_save('x', '{}', namespace => '$other')"), 'waits', 'one in a released savepoint does');
 is(copies("$ns:"), 0, '.. and flushes');
-is(copies("$other:"), 11, '.. that namespace, and what else was saved is copied');
+is(copies("$other:"), 11, '.. that namespace, and other saved sessions are copied');
 
-# ---- once in five seconds
+# ---- at most once in five seconds
 
 $ns = make();
 my $second = make();
@@ -178,7 +178,7 @@ value("UPDATE session_namespaces SET max_lifetime = '1 hour' WHERE name = '$seco
 in_time(time - $start, 3, 'another namespace is flushed at once');
 fill($ns);
 value("UPDATE session_namespaces SET max_lifetime = '1 min' WHERE name = '$ns'");
-cmp_ok(time - $start, '>=', 4.5, 'the same one again not before five seconds are over');
+cmp_ok(time - $start, '>=', 4.5, 'the same one not before five seconds have passed');
 is(copies("$ns:"), 0, '.. which is then flushed');
 
 # ---- prepared, truncated
@@ -189,7 +189,7 @@ cmp_ok(copies("$other:"), '>', 0, 'before TRUNCATE');
 value('TRUNCATE session_namespaces');
 is(scalar(grep { !/^session_store:/ } $redis->keys('*')), 0, 'TRUNCATE leaves no copy');
 
-# ---- a storm of readers, and a policy in the midst of it
+# ---- many readers, and a policy that changes meanwhile
 
 my @storms = map { make() } 1 .. 5;
 my @pids = map { my $n = $_; $node->background_psql('postgres') } 1 .. 4;
@@ -200,7 +200,7 @@ for my $ns (@storms)
 	$_->{run}->pump_nb for @pids;
 	value("UPDATE session_namespaces SET max_lifetime = '1 hour' WHERE name = '$ns'");
 	my @seen = grep { defined $redis->strong($_) && value("SELECT session_get('" . s/^$ns://r . "', '$ns') IS NULL") eq 't' } map { "$ns:s$_" } 1 .. 10;
-	is("@seen", '', "$ns: no strong reader finds what SQL does not");
+	is("@seen", '', "$ns: no strong reader finds a session that SQL does not");
 	$_->query_safe('SELECT 1') for @pids;
 }
 $_->quit for @pids;

@@ -23,7 +23,7 @@ wal_level = replica
 max_wal_senders = 2
 synchronous_standby_names = 'nobody'
 synchronous_commit = local
-# what it does to our tables has policies read again
+# changes of our tables have policies read again
 autovacuum = off
 EOC
 
@@ -32,7 +32,8 @@ sub value
 	return $node->safe_psql('postgres', $_[0]);
 }
 
-# Begin to commit some statements, until the COMMIT waits at the fence or for the standby.
+# Runs some statements and begins to commit them, until the COMMIT waits at the fence or for the
+# standby.
 sub begin_to_commit
 {
 	my ($sql) = @_;
@@ -63,7 +64,7 @@ sub is_written
 	return wait_for($node, "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $commit->{pid}", $what, %params);
 }
 
-# Does a COMMIT wait at the fence, for as long as there is a lease?
+# Does a COMMIT wait at the fence while there is a lease?
 sub is_fenced
 {
 	my ($commit, $what) = @_;
@@ -72,7 +73,7 @@ sub is_fenced
 	return ok($event eq 'Extension' || !defined $redis->get($SessionRedis::lease), $what);
 }
 
-# Wait until a COMMIT has returned; one that waits for a standby is let go first.
+# Waits until a COMMIT has returned; the wait of one for a standby is canceled first.
 sub finish
 {
 	my ($commit) = @_;
@@ -82,7 +83,7 @@ sub finish
 	return;
 }
 
-# End the client of a COMMIT that has returned, and wait until the cache is as ever.
+# Ends the client of a COMMIT that has returned, and waits until the cache is up.
 sub done
 {
 	my ($commit) = @_;
@@ -92,8 +93,8 @@ sub done
 	return;
 }
 
-# Read a session by SQL, and another one of its namespace after it, until that one has a copy.  It has
-# none before, so the pusher has read the policy as it is now, and has visited the first one.
+# Reads a session by SQL, and after it another one of its namespace, until that one has a copy.  It has
+# none before, so the pusher has read the present policy, and has visited the first one.
 sub read_until_copied
 {
 	my ($ns, $id, $other_key) = @_;
@@ -104,13 +105,13 @@ sub read_until_copied
 		defined $redis->get($other_key); });
 }
 
-# Have the pusher do something more than once.
+# Makes the pusher do something more than once.
 sub some_batches
 {
 	my ($sql) = @_;
 	my $before = cache_health($node, 'batches');
 
-	return soon('the pusher is at work', 60, sub { value($sql); cache_health($node, 'batches') > $before + 3; });
+	return soon('the pusher is running', 60, sub { value($sql); cache_health($node, 'batches') > $before + 3; });
 }
 
 my %cache = (off => 'off', all => 'all', moved => 'all', twice => 'all', late => 'all', fence => 'all', beside => 'off');
@@ -125,18 +126,18 @@ sync_cache($node);
 
 my $delete = commit_until_written(q{SELECT session_delete('gone', 'off'), session_save('kept', '{"n": 2}', namespace => 'off')});
 value(q{UPDATE session_namespaces SET cache = 'all' WHERE name = 'off'});
-is(value(q{SELECT session_get('gone', 'off')}), '{"n": 1}', 'what a COMMIT that is held deletes is still there');
+is(value(q{SELECT session_get('gone', 'off')}), '{"n": 1}', 'the session that a held COMMIT deletes is still there');
 read_until_copied('off', 'gone', 'off:other');
-is($redis->get('off:gone'), undef, 'switched on: no copy is made of what is being deleted');
+is($redis->get('off:gone'), undef, 'switched on: no copy is made of the session that is being deleted');
 value(q{SELECT session_get('kept', 'off'); SELECT session_save('another', '{}', namespace => 'off')});
 soon('another is copied', 60, sub { defined $redis->get('off:another') });
-is($redis->get('off:kept'), undef, '.. nor of what is being changed');
+is($redis->get('off:kept'), undef, '.. nor of one that is being changed');
 finish($delete);
 is($redis->strong('off:gone'), undef, '.. when the COMMIT has returned no strong reader finds the session');
 done($delete);
 is($redis->get('off:gone'), undef, '.. nor any later');
 sync_cache($node);
-is($redis->get('off:kept') // '{"n": 2}', '{"n": 2}', '.. and what was changed has no old copy');
+is($redis->get('off:kept') // '{"n": 2}', '{"n": 2}', '.. and the changed session has no old copy');
 
 # ---- switched off
 
@@ -155,23 +156,23 @@ value(q{UPDATE session_namespaces SET cache = 'off' WHERE name = 'twice'});
 value(q{UPDATE session_namespaces SET cache = 'all' WHERE name = 'twice'});
 value(q{SELECT session_get('kept', 'twice')});
 read_until_copied('twice', 'gone', 'twice:other');
-is(join(' ', grep { defined $redis->get($_) } qw(twice:kept twice:gone)), '', 'off and on again: no copy is made of what is in doubt');
+is(join(' ', grep { defined $redis->get($_) } qw(twice:kept twice:gone)), '', 'off and on again: no copy is made of keys in doubt');
 finish($save);
 is($redis->strong('twice:gone'), undef, '.. when the COMMIT has returned no strong reader finds the session');
 done($save);
-soon('.. and what was saved is copied', 60, sub { value(q{SELECT session_get('kept', 'twice')}); ($redis->get('twice:kept') // '') eq '{"n": 2}' });
+soon('.. and the saved session is copied', 60, sub { value(q{SELECT session_get('kept', 'twice')}); ($redis->get('twice:kept') // '') eq '{"n": 2}' });
 
 # ---- another prefix
 
 $delete = commit_until_written(q{SELECT session_delete('gone', 'moved')});
 value(q{UPDATE session_namespaces SET key_prefix = 'elsewhere:' WHERE name = 'moved'});
 read_until_copied('moved', 'gone', 'elsewhere:other');
-is($redis->get('elsewhere:gone'), undef, 'another prefix: no copy is made under it of what is being deleted');
+is($redis->get('elsewhere:gone'), undef, 'another prefix: no copy under it is made of the session that is being deleted');
 finish($delete);
 is(join(' ', grep { defined $redis->strong($_) } qw(elsewhere:gone moved:gone)), '', '.. when the COMMIT has returned no strong reader finds the session');
 done($delete);
 
-# ---- the policy itself is what is being committed: nobody but the pusher may know of it yet
+# ---- the policy itself is being committed: only the pusher may know of it yet
 
 my $switch = commit_until_written(q{UPDATE session_namespaces SET cache = 'off' WHERE name = 'late'});
 is(value(q{SELECT cache FROM session_namespaces WHERE name = 'late'}), 'all', 'a switch that is held: others see the old policy');

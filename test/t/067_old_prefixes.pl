@@ -17,9 +17,9 @@ my $node = new_cached_store('prefix_of_old', $redis);
 $node->safe_psql('postgres', q{INSERT INTO session_namespaces (name, key_prefix, cache, sliding) VALUES ('late', 'late:', 'all', false)});
 $node->safe_psql('postgres', q{SELECT session_save('a', '{"n": 1}', namespace => 'late')});
 sync_cache($node);
-is($redis->get('late:a'), '{"n": 1}', 'there is a copy in a namespace that is new');
+is($redis->get('late:a'), '{"n": 1}', 'there is a copy in a new namespace');
 is($redis->cmd('HEXISTS', 'session_store:guard', 'p:late:'), '1', 'the guard names its prefix');
-# the server dies; without a pusher the namespace goes
+# the server crashes; the namespace is deleted while there is no pusher
 $node->append_conf('postgresql.conf', "session_store.redis_url = ''\n");
 crash($node);
 $node->safe_psql('postgres', q{DELETE FROM session_namespaces WHERE name = 'late'});
@@ -27,7 +27,7 @@ set_conf($node, redis_url => undef);
 $node->append_conf('postgresql.conf', "session_store.redis_url = '" . $redis->url . "'\n");
 $node->reload;
 wait_for_cache($node, $redis, what => 'the cache is back');
-is($redis->strong('late:a'), undef, 'no strong reader finds the copy of a namespace that is gone');
+is($redis->strong('late:a'), undef, 'no strong reader finds a copy of the deleted namespace');
 
 # ---- a prefix that no namespace has any more is forgotten, and left to others
 
@@ -46,7 +46,7 @@ soon("it forgets $_", 30, sub { named($_) eq '0' }) for qw(old: old-tail: gone: 
 soon('.. and names the new one', 30, sub { named('new:') eq '1' });
 $redis->cmd('SET', "$_:of another application", 'x') for qw(old old-tail gone);
 $node->safe_psql('postgres', 'SELECT session_cache_flush()');
-is($redis->get("$_:of another application"), 'x', "$_: what another application wrote stays") for qw(old old-tail gone);
+is($redis->get("$_:of another application"), 'x', "$_: keys of another application stay") for qw(old old-tail gone);
 $redis->cmd('DEL', "$_:of another application") for qw(old old-tail gone);
 
 # .. and named again when it is used again
@@ -56,21 +56,21 @@ sync_cache($node);
 is($redis->get('back:2'), '{"n": 2}', 'a copy under a prefix that is used again');
 is(named('back:'), '1', '.. which the guard names again');
 
-# ---- a guard that names ever more prefixes is refused: they are not kept
+# ---- a guard that names too many prefixes is refused, and they are not kept
 
 my $since;
 
 sub restarted
 {
 	set_conf($node, redis_url => '');
-	wait_for($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'session_store pusher'}, 'the pusher is gone');
+	wait_for($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'session_store pusher'}, 'there is no pusher');
 	$_[0]->();
 	$since = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
 	set_conf($node, redis_url => undef);
 	return;
 }
 
-# Not what was said of the guard before.
+# Not the message about the guard before.
 sub is_too_much
 {
 	my ($what) = @_;
@@ -84,6 +84,6 @@ is_too_much('a guard with 10001 prefixes is refused');
 restarted(sub { $redis->cmd('DEL', 'session_store:guard'); $redis->cmd('HSET', 'session_store:guard', 'p:' . 'x' x 401, 1) });
 is_too_much('.. or with one of 401 bytes');
 restarted(sub { $redis->cmd('DEL', 'session_store:guard') });
-wait_for_cache($node, $redis, what => 'the cache is back when the guard is gone');
+wait_for_cache($node, $redis, what => 'the cache is back when the guard is deleted');
 leave_no_key($node, $redis);
 done_testing();

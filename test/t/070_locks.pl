@@ -22,7 +22,7 @@ max_prepared_transactions = 10
 EOC
 my $offset = -s $node->logfile;
 
-# what waits for a lock fails, so that no statement of this test can hang
+# a statement of this test that waits for a lock fails, so that none can hang
 sub value
 {
 	return $node->safe_psql('postgres', "SET lock_timeout = '5s'; $_[0]");
@@ -57,7 +57,7 @@ sub hold_one_that_ends
 		  if $psql->query_safe(q{BEGIN; SELECT session_id FROM conversation_sessions WHERE session_id = 'short' FOR UPDATE}) =~ /short/;
 		$psql->query_safe('ROLLBACK');	# it was purged before
 	}
-	BAIL_OUT('no session stays for a moment');
+	BAIL_OUT('each session was purged before it could be locked');
 	return;
 }
 
@@ -81,11 +81,11 @@ my $pusher = pusher_pid($node);
 my $lockers = $node->background_psql('postgres');
 my $locker = $lockers->query_safe('SELECT pg_backend_pid()');
 
-# ---- an exclusive lock on conversation_sessions, by who also changes sessions
+# ---- an exclusive lock on conversation_sessions, by a client that also changes sessions
 
 hold_one_that_ends($lockers);
 $lockers->query_safe(q{LOCK TABLE conversation_sessions IN ACCESS EXCLUSIVE MODE});
-metric_grows('cache_lock_skips_total', 3, 'the pusher meets the lock, again and again');
+metric_grows('cache_lock_skips_total', 3, 'the pusher meets the lock repeatedly');
 soon('.. and so does the purge', 120, sub { health($node, 'keeper,tasks,purge,skipped') >= 3 });
 cmp_ok(metric('keeper_lock_skips_total'), '>=', 3, 'keeper_lock_skips_total');
 
@@ -93,33 +93,34 @@ within(60, 'session_health() does not wait', sub {
 	my $warnings = warnings_now();
 
 	like($warnings, qr/table public\.conversation_sessions is locked by process $locker: what session_health\(\) and session_metrics\(\) would read there is missing/,
-		'health names the table and the process, and says that something is missing');
+		'session_health() names the table and the process, and says that values are missing');
 	like($warnings, qr/the cache's pusher cannot read sessions, .* table public\.conversation_sessions is locked by process $locker:/,
-		'.. what the pusher does');
+		'.. the effect on the pusher');
 	like($warnings, qr/the keeper skips its tasks [^:]*purge[^:]*: table public\.conversation_sessions is locked by process $locker/,
-		'.. what the keeper does');
+		'.. the effect on the keeper');
 	unlike($warnings, qr/server log|seconds behind/, '.. no more');
 });
 is(value(q{SELECT session_health() #>> '{purge,behind_seconds}' IS NULL AND session_health() -> 'purge' ? 'behind_seconds'}),
-	't', 'what cannot be read is null');
+	't', 'values that cannot be read are null');
 is(cache_health($node, 'locked'), 'true', 'cache.locked');
 cmp_ok(health($node, 'keeper,tasks,purge,skipped'), '>', 0, 'keeper.tasks.purge.skipped');
 within(60, 'session_metrics() does not wait', sub {
 	is(metric('cache_locked'), 1, 'cache_locked');
 	cmp_ok(metric('keeper_tasks_locked'), '>', 0, 'keeper_tasks_locked');
 	is(metric('tables_locked'), 1, 'tables_locked');
-	is(metric('purge_behind_seconds'), 'none', '.. what cannot be read is left out');
+	is(metric('purge_behind_seconds'), 'none', '.. values that cannot be read are left out');
 	cmp_ok(metric('warnings'), '>=', 3, 'warnings are counted');
 });
-is(health($node, 'keeper,tasks,purge,failures'), 0, 'that is no failure of the keeper');
+is(health($node, 'keeper,tasks,purge,failures'), 0, 'it does not count as a failure of the keeper');
 
-# scrubs meet it, too
+# the scrubber meets it, too
 my $scrubs = metric('cache_lock_skips_total');
-soon('scrubs meet it, too', 120, sub { metric('cache_lock_skips_total') > $scrubs + 20 });
+soon('the scrubber meets it, too', 120, sub { metric('cache_lock_skips_total') > $scrubs + 20 });
 is(connections(), $connections, 'the connection to Redis is the same');
 is(pusher_pid($node), $pusher, '.. and so is the pusher');
 
-# ---- one who changes a session and commits, while another waits for the same lock: its copy goes
+# ---- a client that changes a session and commits, while another waits for the same lock: the copy is
+# deleted
 
 my $second = $node->background_psql('postgres');
 my $next = $second->query_safe('SELECT pg_backend_pid()');
@@ -128,26 +129,26 @@ $second->query_safe('BEGIN');
 $second->query_until(qr/waiting/, "\\echo waiting\nLOCK TABLE conversation_sessions IN ACCESS EXCLUSIVE MODE;\n");
 wait_for($node, "SELECT count(*) = 1 FROM pg_locks WHERE pid = $next AND NOT granted", 'another waits for the lock');
 $lockers->query_safe('COMMIT');
-soon('the copy of what has changed is deleted', 120, sub { !defined $redis->get('a:s1') });
-like(warnings_now(), qr/pusher cannot read sessions, .* is locked by process $next:/, 'the other has the lock now');
+soon('the copy of the changed session is deleted', 120, sub { !defined $redis->get('a:s1') });
+like(warnings_now(), qr/pusher cannot read sessions, .* is locked by process $next:/, 'the other client has the lock now');
 is(scalar $redis->keys('a:s[0-9]*'), 19, '.. the other copies stay');
 is(connections(), $connections, 'the connection to Redis is still the same');
 
-# ---- released
+# ---- after the lock was released
 
 $second->query_safe('COMMIT');
 $second->quit;
 sync_cache($node);
-soon('health is content again', 120, sub { warnings_now() eq '[]' });
+soon('session_health() has no warning any more', 120, sub { warnings_now() eq '[]' });
 soon('cache_locked is 0 again', 120, sub { metric('cache_locked') == 0 });
 soon('.. and so is the keeper', 120, sub { metric('keeper_tasks_locked') == 0 });
 is(metric('tables_locked'), 0, 'tables_locked');
 soon('purge_behind_seconds is back', 120, sub { metric('purge_behind_seconds') eq '0' });
 is($redis->get('a:s1'), '{"n": 2}', 'the copy is right');
 compare_all($node, $redis, 'all copies are there', all => 1);
-is(connections(), $connections, 'by the same connection');
+is(connections(), $connections, 'on the same connection');
 
-# ---- each table of ours: health does not wait for any of them, nor for an index
+# ---- each table of ours: session_health() waits for none of them, nor for an index
 
 for my $table (qw(conversation_sessions session_namespaces conversation_history conversation_history_ended
 	session_members session_operations session_events session_samples session_orphans session_cache_claims session_counters))
@@ -158,12 +159,12 @@ for my $table (qw(conversation_sessions session_namespaces conversation_history 
 	$lockers->query_safe('COMMIT');
 }
 is(value(q{SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation = 'session_members'::regclass AND session_health() IS NOT NULL}),
-	0, 'health keeps no lock that it took');
+	0, 'session_health() keeps none of its locks');
 $lockers->query_safe('BEGIN; REINDEX INDEX session_namespaces_pkey');
-like(warnings_now(), qr/index public\.session_namespaces_pkey is locked by process $locker:/, 'health names an index');
+like(warnings_now(), qr/index public\.session_namespaces_pkey is locked by process $locker:/, 'session_health() names an index');
 $lockers->query_safe('COMMIT');
 
-# ---- a policy that the pusher could not read, for a lock on the index alone, is read once it is free
+# ---- a policy that the pusher could not read, because only the index was locked, is read afterwards
 
 value(q{INSERT INTO session_namespaces (name, sliding, cache) VALUES ('later', false, 'off')});
 sync_cache($node);
@@ -173,52 +174,53 @@ value(q{UPDATE session_namespaces SET cache = 'all' WHERE name = 'later'});
 $lockers->query_safe('BEGIN; REINDEX INDEX session_namespaces_pkey');
 kill CONT => $pusher;
 soon('the pusher meets a lock on an index', 120, sub { metric('cache_lock_skips_total') > $skips });
-# unlike COMMIT, this tells nobody of a change
+# unlike COMMIT, this sends no invalidation
 $lockers->query_safe('ROLLBACK');
 value(q{SELECT session_save('l', '{"n": 1}', namespace => 'later')});
-soon('.. and reads the policy when it is free', 120, sub { defined $redis->get('later:l') });
+soon('.. and reads the policy when the lock is released', 120, sub { defined $redis->get('later:l') });
 value(q{SELECT session_delete('l', 'later')});
 
 $lockers->query_safe('CREATE TABLE child () INHERITS (session_samples)');
 $lockers->query_safe('BEGIN; LOCK TABLE child IN ACCESS EXCLUSIVE MODE');
-like(warnings_now(), qr/table public\.child is locked by process $locker:/, 'health names a child table');
+like(warnings_now(), qr/table public\.child is locked by process $locker:/, 'session_health() names a child table');
 $lockers->query_safe('COMMIT; DROP TABLE child');
 
 $lockers->query_safe('BEGIN; LOCK TABLE session_samples IN ACCESS EXCLUSIVE MODE');
 $lockers->query_safe(q{PREPARE TRANSACTION 'p'});
-like(warnings_now(), qr/table public\.session_samples is locked by a prepared transaction:/, 'health names a prepared transaction');
+like(warnings_now(), qr/table public\.session_samples is locked by a prepared transaction:/, 'session_health() names a prepared transaction');
 $lockers->query_safe(q{ROLLBACK PREPARED 'p'});
 $lockers->query_safe('BEGIN; DROP EXTENSION session_store');
 like(warnings_now(), qr/the extension is locked by process $locker, table .* is locked by process $locker.*, and others: what session_health.* end that transaction/,
-	'health answers while somebody drops the extension');
+	'session_health() returns while another session drops the extension');
 $lockers->query_safe('ROLLBACK');
 
-# ---- one who waits for an exclusive lock is in the way, too; who holds the table open is not the cause
+# ---- a session that waits for an exclusive lock blocks others, too; one that has the table open is
+# not the cause
 
 my $reader = $node->background_psql('postgres');
 $reader->query_safe('BEGIN; SELECT count(*) FROM conversation_sessions');
 $lockers->query_until(qr/waiting/, "\\echo waiting\nLOCK TABLE conversation_sessions IN ACCESS EXCLUSIVE MODE;\n")
   if $lockers->query_safe('BEGIN; SELECT 1');
-wait_for($node, "SELECT count(*) = 1 FROM pg_locks WHERE pid = $locker AND NOT granted", 'somebody waits for a lock');
-like(warnings_now(), qr/is locked by process $locker \(which waits for the lock\):/, 'health names who waits');
+wait_for($node, "SELECT count(*) = 1 FROM pg_locks WHERE pid = $locker AND NOT granted", 'a session waits for the lock');
+like(warnings_now(), qr/is locked by process $locker \(which waits for the lock\):/, 'session_health() names the waiting session');
 $reader->query_safe('COMMIT');
 $reader->quit;
 $lockers->query_safe('COMMIT');
 
-# ---- a lock that is in the way of writers alone: the purge skips and says so
+# ---- a lock that blocks writers only: the purge skips and reports that
 
 hold_one_that_ends($lockers);
 $lockers->query_safe(q{LOCK TABLE conversation_sessions IN SHARE MODE});
 soon('the purge skips', 120, sub { health($node, 'keeper,tasks,purge,skipped') >= 3 });
-like(warnings_now(), qr/the keeper skips its tasks [^:]*purge[^:]*: table public\.conversation_sessions is locked by process $locker/, '.. health names it');
-unlike(warnings_now(), qr/pusher|session_metrics/, '.. readers are not concerned');
-is(metric('tables_locked'), 0, '.. health reads the table');
+like(warnings_now(), qr/the keeper skips its tasks [^:]*purge[^:]*: table public\.conversation_sessions is locked by process $locker/, '.. session_health() names it');
+unlike(warnings_now(), qr/pusher|session_metrics/, '.. readers are not affected');
+is(metric('tables_locked'), 0, '.. session_health() reads the table');
 is(value(q{SELECT count(*) FROM conversation_sessions WHERE session_id = 'short'}), 1, 'the expired session is there');
 $lockers->query_safe('COMMIT');
 wait_for($node, q{SELECT count(*) = 0 FROM conversation_sessions WHERE session_id = 'short'}, 'afterwards it is purged');
-soon('health is content again', 120, sub { warnings_now() eq '[]' });
+soon('session_health() has no warning any more', 120, sub { warnings_now() eq '[]' });
 
-# ---- who asks holds the lock itself
+# ---- the session that calls session_health() holds the lock itself
 
 $lockers->query_safe('BEGIN; LOCK TABLE conversation_sessions IN ACCESS EXCLUSIVE MODE');
 metric_grows('cache_lock_skips_total', 2, 'the lock is met');
@@ -227,7 +229,7 @@ $lockers->query_safe('COMMIT');
 $lockers->quit;
 sync_cache($node);
 
-is(connections(), $connections, 'one connection to Redis for all of this');
+is(connections(), $connections, 'one connection to Redis during all of this');
 is(count_log($node, qr/our tables could not be looked at|ERROR:.*session_store|could not obtain lock/, $offset), 0, 'the log has no error');
 soon('health is content', 120, sub { warnings_now() eq '[]' });
 leave_no_redis($node, $redis);

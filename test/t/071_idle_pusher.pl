@@ -22,8 +22,8 @@ sub value
 	return $node->safe_psql('quiet', $_[0]);
 }
 
-# Transactions of the database while its pusher wakes so often.  Each renewal of the lease, two a
-# second, is a wake-up and a wait for the answer.
+# Counts the transactions of the database while its pusher wakes so many times.  Each renewal of the
+# lease, two a second, is a wake-up and a wait for the answer.
 sub while_it_wakes
 {
 	my ($wakes) = @_;
@@ -31,7 +31,7 @@ sub while_it_wakes
 	return while_it_sleeps($node, 'quiet', pusher_pid($node, 'quiet'), $wakes);
 }
 
-# More wakes than there are in the five seconds between two samples of the scrubber.
+# More wake-ups than there are in the five seconds between two samples of the scrubber.
 sub becomes_idle
 {
 	my ($what) = @_;
@@ -57,20 +57,20 @@ sub in_redis
 value(q{INSERT INTO session_namespaces (name, key_prefix, sliding, cache, tombstone) VALUES ('whole', 'whole:', false, 'all', '0')});
 save(1);
 in_redis('copies are there', 1);
-becomes_idle('a cache of sessions that live');
-cmp_ok(while_it_wakes(120), '<=', 12, '.. and goes on to, but for a look a minute');
+becomes_idle('a cache of living sessions');
+cmp_ok(while_it_wakes(120), '<=', 12, '.. and continues to, except for a check once a minute');
 is(value(q{SELECT (session_health() #>> '{cache,resting_since}')::timestamptz BETWEEN now() - interval '1 hour' AND now()}), 't', 'session_health says since when');
 
 my ($wakes, $seconds) = sleeps_during(pusher_pid($node, 'quiet'), 10);
 cmp_ok($wakes, '<=', 4 * $seconds + 8, 'it wakes for the lease alone');
 
-# ---- what wakes it
+# ---- changes that end the rest
 
 my $since = value('SELECT clock_timestamp()');
 
 save(2);
 in_redis('a call is copied', 2);
-wait_for($node, "SELECT (session_health() #>> '{cache,resting_since}')::timestamptz > '$since'", '.. and all is compared once more before it rests', db => 'quiet');
+wait_for($node, "SELECT (session_health() #>> '{cache,resting_since}')::timestamptz > '$since'", '.. and everything is compared once more before it rests', db => 'quiet');
 becomes_idle('after a call');
 value(q{UPDATE conversation_sessions SET session_data = '{"n": 3}' WHERE namespace = 'whole'});
 in_redis('plain SQL is copied', 3);
@@ -78,7 +78,7 @@ in_redis('plain SQL is copied', 3);
 becomes_idle('after plain SQL');
 value('CREATE TABLE other (n int)');
 value(q{BEGIN; INSERT INTO other VALUES (1); PREPARE TRANSACTION 'p'});
-cmp_ok(while_it_wakes(24), '>', 4, 'it looks while there is a prepared transaction');
+cmp_ok(while_it_wakes(24), '>', 4, 'it checks the tables while there is a prepared transaction');
 value(q{COMMIT PREPARED 'p'});
 
 becomes_idle('before a policy');
@@ -121,6 +121,6 @@ wait_for_cache($node, $redis, db => 'quiet', redis_db => 1);
 $node->safe_psql('postgres', 'ALTER DATABASE quiet RESET session_store.redis_db');
 wait_for_cache($node, $redis, db => 'quiet', timeout => 90);
 
-becomes_idle('before the extension goes');
+becomes_idle('before the extension is dropped');
 leave_no_redis($node, $redis, db => 'quiet');
 done_testing();

@@ -11,7 +11,7 @@ use SessionStore;
 use Test::More;
 use Time::HiRes qw(time);
 
-# in one transaction at most 64 touches are noted
+# one transaction can record 64 touches at most
 my $spares = 60;
 my $node = new_store('touch_full', conf => "session_store.touch_slots = 64\nautovacuum = off\n");
 
@@ -36,7 +36,7 @@ sub save
 	return;
 }
 
-# ---- the slots are full of notes that cannot be written, because their rows are locked
+# ---- the slots are full of touches that cannot be written, because their rows are locked
 
 wait_for_keeper($node, 'postgres');
 my $slots = health($node, 'touches,slots');
@@ -53,17 +53,17 @@ save('many', 200);
 cmp_ok(ms("SELECT count(*) FROM session_get_many(ARRAY(SELECT 'many' || i FROM generate_series(1, 200) i))"), '<', 10000, 'a statement that reads many sessions does not wait for each of them');
 $dropped = health($node, 'touches,dropped');
 
-# ---- touches of other sessions, more than the room that is left
+# ---- touches of other sessions, more than there are free slots
 
 my $touch = "SELECT count(session_touch('spare' || i) > clock_timestamp() + interval '59 minutes') FROM generate_series(1, $spares) i";
-is(sql($touch), $spares, 'each touch answers with a later expiry');
-# (a statement that began before the keeper wrote a note may still show the expiry of before)
+is(sql($touch), $spares, 'each touch returns a later expiry');
+# (a statement that began before the keeper wrote a touch may still show the earlier expiry)
 wait_for($node, "SELECT count(*) = $spares FROM generate_series(1, $spares) i WHERE session_ttl('spare' || i) > '59 minutes'", '.. which holds', timeout => 20);
 cmp_ok(sql(q{SELECT count(*) FROM conversation_sessions WHERE session_id LIKE 'spare%' AND expires_at > clock_timestamp() + interval '59 minutes'}),
-	'>', 0, '.. since those that found no slot were written');
+	'>', 0, '.. because touches that found no slot were written');
 is(health($node, 'touches,dropped'), $dropped, '.. and none was dropped');
 
-# ---- what is read and touched in the transaction that made it
+# ---- a session that is read and touched in the transaction that created it
 
 sql(q{DO $$ BEGIN FOR i IN 1 .. 20 LOOP
 	PERFORM session_save('made' || i, '{}', ttl => '1 hour');
@@ -71,18 +71,18 @@ sql(q{DO $$ BEGIN FOR i IN 1 .. 20 LOOP
 	PERFORM session_get('made' || i);
 	PERFORM session_touch('made' || i);
 END LOOP; END $$});
-wait_for($node, q{SELECT count(*) = 20 FROM generate_series(1, 20) i WHERE session_ttl('made' || i) > '59 minutes'}, 'so does the touch of a session that was made and read in the same transaction', timeout => 20);
+wait_for($node, q{SELECT count(*) = 20 FROM generate_series(1, 20) i WHERE session_ttl('made' || i) > '59 minutes'}, 'so does the touch of a session that was created and read in the same transaction', timeout => 20);
 $holder->query_safe('COMMIT');
 $holder->quit;
 
 # ---- rolled back
 
-wait_for($node, q{SELECT (session_health() #>> '{touches,used}')::int = 0}, 'all notes are written once that is possible', must => 1);
+wait_for($node, q{SELECT (session_health() #>> '{touches,used}')::int = 0}, 'all touches are written once that is possible', must => 1);
 save('spare', $spares);
 my (undef, undef, $errors) = $node->psql('postgres', join("\n", map { "SELECT 1 / (session_touch('spare' || i) IS NULL)::int FROM generate_series(1, $spares) i;" } 1 .. $slots), on_error_stop => 0);
 is(scalar(() = $errors =~ /division by zero/g), $slots, "$slots statements fail after a touch");
-is(health($node, 'touches,used'), 0, '.. and leave no slot in use');
-is(sql("SELECT count(*) FROM generate_series(1, $spares) i WHERE session_ttl('spare' || i) > '11 minutes'"), 0, '.. and no session prolonged');
-is(sql($touch), $spares, 'touches find room again');
+is(health($node, 'touches,used'), 0, '.. and no slot stays in use');
+is(sql("SELECT count(*) FROM generate_series(1, $spares) i WHERE session_ttl('spare' || i) > '11 minutes'"), 0, '.. and no session is extended');
+is(sql($touch), $spares, 'touches find free slots again');
 
 done_testing();

@@ -45,7 +45,7 @@ for my $call ((
 is(is_loaded(), 0, 'no function loads the compiler');
 
 $psql->query('SET jit_above_cost = 0; SELECT count(*) FROM pg_class WHERE relname > $$a$$');
-is(is_loaded(), 1, '.. which would be seen');
+is(is_loaded(), 1, '.. which the test would detect');
 $psql->quit;
 leave_nothing($node);
 done_testing();

@@ -28,7 +28,7 @@ sub value
 my $place = q{SELECT ctid FROM conversation_sessions WHERE session_id = 'touched'};
 my $expiry = q{SELECT session_effective_expiry(namespace, session_id, expires_at) FROM conversation_sessions WHERE session_id = 'touched'};
 
-# Run a statement on the session, after as long as makes it worth a pending touch: has it restarted the lifetime?
+# Runs a statement on the session, late enough for a pending touch: has it restarted the lifetime?
 sub restarts
 {
 	my ($sql) = @_;
@@ -42,7 +42,7 @@ sub restarts
 value(q{SELECT session_save('touched', '{}', ttl => '1 hour')});
 my $written = value($place);
 
-is(restarts(q{SELECT session_touch('touched')}), 't', 'later calls see a touch');
+is(restarts(q{SELECT session_touch('touched')}), 't', 'later calls see the touch');
 is(value($place), $written, '.. which has not written the row');
 is(restarts(q{EXPLAIN SELECT FROM pg_class WHERE to_jsonb(relname) = session_get('touched')}), 't', 'the planner reads a session to estimate a condition');
 is(restarts(q{SELECT session_exists('touched')}), 'f', 'session_exists and session_ttl restart nothing');
@@ -83,18 +83,18 @@ for my $call (q{session_save(''touched'', ''{}'')}, q{session_append(''touched''
 is(sqlstate($node, q{INSERT INTO session_namespaces (name, ttl) VALUES ('long', '100 years')}), '23514', 'a ttl has no years');
 is(sqlstate($node, q{INSERT INTO session_namespaces (name, ttl) VALUES ('long', '36526 days')}), '23514', '.. and no more than 36525 days');
 value(q{INSERT INTO session_namespaces (name, ttl, max_bytes, max_sessions_per_owner) VALUES ('long', '36525 days', 20, 1)});
-is(sqlstate($node, q{SELECT session_save('a', '{"a": "more than twenty bytes"}', namespace => 'long')}), '54000', 'max_bytes binds a call');
+is(sqlstate($node, q{SELECT session_save('a', '{"a": "more than twenty bytes"}', namespace => 'long')}), '54000', 'max_bytes limits calls');
 value(q{INSERT INTO conversation_sessions (namespace, session_id, session_data, owner_id) SELECT 'long', 's' || i, '{"a": "more than twenty bytes"}', 'ann' FROM generate_series(1, 3) i});
-is(value(q{SELECT session_count('ann', namespace => 'long')}), '3', '.. and neither it nor a quota binds plain SQL');
+is(value(q{SELECT session_count('ann', namespace => 'long')}), '3', '.. and neither it nor a quota limits plain SQL');
 is(value(q{BEGIN; UPDATE session_namespaces SET name = 'longer' WHERE name = 'long'; UPDATE conversation_sessions SET namespace = 'longer' WHERE namespace = 'long'; COMMIT; SELECT session_count('ann', namespace => 'longer')}),
-	'3', 'sessions go along with the name of their namespace');
+	'3', 'sessions stay in their namespace when it is renamed');
 is(value(q{SELECT session_save('counted', '{"l": [1, 2]}'), session_incr('counted', '{l,1}'), session_incr('counted', '{l,-1}')}), '1|3|4', 'elements of arrays have indexes, from the end as well');
 is(sqlstate($node, q{SELECT session_incr('counted', '{l,2}')}), '22023', '.. and must exist');
-is(value(q{SELECT session_delete('absent'), session_save('absent', '{}')}), 'f|1', 'deleting what is not there leaves no tombstone');
+is(value(q{SELECT session_delete('absent'), session_save('absent', '{}')}), 'f|1', 'deleting an absent session leaves no tombstone');
 value(q{SELECT session_delete('absent')});
-is(sqlstate($node, q{SELECT session_fork('touched', 'absent')}), 'SST10', 'no fork to a dead id');
+is(sqlstate($node, q{SELECT session_fork('touched', 'absent')}), 'SST10', 'a session cannot be forked to a dead id');
 value(q{UPDATE conversation_sessions SET session_data = '{"n": 1}', dead_until = NULL WHERE session_id = 'absent'});
-is(value(q{SELECT session_exists('absent')}), 'f', 'a document over an ended row is no session without an expires_at in the future');
+is(value(q{SELECT session_exists('absent')}), 'f', 'a document over an ended row does not begin a session without an expires_at in the future');
 
 set_conf($node, purge_interval => '0');
 $node->restart;
@@ -109,7 +109,7 @@ for my $call ('session_cache_verify()', 'session_cache_flush()', 'session_cache_
 }
 is(value('SELECT session_cache_sync()'), 'f', '.. and session_cache_sync() is false');
 
-# ---- what pg_dump has
+# ---- contents of pg_dump
 
 sub dump_of
 {
@@ -163,11 +163,11 @@ is(value(q{SELECT session_data, extra FROM sessions.conversation_sessions}, 'cop
 
 value(q{ALTER TABLE sessions.conversation_sessions DROP COLUMN extra}, 'origin');
 value(q{CREATE SCHEMA other; CREATE EXTENSION session_store SCHEMA other}, 'moved');
-is(restore('moved', dump_of('origin', '--data-only') =~ s/\bsessions\./other./gr), '', 'rows move to another schema');
-is(value(q{SELECT other.session_get('kept')}, 'moved'), '{"n": 1}', '.. by their data');
+is(restore('moved', dump_of('origin', '--data-only') =~ s/\bsessions\./other./gr), '', 'rows can be moved to another schema');
+is(value(q{SELECT other.session_get('kept')}, 'moved'), '{"n": 1}', '.. by a dump of their data');
 is(sqlstate($node, q{ALTER EXTENSION session_store SET SCHEMA public}, db => 'moved'), '0A000', '.. and not by ALTER EXTENSION');
 
-# ---- with a cache: members and words of session_health()
+# ---- with a cache: members and values of session_health()
 
 value(qq{DROP DATABASE $_ WITH (FORCE)}) for qw(origin copy copy_with_column moved);
 my $redis = new_redis();
@@ -194,22 +194,22 @@ for my $file (map { glob "$top/src/$_" } qw(*/pusher.c */pusher_report.c */*/pus
 
 	$words{$_} = 1 for $source =~ /return "([a-z_]+)";/g, $source =~ /report\.state, "([a-z]+)"/g;
 }
-cmp_ok(scalar keys %words, '>', 15, 'words for states and refusals');
+cmp_ok(scalar keys %words, '>', 15, 'values of states and refusals');
 is(join(' ', grep { $section !~ /\b$_\b/ } sort keys %words), '', '.. each is in the reference');
 
-# ---- a policy that ends copies earlier cannot be prepared, and one that does not can
+# ---- a policy that ends copies earlier cannot be prepared, another one can
 
 value(q{INSERT INTO session_namespaces (name) VALUES ('prepared')});
 is(sqlstate($node, q{BEGIN; UPDATE session_namespaces SET cache_ttl = '1 minute' WHERE name = 'prepared'; PREPARE TRANSACTION 'shorter'}), '0A000', 'a shorter cache_ttl cannot be prepared');
 is(sqlstate($node, q{BEGIN; UPDATE session_namespaces SET ttl = '1 minute' WHERE name = 'prepared'; PREPARE TRANSACTION 'ttl'}), '00000', '.. a ttl can');
 value(q{ROLLBACK PREPARED 'ttl'});
 
-# ---- the password of a URL is in the log
+# ---- the password of a URL is logged
 
 my $from = -s $node->logfile;
 set_conf($node, redis_url => 'redis://someone:in-the-log@127.0.0.1:1/0');
 soon('a reload writes the password of redis_url to the log', 30, sub { count_log($node, qr/in-the-log/, $from) > 0 });
-wait_for($node, q{SELECT session_health() ->> 'warnings' LIKE '%the password for Redis is in session_store.redis_url%'}, '.. and health warns of it');
+wait_for($node, q{SELECT session_health() ->> 'warnings' LIKE '%the password for Redis is in session_store.redis_url%'}, '.. and session_health() warns of it');
 
 $redis->stop;
 leave_nothing($node);

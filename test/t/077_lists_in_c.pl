@@ -62,7 +62,7 @@ EOS
 		my ($column, $value) = (lc $1, $2);
 
 		$column =~ s/_us$//;
-		next if $column eq 'prefix'; # of that namespace alone, and not the column's default
+		next if $column eq 'prefix'; # the prefix of that namespace alone, which is not the column's default
 		$value =~ s/INT64CONST\((\d+)\)/$1/;
 		$value =~ s/\b(\w+)\b/$unit{$1} \/\/ $1/ge unless $value =~ s/^"(.*)"$/$1/;
 		$value = $1 * $2 if $value =~ /^\((\d+) \* (\d+)\)$/;

@@ -17,12 +17,12 @@ sub value
 	return $node->safe_psql('postgres', $_[0]);
 }
 
-# When the session ends; asking does not slide it.
+# The expiry of the session; reading it does not slide.
 my $end = q{(SELECT session_effective_expiry(namespace, session_id, expires_at) FROM conversation_sessions WHERE session_id = 'x')};
 my $holder = $node->background_psql('postgres');
 
-# A session of an hour that ends in half an hour, with a pending touch that the keeper cannot write, because
-# the row is locked.
+# A session with a ttl of an hour that ends in half an hour, with a pending touch that the keeper
+# cannot write, because the row is locked.
 sub prepare
 {
 	$node->safe_psql('postgres', q{DELETE FROM conversation_sessions; SELECT session_save('x', '{}', ttl => '1 hour')});
@@ -33,8 +33,8 @@ sub prepare
 	return;
 }
 
-# A statement begins and waits; the keeper writes the older touch; what $meanwhile says is done; the statement
-# goes on.  Returns its result.
+# A statement begins and waits; the keeper writes the older touch; $meanwhile is run; the statement
+# continues.  Returns its result.
 sub interleave
 {
 	my ($statement, $meanwhile) = @_;
@@ -57,7 +57,7 @@ wait_for_keeper($node, 'postgres');
 my ($touched, $other) = interleave(q{SELECT session_touch('x'), pg_advisory_lock(1)});
 is(value("SELECT $end >= '$touched'"), 't', 'session_touch() holds what it returns');
 ($touched, $other) = interleave(q{SELECT session_touch('x'), pg_advisory_lock(1)}, q{SELECT session_touch('x')});
-is(value("SELECT $end >= '$other'"), 't', '.. and the touch of another transaction meanwhile is kept');
+is(value("SELECT $end >= '$other'"), 't', '.. and a touch that another transaction makes meanwhile is kept');
 interleave(q{SELECT pg_advisory_lock(1), session_get('x')}, q{SELECT expires_at AS was INTO written FROM conversation_sessions});
 is(value("SELECT $end > was FROM written"), 't', 'a read in an older snapshot slides the session');
 

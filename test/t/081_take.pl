@@ -37,7 +37,7 @@ $holder->query_safe('COMMIT');
 $_->query_until(qr/done/, '') for @waiting;
 $_->quit for @waiting, $holder;
 is(value('SELECT token, document FROM won'), 'one|{"token": "one"}', 'one of them gets it');
-is(value(q{SELECT session_take('one')}), '', 'and nobody after that');
+is(value(q{SELECT session_take('one')}), '', '.. and the others get nothing');
 
 # ---- many tokens, each tried by all clients
 
@@ -49,8 +49,8 @@ INSERT INTO won SELECT 't' || :n, :client_id, d FROM (SELECT session_take('t' ||
 EOS
 value(q{INSERT INTO won SELECT 't' || n, -1, session_take('t' || n) FROM generate_series(1, 20) n WHERE session_exists('t' || n)});
 is(value('SELECT count(*), count(DISTINCT token) FROM won'), '20|20', 'each token has one winner');
-is(value(q{SELECT count(*) FROM won WHERE document <> jsonb_build_object('token', token)}), '0', 'who gets its document');
-is(value(q{SELECT count(*), count(DISTINCT session_id) FROM session_events WHERE event = 'deleted'}), '21|21', 'and one event tells of it');
+is(value(q{SELECT count(*) FROM won WHERE document <> jsonb_build_object('token', token)}), '0', '.. whose client gets the document');
+is(value(q{SELECT count(*), count(DISTINCT session_id) FROM session_events WHERE event = 'deleted'}), '21|21', '.. and one event records it');
 is(count_log($node, qr/deadlock detected/), 0, 'nobody deadlocks');
 
 # ---- a transaction that is rolled back gives its token to the next

@@ -40,7 +40,7 @@ is(value(q{SELECT count(*) || ' ' || min(hits) || ' ' || max(hits) FROM session_
 pgbench_run($node, <<'EOS', '-c', 50, '-j', 4, '-t', 4);
 SELECT session_hit('new ' || i, '1 hour') FROM generate_series(1, 5) i;
 EOS
-is(value(q{SELECT count(*) || ' ' || min(hits) || ' ' || max(hits) FROM session_counters WHERE counter_id LIKE 'new %'}), '5 200 200', '.. also where all of them begin the period');
+is(value(q{SELECT count(*) || ' ' || min(hits) || ' ' || max(hits) FROM session_counters WHERE counter_id LIKE 'new %'}), '5 200 200', '.. also when all of them begin the period');
 
 # ---- durability: did the last statement of a session return before its commit was on the disk?
 
@@ -59,7 +59,7 @@ check('relaxed', 'hits that are taken back', q{SELECT session_hit('d', '1 hour',
 check('relaxed', 'several', "BEGIN; $hit; $hit; COMMIT");
 check('strict', 'a row before', "BEGIN; INSERT INTO other VALUES (1); $hit; COMMIT");
 check('strict', 'a row after', "BEGIN; $hit; INSERT INTO other VALUES (1); COMMIT");
-check('strict', 'a row in the statement', "INSERT INTO other SELECT (session_hit('d', '1 hour')).hits");
+check('strict', 'another change in the statement', "INSERT INTO other SELECT (session_hit('d', '1 hour')).hits");
 check('strict', 'a session in a strict namespace', "BEGIN; $hit; SELECT session_save('s', '{}'); COMMIT");
 check('strict', 'a logout', "BEGIN; $hit; SELECT session_delete('s'); COMMIT");
 check('strict', 'a reset', q{SELECT session_hit_reset('d')});
@@ -67,12 +67,12 @@ value(q{INSERT INTO session_namespaces (name, durability, cache) VALUES ('fast',
 check('relaxed', 'a session in a relaxed namespace', "BEGIN; $hit; SELECT session_save('s', '{}', namespace => 'fast'); COMMIT");
 value(q{CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS 'BEGIN INSERT INTO other VALUES (1); RETURN NULL; END';
 	CREATE TRIGGER mine AFTER INSERT OR UPDATE ON session_counters FOR EACH ROW EXECUTE FUNCTION mine()});
-# (once before, because reading catalogs that have just changed may write to the log)
+# (once before, because reading catalogs that have just changed may write WAL)
 durability($node, $hit);
 check('strict', 'while a trigger of the owner is on the table', $hit);
-check('relaxed', '.. which sessions do not care about', q{SELECT session_save('s', '{}', namespace => 'fast')});
+check('relaxed', '.. which does not matter to sessions', q{SELECT session_save('s', '{}', namespace => 'fast')});
 value('DROP TRIGGER mine ON session_counters');
-check('relaxed', 'and again without it', $hit);
+check('relaxed', '.. and again without it', $hit);
 is(value(q{SELECT count(*) FROM session_events}), '0', 'a counter writes no events');
 
 # ---- a standby reads
@@ -84,7 +84,7 @@ $standby->start;
 value(q{SELECT session_hit('on standby', '1 hour', by => 3); SET synchronous_commit = on; INSERT INTO other VALUES (2)});
 wait_for_replay($node, $standby);
 is($standby->safe_psql('postgres', q{SELECT hits || ' ' || remaining FROM session_hit('on standby', NULL, by => 0, max => 5)}), '3 2', 'a standby reads counters');
-is(sqlstate($standby, q{SELECT session_hit('on standby', '1 hour')}), '25006', '.. and counts nothing');
+is(sqlstate($standby, q{SELECT session_hit('on standby', '1 hour')}), '25006', '.. and cannot count');
 is(sqlstate($standby, q{SELECT session_hit_reset('on standby')}), '25006', '.. nor resets');
 $standby->stop;
 
@@ -102,13 +102,13 @@ value(q{CREATE PUBLICATION pub FOR TABLE session_counters});
 $subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION sub CONNECTION '" . $node->connstr . " dbname=postgres' PUBLICATION pub");
 $subscriber->wait_for_subscription_sync($node, 'sub');
 is($subscriber->safe_psql('postgres', $all), value($all), 'a subscriber has them');
-# (a commit that waits for the disk, because what is not there yet is not replicated)
+# (a commit that waits for the disk, because only flushed WAL is replicated)
 value(q{SELECT session_hit('ended', '1 ms'); INSERT INTO other VALUES (3)});
 wait_for_replay($node, 'sub');
 is(health($subscriber, 'purge,left_to_publisher'), '["session_counters"]', 'the subscriber leaves their purge to the publisher');
 my $now = $subscriber->safe_psql('postgres', 'SELECT clock_timestamp()');
-wait_for($subscriber, "SELECT (session_health() #>> '{keeper,tasks,counters,last_run}')::timestamptz > '$now'::timestamptz", 'its keeper has had the time');
-is($subscriber->safe_psql('postgres', q{SELECT session_purge(), (SELECT count(*) FROM session_counters WHERE counter_id = 'ended')}), '0|1', '.. and does so, as session_purge() does');
+wait_for($subscriber, "SELECT (session_health() #>> '{keeper,tasks,counters,last_run}')::timestamptz > '$now'::timestamptz", 'its keeper has had time to purge');
+is($subscriber->safe_psql('postgres', q{SELECT session_purge(), (SELECT count(*) FROM session_counters WHERE counter_id = 'ended')}), '0|1', '.. and leaves it, as session_purge() does');
 set_conf_interval('100ms');
 wait_for($node, q{SELECT count(*) = 0 FROM session_counters WHERE counter_id = 'ended'}, 'the keeper of the publisher purges it');
 value('INSERT INTO other VALUES (4)');
@@ -117,24 +117,24 @@ is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM session_counters WH
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION sub');
 leave_nothing($subscriber);
 
-# ---- the keeper: purges what has ended, whatever others are refused, and rests
+# ---- the keeper purges counters that have ended, whichever others it cannot remove, and rests
 
 value(q{SELECT count(session_hit('many' || i, '1 ms')) FROM generate_series(1, 5000) i});
 wait_for($node, q{SELECT count(*) = 0 FROM session_counters WHERE counter_id LIKE 'many%'}, 'the keeper purges counters that have ended');
 like(value('SELECT session_metrics()'), qr/^session_store_counters_purged_total [1-9]\d{3,}$/m, '.. and counts them');
-like(value('SELECT session_metrics()'), qr/^session_store_hits_total [1-9]\d{3,}$/m, '.. as hits are');
-cmp_ok(value('SELECT count(*) FROM session_counters'), '>', 50, '.. those whose period runs stay');
+like(value('SELECT session_metrics()'), qr/^session_store_hits_total [1-9]\d{3,}$/m, '.. as it counts hits');
+cmp_ok(value('SELECT count(*) FROM session_counters'), '>', 50, '.. those whose period is running stay');
 value(q{CREATE TABLE refers (namespace text, counter_id text, FOREIGN KEY (namespace, counter_id) REFERENCES session_counters);
 	SELECT session_hit('refused' || i, '500 ms') FROM generate_series(1, 3) i;
 	INSERT INTO refers SELECT 'default', 'refused' || i FROM generate_series(1, 3) i;
 	SELECT session_hit('free' || i, '500 ms') FROM generate_series(1, 3) i});
-wait_for($node, q{SELECT count(*) = 0 FROM session_counters WHERE counter_id LIKE 'free%'}, 'a foreign key refuses some: the others go');
-wait_for($node, q{SELECT session_health() ->> 'warnings' ~ 'counters cannot be removed: 3 rows'}, '.. and health says so');
+wait_for($node, q{SELECT count(*) = 0 FROM session_counters WHERE counter_id LIKE 'free%'}, 'a foreign key refuses some: the others are removed');
+wait_for($node, q{SELECT session_health() ->> 'warnings' ~ 'counters cannot be removed: 3 rows'}, '.. and session_health() says so');
 value('DROP TABLE refers');
-wait_for($node, q{SELECT count(*) = 0 FROM session_counters WHERE counter_id LIKE 'refused%'}, '.. without it they go');
+wait_for($node, q{SELECT count(*) = 0 FROM session_counters WHERE counter_id LIKE 'refused%'}, '.. without it they are removed');
 
 my $locker = $node->background_psql('postgres');
-# (with a counter that ends meanwhile, or the keeper might rest)
+# (with a counter that ends meanwhile, because the keeper might rest)
 for (1 .. 20)
 {
 	value(q{SELECT session_hit('locked', '2 seconds')});
@@ -149,7 +149,7 @@ $locker->quit;
 value('CREATE DATABASE quiet');
 create_extension($node, 'quiet');
 value(q{SELECT count(session_hit('q' || i, '1 day')) FROM generate_series(1, 100) i}, 'quiet');
-soon('it rests while all periods run', 180, sub { while_it_sleeps($node, 'quiet', keeper_pid($node, 'quiet'), 10) == 0 });
+soon('it rests while all periods are running', 180, sub { while_it_sleeps($node, 'quiet', keeper_pid($node, 'quiet'), 10) == 0 });
 value(q{SELECT session_hit('brief', '1 ms')}, 'quiet');
 wait_for($node, q{SELECT count(*) = 100 FROM session_counters}, '.. and purges one that begins and ends meanwhile', db => 'quiet');
 

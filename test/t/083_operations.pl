@@ -21,7 +21,7 @@ sub value
 	return $node->safe_psql($db // 'postgres', $query);
 }
 
-# A keeper looks at once when it begins, and then once a minute.
+# A keeper checks at its start, and then once a minute.
 sub look
 {
 	my ($pid) = keeper_pid($node, 'postgres');
@@ -47,7 +47,7 @@ wait_for($node, $same, 'operations that are no longer kept are removed, in sever
 is(health($node, 'keeper,tasks,operations,failures'), '0', 'the task has not failed');
 is(health($node, 'warnings'), '[]', 'health is content');
 
-# one that a trigger of the owner keeps holds up no other
+# one that a trigger of the owner keeps delays no other
 value(<<'EOS');
 CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -62,14 +62,14 @@ DELETE FROM kept WHERE operation_id IN ('op 3', 'op 5');
 UPDATE kept k SET keep_until = o.keep_until FROM session_operations o WHERE o.operation_id = 'op 1' AND k.operation_id = 'op 1';
 EOS
 look();
-wait_for($node, $same, 'one that cannot be removed holds up no other');
+wait_for($node, $same, 'one that cannot be removed delays no other');
 wait_for($node, q{SELECT session_health() ->> 'warnings' ~ 'old operations cannot be removed: 1 rows and 0 namespaces as a whole are set aside, the last failure in namespace chat'},
-	'.. it is set aside, and health names its namespace');
+	'.. it is set aside, and session_health() names its namespace');
 like(value('SELECT session_metrics()'), qr/^session_store_rows_set_aside\{work="operations"\} 1$/m, '.. in a metric');
 is(sqlstate($node, q{SELECT session_purge()}), '00000', 'session_purge leaves it out');
 value('DROP TRIGGER keeps ON session_operations');
 look();
-wait_for($node, q{SELECT count(*) = 0 FROM session_operations WHERE operation_id = 'op 1'}, 'without the trigger it goes');
+wait_for($node, q{SELECT count(*) = 0 FROM session_operations WHERE operation_id = 'op 1'}, 'without the trigger it is removed');
 
 # ---- the end of the session
 
@@ -95,7 +95,7 @@ value('SELECT session_purge()', 'subscriber');
 is(value('SELECT count(*) FROM session_operations', 'subscriber'), '0', '.. until the subscription ends');
 value('DROP DATABASE subscriber (FORCE)');
 
-# ---- carried over from the tables of an earlier state
+# ---- carry_over.sql with the tables of an earlier state
 
 sub content
 {
@@ -118,7 +118,7 @@ $node->append_conf('postgresql.conf', "session_store.purge_interval = 0\n");
 $node->reload;
 value('CREATE DATABASE old TEMPLATE template0');
 value('CREATE ROLE app; CREATE ROLE watcher');
-# what an operation had in its message is what session_append() makes of it, under the same name
+# the operation that a message contained is what session_append() now records under the same id
 value(<<"EOS", 'old');
 CREATE SCHEMA $schema; CREATE EXTENSION session_store SCHEMA $schema;
 SET search_path = $schema;
@@ -161,7 +161,7 @@ like($err, qr/column note of table session_members is not one of the extension/,
 value("ALTER TABLE $schema.session_members DROP COLUMN note", 'old');
 value("CREATE VIEW public.mine AS SELECT session_id FROM $schema.conversation_sessions", 'old');
 (undef, $err) = run_command([@carry]);
-like($err, qr/cannot drop extension session_store because other objects depend on it/, 'nor what depends on the extension');
+like($err, qr/cannot drop extension session_store because other objects depend on it/, '.. nor is an object that depends on the extension');
 value('DROP VIEW public.mine', 'old');
 is(content('old', $schema), $before, 'after an error all is as it was');
 value("CREATE TRIGGER mine BEFORE UPDATE ON $schema.conversation_sessions FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()", 'old');
@@ -170,7 +170,7 @@ CREATE POLICY limits ON $schema.conversation_sessions AS RESTRICTIVE USING (name
 ALTER TABLE $schema.session_events ADD CONSTRAINT "No x" CHECK (event <> 'x');
 EOS
 $err = run_ok('an earlier state is carried over', @carry);
-like($err, qr/trigger mine on table conversation_sessions is dropped/, '.. with a warning of what is lost');
+like($err, qr/trigger mine on table conversation_sessions is dropped/, '.. with a warning of objects that are lost');
 like($err, qr/policy limits on table conversation_sessions is dropped/, '.. also of policies');
 like($err, qr/constraint "No x" on table session_events is dropped/, '.. and of constraints');
 unlike($err, qr/(policy|constraint|rule) (?!limits|"No x")\S+ on table \S+ is dropped/, '.. and of no others');

@@ -23,7 +23,7 @@ sub numbers
 	return '[' . join(', ', map { "{\"n\": $_}" } @_) . ']';
 }
 
-# Redis gets this tail; a copy that is missing is asked for.
+# Waits until Redis has this tail; requests a copy that is missing.
 sub tail_becomes
 {
 	my ($id, $want, $what) = @_;
@@ -44,7 +44,7 @@ INSERT INTO session_namespaces (name, cache, sliding, tail_prefix, tail_size) VA
 ALTER DATABASE postgres SET session_store.namespace = 'n';
 EOS
 
-# ---- what the table has is what Redis has
+# ---- Redis has the same as the table
 
 value(q{SELECT session_append('a', (SELECT jsonb_agg(jsonb_build_object('n', n)) FROM generate_series(1, 8) n))});
 tail_becomes('a', numbers(5 .. 8), 'the tail');
@@ -71,7 +71,8 @@ tail_becomes('a', numbers(10), '.. and it goes on');
 
 # ---- strong readers
 
-# Amends a message and reads strongly after each COMMIT: how often the lease was there, and what else was seen.
+# Amends a message and reads strongly after each COMMIT; returns how often the lease was there, and
+# which other values were seen.
 sub look_after_amends
 {
 	my ($times) = @_;
@@ -85,7 +86,7 @@ sub look_after_amends
 		next unless defined $lease;
 		$trusted++;
 		push @old, "$i: $copy" if defined $copy && $copy ne numbers($i);
-		# so that the next one has a copy to get rid of
+		# so that there is a copy for the next amend to delete
 		tail_becomes('strong', numbers($i), "amend $i") or last;
 	}
 	return ($trusted, join ' ', @old);
@@ -114,7 +115,7 @@ for my $i (101 .. 103)
 }
 is($old, '', '.. and no strong reader sees the old message');
 
-# ---- others
+# ---- other cases
 
 value(q{SELECT session_append('other', '{"n": 1}'), session_append('call', '[{"n": 1}, {"n": 2}]'), session_append('p', '{"n": 1}', namespace => 'plain')});
 tail_becomes('other', numbers(1), 'another session');
@@ -129,7 +130,7 @@ is(value(q{SELECT message FROM session_history('p', namespace => 'plain')}), '{"
 $redis->kill9;
 is(value(q{SELECT session_amend('call', 1, '{"n": "away"}')}), 't', 'while Redis is away');
 $redis->start;
-wait_for_cache($node, $redis, what => '.. it comes back', timeout => 60);
+wait_for_cache($node, $redis, what => '.. Redis is back', timeout => 60);
 tail_becomes('call', '[{"n": "away"}, {"n": 3}]', '.. and gets the message');
 
 $node->safe_psql('postgres', 'ALTER DATABASE postgres RESET session_store.namespace');

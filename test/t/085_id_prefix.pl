@@ -27,9 +27,10 @@ session_store.purge_interval = 0
 EOC
 $node->safe_psql('postgres', q{INSERT INTO session_namespaces (name, key_prefix, owner_isolation, cache) VALUES ('iso', 'iso:', true, 'off')});
 
-# The namespace "default": ten sessions "few:", before and behind them many "aaa:" and "live:", half of
-# them of other owners, and thousands of tombstones and expired sessions directly behind "few:".
-# The namespace "iso": ten sessions of ann, three shared with her, and many of others between them.
+# The namespace "default": ten sessions "few:", and before and behind them many "aaa:" and "live:",
+# half of them of other owners, and thousands of tombstones and expired sessions directly behind
+# "few:". The namespace "iso": ten sessions of ann, three shared with her, and many of others between
+# them.
 sub fill
 {
 	my ($from, $to) = @_;
@@ -61,7 +62,7 @@ my %calls = (
 	'a page of one' => [ 1, q{SELECT * FROM session_list(id_prefix => 'few:', page_size => 1)} ],
 	'a page with data' => [ 10, q{SELECT * FROM session_list(id_prefix => 'few:', with_data => true)} ],
 	'a page deep inside' => [ 4, q{SELECT * FROM session_list(id_prefix => 'few:', after => 'i1.04.few:1005')} ],
-	'a page of nothing' => [ 0, q{SELECT * FROM session_list(id_prefix => 'few:nothing')} ],
+	'an empty page' => [ 0, q{SELECT * FROM session_list(id_prefix => 'few:nothing')} ],
 	'a page with a pattern' => [ 1, q{SELECT * FROM session_list(id_prefix => 'few:', id_like => '%7')} ],
 	"a page of an owner" => [ 10, q{SELECT * FROM session_list(owner => 'ann', id_prefix => 'few:')} ],
 	'a page with owner isolation' => [ 13, q{SELECT * FROM session_list(id_prefix => 'few:', namespace => 'iso')}, $claims ],
@@ -72,7 +73,7 @@ my %calls = (
 	'a clear by a pattern as well' => [ 1, q{SELECT session_clear('default', '%7', 'few:')} ],
 );
 
-# The cost of each call in a session, rolled back. With $filled there must be the expected rows.
+# The cost of each call in a session, rolled back. With $filled, the call must find the expected rows.
 sub costs
 {
 	my ($psql, $filled) = @_;
@@ -83,7 +84,7 @@ sub costs
 		my ($expected, $call, $first) = @{ $calls{$what} };
 		my $out = '';
 
-		# twice: the first time catalogs are read
+		# twice: the first time reads catalogs
 		$out = $psql->query_safe('BEGIN; ' . ($first ? "$first; " : '') . "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) $call; ROLLBACK; RESET ROLE;") for 1 .. 2;
 		my ($hit) = $out =~ /"Shared Hit Blocks": (\d+)/;
 		my ($read) = $out =~ /"Shared Read Blocks": (\d+)/;
@@ -101,7 +102,7 @@ sub are_bounded
 
 	for my $what (sort keys %$few)
 	{
-		# ending a session adds to each index, which is deeper
+		# ending a session adds entries to each index, which has more levels
 		my $more = $what eq 'a clear' ? 100 : 14;
 
 		cmp_ok($costs->{$what}, '<=', $few->{$what} + $more, "$what $when: $few->{$what} buffers among few sessions, $costs->{$what} among $many");
@@ -109,7 +110,7 @@ sub are_bounded
 	return;
 }
 
-# a session whose plans are made while the table is empty, and kept
+# a session whose plans are made while the table is empty, and then kept
 my $old = $node->background_psql('postgres');
 costs($old);
 
@@ -132,7 +133,7 @@ $node->safe_psql('postgres', 'VACUUM ANALYZE conversation_sessions, session_memb
 $new = $node->background_psql('postgres');
 are_bounded(\%few, { costs($new, 1) }, 'by a plan from statistics');
 
-# A page of the many costs its rows, wherever it is.
+# A page of the many costs its own rows, wherever it is.
 my $middle = $node->safe_psql('postgres', q{SELECT session_id FROM conversation_sessions WHERE session_id LIKE 'live:%' ORDER BY session_id LIMIT 1 OFFSET } . int($many / 6));
 $calls{'the first page of many'} = [ 50, q{SELECT * FROM session_list(id_prefix => 'live:')} ];
 $calls{'a page of many, deep inside'} = [ 50, qq{SELECT * FROM session_list(id_prefix => 'live:', after => 'i1.05.$middle')} ];

@@ -45,7 +45,7 @@ value(q{UPDATE session_namespaces SET token_path = '{n}' WHERE name = 'chat'});
 wait_for_replay($node, $standby);
 is(value($window), '3:9 4:9', 'tokens are at token_path');
 is($standby->safe_psql('postgres', $window), '3:9 4:9', '.. on the standby, too');
-isnt($estimated, '3:9 4:9', '.. where they were estimated before');
+isnt($estimated, '3:9 4:9', '.. and were estimated before');
 $standby->stop;
 
 # ---- dump and restore

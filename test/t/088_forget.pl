@@ -24,7 +24,7 @@ sub value
 
 value(q{INSERT INTO session_namespaces (name, key_prefix, tail_prefix, sliding, cache, tombstone) VALUES ('whole', 'whole:', 'tail:', false, 'all', '0')});
 
-# ---- clients forget owners, and look at once
+# ---- clients forget owners, and read at once
 
 my @lines = in_children(3, sub {
 	my ($i, $say) = @_;
@@ -56,7 +56,7 @@ my @lines = in_children(3, sub {
 });
 my @wrong = grep { !/^round/ } @lines;
 diag(join "\n", @wrong > 5 ? @wrong[ 0 .. 4 ] : @wrong);
-is(scalar @wrong, 0, 'nobody sees a session or tail of the owner afterwards');
+is(scalar @wrong, 0, 'no reader sees a session or tail of the owner afterwards');
 is(scalar(grep { /^round/ } @lines), 75, '.. in 25 rounds of 3 clients');
 is(value(q{SELECT count(*) FROM conversation_history}), 0, 'no message is left');
 
@@ -71,7 +71,8 @@ is(value(q{SELECT session_get('r', 'whole'), (SELECT count(*) FROM session_histo
 is($redis->get('whole:r'), '{"n": 1}', '.. and the copy is there again');
 value(q{SELECT session_forget('rob', namespace => 'whole')});
 
-# ---- histories of ended sessions are found by their owner, whatever ended these, also after a restore
+# ---- histories of ended sessions are found by their owner, whichever call ended these, also after a
+# restore
 
 $node->append_conf('postgresql.conf', 'session_store.purge_interval = 0');
 $node->restart;
@@ -98,7 +99,7 @@ for my $end (sort keys %ends)
 {
 	ended($end);
 	is(value(q{SELECT r ->> 'messages', r ->> 'operations', r ->> 'members' FROM session_forget('eve', namespace => 'whole') r}), '2|1|1', "after $end the messages are removed");
-	is(value(q{SELECT (SELECT count(*) FROM conversation_history_ended), (SELECT count(*) FROM conversation_history h WHERE h.history_id NOT IN (SELECT history_id FROM conversation_sessions WHERE history_id IS NOT NULL))}), '0|0', '.. and their place in the queue');
+	is(value(q{SELECT (SELECT count(*) FROM conversation_history_ended), (SELECT count(*) FROM conversation_history h WHERE h.history_id NOT IN (SELECT history_id FROM conversation_sessions WHERE history_id IS NOT NULL))}), '0|0', '.. and their entry in the queue');
 	value(q{DELETE FROM conversation_sessions WHERE session_id = 'e'; DELETE FROM conversation_history_ended WHERE owner_id IS NULL});
 }
 ended('session_delete');
@@ -108,7 +109,7 @@ $node->safe_psql('postgres', 'CREATE DATABASE restored');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, 'restored' ], '.. and its restore');
 is($node->safe_psql('restored', q{SELECT r ->> 'messages', r ->> 'operations', r ->> 'members' FROM session_forget('eve', namespace => 'whole') r}), '2|1|1', '.. where the owner is known as well');
 
-# ---- cost of a page: its own rows, at any number of sessions
+# ---- the cost of a page is that of its own rows, at any number of sessions
 
 value(q{SELECT count(session_save('s' || n, '{}', owner => 'o' || n % 100, namespace => 'whole')) FROM generate_series(1, 3000) n; ANALYZE conversation_sessions});
 my $at = value(q{SELECT page_cursor FROM session_export('o7', page_size => 20, namespace => 'whole') OFFSET 19});
@@ -116,7 +117,7 @@ my $page = "SELECT count(*) FROM session_export('o7', '$at', 5, 'whole')";
 my ($hit, $read) = buffers($node, $page, before => "$page; ");
 cmp_ok($hit + $read, '<', 200, 'a page of 5 items reads few buffers (' . ($hit + $read) . ')');
 
-# ---- a standby exports, and does not forget
+# ---- a standby can export, and cannot forget
 
 $node->backup('copy');
 my $standby = PostgreSQL::Test::Cluster->new('forget_standby');
