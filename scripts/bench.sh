@@ -31,7 +31,7 @@ bench_is_tiny() {
 	[ "${BENCH_SCALE:-full}" = tiny ]
 }
 
-# The server of benchmarks, all of whose data is in memory, and the folder of the results.
+# The server of the benchmarks, whose data is in memory, and the folder of the results.
 start_bench_server() {
 	local memory settings=()
 
@@ -49,7 +49,7 @@ start_bench_server() {
 	describe_machine >"$BENCH_OUT/machine"
 }
 
-# Run one benchmark there. It begins with an empty database and an empty Redis.
+# Runs one benchmark there. It begins with an empty database and an empty Redis.
 run_bench() {	# NAME [LOG]
 	local rc=0 script=(env -C "$work/src" "PGDATABASE=bench" "SS_BINDIR=$bindir" bash "$work/src/test/bench/$1.sh")
 
@@ -71,7 +71,8 @@ stop_bench_servers() {
 	stop_servers "$work/bench-redis"
 }
 
-# Each comparison of ./dev bench, small: that it runs, not how fast, and that the report has all of them.
+# Each comparison of ./dev bench in a small form: checks that it runs and that the report has all of
+# them, not how fast it is.
 step_bench() {
 	local name names rc log skipped
 
@@ -130,7 +131,7 @@ cmd_bench() {
 	if [ -z "$whole" ]; then
 		run perl "$work/src/test/bench/report.pl" "$BENCH_OUT" || rc=1
 	elif bench_is_tiny; then
-		# a tiny run says nothing about speed, but it says it all
+		# a tiny run says nothing about speed, but all comparisons run
 		mkdir -- "$work/docs"
 		run perl "$work/src/test/bench/report.pl" "$BENCH_OUT" "$work/docs"
 	else

@@ -5,7 +5,7 @@
 #	archive; and with the library built with sanitizers.
 #
 
-# What it takes to build a server.
+# The packages that are needed to build a server.
 need_for_server() {
 	local missing=() program header
 
@@ -46,8 +46,8 @@ prepare_apt_sources() {
 	apt_sources apt-get update
 }
 
-# The source of the distribution's server, in $work/source. Where its newest version has left the
-# mirror already, an older one will do. The distribution's patches fix paths: they are left out.
+# Gets the source of the distribution's server, into $work/source. If its newest version has left the
+# mirror already, an older one is used. The distribution's patches fix paths: they are left out.
 fetch_server_source() {	# MAJOR
 	local package=postgresql-$1 version versions
 
@@ -64,8 +64,8 @@ fetch_server_source() {	# MAJOR
 	return 1
 }
 
-# Build a server, and keep what it installs as an archive: it runs from any folder. The source is
-# the distribution's, or that in a folder.
+# Builds a server, and keeps what it installs as an archive: it runs from any folder. The source is the
+# distribution's, or that in a folder.
 build_server() {	# MAJOR ARCHIVE [FOLDER]
 	local major=$1 archive=$2 build=$work/build log=$work/log/server.log
 
@@ -76,7 +76,7 @@ build_server() {	# MAJOR ARCHIVE [FOLDER]
 	else
 		fetch_server_source "$major" >"$log" 2>&1 || {
 			show_tail 30 "$log"
-			die "the source of postgresql-$major is not to be found"
+			die "the source of postgresql-$major was not found"
 		}
 	fi
 	make_user_dir "$build"
@@ -123,7 +123,7 @@ use_checked_server() {	# [SOURCE]
 use_sanitizers() {
 	local flags='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer'
 
-	# what a sanitizer adds brings about other warnings
+	# the options of a sanitizer cause additional warnings
 	make_args=(-j"$(nproc)" "PG_CONFIG=$pg_config" with_llvm=no "COPT=$flags")
 	mv -- "$bindir/postgres" "$bindir/postgres.plain"
 	cat >"$bindir/postgres" <<EOF

@@ -94,14 +94,14 @@ group_is_gone() {
 	! kill -0 -- "-$1" 2>/dev/null
 }
 
-# The tail end of a file, indented, for a report of what went wrong.
+# Shows the last lines of a file, indented, to report what went wrong.
 show_tail() {	# LINES FILE
 	[ -s "$2" ] || return 0
 	say "--- ${2#"$work/"}, last lines"
 	tail -n "$1" -- "$2" | sed 's/^/    /'
 }
 
-# The environment of whoever calls must not steer servers, clients or make.
+# The caller's environment must not affect servers, clients or make.
 clean_environment() {
 	local name
 
@@ -117,14 +117,14 @@ clean_environment() {
 	export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 	[ -d "${TMPDIR:-/tmp}" ] || unset TMPDIR
 	umask 022
-	# a closed standard stream would lend its number to the next file opened
+	# a closed standard stream would give its number to the next file opened
 	{ : >&1; } 2>/dev/null || exec >/dev/null
 	{ : >&2; } 2>/dev/null || exec 2>&1
-	# a signal may come while a function writes into a log: on_exit wants ours
+	# a signal may come while a function writes to a log: on_exit needs our own stderr
 	exec 3>&1
 }
 
-# Whatever happens, leave nothing behind, and end a test run with its count.
+# In any case, leaves nothing behind, and ends a test run with its count.
 on_exit() {
 	local rc=$?
 

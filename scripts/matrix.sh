@@ -20,7 +20,7 @@ is_in_matrix() {	# NAME[/SERVER]
 	matrix_suite "${1%/*}" >/dev/null && [[ $1 =~ ^[^/]+(/(redis|valkey))?$ ]]
 }
 
-# Run a function of test/tree.sh. It is a command of its own, so that it can be interrupted.
+# Runs a function of test/tree.sh. It is a command of its own, so that it can be interrupted.
 tree() {	# FUNCTION ARG..
 	# shellcheck disable=SC2016 # the inner shell has these
 	run bash -c 'set -eu; . "$1/test/tree.sh"; "${@:2}"' bash "$repo" "$@"
@@ -39,7 +39,7 @@ make_matrix_tree() {	# NAME TREE
 		touch -- "$2/complete"
 }
 
-# The sources, and no leftovers of an earlier run.
+# Copies the sources, without leftovers of an earlier run.
 copy_to_tree() {	# TREE
 	rm -rf -- "$1/session_store"
 	find "$1/tmp" -mindepth 1 -delete
@@ -91,7 +91,7 @@ skip_in_matrix() {	# NAME REASON
 	skip "Debian $1: $2"
 }
 
-# One release: its tree is made unless it is there, and what tests it has run.
+# One release: makes its tree unless it is there, and runs its tests.
 matrix_release() {	# NAME[/SERVER]
 	local name=${1%/*} server=${1#"${1%/*}"} tree log cache_steps=()
 

@@ -19,13 +19,13 @@ read_pg_config() {
 # Build for the server of $pg_config, and run that.
 use_postgres() {
 	read_pg_config
-	# Bitcode is for the server's JIT to inline from; nothing here depends on it.
+	# Bitcode is only for inlining by the server's JIT; nothing here depends on it.
 	make_args=(-j"$(nproc)" "PG_CONFIG=$pg_config" WERROR=1 with_llvm=no)
 	PATH=$bindir:$PATH
 	say "dev: $("$pg_config" --version) in $bindir, run by $user"
 }
 
-# Changes whenever the installation of Postgres does, so far as we use it.
+# Changes whenever the installation of Postgres does, as far as it is used here.
 describe_postgres() {
 	say "$bindir"
 	"$pg_config" --version
@@ -37,8 +37,9 @@ copied_pg_config() {
 	find "$work/pg" -name pg_config -type f -perm -u+x 2>/dev/null | head -n 1 || :
 }
 
-# Have a copy of the installation in the work folder, and use that. Where the installation has
-# changed since, the copy is made again, and what was built and run with it goes.
+# Makes a copy of the installation in the work folder, unless there is one, and uses it. If the
+# installation has changed since, the copy is made again, and what was built and run with it is
+# removed.
 use_copied_postgres() {
 	if [ "$(cat -- "$work/pg.of" 2>/dev/null)" != "$(describe_postgres)" ]; then
 		stop_servers "$work"
@@ -69,7 +70,7 @@ copy_postgres() {
 	done
 	for dir in "$bindir" "$pkglibdir" "$sharedir"; do
 		mkdir -p -- "$top/${dir#"$common"}"
-		# a link to nowhere is no loss
+		# a dangling link is no loss
 		cp -aL -- "$dir/." "$top/${dir#"$common"}/" 2>>"$work/log/copy.log" || :
 	done
 	for dir in "$includedir" "$libdir"; do
@@ -83,7 +84,7 @@ copy_postgres() {
 	installed_files "$top/${pkglibdir#"$common"}" "$top/${sharedir#"$common"}" | xargs -0 -r rm -rf --
 }
 
-# What nearly every step stands on; without it there is no use in going on.
+# Nearly every step needs this; without it the run ends.
 build_with_gcc() {
 	[ -z "$built" ] || return 0
 	run_test "$work/log/gcc.log" make -s -C "$work/src" "${make_args[@]}" || {

@@ -9,7 +9,7 @@
 #	that they are removed.
 #
 
-# Is this pg_config that of a server we can build for and run?
+# Does this pg_config belong to a server that we can build for and run?
 pg_config_is_complete() {
 	local dir
 
@@ -93,8 +93,8 @@ postgres_packages() {
 	fi
 }
 
-# A new server package brings a cluster "main" into being and to life. Ours must
-# not: a file beside createcluster.conf says so while packages are installed.
+# A new server package creates and starts a cluster "main". It must not here: a file beside
+# createcluster.conf prevents that while packages are installed.
 hold_main_cluster() {
 	local folder=/etc/postgresql-common/createcluster.d
 
@@ -110,13 +110,13 @@ hold_main_cluster() {
 release_main_cluster() {
 	[ -n "$dropin" ] || return 0
 	rm -f "$dropin"
-	# the folders that had to be made go as well, unless a package fills them now
+	# folders that were made for it are removed as well, unless a package uses them now
 	[ "${#dropin_folders[@]}" -eq 0 ] ||
 		rmdir --ignore-fail-on-non-empty "${dropin_folders[@]}" 2>/dev/null || :
 	dropin='' dropin_folders=()
 }
 
-# Neither shall a service of a Redis be started that we bring along.
+# Nor is the service of a Redis started whose package is installed here.
 hold_services() {
 	[ ! -e "$policy_rc_d" ] || return 0
 	printf '#!/bin/sh\nexit 101\n' >"$policy_rc_d"
@@ -137,7 +137,7 @@ apt_get() {	# ARG..
 	}
 }
 
-# Install packages ("POSTGRES" stands for the server's), or say how to.
+# Installs packages ("POSTGRES" stands for the server's), or says how to.
 install_packages() {	# PACKAGE..
 	local packages="$*"
 
@@ -163,8 +163,8 @@ install_packages() {	# PACKAGE..
 	hash -r
 }
 
-# Have all that is needed for purposes: "run", or "tap", "test" and "bench" which take more; with "check"
-# the server that is here is only asked for its version.
+# Finds or installs everything that purposes need: "run", or "tap", "test" and "bench", which need
+# more; with "check" only the version of the server is used.
 need() {	# PURPOSE..
 	local purposes=" $* " missing=()
 
@@ -185,14 +185,14 @@ need() {	# PURPOSE..
 		# the examples in the docs
 		/usr/bin/python3 -c 'import psycopg2, redis' 2>/dev/null ||
 			missing+=(python3-psycopg2 python3-redis)
-		# the deployments in examples/; who cannot install these has their test skipped
+		# the deployments in examples/; without these their test is skipped
 		if is_root && have apt-get; then
 			have node || missing+=(nodejs)
 			have npm || missing+=(npm)
 		fi
 	fi
 	if [[ $purposes = *' bench '* ]] && is_root && have apt-get; then
-		# who cannot install these has the benchmarks skipped that want them
+		# without these the benchmarks that need them are skipped
 		have gnuplot || missing+=(gnuplot-nox)
 		have pgbouncer || missing+=(pgbouncer)
 		have node || missing+=(nodejs)

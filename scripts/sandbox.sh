@@ -19,7 +19,7 @@ remember() {
 
 cmd_up() {
 	[ $# -eq 0 ] || die "up takes no arguments"
-	# what is up already stays with its Postgres
+	# a server that is up stays with its Postgres
 	[ -n "${PG_CONFIG:-}" ] || PG_CONFIG=$(recall pg_config)
 	work=$(recall work)
 	need run
@@ -65,21 +65,21 @@ start_for_up() {
 	create_demo || die "the extension cannot be created"
 }
 
-# The database outlives another `up`, unless the extension's SQL has changed.
+# The database is kept by another `up`, unless the extension's SQL has changed.
 create_demo() {
 	local made_of=$work/main/demo.sql
 
 	if cmp -s "$made_of" "$work/src/sql/$extension.sql"; then
 		return 0
 	elif [ -e "$made_of" ]; then
-		say "dev: the SQL of the extension has changed: the database demo begins anew"
+		say "dev: the SQL of the extension has changed: the database demo is made again"
 	fi
 	create_database demo && cp -- "$work/src/sql/$extension.sql" "$made_of"
 }
 
 take_tour() {
-	run_as_user psql -X -d demo <"$work/src/test/tour.sql" 2>&1 || die "the tour met a surprise"
-	PGDATABASE=demo run_as_user bash "$work/src/test/tour.sh" 2>&1 || die "the tour met a surprise"
+	run_as_user psql -X -d demo <"$work/src/test/tour.sql" 2>&1 || die "the tour had an unexpected result"
+	PGDATABASE=demo run_as_user bash "$work/src/test/tour.sh" 2>&1 || die "the tour had an unexpected result"
 }
 
 cmd_psql() {
@@ -108,6 +108,6 @@ cmd_down() {
 		say "dev: the server is stopped, its folder removed"
 	fi
 	rm -f -- "$state"
-	# the servers of ./dev check stay
+	# the servers of ./dev check are kept
 	rmdir -- "${state%/*}" 2>/dev/null || :
 }

@@ -83,7 +83,7 @@ redis_runs() {	# FOLDER
 	[ -S "$1/redis.sock" ] && server_is_alive "$(cat "$1/redis.pid" 2>/dev/null)" "$1"
 }
 
-# Stop the servers whose data lies below a folder; say nothing.
+# Stops the servers whose data is below a folder, without a message.
 stop_servers() {	# FOLDER
 	stop_postgres "$1"
 	stop_redis "$1"
@@ -111,8 +111,8 @@ stop_redis() {	# FOLDER
 	done < <(find "$1" -name redis.pid -print0 2>/dev/null) 2>/dev/null
 }
 
-# A file with a process id may outlive the process, and the id find another owner.
-# A server's current folder is its data directory.
+# A file with a process id may outlive the process, and another process may get the id. A server's
+# current folder is its data directory.
 server_is_alive() {	# PID FOLDER
 	[ "$(readlink -f "/proc/$1/cwd" 2>/dev/null)" = "$(readlink -f -- "$2")" ]
 }

@@ -50,7 +50,7 @@ step_build() {
 	fi
 }
 
-# What make would compile after a change of one header: the sources that include it, and no others.
+# Compares what make would compile after a change of one header with the sources that include it.
 check_dependencies() {
 	local rc=0 header log=$work/log/dependencies.log
 
@@ -62,8 +62,8 @@ check_dependencies() {
 	verdict "$rc" "after a change of $header make compiles what includes it"
 }
 
-# In another folder than that of the sources, as pg_buildext does: the same library results, and the
-# sources stay as they are.
+# Builds in another folder than that of the sources, as pg_buildext does: the library is the same, and
+# the sources are unchanged.
 build_elsewhere() {
 	local rc=0 log=$work/log/elsewhere.log sources=$work/elsewhere-src build=$work/elsewhere
 
@@ -87,8 +87,8 @@ exported_symbols() {	# FOLDER
 	nm -D --defined-only "$1/$extension.so" | awk '{print $3}' | sort
 }
 
-# Servers load all libraries into one name space: ours has in it what the server looks up, and no
-# symbol of hiredis or of our own files that another library could have as well.
+# Servers load all libraries into one name space: ours exports the symbols that the server looks up,
+# and none of hiredis or of our own files that another library could have as well.
 check_exports() {	# FOLDER WHAT
 	local rc=0 others
 
@@ -99,8 +99,8 @@ check_exports() {	# FOLDER WHAT
 	verdict "$rc" "the library exports what the server looks up alone ($2)"
 }
 
-# The version stands in the control file; META.json repeats it for PGXN. Which folder of src/ may
-# include which stands in test/architecture/folders.list.
+# The control file has the version; META.json repeats it for PGXN. test/architecture/folders.list says
+# which folder of src/ may include which.
 step_meta() {
 	local rc=0
 
@@ -125,7 +125,7 @@ step_meta() {
 	verdict "$rc" "the structure of src/ is that of test/architecture/folders.list"
 }
 
-# A unit test reports a great many checks: each program counts as one.
+# A unit test has many checks: each program counts as one.
 step_unit() {
 	local rc=0 log=$work/log/unit.log
 
@@ -145,7 +145,7 @@ step_unit() {
 	verdict "$rc" "points in time of different clocks are not mixed"
 }
 
-# The protocol of the cache under simulated faults, and each of its rules left out.
+# The protocol of the cache under simulated faults, and without each of its rules.
 step_sim() {
 	local rc=0 log=$work/log/sim.log
 
@@ -155,5 +155,5 @@ step_sim() {
 	else
 		show_tail 60 "$log"
 	fi
-	verdict "$rc" "the simulator finds no lie, and one for each rule that is left out"
+	verdict "$rc" "the simulator finds no violation, and one without each of the rules"
 }

@@ -53,13 +53,13 @@ step_isolation() {	# NAME..
 	fi
 	preloaded_cluster
 	installcheck isolation output_iso/regression.diffs preload REGRESS= ${1:+ISOLATION="$*"}
-	# whichever way reads take to their rows
+	# by direct access and by statements
 	export PGOPTIONS='-c session_store.direct_rows=off'
 	installcheck isolation output_iso/regression.diffs preload REGRESS= ${1:+ISOLATION="$*"}
 	unset PGOPTIONS
 }
 
-# The promises that hold without shared_preload_libraries, too.
+# The guarantees that hold without shared_preload_libraries as well.
 step_nopreload() {
 	local list=$work/src/test/no_preload.list names
 
@@ -69,7 +69,7 @@ step_nopreload() {
 	fi
 	names=$(sed 's/#.*//' "$list" | xargs)
 	build_and_install
-	# nor may it matter which way a read takes to its row
+	# .. by both ways, too
 	[ -d "$work/plain" ] || start_cluster plain 'fsync = off' 'max_prepared_transactions = 10' \
 		"session_store.direct_rows = off" ||
 		die "no server without the extension preloaded"
@@ -109,9 +109,9 @@ tap_files() {	# NAME
 	fi
 }
 
-# TAP tests make clusters of their own. PGXS knows how each version wants its environment, so
-# it is left to run prove, which runs several files at a time: most of them wait most of the time.
-# The longest files begin first.
+# TAP tests make clusters of their own. PGXS knows which environment each version needs, so it runs
+# prove, which runs several files at a time: most of them wait most of the time. The longest files
+# begin first.
 step_tap() {	# FILE..
 	local file files=() log name names rc seconds each=$test_timeout
 
@@ -128,7 +128,7 @@ step_tap() {	# FILE..
 	fi
 	build_and_install
 	make_user_dir "$work/tap"
-	# a server may take long to start where the machine is busy: pg_ctl would give up after a minute
+	# a server may take long to start on a busy machine: pg_ctl would give up after a minute
 	test_timeout=$((each * ${#files[@]})) run_test "$work/log/prove.log" env PGCTLTIMEOUT="$each" \
 		HARNESS_PERL="$work/src/test/perl/one_test" TAP_LOGS="$work/tap" TAP_SECONDS="$each" \
 		make -C "$work/src" "${make_args[@]}" installcheck TAP_TESTS=1 \
@@ -144,12 +144,12 @@ step_tap() {	# FILE..
 		[ "$rc" -eq 0 ] || show_tap_failure "$name" "$log"
 	done
 	compgen -G "$work/tap/*" >/dev/null || show_tail 40 "$work/log/prove.log"
-	# a test that was cut short may leave its servers behind
+	# a test that was ended may leave its servers behind
 	stop_servers "$work/src/tmp_check"
 	rm -rf -- "$work/tap"
 }
 
-# The real thing under real faults.
+# Faults on real servers.
 step_nemesis() {
 	local rc=0 log=$work/log/nemesis.log
 
@@ -157,15 +157,16 @@ step_nemesis() {
 	SS_BINDIR=$bindir run_test "$log" bash "$work/src/test/nemesis/run.sh" --seconds "$nemesis_seconds" || rc=$?
 	tail -n 12 "$log" | sed 's/^/        /'
 	[ "$rc" -eq 0 ] || show_tail 80 "$log"
-	verdict "$rc" "$nemesis_seconds seconds of faults on a real Postgres and a real Redis, and no lie"
+	verdict "$rc" "$nemesis_seconds seconds of faults on a real Postgres and a real Redis, and no violation"
 }
 
-# Statements from a seed, most of them hostile; allocations of memory that fail; a Redis that lies.
+# Statements from a seed, most of them hostile; allocations of memory that fail; a Redis that sends
+# wrong replies.
 step_fuzz() {
 	build_and_install
-	fuzz sql "$fuzz_seconds" "hostile SQL: no crash, no hang, no internal error, no foreign answer"
-	fuzz alloc "$fuzz_seconds" "failing allocations: calls change all or nothing, workers go on"
-	fuzz reply 10 "a Redis that lies: no answer crashes the pusher or makes a lease too long"
+	fuzz sql "$fuzz_seconds" "hostile SQL: no crash, no hang, no internal error, no data of others"
+	fuzz alloc "$fuzz_seconds" "failing allocations: calls have all of their effect or none, workers continue"
+	fuzz reply 10 "wrong replies of Redis: none crashes the pusher or makes a lease too long"
 }
 
 fuzz() {	# WHAT SECONDS CLAIM

@@ -13,7 +13,7 @@ fail() {
 	failed=$((failed + $1))
 }
 
-# One thing that either holds or does not.
+# One result: counts and prints it.
 verdict() {	# STATUS WHAT
 	if [ "$1" -eq 0 ]; then
 		pass 1
@@ -44,8 +44,8 @@ count_regress() {	# LOG STATUS
 	fi
 }
 
-# Print and count the results of one TAP file: subtests are indented, a TODO is no
-# failure, what was skipped is no test.
+# Prints and counts the results of one TAP file: subtests are indented, a TODO is no failure, a skipped
+# test does not count.
 count_tap() {	# FILE LOG STATUS
 	local bad good seconds=$4
 
@@ -62,8 +62,8 @@ count_tap() {	# FILE LOG STATUS
 	fi
 }
 
-# What failed comes first, with what was got and what was expected: whoever prints all this may
-# cut it short. Why a test died is at the end of its own log, and nowhere else.
+# Failures first, with what was got and expected, because a reader may cut the output short. Why a test
+# died is only at the end of its own log.
 show_tap_failure() {	# NAME LOG
 	local log own=$work/src/tmp_check/log/regress_log_$1
 
@@ -79,7 +79,7 @@ show_tap_failure() {	# NAME LOG
 	done
 }
 
-# No server process may have crashed, even if every answer was right.
+# No server process may have crashed, even if every result was right.
 check_crashes() {	# NAME
 	local log=$work/log/$1.log
 

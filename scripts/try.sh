@@ -7,8 +7,7 @@
 #	Two runs in the same checkout wait for each other, by a lock on the folder.
 #
 
-# The work folder of try is kept: .dev/try or, where that cannot hold one, a folder that
-# this is a link to.
+# The work folder of try is kept: .dev/try or, if that cannot hold one, the folder that this links to.
 open_try() {
 	local kept=$repo/.dev/try log
 
@@ -26,14 +25,14 @@ open_try() {
 		work_is_ours=''
 		ln -s -- "$work" "$kept"
 	fi
-	[ -O "$work" ] || die "$work is another user's; whoever it is can ./dev try --remove"
+	[ -O "$work" ] || die "$work is another user's, who can run ./dev try --remove"
 	lock_try
 	[ -d "$work/log" ] || furnish_work
-	# what the logs say of earlier runs is not about this one; a server that runs has them open
+	# empty the logs, which are about earlier runs; a server that runs has them open
 	for log in "$work/log"/*; do
 		[ ! -f "$log" ] || : >"$log"
 	done
-	# whose they are already
+	# the files belong to it already
 	choose_user
 	use_work
 }

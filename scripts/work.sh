@@ -4,8 +4,7 @@
 #	Work folders: who works in them, how they are made and removed, and the sources in them.
 #
 
-# Root lends its work to a user without rights: whose the work folder is already,
-# if there is one.
+# Root lets an unprivileged user do the work: the owner of the work folder, if there is one.
 choose_user() {
 	user=$(id -un 2>/dev/null || id -u)
 	is_root || return 0
@@ -57,8 +56,8 @@ remove_work() {
 	work_is_ours=''
 }
 
-# What belongs to the sources, each name ended by a NUL: all that git would take,
-# or, where this is no checkout, every file.
+# The names of the source files, each ended by a NUL: all that git would include or, outside of a
+# checkout, every file.
 list_sources() {
 	local file
 
@@ -70,7 +69,7 @@ list_sources() {
 			-o -name '*.d' \) -prune \
 			-o \( -type f -o -type l \) -print0
 	fi | while IFS= read -r -d '' file; do
-		# git lists what has been deleted since, too
+		# git lists files that were deleted since, too
 		[ ! -f "$file" ] && [ ! -L "$file" ] || printf '%s\0' "${file#./}"
 	done
 }
@@ -84,7 +83,7 @@ copy_sources() {	# FOLDER
 	[ "$(ls -A -- "$1")" ] && [ -e "$old" ] || : >"$old"
 	list_sources | (cd -- "$repo" && xargs -0 -r stat --printf '%.9Y:%s:%a %n\0' --) | sort -z >"$new"
 	comm -z -23 <(names_of_sources "$old") <(names_of_sources "$new") | (cd -- "$1" && xargs -0 -r rm -f --)
-	# what is copied is newer than what was made of it, whatever its date
+	# a copy is newer than what was made of it, whatever its date
 	comm -z -13 "$old" "$new" | sed -z 's/^[^ ]* //' |
 		tar -C "$repo" --null --no-recursion --files-from=- -cf - | tar -C "$1" -xmf -
 	! is_root || chown -R "$user:" "$1"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 #
 # test/as_user.sh
-#	For scripts that may be run by root, which no server is: who runs servers instead.
+#	For scripts that may be run by root, as which no server runs: chooses the user that runs servers.
 #
 # Source it. It sets `user` and the words `as_user` that go before a command; `child` is the command
 # that run_as_user waits for, for the caller's trap. The caller has a function `die`.
 
 user='' as_user=() child=''
 
-# Run as the unprivileged user and wait, so that a signal is acted upon at once.
+# Runs a command as the unprivileged user and waits, so that a signal is handled at once.
 run_as_user() {
 	local rc=0
 

@@ -4,7 +4,7 @@
 #	The second half of the tour: Redis, and health. ./dev up shows it, ./dev test runs it.
 #
 # The environment says where things are: PGHOST, PGDATABASE and so on; SS_REDIS_SERVER,
-# SS_REDIS_SOCKET and SS_REDIS_CONF. It stops at the first surprise.
+# SS_REDIS_SOCKET and SS_REDIS_CONF. It stops at the first unexpected result.
 #
 set -euo pipefail
 
@@ -68,13 +68,13 @@ is 1 "$(sql "SELECT session_save('tour-cached', '{\"user\": \"carol\"}')")"
 is t "$(sql "SELECT session_cache_sync()")"
 is '{"user": "carol"}' "$(redis GET session:tour-cached)"
 
-say '=== 10. Redis is killed. SQL goes on, and the session changes.'
+say '=== 10. Redis is killed. SQL continues to work, and the session changes.'
 kill -KILL "$(cat "$folder/redis.pid")"
 wait_until is_silent
 is 2 "$(sql "SELECT session_save('tour-cached', '{\"user\": \"carol\", \"cart\": 1}')")"
 is '{"cart": 1, "user": "carol"}' "$(sql "SELECT session_get('tour-cached')")"
 
-say '=== 11. Redis comes back: empty at first, then with the present document. Nothing stale.'
+say '=== 11. Redis comes back: empty at first, then with the present document. No old copy.'
 "$SS_REDIS_SERVER" "$SS_REDIS_CONF" >/dev/null
 wait_until answers
 is '' "$(redis GET session:tour-cached | grep -v cart || :)"

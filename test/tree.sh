@@ -40,7 +40,7 @@ tree_make_base() {	# SUITE TREE
 	mkdir -p -- "$tree"
 	debootstrap --variant=minbase --keyring="$tree_keyring" \
 		"$suite" "$tree" "$uri" || return 1
-	# whether an old list of packages may be used is decided by this machine
+	# this machine's settings decide whether an old list of packages may be used
 	{
 		apt-config dump 2>/dev/null | grep -E '^Acquire::(Check-(Valid-Until|Date)|https?::Proxy) ' || :
 		printf '%s\n' 'Acquire::Languages "none";' 'Acquire::Retries "3";' 'APT::Sandbox::User "root";'
@@ -57,7 +57,7 @@ tree_make_base() {	# SUITE TREE
 	tree_copy_certificates "$tree"
 }
 
-# A machine may trust authorities of its own.
+# A machine may trust certificate authorities of its own.
 tree_copy_certificates() {	# TREE
 	local file
 

@@ -35,7 +35,7 @@ calls() {
 	PGUSER=$1 PGOPTIONS=${3:+-c request.jwt.claims=$3} bench_us prepared "$2"
 }
 
-# what is not seen costs less than what is
+# a session that is not visible costs less than one that is
 [ "$(PGUSER=bench_plain PGOPTIONS='-c request.jwt.claims={"sub":"ada"}' sql "SELECT session_get('s1', 'isolated') IS NOT NULL")" = t ]
 [ "$(PGUSER=bench_service sql "SELECT session_get('s1', 'isolated') IS NOT NULL")" = t ]
 

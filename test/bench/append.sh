@@ -55,7 +55,7 @@ at_long() {
 at_ten() {
 	local short
 
-	# the round has sessions of its own: those that have nine messages
+	# each round has its own sessions: those with nine messages
 	short=$(sql "SELECT count(*) FROM conversation_sessions WHERE namespace = 'bench' AND message_count = 10")
 	wal_per "$appends" append_short "$short"
 }

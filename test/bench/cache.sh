@@ -45,7 +45,7 @@ field() {	# N of "a b c d"
 	awk -v n="$1" '{print $n}'
 }
 
-# Ratios of a field of two runs in turns: compare NAME FIELD COMMAND_A COMMAND_B
+# Ratios of a field of two alternating runs: compare NAME FIELD COMMAND_A COMMAND_B
 compare() {
 	local name=$1 n=$2 a b i out=() seen=()
 
@@ -83,7 +83,7 @@ for ((i = 0; i < 3; i++)); do
 	echo "  $dirty in $((($(date +%s%N) - start) / 1000000)) ms: $((dirty * 1000000 / (($(date +%s%N) - start) / 1000))) a second"
 done
 
-# An outage: what it does to those who read and save.
+# An outage: its effect on clients that read and save.
 hung() {
 	kill -STOP "$redis_pid"
 	sleep 3	# the lease and the first timeouts are over

@@ -22,7 +22,7 @@ echo "SELECT 1;" >floor
 calls() { # PROTOCOL FILE
 	bench_tps "$1" 1 "$2"
 }
-# the same by statements: what a table gets that has triggers of somebody's own
+# the same by statements, as for a table with triggers of users
 calls_by_statement() {
 	PGOPTIONS='-c session_store.direct_rows=off' calls "$@"
 }
@@ -34,7 +34,7 @@ saves() { # PROTOCOL FILES
 }
 
 alternate get-unnamed "calls extended get_ours" "calls extended get_hand"
-# what a call would reach that costs nothing but the round trip
+# the upper limit: a call that costs only the round trip
 alternate get-unnamed-ceiling "calls extended floor" "calls extended get_hand"
 alternate get-simple "calls simple get_ours" "calls simple get_hand"
 alternate get-simple-ceiling "calls simple floor" "calls simple get_hand"

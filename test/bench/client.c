@@ -42,7 +42,7 @@
 #include <unistd.h>
 
 #define SAMPLES 2000000
-#define LETTERS 65536 /* text of documents comes from here */
+#define LETTERS 65536 /* texts of documents are slices of this */
 #define STAMP 16      /* digits at the front of a saved document's text: when it was made */
 
 typedef struct Client
@@ -54,7 +54,7 @@ typedef struct Client
 	unsigned int seed;
 	long done;
 	long lapsed;        /* reads that found no lease */
-	double waited_from; /* where the latency of this turn begins */
+	double waited_from; /* where the latency of this operation begins */
 	long stamp;         /* of the document that was made last */
 	double cpu;
 	int samples_taken;
@@ -67,7 +67,7 @@ typedef struct Mode
 	const char *name;
 	const char *sql; /* of the statement "s"; NULL: a client of Redis alone */
 	bool redis;
-	bool sync; /* what is saved is not done with before Redis has it */
+	bool sync; /* a save ends only when Redis has it */
 	void (*turn)(Client *c, int n);
 } Mode;
 
@@ -140,7 +140,7 @@ prepare(Client *c, const char *name, const char *sql)
 	PQclear(r);
 }
 
-/* A prepared statement of an id, and of a document or none. */
+/* A prepared statement with an id, and with a document or without. */
 static PGresult *
 execute(Client *c, const char *name, int n, const char *document)
 {
@@ -155,7 +155,7 @@ execute(Client *c, const char *name, int n, const char *document)
 	return r;
 }
 
-/* Until Redis has all that was saved. */
+/* Waits until Redis has all saves. */
 static void
 wait_for_redis(Client *c)
 {
@@ -168,7 +168,7 @@ wait_for_redis(Client *c)
 
 /* ------------------------------------------------------------------- Redis */
 
-/* A command of up to four words; its reply is no error. */
+/* A command of up to four words, whose reply must not be an error. */
 static redisReply *
 command(Client *c, int argc, const char *const *words)
 {
@@ -184,7 +184,7 @@ command(Client *c, int argc, const char *const *words)
 
 /* --------------------------------------------------------------- documents */
 
-/* The document of a session, new each time, and not to be compressed to nothing. */
+/* The document of a session, new each time, which does not compress much. */
 static void
 make_document(Client *c, int n)
 {
@@ -205,7 +205,7 @@ make_document(Client *c, int n)
 	strcpy(c->document + at + text, "\"}");
 }
 
-/* Is it the document of that session?  Looks at its front, its end and its length, more or less. */
+/* Is it the document of that session?  Checks its beginning, its end and its length. */
 static void
 check_document(int n, const char *document, size_t length)
 {
@@ -277,7 +277,7 @@ turn_redis_get(Client *c, int n)
 	freeReplyObject(r);
 }
 
-/* Until GET returns what was saved last: its stamp stands at the front. */
+/* Waits until GET returns the document that was saved last: its stamp is at the beginning. */
 static void
 turn_lag(Client *c, int n)
 {
@@ -410,7 +410,7 @@ open_client(Client *c, int number)
 	}
 }
 
-/* The number of the session whose turn it is, 0 at the end. */
+/* The number of the next session, 0 at the end. */
 static int
 next_session(Client *c)
 {
@@ -418,7 +418,7 @@ next_session(Client *c)
 
 	if (each_once ? n >= sessions : now() - started >= seconds)
 		return 0;
-	/* who waits for a copy must not have it overwritten by another client */
+	/* while a client waits for a copy no other may overwrite it */
 	if (mode->turn == turn_lag)
 		n = n / clients * clients + c->number;
 	return (int) n + 1;

@@ -39,8 +39,8 @@ in_megabytes() {
 	awk '{printf "%.2f", $1 / 1048576}'
 }
 
-# What the backends of the benchmark have to themselves, in bytes each: no shared memory, not the
-# program, and of pages that the postmaster has as well only their share.
+# The private memory of the benchmark's backends, in bytes each: no shared memory, not the program, and
+# of pages that the postmaster has as well only their share.
 private_bytes() {
 	local pid
 
@@ -48,7 +48,7 @@ private_bytes() {
 		awk '/^Pss_Anon:/ {print $2 * 1024}' "/proc/$pid/smaps_rollup"
 	done | awk '{sum += $1} END {printf "%.0f", sum / NR}'
 }
-# What it is by the time that each client has run a script: sets private.
+# The private memory once each client has run a script: sets private.
 private_with() { # CLIENTS SCRIPT LAST-STATEMENT
 	PGAPPNAME=pgbench pgbench -n -M prepared -c "$1" -j 1 -T 600 -f "$2" >/dev/null 2>&1 &
 	running=$!
@@ -87,7 +87,7 @@ lag() {
 	wait_for 30 "SELECT session_health() #>> '{cache,state}' = 'running'"
 	most=$("$client" save 4 "$seconds" "$smallest" | awk '{print $1}')
 	for percent in $(scale '10 25 50 75 90 100 0' '50 0'); do
-		# five clients that save, at a rate (0: at none), of which one waits for its copies
+		# five clients that save at a rate (0: without a limit), of which one waits for its copies
 		answer=$("$client" -r "$((most * percent / 100))" lag 5 "$seconds" "$smallest")
 		read -r saves p50 p99 _ <<<"$answer"
 		point lag p50 "$saves" "$(awk -v us="$p50" 'BEGIN {print us / 1000}')"
@@ -109,7 +109,7 @@ appends() {
 	sql "CREATE FUNCTION message() RETURNS jsonb LANGUAGE sql VOLATILE AS \$\$
 		SELECT jsonb_build_object('role', 'user', 'content', slice(150 + (random() * 50)::int)) \$\$"
 	for length in $(scale '10 100 1000 10000 100000' '10 100'); do
-		# of short ones there are many, so that they stay short
+		# many short ones, so that they stay short
 		n=$((2000 / length + 1))
 		sql "SELECT count(session_append('a$length-' || i, (SELECT jsonb_agg(message()) FROM generate_series(1, $length)
 			WHERE i > 0), namespace => 'bench')) FROM generate_series(1, $n) i" >/dev/null
@@ -132,7 +132,7 @@ appends() {
 
 # ---- everything against the number of sessions
 
-# From so many sessions to so many, and dead ones among the new: a tenth of all that live then.
+# Adds sessions from one number to another, and expired ones among them: a tenth of all living ones.
 grow() { # FROM TO
 	begin_load
 	sql "INSERT INTO conversation_sessions (namespace, session_id, session_data, owner_id, ttl, created_at, updated_at, expires_at, check_at)
@@ -143,7 +143,7 @@ grow() { # FROM TO
 				FROM unnest(CASE WHEN i::bigint * $2 / 10 / ($2 - $1) > (i::bigint - 1) * $2 / 10 / ($2 - $1) THEN '{f,t}' ELSE '{f}' END::bool[]) dead) ends (dead, ends)"
 	end_load
 }
-# All pages of table and indexes into memory.
+# Reads all pages of table and indexes into memory.
 warm() {
 	if [ "$(sql "SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_prewarm'")" = 0 ]; then
 		sql "SET enable_indexscan = off; SELECT count(session_data) FROM conversation_sessions"
@@ -159,7 +159,8 @@ prepare_database() {
 	create_map_functions
 	create_slice_function
 	sql "INSERT INTO session_namespaces (name, key_prefix, sliding, cache) VALUES ('bench', 'bench:', false, 'off')"
-	# in transactions of their own, until nothing is due; after a first row, with which plans are made
+	# in transactions of their own, until nothing is due; after a first row, for which the plans are
+	# made
 	sql "CREATE PROCEDURE purge_all(INOUT seconds float = 0) LANGUAGE plpgsql AS \$\$
 		DECLARE start timestamptz;
 		BEGIN
@@ -173,7 +174,7 @@ prepare_database() {
 		END \$\$"
 }
 
-# Rows a second of purging what is dead, without the keeper's limit
+# Rows per second when purging expired sessions, without the keeper's limit
 purge_rate() {
 	local dead
 
@@ -213,7 +214,7 @@ get_among() { # DATABASE SESSIONS
 }
 
 prepare_database
-# 600 bytes a session with its indexes
+# 600 bytes for each session with its indexes
 room=$(sql "SELECT setting::bigint * 8192 / 600 FROM pg_settings WHERE name = 'shared_buffers'")
 full=$largest
 while [ "$largest" -gt "$room" ]; do
@@ -226,7 +227,7 @@ lag
 set_server autovacuum off
 set_server session_store.purge_interval 0
 appends
-# with the messages, or the purge would find those
+# with the messages, because the purge would find those as well
 sql "TRUNCATE conversation_sessions, conversation_history, conversation_history_ended"
 sessions
 if [ "$largest" -lt "$full" ]; then

@@ -10,7 +10,7 @@
 # shellcheck source=test/bench/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-python=/usr/bin/python3	# the one that the distribution's modules are for
+python=/usr/bin/python3	# the interpreter for which the distribution has modules
 "$python" -c 'import django, django_redis, psycopg2' 2>/dev/null || skip "no Django"
 sessions=$(scale 200 20)
 work=$(mktemp -d)

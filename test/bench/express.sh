@@ -32,7 +32,7 @@ cp "$bench_folder"/express/*.js* "$work"
 cd "$work"
 
 progress "npm install"
-# a cache of packages is used, unless it belongs to somebody else
+# a cache of packages is used, unless it belongs to another user
 [ -w "${npm_config_cache:-}" ] || unset npm_config_cache
 npm install --no-audit --no-fund --no-package-lock --no-update-notifier --prefer-offline --fetch-timeout=30000 \
 	--fetch-retries=2 --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=5000 >npm.log 2>&1 || {
@@ -40,7 +40,7 @@ npm install --no-audit --no-fund --no-package-lock --no-update-notifier --prefer
 	skip "no packages from npm"
 }
 
-# Serve requests with a store, once it is seen to do what it should.
+# Serves requests with a store, after a check that it works.
 start() {	# STORE
 	node server.js "$1" "$work/$1.sock" &
 	node check.js "$1" &

@@ -19,7 +19,7 @@ sql() {
 	psql -XqAt -v ON_ERROR_STOP=1 -c "$1"
 }
 
-# A setting for the whole server; it holds for whoever connects from now on.
+# A setting of the whole server; it applies to connections from now on.
 set_server() {
 	local before
 
@@ -28,7 +28,7 @@ set_server() {
 	wait_for 30 "SELECT pg_conf_load_time() > '$before'"
 }
 
-# A setting that a restart makes hold. Whoever uses it takes it back in the end (reset_restarted).
+# A setting that needs a restart. The benchmark resets it in the end (reset_restarted).
 restart_with() {	# SETTING VALUE
 	sql "ALTER SYSTEM SET $1 = $2"
 	restart_server
@@ -44,8 +44,7 @@ restart_server() {
 	pg_ctl restart -s -w -t 300 -m fast -D "$data" -l "$data/restart.log" >/dev/null
 }
 
-# Nothing writes to the log but what is measured, and no full page images, which depend on
-# checkpoints alone.
+# Only the measured work writes WAL, and without full page images, which depend on checkpoints alone.
 quiet_server() {
 	set_server full_page_writes off
 	set_server autovacuum off
@@ -113,7 +112,7 @@ progress() {
 	printf 'bench: %4d s  %-12s %s\n' "$SECONDS" "$bench_name" "$*" >&2
 }
 
-# For a bench that cannot run here. The report does without what it would measure.
+# For a benchmark that cannot run here. The report leaves out what it would measure.
 skip() {	# WHY
 	progress "skipped: $1"
 	[ -z "${BENCH_OUT:-}" ] || echo "$bench_name: $1" >>"$BENCH_OUT/skipped"
@@ -160,7 +159,7 @@ on_one_processor() { # COMMAND..
 	fi
 	PGAPPNAME=$name taskset -c "$last" "$@" &
 	run=$!
-	# (pgbench begins with a connection that asks nothing and goes)
+	# (pgbench begins with a connection that runs nothing and is closed)
 	while [ -z "$pid" ] && kill -0 "$run" 2>/dev/null; do
 		pid=$(sql "SELECT pid FROM pg_stat_activity WHERE application_name = '$name' AND query <> '' LIMIT 1")
 	done
@@ -173,7 +172,7 @@ bench_tps() {
 	local protocol=$1 clients=$2 file=$3 limit around=()
 	shift 3
 
-	# a second is the least that pgbench takes; for a tiny run it is too long
+	# pgbench takes at least a second; for a tiny run that is too long
 	if tiny; then limit=(-t 20); else limit=(-T "$SECONDS_EACH"); fi
 	if [ "$clients" -eq 1 ]; then around=(on_one_processor); fi
 	"${around[@]}" pgbench -n -M "$protocol" -c "$clients" -j "$((clients < 2 ? 1 : 2))" "${limit[@]}" -f "$file" "$@" 2>"$file.err" |
@@ -195,9 +194,9 @@ bench_p50() {
 	latencies "$2.log" | median
 }
 
-# A backend that is new has to map each page of shared memory that it comes by, which those of
-# an application have long done. So the first transaction of these scripts, in a client of its own, reads
-# the sessions of the namespace bench whole; a median does not see it.
+# A new backend has to map each page of shared memory that it uses, which those of an application have
+# done long before. So the first transaction of these scripts, in a client of its own, reads all
+# sessions of the namespace bench; a median does not include it.
 create_map_functions() {
 	sql "CREATE FUNCTION map_heap() RETURNS bigint LANGUAGE sql SET max_parallel_workers_per_gather = 0
 		SET enable_indexscan = off SET enable_indexonlyscan = off SET enable_bitmapscan = off
@@ -213,7 +212,8 @@ mapped_p50() {	# TRANSACTIONS FILE [ARG..]
 	bench_p50 "$@" -D first=1
 }
 
-# So many transactions of a script by four clients, at any pace: bench_calls TRANSACTIONS FILE [ARG..]
+# Runs so many transactions of a script by four clients, at any rate: bench_calls TRANSACTIONS FILE
+# [ARG..]
 bench_calls() {
 	pgbench -n -M prepared -c 4 -j 2 -t $((($1 + 3) / 4)) -f "$2" "${@:3}" >"$2.out" 2>&1 || {
 		cat "$2.out" >&2
@@ -230,7 +230,7 @@ wal_of() {
 	sql "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '$before')::bigint"
 }
 
-# Random documents of a given size that do not compress to nothing: hex digits.
+# Random documents of a given size that compress little: hex digits.
 create_document_function() {
 	sql "CREATE OR REPLACE FUNCTION document(bytes int, n bigint DEFAULT 0) RETURNS jsonb LANGUAGE sql VOLATILE PARALLEL SAFE AS \$\$
 		SELECT jsonb_build_object('n', n, 'text', left(string_agg(md5(random()::text || i), ''), greatest(bytes - 30, 1)))
@@ -242,8 +242,8 @@ wal_per() {
 	awk -v bytes="$(wal_of "${@:2}")" -v calls="$1" 'BEGIN {printf "%.2f\n", bytes / calls}'
 }
 
-# Documents of a size, too, but cheap to make, for loads of many: a slice of a random text, another
-# one with nearly every call.
+# Documents of a size that are cheap to make, for loading many: a slice of a random text, another one
+# with nearly every call.
 create_slice_function() {
 	local text
 
@@ -255,7 +255,8 @@ create_slice_function() {
 		SELECT jsonb_build_object('n', n, 'text', slice(bytes - 30)) \$\$"
 }
 
-# The table of an application that writes its own, and an index as its cleanup wants it. UNLOGGED or nothing.
+# The table of an application that keeps its own sessions, with the index that its cleanup needs.
+# UNLOGGED or nothing.
 create_hand_table() {	# NAME [UNLOGGED]
 	sql "CREATE ${2:-} TABLE $1 (session_id text PRIMARY KEY, session_data jsonb NOT NULL,
 		created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now(),
@@ -263,7 +264,7 @@ create_hand_table() {	# NAME [UNLOGGED]
 	sql "CREATE INDEX ON $1 (expires_at)"
 }
 
-# Runs what the rows of a query say.
+# Runs the statements that a query returns.
 run_each() {
 	sql "$1" | sed 's/$/;/' | psql -XqAt -v ON_ERROR_STOP=1
 }
@@ -280,13 +281,13 @@ begin_load() {
 }
 end_load() {
 	sql "SET maintenance_work_mem = '1GB'; $load_indexes"
-	# the extension has them fire always
+	# the extension has them ENABLE ALWAYS
 	run_each "SELECT format('ALTER TABLE conversation_sessions ENABLE ALWAYS TRIGGER %I', tgname) FROM pg_trigger
 		WHERE tgrelid = 'conversation_sessions'::regclass AND NOT tgisinternal"
 	sql "VACUUM ANALYZE conversation_sessions"
 }
 
-# A second database with the extension, for what must not share a table.
+# A second database with the extension, for comparisons that must not share a table.
 create_other_database() {	# NAME
 	sql "CREATE DATABASE $1"
 	PGDATABASE=$1 sql "CREATE EXTENSION session_store"
@@ -303,7 +304,7 @@ fill_sessions() {	# SESSIONS TABLE..
 
 	progress "$sessions sessions of 1 KB"
 	sql "INSERT INTO session_namespaces (name, key_prefix, sliding, cache) VALUES ('bench', 'bench:', false, 'off')"
-	# whose sessions they are is the database's to say, not each call's
+	# the owner of a session is determined by the database, not by each call
 	sql "ALTER DATABASE $PGDATABASE SET session_store.namespace = 'bench'"
 	sql "INSERT INTO conversation_sessions (namespace, session_id, session_data, ttl, expires_at)
 		SELECT 'bench', 's' || i, document(1024, i), '1 day', now() + interval '1 day' - random() * interval '1 hour'
@@ -369,12 +370,12 @@ fill_cache() {	# SESSIONS BYTES
 	sql "CHECKPOINT"
 }
 
-# The applications of client.c, as ./client.
+# Builds the applications of client.c, as ./client.
 build_client() {
 	gcc -O2 -o client -I"$("$SS_BINDIR/pg_config" --includedir)" "$bench_folder/client.c" -lpq -lhiredis -lpthread
 }
 
-# What those begin with that measure a cache: these, and so many sessions of 1 KB on all sides.
+# How benchmarks of the cache begin: the applications, and so many sessions of 1 KB on all sides.
 begin_with_cache() {	# SESSIONS
 	build_client
 	create_document_function
@@ -383,7 +384,7 @@ begin_with_cache() {	# SESSIONS
 	fill_cache "$1" 1024
 }
 
-# Turns a second of one of them: client_rate SESSIONS [OPTION..] MODE CLIENTS
+# Operations per second of one of them: client_rate SESSIONS [OPTION..] MODE CLIENTS
 client_rate() {
 	local sessions=$1
 	shift

@@ -15,7 +15,7 @@
 sessions=$(scale 20000 500)
 rate=$(scale 200 50)
 work=$(mktemp -d)
-clients=	# of the neighbour, in the background
+clients=	# the clients of the neighbour, in the background
 
 cleanup() {
 	[ -z "$clients" ] || kill "$clients" 2>/dev/null || :
@@ -42,7 +42,7 @@ start_second_server() {
 	pg_ctl start -s -w -t 300 -D "$work/server" -l "$work/server.log"
 }
 
-# A command on the neighbour of a side: at ours|theirs COMMAND..
+# Runs a command on the neighbour of a side: at ours|theirs COMMAND..
 at() {
 	local PGDATABASE=neighbour
 	export PGDATABASE
@@ -70,7 +70,7 @@ create_neighbour() { # SIDE NUMBER
 	PGDATABASE=postgres
 	[ "$1" = ours ] || PGHOST=$work
 	sql 'CREATE DATABASE neighbour'
-	# a database of the same Redis for itself, before a pusher can claim another
+	# a database of the same Redis for it alone, before a pusher can claim another
 	sql "ALTER DATABASE neighbour SET session_store.redis_db = $2"
 	PGDATABASE=neighbour
 	sql 'CREATE EXTENSION session_store'
@@ -81,13 +81,13 @@ saving() {
 	sql "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = 'neighbour' AND query LIKE '%session_save%'"
 }
 
-# How long a copy takes, and how many sessions the neighbour saves a second meanwhile: "p50 saves"
+# How long a copy takes, and how many sessions the neighbour saves per second meanwhile: "p50 saves"
 measure() { # SIDE, or none
 	local seconds p50 load=0
 
 	seconds=$(scale "$SECONDS_EACH" 0.3)
 	if [ "$1" != none ]; then
-		# it goes on for a second when we have begun late
+		# it continues for a second if we began late
 		at "$1" ./client save_unsynced 8 "$(scale "$((SECONDS_EACH + 1))" 1)" "$sessions" >load &
 		clients=$!
 		wait_until 60 neighbour_saves "$1"

@@ -56,7 +56,7 @@ echo "SELECT 1;" >floor
 start_pooler
 
 alternate pooler-get "pooled bench_tps get_ours" "pooled bench_tps get_hand"
-# what a call would reach that costs nothing but the round trip
+# the upper limit: a call that costs only the round trip
 alternate pooler-get-ceiling "pooled bench_tps floor" "pooled bench_tps get_hand"
 set_server synchronous_commit off
 alternate pooler-save "pooled save_tps save_ours" "pooled save_tps save_hand"

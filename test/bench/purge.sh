@@ -16,7 +16,7 @@ calm_seconds=$(scale 20 1)
 work=$(mktemp -d)
 saver=	# the clients in the background
 
-# Its sessions are ended, for pgbench itself would not write the end of its log if it were.
+# Ends its sessions, because pgbench itself would not write the end of its log if it were ended.
 stop_saver() {
 	sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'saver'" >/dev/null
 	wait "$saver" || :
@@ -38,7 +38,7 @@ fill_dead() {
 	fill dead "now() - interval '1 hour' + i * interval '1 us'"
 }
 
-# Two clients in the background that save for so long at most.
+# Two clients in the background that save for at most so long.
 start_saver() { # NAME SECONDS
 	PGAPPNAME=saver pgbench -n -M prepared -c 2 -j 1 -T "$2" -l --log-prefix="$1" -f save >"$1.out" 2>&1 &
 	saver=$!
@@ -50,7 +50,7 @@ undisturbed() { # NAME
 	latencies "$1" | percentile 99
 }
 
-# Saves until the dead are gone; sets p99 and rate, in rows a second.
+# Saves until the expired sessions are gone; sets p99 and rate, in rows per second.
 disturbed() { # NAME COMMAND
 	local start
 

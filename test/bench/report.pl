@@ -26,7 +26,7 @@ sub median
 	return @v % 2 ? $v[ $#v / 2 ] : ($v[ @v / 2 - 1 ] + $v[ @v / 2 ]) / 2;
 }
 
-# Three digits that count.
+# Three significant digits.
 sub short
 {
 	my ($v) = @_;
@@ -112,7 +112,7 @@ for my $file ($gnuplot ? sort glob("$FindBin::Bin/plots/*.gp") : ())
 		print $out "\n\n";
 	}
 	close $out;
-	# the plot's own file says titles and axes; what is the same for all stands here
+	# the plot's own file has titles and axes; everything that is the same for all is here
 	open my $gp, '|-', 'gnuplot' or die "gnuplot: $!";
 	print $gp "set terminal svg size 720,440 font 'sans,12' background '#ffffff'\nset output '$docs/bench/$name.svg'\n",
 		"set key outside below center horizontal maxcols 1 noenhanced\nset bmargin ", @names + 4, "\nset grid lt 1 lc rgb '#dddddd' lw 1\nset style data linespoints\n", slurp($file), "\nplot ",

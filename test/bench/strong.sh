@@ -34,7 +34,7 @@ compare() {	# KB SESSIONS
 	fill_cache "$2" "$bytes"
 	./client -a -b "$bytes" verify 8 0 "$2" >/dev/null
 	alternate "strong-$1" "client_rate $2 -b $bytes strong 8" "client_rate $2 -b $bytes select 8"
-	# what a read would reach that asks for no lease: Redis can do no more
+	# the upper limit: a read without the lease
 	./client -a -b "$bytes" redis_set 8 0 "$2" >/dev/null
 	alternate "strong-$1-ceiling" "client_rate $2 -b $bytes redis_get 8" "client_rate $2 -b $bytes select 8"
 	[ "$1" != 1 ] || alternate strong-get-1 "client_rate $2 strong 8" "client_rate $2 get 8"

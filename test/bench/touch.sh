@@ -21,7 +21,7 @@
 speed_rounds=$ROUNDS
 ROUNDS=$((ROUNDS < 3 ? ROUNDS : 3))
 sessions=$(scale 10000 100)
-updates=$sessions	# every one logs the same, so that fewer will do
+updates=$sessions	# each access logs the same, so fewer are enough
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -53,15 +53,15 @@ access_by gets "PERFORM session_get(id, 'bench')"
 access_by updates "UPDATE hand SET expires_at = now() + interval '1 hour' WHERE session_id = id"
 set_server synchronous_commit off
 
-# As if each had last been written a slack ago; says when it now ends. What vacuum does is
-# none of the accesses'.
+# Makes all sessions as if they had been written one slack ago; says when they end now. The work of
+# vacuum is not counted.
 age() {
 	sql "UPDATE conversation_sessions SET expires_at = now() + interval '55 minutes'"
 	sql "VACUUM conversation_sessions"
 	sql "SELECT expires_at FROM conversation_sessions LIMIT 1"
 }
 
-# Accesses, until the keeper has written each session that was accessed.
+# Runs accesses until the keeper has written each session that was accessed.
 access() { # PROCEDURE ACCESSES END
 	sql "CALL $1($2)"
 	wait_for 60 "SELECT NOT EXISTS (SELECT FROM conversation_sessions WHERE expires_at = '$3'
@@ -79,7 +79,7 @@ log_of_updates() {
 	wal_per "$updates" sql "CALL updates($updates)"
 }
 
-# the first update of a full page is not like those that follow
+# the first update of a full page differs from those that follow
 log_of_updates >/dev/null
 alternate touch-wal "log_of touches 100" log_of_updates
 alternate sliding-wal "log_of gets 100" log_of_updates

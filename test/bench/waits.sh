@@ -41,7 +41,7 @@ script 'upsert by hand' "INSERT INTO hand (session_id, session_data, expires_at)
 	VALUES ('s' || :i, CASE :i % 2 WHEN 0 THEN :document ELSE :other END::jsonb, now() + interval '1 day') ON CONFLICT (session_id) DO UPDATE
 	SET session_data = EXCLUDED.session_data, updated_at = now(), expires_at = EXCLUDED.expires_at;"
 
-# What each backend does at a moment, one a line, over and over.
+# The present wait of each backend, one a line, repeatedly.
 look() {
 	for ((k = 0; k < looks; k++)); do
 		echo "SELECT CASE WHEN state = 'idle' THEN 'client' WHEN wait_event IS NULL THEN 'processor'
@@ -75,7 +75,7 @@ watch() { # NAME NUMBER
 	tps=$(sed -n 's/^tps = \([0-9]*\).*/\1/p' "$run.out")
 }
 
-# A row of the table out of what was seen.
+# A row of the table, from the samples.
 row() { # NAME NUMBER TPS
 	awk -v name="$1" -v clients="$2" -v tps="$3" '
 		{seen[$0]++}

@@ -22,7 +22,8 @@ saves() {	# MODE [OPTION]
 	client_rate "$sessions" "${@:2}" "$1" 8
 }
 
-# How long after a commit its copy is there, while the others save as well: percentiles in milliseconds.
+# How long after a commit its copy is in Redis, while the other clients save as well: percentiles in
+# milliseconds.
 push_lag() {	# SAVES-A-SECOND
 	./client -r "$1" lag 8 "$(scale "$SECONDS_EACH" 0.2)" "$sessions" | awk '{printf "%.2f %.2f\n", $2 / 1000, $3 / 1000}'
 }

@@ -16,7 +16,7 @@
 
 #include "fuzz.h"
 
-#define HANG_MS 240000 /* of a machine that does much else */
+#define HANG_MS 240000 /* on a busy machine */
 
 int64_t
 now_ms(void)
@@ -75,14 +75,14 @@ on_notice(void *arg, const PGresult *result)
 
 	if (severity == NULL || state == NULL || strcmp(severity, "WARNING") != 0)
 		return;
-	/* VACUUM of what is not ours */
+	/* VACUUM of tables that are not ours */
 	if (strstr(PQresultErrorMessage(result), "skipping \"") != NULL)
 		return;
 	if (strcmp(state, "01000") == 0 || strncmp(state, "XX", 2) == 0)
 		failure(c, "warning %s: %s", state, PQresultErrorMessage(result));
 }
 
-/* Every tag in a text must be one that is expected. */
+/* Every tag in a text must be an expected one. */
 static void
 judge_text(Client *c, const char *text, const Expect *expect, const char *sql)
 {
@@ -131,7 +131,10 @@ judge_error(Client *c, const PGresult *result, const Expect *expect, const char 
 	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
 
-	/* what libpq says of a lost connection has no state: the server's last word counts */
+	/*
+	 * libpq's message about a lost connection has no SQLSTATE: the last message of the server
+	 * counts
+	 */
 	if (state != NULL || c->state[0] == '\0')
 		snprintf(c->state, sizeof(c->state), "%s", state == NULL ? "" : state);
 	__sync_fetch_and_add(&shared->errors, 1);
@@ -141,7 +144,7 @@ judge_error(Client *c, const PGresult *result, const Expect *expect, const char 
 	if (strncmp(c->state, "XX", 2) != 0 && strncmp(c->state, "58", 2) != 0 &&
 		strcmp(c->state, "53200") != 0 && strcmp(c->state, "57P02") != 0)
 		return;
-	/* the server's own words for two who change a definition at a time */
+	/* the server's own messages for two sessions that change a definition at the same time */
 	if (is_definition(sql) && message != NULL &&
 		(strstr(message, "tuple concurrently") != NULL || strstr(message, "cache lookup") != NULL))
 		return;
@@ -164,7 +167,7 @@ judge_answer(Client *c, const PGresult *result, const Expect *expect, const char
 			judge_text(c, PQgetvalue(result, i, j), expect, sql);
 }
 
-/* Wait until the answer can be read without waiting; cancel meanwhile if that is due. */
+/* Waits until the result can be read without waiting; cancels meanwhile if that is due. */
 static bool
 wait_for_answer(Client *c, int64_t cancel_after_us, const char *sql)
 {
@@ -217,7 +220,10 @@ note_transaction(Client *c)
 	}
 }
 
-/* Connect if we are not, with the settings that every client has; false when that fails. */
+/*
+ * Connects if there is no connection, with the settings that every client has; false when that
+ * fails.
+ */
 bool
 client_connect(Client *c)
 {
@@ -250,8 +256,8 @@ client_connect(Client *c)
 }
 
 /*
- * Does it remove all sessions, or seem to?  A form of ALTER TABLE that rewrites a table shows it empty
- * to snapshots that are older, as the server's manual says.
+ * Does it remove all sessions, or seem to?  A form of ALTER TABLE that rewrites a table shows it
+ * empty to older snapshots, as the server's manual says.
  */
 static bool
 is_wipe(const char *sql)
@@ -313,8 +319,8 @@ run_sql(Client *c, const char *sql, const Expect *expect)
 	{
 		c->ok = false;
 		/*
-		 * Terminated by another client, or for idling in a transaction.  Without a state it was
-		 * between two statements; what else it may have been the server's log tells.
+		 * Terminated by another client, or for idling in a transaction.  Without an SQLSTATE it
+		 * was between two statements; the server's log tells other reasons.
 		 */
 		if (c->state[0] != '\0' && strcmp(c->state, "57P01") != 0 && strcmp(c->state, "25P03") != 0)
 			failure(c, "connection lost (%s %s) after: %.1500s", c->state, PQerrorMessage(c->pg),
@@ -335,7 +341,7 @@ run_format(Client *c, const Expect *expect, const char *format, ...)
 	return run_sql(c, sql, expect);
 }
 
-/* What one client does until its time is over. */
+/* What one client does until the end of its time. */
 int
 client_main(Client *c, int64_t until_ms)
 {

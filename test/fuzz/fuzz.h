@@ -33,11 +33,11 @@ typedef struct Text
 	size_t room;
 } Text;
 
-/* What an answer may contain. NULL: anything. */
+/* What a result may contain. NULL: anything. */
 typedef struct Expect
 {
-	const char *ns;  /* tags of this namespace only */
-	char family;     /* and of this family only; 0: any */
+	const char *ns;  /* only tags of this namespace */
+	char family;     /* .. and of this family; 0: any */
 	char iso_family; /* tags of the isolated namespace are of this family; 0: any */
 } Expect;
 
@@ -63,14 +63,14 @@ typedef struct Client
 	uint64_t rng;
 	const char *conninfo;
 	const char *role;
-	char iso_family; /* which it is in the isolated namespace; 0: it sees all */
+	char iso_family; /* the family that it is in the isolated namespace; 0: it sees all */
 	bool superuser;
 	PGconn *pg;
 	FILE *log;
 	bool in_transaction;
 	bool wiping;
 	bool cancel_next;
-	/* ids that calls returned, with their namespace and family */
+	/* ids that calls have returned, with their namespace and family */
 	struct
 	{
 		char id[201];
@@ -85,7 +85,7 @@ typedef struct Client
 	int64_t model_version;
 	int64_t model_messages;
 	Text model_document;
-	/* the last answer */
+	/* the last result */
 	char state[6];
 	bool ok;
 	char value[300];

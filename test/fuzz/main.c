@@ -77,7 +77,7 @@ connect_as_owner(const char *dbname)
 	return NULL;
 }
 
-/* The first column of all rows, with spaces between; the caller's to free; NULL after an error. */
+/* The first column of all rows, separated by spaces; freed by the caller; NULL after an error. */
 static char *
 ask(PGconn *pg, const char *sql)
 {
@@ -179,7 +179,7 @@ start_client(int number, int64_t until)
 	_exit(client_main(c, until));
 }
 
-/* Keys of Redis hold only what belongs there, as far as a key tells. */
+/* Keys of Redis hold only values that belong there, as far as a key tells. */
 static bool
 look_at_redis(long *keys)
 {
@@ -241,7 +241,7 @@ look_at_redis(long *keys)
 	return fine;
 }
 
-/* Do keeper and pusher run?  Those that a client ended last start again, within a minute at most. */
+/* Do keeper and pusher run?  Those that a client has ended start again, within a minute at most. */
 static bool
 workers_run(PGconn *pg)
 {
@@ -263,7 +263,7 @@ workers_run(PGconn *pg)
 	return said(pg, query, "2");
 }
 
-/* All is quiet: do tables, indexes, workers and Redis agree? */
+/* After the run: do tables, indexes, workers and Redis agree? */
 static bool
 look_back(const char *started)
 {
@@ -277,7 +277,7 @@ look_back(const char *started)
 	fine &= said(pg, "SELECT pg_postmaster_start_time()::text", started);
 	free(ask(pg, "SELECT fuzz_namespaces()"));
 	fine &= workers_run(pg);
-	/* everything that was changed has reached Redis, and nothing there differs */
+	/* all changes have reached Redis, and nothing there differs */
 	fine &= said(pg, "SELECT session_cache_sync('120 s')", "t");
 	fine &= said(pg, "SELECT concat_ws(' ', stale, orphaned) FROM session_cache_verify(1000000)",
 				 "0 0");

@@ -22,7 +22,7 @@ another(Client *c)
 	text_clear(&c->model_document);
 }
 
-/* Did what was said hold, and can we tell? */
+/* Has a statement had its effect, and can that be known? */
 static bool
 told(Client *c, int wipes)
 {
@@ -120,7 +120,7 @@ step_model(Client *c)
 	int wipes = shared->wipes_done;
 	int value;
 
-	/* what is compared is written in UTF-8 */
+	/* the compared text is in UTF-8 */
 	if (c->in_transaction || strcmp(pg_encoding_to_char(PQclientEncoding(c->pg)), "UTF8") != 0)
 		return;
 	if (shared->wipes_active != 0 || wipes != c->model_wipes ||

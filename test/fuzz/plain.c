@@ -10,7 +10,7 @@
 
 #define PICK(c, list) (list)[below((c), (int) (sizeof(list) / sizeof((list)[0])))]
 
-/* A session's place: a namespace, a family and an id as literal. */
+/* The key of a session: a namespace, a family and an id as literal. */
 static void
 place(Client *c, const char **ns, char *family, Text *id)
 {
@@ -120,7 +120,7 @@ update_row(Client *c)
 	free(document.data);
 }
 
-/* History and members by hand. */
+/* History and members by plain SQL. */
 static void
 change_messages(Client *c)
 {
@@ -294,7 +294,7 @@ step_setting(Client *c)
 	};
 
 	run_sql(c, PICK(c, all), NULL);
-	/* not for long: what follows must do something, too */
+	/* not for long, because later statements must have an effect, too */
 	if (chance(c, 3))
 		run_sql(c, chance(c, 3) ? "DISCARD ALL" : "RESET ALL", NULL);
 	else if (!c->superuser || c->iso_family == 0)
@@ -344,7 +344,7 @@ step_transaction(Client *c)
 		run_sql(c, PICK(c, inside), NULL);
 }
 
-/* A change of the schema and what undoes it; between them, everybody has to live with it. */
+/* A change of the schema and its reversal; between the two, all clients have to work with it. */
 static const char *const changes[][2] = {
 	{"ALTER TABLE conversation_sessions ADD COLUMN fuzz_c text DEFAULT 'x'",
 	 "ALTER TABLE conversation_sessions DROP COLUMN IF EXISTS fuzz_c"},
@@ -453,7 +453,7 @@ step_owner(Client *c)
 
 	if (!c->superuser)
 		return;
-	/* what hostile policies have made of them, and TRUNCATE */
+	/* the result of hostile policies and TRUNCATE */
 	if (chance(c, 4))
 		run_sql(c, "SELECT fuzz_namespaces()", NULL);
 	switch (below(c, 4))
@@ -475,7 +475,7 @@ step_owner(Client *c)
 		return;
 	for (int i = 1 + below(c, 6); i > 0; i--)
 		step_call(c);
-	/* whatever else fails, this must be undone */
+	/* this must be undone whatever else fails */
 	for (int tries = 0; tries < 200; tries++)
 	{
 		if (!client_connect(c))

@@ -70,7 +70,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
 
-# The server is compiled with -fwrapv, and so is this: no answer may make numbers undefined.
+# The server is compiled with -fwrapv, and so is this: arithmetic on numbers in replies must not be
+# undefined.
 build_reply() {	# PG_CONFIG
 	local src=${here%/test/fuzz}/src files file clang
 
@@ -225,8 +226,8 @@ main() {
 	fi
 	codes='(XX|58)'
 	[ "$what" = alloc ] || codes='(XX|58|53200)'
-	# what the server says of a leak has no code of its own; and a subtransaction that cannot be begun or
-	# ended for want of memory is said so
+	# the server's warning of a leak has no code of its own; and failing to begin or end a
+	# subtransaction for lack of memory is a warning
 	if grep -haE ' 01000 WARNING: ' "$log" |
 		grep -vE 'skipping "|\] autovacuum |AbortSubTransaction while in (START|COMMIT) state|did not find subXID'; then
 		echo "fuzz: warnings of the server"

@@ -18,7 +18,7 @@ typedef struct Call
 	const char *kinds;
 	const char *names[8];
 	int required;
-	bool makes_id; /* the answer is an id of the family */
+	bool makes_id; /* the result is an id of the family */
 	bool reads;    /* of one session, without writing text: others' ids may be tried */
 	bool many;     /* about many sessions */
 } Call;
@@ -170,7 +170,7 @@ static const Call calls[] = {
 };
 
 #define NCALLS ((int) (sizeof(calls) / sizeof(calls[0])))
-#define FROM_ONE_SESSION 26 /* calls before this index are about one session, mostly */
+#define FROM_ONE_SESSION 26 /* most calls before this index are about one session */
 
 static const char *
 gen_owner(Client *c, const char *ns, char family)
@@ -179,7 +179,7 @@ gen_owner(Client *c, const char *ns, char family)
 									  "'o3'",   "''",    "'alice'", "repeat('o', 201)",
 									  "'\x01'", "'\xff'"};
 
-	/* there, an owner with another's documents would make an honest answer look foreign */
+	/* there, an owner with another's documents would make a correct result look foreign */
 	if (strcmp(ns, "iso") == 0)
 		return chance(c, 3) ? "NULL" : family == 'a' ? "'alice'" : "'bob'";
 	return all[below(c, sizeof(all) / sizeof(all[0]))];
@@ -388,7 +388,7 @@ remember_id(Client *c, const char *ns, char family)
 	c->made[slot].family = family;
 }
 
-/* Shapes in which a call stands in a statement. */
+/* Forms of a statement that contains a call. */
 static const char *const shapes[] = {
 	"SELECT %s",
 	"SELECT %s",
@@ -491,11 +491,11 @@ step_call(Client *c)
 	const char *shape;
 	const char *at;
 
-	/* in a database where everything goes on at once these would only wait */
+	/* in a database in which everything happens at the same time these would only wait */
 	if (strncmp(call->name, "session_cache_", 14) == 0 && !chance(c, 10))
 		return;
 	if (isolated && c->iso_family == 0)
-		expect.family = 0; /* what a superuser may find there, anybody may have written */
+		expect.family = 0; /* any client may have written what a superuser finds there */
 	if (chance(c, 12))
 	{
 		run_over_rows(c);

@@ -49,7 +49,7 @@ text_printf(Text *t, const char *format, ...)
 	text_puts(t, buffer);
 }
 
-/* With standard_conforming_strings on, a quote is all that needs care. */
+/* With standard_conforming_strings on, only quotes need care. */
 void
 text_literal(Text *t, const char *data, size_t len)
 {

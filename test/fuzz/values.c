@@ -9,7 +9,7 @@
 
 #define PICK(c, list) (list)[below((c), (int) (sizeof(list) / sizeof((list)[0])))]
 
-/* "m" belongs to the models; the rest is for everybody. */
+/* "m" belongs to the models; all clients use the others. */
 const char *
 pick_ns(Client *c)
 {
@@ -195,7 +195,7 @@ gen_value(Client *c, int depth, Text *out)
 	}
 }
 
-/* A member whose size or depth is unusual. */
+/* A member of unusual size or depth. */
 static void
 gen_bulk(Client *c, Text *out)
 {
@@ -221,7 +221,7 @@ gen_bulk(Client *c, Text *out)
 			repeat(out, ",1", n);
 			text_puts(out, "]");
 			break;
-		case 3: /* what does not compress, and goes to TOAST */
+		case 3: /* text that does not compress, and goes to TOAST */
 			n = 500 + below(c, 3000);
 			text_puts(out, "\"");
 			for (int i = 0; i < n; i++)

@@ -28,7 +28,7 @@ const char *const op_names[OP_NAMES] = {"save",         "update",       "delete"
 										"log out",      "policy change"};
 uint64_t ops_by_kind[OP_NAMES];
 
-/* Which of so many everybody is after at present. */
+/* The key, of so many, that all clients use at present. */
 int
 focus_of(int64_t now, int count)
 {
@@ -60,7 +60,10 @@ no_notice(void *arg, const char *message)
 	(void) message;
 }
 
-/* Connect to the client's database on its node, if it is not; false when it cannot be reached. */
+/*
+ * Connects to the client's database on its node, unless it is connected; false when that cannot be
+ * reached.
+ */
 bool
 client_connect(Client *c)
 {
@@ -91,7 +94,7 @@ client_connect(Client *c)
 	return true;
 }
 
-/* Run statements, sent at once: one transaction, unless they say otherwise. */
+/* Runs statements, sent at once: one transaction, unless they say otherwise. */
 Outcome
 client_run(Client *c, const char *format, ...)
 {
@@ -141,7 +144,7 @@ number(const Client *c, int value)
 	return value < c->nvalues ? atoll(c->values[value]) : 0;
 }
 
-/* Whoever logs out looks at once, and most sharply, whether it shows. */
+/* The client that logs a session out reads it at once, which is the strictest check. */
 void
 look_again(Client *c, int key)
 {
@@ -170,7 +173,7 @@ save(Client *c, int key, bool reuse)
 		look_again(c, key);
 }
 
-/* Plain SQL, which the cache must not overlook either. */
+/* Plain SQL, which the cache must notice as well. */
 static void
 update(Client *c, int key)
 {
@@ -206,7 +209,7 @@ delete_one(Client *c, int key)
 		look_again(c, key);
 }
 
-/* Does the lease vouch for a copy under this id?  It must not any more. */
+/* Is there a copy under this id with the lease?  There must not be any more. */
 void
 check_gone(Client *c, const char *prefix, const char *id)
 {
@@ -231,7 +234,7 @@ check_gone(Client *c, const char *prefix, const char *id)
 	freeReplyObject(reply);
 }
 
-/* A log-in: the old id is dead; the new one lives for a moment. */
+/* A login: the old id is dead; the new one lives for a moment. */
 static void
 regenerate(Client *c, int key)
 {
@@ -302,7 +305,7 @@ many(Client *c)
 																		: OUTCOME_DONE;
 		n++;
 	}
-	/* what did not get to the COMMIT has surely not happened, even if the connection is gone */
+	/* a transaction whose COMMIT was not sent has certainly failed, even if the connection is lost */
 	if (outcome == OUTCOME_DONE && keep)
 		outcome = client_run(c, "COMMIT");
 	else
@@ -353,7 +356,7 @@ change(Client *c)
 	}
 }
 
-/* Be where clients go now; false, after a moment, while they wait. */
+/* Goes to the node that clients use now; false, after a moment, while they wait. */
 bool
 client_follow(Client *c)
 {
@@ -368,7 +371,7 @@ client_follow(Client *c)
 	return false;
 }
 
-/* It is over. */
+/* Closes the connections of a client. */
 void
 client_end(Client *c)
 {

@@ -7,7 +7,7 @@
 
 #include "nemesis.h"
 
-/* What the last message of a history says, and what stands for its version. */
+/* The last message of a history, and a number that stands for its version. */
 #define LAST_MESSAGE                                                                             \
 	"SELECT coalesce((SELECT (h.message ->> 'v')::int FROM conversation_history h WHERE "        \
 	"h.history_id = s.history_id ORDER BY h.seq DESC LIMIT 1), 0) FROM conversation_sessions s " \
@@ -18,7 +18,7 @@
 	"WHERE namespace = '%s' AND session_id = '%s'; SELECT version FROM "          \
 	"conversation_sessions WHERE namespace = '%s' AND session_id = '%s'"
 
-/* The rows of the new primary, before any client is let in. */
+/* The rows of the new primary, before any client connects. */
 static void
 read_base(Client *c)
 {
@@ -37,8 +37,8 @@ read_base(Client *c)
 }
 
 /*
- * The standby becomes the primary while the old one lives, and has clients that have not
- * heard; after a while it is shot.
+ * The standby becomes the primary while the old one is alive, with clients that do not know it;
+ * after a while the old one is killed.
  */
 void
 fail_over(void)
@@ -51,9 +51,9 @@ fail_over(void)
 
 	run.switching = true;
 	run.promoted_at = now_us();
-	/* for a while the new one does not get through to Redis, where the old one goes on */
+	/* for a while the new one does not reach Redis, where the old one continues */
 	proxy_set(PROXY_SHUT, 0);
-	/* what is replayed may cost the connection: until it is done */
+	/* replayed WAL may cost the connection: repeat until it succeeds */
 	while (!client_connect(&c) || client_run(&c, "SELECT pg_is_in_recovery()") != OUTCOME_DONE ||
 		   c.values[0][0] != 'f')
 	{

@@ -24,7 +24,7 @@ int strike_db = 0;
 static volatile int active[DBS + 1];
 static volatile int64_t last_end[DBS + 1];
 
-/* Is there a fault that this database may notice, and when did the last end? */
+/* Is there a fault that this database may notice, and when did the last one end? */
 bool
 faults_active(int db, int64_t *end)
 {
@@ -35,7 +35,7 @@ faults_active(int db, int64_t *end)
 	return any;
 }
 
-/* Sleep, but not past the end of all faults. */
+/* Sleeps, but not beyond the end of all faults. */
 void
 last(int64_t us)
 {
@@ -99,12 +99,12 @@ net_cut(uint64_t *r)
 	}
 }
 
-/* Whom a fault concerns. */
+/* The databases that a fault concerns. */
 typedef enum Scope
 {
 	OF_ALL,
 	OF_ONE,  /* one database */
-	OF_FIRST /* the first database: in the second, nobody changes policies */
+	OF_FIRST /* the first database: policies of the second are never changed */
 } Scope;
 
 typedef struct Fault
@@ -112,10 +112,10 @@ typedef struct Fault
 	const char *name;
 	void (*strike)(uint64_t *random);
 	int weight;
-	int once; /* strikes for sure after so many percent of the run; 0: by chance alone */
+	int once; /* strikes for certain after so many percent of the run; 0: at random only */
 	Scope scope;
 	bool network;
-	bool open; /* finds a defect that is still open: "all" leaves it out */
+	bool open; /* finds a defect that is not fixed yet: "all" leaves it out */
 	/* changes */
 	bool chosen;
 	int struck;
@@ -265,7 +265,7 @@ strike_on(uint64_t *random, bool network)
 
 		if (!network && now_us() > save_next)
 		{
-			/* an RDB file to come back from, taken at any time */
+			/* an RDB file to start from, written at any time */
 			(void) redis_save();
 			save_next = now_us() + between(random, SEC, 4 * SEC);
 		}
@@ -276,7 +276,7 @@ strike_on(uint64_t *random, bool network)
 			continue;
 		}
 		strike_with(fault, random);
-		/* what cannot see a fault cannot fail: mostly wait until the pusher is back */
+		/* a fault without an effect cannot reveal anything: mostly wait until the pusher is back */
 		if (chance(random, network ? 30 : 70))
 			wait_for_lease(network ? 0 : strike_db, 4 * SEC);
 		last(between(random, 0, chance(random, 50) ? 200 * MS : 1500 * MS));

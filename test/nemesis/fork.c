@@ -60,7 +60,7 @@ id_of(const Made *m, char *out)
 	return out;
 }
 
-/* A session that a call, about to be sent, makes: out of a parent, or of none. */
+/* A session that a call which is about to be sent makes: out of a parent, or of none. */
 static Made *
 begin(int node, int owner, const Made *parent)
 {
@@ -79,7 +79,7 @@ begin(int node, int owner, const Made *parent)
 	return m;
 }
 
-/* It is there: others may work with it. */
+/* It exists: others may work with it. */
 static void
 made(Made *m, uint64_t *random)
 {
@@ -90,7 +90,7 @@ made(Made *m, uint64_t *random)
 	pthread_mutex_unlock(&lock);
 }
 
-/* The same session under another id, which Postgres has drawn. */
+/* The same session under another id, which the server has drawn. */
 static void
 renamed(const Made *m, const char *id, int64_t began, uint64_t *random)
 {
@@ -139,8 +139,8 @@ find(const char *id)
 }
 
 /*
- * One call, perhaps in a transaction that stays open for a moment.  Its first value; an empty
- * string unless it surely happened, and gave one.
+ * One call, perhaps in a transaction that stays open for a moment.  Returns its first value; an
+ * empty string unless it certainly succeeded and returned one.
  */
 static const char *
 call(Client *c, const char *sql)
@@ -190,7 +190,7 @@ make_one(Client *c, int owner)
 		snprintf(sql, sizeof(sql), "SELECT session_absorb('%s', '%s', 'forks')", id_of(parent, a),
 				 id_of(other, b));
 	else if (die < 50)
-		/* over a session that is dead, this is refused: it makes none */
+		/* over a dead session this is refused: it makes none */
 		snprintf(sql, sizeof(sql),
 				 "SELECT session_save('%s', '{\"again\": %d}', namespace => 'forks')",
 				 id_of(parent, a), (int) die);
@@ -217,7 +217,7 @@ make_one(Client *c, int owner)
 		made(m, &c->random);
 }
 
-/* Makes sessions, mostly of the owner whom everybody is after. */
+/* Makes sessions, mostly of the owner that all clients use at present. */
 void *
 forker(void *arg)
 {
@@ -236,7 +236,7 @@ forker(void *arg)
 	return NULL;
 }
 
-/* The last log-out that ended this session for sure, before `now`; NULL if there is none. */
+/* The last logout that certainly ended this session, before `now`; NULL if there is none. */
 static const LogOut *
 ended_by(const Made *m, int64_t now)
 {
@@ -251,7 +251,7 @@ ended_by(const Made *m, int64_t now)
 	return NULL;
 }
 
-/* Who is alive, and must not be? */
+/* Which sessions are alive and must not be? */
 static void
 check_alive(Client *c, int owner)
 {
@@ -270,14 +270,14 @@ check_alive(Client *c, int owner)
 		Made *m = find(id);
 		LogOut l = {0};
 
-		/* what the primary before this one had, it may have lost */
+		/* what the primary before this one had may be lost */
 		if (m == NULL || m->node != c->node)
 			continue;
 		pthread_mutex_lock(&lock);
 		if (ended_by(m, start) != NULL)
 			l = *ended_by(m, start);
 		if (l.returned != 0)
-			m->rooted = NEVER; /* it is said once */
+			m->rooted = NEVER; /* it is reported once */
 		pthread_mutex_unlock(&lock);
 		if (l.returned != 0)
 			violation("log-out: session %s of owner o%d lives at %.3f s; the call that made it "
@@ -290,7 +290,9 @@ check_alive(Client *c, int owner)
 	}
 }
 
-/* Ends all sessions of an owner, or all; then strong readers must see none of those that were there. */
+/*
+ * Ends all sessions of an owner, or all; then strong readers must see none of those that existed.
+ */
 static void
 log_out(Client *c, int owner)
 {
@@ -344,7 +346,7 @@ leaver(void *arg)
 		if (client_connect(&c))
 			check_alive(&c, owner);
 		pause_us(between(&c.random, 10 * MS, 200 * MS));
-		/* what was open then has ended by now */
+		/* transactions that were open then have ended by now */
 		if (client_connect(&c))
 			check_alive(&c, owner);
 	}

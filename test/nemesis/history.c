@@ -37,7 +37,7 @@
 #define COMPLAINTS 4         /* of one kind */
 #define KINDS 24
 
-/* An op on its way through the judgement of its key. */
+/* An op while its key is judged. */
 typedef struct Ranked
 {
 	int op;
@@ -45,7 +45,7 @@ typedef struct Ranked
 	int64_t version;
 } Ranked;
 
-/* The worst that was seen, and which op's value it was. */
+/* The worst that was seen, and the op whose value it was. */
 typedef struct Worst
 {
 	int64_t stale;
@@ -114,7 +114,10 @@ violation(const char *format, ...)
 		say("VIOLATION: %s", text);
 }
 
-/* Ops on `count` keys from `key` on, about to be sent; the number of the first. */
+/*
+ * Records ops on `count` keys from `key` on that are about to be sent; returns the number of the
+ * first.
+ */
 int
 op_begin(int key, OpKind kind, int node, bool fenced, int count)
 {
@@ -148,21 +151,21 @@ op_end(int n, Outcome outcome, int64_t version)
 	__atomic_store_n(&op->outcome, (uint8_t) outcome, __ATOMIC_SEQ_CST);
 }
 
-/* An op by its number; NULL where there is none. */
+/* An op by its number; NULL if there is none. */
 Op *
 op_at(int n)
 {
 	return n > 0 && n < nops ? &ops[n] : NULL;
 }
 
-/* Give it a name, for people. */
+/* Gives it a name for messages. */
 void
 op_call(int n, const char *what)
 {
 	ops[n].what = what;
 }
 
-/* The rows of the new primary, before anybody changed them. */
+/* The rows of the new primary, before any client changed them. */
 void
 base_begin(void)
 {
@@ -255,7 +258,7 @@ judge_strong(const Ranked *r, int fence, int64_t any, bool lost)
 				  keys[op->key].shown, r->op, seconds(op->seen_strong - taken_over_at(op)));
 	if (any == INT64_MAX || lost)
 		return;
-	/* until then he has read what the old primary wrote */
+	/* until then it has read what the old primary wrote */
 	if (r->node == 1 && op->node == 0)
 		any = taken_over_at(op) == 0 ? INT64_MAX : later(any, taken_over_at(op));
 	if (any >= op->seen_strong)
@@ -303,7 +306,7 @@ fence_counts(const Op *fence)
 {
 	if (!run.failover || run.promoted_at == 0)
 		return fence->fenced;
-	if (fence->node == 0) /* a zombie's fences, nobody has promised */
+	if (fence->node == 0) /* no fence of a zombie is guaranteed */
 		return fence->fenced && fence->completed < run.promoted_at;
 	return fence->fenced && taken_over_at(fence) != 0 &&
 		   taken_over_at(fence) - run.promoted_at < LONGEST_LEASE - SEC;
@@ -333,8 +336,8 @@ judge_key(Ranked *list, int n)
 		else
 			judge_plain(&list[i], any, lost);
 		/*
-		 * An op that may have failed overwrites nothing for sure.  Neither does the base
-		 * overwrite itself, nor the op whose value it is what came later and got lost.
+		 * An op that may have failed does not certainly overwrite anything.  Neither does the base
+		 * overwrite itself, nor the op whose value it is the later ones that were lost.
 		 */
 		if (op->outcome != OUTCOME_DONE || (list[i].node == 1 && op->node == 0) ||
 			(list[i].op == base_op[op->key] && base_value[op->key] != 0))
@@ -346,7 +349,9 @@ judge_key(Ranked *list, int n)
 	}
 }
 
-/* The ops of a tail in their order: is there a message that was removed before its last one came? */
+/*
+ * The ops of a tail in their order: is there a message that was removed before the last one came?
+ */
 static void
 judge_messages(const Ranked *list, int n)
 {
@@ -385,7 +390,7 @@ judge_failed(int n)
 				  n);
 }
 
-/* Everything is over.  The number of violations. */
+/* At the end of the run: returns the number of violations. */
 int
 history_judge(void)
 {
@@ -421,7 +426,7 @@ history_judge(void)
 	for (int k = 0; k < KEYS; k++)
 	{
 		judge_key(list + first[k], fill[k]);
-		/* the order in which the ops of two primaries met is not known */
+		/* the order in which the ops of two primaries came is not known */
 		if (keys[k].tail && run.promoted_at == 0)
 			judge_messages(list + first[k], fill[k]);
 	}

@@ -66,7 +66,7 @@ die(const char *format, ...)
 	vfprintf(stderr, format, arguments);
 	fprintf(stderr, "\n");
 	va_end(arguments);
-	/* the threads go on until the process is gone; run.sh stops the servers */
+	/* the threads run until the process ends; run.sh stops the servers */
 	_exit(2);
 }
 
@@ -163,7 +163,9 @@ wait_for_end(void)
 	}
 }
 
-/* With the faults over, it must come to rest: everything committed is in Redis, and right. */
+/*
+ * After the faults everything must recover: everything that was committed is in Redis, and right.
+ */
 static void
 settle(int db)
 {
@@ -180,7 +182,7 @@ settle(int db)
 		{
 			synced = client_run(&c, "SELECT session_cache_sync('5 s')") == OUTCOME_DONE &&
 					 c.values[0][0] == 't';
-			/* it says no at once where there is no pusher yet */
+			/* it returns at once while there is no pusher yet */
 			pause_us(20 * MS);
 			if (!synced && now_us() > tell_at &&
 				client_run(&c, "SELECT concat_ws(', ', h ->> 'state', h ->> 'trouble', 'dirty ' || "
@@ -285,7 +287,7 @@ main(int argc, char **argv)
 		standby_make();
 		node_start(1);
 	}
-	/* whatever hangs, the run has an end: run.sh sees to the servers */
+	/* the run ends even if something hangs: run.sh stops the servers */
 	(void) alarm((unsigned) (run.seconds + 180));
 	run_clients();
 	for (int db = 0; db < DBS; db++)

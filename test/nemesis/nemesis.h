@@ -72,7 +72,7 @@ typedef struct Key
 	char id[16];
 	char name[24];  /* in Redis */
 	char other[24]; /* the same with another key_prefix; empty: it has none */
-	char shown[40]; /* for people */
+	char shown[40]; /* for messages */
 	int64_t life;   /* the longest that a copy may live */
 	int db;
 	bool buried;
@@ -94,7 +94,7 @@ typedef enum Outcome
 
 typedef struct Op
 {
-	const char *what; /* for people */
+	const char *what; /* for messages */
 	int32_t key;
 	uint8_t kind;
 	uint8_t outcome;
@@ -114,7 +114,7 @@ typedef struct Op
 	int64_t healthy_since;
 } Op;
 
-/* A database, and what its readers go by. */
+/* A database, and what its readers depend on. */
 typedef struct Database
 {
 	const char *name;
@@ -137,7 +137,7 @@ typedef struct Node
 	pid_t pid;
 } Node;
 
-/* What the whole run goes by; set before the threads start, but for what is said to change. */
+/* The state of the whole run; set before the threads start, except for what is said to change. */
 typedef struct Run
 {
 	const char *work;
@@ -156,7 +156,7 @@ typedef struct Run
 	/* changes */
 	volatile bool stopping;  /* the clients end */
 	volatile bool calm;      /* the faults end */
-	volatile int node;       /* where clients go */
+	volatile int node;       /* the node that clients use */
 	volatile bool switching; /* they wait for the next node */
 	int64_t promoted_at;
 	volatile int64_t worst_stall; /* of a thread of ours that slept too long */
@@ -173,9 +173,9 @@ typedef enum Scene
 	SCENE_SWITCH, /* a namespace gets a cache while a transaction is open */
 	SCENE_DARK,   /* the same after it had none for long, and the transaction deletes */
 	SCENE_TAILS,  /* appends, pops, trims, ends */
-	SCENE_HAND,   /* histories that the tables' owner changes by hand (needs tails) */
-	SCENE_BURY,   /* dead_until that he sets (needs both) */
-	SCENE_FORKS,  /* forks and the like against log-outs */
+	SCENE_HAND,   /* histories that the tables' owner changes by plain SQL (needs tails) */
+	SCENE_BURY,   /* dead_until that it sets (needs both) */
+	SCENE_FORKS,  /* forks and the like against logouts */
 	SCENE_SECOND, /* clients in the second database */
 	SCENE_POLICY, /* policies change */
 	SCENES
@@ -248,7 +248,7 @@ extern bool redis_simple(int db, const char *command, int64_t timeout);
 typedef struct Client
 {
 	void *pg; /* PGconn */
-	int node; /* where to go */
+	int node; /* the node to use */
 	int db;
 	int connected_to;
 	int connected_db;
@@ -262,7 +262,7 @@ typedef struct Client
 	char state[6];
 } Client;
 
-/* What was done how often. */
+/* Counts of what was done. */
 enum
 {
 	DO_SAVE,
@@ -329,12 +329,12 @@ extern void *zombie_writer(void *arg);
 typedef enum ProxyMode
 {
 	PROXY_PASS,
-	PROXY_DELAY,   /* everything comes later */
-	PROXY_SWALLOW, /* answers get lost */
-	PROXY_DROP,    /* requests get lost */
-	PROXY_HOLD,    /* requests are held back, and delivered when it ends */
+	PROXY_DELAY,   /* everything is delayed */
+	PROXY_SWALLOW, /* answers are lost */
+	PROXY_DROP,    /* requests are lost */
+	PROXY_HOLD,    /* requests are held back, and delivered when the mode ends */
 	PROXY_REFUSE,  /* new connections are closed, and the old ones */
-	PROXY_SHUT,    /* new connections are closed, the old ones go on */
+	PROXY_SHUT,    /* new connections are closed, the old ones continue */
 	PROXY_DRIBBLE  /* a few bytes at a time */
 } ProxyMode;
 

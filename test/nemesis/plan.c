@@ -25,7 +25,7 @@ Database dbs[DBS] = {{.name = "nemesis",
 static const char *const scene_names[SCENES] = {"bulk", "switch", "dark",   "tails", "hand",
 												"bury", "forks",  "second", "policy"};
 
-/* Name the keys. */
+/* Names the keys. */
 void
 plan_keys(void)
 {
@@ -106,7 +106,7 @@ plan_scenes(const char *list)
 	}
 }
 
-/* What the seed decides before anything begins. */
+/* What the seed determines before anything begins. */
 void
 plan_draw(void)
 {
@@ -137,7 +137,7 @@ add_tasks(Task *tasks, int *n, int count, void *(*body)(void *), int db, int sce
 	}
 }
 
-/* Who takes part; how many. */
+/* Starts the threads that take part; returns their number. */
 int
 plan_cast(Task *tasks)
 {

@@ -72,7 +72,7 @@ hide(int name, int64_t since)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-/* For a reader, before he reads. */
+/* For a reader, before it reads. */
 void
 policy_hidden(int64_t since[2])
 {
@@ -81,7 +81,7 @@ policy_hidden(int64_t since[2])
 		since[name] = run.promoted_at != 0 ? 0 : hidden[name];
 }
 
-/* Is it a document that lived for a moment only, after its save had ended at `since` or later? */
+/* Is it a document that lived for a moment only, and whose save ended at `since` or later? */
 static bool
 lived_briefly(const char *text, int64_t since)
 {
@@ -94,7 +94,9 @@ lived_briefly(const char *text, int64_t since)
 	return saved == 0 || (saved >= since && now_us() - saved <= run.lease + 500 * MS);
 }
 
-/* A strong reader found this under a name of a session; `before` is of policy_hidden(). */
+/*
+ * A strong reader found this under a name of a session; `before` is the result of policy_hidden().
+ */
 void
 policy_seen(int key, bool other, const int64_t before[2], const char *text)
 {
@@ -110,7 +112,7 @@ policy_seen(int key, bool other, const int64_t before[2], const char *text)
 			  other ? "the first key_prefix was given back" : hidden_by);
 }
 
-/* The first policy; false if that did not happen for sure. */
+/* Restores the first policy; false if that is not certain. */
 static bool
 restore(Client *c)
 {
@@ -138,7 +140,7 @@ save_kept(Client *c)
 	}
 }
 
-/* Every session that was saved before the change is there with its document. */
+/* Checks that every session that was saved before the change is there with its document. */
 static void
 check_kept(Client *c, const Change *change)
 {
@@ -219,7 +221,7 @@ change_once(Client *c)
 	check_kept(c, change);
 }
 
-/* Changes policies until the run ends, and then sees to it that the first ones are in force. */
+/* Changes policies until the run ends, and then makes sure that the first ones are in force. */
 void *
 policy_changer(void *arg)
 {

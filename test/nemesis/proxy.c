@@ -42,7 +42,7 @@ typedef struct Pair
 	Chunk *first[2]; /* from that side */
 	Chunk *last[2];
 	bool held;  /* since before it was accepted by the present mode */
-	bool muted; /* it lost bytes: nothing sensible can come of it */
+	bool muted; /* it lost bytes and cannot be used any more */
 } Pair;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -127,7 +127,7 @@ accept_one(void)
 	p->used = true;
 }
 
-/* What becomes of bytes that come from one side now?  FOREVER: they get lost. */
+/* What happens to bytes that come from one side now?  FOREVER: they are lost. */
 static int64_t
 due_at(Pair *p, int side, int64_t now)
 {
@@ -155,7 +155,7 @@ due_at(Pair *p, int side, int64_t now)
 	return now;
 }
 
-/* The other end of this side is gone. */
+/* The other end of this side was closed. */
 static void
 hung_up(Pair *p, int side)
 {
@@ -202,7 +202,7 @@ take_in(Pair *p, int side, int64_t now)
 	p->last[side] = c;
 }
 
-/* Pass on what is due; returns when to look again. */
+/* Passes on what is due; returns when the next is. */
 static int64_t
 give_out(Pair *p, int side, int64_t now)
 {
@@ -238,7 +238,7 @@ give_out(Pair *p, int side, int64_t now)
 			return now + MS;
 	}
 	if (p->used && p->side[0] < 0 && p->first[0] == NULL)
-		close_pair(p); /* all that was sent is delivered */
+		close_pair(p); /* everything that was sent is delivered */
 	return again;
 }
 
@@ -300,7 +300,7 @@ proxy(void *arg)
 	return NULL;
 }
 
-/* From now on.  What is held back by the mode that ends is delivered. */
+/* The mode from now on.  What the mode that ends has held back is delivered. */
 void
 proxy_set(ProxyMode next, int64_t by)
 {
@@ -311,12 +311,12 @@ proxy_set(ProxyMode next, int64_t by)
 
 		if (!p->used)
 			continue;
-		/* what comes by a later connection passes */
+		/* data on later connections passes */
 		p->held = next == PROXY_HOLD;
 		for (Chunk *c = p->first[0]; c != NULL; c = c->next)
 			if (c->due == FOREVER - 1)
 				c->due = 0;
-		/* bytes are missing: the connection is of no use */
+		/* bytes are missing: the connection cannot be used */
 		if (p->muted)
 			close_pair(p);
 	}
@@ -325,7 +325,7 @@ proxy_set(ProxyMode next, int64_t by)
 	pthread_mutex_unlock(&lock);
 }
 
-/* Close all connections. */
+/* Closes all connections. */
 void
 proxy_cut(void)
 {

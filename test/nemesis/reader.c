@@ -16,7 +16,7 @@
 #define PATIENCE (400 * MS)
 #define AT_ONCE 80
 #define LOOK_EVERY (10 * MS)
-#define LEASE_GAP (200 * MS) /* a flush drops the lease for a moment, and that is no fault */
+#define LEASE_GAP (200 * MS) /* a flush drops the lease for a moment, which is no fault */
 
 static struct timeval
 timeval_of(int64_t us)
@@ -35,7 +35,7 @@ redis_open(int db, int64_t timeout)
 
 	if (c != NULL && c->err == 0 && redisSetTimeout(c, timeval_of(timeout)) == REDIS_OK)
 	{
-		/* hiredis 0.14 would lend it to the servers that we start */
+		/* hiredis 0.14 does not set it, and the servers that we start would inherit the socket */
 		(void) fcntl(c->fd, F_SETFD, FD_CLOEXEC);
 		if (dbs[db].redis == 0)
 			return c;
@@ -53,7 +53,7 @@ redis_open(int db, int64_t timeout)
 	return NULL;
 }
 
-/* One command on a connection of its own; did it answer without an error? */
+/* Runs one command on a connection of its own; true if it answered without an error. */
 bool
 redis_simple(int db, const char *command, int64_t timeout)
 {
@@ -71,7 +71,7 @@ redis_simple(int db, const char *command, int64_t timeout)
 	return fine;
 }
 
-/* Since when is all well?  A fault ends that before anybody has noticed it. */
+/* Since when is the database healthy?  A fault ends that before it can be noticed. */
 static int64_t
 healthy_since(int db)
 {
@@ -101,10 +101,8 @@ name_of(int which)
 }
 
 /*
- * Read some keys of one database at once, strong with the lease beside them, and note what
- * they show.
- * False when Redis did not answer; the connection is then gone, and made again at the next
- * call.
+ * Reads some keys of one database at once, strong with the lease, and records what they show.
+ * False when Redis did not answer; the connection is then closed, and made again at the next call.
  */
 bool
 read_keys(Redis **redis, const int *which, int n, bool strong, int *hits)
@@ -154,7 +152,7 @@ read_keys(Redis **redis, const int *which, int n, bool strong, int *hits)
 	return true;
 }
 
-/* Add the keys of a stretch, as far as there is room. */
+/* Adds the keys of a stretch, as far as there is room. */
 static int
 add_keys(int *which, int n, int most, int first, int count)
 {
@@ -163,7 +161,7 @@ add_keys(int *which, int n, int most, int first, int count)
 	return n;
 }
 
-/* The keys to look at next: what is being fought over, then perhaps others. */
+/* The keys to read next: those that are being changed, then perhaps others. */
 static int
 choose(int db, uint64_t *random, int *which, bool all)
 {
@@ -183,7 +181,7 @@ choose(int db, uint64_t *random, int *which, bool all)
 					FIRST_BULK + (int) between(random, 0, KEYS_BULK - (AT_ONCE - n)), AT_ONCE);
 }
 
-/* One key that is being fought over, or was a moment ago. */
+/* One key that is being changed, or was a moment ago. */
 static int
 choose_one(int db, uint64_t *random)
 {
@@ -305,9 +303,9 @@ watch(Watch *w, int db, int64_t before)
 }
 
 /*
- * Keeps what changes in Database, and run.worst_stall.  Healthy is who
- * has had no fault and always a lease for two leases and a second: then the pusher has surely
- * found back.
+ * Keeps up to date what changes in Database, and run.worst_stall.  A database is healthy if it had
+ * no fault and always a lease for two leases and a second: then the pusher has certainly
+ * recovered.
  */
 void *
 monitor(void *arg)
@@ -335,7 +333,7 @@ monitor(void *arg)
 	return NULL;
 }
 
-/* Wait until the pusher has found Redis and granted a lease. */
+/* Waits until the pusher has found Redis and granted a lease. */
 bool
 wait_for_first_lease(int db, int64_t most)
 {
@@ -354,7 +352,9 @@ wait_for_first_lease(int db, int64_t most)
 	return leased;
 }
 
-/* Have copies made by reading every session by SQL; done when there are many, or it takes long. */
+/*
+ * Has copies made by reading every session by SQL; returns when there are many, or it takes long.
+ */
 static void
 fill_copies(Client *c, Redis *redis)
 {
@@ -377,7 +377,7 @@ fill_copies(Client *c, Redis *redis)
 	}
 }
 
-/* With nobody changing anything any more: does every copy equal its row?  How many there are. */
+/* After all changes have ended: does every copy equal its row?  Returns how many there are. */
 int
 compare_with_table(int db)
 {

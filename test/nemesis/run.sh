@@ -62,12 +62,12 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$seed" ] || seed=$((${SESSION_STORE_SEED:-$(od -An -N4 -tu4 /dev/urandom)} % 1000000 + 1))
 
-# Is this the process that we started there, and no other that got its id?
+# Is this the process that was started in the folder, and not another one with its id?
 lives_in() {	# PID FOLDER
 	[ -n "$1" ] && [ "$(readlink -f "/proc/$1/cwd" 2>/dev/null)" = "$(readlink -f -- "$2")" ]
 }
 
-# Kill a process if it lives there still, and wait until it is gone.
+# Kills a process if it still runs in the folder, and waits until it has ended.
 end_process() {	# PID FOLDER
 	local tries=100
 
@@ -94,7 +94,7 @@ on_exit() {
 	if [ -n "$work" ]; then
 		for data in "$work/node0" "$work/node1"; do
 			[ -d "$data" ] || continue
-			# processes that were stopped by a fault, and whoever lost his postmaster
+			# processes that were stopped by a fault, and those whose postmaster has ended
 			for pid in /proc/[0-9]*; do
 				lives_in "${pid#/proc/}" "$data" && kill -CONT "${pid#/proc/}" 2>/dev/null
 			done
@@ -119,11 +119,12 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
 
-# An installation of Postgres of our own, in which all but our extension are links.
+# Makes an installation of Postgres of which everything but our extension is links.
 private_installation() {	# PREFIX
 	local prefix=$1 common dir file program
 
-	# what bindir, pkglibdir and sharedir have in common is the prefix: the rest must be alike
+	# the common beginning of bindir, pkglibdir and sharedir is the prefix, and the rest must be the
+	# same
 	common=$bindir/
 	for dir in "$pkglibdir" "$sharedir"; do
 		while [[ $dir/ != "$common"* ]]; do
@@ -165,7 +166,7 @@ build_extension() {
 	}
 }
 
-# The faults that show best what a rule is for, and the lease that gives them time.
+# The faults that best show the need for a rule, and a lease that gives them time.
 suit_rule() {
 	case $knock_out in
 		1 | 7) : "${faults:=net-delay,redis-stop}" "${lease:=1000}" ;;
@@ -231,13 +232,13 @@ make_cluster() {
 		fsync = off
 		full_page_writes = off
 		wal_level = replica
-		# what is to be replayed does not wait for whoever reads the standby
+		# replay does not wait for queries on the standby
 		max_standby_streaming_delay = 0
 		max_connections = 60
 		max_worker_processes = 16
 		shared_buffers = 32MB
 		log_line_prefix = '%m [%p] %b '
-		# rows stay, and so versions count on: they are the order of the history
+		# rows are not purged, so that versions continue: they are the order of the history
 		session_store.purge_interval = 0
 		session_store.ledger_size = $ledger
 		session_store.takeover = $([ -n "$failover" ] && echo promoted || echo silent)

@@ -26,7 +26,7 @@ raise_to(int64_t *at, int64_t value)
 		;
 }
 
-/* The op whose value begins at `text`, and where it ends; NULL, with a complaint, if it is none. */
+/* The op whose value begins at `text`, and where that ends; NULL, with a message, if it is none. */
 static Op *
 parse(int key, const char *text, const char **end, int *number, bool strong)
 {
@@ -107,7 +107,7 @@ parse_tail(int key, const char *text, bool strong)
 	return op;
 }
 
-/* A reader, who began at `start`, has found this under a key. */
+/* A reader that began at `start` has found this under a key. */
 void
 note_read(int key, const char *text, bool strong, int64_t start, int64_t healthy_since)
 {
@@ -120,7 +120,10 @@ note_read(int key, const char *text, bool strong, int64_t start, int64_t healthy
 	raise_to(strong ? &op->seen_strong : &op->seen_plain, start);
 	if (healthy_since != 0)
 	{
-		/* the two may come from different reads at a change of phase: then it is too lenient */
+		/*
+		 * the two may come from different reads at a change of phase: then the check is too
+		 * lenient
+		 */
 		raise_to(&op->seen_healthy, start);
 		raise_to(&op->healthy_since, healthy_since);
 	}

@@ -59,7 +59,7 @@ servers_init(const char *data0, const char *data1)
 	int64_t offset = run.clock_offset;
 	int fd;
 
-	/* as /proc has it, by which processes are recognised; the standby's is not there yet */
+	/* as /proc shows it, by which processes are recognized; the standby's is not there yet */
 	if (realpath(data0, name) == NULL)
 		die("no folder %s", data0);
 	snprintf(nodes[0].data, sizeof(nodes[0].data), "%.199s", name);
@@ -78,14 +78,14 @@ servers_init(const char *data0, const char *data1)
 	close(fd);
 }
 
-/* Let Redis' wall clock step. */
+/* Sets Redis' wall clock forward or back. */
 void
 redis_shift_clock(int64_t by)
 {
 	*redis_clock += by;
 }
 
-/* Start Redis from the RDB file that is there, if one is, and wait until it answers. */
+/* Starts Redis from the RDB file, if there is one, and waits until it answers. */
 void
 redis_start(void)
 {
@@ -150,7 +150,7 @@ redis_kill(void)
 	redis_pid = 0;
 }
 
-/* Remove the RDB file: the next start finds nothing. */
+/* Removes the RDB file: the next start finds nothing. */
 void
 redis_forget(void)
 {
@@ -177,7 +177,7 @@ redis_saved_at(void)
 	return saved_at;
 }
 
-/* Start a Postgres, and wait until it lets clients in. */
+/* Starts a Postgres, and waits until it accepts clients. */
 void
 node_start(int node)
 {
@@ -197,13 +197,13 @@ node_start(int node)
 		if (now_us() > until)
 			die("Postgres does not start: see log/node%d.log", node);
 		pause_us(20 * MS);
-		/* the processes of one that was killed may still have its memory: once more */
+		/* the processes of a server that was killed may still use its memory: try again */
 		if (waitpid(nodes[node].pid, NULL, WNOHANG) == nodes[node].pid)
 			nodes[node].pid = start(log, argv, environ);
 	}
 }
 
-/* Make node 1 from node 0, which runs: a standby that streams. */
+/* Makes node 1 from node 0, which runs: a standby that replicates from it. */
 void
 standby_make(void)
 {
@@ -226,7 +226,7 @@ standby_make(void)
 		die("no standby could be made: see log/basebackup.log");
 }
 
-/* SIGKILL to the postmaster; its processes see that, and end by themselves. */
+/* Sends SIGKILL to the postmaster; its processes notice that, and exit. */
 void
 node_kill(int node)
 {
@@ -237,7 +237,10 @@ node_kill(int node)
 	nodes[node].pid = 0;
 }
 
-/* Stop it as pg_ctl does: SIGINT is a fast stop, SIGQUIT an immediate one; not longer than START_WITHIN. */
+/*
+ * Stops it as pg_ctl does: SIGINT is a fast stop, SIGQUIT an immediate one; takes no longer than
+ * START_WITHIN.
+ */
 void
 node_stop(int node, int signal)
 {
@@ -255,7 +258,7 @@ node_stop(int node, int signal)
 	nodes[node].pid = 0;
 }
 
-/* Is this a process of the present node?  No other is to be stopped or killed. */
+/* Is this a process of the present node?  No other may be stopped or killed. */
 bool
 node_has(pid_t pid)
 {
@@ -326,7 +329,7 @@ node_configure(Client *admin)
 		snprintf(sql, sizeof(sql), "CREATE DATABASE %s", dbs[db].name);
 		PQclear(PQexec(c, sql));
 		if (dbs[db].redis == 0)
-			continue; /* redis_url tells it */
+			continue; /* redis_url is different */
 		snprintf(sql, sizeof(sql), "ALTER DATABASE %s SET session_store.redis_db = %d",
 				 dbs[db].name, dbs[db].redis);
 		PQclear(PQexec(c, sql));

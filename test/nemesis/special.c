@@ -13,8 +13,8 @@
 #include "nemesis.h"
 
 /*
- * For ten seconds there are transactions after which all is flushed, for ten there are not:
- * a flush puts right what was wrong.
+ * Alternates: for ten seconds there are transactions after which all copies are flushed, and for
+ * ten there are none, because a flush corrects what was wrong.
  */
 static bool
 is_noisy(void)
@@ -60,7 +60,7 @@ save_stretch(Client *c, int from, int count)
 	end_all(first, count, outcome, c->long_value);
 }
 
-/* Look at keys of a stretch, by leaps. */
+/* Reads some keys of a stretch, at intervals. */
 static void
 look_at_stretch(Client *c, int from, int count)
 {
@@ -86,7 +86,7 @@ delete_stretch(Client *c, int from, int count)
 						 " FROM conversation_sessions WHERE namespace = 'bulk' AND"
 						 " substr(session_id, 2)::int BETWEEN %d AND %d",
 						 from, from + count - 1, from, from + count - 1);
-	/* where some were dead already, who knows which */
+	/* if some were dead already, it is not known which */
 	if (outcome == OUTCOME_DONE && atoi(c->values[0]) != count)
 		outcome = OUTCOME_PENDING;
 	end_all(first, count, outcome, c->long_value);
@@ -128,7 +128,10 @@ bulk_writer(void *arg)
 	return NULL;
 }
 
-/* A read by SQL of a session that ought to have a copy asks for one; wait until it is there, if it comes. */
+/*
+ * A read by SQL of a session that should have a copy requests one; waits until it is there, if it
+ * comes.
+ */
 bool
 have_copy(Client *c, int key)
 {
@@ -186,7 +189,7 @@ switch_once(Client *inside, Client *outside, int key)
 	else if (outcome == OUTCOME_FAILED)
 		(void) client_run(inside, "ROLLBACK");
 	op_end(op, outcome, version);
-	/* a copy that was left behind shows when the lease cannot excuse it any more */
+	/* a copy that was left behind becomes visible when no lease can explain it any more */
 	for (until = now_us() + run.lease + 1200 * MS; now_us() < until && !run.stopping;)
 		pause_us(50 * MS);
 	(void) client_run(outside, "UPDATE session_namespaces SET cache = 'off' WHERE name = 'switch'");
@@ -216,8 +219,8 @@ switcher(void *arg)
 
 /*
  * A transaction deletes sessions of a namespace that has had no cache for longer than any lease
- * lives; before it ends, the namespace has one, and the sessions copies.  So COMMIT
- * must wait at the fence, though nothing was cached when the rows were changed.
+ * lasts; before it ends, the namespace has one, and the sessions copies.  So COMMIT must wait at
+ * the fence, though nothing was cached when the rows were changed.
  */
 static void
 dark_once(Client *inside, Client *outside)
@@ -256,7 +259,9 @@ dark_once(Client *inside, Client *outside)
 		look_again(outside, key);
 }
 
-/* Nobody else may change a policy in this database, for that makes all be read again. */
+/*
+ * No other client may change a policy in this database, because then all policies are read again.
+ */
 void *
 dark_switcher(void *arg)
 {
@@ -290,7 +295,7 @@ dark_switcher(void *arg)
 	return NULL;
 }
 
-/* Readers that miss fall back to SQL, which brings copies back. */
+/* Readers that miss read by SQL, which makes copies again. */
 void *
 filler(void *arg)
 {
@@ -314,7 +319,7 @@ filler(void *arg)
 	return NULL;
 }
 
-/* Goes on with the old primary for a few seconds after it was superseded. */
+/* Continues with the old primary for a few seconds after it was superseded. */
 void *
 zombie_writer(void *arg)
 {

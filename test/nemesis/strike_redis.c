@@ -29,7 +29,7 @@ strike_redis_empty(uint64_t *r)
 	redis_start();
 }
 
-/* From the last RDB file; the lease that it remembers, and the one that was, have ended. */
+/* From the last RDB file; the lease in it, and the last one, have ended. */
 void
 strike_redis_old(uint64_t *r)
 {
@@ -38,7 +38,7 @@ strike_redis_old(uint64_t *r)
 	redis_start();
 }
 
-/* Back to an RDB file, with its connections: a failover behind the same address. */
+/* Back to an RDB file, with the connections kept: a failover behind the same address. */
 void
 strike_redis_rollback(uint64_t *r)
 {
@@ -75,14 +75,17 @@ strike_redis_guard(uint64_t *r)
 						chance(r, 70) ? "DEL session_store:guard" : "DEL session_store:lease", SEC);
 }
 
-/* A step forward can be met at any time; backward only by a pusher that sees it (R12). */
+/*
+ * A step forward can be tolerated at any time; one backward only by a pusher that notices it
+ * (R12).
+ */
 void
 strike_redis_clock(uint64_t *r)
 {
 	redis_shift_clock(between(r, 0, 3 * SEC));
 }
 
-/* No room: writes are refused, or other keys go for them, guard and lease among them. */
+/* No memory: writes are refused, or other keys evicted, guard and lease included. */
 void
 strike_redis_full(uint64_t *r)
 {

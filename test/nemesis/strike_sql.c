@@ -62,7 +62,7 @@ strike_pusher_end(uint64_t *r)
 								  "current_database()");
 }
 
-/* The server takes all its processes with it, and restarts by itself. */
+/* The server ends all its processes, and restarts by itself. */
 void
 strike_pusher_kill(uint64_t *r)
 {
@@ -110,7 +110,7 @@ strike_cache_flush(uint64_t *r)
 						  chance(r, 50) ? "NULL" : "'reused'");
 }
 
-/* Whoever is at something is told to stop: waiting at the fence, perhaps. */
+/* Cancels statements of all clients: some wait at the fence, perhaps. */
 void
 strike_backend_cancel(uint64_t *r)
 {
@@ -123,11 +123,11 @@ strike_backend_cancel(uint64_t *r)
 	}
 }
 
-/* Somebody has the table for himself, as ALTER TABLE would; or it gets another file. */
+/* A session locks the table exclusively, as ALTER TABLE would; or the table gets another file. */
 void
 strike_table_lock(uint64_t *r)
 {
-	/* clients of ours wait for each other where no server can see it */
+	/* clients of ours wait for each other where the server cannot see it */
 	if (!connected() || client_run(&admin, "SET lock_timeout = '1s'") != OUTCOME_DONE)
 		return;
 	if (chance(r, 30))
@@ -141,7 +141,7 @@ strike_table_lock(uint64_t *r)
 		(void) client_run(&admin, "ROLLBACK");
 }
 
-/* Until it is done: a setting must not stay as the fault has left it. */
+/* Repeats until it succeeds: a setting must not stay as the fault has left it. */
 void
 set_for_sure(const char *name, const char *value)
 {
@@ -166,7 +166,7 @@ strike_cache_off(uint64_t *r)
 	set_for_sure("redis_url", run.url);
 }
 
-/* A shorter lease for a moment; longer ones the bounds do not allow for. */
+/* A shorter lease for a moment; the bounds do not allow for longer ones. */
 void
 strike_cache_lease(uint64_t *r)
 {
@@ -179,7 +179,7 @@ strike_cache_lease(uint64_t *r)
 	set_for_sure("lease", value);
 }
 
-/* A namespace goes without a cache for a moment. */
+/* A namespace has no cache for a moment. */
 void
 strike_cache_namespace(uint64_t *r)
 {

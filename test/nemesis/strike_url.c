@@ -15,7 +15,7 @@
 #include "nemesis.h"
 #include "strike.h"
 
-#define ELSEWHERE 7 /* a database of Redis that is nobody's otherwise */
+#define ELSEWHERE 7 /* a database of Redis that is not used otherwise */
 
 static Client inside;
 static Client outside;
@@ -68,7 +68,7 @@ strike_cache_late(uint64_t *r)
 	set_for_sure("redis_url", "");
 	if (both())
 		save_one(&outside, key);
-	/* until no lease can be left, and that is known */
+	/* until no lease can exist, and that is known */
 	last(run.lease + between(r, 600 * MS, 900 * MS));
 	if (both())
 	{
@@ -97,7 +97,7 @@ strike_cache_late(uint64_t *r)
 	close_both();
 }
 
-/* What a server may come back with. */
+/* The settings with which a server may come back. */
 typedef struct Other
 {
 	const char *what;
@@ -147,7 +147,7 @@ draw_stop(uint64_t *r)
 }
 
 /*
- * Stay there for a while, and look: at the key that was ended, in the Redis that is no longer
+ * Stays there for a while, and reads: the key that was ended, in the Redis that is no longer
  * written to, and as a strong reader of the new one, if there is one.
  */
 static void
@@ -178,8 +178,8 @@ look_around(int ended, int redis_db, int64_t time)
 }
 
 /*
- * The server is stopped, and comes back without the Redis that it had.  Strong readers have not
- * heard, and a lease may still be good.
+ * The server is stopped, and comes back without the Redis that it had.  Strong readers do not know
+ * that, and a lease may still be valid.
  */
 void
 strike_server_url(uint64_t *r)
@@ -193,7 +193,7 @@ strike_server_url(uint64_t *r)
 	Outcome outcome;
 	int op;
 
-	/* while a standby is still to be promoted, the first node is not to be restarted */
+	/* while a standby is still to be promoted, the first node must not be restarted */
 	if (run.failover && run.promoted_at == 0)
 		return;
 	draw_other(r, &other);

@@ -34,7 +34,7 @@
 
 static volatile int64_t truncate_last[DBS];
 
-/* An op is over whose statements returned its rank last. */
+/* An op has ended whose statements returned its rank last. */
 static bool
 finish(Client *c, int key, int op, Outcome outcome, bool changed)
 {
@@ -64,7 +64,7 @@ append(Client *c, int key)
 			outcome = client_run(c, APPEND "SELECT session_trim('%s', 2, 'talk'); " RANK, id, key,
 								 op, id);
 			break;
-		case 2: /* beside what a savepoint undoes */
+		case 2: /* beside changes that a savepoint undoes */
 			(void) client_run(c,
 							  "BEGIN; " APPEND "SAVEPOINT s; SELECT session_pop('%s', 2, 'talk')",
 							  id, key, op, id);
@@ -92,7 +92,9 @@ append_in_vain(Client *c, int key)
 	op_end(op, OUTCOME_FAILED, 0);
 }
 
-/* Messages are removed by hand in a transaction that also appends one, before or afterwards. */
+/*
+ * Messages are removed by plain SQL in a transaction that also appends one, before or afterwards.
+ */
 static void
 append_and_remove(Client *c, int key)
 {
@@ -139,7 +141,7 @@ alter(Client *c, int key)
 	(void) finish(c, key, op, outcome, true);
 }
 
-/* All messages are removed; the session lives on. */
+/* All messages are removed; the session continues. */
 static void
 empty(Client *c, int key)
 {
@@ -165,10 +167,7 @@ by_hand(Client *c, int key)
 		empty(c, key);
 }
 
-/*
- * How a session ends: each returns a row for what it changed, then whether it ended, then the
- * rank.
- */
+/* How a session ends: each returns a row for each change, then whether it ended, then the rank. */
 static const struct
 {
 	const char *what;
@@ -220,7 +219,7 @@ truncate_all(Client *c)
 	(void) client_run(c, "RESET lock_timeout");
 }
 
-/* After a truncation all copies are flushed, which puts right what was wrong: not often. */
+/* After a TRUNCATE all copies are flushed, which corrects what was wrong: not often. */
 static bool
 is_time_to_truncate(int db)
 {
@@ -260,7 +259,7 @@ tail_writer(void *arg)
 			by_hand(&c, key);
 		else
 			append(&c, key);
-		/* a tail that was left behind wrong rests for some time before the next change */
+		/* a wrong tail that was left behind stays for some time before the next change */
 		pause_us(between(&c.random, 0, 12 * MS));
 	}
 	client_end(&c);

@@ -1,15 +1,15 @@
-# A Redis of the test's own, a client to look into it, and stores that write to it.
+# A Redis of the test, a client to read it, and servers whose pusher writes to it.
 #
 # Words
-#	redis	a server that this process started: redis-server, or what SS_REDIS_SERVER
-#			names, on a socket in a temporary folder, or on a free port of 127.0.0.1
-#	client	a connection to it, that speaks RESP in core Perl
+#	redis	a server that this process started: redis-server, or the program in
+#			SS_REDIS_SERVER, on a socket in a temporary folder, or on a free port of 127.0.0.1
+#	client	a connection to it, which speaks RESP in core Perl
 #	copy	what Redis holds of a session
 #
 # Rules
 #	A redis is stopped by its process id, by the process that started it, at the
 #	latest when that ends. Every test ends with leave_no_key(): DROP EXTENSION must
-#	leave nothing of ours in the key space.
+#	leave none of our keys.
 package SessionRedis;
 
 use strict;
@@ -41,8 +41,8 @@ my $number = 0;
 
 # ------------------------------------------------------------------- a server
 
-# new_redis(tcp => 1, save => 1, password => text, conf => [arguments]): running.
-# save => 1 lets it load and write an RDB; it never does so by itself.
+# new_redis(tcp => 1, save => 1, password => text, conf => [arguments]): starts a server. With save =>
+# 1 it can load and write an RDB file; it never does so by itself.
 sub new_redis
 {
 	my (%params) = @_;
@@ -88,7 +88,7 @@ sub start
 		'--logfile', "$self->{dir}/log");
 
 	push @how, @{ $self->{params}{conf} // [] };
-	# in a file, for servers differ in how they read quotes on the command line
+	# in a file, because servers differ in how they read quotes on the command line
 	my $file = "$self->{dir}/redis.conf";
 	open my $conf, '>', $file or die "$file: $!";
 	printf {$conf} "requirepass \"%s\"\n", $self->{params}{password} =~ s/(.)/sprintf '\\x%02x', ord $1/gers
@@ -103,7 +103,7 @@ sub start
 		open STDIN, '<', '/dev/null';
 		open STDOUT, '>>', "$self->{dir}/out";
 		open STDERR, '>>', "$self->{dir}/out";
-		no warnings 'exec';	# what follows is reached when there is no such program
+		no warnings 'exec';	# reached when there is no such program
 		exec { $program } $program, $file, @where, @how;
 		POSIX::_exit(127);
 	}
@@ -176,7 +176,7 @@ sub restart
 	return $self->stop->start;
 }
 
-# The URL that a store is given; at most one of these: user, password, db.
+# The URL for session_store.redis_url; at most one of these: user, password, db.
 sub url
 {
 	my ($self, %params) = @_;
@@ -191,8 +191,8 @@ sub url
 
 # ------------------------------------------------------------------- a client
 
-# A connection of its own: for another process, another database or another user.
-# client(db => 1, user => .., password => .., timeout => seconds)
+# A connection of its own, for another process, another database or another user. client(db => 1, user
+# => .., password => .., timeout => seconds)
 sub client
 {
 	my ($self, %params) = @_;
@@ -209,8 +209,7 @@ sub client
 	return $client;
 }
 
-# Commands over the server's own connection, which is made when it is needed. An
-# error dies.
+# Runs a command on the server's own connection, which is made when it is first needed. An error dies.
 sub cmd
 {
 	my ($self, @args) = @_;
@@ -229,7 +228,7 @@ sub mget { my ($self, @keys) = @_; return @{ $self->cmd('MGET', @keys) }; }
 sub flushall { my ($self) = @_; return $self->cmd('FLUSHALL'); }
 sub pttl { my ($self, $key) = @_; return $self->cmd('PTTL', $key); }
 
-# The keys that match, sorted; all of them by default.
+# The keys that match a pattern, sorted; by default all.
 sub keys
 {
 	my ($self, $pattern) = @_;
@@ -238,7 +237,7 @@ sub keys
 	return @keys;
 }
 
-# What a strong reader gets: the value if it may be trusted, else undef.
+# What a strong reader gets: the value if there is a lease, else undef.
 sub strong
 {
 	my ($self, $key) = @_;
@@ -268,21 +267,21 @@ sub send
 	return;
 }
 
-# Have at least n bytes in hand.
+# Reads until there are n bytes.
 sub _fill
 {
 	my ($self, $give_up) = @_;
 	my $select = IO::Select->new($self->{socket});
 	my $left;
 
-	# can_read also returns when a signal came, such as that of a child that ended
+	# can_read also returns after a signal, such as that of a child that ended
 	do
 	{
 		$left = $give_up - Time::HiRes::time();
 		die "redis: no answer\n" unless $left > 0;
 	} until $select->can_read($left);
 	my $n = sysread $self->{socket}, $self->{in}, 65536, length $self->{in};
-	return if !defined $n && $!{EINTR};	# nor here does it mean anything
+	return if !defined $n && $!{EINTR};	# a signal here, too
 	die "redis: the connection is closed\n" unless $n;
 	return;
 }
@@ -325,8 +324,8 @@ sub mget { my ($self, @keys) = @_; return @{ $self->cmd('MGET', @keys) }; }
 
 package SessionRedis;
 
-# watched(redis, code): what Redis was told to do while code ran, a line per command;
-# those of scripts have "lua]".
+# watched(redis, code): the commands that Redis got while code ran, one a line; those of scripts have
+# "lua]".
 sub watched
 {
 	my ($self, $code) = @_;
@@ -345,7 +344,7 @@ sub watched
 	return @lines;
 }
 
-# ------------------------------------------------------- stores that write to it
+# ------------------------------------------------------- servers with a cache
 
 # Lines for postgresql.conf.
 sub redis_conf
@@ -370,7 +369,7 @@ sub set_conf
 	return;
 }
 
-# As new_store, with a redis, and waits until that is used.
+# As new_store, with a redis, and waits until the cache is up.
 sub new_cached_store
 {
 	my ($name, $redis, %params) = @_;
@@ -388,7 +387,7 @@ sub cache_health
 	return health($node, "cache,$name", $dbname);
 }
 
-# Wait until strong readers may trust Redis; a test of its own with what => text.
+# Waits until strong readers may trust Redis; what => text names the test.
 sub wait_for_cache
 {
 	my ($node, $redis, %params) = @_;
@@ -410,7 +409,7 @@ sub wait_for_cache
 	return $up;
 }
 
-# What was committed is in Redis, or the test fails.
+# Waits until everything that was committed is in Redis; the test fails otherwise.
 sub sync_cache
 {
 	my ($node, %params) = @_;
@@ -435,7 +434,7 @@ sub pusher_pid
 		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'session_store pusher' AND datname = '$dbname'");
 }
 
-# Wait for a pusher, which is not the one of a process id.
+# Waits for a pusher other than that with the given process id.
 sub wait_for_pusher
 {
 	my ($node, $what, %params) = @_;
@@ -447,8 +446,8 @@ sub wait_for_pusher
 		$what, timeout => $params{timeout} // 10, quiet => !defined $what);
 }
 
-# Commit what a background session has begun, with a Redis that does not answer, and end the session.
-# Did the COMMIT wait at the fence?
+# Commits the transaction of a background session while Redis does not answer, and ends the session.
+# Returns whether the COMMIT waited at the fence.
 sub waits_at_commit
 {
 	my ($node, $redis, $psql, $pid) = @_;
@@ -464,7 +463,7 @@ sub waits_at_commit
 	return $state eq 'active';
 }
 
-# Kill the postmaster; start the server again as soon as its old processes have noticed.
+# Kills the postmaster, and starts the server again as soon as its old processes have ended.
 sub crash
 {
 	my ($node, %params) = @_;
@@ -474,7 +473,7 @@ sub crash
 	kill 'KILL', @stopped if @stopped;
 	for (1 .. 100)
 	{
-		# a start that fails makes the node believe in the old postmaster's file
+		# after a start that failed the node would take the old postmaster's file for its own
 		usleep(100_000);
 		undef $node->{_pid};
 		return 1 if $node->start(fail_ok => 1);
@@ -482,7 +481,7 @@ sub crash
 	return fail('the server starts after a crash');
 }
 
-# The copies in Redis by key, all but what the pusher keeps for itself.
+# The copies in Redis by key: all keys but the pusher's own.
 sub copies_in
 {
 	my ($redis, %params) = @_;
@@ -493,7 +492,7 @@ sub copies_in
 	@copies{@keys} = $client->mget(@keys) if @keys;
 	for my $key (@keys)
 	{
-		# gone since, or without an end
+		# gone since, or without an expiry
 		my $left = $client->cmd('PTTL', $key);
 		delete $copies{$key} if !defined $copies{$key} || $left == -2;
 		fail("a copy that never ends: $key") if $left == -1;
@@ -501,8 +500,8 @@ sub copies_in
 	return \%copies;
 }
 
-# After a sync every copy is that of a living session, and equal to its row; with
-# all => 1 none is missing, either (of namespaces whose cache is "all", not sliding).
+# Checks after a sync that every copy is that of a living session and equal to its row and, with all =>
+# 1, that none is missing (of namespaces whose cache is "all", not sliding).
 sub compare_all
 {
 	my ($node, $redis, $what, %params) = @_;
@@ -510,7 +509,7 @@ sub compare_all
 
 	sync_cache($node, %params) unless $params{no_sync};
 	my $copies = copies_in($redis, %params);
-	# the copies first: who ends in between has ended
+	# the copies first: a session that ends in between has ended
 	my %rows = map { my @row = split /\x01/; $row[0] => \@row } split /\n/,
 	  $node->safe_psql($dbname, <<'EOS');
 SELECT coalesce(n.key_prefix, 'session:')
@@ -538,8 +537,8 @@ EOS
 	return $n;
 }
 
-# Run code in n processes at once, each with its number and a function that writes a
-# line; all lines together. Nothing that this process started is ended by them.
+# Runs code in n processes at once, each with its number and a function that writes a line; returns all
+# lines. The processes end without the END blocks and destructors of this one.
 sub in_children
 {
 	my ($n, $code) = @_;
@@ -564,8 +563,8 @@ sub in_children
 
 # ---------------------------------------------------------------------- the end
 
-# After DROP EXTENSION there is nothing of ours in Redis; other => [keys] that the
-# test itself has put there stay.
+# After DROP EXTENSION none of our keys is in Redis; other => [keys] that the test itself has written
+# stay.
 sub leave_no_key
 {
 	my ($node, $redis, %params) = @_;
@@ -586,7 +585,7 @@ sub leave_no_key
 	return;
 }
 
-# leave_no_key, the end of the server, and that of Redis.
+# leave_no_key, then stops the server and Redis.
 sub leave_no_redis
 {
 	my ($node, $redis, %params) = @_;
@@ -601,7 +600,7 @@ END
 {
 	my $rc = $?;
 
-	# a child of the test has inherited the list, but not the servers
+	# a child of the test has inherited the list, but did not start the servers
 	for my $pid (CORE::keys %running)
 	{
 		next unless $running{$pid}{owner} == $$;

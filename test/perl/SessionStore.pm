@@ -1,17 +1,17 @@
 # What the TAP tests share: servers with the extension, waiting by predicate, and
-# the look back at the end.
+# the checks at the end.
 #
 # Words
-#	store	a server of the test's own, usually with the library preloaded
-#	within	what must be so before a time has passed; how long it took is printed
-#	soon	what must become so before a time has passed
+#	store	a server of the test, usually with the library preloaded
+#	within	what must be done before a time has passed; the time that it took is printed
+#	soon	what must become true before a time has passed
 #
-# Limits of time are those of a machine that does nothing else.  Before one counts as
-# exceeded, the time that this process gets is measured, and the limit is stretched by
-# it (see limit_of): a test that passes alone must pass on a busy machine.
+# Limits of time are those of an otherwise idle machine.  Before one counts as exceeded,
+# the share of the processor that this process gets is measured, and the limit is extended
+# accordingly (see limit_of): a test that passes alone must pass on a busy machine.
 #
 # Every test ends with leave_nothing(): it stops the server fast and looks for
-# workers that outlived it, core files, and crashes in its log.
+# workers that are still running, core files, and crashes in its log.
 package SessionStore;
 
 use strict;
@@ -34,7 +34,7 @@ our @EXPORT = qw(
 
 my $workers = q{backend_type LIKE 'session_store%'};
 
-# A command that must succeed, as a test of this name. Returns what it wrote to stderr.
+# Runs a command that must succeed, as a test of this name. Returns what it wrote to stderr.
 sub run_ok
 {
 	my ($name, @command) = @_;
@@ -45,8 +45,8 @@ sub run_ok
 	return $err;
 }
 
-# The settings of every server here. Statements are not logged: tests read the
-# log, and some of them run a million statements.
+# The settings of every server here. Statements are not logged, because tests read the log, and some of
+# them run a million statements.
 sub store_conf
 {
 	my ($node, %params) = @_;
@@ -66,8 +66,8 @@ EOC
 	return;
 }
 
-# new_store(name, init => {..}, conf => text, bare => 1, extension => 0): a running
-# server, with the extension in the database postgres unless told otherwise.
+# new_store(name, init => {..}, conf => text, bare => 1, extension => 0): starts a server, with the
+# extension in the database postgres unless told otherwise.
 sub new_store
 {
 	my ($name, %params) = @_;
@@ -80,7 +80,7 @@ sub new_store
 	return $node;
 }
 
-# Create the extension and, where the library is preloaded, wait for its keeper.
+# Creates the extension and, if the library is preloaded, waits for its keeper.
 sub create_extension
 {
 	my ($node, $dbname, %params) = @_;
@@ -90,10 +90,10 @@ sub create_extension
 	return;
 }
 
-# By how much everything takes longer here than on an idle machine: the time that a
-# little computing takes by the clock, against the processor time that it used.  The
-# greatest of what was measured counts, for load comes and goes; on a machine that is
-# busy at all the estimate is doubled, for what is waited for is work of several processes.
+# How much longer everything takes here than on an idle machine: the time that a short computation
+# takes by the clock, divided by the processor time that it used.  The greatest measured value counts,
+# because load varies; on a busy machine the estimate is doubled, because tests wait for several
+# processes.
 my $slowness = 1;
 
 sub slowness
@@ -119,7 +119,7 @@ sub sum_times
 	return $user + $system;
 }
 
-# A limit in seconds, on this machine.
+# A limit in seconds, for this machine.
 sub limit_of
 {
 	my ($seconds, $took) = @_;
@@ -127,7 +127,7 @@ sub limit_of
 	return $took <= $seconds ? $seconds : $seconds * slowness();
 }
 
-# How long something took is a test of its own.
+# Tests that something took no longer than a limit.
 sub in_time
 {
 	my ($took, $seconds, $what) = @_;
@@ -145,8 +145,8 @@ sub sleeps
 	return $n;
 }
 
-# How often a process goes to sleep in at least so many seconds, and how many they were by the clock of
-# the test, which are more on a machine that is slower.
+# How often a process goes to sleep in at least so many seconds, and how many seconds that were by the
+# clock, which are more on a slow machine.
 sub sleeps_during
 {
 	my ($pid, $seconds) = @_;
@@ -158,7 +158,8 @@ sub sleeps_during
 	return ($sleeps, time - $start);
 }
 
-# Transactions of a database, while a process of it goes to sleep so often; asked from another one.
+# The number of transactions of a database while a process goes to sleep so many times; read in another
+# database.
 sub while_it_sleeps
 {
 	my ($node, $dbname, $pid, $times) = @_;
@@ -170,9 +171,9 @@ sub while_it_sleeps
 	return $node->safe_psql('postgres', $query) - $before;
 }
 
-# Wait until a standby or a subscription has what was committed, by the keeper as well: it commits
-# without waiting for the disk, and wait_for_catchup asks for what was written only. The commit of a
-# message writes everything before it.
+# Waits until a standby or a subscription has what was committed, by the keeper as well: its commits do
+# not wait for the disk, and wait_for_catchup waits only for what was written. The commit of a message
+# writes all WAL before it.
 sub wait_for_replay
 {
 	my ($node, $name) = @_;
@@ -182,8 +183,8 @@ sub wait_for_replay
 	return;
 }
 
-# Wait until a query says t. The answer is a test of its own unless quiet => 1; a
-# caller that cannot go on without it passes must => 1.
+# Waits until a query returns t. That is a test of its own unless quiet => 1; with must => 1 the test
+# file ends if it fails.
 sub wait_for
 {
 	my ($node, $query, $what, %params) = @_;
@@ -194,7 +195,7 @@ sub wait_for
 
 	do
 	{
-		# psql that cannot connect may end before the query was written to it
+		# a psql that cannot connect may end before the query was written to it
 		eval { ($rc, $out, $err) = $node->psql($dbname, $query); 1 } or ($rc, $out, $err) = (2, '', $@);
 		if ($rc == 0 && ($out // '') eq 't')
 		{
@@ -214,7 +215,7 @@ sub wait_for
 	return;
 }
 
-# Run code, which must not die, and must be done within a number of seconds.
+# Runs code, which must not die, and must return within a number of seconds.
 sub within
 {
 	my ($seconds, $what, $code) = @_;
@@ -229,7 +230,7 @@ sub within
 	return ok($done && $took <= $limit, sprintf('%s (%.1f s of %d)', $what, $took, $limit));
 }
 
-# Wait until code returns true: a test of its own.
+# Waits until code returns true: a test of its own.
 sub soon
 {
 	my ($what, $seconds, $code) = @_;
@@ -241,7 +242,7 @@ sub soon
 	return ok($good, sprintf('%s (%.2f s)', $what, time - $start));
 }
 
-# health($node, 'keeper,running'): one value out of session_health().
+# health($node, 'keeper,running'): one value of session_health().
 sub health
 {
 	my ($node, $path, $dbname) = @_;
@@ -295,8 +296,8 @@ sub one_row
 	return split /\|/, $node->safe_psql($dbname // 'postgres', $sql), -1;
 }
 
-# EXPLAIN (ANALYZE, BUFFERS) of a query: shared hit, shared read, what came out as
-# rows. The buffers of planning are not the query's.
+# EXPLAIN (ANALYZE, BUFFERS) of a query: shared hit, shared read, and the number of rows. The buffers
+# of planning do not count.
 sub buffers
 {
 	my ($node, $sql, %params) = @_;
@@ -309,7 +310,7 @@ sub buffers
 	return ($hit, $read, $rows);
 }
 
-# pgbench with a script of its own; its output. Fails the test if pgbench fails.
+# Runs pgbench with a script; returns its output. Fails the test if pgbench fails.
 my $scripts = 0;
 
 sub pgbench_run
@@ -337,24 +338,24 @@ sub durability
 {
 	my ($node, $statements) = @_;
 
-	# what was before is on the disk; has anything been flushed since?
+	# everything before is on the disk; has anything been flushed since?
 	my $answer = $node->safe_psql('postgres', "\\o /dev/null\nCHECKPOINT;\nSELECT pg_current_wal_insert_lsn() AS start \\gset\n$statements;\n\\o\nSELECT pg_current_wal_flush_lsn() <= :'start'");
 	return $answer eq 't' ? 'relaxed' : 'strict';
 }
 
-# durability_is($node, $expected, $what, $statements): a test of this name.
+# durability_is($node, $expected, $what, $statements): tests that durability() is as expected.
 sub durability_is
 {
 	my ($node, $expected, $what, $statements) = @_;
 	my $found = durability($node, $statements);
 
-	# what flushes now and then may have come in between
+	# a flush by another process may have come in between
 	$found = durability($node, $statements) if $expected eq 'relaxed' && $found ne $expected;
 	is($found, $expected, "$what: $expected");
 	return;
 }
 
-# How often a pattern stands in the log, from an offset on.
+# How often a pattern occurs in the log, from an offset on.
 sub count_log
 {
 	my ($node, $pattern, $offset) = @_;
@@ -364,7 +365,7 @@ sub count_log
 	return $count;
 }
 
-# A seed that a failing run can be repeated with.
+# A seed; a failed run can be repeated with it.
 sub note_seed
 {
 	my $seed = $ENV{SESSION_STORE_SEED} // int(rand(2**31));
@@ -374,8 +375,8 @@ sub note_seed
 	return $seed;
 }
 
-# The end of each test: a fast stop within 5 s, no worker that outlives it, no
-# core, no crash in the log but those that the test made itself (crashes => n).
+# The end of each test: a fast stop within 5 s, no worker that is still running, no core file, no crash
+# in the log except those that the test caused (crashes => n).
 sub leave_nothing
 {
 	my ($node, %params) = @_;

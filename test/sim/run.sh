@@ -1,11 +1,11 @@
 #!/bin/sh
 #
 # test/sim/run.sh [folder]
-#		Build the simulator of the cache's protocol and run it: as it is, which must show
-#		nothing wrong, and without each of the rules R1 to R22, which must.
+#		Builds the simulator of the cache's protocol and runs it: unchanged, where it must find no
+#		violation, and without each of the rules R1 to R22, where it must find one.
 #
 # SIM_SEEDS (1000) and SIM_FIRST (1) say which seeds; a mutant gets as many as it takes to
-# catch it ten times, and at most 1000.
+# find ten violations, and at most 1000.
 # Builds into the folder, by default a temporary one.
 set -eu
 

@@ -51,7 +51,7 @@ is_low(int unit)
 	return unit >= 0xDC00 && unit <= 0xDFFF;
 }
 
-/* Escapes into exactly as much memory as is needed, so that a write behind it is found. */
+/* Escapes into exactly as much memory as is needed, so that a write beyond it is detected. */
 static char *
 escape(const char *text, size_t len, size_t *result_len)
 {
@@ -69,7 +69,7 @@ escape(const char *text, size_t len, size_t *result_len)
 	return out;
 }
 
-/* NULL if it is refused. */
+/* NULL if the text is refused. */
 static char *
 unescape(const char *text)
 {
@@ -101,7 +101,7 @@ escapes_to(const char *text, const char *wanted)
 	return same;
 }
 
-/* wanted is NULL if it is refused. */
+/* expected is NULL if the text is refused. */
 static bool
 unescapes_to(const char *text, const char *wanted)
 {
@@ -138,7 +138,7 @@ given_texts(void)
 	CHECK(escapes_to("\"\\uDBFF\"", "\"\\u0010dbff\""));
 	CHECK(escapes_to("\"\\udc00\"", "\"\\u0010dc00\""));
 	CHECK(escapes_to("\"\\uDFff\"", "\"\\u0010dfff\""));
-	/* only those that are alone */
+	/* only lone ones */
 	CHECK(
 		escapes_to("\"\\ud83d\\ud83d\\ude00\\ude00\"", "\"\\u0010d83d\\ud83d\\ude00\\u0010de00\""));
 	CHECK(escapes_to("\"\\ud83dx\\ude00\"", "\"\\u0010d83dx\\u0010de00\""));
@@ -157,7 +157,7 @@ given_texts(void)
 	CHECK(unescapes_to("\"\\u0010d800x\\u0010dc00\"", "\"\\ud800x\\udc00\""));
 	CHECK(unescapes_to("\"\\u0010d800\", \"\\u0010dc00\"", "\"\\ud800\", \"\\udc00\""));
 	CHECK(unescapes_to("\"\\u0010d800\\u00100000\\u0010dc00\"", "\"\\ud800\\u0000\\udc00\""));
-	/* what escaping cannot produce */
+	/* texts that escaping cannot produce */
 	CHECK(unescapes_to("\"\\u0010\"", NULL));
 	CHECK(unescapes_to("\"\\u0010", NULL));
 	CHECK(unescapes_to("\"\\u0010000\"", NULL));
@@ -291,7 +291,7 @@ same_units(const Units *a, const Units *b)
 	return a->n == b->n && memcmp(a->unit, b->unit, a->n * sizeof(a->unit[0])) == 0;
 }
 
-/* What escaping a string should give. */
+/* The result that escaping a string must have. */
 static void
 reference(const Units *from, Units *to)
 {
@@ -319,7 +319,7 @@ reference(const Units *from, Units *to)
 	}
 }
 
-/* A string, written in some way, is escaped as the reference says, and comes back. */
+/* A string, written in some way, is escaped as the reference says, and restored. */
 static void
 round_trip(void)
 {

@@ -37,7 +37,7 @@ skip() {
 	finish
 }
 
-# Run a command in the tree, as root or as the user that servers run as.
+# Runs a command in the tree, as root or as the user that servers run as.
 inside() {
 	tree_chroot "$tree" "$@"
 }
@@ -87,7 +87,7 @@ build() {	# VERSION
 	inside make -s -j2 -C "/upgrade/src-$1" "PG_CONFIG=/usr/lib/postgresql/$1/bin/pg_config" with_llvm=no WERROR=1 install
 }
 
-# Whatever is left of a run that failed: servers by their data directories.
+# Servers that are left of a run that failed, by their data directories.
 stop_all() {
 	local data
 

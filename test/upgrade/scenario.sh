@@ -87,7 +87,7 @@ control_succeeds() {
 	pg_upgrade "$run/control"
 }
 
-# What is to survive, but for what a purge may remove.
+# The rows that must survive, except those that a purge may remove.
 content() {
 	sql "SELECT t.name, t.rows FROM (
 		SELECT 'sessions' AS name, count(*) || ' ' || md5(string_agg(s::text, ' ' ORDER BY namespace, session_id)) AS rows
@@ -100,7 +100,7 @@ content() {
 		UNION ALL SELECT 'policies', count(*) || ' ' || md5(string_agg(n::text, ' ' ORDER BY name)) FROM session_namespaces n) t ORDER BY 1"
 }
 
-# Tables and indexes by amcheck; empty when all is well.
+# Tables and indexes checked by amcheck; empty if all are intact.
 damage() {
 	sql "SELECT c.relname, v.* FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.deptype = 'e' JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'session_store',
 			LATERAL verify_heapam(c.oid, check_toast => true) v WHERE c.relkind = 'r' LIMIT 5"
@@ -110,7 +110,7 @@ damage() {
 		END LOOP; END \$\$"
 }
 
-# A strong reader that trusts a copy of a session which was logged out, at any time.
+# Has a strong reader at any time trusted a copy of a session that was logged out?
 watch() {
 	local gone lease copy
 
@@ -140,7 +140,7 @@ sql "SELECT count(session_append('s' || i, '[{\"m\": 1}, {\"m\": 2}]', 'op', nam
 	SELECT count(session_hit('c' || i, '1 day', by => i, namespace => 'chat')) FROM generate_series(1, 200) i;
 	SELECT count(session_save('gone' || i, '{}', ttl => '1 ms', namespace => 'chat')) FROM generate_series(1, 500) i;
 	SELECT session_save('logout', '{\"in\": true}', namespace => 'chat'), session_save('stays', '{\"in\": true}', namespace => 'chat')" >/dev/null
-# as if each had been saved with a short ttl and prolonged since
+# as if each had been saved with a short ttl and extended since
 sql "UPDATE conversation_sessions SET check_at = clock_timestamp() - interval '1 second' WHERE session_id LIKE 's%'"
 alive=$(sql "SELECT count(*) FROM conversation_sessions WHERE expires_at > now() + interval '1 day' AND dead_until IS NULL")
 check 'Redis has what was saved' t "$(sql "SELECT session_cache_sync('60 s')")"
@@ -169,7 +169,7 @@ start "$new" new
 check 'nothing is missing, nothing differs' "$before" "$(content "$horizon")"
 check 'amcheck finds nothing' '' "$(damage)"
 
-# logged out on the new server; the old one's copy is still in Redis
+# logged out on the new server; the copy of the old one is still in Redis
 check 'a logout' t "$(sql "SELECT session_delete('logout', namespace => 'chat')")"
 touch "$run/logged_out"
 check 'a save of every session' "$alive" "$(sql "SELECT count(session_merge(session_id, '{\"new\": true}', namespace => 'chat')) FROM conversation_sessions WHERE namespace = 'chat' AND expires_at > now() + interval '1 day' AND dead_until IS NULL AND session_id <> 'logout'" | awk '{print $1 + 1}')"
@@ -180,7 +180,7 @@ wait_for 'the purge has gone on' says_true "SELECT NOT EXISTS (SELECT FROM conve
 check 'a delete of many' 1000 "$(sql "SELECT count(*) FROM generate_series(1001, 2000) i WHERE session_delete('s' || i, namespace => 'chat')")"
 check 'amcheck finds nothing after that, either' '' "$(damage)"
 
-# the Redis of another system waits to be taken over
+# the Redis of another system waits for a takeover
 wait_for 'the takeover' says_true 'SELECT session_cache_takeover()'
 wait_for 'the cache runs' says_true "SELECT (session_health() #>> '{cache,running}')::bool"
 check 'it is in step' t "$(sql "SELECT session_cache_sync('60 s')")"

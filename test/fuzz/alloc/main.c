@@ -58,7 +58,10 @@ static const char *const setup[] = {
 	"PERFORM session_share('a', 'friend', 'editor', 'n'); "
 	"DELETE FROM session_counters; PERFORM session_hit('h', '1 hour', 3, namespace => 'n'); "
 	"PERFORM session_save('a', '{\"v\": 3}', namespace => 'p'); END $$",
-	/* all that is stored, but for times, random ids and what names them, and what the keeper removes */
+	/*
+	 * everything that is stored, except times, random ids and names that contain them, and rows
+	 * that the keeper removes
+	 */
 	"CREATE FUNCTION fuzz_state() RETURNS text LANGUAGE sql AS $$ SELECT replace(concat("
 	"(SELECT string_agg(concat_ws(',', namespace, owner_id, version, session_data, message_count, last_seq, "
 	"dead_until IS NOT NULL, expires_at > now() + '5 min'), ';' ORDER BY namespace, session_data, version, owner_id, message_count, last_seq, dead_until IS NULL) "
@@ -160,7 +163,7 @@ static const char plain[] =
 #define KINDS 2
 
 static const char *conninfo = "";
-static const char *only = ""; /* calls whose text has this */
+static const char *only = ""; /* only calls whose text contains this */
 static const char *const kinds[] = {"palloc", "malloc"};
 static bool every_n = false;
 static const char *only_kind = NULL;     /* NULL: both */
@@ -222,7 +225,10 @@ open_connection(void)
 	return c;
 }
 
-/* Run a statement; its first value is in `last`, its SQLSTATE in `last_state`; true when it worked. */
+/*
+ * Runs a statement; its first value is in `last`, its SQLSTATE in `last_state`; true when it
+ * succeeded.
+ */
 static bool
 run(PGconn *c, const char *format, ...)
 {
@@ -260,14 +266,14 @@ must(PGconn *c, const char *sql)
 		failure("%s\n  from: %s", last, sql);
 }
 
-/* What all of it would be without a failure: the state before and after, and how many allocations. */
+/* The result without a failure: the state before and after, and the number of allocations. */
 typedef struct Baseline
 {
 	char before[STATE_MOST], after[STATE_MOST];
 	int64_t n;
 } Baseline;
 
-/* It deletes what the keeper may be about to delete, in another order. */
+/* It deletes rows that the keeper may be about to delete, in another order. */
 static void
 make_sessions(void)
 {
@@ -295,7 +301,9 @@ get_state(char *state)
 	snprintf(state, STATE_MOST, "%s", last);
 }
 
-/* End it; how many were counted, negative if the n-th did not come. */
+/*
+ * Ends it; returns the number of allocations that were counted, negative if the n-th did not come.
+ */
 static int64_t
 end(void)
 {
@@ -305,9 +313,9 @@ end(void)
 }
 
 /*
- * Is the variant tried in a savepoint of a transaction that is rolled back?  Then what is stored need
- * not be made again each time, and nothing waits at the fence.  When every n is tried, that takes too
- * long but for the calls in a session that made them before.
+ * Is the variant tried in a savepoint of a transaction that is rolled back?  Then stored data need
+ * not be made again each time, and nothing waits at the fence.  When every n is tried, everything
+ * else takes too long except for calls in a session that has made them before.
  */
 static bool
 in_savepoint(Variant variant)
@@ -315,7 +323,7 @@ in_savepoint(Variant variant)
 	return variant == SAVEPOINT || (every_n && (variant == FRESH || variant == STATEMENTS));
 }
 
-/* The call, or the COMMIT after it, with the n-th allocation failing; true when it worked. */
+/* The call, or the COMMIT after it, with the n-th allocation failing; true when it succeeded. */
 static bool
 attempt(int call, Variant variant, const char *kind, int64_t n, char *state, int64_t *counted)
 {
@@ -416,7 +424,7 @@ try_one(int call, Variant variant, const char *kind, int64_t n, const Baseline *
 		if (strcmp(after, before) != 0)
 			failure("%s (%s, %s, n = %" PRId64 ") failed and has changed something",
 					calls[call].sql, variant_names[variant], kind, n);
-		/* and again; an error that it has by itself ends what it is in */
+		/* and again; an error that it always has ends what it is in */
 		if (!run(pg, "SELECT %s", calls[call].sql) && strcmp(last_state, calls[call].state) != 0)
 			failure("%s (%s, %s, n = %" PRId64 "), again: %s", calls[call].sql,
 					variant_names[variant], kind, n, last);
@@ -434,7 +442,7 @@ try_one(int call, Variant variant, const char *kind, int64_t n, const Baseline *
 	return counted > 0;
 }
 
-/* Ask until the answer is right, for at most so long. */
+/* Asks until the result is right, for at most so long. */
 static bool
 becomes(const char *sql, const char *expected, int seconds)
 {
@@ -489,11 +497,11 @@ try_worker(const char *worker, const char *kind, int64_t n)
 		failure("%s (%s, n = %" PRId64 "): what has expired is not purged", worker, kind, n);
 }
 
-/* Is the call to be tried in this way? */
+/* Is the call to be tried in this variant? */
 static bool
 is_wanted(int call, Variant variant)
 {
-	/* what the call ends with by itself leaves nothing to commit */
+	/* a call that always fails leaves nothing to commit */
 	if (variant == AT_COMMIT && calls[call].state[0] != '\0')
 		return false;
 	return strstr(calls[call].sql, only) != NULL &&
@@ -550,7 +558,7 @@ try_calls(int64_t until)
 
 		if (!is_wanted(call, variant))
 			continue;
-		/* a session that has not made the call before needs more; of malloc there are few */
+		/* a session that has not made the call before needs more; mallocs are few */
 		if (!measure(call, variant, kind, &base) || base.n == 0)
 			continue;
 		most = variant == FRESH ? base.n * 3 : base.n;
@@ -606,7 +614,7 @@ main(int argc, char **argv)
 	snprintf(started, sizeof(started), "%.59s", last);
 	if (failures > 0)
 		return 1;
-	/* the keeper and the pusher must not change what is compared; they have their turn below */
+	/* the keeper and the pusher must not change the compared data; they are tested below */
 	until = now_ms() + seconds * 600;
 	every_n = seconds == 0;
 	try_calls(until);

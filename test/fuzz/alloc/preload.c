@@ -20,7 +20,7 @@ extern void __libc_free(void *block);
 /* Set by module.c; NULL: nothing fails. */
 bool (*ss_fuzz_malloc_fails)(void) = NULL;
 
-static size_t freed = 0; /* how large the block was that was freed just before */
+static size_t freed = 0; /* the size of the block that was freed just before */
 
 static bool
 fails(size_t size)

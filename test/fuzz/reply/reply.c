@@ -31,7 +31,7 @@ int ss_cache_max_bytes = 1024;
 extern int LLVMFuzzerTestOneInput(const uint8 *data, size_t size);
 
 static const uint8 *input, *input_end;
-static int64 redis_ahead; /* Redis' clock less ours */
+static int64 redis_ahead; /* Redis' clock minus ours */
 
 void
 ss_ledger_lock(int partition)
@@ -172,11 +172,11 @@ next_answer(int socket)
 		case 5:
 			put_format("+OK\r\n");
 			break;
-		case 6: /* a greeting as it should be */
+		case 6: /* a valid greeting */
 			put_bulk(
 				"redis_version:7.0.15\r\nredis_mode:standalone\r\nused_memory:1000\r\nmaxmemory:0\r\n");
 			put_format("+OK\r\n+OK\r\n");
-			/* the scripts of the requests, and the one that asks for access */
+			/* the scripts of the requests, and the one that tests access */
 			for (int i = 0; i < SS_REQUEST_KINDS + 1; i++)
 				put_bulk("0123456789012345678901234567890123456789");
 			break;
@@ -187,7 +187,7 @@ next_answer(int socket)
 			put_format(":%d\r\n", byte() % 2);
 			put_guard(&proto);
 			break;
-		case 8: /* of a probe that finds none; of a claim */
+		case 8: /* of a probe that finds none, and of a claim */
 			put_format("*5\r\n");
 			put_bulk("OK");
 			put_time();
@@ -301,7 +301,7 @@ change_key(SsLedger *ledger, const SsControl *control)
 		ss_ledger_resolve(ledger, control, &key, hash);
 }
 
-/* What pusher.c and scrub.c ask besides, while nothing is under way. */
+/* Requests of pusher.c and scrub.c besides, while nothing is under way. */
 static void
 ask_something(void)
 {
@@ -358,7 +358,7 @@ ask_something(void)
 	}
 }
 
-/* What happens while the pusher waits. */
+/* Events while the pusher waits. */
 static void
 meanwhile(SsLedger *ledger, const SsControl *control)
 {
@@ -406,7 +406,7 @@ send_request(void)
 	{
 		bool denied[SS_BATCH_MAX];
 
-		/* the connection is open still when keys may not be accessed */
+		/* the connection is still open when keys may not be accessed */
 		if (wire.redis != NULL)
 			(void) ss_wire_denied(&wire, virtual_now + 1000000, payloads, proto.nops, denied);
 		ss_wire_close(&wire);
@@ -424,7 +424,7 @@ read_rows(void)
 		proto.ops[i].found = (SsFound) (byte() % 3);
 		proto.ops[i].until = virtual_now + 60000000;
 	}
-	/* the first must fit, as it does in the worker */
+	/* the first must fit, as in the worker */
 	if (proto.nops > 0 && proto.ops[0].found == SS_FOUND_LATER)
 		proto.ops[0].found = SS_FOUND_COPY;
 	ss_proto_rows(&proto, virtual_now);

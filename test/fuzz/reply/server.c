@@ -29,7 +29,7 @@ typedef struct Piece
 {
 	struct Piece *before;
 	struct Piece *after;
-	uint64 unused[2]; /* keeps what follows aligned */
+	uint64 unused[2]; /* aligns what follows */
 } Piece;
 
 static Piece pieces = {&pieces, &pieces, {0, 0}};
@@ -154,7 +154,7 @@ __wrap_redisConnectUnixNonBlock(const char *path)
 	return redisConnectFd(pair[0]);
 }
 
-/* What is written can always be; what is read comes from the input, and when it has no more, never. */
+/* A socket can always be written; it can be read while the input has data, and then never. */
 int
 WaitLatchOrSocket(Latch *latch, int events, pgsocket sock, long timeout, uint32 wait_event)
 {
