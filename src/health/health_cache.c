@@ -111,7 +111,7 @@ add_warnings(SsReport *report, const SsCache *cache, const SsCacheReport *r, boo
 					   "the cache's pusher does not run; it should within seconds, else see the "
 					   "server log");
 	else if (!r->connected && r->last_error[0])
-		ss_report_warn(report, "no cache, and SQL goes on without it: %s", r->last_error);
+		ss_report_warn(report, "no cache, and SQL works without it: %s", r->last_error);
 	if (r->trouble[0])
 		ss_report_warn(report, "nothing is cached: %s", r->trouble);
 	if (r->password_in_url)

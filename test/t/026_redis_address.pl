@@ -32,13 +32,13 @@ sub password_file
 	return;
 }
 
-# Waits until session_health() says why there is no cache.
+# Waits until session_health() says, also in a warning, why there is no cache.
 sub says
 {
 	my ($pattern, $what) = @_;
 
 	return wait_for($node, "SELECT session_health() #>> '{cache,last_error}' ~* '$pattern' AND session_health() #>> '{cache,running}' = 'false'
-		AND session_health() ->> 'warnings' ~* '$pattern'", $what, timeout => 15, show => 1);
+		AND session_health() ->> 'warnings' ~* 'no cache, and SQL works without it: .*($pattern)'", $what, timeout => 15, show => 1);
 }
 
 value(q{INSERT INTO session_namespaces (name, key_prefix, sliding, cache, tombstone) VALUES ('whole', 'whole:', false, 'all', '0')});
