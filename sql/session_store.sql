@@ -822,7 +822,7 @@ CREATE FUNCTION @extschema@.session_turn(
 	LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 1
 	AS 'MODULE_PATHNAME', 'session_turn_1_0';
 COMMENT ON FUNCTION @extschema@.session_turn(pg_catalog.text, pg_catalog.text) IS
-	'session_store: return who holds the turn of a session, and until when, or no row if nobody does';
+	'session_store: return who holds the turn of a session, and until when, or no row if it is not held';
 
 --
 -- Counters.

@@ -339,7 +339,7 @@ session_incr(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsCaller caller;
-	/* that a ceiling is reached is said under the lock alone */
+	/* the result that max would be exceeded needs the row lock, too */
 	SsChange change = {.optimistic = PG_ARGISNULL(3),
 					   .owner_if_new = true,
 					   .takes_turn = true,

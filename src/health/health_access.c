@@ -123,8 +123,8 @@ check_allowed_roles(SsReport *report, SsAccessFaults *found)
 			if (report != NULL)
 				ss_report_warn(
 					report,
-					"allowed_roles of namespace %s names \"%s\", which is no role: it lets "
-					"nobody in; correct or remove the name",
+					"allowed_roles of namespace %s names \"%s\", which is no role: it admits "
+					"no caller; correct or remove the name",
 					ns, role);
 		}
 		MemoryContextSwitchTo(old);

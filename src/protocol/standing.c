@@ -7,7 +7,7 @@
  * of the claim.  The row is WAL-logged, dumped and copied like any other, so a copy of a database
  * can tell from it that it is a copy:
  *
- *	who starts with the row				system	OID		directory	timeline	standing
+ *	which database starts with the row	system	OID		directory	timeline	standing
  *	the database that wrote it			same	same	same		same		OWNER
  *	a promoted standby					same	same	other		later		PROMOTED
  *	.. or a former primary, promoted	same	same	same		later		PROMOTED

@@ -79,7 +79,7 @@ link_slot(SsProto *p, int32_t slot, SsListId list_id, bool in_front)
 	list->count++;
 }
 
-/* What a list entails: the next lease and the next sync have to wait for the key. */
+/* Assigns a key to the round and the sync that have to wait for it, according to its list. */
 static void
 assign_round(SsProto *p, int32_t slot, SsListId where)
 {

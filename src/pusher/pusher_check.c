@@ -69,10 +69,11 @@ check_tables(SsPusher *pusher, SsMonotonic now)
 	pusher->unlisted_ended = ss_ledger_unlisted_ended(&pusher->db->cache.control);
 	unsure = max_prepared_xacts > 0 && ss_cached_prepared();
 	if (state == SS_TABLES_FINE && unsure)
-		strlcpy(trouble,
-				"a prepared transaction may have changed sessions, and nobody hears of its commit: "
-				"COMMIT PREPARED or ROLLBACK PREPARED it",
-				sizeof(trouble));
+		strlcpy(
+			trouble,
+			"a prepared transaction may have changed sessions, and its commit is not reported to "
+			"the pusher: COMMIT PREPARED or ROLLBACK PREPARED it",
+			sizeof(trouble));
 	if (strcmp(trouble, pusher->trouble) != 0 && trouble[0])
 		ereport(LOG, (errmsg("session_store: nothing is cached: %s", trouble)));
 	strlcpy(pusher->trouble, trouble, sizeof(pusher->trouble));

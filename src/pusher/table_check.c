@@ -3,9 +3,9 @@
  *		Checks that no change of sessions or histories can escape our triggers.
  *
  * The pusher calls this when it starts and after each invalidation of the tables.  The triggers
- * that record changes must exist, be ENABLE ALWAYS, and be the last ones to modify a row.  Whether
- * that was the case all the time is told by a mark.  It consists of the storage of a table, which
- * a rewrite changes, and a hash over the catalog rows of its triggers, so that a trigger that was
+ * that record changes must exist, be ENABLE ALWAYS, and be the last ones to modify a row.  A mark
+ * tells whether that was the case all the time.  It consists of the storage of a table, which a
+ * rewrite changes, and a hash over the catalog rows of its triggers, so that a trigger that was
  * disabled and enabled again, even in one transaction, is noticed.
  */
 #include "postgres.h"
@@ -106,8 +106,8 @@ is_last_trigger(Relation rel, const char *ours, char *trouble, size_t size)
 	if (rel->rd_rel->relhassubclass)
 	{
 		snprintf(trouble, size,
-				 "%s has (or had) child tables, whose changes nobody notes; "
-				 "after the last is gone, run ANALYZE on it",
+				 "%s has (or had) child tables, whose changes are not recorded; "
+				 "after the last is dropped, run ANALYZE on it",
 				 RelationGetRelationName(rel));
 		return false;
 	}

@@ -3,7 +3,7 @@
  *		A connection to Redis whose calls never block beyond a given time.
  *
  * hiredis formats commands and parses replies.  Waiting is done here, on the socket and the latch at
- * once, until a deadline: a blocking hiredis call cannot be cancelled, and its timeout starts again
+ * once, until a deadline: a blocking hiredis call cannot be canceled, and its timeout starts again
  * with each signal.
  *
  * Memory: a connection is allocated by ss_redis_open and freed by ss_redis_close, a reply by

@@ -203,8 +203,8 @@ update(Relation rel, TupleTableSlot *old, int64 hits)
  * *resets_at.  Returns false, with nothing done, if there is none, if another transaction has changed
  * or locked it, or if rows cannot be changed directly.
  *
- * Only a transaction that arrives between the look at the row's header and the update is waited for.
- * So the period may have ended when this returns, and the caller has to look at the clock again.
+ * Only a transaction that arrives between the check of the row's header and the update is waited for.
+ * So the period may have ended when this returns, and the caller has to read the clock again.
  */
 bool
 ss_direct_count(Datum ns, Datum id, int64 by, int64 *hits, TimestampTz *resets_at)

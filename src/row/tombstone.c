@@ -5,7 +5,7 @@
  * A session ends by becoming a tombstone, in the same row:
  *
  *	- session_data is empty, and the history is detached (the trigger queues it for the purge).
- *	- owner_id is null, but with owner isolation the owner stays, who alone may reuse the id.
+ *	- owner_id is null, but with owner isolation the owner stays, and alone may reuse the id.
  *	- version is the next one, as for every change (ss_tombstone_version).
  *	- expires_at and updated_at are the present time.
  *	- The turn has ended; its token stays, so that the next one is greater.

@@ -2,8 +2,9 @@
  * turn.c
  *		The turn of a session, in a row in memory.
  *
- * A turn is the permission to write to a session as its one current writer.  Whoever begins a turn
- * gets its token, a number, and gives it with each change.  The columns of a turn are
+ * A turn is the permission to write to a session as its one current writer.  The caller
+ * that begins a turn gets its token, a number, and gives it with each change.  The columns of a turn
+ * are
  *
  *	- turn, the token that was given last.  It is kept when the turn ends, so that tokens grow.
  *	- turn_until, when the turn ends by itself; null if it was ended before.
@@ -20,7 +21,7 @@
 #include "row/liveness.h"
 #include "row/turn.h"
 
-/* Does somebody hold the turn? */
+/* Is the turn held? */
 bool
 ss_turn_is_held(const SsRow *row, TimestampTz now)
 {

@@ -5,8 +5,9 @@
  * A turn is no change of the session: version, expiry and updated_at stay, and no copy in Redis
  * changes.  row/turn.c says what a turn is, change.c checks the tokens that calls give.
  *
- * Locking: the row lock decides.  Whoever changes a session under a turn holds the row lock until
- * it commits, so that no other turn can begin between the check of the token and the commit.
+ * Locking: the row lock decides.  A transaction that changes a session under a turn holds the row
+ * lock until it commits, so that no other turn can begin between the check of the token and the
+ * commit.
  *
  * To begin a turn, the row is first read without a lock, in a new snapshot at every isolation level.
  * A caller that finds the turn held by another therefore locks nothing, and does not make the holder

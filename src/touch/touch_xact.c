@@ -12,7 +12,7 @@
  * for a touch of session_touch also its slot in shared memory is pinned.  Without either, the
  * caller writes the row instead.  A read that finds no slot at commit is not recorded.
  *
- * When a row version really ends is said here as well (ss_touch_effective), because it takes both
+ * This file also says when a row version really ends (ss_touch_effective), because that takes both
  * kinds of touches.
  */
 #include "postgres.h"

@@ -121,7 +121,7 @@ add_slot(SsSlotRef *ref, const SsTouch *touch)
  * touch of another version, or if it has none and one may have been removed since then, because it was
  * written.  The caller then reads the row again.  The next attempt replaces that other touch, unless
  * that, too, has been replaced, and goes by the number of slots removed, so that a clock that was set
- * back delays nobody.
+ * back causes no delay.
  *
  * If `read` is NULL, nobody else can replace the version, and other touches are replaced.
  */

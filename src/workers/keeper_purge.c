@@ -31,7 +31,7 @@
 
 /*
  * With purge_rate set, batches are so short that there are this many per second.  The next
- * client that commits flushes what a batch logs: many small portions delay nobody, few large
+ * client that commits flushes what a batch logs: many small portions delay no client, few large
  * ones would dominate the 99th percentile.
  */
 #define BATCHES_A_SECOND 500

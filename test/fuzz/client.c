@@ -172,14 +172,14 @@ static bool
 wait_for_answer(Client *c, int64_t cancel_after_us, const char *sql)
 {
 	int64_t started = now_ms();
-	bool cancelled = cancel_after_us < 0;
+	bool canceled = cancel_after_us < 0;
 
 	while (PQisBusy(c->pg))
 	{
 		struct pollfd p = {PQsocket(c->pg), POLLIN, 0};
 		int rc;
 
-		if (!cancelled && cancel_after_us < 1000)
+		if (!canceled && cancel_after_us < 1000)
 		{
 			char error[256];
 			PGcancel *cancel = PQgetCancel(c->pg);
@@ -189,11 +189,11 @@ wait_for_answer(Client *c, int64_t cancel_after_us, const char *sql)
 			if (cancel != NULL)
 				(void) PQcancel(cancel, error, sizeof(error));
 			PQfreeCancel(cancel);
-			cancelled = true;
+			canceled = true;
 			__sync_fetch_and_add(&shared->cancels, 1);
 		}
-		rc = poll(&p, 1, cancelled ? 1000 : (int) (cancel_after_us / 1000));
-		if (rc == 0 && !cancelled)
+		rc = poll(&p, 1, canceled ? 1000 : (int) (cancel_after_us / 1000));
+		if (rc == 0 && !canceled)
 			cancel_after_us = 0;
 		if (rc > 0 && !PQconsumeInput(c->pg))
 			return true; /* PQgetResult tells */
@@ -281,7 +281,7 @@ run_sql(Client *c, const char *sql, const Expect *expect)
 	c->ntuples = 0;
 	c->value_null = true;
 	c->value[0] = c->state[0] = '\0';
-	fprintf(c->log, "%s;%s\n", sql, cancel_after >= 0 ? " -- cancelled" : "");
+	fprintf(c->log, "%s;%s\n", sql, cancel_after >= 0 ? " -- canceled" : "");
 	fflush(c->log);
 	__sync_fetch_and_add(&shared->statements, 1);
 	if (!c->wiping && is_wipe(sql))

@@ -317,7 +317,7 @@ static void
 report(void)
 {
 	printf(
-		"fuzz: %ld statements, %ld errors, %ld cancelled, %ld connections lost as intended; %ld tags "
+		"fuzz: %ld statements, %ld errors, %ld canceled, %ld connections lost as intended; %ld tags "
 		"and %ld model values checked\n",
 		shared->statements, shared->errors, shared->cancels, shared->reconnects, shared->tags_seen,
 		shared->model_checks);

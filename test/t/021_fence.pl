@@ -269,7 +269,7 @@ $redis->start;
 wait_for_cache($node, $redis, what => 'Redis is back', timeout => 30);
 compare_all($node, $redis, 'with nothing stale');
 
-# ---- cancelled while waiting
+# ---- canceled while waiting
 
 set_conf($node, lease => '10s');
 {

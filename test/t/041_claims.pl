@@ -139,7 +139,7 @@ value($node, 'ALTER DATABASE staging SET session_store.redis_db = 3');
 wait_for_pusher($node, 'another redis_db means another pusher', db => 'staging', but => $before, timeout => 30);
 refused($node, 'copied_database', 'with a Redis database of its own the copy still waits', db => 'staging', timeout => 30);
 $redis->pause;
-is(sqlstate($node, q{SET statement_timeout = '300ms'; SELECT session_cache_takeover()}, db => 'staging'), '57014', 'a takeover is cancelled while Redis does not answer');
+is(sqlstate($node, q{SET statement_timeout = '300ms'; SELECT session_cache_takeover()}, db => 'staging'), '57014', 'a takeover is canceled while Redis does not answer');
 $redis->resume;
 my $since = value($node, 'SELECT clock_timestamp()');
 wait_for($node, "SELECT clock_timestamp() > '$since'::timestamptz + interval '3 s'", '.. which answers again');

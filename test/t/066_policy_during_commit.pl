@@ -3,7 +3,7 @@
 # about to change, and after a COMMIT no strong reader finds what it ended.
 #
 # A COMMIT is held there by synchronous replication, with a standby that does not exist: it has
-# passed the fence and written its commit record, and it ends when that wait is cancelled.  At the
+# passed the fence and written its commit record, and it ends when that wait is canceled.  At the
 # fence it is held by a pusher that is stopped.
 use strict;
 use warnings;
