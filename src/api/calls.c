@@ -64,7 +64,11 @@ save(SsTarget *target, Datum document, const SsLifetime *lifetime, Datum owner, 
 	 int64 turn)
 {
 	SsCaller caller;
-	SsChange change = {.optimistic = true, .takes_turn = true, .turn = turn};
+	SsChange change = {.document_only = true,
+					   .replaces_document = true,
+					   .optimistic = true,
+					   .takes_turn = true,
+					   .turn = turn};
 
 	ss_sql_enter(&caller);
 	do
@@ -135,11 +139,11 @@ session_save(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(save(&target, PG_GETARG_DATUM(1), &lifetime, owner, if_version, turn));
 }
 
-/* Read a session with its document and extend its expiry.  False if there is none. */
+/* Read groups of fields (SsField) of a session and extend its expiry.  False if there is none. */
 static bool
-read_and_slide(const SsTarget *target, SsRow *row)
+read_and_slide(const SsTarget *target, int fields, SsRow *row)
 {
-	if (!ss_session_read(target, true, row))
+	if (!ss_session_read(target, fields, row))
 		return false;
 	ss_session_slide(target, row, GetCurrentTimestamp());
 	ss_hot_count_read(&target->key, &target->policy);
@@ -152,7 +156,8 @@ session_get(PG_FUNCTION_ARGS)
 	SsTarget target;
 	SsRow row;
 
-	if (!ss_arg_read_target(fcinfo, 0, 1, &target) || !read_and_slide(&target, &row))
+	if (!ss_arg_read_target(fcinfo, 0, 1, &target) ||
+		!read_and_slide(&target, SS_FIELD_DOCUMENT, &row))
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(row.data);
 }
@@ -182,7 +187,7 @@ session_get_many(PG_FUNCTION_ARGS)
 		if (!null_ids[i])
 		{
 			ss_target_set_id(&target, ids[i]);
-			nulls[1] = !read_and_slide(&target, &row);
+			nulls[1] = !read_and_slide(&target, SS_FIELD_DOCUMENT, &row);
 			values[1] = nulls[1] ? (Datum) 0 : row.data;
 		}
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
@@ -200,7 +205,8 @@ session_fetch(PG_FUNCTION_ARGS)
 	SsTarget target;
 	SsRow row;
 
-	if (ss_arg_read_target(fcinfo, 0, 1, &target) && read_and_slide(&target, &row))
+	if (ss_arg_read_target(fcinfo, 0, 1, &target) &&
+		read_and_slide(&target, SS_FIELD_DOCUMENT | SS_FIELD_COUNTERS | SS_FIELD_UPDATED_AT, &row))
 	{
 		Datum values[9];
 		bool nulls[9] = {false};
@@ -226,7 +232,7 @@ read_without_sliding(FunctionCallInfo fcinfo, SsRow *row)
 {
 	SsTarget target;
 
-	return ss_arg_read_target(fcinfo, 0, 1, &target) && ss_session_read(&target, false, row);
+	return ss_arg_read_target(fcinfo, 0, 1, &target) && ss_session_read(&target, 0, row);
 }
 
 static Datum
@@ -276,7 +282,8 @@ session_merge(PG_FUNCTION_ARGS)
 {
 	SsTarget target;
 	SsCaller caller;
-	SsChange change = {.optimistic = true,
+	SsChange change = {.document_only = true,
+					   .optimistic = true,
 					   .owner_if_new = true,
 					   .takes_turn = true,
 					   .turn = ss_arg_turn(fcinfo, 6)};
@@ -340,7 +347,8 @@ session_incr(PG_FUNCTION_ARGS)
 	SsTarget target;
 	SsCaller caller;
 	/* the result that max would be exceeded needs the row lock, too */
-	SsChange change = {.optimistic = PG_ARGISNULL(3),
+	SsChange change = {.document_only = true,
+					   .optimistic = PG_ARGISNULL(3),
 					   .owner_if_new = true,
 					   .takes_turn = true,
 					   .turn = ss_arg_turn(fcinfo, 6)};

@@ -190,7 +190,7 @@ session_history(PG_FUNCTION_ARGS)
 	SsWindow window;
 
 	arg_window(fcinfo, &window);
-	if (!ss_arg_read_target(fcinfo, 0, 3, &target) || !ss_session_read(&target, false, &row))
+	if (!ss_arg_read_target(fcinfo, 0, 3, &target) || !ss_session_read(&target, 0, &row))
 		return (Datum) 0;
 	ss_session_slide(&target, &row, GetCurrentTimestamp());
 	ss_hot_count_read(&target.key, &target.policy);
@@ -393,7 +393,7 @@ session_accept(PG_FUNCTION_ARGS)
 
 	ss_arg_target(fcinfo, 0, 1, &target);
 	PreventCommandIfReadOnly("session_accept()");
-	if (!ss_session_read(&target, false, &row))
+	if (!ss_session_read(&target, 0, &row))
 		PG_RETURN_BOOL(false);
 	ss_sql_enter(&caller);
 	found = ss_member_accept(&row);
@@ -410,7 +410,7 @@ session_members(PG_FUNCTION_ARGS)
 	SsRow row;
 	uint64 n;
 
-	if (!ss_arg_read_target(fcinfo, 0, 1, &target) || !ss_session_read(&target, false, &row))
+	if (!ss_arg_read_target(fcinfo, 0, 1, &target) || !ss_session_read(&target, 0, &row))
 		return (Datum) 0;
 	ss_sql_enter(&caller);
 	n = ss_members_read(&row);

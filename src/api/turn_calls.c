@@ -91,7 +91,8 @@ session_turn(PG_FUNCTION_ARGS)
 	SsTarget target;
 	SsRow row;
 
-	if (ss_arg_read_target(fcinfo, 0, 1, &target) && ss_session_read(&target, false, &row) &&
+	if (ss_arg_read_target(fcinfo, 0, 1, &target) &&
+		ss_session_read(&target, SS_FIELD_TURN, &row) &&
 		ss_turn_is_held(&row, GetCurrentTimestamp()))
 	{
 		Datum values[2] = {row.turn_holder, TimestampTzGetDatum(row.turn_until)};

@@ -66,7 +66,7 @@ session_window(PG_FUNCTION_ARGS)
 	ArrayType *token_path;
 
 	arg_limits(fcinfo, &limits);
-	if (!ss_arg_read_target(fcinfo, 0, 4, &target) || !ss_session_read(&target, false, &row))
+	if (!ss_arg_read_target(fcinfo, 0, 4, &target) || !ss_session_read(&target, 0, &row))
 		return (Datum) 0;
 	ss_session_slide(&target, &row, GetCurrentTimestamp());
 	ss_hot_count_read(&target.key, &target.policy);

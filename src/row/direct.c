@@ -168,11 +168,11 @@ lock_row(Relation rel, TupleTableSlot *slot, const SsTarget *target, bool wait)
 /*
  * Read the newest version of a session for a change, and lock it to the end of the transaction
  * unless hold is SS_HOLD_NONE.  *found is false if there is no row, or if it is locked and hold
- * says not to wait.  Values are allocated in the current memory context.  Returns false, with
- * nothing done, if rows cannot be accessed directly.
+ * says not to wait.  Values are allocated in the current memory context; the document is left out
+ * unless asked for.  Returns false, with nothing done, if rows cannot be accessed directly.
  */
 bool
-ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found)
+ss_direct_hold(const SsTarget *target, SsHold hold, bool document, SsRow *row, bool *found)
 {
 	Relation rel;
 	TupleTableSlot *slot;
@@ -188,7 +188,7 @@ ss_direct_hold(const SsTarget *target, SsHold hold, SsRow *row, bool *found)
 			 (hold == SS_HOLD_NONE || lock_row(rel, slot, target, hold == SS_HOLD_WAIT));
 	if (*found)
 	{
-		fill_row(slot, true, row);
+		fill_row(slot, document, row);
 		row->tid = slot->tts_tid;
 	}
 	row->has_tid = *found;

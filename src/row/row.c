@@ -25,26 +25,43 @@
 #include "row/row_columns.h"
 #include "table/sql.h"
 
-/* The columns that are fields of SsRow, and those that changes of a history, an expiry, a turn write. */
-static const AttrNumber row_columns[] = {
-	SS_ROW_SESSION_DATA,  SS_ROW_OWNER_ID,   SS_ROW_VERSION,     SS_ROW_CREATED_AT,
-	SS_ROW_UPDATED_AT,    SS_ROW_EXPIRES_AT, SS_ROW_TTL,         SS_ROW_LAST_SEQ,
-	SS_ROW_MESSAGE_COUNT, SS_ROW_CHECK_AT,   SS_ROW_DEAD_UNTIL,  SS_ROW_HISTORY_ID,
-	SS_ROW_TURN,          SS_ROW_TURN_UNTIL, SS_ROW_TURN_HOLDER, SS_ROW_NONE};
-static const AttrNumber history_columns[] = {SS_ROW_LAST_SEQ,   SS_ROW_MESSAGE_COUNT,
-											 SS_ROW_HISTORY_ID, SS_ROW_UPDATED_AT,
-											 SS_ROW_EXPIRES_AT, SS_ROW_NONE};
+/* Columns that every change of a session writes, and those that a change of its document or history does. */
+#define LIFETIME_COLUMNS SS_ROW_EXPIRES_AT, SS_ROW_UPDATED_AT
+#define DOCUMENT_COLUMNS SS_ROW_SESSION_DATA, SS_ROW_OWNER_ID, SS_ROW_VERSION, SS_ROW_TTL
+#define HISTORY_COLUMNS SS_ROW_LAST_SEQ, SS_ROW_MESSAGE_COUNT, SS_ROW_HISTORY_ID
+/* Columns that a new session writes besides.  The token of the last turn is kept. */
+#define NEW_COLUMNS \
+	SS_ROW_CREATED_AT, SS_ROW_CHECK_AT, SS_ROW_DEAD_UNTIL, SS_ROW_TURN_UNTIL, SS_ROW_TURN_HOLDER
+
+static const AttrNumber insert_columns[] = {LIFETIME_COLUMNS, DOCUMENT_COLUMNS, HISTORY_COLUMNS,
+											NEW_COLUMNS,      SS_ROW_TURN,      SS_ROW_NONE};
+static const AttrNumber new_columns[] = {LIFETIME_COLUMNS, DOCUMENT_COLUMNS, HISTORY_COLUMNS,
+										 NEW_COLUMNS, SS_ROW_NONE};
+static const AttrNumber document_columns[] = {LIFETIME_COLUMNS, DOCUMENT_COLUMNS, SS_ROW_NONE};
+static const AttrNumber history_columns[] = {LIFETIME_COLUMNS, HISTORY_COLUMNS, SS_ROW_NONE};
+static const AttrNumber document_and_history_columns[] = {LIFETIME_COLUMNS, DOCUMENT_COLUMNS,
+														  HISTORY_COLUMNS, SS_ROW_NONE};
+static const AttrNumber end_columns[] = {LIFETIME_COLUMNS,     SS_ROW_SESSION_DATA,
+										 SS_ROW_OWNER_ID,      SS_ROW_VERSION,
+										 SS_ROW_MESSAGE_COUNT, SS_ROW_HISTORY_ID,
+										 SS_ROW_DEAD_UNTIL,    SS_ROW_TURN_UNTIL,
+										 SS_ROW_TURN_HOLDER,   SS_ROW_NONE};
 static const AttrNumber expiry_columns[] = {SS_ROW_EXPIRES_AT, SS_ROW_TTL, SS_ROW_NONE};
 static const AttrNumber turn_columns[] = {SS_ROW_TURN, SS_ROW_TURN_UNTIL, SS_ROW_TURN_HOLDER,
 										  SS_ROW_NONE};
 
-#define READ "SELECT {columns}, xmin FROM {sessions} WHERE namespace {=} $1 AND session_id {=} $2"
-#define READ_ARGS 2, {TEXTOID, TEXTOID}, row_columns
-#define READ_XMIN ((int) lengthof(row_columns)) /* the column of the result after row_columns */
+#define FROM_ROW " FROM {sessions} WHERE namespace {=} $1 AND session_id {=} $2"
 
-static SsPlan read_plan = {READ, READ_ARGS};
-static SsPlan lock_plan = {READ " FOR NO KEY UPDATE", READ_ARGS};
-static SsPlan try_lock_plan = {READ " FOR NO KEY UPDATE SKIP LOCKED", READ_ARGS};
+/* Statements that read a row, and their plans for each set of fields (see fetch_row). */
+typedef struct Fetch
+{
+	const char *sql;
+	SsPlan plans[SS_FIELDS_ALL + 1];
+} Fetch;
+
+static Fetch read_row = {"SELECT {columns}, xmin" FROM_ROW};
+static Fetch lock_row = {"SELECT {columns}" FROM_ROW " FOR NO KEY UPDATE"};
+static Fetch try_lock_row = {"SELECT {columns}" FROM_ROW " FOR NO KEY UPDATE SKIP LOCKED"};
 
 /* The parameters of the statements that write a row are its columns: see run_for_row. */
 #define ROW_ARGS                                 \
@@ -52,18 +69,24 @@ static SsPlan try_lock_plan = {READ " FOR NO KEY UPDATE SKIP LOCKED", READ_ARGS}
 	{                                            \
 		SS_CONVERSATION_SESSIONS(SS_COLUMN_TYPE) \
 	}
-#define UPDATE_ROW \
-	"UPDATE {sessions} SET {set} WHERE namespace {=} {$namespace} AND session_id {=} {$session_id}"
+#define UPDATE_ROW                                                                     \
+	"UPDATE {sessions} SET {set} WHERE namespace {=} {$namespace} AND session_id {=} " \
+	"{$session_id}",                                                                   \
+		ROW_ARGS
 
 static SsPlan insert_plan = {"INSERT INTO {sessions} (namespace, session_id, {columns})"
 							 " VALUES ({$namespace}, {$session_id}, {values})"
 							 " ON CONFLICT (namespace, session_id) DO NOTHING",
-							 ROW_ARGS, row_columns};
+							 ROW_ARGS, insert_columns};
 
-static SsPlan write_plan = {UPDATE_ROW, ROW_ARGS, row_columns};
-static SsPlan write_history_plan = {UPDATE_ROW, ROW_ARGS, history_columns};
-static SsPlan write_expiry_plan = {UPDATE_ROW, ROW_ARGS, expiry_columns};
-static SsPlan write_turn_plan = {UPDATE_ROW, ROW_ARGS, turn_columns};
+static SsPlan write_plans[] = {[SS_WRITE_NEW] = {UPDATE_ROW, new_columns},
+							   [SS_WRITE_DOCUMENT] = {UPDATE_ROW, document_columns},
+							   [SS_WRITE_HISTORY] = {UPDATE_ROW, history_columns},
+							   [SS_WRITE_DOCUMENT_AND_HISTORY] = {UPDATE_ROW,
+																  document_and_history_columns},
+							   [SS_WRITE_END] = {UPDATE_ROW, end_columns},
+							   [SS_WRITE_EXPIRY] = {UPDATE_ROW, expiry_columns},
+							   [SS_WRITE_TURN] = {UPDATE_ROW, turn_columns}};
 
 static SsPlan rename_plan = {"UPDATE {sessions} SET session_id = $3, expires_at = $4, version = $5,"
 							 " last_seq = $6 WHERE namespace {=} $1 AND session_id {=} $2",
@@ -73,21 +96,6 @@ static SsPlan rename_plan = {"UPDATE {sessions} SET session_id = $3, expires_at 
 static SsPlan remove_plan = {"DELETE FROM {sessions} WHERE namespace {=} $1 AND session_id {=} $2",
 							 2,
 							 {TEXTOID, TEXTOID}};
-
-/* Fills *row from the first row of the result of read_plan, or of a plan like it. */
-static void
-row_from_result(SsRow *row)
-{
-	HeapTuple tuple = SPI_tuptable->vals[0];
-	TupleDesc desc = SPI_tuptable->tupdesc;
-	SsDeformedRow columns;
-	bool null;
-
-	ss_row_deform_result(&columns, tuple, desc, row_columns);
-	ss_row_from_columns(row, &columns);
-	row->own_xact = TransactionIdIsCurrentTransactionId(
-		DatumGetTransactionId(SPI_getbinval(tuple, desc, READ_XMIN, &null)));
-}
 
 /*
  * Sets row->state and row->ends_at for the time `now`.  Reads expires_at, ttl_us, dead_until and
@@ -104,26 +112,40 @@ ss_row_set_state(SsRow *row, const SsTarget *target, TimestampTz now)
 	row->state = ss_liveness_state(row->ends_at, row->dead_until, now);
 }
 
+/* Reads groups of fields (SsField) of a row by a statement, in the snapshot of `mode`. */
 static bool
-fetch_row(SsPlan *plan, const SsTarget *target, SsPlanMode mode, SsRow *row)
+fetch_row(Fetch *fetch, const SsTarget *target, SsPlanMode mode, int fields, SsRow *row)
 {
+	SsPlan *plan = &fetch->plans[fields];
 	Datum values[2] = {target->ns, target->id};
+	SsDeformedRow columns;
+	bool null;
 
 	row->state = SS_ABSENT;
 	row->has_tid = false;
+	if (plan->sql == NULL)
+		*plan = (SsPlan){fetch->sql, 2, {TEXTOID, TEXTOID}, ss_row_columns_of(fields)};
 	if (ss_plan_run(plan, values, NULL, mode, 1) == 0)
 		return false;
-	row_from_result(row);
+	ss_row_deform_result(&columns, SPI_tuptable->vals[0], SPI_tuptable->tupdesc, plan->columns);
+	ss_row_from_columns(row, &columns);
+	row->own_xact = fetch == &read_row &&
+					TransactionIdIsCurrentTransactionId(DatumGetTransactionId(
+						SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+									  SPI_tuptable->tupdesc->natts, &null)));
 	/* the clock is read after the row lock was granted, which may have taken long */
 	ss_row_set_state(row, target, GetCurrentTimestamp());
 	return true;
 }
 
-/* Reads the row as the snapshot of `mode` shows it, without a lock.  False when there is none. */
+/*
+ * Reads groups of fields (SsField) of the row as the snapshot of `mode` shows it, without a lock.  False
+ * when there is none.
+ */
 bool
-ss_row_read(const SsTarget *target, SsPlanMode mode, SsRow *row)
+ss_row_read(const SsTarget *target, SsPlanMode mode, int fields, SsRow *row)
 {
-	return fetch_row(&read_plan, target, mode, row);
+	return fetch_row(&read_row, target, mode, fields, row);
 }
 
 /*
@@ -144,7 +166,8 @@ ss_row_refresh(const SsTarget *target, SsRow *row)
 	if (row->own_xact || IsInParallelMode())
 		return false;
 	ss_sql_enter(&caller);
-	alive = fetch_row(&read_plan, target, SS_PLAN_READ_LATEST, &latest) && latest.state == SS_ALIVE;
+	alive = fetch_row(&read_row, target, SS_PLAN_READ_LATEST, 0, &latest) &&
+			latest.state == SS_ALIVE;
 	ss_sql_leave(&caller);
 	if (!alive || latest.created_at != row->created_at)
 		return false;
@@ -161,34 +184,34 @@ ss_row_refresh(const SsTarget *target, SsRow *row)
  * with SS_HOLD_NONE also when direct access is not possible.
  */
 static bool
-hold_row(const SsTarget *target, SsRow *row, SsHold hold)
+hold_row(const SsTarget *target, SsHold hold, int fields, SsRow *row)
 {
 	bool found;
 
 	row->state = SS_ABSENT;
-	if (!ss_direct_hold(target, hold, row, &found))
-		return hold != SS_HOLD_NONE && fetch_row(hold == SS_HOLD_WAIT ? &lock_plan : &try_lock_plan,
-												 target, SS_PLAN_WRITE, row);
+	if (!ss_direct_hold(target, hold, (fields & SS_FIELD_DOCUMENT) != 0, row, &found))
+		return hold != SS_HOLD_NONE && fetch_row(hold == SS_HOLD_WAIT ? &lock_row : &try_lock_row,
+												 target, SS_PLAN_WRITE, fields, row);
 	if (found)
 		ss_row_set_state(row, target, GetCurrentTimestamp());
 	return found;
 }
 
 /*
- * Reads the current version of the row and locks it FOR NO KEY UPDATE until the transaction ends.
- * False when there is no row.
+ * Reads groups of fields (SsField) of the current version of the row, except row->own_xact, and locks
+ * it FOR NO KEY UPDATE until the transaction ends.  False when there is no row.
  */
 bool
-ss_row_lock(const SsTarget *target, SsRow *row)
+ss_row_lock(const SsTarget *target, int fields, SsRow *row)
 {
-	return hold_row(target, row, SS_HOLD_WAIT);
+	return hold_row(target, SS_HOLD_WAIT, fields, row);
 }
 
 /* As ss_row_lock without waiting: a row that another transaction has locked counts as absent. */
 bool
-ss_row_try_lock(const SsTarget *target, SsRow *row)
+ss_row_try_lock(const SsTarget *target, int fields, SsRow *row)
 {
-	return hold_row(target, row, SS_HOLD_SKIP_LOCKED);
+	return hold_row(target, SS_HOLD_SKIP_LOCKED, fields, row);
 }
 
 /*
@@ -196,9 +219,9 @@ ss_row_try_lock(const SsTarget *target, SsRow *row)
  * locked since.  False also when rows cannot be accessed directly.
  */
 bool
-ss_row_read_unlocked(const SsTarget *target, SsRow *row)
+ss_row_read_unlocked(const SsTarget *target, int fields, SsRow *row)
 {
-	return hold_row(target, row, SS_HOLD_NONE);
+	return hold_row(target, SS_HOLD_NONE, fields, row);
 }
 
 /*
@@ -233,49 +256,22 @@ ss_row_insert(const SsTarget *target, const SsRow *row)
 }
 
 /*
- * Writes the row_columns of an existing row.  False, and nothing is written, when the row was read by
- * ss_row_read_unlocked and another transaction has changed or locked it since.
+ * Writes the columns of an existing row that a change of this kind changes.  False, and nothing is
+ * written, when the row was read by ss_row_read_unlocked and another transaction has changed or locked
+ * it since.
  */
 bool
-ss_row_write(const SsTarget *target, const SsRow *row)
+ss_row_write(const SsTarget *target, const SsRow *row, SsWrite what)
 {
-	if (ss_direct_write(target, row, row_columns))
+	SsPlan *plan = &write_plans[what];
+
+	if (ss_direct_write(target, row, plan->columns))
 		return true;
 	if (row->has_tid && !row->locked)
 		return false;
-	if (run_for_row(&write_plan, target, row) != 1)
+	if (run_for_row(plan, target, row) != 1)
 		ss_error_rows_skipped("conversation_sessions");
 	return true;
-}
-
-/* Writes the columns of a locked row that a change of its history changes. */
-void
-ss_row_write_history(const SsTarget *target, const SsRow *row)
-{
-	if (ss_direct_write(target, row, history_columns))
-		return;
-	if (run_for_row(&write_history_plan, target, row) != 1)
-		ss_error_rows_skipped("conversation_sessions");
-}
-
-/* Writes expires_at and ttl of a locked row. */
-void
-ss_row_write_expiry(const SsTarget *target, const SsRow *row)
-{
-	if (ss_direct_write(target, row, expiry_columns))
-		return;
-	if (run_for_row(&write_expiry_plan, target, row) != 1)
-		ss_error_rows_skipped("conversation_sessions");
-}
-
-/* Writes the turn of a locked row. */
-void
-ss_row_write_turn(const SsTarget *target, const SsRow *row)
-{
-	if (ss_direct_write(target, row, turn_columns))
-		return;
-	if (run_for_row(&write_turn_plan, target, row) != 1)
-		ss_error_rows_skipped("conversation_sessions");
 }
 
 /*

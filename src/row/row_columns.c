@@ -14,6 +14,43 @@
 #include "row/session.h"
 #include "table/sql.h"
 
+/*
+ * Returns the columns that are read for groups of fields (SsField), ended by SS_ROW_NONE.  Those that
+ * are neither null nor of variable length come first: the place of the columns behind them in a tuple
+ * has to be computed.
+ */
+const AttrNumber *
+ss_row_columns_of(int fields)
+{
+	static const struct
+	{
+		AttrNumber column;
+		int field; /* 0: it is always read */
+	} columns[] = {{SS_ROW_CREATED_AT, 0},
+				   {SS_ROW_EXPIRES_AT, 0},
+				   {SS_ROW_UPDATED_AT, SS_FIELD_UPDATED_AT},
+				   {SS_ROW_VERSION, SS_FIELD_COUNTERS},
+				   {SS_ROW_LAST_SEQ, SS_FIELD_COUNTERS},
+				   {SS_ROW_MESSAGE_COUNT, SS_FIELD_COUNTERS},
+				   {SS_ROW_TTL, 0},
+				   {SS_ROW_SESSION_DATA, SS_FIELD_DOCUMENT},
+				   {SS_ROW_OWNER_ID, 0},
+				   {SS_ROW_HISTORY_ID, 0},
+				   {SS_ROW_DEAD_UNTIL, 0},
+				   {SS_ROW_TURN, SS_FIELD_TURN},
+				   {SS_ROW_TURN_UNTIL, SS_FIELD_TURN},
+				   {SS_ROW_TURN_HOLDER, SS_FIELD_TURN}};
+	static AttrNumber lists[SS_FIELDS_ALL + 1][lengthof(columns) + 1];
+	AttrNumber *list = lists[fields];
+	int n = 0;
+
+	for (int i = 0; i < (int) lengthof(columns); i++)
+		if ((columns[i].field & fields) == columns[i].field)
+			list[n++] = columns[i].column;
+	list[n] = SS_ROW_NONE;
+	return list;
+}
+
 /* Returns a bigint or timestamptz column. */
 static int64
 number(const SsDeformedRow *columns, AttrNumber column, int64 if_null)

@@ -8,6 +8,7 @@
 #include "row/session.h"
 #include "table/schema.h"
 
+extern const AttrNumber *ss_row_columns_of(int fields);
 extern void ss_row_from_columns(SsRow *row, const SsDeformedRow *columns);
 extern TimestampTz ss_row_expiry(const SsDeformedRow *columns);
 extern Datum ss_row_column(const SsRow *row, AttrNumber column, bool *null);

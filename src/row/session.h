@@ -17,6 +17,7 @@
 /*
  * A row of conversation_sessions in backend memory.  Datums that were read from the table live in
  * the SPI context, that is until ss_sql_leave, unless the function that read them says otherwise.
+ * Fields that were not read (SsField) are zero or null.
  */
 typedef struct SsRow
 {
@@ -45,6 +46,21 @@ typedef struct SsRow
 	ItemPointerData tid;
 	bool locked; /* only if has_tid: the row is locked by this transaction */
 } SsRow;
+
+/*
+ * Groups of fields of SsRow that a caller may ask for.  Those that decide about expiry and access are
+ * read in any case, and check_at is only written.  A statement reads the columns of these groups and no
+ * others, because each column adds to the cost of each node of its plan.  Direct access reads all, but
+ * copies the document only if it is asked for.
+ */
+typedef enum SsField
+{
+	SS_FIELD_DOCUMENT = 1,   /* data */
+	SS_FIELD_COUNTERS = 2,   /* version, last_seq, message_count */
+	SS_FIELD_TURN = 4,       /* turn, turn_until, turn_holder */
+	SS_FIELD_UPDATED_AT = 8, /* updated_at */
+	SS_FIELDS_ALL = 15
+} SsField;
 
 /* How the current version of a row is read. */
 typedef enum SsHold

@@ -155,6 +155,19 @@ set_owner(SsChange *change, Datum owner)
 		ss_error_not_owner(target);
 }
 
+/* The groups of fields (SsField) that a change needs. */
+static int
+fields_of(const SsChange *change)
+{
+	int fields = SS_FIELD_COUNTERS;
+
+	if (!change->history_only && !change->replaces_document)
+		fields |= SS_FIELD_DOCUMENT;
+	if (change->turn != SS_TURN_NONE)
+		fields |= SS_FIELD_TURN;
+	return fields;
+}
+
 /*
  * Optimistic path: reads the row without a lock.  False when it is not alive, if_version does not
  * hold or a turn is given; the caller then locks the row and decides.
@@ -164,7 +177,8 @@ read_optimistically(SsChange *change, SsTarget *target, int64 if_version)
 {
 	return change->optimistic && change->tries == 1 && change->turn == SS_TURN_NONE &&
 		   !ss_access_isolates(&target->policy, target->role) &&
-		   ss_row_read_unlocked(target, &change->row) && change->row.state == SS_ALIVE &&
+		   ss_row_read_unlocked(target, fields_of(change), &change->row) &&
+		   change->row.state == SS_ALIVE &&
 		   (if_version == SS_ANY_VERSION || if_version == SS_MUST_EXIST ||
 			if_version == change->row.version);
 }
@@ -212,7 +226,7 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
 						errhint("Check for a trigger on conversation_sessions that skips rows.")));
 	change->target = target;
 	change->has_row = read_optimistically(change, target, if_version) ||
-					  ss_row_lock(target, &change->row);
+					  ss_row_lock(target, fields_of(change), &change->row);
 	change->now = GetCurrentTimestamp();
 	change->row.state = change->has_row ? change->row.state : SS_ABSENT;
 
@@ -268,6 +282,17 @@ ss_change_begin_existing(SsChange *change, SsTarget *target, SsNeed need)
 	return true;
 }
 
+/* What ss_change_end writes to a row that was there. */
+static SsWrite
+what_changed(const SsChange *change)
+{
+	if (change->is_new)
+		return SS_WRITE_NEW;
+	if (change->history_only)
+		return SS_WRITE_HISTORY;
+	return change->document_only ? SS_WRITE_DOCUMENT : SS_WRITE_DOCUMENT_AND_HISTORY;
+}
+
 /*
  * Undoes the extension by an optimistic write that came too late: the session expired after the row
  * was read, perhaps while the update waited for it.  An expired session must not be revived, so the
@@ -277,7 +302,8 @@ static void
 restore_expiry(SsChange *change)
 {
 	change->row.expires_at = change->row.ends_at;
-	ss_row_write_expiry(change->target, &change->row);
+	change->row.has_tid = false; /* it is that of the version before */
+	(void) ss_row_write(change->target, &change->row, SS_WRITE_EXPIRY);
 }
 
 /* At commit, moves the pending touch of the row version that was read to the one just written. */
@@ -331,9 +357,8 @@ ss_change_end(SsChange *change)
 	if (change->is_new)
 		row->check_at = row->expires_at;
 
-	if (change->has_row && change->history_only && !change->is_new)
-		ss_row_write_history(target, row);
-	else if (!(change->has_row ? ss_row_write(target, row) : ss_row_insert(target, row)))
+	if (!(change->has_row ? ss_row_write(target, row, what_changed(change))
+						  : ss_row_insert(target, row)))
 	{
 		ss_relaxed_end(&target->policy);
 		return false;
@@ -377,9 +402,9 @@ ss_session_lock_row(const SsTarget *target, SsRow *row)
 	for (int tries = 0; tries < MAX_TRIES; tries++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (ss_row_lock(target, row))
+		if (ss_row_lock(target, SS_FIELDS_ALL, row))
 			return true;
-		if (IsolationUsesXactSnapshot() || !ss_row_read(target, SS_PLAN_LATEST, row))
+		if (IsolationUsesXactSnapshot() || !ss_row_read(target, SS_PLAN_LATEST, 0, row))
 			break;
 	}
 	return false;
@@ -396,7 +421,7 @@ ss_session_may_lock(const SsTarget *target, SsNeed need)
 	SsRow row;
 
 	return !ss_access_isolates(&target->policy, target->role) ||
-		   (ss_row_read(target, SS_PLAN_LATEST, &row) && row.state == SS_ALIVE &&
+		   (ss_row_read(target, SS_PLAN_LATEST, 0, &row) && row.state == SS_ALIVE &&
 			ss_access_allows_change(target, &row, need));
 }
 

@@ -14,10 +14,12 @@
 typedef struct SsChange
 {
 	SsTarget *target;
-	SsRow row;         /* altered by the caller */
-	bool is_new;       /* a new session begins */
-	bool has_row;      /* there is a row: alive, or expired or dead if is_new */
-	bool history_only; /* option: neither document nor owner changes */
+	SsRow row;              /* altered by the caller */
+	bool is_new;            /* a new session begins */
+	bool has_row;           /* there is a row: alive, or expired or dead if is_new */
+	bool history_only;      /* option: neither document nor owner changes */
+	bool document_only;     /* option: neither history nor its counters change */
+	bool replaces_document; /* option: the document is not read; the caller sets row.data */
 	bool optimistic;   /* option: only the row is written and the change can be repeated, so it is
 						* tried without a lock first */
 	bool owner_if_new; /* option: a living session keeps its owner */

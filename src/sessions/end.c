@@ -35,7 +35,7 @@ ss_session_end(SsTarget *target, SsRow *row)
 {
 	Assert(row->state == SS_ALIVE && (!row->has_tid || row->locked));
 	ss_tombstone_make(row, &target->policy, GetCurrentTimestamp(), target->policy.tombstone_us);
-	(void) ss_row_write(target, row);
+	(void) ss_row_write(target, row, SS_WRITE_END);
 	ForceSyncCommit();
 }
 
@@ -210,7 +210,7 @@ ss_session_regenerate_as(SsTarget *target, SsTarget *renamed)
 			return call.found;
 		/* the error would show the id of another session */
 		if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION || call.had_row ||
-			!ss_row_read(renamed, SS_PLAN_LATEST, &taken))
+			!ss_row_read(renamed, SS_PLAN_LATEST, 0, &taken))
 			ReThrowError(error);
 		if (IsolationUsesXactSnapshot())
 			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),

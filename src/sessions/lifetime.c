@@ -42,6 +42,6 @@ ss_lifetime_write(SsTarget *target, SsRow *row, TimestampTz base)
 {
 	SsTouch touch = {.base = base, .ttl_us = row->ttl_us, .expires_at = row->expires_at};
 
-	ss_row_write_expiry(target, row);
+	(void) ss_row_write(target, row, SS_WRITE_EXPIRY);
 	ss_touch_xact_rebase(&target->key, &touch);
 }

@@ -71,7 +71,7 @@ static void
 rewrite_row(const SsTarget *target, SsRow *row)
 {
 	row->updated_at = GetCurrentTimestamp();
-	ss_row_write_history(target, row);
+	(void) ss_row_write(target, row, SS_WRITE_HISTORY);
 }
 
 /* With owner isolation: is this member the caller?  Otherwise false. */

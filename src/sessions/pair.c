@@ -36,8 +36,8 @@ lock_row(const SsTarget *target, bool wait)
 {
 	SsRow row;
 
-	return (wait ? ss_row_lock(target, &row) : ss_row_try_lock(target, &row)) ||
-		   !ss_row_read(target, SS_PLAN_LATEST, &row);
+	return (wait ? ss_row_lock(target, 0, &row) : ss_row_try_lock(target, 0, &row)) ||
+		   !ss_row_read(target, SS_PLAN_LATEST, 0, &row);
 }
 
 typedef struct Pair

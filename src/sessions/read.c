@@ -29,16 +29,17 @@
 
 /* Reads the row through SPI.  Datums are copied to the caller's memory context. */
 static bool
-read_by_statement(const SsTarget *target, bool document, SsRow *row)
+read_by_statement(const SsTarget *target, int fields, SsRow *row)
 {
 	SsCaller caller;
 	bool found;
 
 	ss_sql_enter(&caller);
-	found = ss_row_read(target, SS_PLAN_READ, row);
+	found = ss_row_read(target, SS_PLAN_READ, fields, row);
 	if (found)
 	{
-		row->data = document ? ss_sql_copy_out(&caller, row->data, false, -1) : (Datum) 0;
+		if (row->data != (Datum) 0)
+			row->data = ss_sql_copy_out(&caller, row->data, false, -1);
 		if (!row->owner_null)
 			row->owner = ss_sql_copy_out(&caller, row->owner, false, -1);
 		if (!row->history_null)
@@ -52,26 +53,26 @@ read_by_statement(const SsTarget *target, bool document, SsRow *row)
 
 /* Reads the row in the caller's snapshot, directly or through SPI. */
 static bool
-read_row(const SsTarget *target, bool document, SsRow *row)
+read_row(const SsTarget *target, int fields, SsRow *row)
 {
 	bool found;
 
-	if (!ss_direct_read(target, document, row, &found))
-		return read_by_statement(target, document, row);
+	if (!ss_direct_read(target, (fields & SS_FIELD_DOCUMENT) != 0, row, &found))
+		return read_by_statement(target, fields, row);
 	if (found)
 		ss_row_set_state(row, target, GetCurrentTimestamp());
 	return found;
 }
 
 /*
- * Reads a session that is alive and that the caller may view, in the caller's snapshot; its Datums
- * are in the current memory context.  row->data is set only if `document`.  False when there is none.
- * Called outside ss_sql_enter.
+ * Reads groups of fields (SsField) of a session that is alive and that the caller may view, in the
+ * caller's snapshot; its Datums are in the current memory context.  False when there is none.  Called
+ * outside ss_sql_enter.
  */
 bool
-ss_session_read(const SsTarget *target, bool document, SsRow *row)
+ss_session_read(const SsTarget *target, int fields, SsRow *row)
 {
-	bool found = read_row(target, document, row) && row->state != SS_DEAD &&
+	bool found = read_row(target, fields, row) && row->state != SS_DEAD &&
 				 (row->state == SS_ALIVE || ss_row_refresh(target, row)) &&
 				 ss_access_allows(&target->policy, target->role, row, SS_VIEW, SS_PLAN_READ);
 
@@ -169,7 +170,7 @@ ss_session_touch(SsTarget *target, const SsLifetime *lifetime, TimestampTz *expi
 	TimestampTz read_at = GetCurrentTimestamp();
 
 	/* a pending touch must refer to the latest row version, at every isolation level */
-	if (!ss_row_read(target, SS_PLAN_LATEST, &row) || row.state != SS_ALIVE ||
+	if (!ss_row_read(target, SS_PLAN_LATEST, 0, &row) || row.state != SS_ALIVE ||
 		!ss_access_allows_change(target, &row, SS_EDIT))
 		return false;
 	if (row.ttl_us == SS_FIXED && !lifetime->given)

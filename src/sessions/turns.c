@@ -82,16 +82,17 @@ try_to_begin(void *arg)
 	SsTurnBegin *begin = attempt->begin;
 	SsRow row;
 
-	(void) ss_row_read(target, SS_PLAN_LATEST, &row);
+	(void) ss_row_read(target, SS_PLAN_LATEST, SS_FIELD_TURN, &row);
 	if (!may_begin(target, &row, begin))
 		return false;
 	begin->outcome = SS_TURN_LOCKED;
-	if (begin->wait_us > 0 ? !ss_row_try_lock(target, &row) : !ss_session_lock_row(target, &row))
+	if (begin->wait_us > 0 ? !ss_row_try_lock(target, SS_FIELD_TURN, &row)
+						   : !ss_session_lock_row(target, &row))
 		return false;
 	if (!may_begin(target, &row, begin))
 		return false;
 	ss_turn_give(&row, GetCurrentTimestamp(), begin->ttl_us, begin->holder);
-	ss_row_write_turn(target, &row);
+	(void) ss_row_write(target, &row, SS_WRITE_TURN);
 	record(target, &row, "turn_begun", row.turn, row.turn_holder);
 	begin->outcome = SS_TURN_BEGUN;
 	begin->turn = row.turn;
@@ -141,7 +142,7 @@ ss_turn_renew(SsTarget *target, int64 turn, int64 ttl_us)
 	if (!lock_held(target, turn, &row))
 		return false;
 	row.turn_until = GetCurrentTimestamp() + ttl_us;
-	ss_row_write_turn(target, &row);
+	(void) ss_row_write(target, &row, SS_WRITE_TURN);
 	return true;
 }
 
@@ -156,7 +157,7 @@ ss_turn_end_by_call(SsTarget *target, int64 turn)
 		return false;
 	holder = row.turn_holder;
 	ss_turn_end(&row);
-	ss_row_write_turn(target, &row);
+	(void) ss_row_write(target, &row, SS_WRITE_TURN);
 	record(target, &row, "turn_ended", turn, holder);
 	return true;
 }

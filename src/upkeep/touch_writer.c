@@ -88,12 +88,13 @@ write_one(const SsDueTouch *due)
 	target.key = due->key;
 	target.policy.max_lifetime_us = SS_NO_LIMIT;
 
-	if (!ss_row_try_lock(&target, &row))
-		return ss_row_read(&target, SS_PLAN_WRITE, &row) && matches(&row, due) ? LOCKED : UNMATCHED;
+	if (!ss_row_try_lock(&target, 0, &row))
+		return ss_row_read(&target, SS_PLAN_WRITE, 0, &row) && matches(&row, due) ? LOCKED
+																				  : UNMATCHED;
 	if (!matches(&row, due))
 		return UNMATCHED;
 	row.expires_at = due->touch.expires_at;
-	ss_row_write_expiry(&target, &row);
+	(void) ss_row_write(&target, &row, SS_WRITE_EXPIRY);
 	return WRITTEN;
 }
 
