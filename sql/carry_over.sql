@@ -57,7 +57,7 @@ LOCK TABLE :schema.session_counters IN ACCESS EXCLUSIVE MODE;
 CREATE TEMP TABLE old_columns (relname name, columns name[]) ON COMMIT DROP;
 INSERT INTO old_columns VALUES
 	('session_namespaces', '{name,key_prefix,ttl,sliding,max_lifetime,cache,cache_ttl,hot_uses,hash_keys,max_bytes,max_sessions_per_owner,on_quota,tombstone,allowed_roles,owner_isolation,audit,events_keep,durability,tail_prefix,tail_size,audit_saves,operation_keep,token_path,turns}'),
-	('conversation_sessions', '{created_at,check_at,ttl,namespace,session_id,owner_id,last_seq,message_count,version,updated_at,expires_at,session_data,history_id,dead_until,turn,turn_until,turn_holder}'),
+	('conversation_sessions', '{created_at,check_at,ttl,namespace,session_id,owner_id,last_seq,message_count,version,updated_at,expires_at,session_data,history_id,dead_until,turn,turn_until,turn_holder,summary,summary_up_to}'),
 	('conversation_history', '{history_id,seq,created_at,operation_last,message,operation_id,operation_hash}'),
 	('session_operations', '{keep_until,history_id,result,namespace,operation_id,operation_hash}'),
 	('conversation_history_ended', '{namespace,history_id,from_seq,ended_at,entry_id,owner_id}'),
@@ -155,7 +155,8 @@ CREATE TEMP TABLE old_namespaces ON COMMIT DROP AS
 		COALESCE(to_jsonb(n) ->> 'turns', 'optional') AS turns_are FROM :schema.session_namespaces n;
 CREATE TEMP TABLE old_sessions ON COMMIT DROP AS TABLE :schema.conversation_sessions;
 ALTER TABLE old_sessions ADD COLUMN IF NOT EXISTS turn int8, ADD COLUMN IF NOT EXISTS turn_until timestamptz,
-	ADD COLUMN IF NOT EXISTS turn_holder text;
+	ADD COLUMN IF NOT EXISTS turn_holder text,
+	ADD COLUMN IF NOT EXISTS summary jsonb, ADD COLUMN IF NOT EXISTS summary_up_to int8;
 CREATE TEMP TABLE old_history ON COMMIT DROP AS TABLE :schema.conversation_history;
 CREATE TEMP TABLE old_ended ON COMMIT DROP AS
 	SELECT e.namespace, e.history_id, e.from_seq, e.ended_at, e.entry_id, to_jsonb(e) ->> 'owner_id' AS owner_id FROM :schema.conversation_history_ended e;
@@ -197,9 +198,9 @@ SELECT history_id, member, role, created_at, accepted FROM old_members;
 INSERT INTO :schema.session_operations (keep_until, history_id, result, namespace, operation_id, operation_hash)
 SELECT keep_until, history_id, result, namespace, operation_id, operation_hash FROM old_operations;
 INSERT INTO :schema.conversation_sessions (created_at, check_at, ttl, namespace, session_id, owner_id, last_seq, message_count, version,
-	updated_at, expires_at, session_data, history_id, dead_until, turn, turn_until, turn_holder)
+	updated_at, expires_at, session_data, history_id, dead_until, turn, turn_until, turn_holder, summary, summary_up_to)
 SELECT created_at, check_at, ttl, namespace, session_id, owner_id, last_seq, message_count, version,
-	updated_at, expires_at, session_data, history_id, dead_until, turn, turn_until, turn_holder
+	updated_at, expires_at, session_data, history_id, dead_until, turn, turn_until, turn_holder, summary, summary_up_to
 FROM old_sessions;
 INSERT INTO :schema.conversation_history_ended (namespace, history_id, from_seq, ended_at, entry_id, owner_id)
 SELECT namespace, history_id, from_seq, ended_at, entry_id, owner_id FROM old_ended;

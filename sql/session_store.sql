@@ -85,7 +85,8 @@ COMMENT ON TRIGGER session_namespaces_truncate ON @extschema@.session_namespaces
 -- The order of the columns saves WAL: an update on the same page logs only the bytes
 -- between the first and the last that changed.  Columns that never change come first,
 -- then the counters of the history, then the columns that a save changes, side by side.
--- A touch changes only expires_at.  The columns of a turn are last, as most sessions have none.
+-- A touch changes only expires_at.  The columns of a turn and of a summary are last, as
+-- most sessions have none.
 --
 -- Keys are compared bytewise (collation "C"), which is faster, and no upgrade of a
 -- collation library can corrupt their indexes.
@@ -108,6 +109,8 @@ CREATE TABLE @extschema@.conversation_sessions (
 	turn pg_catalog.int8,
 	turn_until pg_catalog.timestamptz,
 	turn_holder pg_catalog.text COLLATE pg_catalog."C",
+	summary pg_catalog.jsonb,
+	summary_up_to pg_catalog.int8,
 	CONSTRAINT conversation_sessions_pkey PRIMARY KEY (namespace, session_id)
 ) WITH (
 	-- Leave room on each page for the next version of one row.  With documents of 1 kB,
@@ -172,6 +175,8 @@ COMMENT ON COLUMN @extschema@.conversation_sessions.turn_holder IS
 	'who holds the turn, as given to session_turn_begin()';
 COMMENT ON COLUMN @extschema@.conversation_sessions.history_id IS
 	'identifies the conversation: its messages in conversation_history and its members in session_members';
+COMMENT ON COLUMN @extschema@.conversation_sessions.summary IS
+	'stands in for the messages up to summary_up_to where a model or a reader of Redis gets the conversation; null: there is none';
 
 CREATE FUNCTION @extschema@.session_row_guard() RETURNS pg_catalog.trigger
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
@@ -314,6 +319,7 @@ COMMENT ON TABLE @extschema@.session_orphans IS
 DO $$
 BEGIN
 	ALTER TABLE @extschema@.conversation_sessions ALTER COLUMN session_data SET COMPRESSION lz4;
+	ALTER TABLE @extschema@.conversation_sessions ALTER COLUMN summary SET COMPRESSION lz4;
 	ALTER TABLE @extschema@.conversation_history ALTER COLUMN message SET COMPRESSION lz4;
 EXCEPTION WHEN feature_not_supported THEN
 	NULL;
@@ -730,6 +736,21 @@ CREATE FUNCTION @extschema@.session_amend(
 	AS 'MODULE_PATHNAME', 'session_amend_1_0';
 COMMENT ON FUNCTION @extschema@.session_amend(pg_catalog.text, pg_catalog.int8, pg_catalog.jsonb, pg_catalog.text, pg_catalog.int8) IS
 	'session_store: replace one message of the history of a session; returns whether there was one with this seq';
+
+CREATE FUNCTION @extschema@.session_compact(
+	session_id pg_catalog.text, up_to pg_catalog.int8, summary pg_catalog.jsonb,
+	namespace pg_catalog.text = NULL, turn pg_catalog.int8 = NULL) RETURNS pg_catalog.int8
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'session_compact_1_0';
+COMMENT ON FUNCTION @extschema@.session_compact(pg_catalog.text, pg_catalog.int8, pg_catalog.jsonb, pg_catalog.text, pg_catalog.int8) IS
+	'session_store: let a summary stand in for the messages of a session up to a seq; returns their number';
+
+CREATE FUNCTION @extschema@.session_tail(
+	session_id pg_catalog.text, namespace pg_catalog.text = NULL) RETURNS pg_catalog.jsonb
+	LANGUAGE C STABLE PARALLEL RESTRICTED
+	AS 'MODULE_PATHNAME', 'session_tail_1_0';
+COMMENT ON FUNCTION @extschema@.session_tail(pg_catalog.text, pg_catalog.text) IS
+	'session_store: return what Redis holds of the history of a session: the summary, if there is one, and the last tail_size messages after it';
 
 CREATE FUNCTION @extschema@.session_trim(
 	session_id pg_catalog.text, keep pg_catalog.int4, namespace pg_catalog.text = NULL,

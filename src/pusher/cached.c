@@ -23,6 +23,8 @@
 #include "pusher/json_text.h"
 #include "row/row.h"
 #include "row/row_columns.h"
+#include "sessions/summary.h"
+#include "sessions/tail.h"
 #include "table/catalog.h"
 #include "table/sql.h"
 
@@ -33,9 +35,9 @@
 #define BATCH_WORK_BYTES (512 * 1024)
 
 /* The columns that are read of a session, before its number in the arguments and its document. */
-static const AttrNumber read_columns[] = {SS_ROW_EXPIRES_AT, SS_ROW_CREATED_AT, SS_ROW_TTL,
-										  SS_ROW_DEAD_UNTIL, SS_ROW_HISTORY_ID, SS_ROW_LAST_SEQ,
-										  SS_ROW_NONE};
+static const AttrNumber read_columns[] = {SS_ROW_EXPIRES_AT, SS_ROW_CREATED_AT,    SS_ROW_TTL,
+										  SS_ROW_DEAD_UNTIL, SS_ROW_HISTORY_ID,    SS_ROW_LAST_SEQ,
+										  SS_ROW_SUMMARY,    SS_ROW_SUMMARY_UP_TO, SS_ROW_NONE};
 
 #define READ_NUMBER ((int) lengthof(read_columns))
 #define READ_DOCUMENT (READ_NUMBER + 1)
@@ -48,11 +50,6 @@ static SsPlan read_plan = {
 	3,
 	{TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID},
 	read_columns};
-
-static SsPlan tail_plan = {
-	"SELECT message FROM {history} WHERE history_id {=} $1 ORDER BY seq DESC LIMIT $2",
-	2,
-	{UUIDOID, INT8OID}};
 
 static SsPlan policies_plan = {"SELECT name FROM {namespaces}", 0, {InvalidOid}};
 
@@ -149,32 +146,58 @@ end_text(TextBatch *b, SsCachedRow *out, bool ok)
 	b->work += out->length;
 }
 
-/* Appends the last tail_size messages of a history as an array, oldest first. */
-static void
-add_tail(TextBatch *b, SsCachedRow *out, Datum history)
+/* A tail that is appended. */
+typedef struct TailText
 {
-	Datum values[2] = {history, Int64GetDatum(out->policy->tail_size)};
-	uint64 n = ss_plan_run(&tail_plan, values, NULL, SS_PLAN_READ, 0);
-	SPITupleTable *messages = SPI_tuptable;
-	int64 least = 0;
-	bool ok;
+	TextBatch *batch;
+	SsCachedRow *out;
+	int64 least; /* lower bound for the text of all elements */
+	bool first;  /* no element was appended yet */
+} TailText;
 
-	for (uint64 i = 0; i < n; i++)
-		least += ss_json_least(
-			ss_sql_value(messages->vals[i], messages->tupdesc, 1, "conversation_history"));
-	if (least > b->max)
+static bool
+add_least(void *arg, Datum element, bool is_summary)
+{
+	TailText *tail = arg;
+
+	tail->least += ss_json_least(element);
+	return true;
+}
+
+/* Appends an element of a tail; false when that is not possible. */
+static bool
+add_element(void *arg, Datum element, bool is_summary)
+{
+	TailText *tail = arg;
+	TextBatch *b = tail->batch;
+	SsCachedRow *out = tail->out;
+	bool first = tail->first;
+
+	tail->first = false;
+	if (!first && !add_text(b, out, ", "))
+		return false;
+	if (is_summary)
+		return add_text(b, out, "{\"" SS_SUMMARY_MEMBER "\": ") && add_json(b, out, element) &&
+			   add_text(b, out, "}");
+	return add_json(b, out, element);
+}
+
+/* Appends the tail of a session as an array. */
+static void
+add_tail(TextBatch *b, SsCachedRow *out, const SsRow *row)
+{
+	TailText text = {.batch = b, .out = out, .first = true};
+	SsTail tail;
+
+	ss_tail_read(row, out->policy->tail_size, &tail);
+	(void) ss_tail_visit(&tail, add_least, &text);
+	if (text.least > b->max)
 		out->large = true;
 	else
-	{
-		ok = add_text(b, out, "[");
-		for (uint64 i = n; ok && i-- > 0;)
-			ok = add_json(b, out,
-						  ss_sql_value(messages->vals[i], messages->tupdesc, 1,
-									   "conversation_history")) &&
-				 (i == 0 || add_text(b, out, ", "));
-		end_text(b, out, ok && add_text(b, out, "]"));
-	}
-	SPI_freetuptable(messages);
+		end_text(b, out,
+				 add_text(b, out, "[") && ss_tail_visit(&tail, add_element, &text) &&
+					 add_text(b, out, "]"));
+	ss_tail_free(&tail);
 }
 
 /*
@@ -250,7 +273,7 @@ ss_cached_read(SsCachedRow *rows, int n, int64 max, StringInfo text)
 		out->life_us = copy_life(&row, out->policy, now);
 		out->offset = text->len;
 		if (out->document && out->key->part == SS_PART_TAIL)
-			add_tail(&batch, out, row.history);
+			add_tail(&batch, out, &row);
 		else if (out->document && !no_document)
 			end_text(&batch, out, add_json(&batch, out, document));
 	}

@@ -60,6 +60,7 @@ fill_row(TupleTableSlot *slot, bool document, SsRow *row)
 	row->owner = copy_value(row->owner, -1);
 	row->history = copy_value(row->history, UUID_LEN);
 	row->turn_holder = copy_value(row->turn_holder, -1);
+	row->summary = copy_value(row->summary, -1);
 	row->own_xact = TransactionIdIsCurrentTransactionId(
 		DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &null)));
 }

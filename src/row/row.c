@@ -29,9 +29,11 @@
 #define LIFETIME_COLUMNS SS_ROW_EXPIRES_AT, SS_ROW_UPDATED_AT
 #define DOCUMENT_COLUMNS SS_ROW_SESSION_DATA, SS_ROW_OWNER_ID, SS_ROW_VERSION, SS_ROW_TTL
 #define HISTORY_COLUMNS SS_ROW_LAST_SEQ, SS_ROW_MESSAGE_COUNT, SS_ROW_HISTORY_ID
+#define SUMMARY_COLUMNS SS_ROW_SUMMARY, SS_ROW_SUMMARY_UP_TO
 /* Columns that a new session writes besides.  The token of the last turn is kept. */
-#define NEW_COLUMNS \
-	SS_ROW_CREATED_AT, SS_ROW_CHECK_AT, SS_ROW_DEAD_UNTIL, SS_ROW_TURN_UNTIL, SS_ROW_TURN_HOLDER
+#define NEW_COLUMNS                                                                               \
+	SS_ROW_CREATED_AT, SS_ROW_CHECK_AT, SS_ROW_DEAD_UNTIL, SS_ROW_TURN_UNTIL, SS_ROW_TURN_HOLDER, \
+		SUMMARY_COLUMNS
 
 static const AttrNumber insert_columns[] = {LIFETIME_COLUMNS, DOCUMENT_COLUMNS, HISTORY_COLUMNS,
 											NEW_COLUMNS,      SS_ROW_TURN,      SS_ROW_NONE};
@@ -39,13 +41,16 @@ static const AttrNumber new_columns[] = {LIFETIME_COLUMNS, DOCUMENT_COLUMNS, HIS
 										 NEW_COLUMNS, SS_ROW_NONE};
 static const AttrNumber document_columns[] = {LIFETIME_COLUMNS, DOCUMENT_COLUMNS, SS_ROW_NONE};
 static const AttrNumber history_columns[] = {LIFETIME_COLUMNS, HISTORY_COLUMNS, SS_ROW_NONE};
+static const AttrNumber summary_columns[] = {LIFETIME_COLUMNS, HISTORY_COLUMNS, SUMMARY_COLUMNS,
+											 SS_ROW_NONE};
 static const AttrNumber document_and_history_columns[] = {LIFETIME_COLUMNS, DOCUMENT_COLUMNS,
 														  HISTORY_COLUMNS, SS_ROW_NONE};
 static const AttrNumber end_columns[] = {LIFETIME_COLUMNS,     SS_ROW_SESSION_DATA,
 										 SS_ROW_OWNER_ID,      SS_ROW_VERSION,
 										 SS_ROW_MESSAGE_COUNT, SS_ROW_HISTORY_ID,
 										 SS_ROW_DEAD_UNTIL,    SS_ROW_TURN_UNTIL,
-										 SS_ROW_TURN_HOLDER,   SS_ROW_NONE};
+										 SS_ROW_TURN_HOLDER,   SUMMARY_COLUMNS,
+										 SS_ROW_NONE};
 static const AttrNumber expiry_columns[] = {SS_ROW_EXPIRES_AT, SS_ROW_TTL, SS_ROW_NONE};
 static const AttrNumber turn_columns[] = {SS_ROW_TURN, SS_ROW_TURN_UNTIL, SS_ROW_TURN_HOLDER,
 										  SS_ROW_NONE};
@@ -82,6 +87,7 @@ static SsPlan insert_plan = {"INSERT INTO {sessions} (namespace, session_id, {co
 static SsPlan write_plans[] = {[SS_WRITE_NEW] = {UPDATE_ROW, new_columns},
 							   [SS_WRITE_DOCUMENT] = {UPDATE_ROW, document_columns},
 							   [SS_WRITE_HISTORY] = {UPDATE_ROW, history_columns},
+							   [SS_WRITE_SUMMARY] = {UPDATE_ROW, summary_columns},
 							   [SS_WRITE_DOCUMENT_AND_HISTORY] = {UPDATE_ROW,
 																  document_and_history_columns},
 							   [SS_WRITE_END] = {UPDATE_ROW, end_columns},

@@ -14,6 +14,7 @@ typedef enum SsWrite
 	SS_WRITE_NEW,      /* a new session, in the row of one that has ended */
 	SS_WRITE_DOCUMENT, /* document, owner, version and lifetime */
 	SS_WRITE_HISTORY,  /* history, its counters, and the expiry */
+	SS_WRITE_SUMMARY,  /* the same, and the summary */
 	SS_WRITE_DOCUMENT_AND_HISTORY,
 	SS_WRITE_END, /* a tombstone */
 	SS_WRITE_EXPIRY,

@@ -70,8 +70,9 @@ find_policy(const SsDeformedRow *t, SsTarget *target)
 void
 ss_row_access_insert(SsDeformedRow *new)
 {
-	static const int nulls[] = {SS_ROW_HISTORY_ID, SS_ROW_DEAD_UNTIL, SS_ROW_CHECK_AT,
-								SS_ROW_TURN,       SS_ROW_TURN_UNTIL, SS_ROW_TURN_HOLDER};
+	static const int nulls[] = {SS_ROW_HISTORY_ID, SS_ROW_DEAD_UNTIL,   SS_ROW_CHECK_AT,
+								SS_ROW_TURN,       SS_ROW_TURN_UNTIL,   SS_ROW_TURN_HOLDER,
+								SS_ROW_SUMMARY,    SS_ROW_SUMMARY_UP_TO};
 	static const struct
 	{
 		int column;
@@ -106,10 +107,11 @@ ss_row_access_insert(SsDeformedRow *new)
 void
 ss_row_access_update(const SsDeformedRow *old, SsDeformedRow *new)
 {
-	static const int fixed[] = {SS_ROW_NAMESPACE,  SS_ROW_SESSION_ID, SS_ROW_HISTORY_ID,
-								SS_ROW_DEAD_UNTIL, SS_ROW_VERSION,    SS_ROW_LAST_SEQ,
-								SS_ROW_CREATED_AT, SS_ROW_CHECK_AT,   SS_ROW_MESSAGE_COUNT,
-								SS_ROW_TURN,       SS_ROW_TURN_UNTIL, SS_ROW_TURN_HOLDER};
+	static const int fixed[] = {SS_ROW_NAMESPACE,  SS_ROW_SESSION_ID,   SS_ROW_HISTORY_ID,
+								SS_ROW_DEAD_UNTIL, SS_ROW_VERSION,      SS_ROW_LAST_SEQ,
+								SS_ROW_CREATED_AT, SS_ROW_CHECK_AT,     SS_ROW_MESSAGE_COUNT,
+								SS_ROW_TURN,       SS_ROW_TURN_UNTIL,   SS_ROW_TURN_HOLDER,
+								SS_ROW_SUMMARY,    SS_ROW_SUMMARY_UP_TO};
 	SsTarget target;
 
 	for (int i = 0; i < (int) lengthof(fixed); i++)

@@ -39,7 +39,9 @@ ss_row_columns_of(int fields)
 				   {SS_ROW_DEAD_UNTIL, 0},
 				   {SS_ROW_TURN, SS_FIELD_TURN},
 				   {SS_ROW_TURN_UNTIL, SS_FIELD_TURN},
-				   {SS_ROW_TURN_HOLDER, SS_FIELD_TURN}};
+				   {SS_ROW_TURN_HOLDER, SS_FIELD_TURN},
+				   {SS_ROW_SUMMARY, SS_FIELD_SUMMARY},
+				   {SS_ROW_SUMMARY_UP_TO, SS_FIELD_SUMMARY}};
 	static AttrNumber lists[SS_FIELDS_ALL + 1][lengthof(columns) + 1];
 	AttrNumber *list = lists[fields];
 	int n = 0;
@@ -90,6 +92,8 @@ ss_row_from_columns(SsRow *row, const SsDeformedRow *columns)
 	row->turn = number(columns, SS_ROW_TURN, SS_TURN_NONE);
 	row->turn_until = number(columns, SS_ROW_TURN_UNTIL, SS_NEVER);
 	row->turn_holder = reference(columns, SS_ROW_TURN_HOLDER);
+	ss_row_set_summary(row, reference(columns, SS_ROW_SUMMARY),
+					   number(columns, SS_ROW_SUMMARY_UP_TO, 0));
 }
 
 /*
@@ -153,6 +157,12 @@ ss_row_column(const SsRow *row, AttrNumber column, bool *null)
 		case SS_ROW_TURN_HOLDER:
 			*null = row->turn_holder == (Datum) 0;
 			return row->turn_holder;
+		case SS_ROW_SUMMARY:
+			*null = row->summary == (Datum) 0;
+			return row->summary;
+		case SS_ROW_SUMMARY_UP_TO:
+			*null = row->summary == (Datum) 0;
+			return Int64GetDatum(row->summary_up_to);
 	}
 	elog(ERROR, "column %d is no field of a session row", column);
 }

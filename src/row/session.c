@@ -1,6 +1,6 @@
 /*
  * session.c
- *		Values of a session's row: the empty document, versions, intervals.
+ *		Values of a session's row: the empty document, versions, intervals, the summary.
  */
 #include "postgres.h"
 
@@ -27,6 +27,14 @@ ss_next_version(int64 version)
 						errmsg("version numbers of this session are exhausted"),
 						errhint("Delete the row and create the session again.")));
 	return version + 1;
+}
+
+/* Sets the summary of a row, or removes it if the Datum is 0. */
+void
+ss_row_set_summary(SsRow *row, Datum summary, int64 up_to)
+{
+	row->summary = summary;
+	row->summary_up_to = summary == (Datum) 0 ? 0 : up_to;
 }
 
 /* Returns an interval without days or months, so that adding it is independent of the calendar. */

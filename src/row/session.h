@@ -42,7 +42,9 @@ typedef struct SsRow
 	bool own_xact;     /* this row version was written by the current transaction */
 	Datum history;
 	bool history_null;
-	bool has_tid; /* tid is set: the row was found by direct access */
+	Datum summary;       /* stands in for the messages up to summary_up_to; 0: none */
+	int64 summary_up_to; /* 0 without a summary */
+	bool has_tid;        /* tid is set: the row was found by direct access */
 	ItemPointerData tid;
 	bool locked; /* only if has_tid: the row is locked by this transaction */
 } SsRow;
@@ -59,7 +61,8 @@ typedef enum SsField
 	SS_FIELD_COUNTERS = 2,   /* version, last_seq, message_count */
 	SS_FIELD_TURN = 4,       /* turn, turn_until, turn_holder */
 	SS_FIELD_UPDATED_AT = 8, /* updated_at */
-	SS_FIELDS_ALL = 15
+	SS_FIELD_SUMMARY = 16,   /* summary, summary_up_to */
+	SS_FIELDS_ALL = 31
 } SsField;
 
 /* How the current version of a row is read. */
@@ -84,5 +87,6 @@ extern Datum ss_empty_document(void);
 extern Interval *ss_make_interval(int64 usec);
 extern int64 ss_interval_usec(Datum interval);
 extern int64 ss_next_version(int64 version);
+extern void ss_row_set_summary(SsRow *row, Datum summary, int64 up_to);
 
 #endif

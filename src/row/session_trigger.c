@@ -11,6 +11,8 @@
  *	  greatest(new, old + 1), so that restored and replicated rows keep theirs
  *	- check_at is never later than the end of the row (ss_liveness_check_at)
  *	- last_seq never decreases, nor does turn, which is positive; turn_until is finite
+ *	- a summary comes with the seq that it reaches to, and belongs to a conversation: when the session
+ *	  loses its conversation or gets another, its summary is removed
  *	- a session that has ended is not revived by accident (row_end.c)
  *	- a role that was granted the table writes only what row_access.c allows
  *
@@ -249,6 +251,38 @@ check_counters(const SsDeformedRow *old, SsDeformedRow *new)
 }
 
 /*
+ * Check the summary, if it changes.  A conversation that the session loses takes its summary with it;
+ * old is NULL for an INSERT.
+ */
+static void
+check_summary(const SsDeformedRow *old, SsDeformedRow *new)
+{
+	bool history = old == NULL || ss_row_differs(old, new, SS_ROW_HISTORY_ID);
+	bool summary = old == NULL || ss_row_differs(old, new, SS_ROW_SUMMARY);
+
+	if (old != NULL && history && !summary)
+	{
+		ss_row_replace_null(new, SS_ROW_SUMMARY);
+		ss_row_replace_null(new, SS_ROW_SUMMARY_UP_TO);
+		return;
+	}
+	if (!history && !summary && !ss_row_differs(old, new, SS_ROW_SUMMARY_UP_TO))
+		return;
+	if (new->nulls[SS_ROW_SUMMARY] && new->nulls[SS_ROW_SUMMARY_UP_TO])
+		return;
+	if (new->nulls[SS_ROW_SUMMARY] || new->nulls[SS_ROW_SUMMARY_UP_TO] ||
+		new->nulls[SS_ROW_HISTORY_ID] || new->nulls[SS_ROW_LAST_SEQ] ||
+		DatumGetInt64(new->values[SS_ROW_SUMMARY_UP_TO]) < 1 ||
+		DatumGetInt64(new->values[SS_ROW_SUMMARY_UP_TO]) >
+			DatumGetInt64(new->values[SS_ROW_LAST_SEQ]))
+		ereport(ERROR,
+				(errcode(ERRCODE_CHECK_VIOLATION), errmsg("invalid summary for a session"),
+				 errdetail("summary and summary_up_to must both be null, or summary_up_to must "
+						   "be between 1 and last_seq and history_id must not be null."),
+				 errhint("Use session_compact().")));
+}
+
+/*
  * The work of the trigger for an update, also called by direct.c in place of the trigger.  May
  * raise an error, and may replace columns of *new.  apply_end says whether the rules of row_end.c
  * apply; written has the columns that the statement sets, and is not used otherwise.
@@ -268,6 +302,7 @@ ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new, const Ss
 		(void) check_ttl(new);
 	check_counters(old, new);
 	check_turn(old, new);
+	check_summary(old, new);
 	check_times(new);
 	if (restricted)
 		ss_row_access_lifetime(old, new);
@@ -306,6 +341,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 		if (ss_row_end_applies(trigdata->tg_trigger))
 			ss_row_end_insert(&new);
 		check_turn(NULL, &new);
+		check_summary(NULL, &new);
 		check_times(&new);
 		if (restricted)
 			ss_row_access_lifetime(NULL, &new);

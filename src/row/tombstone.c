@@ -4,7 +4,8 @@
  *
  * A session ends by becoming a tombstone, in the same row:
  *
- *	- session_data is empty, and the history is detached (the trigger queues it for the purge).
+ *	- session_data is empty, the history is detached (the trigger queues it for the purge), and its
+ *	  summary is removed.
  *	- owner_id is null, but with owner isolation the owner stays, and alone may reuse the id.
  *	- version is the next one, as for every change (ss_tombstone_version).
  *	- expires_at and updated_at are the present time.
@@ -51,6 +52,7 @@ ss_tombstone_make(SsRow *row, const SsPolicy *policy, TimestampTz now, int64 dur
 	row->expires_at = now;
 	row->message_count = 0;
 	row->history_null = true;
+	ss_row_set_summary(row, (Datum) 0, 0);
 	row->dead_until = now + duration_us;
 	ss_turn_end(row);
 }
@@ -78,6 +80,8 @@ ss_tombstone_from_update(const SsDeformedRow *old, SsDeformedRow *new, Timestamp
 	else
 		ss_row_replace(new, SS_ROW_OWNER_ID, old->values[SS_ROW_OWNER_ID]);
 	ss_row_replace_null(new, SS_ROW_HISTORY_ID);
+	ss_row_replace_null(new, SS_ROW_SUMMARY);
+	ss_row_replace_null(new, SS_ROW_SUMMARY_UP_TO);
 	ss_row_replace(new, SS_ROW_MESSAGE_COUNT, Int64GetDatum(0));
 	ss_row_replace_null(new, SS_ROW_TURN_UNTIL);
 	ss_row_replace_null(new, SS_ROW_TURN_HOLDER);

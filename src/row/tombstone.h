@@ -21,6 +21,7 @@
 	" updated_at = pg_catalog.clock_timestamp(),"                                       \
 	" expires_at = pg_catalog.clock_timestamp(), message_count = 0, history_id = NULL," \
 	" turn_until = NULL, turn_holder = NULL,"                                           \
+	" summary = NULL, summary_up_to = NULL,"                                            \
 	" dead_until = pg_catalog.clock_timestamp() {+} " duration_us
 
 extern int64 ss_tombstone_version(int64 version);

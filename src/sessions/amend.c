@@ -6,8 +6,9 @@
  * before the message (history.c).  So an amend waits for an append, a pop or a trim that is in
  * progress, and then finds the message or not; a logout that came first leaves it no session.
  *
- * The row records no change of the tail in Redis, since neither its counters nor its history change.
- * The trigger on conversation_history does, as for an UPDATE by hand: the commit waits at the fence.
+ * Unless it loses its summary, the row records no change of the tail in Redis, since neither its
+ * counters nor its history change.  The trigger on conversation_history does, as for an UPDATE by hand:
+ * the commit waits at the fence.
  */
 #include "postgres.h"
 
@@ -49,6 +50,7 @@ ss_history_amend(SsTarget *target, int64 seq, Datum message, int64 turn)
 	values[2] = message;
 	if (ss_plan_run(&lock_plan, values, NULL, SS_PLAN_WRITE, 1) == 0)
 		return false;
+	ss_change_drop_summary(&change, seq);
 	if (!ss_change_end(&change))
 		ss_error_rows_skipped("conversation_sessions");
 	if (ss_plan_run(&amend_plan, values, NULL, SS_PLAN_WRITE, 0) != 1)

@@ -270,6 +270,8 @@ ss_history_replace_tail(SsTarget *target, const SsReplacement *replacement, int6
 	row->last_seq = *last_seq = ss_history_next_seq(row, count);
 	row->message_count = ss_history_add_count(Max(row->message_count - removed, 0), count);
 	ss_history_assign_id(row);
+	if (removed > 0)
+		ss_change_drop_summary(&change, first);
 	if (!ss_change_end(&change))
 		ss_error_rows_skipped("conversation_sessions");
 	if (removed > 0)

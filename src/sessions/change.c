@@ -112,6 +112,7 @@ init_session(SsChange *change)
 	row->dead_until = SS_NEVER;
 	row->history_null = true;
 	ss_turn_end(row);
+	ss_row_set_summary(row, (Datum) 0, 0);
 	change->old_owner_null = true;
 }
 
@@ -289,7 +290,7 @@ what_changed(const SsChange *change)
 	if (change->is_new)
 		return SS_WRITE_NEW;
 	if (change->history_only)
-		return SS_WRITE_HISTORY;
+		return change->new_summary ? SS_WRITE_SUMMARY : SS_WRITE_HISTORY;
 	return change->document_only ? SS_WRITE_DOCUMENT : SS_WRITE_DOCUMENT_AND_HISTORY;
 }
 
@@ -304,6 +305,19 @@ restore_expiry(SsChange *change)
 	change->row.expires_at = change->row.ends_at;
 	change->row.has_tid = false; /* it is that of the version before */
 	(void) ss_row_write(change->target, &change->row, SS_WRITE_EXPIRY);
+}
+
+/*
+ * Before ss_change_end: removes the summary if it stands in for a message with this seq, the oldest of
+ * those that the change removes or alters, because it may tell what that message said.
+ */
+void
+ss_change_drop_summary(SsChange *change, int64 seq)
+{
+	if (change->row.summary == (Datum) 0 || seq > change->row.summary_up_to)
+		return;
+	ss_row_set_summary(&change->row, (Datum) 0, 0);
+	change->new_summary = true;
 }
 
 /* At commit, moves the pending touch of the row version that was read to the one just written. */

@@ -20,6 +20,7 @@ typedef struct SsChange
 	bool history_only;      /* option: neither document nor owner changes */
 	bool document_only;     /* option: neither history nor its counters change */
 	bool replaces_document; /* option: the document is not read; the caller sets row.data */
+	bool new_summary;       /* option, with history_only: the summary changes or is removed */
 	bool optimistic;   /* option: only the row is written and the change can be repeated, so it is
 						* tried without a lock first */
 	bool owner_if_new; /* option: a living session keeps its owner */
@@ -40,6 +41,7 @@ typedef struct SsChange
 extern void ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owner);
 extern bool ss_change_begin_existing(SsChange *change, SsTarget *target, SsNeed need);
 extern void ss_change_check_turn(const SsChange *change);
+extern void ss_change_drop_summary(SsChange *change, int64 seq);
 extern bool ss_change_end(SsChange *change);
 extern void ss_change_record_expiry(const SsChange *change);
 

@@ -4,8 +4,8 @@
  *
  * An export has the items of these stages, in this order:
  *
- *		1. the owner's sessions that are alive, oldest first; each is followed by its messages, in the
- *		   order of seq, and by its members, in the order of their names
+ *		1. the owner's sessions that are alive, oldest first; each is followed by its summary, if it has
+ *		   one, by its messages, in the order of seq, and by its members, in the order of their names
  *		2. the sessions of others that are shared with the owner: first those that it has not accepted,
  *		   then those that it has, so that a session accepted between two pages is not missed
  *		3. the owner's events, oldest first
@@ -69,6 +69,13 @@ static SsPlan resume_plan = {
 	" AND owner_id {=} $2 AND created_at {=} $3 AND history_id IS NOT NULL AND " SS_SQL_ALIVE("$5"),
 	5,
 	{TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID}};
+
+/* An item of its own, as it may be as large as the document. */
+static SsPlan summary_plan = {OBJECT "'session_id', session_id, 'up_to', summary_up_to,"
+									 " 'summary', summary) FROM {sessions} WHERE history_id {=} $1"
+									 " AND summary IS NOT NULL",
+							  1,
+							  {UUIDOID}};
 
 static SsPlan message_plan = {OBJECT
 							  "'session_id', $4, 'seq', seq, 'created_at', created_at,"
@@ -148,6 +155,17 @@ batch_size(const Export *export)
 	return (uint64) Min(export->left, ITEMS);
 }
 
+static void
+put_summary(Export *export, Datum history)
+{
+	if (export->left > 0 && ss_plan_run(&summary_plan, &history, NULL, SS_PLAN_READ, 1) > 0)
+	{
+		export->at.stage = SS_EXPORT_SUMMARY;
+		put(export, 0, "summary");
+		SPI_freetuptable(SPI_tuptable);
+	}
+}
+
 /* The items of one stage that follow the present position, with one statement for each batch. */
 static void
 put_messages(Export *export, Datum history)
@@ -204,10 +222,12 @@ put_members(Export *export, Datum history)
 	}
 }
 
-/* What follows a session: messages, then members. */
+/* What follows a session: its summary, then messages, then members. */
 static void
 put_conversation(Export *export, Datum history)
 {
+	if (export->at.stage == SS_EXPORT_SESSION)
+		put_summary(export, history);
 	if (export->at.stage != SS_EXPORT_MEMBER)
 		put_messages(export, history);
 	put_members(export, history);
@@ -359,6 +379,7 @@ ss_export_page(const SsTarget *target, Datum owner, Datum after, int32 size, SsE
 	switch (first)
 	{
 		case SS_EXPORT_SESSION:
+		case SS_EXPORT_SUMMARY:
 		case SS_EXPORT_MESSAGE:
 		case SS_EXPORT_MEMBER:
 			put_sessions(&export, after != (Datum) 0);

@@ -99,6 +99,7 @@ ss_export_cursor_read(Datum cursor, SsExportPosition *position)
 	switch (position->stage)
 	{
 		case SS_EXPORT_SESSION:
+		case SS_EXPORT_SUMMARY:
 		case SS_EXPORT_MESSAGE:
 			valid = is_name(p, (int) id_len) && p[id_len] == '\0';
 			break;

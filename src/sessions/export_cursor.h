@@ -7,10 +7,11 @@
 
 #include "datatype/timestamp.h"
 
-/* The stages of an export, in their order.  Messages and members follow their session. */
+/* The stages of an export, in their order.  Summary, messages and members follow their session. */
 typedef enum SsExportStage
 {
 	SS_EXPORT_SESSION = 's',
+	SS_EXPORT_SUMMARY = 'y',
 	SS_EXPORT_MESSAGE = 'm',
 	SS_EXPORT_MEMBER = 'b',
 	SS_EXPORT_UNACCEPTED = 'u', /* memberships */

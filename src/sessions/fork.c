@@ -5,9 +5,10 @@
  * Both rows are locked first, as pair.c describes; then each session is changed as by any other call
  * (change.c).  Everything happens in one subtransaction.
  *
- * A fork copies the messages once, in one statement and as they are stored.  After that the two
- * sessions share nothing, and each can be popped, trimmed and purged by itself.  Absorbing moves
- * messages by updating their rows; a message stored out of line keeps its TOAST value.
+ * A fork copies the messages once, in one statement and as they are stored, and the summary unless it
+ * stands in for messages that the fork does not get.  After that the two sessions share nothing, and
+ * each can be popped, trimmed and purged by itself.  Absorbing moves messages by updating their rows; a
+ * message stored out of line keeps its TOAST value.  The target keeps its summary, if it has one.
  */
 #include "postgres.h"
 
@@ -98,7 +99,9 @@ fork_session(void *arg)
 	/* last_seq never decreases, also under an id that was used before */
 	change.row.last_seq = Max(change.row.last_seq, Min(up_to, row.last_seq));
 	change.row.message_count = messages;
-	if (messages > 0)
+	if (row.summary_up_to <= up_to)
+		ss_row_set_summary(&change.row, row.summary, row.summary_up_to);
+	if (messages > 0 || change.row.summary != (Datum) 0)
 		ss_history_assign_id(&change.row);
 	if (!ss_change_end(&change))
 		return false; /* another transaction created it meanwhile */

@@ -195,6 +195,7 @@ ss_history_pop(SsTarget *target, int64 n, bool from_start, int64 turn, Datum *po
 	values[0] = change.row.history;
 	values[1] = Int64GetDatum(first_seq);
 	values[2] = Int64GetDatum(last_seq);
+	ss_change_drop_summary(&change, first_seq);
 	write_count(&change, count);
 	ss_plan_run(&pop_plan, values, NULL, SS_PLAN_WRITE, 0);
 	*popped = result_column(1, &null);

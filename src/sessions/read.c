@@ -46,6 +46,8 @@ read_by_statement(const SsTarget *target, int fields, SsRow *row)
 			row->history = ss_sql_copy_out(&caller, row->history, false, UUID_LEN);
 		if (row->turn_holder != (Datum) 0)
 			row->turn_holder = ss_sql_copy_out(&caller, row->turn_holder, false, -1);
+		if (row->summary != (Datum) 0)
+			row->summary = ss_sql_copy_out(&caller, row->summary, false, -1);
 	}
 	ss_sql_leave(&caller);
 	return found;

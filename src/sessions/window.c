@@ -19,8 +19,8 @@
  * snapshot, and take no lock.  Memory is bounded: of the messages only the open results are kept, and
  * no window goes beyond MAX_OPEN of them.
  *
- * The messages that a summary replaces would be left out in visit(), which is told all messages from
- * the newest one on; the summary would be the oldest message of the window.
+ * The messages that a summary stands in for are in no window.  The summary comes before the messages,
+ * and they get what it leaves of the limits.  A summary that exceeds them by itself is left out.
  */
 #include "postgres.h"
 
@@ -30,6 +30,7 @@
 
 #include "sessions/history_read.h"
 #include "sessions/message.h"
+#include "sessions/summary.h"
 #include "sessions/tokens.h"
 #include "sessions/window.h"
 
@@ -50,6 +51,7 @@ typedef struct Walk
 	ArrayType *token_path;
 	MemoryContext scratch; /* reset for each message */
 	HTAB *open;            /* SsCallId: results in the window whose call was not met yet */
+	int64 after;           /* a window has only messages after this seq */
 	int64 messages;        /* number and tokens of the messages met */
 	int64 tokens;
 	Begin user;             /* the oldest beginning at a message of a user */
@@ -143,7 +145,7 @@ visit(void *arg, int64 seq, Datum datum)
 
 	ss_message_describe(&message->root, &shape);
 	decide(walk, &shape);
-	if (!walk->full && !add_message(walk, message, &shape))
+	if (!walk->full && (seq <= walk->after || !add_message(walk, message, &shape)))
 		walk->full = true;
 	if (!walk->full)
 		consider(walk, seq, &shape);
@@ -157,7 +159,9 @@ visit(void *arg, int64 seq, Datum datum)
 static Begin
 find_begin(const SsRow *row, const SsWindowLimits *limits, ArrayType *token_path)
 {
-	Walk walk = {.limits = limits, .token_path = token_path};
+	Walk walk = {.limits = limits,
+				 .token_path = token_path,
+				 .after = row->summary == (Datum) 0 ? PG_INT64_MIN : row->summary_up_to};
 	HASHCTL ctl = {.keysize = sizeof(SsCallId), .entrysize = sizeof(SsCallId)};
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "session_store window",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -193,7 +197,39 @@ count_tokens(void *arg, Datum seq, Datum message, Datum created_at)
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(counter->scratch);
 	CHECK_FOR_INTERRUPTS();
-	counter->sink(counter->arg, seq, message, created_at, tokens);
+	counter->sink(counter->arg, seq, message, created_at, tokens, false);
+}
+
+/*
+ * Passes the summary of a session to the sink and takes it from the limits, unless there is none or it
+ * exceeds them.
+ */
+static void
+pass_summary(const SsRow *row, SsWindowLimits *limits, const Counter *counter)
+{
+	JsonbParseState *state = NULL;
+	MemoryContext old;
+	Jsonb *summary;
+	int64 tokens;
+
+	if (row->summary == (Datum) 0)
+		return;
+	old = MemoryContextSwitchTo(counter->scratch);
+	summary = DatumGetJsonbP(row->summary);
+	tokens = ss_message_tokens(summary, counter->token_path);
+	if (tokens <= limits->max_tokens)
+	{
+		if (limits->max_tokens != PG_INT64_MAX)
+			limits->max_tokens -= tokens;
+		if (limits->max_messages != PG_INT64_MAX)
+			limits->max_messages--;
+		counter->sink(counter->arg, (Datum) 0,
+					  JsonbPGetDatum(
+						  JsonbValueToJsonb(ss_summary_push(&state, JsonbPGetDatum(summary)))),
+					  (Datum) 0, tokens, true);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(counter->scratch);
 }
 
 /*
@@ -205,17 +241,20 @@ ss_window_read(const SsRow *row, const SsWindowLimits *limits, ArrayType *token_
 			   SsWindowSink sink, void *arg)
 {
 	Counter counter = {.token_path = token_path, .sink = sink, .arg = arg};
+	SsWindowLimits left = *limits;
 	SsWindow window = SS_WINDOW_ALL;
 	Begin begin;
 
 	if (row->history_null)
 		return;
-	begin = find_begin(row, limits, token_path);
-	if (!begin.found)
-		return;
-	window.from = begin.seq;
 	counter.scratch = AllocSetContextCreate(CurrentMemoryContext, "session_store message",
 											ALLOCSET_DEFAULT_SIZES);
-	ss_history_read(row, &window, count_tokens, &counter);
+	pass_summary(row, &left, &counter);
+	begin = find_begin(row, &left, token_path);
+	if (begin.found)
+	{
+		window.from = begin.seq;
+		ss_history_read(row, &window, count_tokens, &counter);
+	}
 	MemoryContextDelete(counter.scratch);
 }

@@ -16,8 +16,12 @@ typedef struct SsWindowLimits
 	bool strict;        /* begin at a user message or return nothing */
 } SsWindowLimits;
 
-/* Called with each message, oldest first.  The Datums are valid during the call only. */
-typedef void (*SsWindowSink)(void *arg, Datum seq, Datum message, Datum created_at, int64 tokens);
+/*
+ * Called with each message, oldest first.  The Datums are valid during the call only.  The summary comes
+ * first, and has neither seq nor created_at.
+ */
+typedef void (*SsWindowSink)(void *arg, Datum seq, Datum message, Datum created_at, int64 tokens,
+							 bool is_summary);
 
 extern void ss_window_read(const SsRow *row, const SsWindowLimits *limits, ArrayType *token_path,
 						   SsWindowSink sink, void *arg);

@@ -42,7 +42,9 @@ typedef enum SsColumnRule
 	COLUMN(SS_ROW_DEAD_UNTIL, "dead_until", TIMESTAMPTZOID, SS_NULLABLE) \
 	COLUMN(SS_ROW_TURN, "turn", INT8OID, SS_NULLABLE)                    \
 	COLUMN(SS_ROW_TURN_UNTIL, "turn_until", TIMESTAMPTZOID, SS_NULLABLE) \
-	COLUMN(SS_ROW_TURN_HOLDER, "turn_holder", TEXTOID, SS_NULLABLE)
+	COLUMN(SS_ROW_TURN_HOLDER, "turn_holder", TEXTOID, SS_NULLABLE)      \
+	COLUMN(SS_ROW_SUMMARY, "summary", JSONBOID, SS_NULLABLE)             \
+	COLUMN(SS_ROW_SUMMARY_UP_TO, "summary_up_to", INT8OID, SS_NULLABLE)
 
 #define SS_SESSION_NAMESPACES(COLUMN)                                                    \
 	COLUMN(SS_NS_NAME, "name", TEXTOID, SS_NOT_NULL)                                     \

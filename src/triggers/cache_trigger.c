@@ -72,8 +72,8 @@ typedef struct Effect
 {
 	int document;
 	int tail;
-	bool end;      /* it is no longer a session under this id */
-	bool tail_end; /* it loses its messages */
+	bool end;         /* it is no longer a session under this id */
+	bool tail_fenced; /* no reader may see the old tail once the change was committed */
 	bool skip_fence;
 } Effect;
 
@@ -121,7 +121,7 @@ add_session(const SsDeformedRow *row, Effect effect)
 	add_part(&key, SS_PART_DOCUMENT, effect.document,
 			 cacheable | fence_of(effect.end, effect.skip_fence));
 	add_part(&key, SS_PART_TAIL, effect.tail,
-			 cacheable | fence_of(effect.end || effect.tail_end, effect.skip_fence));
+			 cacheable | fence_of(effect.end || effect.tail_fenced, effect.skip_fence));
 }
 
 /*
@@ -148,6 +148,23 @@ loses_history(const SsDeformedRow *old, const SsDeformedRow *new)
 	return !ss_row_differs(old, new, SS_ROW_CREATED_AT) || !is_set(old, SS_ROW_EXPIRES_AT) ||
 		   !ss_liveness_has_ended(DatumGetTimestampTz(old->values[SS_ROW_EXPIRES_AT]),
 								  GetCurrentTimestamp());
+}
+
+/* Does a statement change the summary of a session, or what it reaches to? */
+static bool
+changes_summary(const SsDeformedRow *old, const SsDeformedRow *new)
+{
+	return ss_row_differs(old, new, SS_ROW_SUMMARY) ||
+		   ss_row_differs(old, new, SS_ROW_SUMMARY_UP_TO);
+}
+
+/* Does it add or remove messages? */
+static bool
+changes_messages(const SsDeformedRow *old, const SsDeformedRow *new)
+{
+	return ss_row_differs(old, new, SS_ROW_HISTORY_ID) ||
+		   ss_row_differs(old, new, SS_ROW_LAST_SEQ) ||
+		   ss_row_differs(old, new, SS_ROW_MESSAGE_COUNT);
 }
 
 /*
@@ -187,6 +204,8 @@ add_update(const SsDeformedRow *old, const SsDeformedRow *new, bool skip_fence)
 				  ss_row_differs(old, new, SS_ROW_CREATED_AT) ||
 				  ss_row_differs(old, new, SS_ROW_TTL);
 	Effect effect = {expiry ? SS_CHANGED_EXPIRY : 0, 0, false, loses_history(old, new), skip_fence};
+	bool messages = changes_messages(old, new);
+	bool summary = changes_summary(old, new);
 	bool tail;
 
 	if (ss_row_differs(old, new, SS_ROW_NAMESPACE) || ss_row_differs(old, new, SS_ROW_SESSION_ID))
@@ -197,11 +216,10 @@ add_update(const SsDeformedRow *old, const SsDeformedRow *new, bool skip_fence)
 	}
 	tail = is_set(old, SS_ROW_HISTORY_ID) || is_set(new, SS_ROW_HISTORY_ID);
 	if (tail)
-		effect.tail = ss_row_differs(old, new, SS_ROW_HISTORY_ID) ||
-							  ss_row_differs(old, new, SS_ROW_LAST_SEQ) ||
-							  ss_row_differs(old, new, SS_ROW_MESSAGE_COUNT)
-						  ? SS_CHANGED_DOCUMENT
-						  : effect.document;
+		effect.tail = messages || summary ? SS_CHANGED_DOCUMENT : effect.document;
+	/* a pop or session_replace_tail() that removes the summary does not wait either */
+	if (summary && !(messages && !is_set(new, SS_ROW_SUMMARY)))
+		effect.tail_fenced = true;
 	if (ss_row_differs(old, new, SS_ROW_DEAD_UNTIL))
 	{
 		effect.document = SS_CHANGED_DOCUMENT;
@@ -219,7 +237,7 @@ add_update(const SsDeformedRow *old, const SsDeformedRow *new, bool skip_fence)
 	add_session(new, effect);
 	if (effect.tail & SS_CHANGED_DOCUMENT)
 	{
-		remember_history(old, effect.end || effect.tail_end, effect.skip_fence);
+		remember_history(old, effect.end || effect.tail_fenced, effect.skip_fence);
 		remember_history(new, effect.end, effect.skip_fence);
 	}
 }

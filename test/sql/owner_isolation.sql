@@ -80,7 +80,7 @@ EXCEPTION
 END $$;
 SELECT session_save('locks', '{}', owner => 'alice'), session_append('locks', '{"m": 1}'), session_save('b1', '"b1"'), session_save('n1', '"n1"');
 SELECT call, regress_ss_locks(call) FROM unnest(ARRAY[$$session_delete('b1')$$, $$session_delete('n1')$$, $$session_regenerate('b1')$$, $$session_touch('b1', '1 hour')$$, $$session_share('b1', 'alice')$$, $$session_unshare('b1', 'bob')$$,
-	$$session_unshare('b1', 'alice')$$, $$session_pop('b1')$$, $$session_trim('b1', 1)$$, $$session_amend('b1', 1, '{}')$$, $$session_fork('b1')$$, $$session_fork('b1', 'n1')$$, $$session_fork('absent', 'b1')$$, $$session_fork('locks', 'b1')$$, $$session_absorb('locks', 'b1')$$,
+	$$session_unshare('b1', 'alice')$$, $$session_pop('b1')$$, $$session_trim('b1', 1)$$, $$session_amend('b1', 1, '{}')$$, $$session_compact('b1', 1, '{}')$$, $$session_fork('b1')$$, $$session_fork('b1', 'n1')$$, $$session_fork('absent', 'b1')$$, $$session_fork('locks', 'b1')$$, $$session_absorb('locks', 'b1')$$,
 	$$session_absorb('b1', 'locks')$$, $$session_absorb('absent', 'b1')$$, $$session_delete_all('bob')$$, $$session_clear('iso')$$, $$session_fork('locks') <> ''$$, $$session_trim('locks', 5)$$]) call;
 DROP FUNCTION regress_ss_locks(text);
 SELECT session_delete('locks');

@@ -24,7 +24,7 @@ INSERT INTO call (call) VALUES ($$session_get('of alice', 'iso')$$), ($$session_
 	($$session_may('iso', 'bob', current_setting('regress.history')::uuid, 'viewer')$$), ($$session_may('iso', 'bob', current_setting('regress.history')::uuid, 'editor')$$), ($$session_may('iso', 'bob', current_setting('regress.history')::uuid, 'owner')$$),
 	($$session_effective_expiry('iso', 'of alice', '2100-01-01') > '2099-01-01'$$), ($$session_contains('{"a": 1}', '{}')$$), ($$session_alive('iso', 'of alice', clock_timestamp(), '2100-01-01', NULL)$$),
 	($$(SELECT string_agg(g.session_data::text, ' ') FROM session_get_many('{of alice,of bob}', 'iso') g)$$), ($$session_json_encode('"\u0000"')$$), ($$session_json_decode('"\u00100000"')$$),
-	($$(SELECT sum(w.seq) FROM session_window('of alice', max_messages => 2, namespace => 'iso') w)$$);
+	($$(SELECT sum(w.seq) FROM session_window('of alice', max_messages => 2, namespace => 'iso') w)$$), ($$session_tail('of alice', 'iso')::text$$);
 GRANT SELECT ON call TO PUBLIC;
 -- No function is missing here that is not PARALLEL UNSAFE.
 SELECT proname AS untried FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'session_store')

@@ -44,7 +44,7 @@ SELECT n, call, pg_temp.by('alice', 'SELECT ' || call) AS alice, pg_temp.by('olg
 	pg_temp.by('vic', 'SELECT ' || call) AS vic, pg_temp.by('sam', 'SELECT ' || call) AS sam, pg_temp.by('anon', 'SELECT ' || call) AS anon FROM call;
 
 -- Reading: for viewers and above.
-INSERT INTO call (call) VALUES ($$session_get('s')$$), ($$version FROM session_fetch('s')$$), ($$session_exists('s')$$), ($$session_ttl('s') > '1 minute'$$), ($$pg_temp.line('s')$$), ($$pg_temp.line('s', 1, 3)$$),
+INSERT INTO call (call) VALUES ($$session_get('s')$$), ($$version FROM session_fetch('s')$$), ($$session_exists('s')$$), ($$session_ttl('s') > '1 minute'$$), ($$pg_temp.line('s')$$), ($$pg_temp.line('s', 1, 3)$$), ($$session_tail('s')$$), ($$count(*) FROM session_window('s', 100)$$),
 	($$string_agg(member, ' ') FROM session_members('s')$$), ($$session_fork('s', 'copy')$$), ($$session_count(id_like => 's')$$), ($$count(*) FROM session_list(id_like => 's')$$),
 	($$session_count()$$), ($$string_agg(session_id, ', ') FROM session_list()$$);
 SELECT call, alice, olga, ed, vic, sam, anon FROM matrix ORDER BY n;
@@ -52,7 +52,7 @@ TRUNCATE call;
 -- Changing: for editors and above. For everybody else, calls whose effect must not be lost are an error;
 -- calls that only look for a session do not find it if the caller may not see it.
 INSERT INTO call (call) VALUES ($$session_save('s', '{}')$$), ($$session_save('s', '{}', ttl => '1 day', if_version => 1)$$), ($$session_save('s', '{}', if_version => -1)$$), ($$session_merge('s', '{"x": 1}')$$), ($$session_incr('s', '{n}')$$), ($$session_append('s', '{"m": 4}')$$), ($$session_append('s', '{"m": 4}', operation_id => 'op')$$),
-	($$session_touch('s') IS NOT NULL$$), ($$session_touch('s', '1 day') IS NOT NULL$$), ($$session_pop('s')$$), ($$session_pop('s', 0)$$), ($$session_trim('s', 1)$$), ($$session_trim('s', 10)$$), ($$session_amend('s', 2, '{"m": 9}')$$), ($$session_absorb('s', 'own of $ME')$$);
+	($$session_touch('s') IS NOT NULL$$), ($$session_touch('s', '1 day') IS NOT NULL$$), ($$session_pop('s')$$), ($$session_pop('s', 0)$$), ($$session_trim('s', 1)$$), ($$session_trim('s', 10)$$), ($$session_amend('s', 2, '{"m": 9}')$$), ($$session_compact('s', 2, '9')$$), ($$session_absorb('s', 'own of $ME')$$);
 SELECT call, alice, olga, ed, vic, sam, anon FROM matrix ORDER BY n;
 TRUNCATE call;
 -- Ending, renaming and sharing: for owners. A member may leave.

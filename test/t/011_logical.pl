@@ -64,6 +64,8 @@ SELECT session_delete_all('u1', namespace => 'chat');
 SELECT session_regenerate('s6', namespace => 'chat');
 SELECT session_save('owned', '{}', owner => 'w', namespace => 'chat');
 SELECT session_append('s12', '{"m": 3}', namespace => 'chat'), session_pop('s14', namespace => 'chat'), session_trim('s16', 1, namespace => 'chat'), session_amend('s28', 2, '{"m": "amended"}', 'chat'), session_pop('s30', from_start => true, namespace => 'chat'), session_append('talk', '{"m": 1}', namespace => 'chat');
+SELECT session_compact('s32', 1, '{"sum": 1}', 'chat'), session_compact('s34', 2, to_jsonb(repeat('long ', 5000)), 'chat'), session_compact('s36', 1, '1', 'chat'), session_compact('s38', 1, '1', 'chat');
+SELECT session_append('s34', '{"m": 3}', namespace => 'chat'), session_pop('s36', 2, 'chat'), session_regenerate('s38', 'chat', 'sixteen bytes 38'), session_compact('s40', 1, '1', 'chat'), session_delete('s40', 'chat');
 SELECT session_fork('s18', 'fork', namespace => 'chat'), session_absorb('s20', 's22', namespace => 'chat'), session_delete('s24', namespace => 'chat');
 SELECT session_share('s2', 'carol', 'editor', 'chat'), session_unshare('s2', 'bob', 'chat'), session_share('s26', 'dave', namespace => 'chat'), session_regenerate('s26', 'chat');
 DELETE FROM conversation_sessions WHERE session_id = 's8';
@@ -79,6 +81,8 @@ same('inserts, saves, merges, touches, deletes, new ids, messages, members and p
 is($subscriber->safe_psql('postgres', q{SELECT session_get('new', namespace => 'chat'), (SELECT version FROM session_fetch('s10', namespace => 'chat'))}),
 	'{"n": 2}|2', 'and calls see them');
 is($subscriber->safe_psql('postgres', q{SELECT string_agg(message ->> 'm', ' ' ORDER BY seq) FROM session_history('s20', namespace => 'chat')}), '1 2 1 2', 'histories, too');
+is($subscriber->safe_psql('postgres', q{SELECT session_tail('s32', 'chat'), session_tail('s34', 'chat') = jsonb_build_array(jsonb_build_object('summary', repeat('long ', 5000)), '{"m": 3}'::jsonb), session_tail('s36', 'chat'), session_tail('sixteen bytes 38', 'chat')}),
+	'[{"summary": {"sum": 1}}, {"m": 2}]|t|[]|[{"summary": 1}, {"m": 2}]', '.. with their summaries');
 is(sqlstate($subscriber, q{SELECT session_save('s4', '{}', namespace => 'chat')}), 'SST10', 'dead ids are dead there, too');
 
 $publisher->safe_psql('postgres', q{UPDATE session_namespaces SET ttl = '5 hours' WHERE name = 'chat'; INSERT INTO session_namespaces (name, key_prefix, ttl) VALUES ('more', 'more:', '7 hours')});

@@ -65,6 +65,8 @@ my %sessions = (
 	'session_data is a bigint' => 'ALTER COLUMN session_data TYPE int8 USING 12345',
 	'owner_id is a bigint' => 'ALTER COLUMN owner_id TYPE int8 USING 12345',
 	'history_id is a bigint' => 'ALTER COLUMN history_id TYPE int8 USING 12345',
+	'summary is a bigint' => 'ALTER COLUMN summary TYPE int8 USING 12345',
+	'summary_up_to is a text' => 'ALTER COLUMN summary_up_to TYPE text USING \'x\'',
 	'ttl is gone' => 'DROP COLUMN ttl CASCADE',
 	'ttl has another name' => 'RENAME COLUMN ttl TO t',
 	'session_data may be NULL, and is' => 'ALTER COLUMN session_data DROP NOT NULL',
@@ -73,7 +75,7 @@ my %sessions = (
 my @calls = (
 	q{session_get('s')}, q{(SELECT version FROM session_fetch('s'))}, q{session_save('s', '{"n": 2}')}, q{session_merge('s', '{"n": 3}')},
 	q{session_incr('s', '{n}')}, q{session_touch('s', '2 hours')}, q{session_delete('d', 'audited')}, q{session_append('s', '{"m": 4}')},
-	q{(SELECT count(*) FROM session_history('s'))}, q{session_amend('s', 1, '{"m": 9}')}, q{session_pop('s')}, q{session_trim('s', 1)}, q{session_fork('s')},
+	q{(SELECT count(*) FROM session_history('s'))}, q{session_amend('s', 1, '{"m": 9}')}, q{session_compact('s', 1, '"1"')}, q{session_tail('s')}, q{(SELECT count(*) FROM session_window('s', 100))}, q{session_pop('s')}, q{session_trim('s', 1)}, q{session_fork('s')},
 	q{session_absorb('d', 's')}, q{session_share('s', 'x')}, q{session_unshare('s', 'x')}, q{(SELECT count(*) FROM session_members('s'))},
 	q{session_regenerate('s')}, q{session_count()}, q{(SELECT count(*) FROM session_list())}, q{session_delete_all('u')},
 	q{(SELECT count(*) FROM session_export('u'))}, q{session_forget('u')},
@@ -97,7 +99,7 @@ my %tables = (
 			'seq is a text' => 'ALTER COLUMN seq TYPE text USING seq::text',
 			'message may be NULL, and is' => 'ALTER COLUMN message DROP NOT NULL',
 			'one column more' => 'ADD COLUMN more text DEFAULT \'x\'',
-		}, [ q{(SELECT count(*) FROM session_history('s'))}, q{session_append('s', '{"m": 4}')}, q{session_append('s', '{"m": 4}', operation_id => 'o')}, q{session_amend('s', 1, '{"m": 9}')}, q{session_pop('s')}, q{session_trim('s', 1)}, q{session_fork('s')},
+		}, [ q{(SELECT count(*) FROM session_history('s'))}, q{session_append('s', '{"m": 4}')}, q{session_append('s', '{"m": 4}', operation_id => 'o')}, q{session_amend('s', 1, '{"m": 9}')}, q{session_compact('s', 1, '"1"')}, q{session_tail('s')}, q{session_pop('s')}, q{session_trim('s', 1)}, q{session_fork('s')},
 			q{session_absorb('d', 's')}, q{session_purge()} ] ],
 	conversation_history_ended => [ {
 			'history_id is a bigint' => 'ALTER COLUMN history_id TYPE int8 USING 12345',

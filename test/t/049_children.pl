@@ -42,7 +42,7 @@ EOS
 my $keeper = value(q{SELECT session_health() #>> '{keeper,pid}'});
 my @calls = (
 	q{session_get('c')}, q{session_get('s')}, q{session_save('c', '{}')}, q{session_touch('c', '2 hours')}, q{session_append('c', '{"m": 2}')},
-	q{count(*) FROM session_history('c')}, q{session_amend('c', 1, '{}')}, q{session_pop('c', from_start => true)}, q{session_pop('c')}, q{session_trim('c', 0)}, q{session_fork('c')}, q{session_absorb('s', 'c')},
+	q{count(*) FROM session_history('c')}, q{session_amend('c', 1, '{}')}, q{session_compact('c', 1, '1')}, q{session_tail('c')}, q{count(*) FROM session_window('c', 100)}, q{session_pop('c', from_start => true)}, q{session_pop('c')}, q{session_trim('c', 0)}, q{session_fork('c')}, q{session_absorb('s', 'c')},
 	q{session_regenerate('c')}, q{count(*) FROM session_list()}, q{session_count()}, q{session_get('shared', 'apart')},
 	q{count(*) FROM session_list(namespace => 'apart')}, q{count(*) FROM session_members('c')}, q{session_save('new', '{}', namespace => 'apart')},
 	q{session_delete('c')}, q{session_delete_all('u')}, q{session_clear('default')}, q{session_clear('apart')}, q{session_purge()},
@@ -55,6 +55,8 @@ my %rows = (
 		[ "namespace, session_id, expires_at, created_at, updated_at, check_at", "'default', 'c', now() + '1 hour', now(), now(), now()" ],
 		[ "namespace, session_id, expires_at, created_at, check_at, history_id", "'default', NULL, now() + '1 hour', now(), now(), '$history'" ],
 		[ "namespace, session_id, expires_at, created_at, check_at, session_data, ttl, owner_id", "NULL, 'c', now() - interval '1 hour', now(), now() - interval '1 hour', '{}', '1 hour', 'u'" ],
+		[ "namespace, session_id, expires_at, created_at, updated_at, check_at, session_data, ttl, version, last_seq, message_count, history_id, summary", "'default', 'c', now() + '1 hour', now(), now(), now() + '1 hour', '{}', '1 hour', 1, 1, 1, '$history', '1'" ],
+		[ "namespace, session_id, expires_at, created_at, updated_at, check_at, session_data, ttl, version, last_seq, message_count, summary, summary_up_to", "'default', 'c', now() + '1 hour', now(), now(), now() + '1 hour', '{}', '1 hour', 1, 1, 1, '1', -5" ],
 		[ "check_at, history_id", "now() - interval '1 hour', '$history'" ],
 	],
 	conversation_history => [ [ "history_id", "(SELECT history_id FROM conversation_sessions WHERE session_id = 's')" ], [ 'seq', '1' ] ],

@@ -44,8 +44,8 @@ $$;
 CREATE TRIGGER react BEFORE DELETE ON conversation_history FOR EACH ROW WHEN (OLD.message OPERATOR(pg_catalog.?) 'do') EXECUTE FUNCTION react();
 EOS
 
-# The sessions of each change are made first: $s is a session with messages, $t another.
-my $setup = q{SELECT session_save('$s', '{"n": 1}', owner => 'ann'), session_append('$s', '[{"m": 1}, {"m": 2}, {"m": 3}]'), session_save('$t', '{"n": 2}'), session_append('$t', '{"m": 4}')};
+# The sessions of each change are made first: $s is a session with messages, $t another, which has a summary.
+my $setup = q{SELECT session_save('$s', '{"n": 1}', owner => 'ann'), session_append('$s', '[{"m": 1}, {"m": 2}, {"m": 3}]'), session_save('$t', '{"n": 2}'), session_append('$t', '{"m": 4}'); SELECT session_compact('$t', 1, '"4"')};
 my $row = q{namespace = 'f' AND session_id = '$s'};
 my $messages = qq{history_id = (SELECT history_id FROM conversation_sessions WHERE $row)};
 my @fenced = (
@@ -60,6 +60,10 @@ my @fenced = (
 	[ 'session_trim', q{SELECT session_trim('$s', 1)} ],
 	[ 'session_append with keep', q{SELECT session_append('$s', '{"m": 9}', keep => 1)} ],
 	[ 'session_amend', q{SELECT session_amend('$s', 2, '{"m": 0}')} ],
+	[ 'session_compact', q{SELECT session_compact('$s', 2, '"1 and 2"')} ],
+	[ 'session_compact by statements', q{SET session_store.direct_rows = off; SELECT session_compact('$s', 2, '"1 and 2"')} ],
+	[ 'UPDATE that removes a summary', q{UPDATE conversation_sessions SET summary = NULL, summary_up_to = NULL WHERE session_id = '$t'} ],
+	[ 'session_amend that removes a summary', q{SELECT session_amend('$t', 1, '{"m": 0}')} ],
 	[ 'DELETE of a session', "DELETE FROM conversation_sessions WHERE $row" ],
 	[ 'TRUNCATE of sessions', 'TRUNCATE conversation_sessions' ],
 	[ 'UPDATE that sets dead_until', "UPDATE conversation_sessions SET dead_until = clock_timestamp() + interval '1 minute' WHERE $row" ],
@@ -96,6 +100,8 @@ my @not_fenced = (
 	[ 'session_pop', q{SELECT session_pop('$s', 2)} ],
 	[ 'session_replace_tail', q{SELECT session_replace_tail('$s', 2, '{"m": 9}')} ],
 	[ 'session_append with a patch, and keep that removes nothing', q{SELECT session_append('$s', '{"m": 9}', patch => '{"p": 1}', keep => 1000)} ],
+	[ 'session_pop that removes a summary', q{SELECT session_pop('$t')} ],
+	[ 'session_replace_tail that removes a summary', q{SELECT session_replace_tail('$t', 1, '{"m": 5}')} ],
 	[ 'session_pop from the start', q{SELECT session_pop('$s', 2, from_start => true)} ],
 	[ 'session_pop with a trigger in which a call fails', q{SELECT session_append('$t', '{"kept": 1}'), session_append('$s', '{"do": "pop", "session": "$t"}'); SELECT session_pop('$s')} ],
 	[ 'session_fork', q{SELECT session_fork('$s', '$s copy')} ],

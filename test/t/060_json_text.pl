@@ -45,7 +45,8 @@ sub all_right
 	sync_cache($node);
 	for my $line (split /\n/, value(qq{SELECT session_id || '|' || octet_length(t) || '|' || md5(t) FROM
 		(SELECT session_id, CASE '$prefix' WHEN 'whole:' THEN session_data::text ELSE
-			(SELECT jsonb_agg(message ORDER BY seq)::text FROM conversation_history h WHERE h.history_id = s.history_id) END AS t
+			((SELECT jsonb_agg(e ORDER BY seq) FROM (SELECT 0 AS seq, jsonb_build_object('summary', summary) AS e WHERE summary_up_to IS NOT NULL
+				UNION ALL SELECT seq, message FROM conversation_history h WHERE h.history_id = s.history_id AND seq > coalesce(summary_up_to, 0)) e))::text END AS t
 		FROM conversation_sessions s WHERE namespace = 'whole' AND session_id NOT LIKE 'bomb%') x WHERE t IS NOT NULL}))
 	{
 		my ($id, $length, $md5) = split /\|/, $line;
@@ -100,7 +101,8 @@ my $pusher = pusher_pid($node);
 value("SELECT setseed(($seed % 1000000) / 1000000.0); DO \$\$ BEGIN
 	FOR i IN 1 .. 1500 LOOP PERFORM session_save('g' || i, document(5), namespace => 'whole'); END LOOP;
 	FOR i IN 1 .. 300 LOOP
-		PERFORM session_append('g' || i, (SELECT jsonb_agg(jsonb_build_object(word(), document(3))) FROM generate_series(1, 1 + i % 7)), namespace => 'whole'); END LOOP;
+		PERFORM session_append('g' || i, (SELECT jsonb_agg(jsonb_build_object(word(), document(3))) FROM generate_series(1, 1 + i % 7)), namespace => 'whole');
+		IF i % 3 = 0 THEN PERFORM session_compact('g' || i, 1 + (i / 3) % (1 + i % 7), document(3), 'whole'); END IF; END LOOP;
 END \$\$");
 my ($fit) = all_right('generated documents', 'whole:');
 cmp_ok($fit, '>', 500, '.. most of them fit');
@@ -146,6 +148,7 @@ value(q{
 	FROM generate_series(1, 3) i;
 	SELECT session_append('bomb4', (SELECT jsonb_agg(jsonb_build_object('n', '1e131071'::numeric)) FROM generate_series(1, 1000)), namespace => 'whole');
 	UPDATE session_namespaces SET max_bytes = 268435455 WHERE name = 'whole';
+	SELECT session_append('bomb' || i, '{"m": 1}', namespace => 'whole'), session_compact('bomb' || i, 1, CASE i WHEN 5 THEN (SELECT jsonb_agg('1e131071'::numeric) FROM generate_series(1, 8500)) WHEN 6 THEN to_jsonb(repeat('z', 80000000)) ELSE to_jsonb(repeat(E'\x01', 4000000)) END, 'whole') FROM generate_series(5, 7) i;
 	SELECT session_save('huge', to_jsonb(repeat('z', 80000000)), namespace => 'whole');
 	SELECT session_save('escapes' || i, to_jsonb(repeat(E'\x01', 4000000)), namespace => 'whole') FROM generate_series(1, 3) i;
 	SELECT session_save('zeros', (SELECT jsonb_agg(0) FROM generate_series(1, 500000)), namespace => 'whole');

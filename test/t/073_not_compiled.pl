@@ -33,7 +33,7 @@ for my $call ((
 		q{count(*) FROM session_history('s')}, q{count(*) FROM session_list()}, q{count(*) FROM session_list(owner => 'u', filter => '{"n": 1}')},
 		q{session_count()}, q{session_count(namespace => 'apart')},
 		q{count(*) FROM session_list(id_prefix => 's', with_data => true)}, q{session_count(id_prefix => 's')}, q{session_clear('default', id_prefix => 'nothing')}, q{session_fork('s')}, q{session_share('s', 'bob', namespace => 'apart')},
-		q{count(*) FROM session_members('s', 'apart')}, q{count(*) FROM session_stats}, q{session_purge()}, q{count(*) FROM session_history('s', after => 0, first => 1)}, q{count(*) FROM session_window('s', 100, 2)}, q{session_amend('s', 1, '{"m": 9}')}, q{session_pop('s', from_start => true)}, q{session_pop('s')}, q{session_trim('s', 1)},
+		q{count(*) FROM session_members('s', 'apart')}, q{count(*) FROM session_stats}, q{session_purge()}, q{count(*) FROM session_history('s', after => 0, first => 1)}, q{count(*) FROM session_window('s', 100, 2)}, q{session_amend('s', 1, '{"m": 9}')}, q{session_compact('s', 1, '1')}, q{session_tail('s')}, q{session_pop('s', from_start => true)}, q{session_pop('s')}, q{session_trim('s', 1)},
 		q{session_regenerate('s')}, q{session_save('s2', '{}', owner => 'u')}, q{session_delete('s2')}, q{session_delete_all('u')}, q{count(*) FROM session_export('u')}, q{session_forget('u')},
 		q{session_hit('h', '1 hour')}, q{session_hit('h', NULL, by => -1)}, q{session_hit('h', NULL, by => 0)}, q{session_hit_reset('h')},
 		q{session_clear('apart')}, q{session_health() IS NULL}, q{session_metrics() IS NULL}) x 2)

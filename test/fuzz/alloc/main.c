@@ -64,7 +64,7 @@ static const char *const setup[] = {
 	 */
 	"CREATE FUNCTION fuzz_state() RETURNS text LANGUAGE sql AS $$ SELECT replace(concat("
 	"(SELECT string_agg(concat_ws(',', namespace, owner_id, version, session_data, message_count, last_seq, "
-	"dead_until IS NOT NULL, expires_at > now() + '5 min'), ';' ORDER BY namespace, session_data, version, owner_id, message_count, last_seq, dead_until IS NULL) "
+	"summary, summary_up_to, dead_until IS NOT NULL, expires_at > now() + '5 min'), ';' ORDER BY namespace, session_data, version, owner_id, message_count, last_seq, dead_until IS NULL) "
 	"FROM conversation_sessions), '/', "
 	"(SELECT string_agg(concat_ws(',', seq, message), ';' ORDER BY message, seq) FROM "
 	"conversation_history h WHERE EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id)), '/', "
@@ -125,6 +125,8 @@ static const struct
 	{"session_pop('a', 2, 'n')", ""},
 	{"session_pop('a', 2, 'n', from_start => true)", ""},
 	{"session_amend('a', 1, '{\"m\": 9}', 'n')", ""},
+	{"session_compact('a', 2, '\"sum\"', 'n')", ""},
+	{"session_tail('a', 'n')", ""},
 	{"session_trim('a', 1, 'n')", ""},
 	{"session_fork('a', 'forked', namespace => 'n')", ""},
 	{"session_absorb('a', 'b', 'n')", ""},
