@@ -185,6 +185,18 @@ read_optimistically(SsChange *change, SsTarget *target, int64 if_version)
 }
 
 /*
+ * Locks the row of a change.  False when there is none.  A change without a turn may then insert one,
+ * and finds out if there is one by now; one with a turn does not come so far.
+ */
+static bool
+lock_row(SsChange *change, const SsTarget *target)
+{
+	return change->turn == SS_TURN_NONE
+			   ? ss_row_lock(target, fields_of(change), &change->row)
+			   : ss_session_lock_row(target, fields_of(change), &change->row);
+}
+
+/*
  * Raises an error unless the session may be changed with the turn that the call gives, or without
  * one.  A new session has no turn yet, and can be created without one.
  */
@@ -226,8 +238,7 @@ ss_change_begin(SsChange *change, SsTarget *target, int64 if_version, Datum owne
 								  MAX_TRIES),
 						errhint("Check for a trigger on conversation_sessions that skips rows.")));
 	change->target = target;
-	change->has_row = read_optimistically(change, target, if_version) ||
-					  ss_row_lock(target, fields_of(change), &change->row);
+	change->has_row = read_optimistically(change, target, if_version) || lock_row(change, target);
 	change->now = GetCurrentTimestamp();
 	change->row.state = change->has_row ? change->row.state : SS_ABSENT;
 
@@ -406,17 +417,17 @@ ss_change_end(SsChange *change)
 }
 
 /*
- * Locks the row of the session.  If the row that was waited for was deleted or renamed and there is
+ * Locks the row of the session and reads groups of its fields (SsField).  If the row that was waited for was deleted or renamed and there is
  * another one under this id by now, locks that one.  Above READ COMMITTED the server itself refuses
  * such a row.
  */
 bool
-ss_session_lock_row(const SsTarget *target, SsRow *row)
+ss_session_lock_row(const SsTarget *target, int fields, SsRow *row)
 {
 	for (int tries = 0; tries < MAX_TRIES; tries++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (ss_row_lock(target, SS_FIELDS_ALL, row))
+		if (ss_row_lock(target, fields, row))
 			return true;
 		if (IsolationUsesXactSnapshot() || !ss_row_read(target, SS_PLAN_LATEST, 0, row))
 			break;
@@ -446,7 +457,7 @@ ss_session_may_lock(const SsTarget *target, SsNeed need)
 bool
 ss_session_lock(SsTarget *target, SsRow *row, SsNeed need)
 {
-	return ss_session_may_lock(target, need) && ss_session_lock_row(target, row) &&
+	return ss_session_may_lock(target, need) && ss_session_lock_row(target, SS_FIELDS_ALL, row) &&
 		   row->state == SS_ALIVE && ss_access_allows_change(target, row, need);
 }
 

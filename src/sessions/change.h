@@ -45,7 +45,7 @@ extern void ss_change_drop_summary(SsChange *change, int64 seq);
 extern bool ss_change_end(SsChange *change);
 extern void ss_change_record_expiry(const SsChange *change);
 
-extern bool ss_session_lock_row(const SsTarget *target, SsRow *row);
+extern bool ss_session_lock_row(const SsTarget *target, int fields, SsRow *row);
 extern bool ss_session_may_lock(const SsTarget *target, SsNeed need);
 extern bool ss_session_lock(SsTarget *target, SsRow *row, SsNeed need);
 extern char *ss_session_random_id(void);

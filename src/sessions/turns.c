@@ -87,7 +87,7 @@ try_to_begin(void *arg)
 		return false;
 	begin->outcome = SS_TURN_LOCKED;
 	if (begin->wait_us > 0 ? !ss_row_try_lock(target, SS_FIELD_TURN, &row)
-						   : !ss_session_lock_row(target, &row))
+						   : !ss_session_lock_row(target, SS_FIELD_TURN, &row))
 		return false;
 	if (!may_begin(target, &row, begin))
 		return false;
