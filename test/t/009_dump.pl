@@ -54,6 +54,8 @@ SELECT session_append('s' || i, jsonb_build_array(jsonb_build_object('text', E't
 SELECT session_append('s2', '{"m": 3}'), session_pop('s2'), session_share('s2', 'bob', 'editor'), session_fork('s2', 'fork');
 SELECT session_compact('s7', 1, '{"text": "tab\\t\\"quoted\\""}'), session_compact('s12', 2, to_jsonb((SELECT string_agg(md5(i::text), '') FROM generate_series(1, 3000) i)));
 SELECT session_regenerate('s2'), session_delete_all('u3');
+SELECT session_turn_begin('s' || i, '1 day', holder => 'agent ' || i) FROM generate_series(4, 300, 6) i WHERE session_exists('s' || i);
+SELECT session_turn_end(session_id, turn) FROM conversation_sessions WHERE turn_holder LIKE '%0';
 SELECT session_save('chat' || i, 'null', owner => 'v', namespace => 'chat', ttl => '36500 days') FROM generate_series(1, 20) i;
 SELECT session_save('large', jsonb_build_object('a', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 20000) i)));
 UPDATE conversation_sessions SET version = 4711 WHERE session_id = 's6';

@@ -17,6 +17,7 @@ INSERT INTO session_namespaces (name, key_prefix, ttl) VALUES ('chat', 'chat:', 
 SELECT session_save('s' || i, jsonb_build_object('n', i), owner => 'u' || i % 2) FROM generate_series(1, 20) i;
 SELECT session_save('c', '{}', namespace => 'chat');
 SELECT session_delete('s20');
+SELECT session_turn_begin('s2', '1 day', holder => 'agent');
 EOS
 $primary->backup('base');
 
@@ -38,6 +39,7 @@ is(answer(q{SELECT session_get('late')}), '{"n": 0}', 'replicated rows');
 is(answer(q{SELECT session_get('c', namespace => 'chat')}), '{}', 'another namespace');
 is(answer(q{SELECT session_get('s20'), session_exists('s20')}), '|f', 'a deleted one');
 is(answer(q{SELECT count(*) FROM session_list()}), '20', 'list');
+is(answer(q{SELECT holder, until > now() FROM session_turn('s2')}), 'agent|t', 'the holder of a turn');
 is(answer(q{SELECT session_count(owner => 'u0')}), '9', 'count');
 is(answer(q{SELECT session_exists('s1'), session_ttl('s1') > '59 minutes'}), 't|t', 'exists and ttl');
 is(answer(q{SELECT session_health() ->> 'in_recovery'}), 'true', 'session_health() says that the server is in recovery');
@@ -47,7 +49,8 @@ is(answer('SELECT count(*) >= 0 FROM session_stats'), 't', 'stats');
 is(answer(q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT session_get('s1'); COMMIT}), '{"n": 1}', 'get at REPEATABLE READ');
 
 for my $call (q{session_save('s1', '{}')}, q{session_create()}, q{session_merge('s1', '{}')}, q{session_incr('s1', '{n}')},
-	q{session_delete('s1')}, q{session_take('s1')}, q{session_regenerate('s1', new_session_id => 'sixteen bytes id')}, q{session_delete_all('u1')}, q{session_regenerate('s1')}, q{session_touch('s1')}, q{session_purge()}, q{session_clear('chat')})
+	q{session_delete('s1')}, q{session_take('s1')}, q{session_regenerate('s1', new_session_id => 'sixteen bytes id')}, q{session_delete_all('u1')}, q{session_regenerate('s1')}, q{session_touch('s1')}, q{session_purge()}, q{session_clear('chat')},
+	q{session_turn_begin('s1')}, q{session_turn_renew('s2', 1)}, q{session_turn_end('s2', 1)})
 {
 	is(sqlstate($standby, "SELECT $call"), '25006', "$call: read only");
 }

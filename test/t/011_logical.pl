@@ -39,6 +39,7 @@ SELECT session_delete('s50', namespace => 'chat');
 SELECT session_append('s' || i, '[{"m": 1}, {"m": 2}]', 'op', namespace => 'chat') FROM generate_series(2, 40, 2) i;
 SELECT session_share('s2', 'bob', namespace => 'chat');
 UPDATE conversation_sessions SET version = 77 WHERE session_id = 's7';
+SELECT session_turn_begin('s' || i, '1 day', holder => 'agent ' || i, namespace => 'chat') FROM generate_series(1, 9) i;
 CREATE PUBLICATION pub FOR TABLE $tables;
 EOS
 my $connection = $publisher->connstr . ' dbname=postgres';
@@ -57,6 +58,7 @@ $publisher->safe_psql('postgres', <<'EOS');
 SELECT session_save('new', '{"n": 1}', namespace => 'chat');
 SELECT session_save('new', '{"n": 2}', namespace => 'chat');
 SELECT session_merge('s1', '{"m": 1}', namespace => 'chat');
+SELECT session_turn_end('s9', turn, 'chat'), session_turn_renew('s8', turn, '2 days', 'chat'), session_turn_begin('s10', holder => 'agent 10', namespace => 'chat') FROM conversation_sessions WHERE session_id IN ('s8', 's9');
 SELECT session_incr('s2', '{n}', by => 5, namespace => 'chat');
 SELECT session_touch('s3', '3 hours', namespace => 'chat');
 SELECT session_delete('s4', namespace => 'chat');

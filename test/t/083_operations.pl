@@ -103,8 +103,8 @@ sub content
 
 	return value(<<"EOS", $db);
 SELECT string_agg(concat_ws(' ', t, n, sum), E'\\n' ORDER BY t) FROM (
-	SELECT 1 AS t, count(*) AS n, md5(string_agg((to_jsonb(x) - 'operation_keep' - 'token_path')::text, ' ' ORDER BY name)) AS sum FROM $schema.session_namespaces x
-	UNION ALL SELECT 2, count(*), md5(string_agg((to_jsonb(x) - 'summary' - 'summary_up_to')::text, ' ' ORDER BY namespace, session_id)) FROM $schema.conversation_sessions x
+	SELECT 1 AS t, count(*) AS n, md5(string_agg((to_jsonb(x) - '{operation_keep,token_path,turns}'::text[])::text, ' ' ORDER BY name)) AS sum FROM $schema.session_namespaces x
+	UNION ALL SELECT 2, count(*), md5(string_agg(jsonb_strip_nulls(to_jsonb(x))::text, ' ' ORDER BY namespace, session_id)) FROM $schema.conversation_sessions x
 	UNION ALL SELECT 3, count(*), md5(string_agg(concat_ws(',', history_id, seq, created_at, message), ' ' ORDER BY history_id, seq)) FROM $schema.conversation_history x
 	UNION ALL SELECT 4, count(*), md5(string_agg(concat_ws(',', history_id, member, role, created_at), ' ' ORDER BY history_id, member)) FROM $schema.session_members x
 	UNION ALL SELECT 5, count(*), md5(string_agg(concat_ws(',', namespace, history_id, from_seq, ended_at, entry_id), ' ' ORDER BY entry_id)) FROM $schema.conversation_history_ended x
@@ -183,11 +183,14 @@ is(value("SELECT string_agg(member || ' ' || accepted, ',') FROM $schema.session
 is(value("SELECT has_function_privilege('app', p.oid, 'EXECUTE WITH GRANT OPTION') FROM pg_proc p WHERE proname = 'session_append'", 'old'), 't', '.. the privileges on functions');
 is(value("SELECT concat(has_table_privilege('app', '$schema.conversation_sessions', 'SELECT'), has_table_privilege('app', '$schema.conversation_sessions', 'UPDATE'), has_column_privilege('watcher', '$schema.conversation_sessions', 'session_data', 'UPDATE'))", 'old'), 'tft', '.. on tables and columns');
 value("SET search_path = $schema; SELECT session_hit('c', '1 day', 5), session_compact('s3', 2, '\"1 and 2\"', 'chat')", 'old');
+is(value("SET search_path = $schema; SELECT string_agg(DISTINCT turns, ' ') || ' ' || (session_turn_begin('s3', '1 day', holder => 'agent', namespace => 'chat') > 0) FROM session_namespaces", 'old'), 'optional true', '.. without turns, which can begin');
+value("UPDATE $schema.session_namespaces SET turns = 'required' WHERE name = 'chat'", 'old');
 $before = content('old', $schema);
 run_ok('once more', @carry);
 is(content('old', $schema), $before, '.. changes nothing');
 is(value("SELECT hits FROM $schema.session_counters", 'old'), '5', '.. also what came later');
 is(value("SELECT $schema.session_tail('s3', 'chat') -> 0", 'old'), '{"summary": "1 and 2"}', '.. and summaries');
+is(value("SELECT t.holder || ' ' || n.turns FROM $schema.session_turn('s3', 'chat') t, $schema.session_namespaces n WHERE n.name = 'chat'", 'old'), 'agent required', '.. and turns');
 value("CREATE TABLE $schema.later (n int); ALTER EXTENSION session_store ADD TABLE $schema.later", 'old');
 (undef, $err) = run_command([@carry]);
 like($err, qr/table later belongs to the extension and would be lost/, 'a table that the script does not know is not lost');
