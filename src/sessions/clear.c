@@ -65,13 +65,12 @@
 #define SELECTED_IN_RANGE \
 	SELECTED " AND session_id {>=} $7 AND session_id {<=} $8 ORDER BY session_id"
 
-#define END(selected)                                                            \
-	{                                                                            \
-		"UPDATE {sessions} SET " SS_SQL_TOMBSTONE(                               \
-			"$5", "$6") " WHERE ctid {=} ANY (ARRAY("                            \
-						"SELECT ctid" selected                                   \
-						" FOR NO KEY UPDATE SKIP LOCKED)) RETURNING session_id", \
-			PARAMS, TYPES                                                        \
+#define END(selected)                                                                \
+	{                                                                                \
+		"WITH free AS MATERIALIZED (SELECT ctid AS at, tableoid AS part" selected    \
+		" FOR NO KEY UPDATE SKIP LOCKED) UPDATE {sessions} SET " SS_SQL_TOMBSTONE(   \
+			"$5", "$6") " WHERE " SS_SQL_AT_ROWS_OF("free") " RETURNING session_id", \
+			PARAMS, TYPES                                                            \
 	}
 #define LEFT(selected)                                                   \
 	{                                                                    \

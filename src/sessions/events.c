@@ -55,7 +55,7 @@ static SsPlan expired_plan = {
  * primary key, at most $1 per namespace.  The names of namespaces come from the events themselves, by
  * a skip scan, so that events of a removed namespace expire too.
  */
-#define OLD_EVENTS                                                                                       \
+#define OLD_EVENTS(lock)                                                                                 \
 	"WITH RECURSIVE names AS ("                                                                          \
 	" (SELECT namespace FROM {events} ORDER BY namespace LIMIT 1)"                                       \
 	" UNION ALL"                                                                                         \
@@ -64,12 +64,12 @@ static SsPlan expired_plan = {
 	" FROM names n WHERE n.namespace IS NOT NULL),"                                                      \
 	" old AS (SELECT o.* FROM names n"                                                                   \
 	"  LEFT JOIN {namespaces} p ON p.name {=} n.namespace,"                                              \
-	"  LATERAL (SELECT e.ctid, e.namespace, e.event_id FROM {events} e"                                  \
+	"  LATERAL (SELECT e.ctid AS at, e.tableoid AS part, e.namespace, e.event_id FROM {events} e"        \
 	"   WHERE e.namespace {=} n.namespace"                                                               \
 	"   AND e.created_at {<} (pg_catalog.clock_timestamp() {-}"                                          \
 	"       COALESCE(p.events_keep, '" SS_DEFAULT_EVENTS_KEEP "'::pg_catalog.interval))"                 \
 	"   AND NOT (e.event_id {=} ANY (SELECT i::pg_catalog.uuid FROM pg_catalog.unnest($3) AS held (i)))" \
-	"   ORDER BY e.created_at LIMIT $1) o"                                                               \
+	"   ORDER BY e.created_at LIMIT $1" lock ") o"                                                       \
 	"  WHERE n.namespace IS NOT NULL AND n.namespace {<>} ALL ($2))"
 #define OLD_EVENTS_ARGS                     \
 	3,                                      \
@@ -77,8 +77,10 @@ static SsPlan expired_plan = {
 		INT8OID, TEXTARRAYOID, TEXTARRAYOID \
 	}
 
+/* Events that another transaction has locked are skipped. */
 static SsPlan purge_plan = {
-	OLD_EVENTS " DELETE FROM {events} WHERE ctid {=} ANY (ARRAY(SELECT ctid FROM old))",
+	OLD_EVENTS(" FOR UPDATE OF e SKIP LOCKED") " DELETE FROM {events} WHERE " SS_SQL_AT_ROWS_OF(
+		"old"),
 	OLD_EVENTS_ARGS};
 
 /* The columns of old_plan. */
@@ -86,15 +88,23 @@ enum
 {
 	OLD_NAMESPACE = 1,
 	OLD_EVENT_ID,
-	OLD_CTID
+	OLD_CTID,
+	OLD_TABLE
 };
 
-/* The same events, to remove them one by one. */
-static SsPlan old_plan = {OLD_EVENTS " SELECT namespace, event_id, ctid FROM old", OLD_EVENTS_ARGS};
+/* The same events without locks, to remove them one by one. */
+static SsPlan old_plan = {OLD_EVENTS("") " SELECT namespace, event_id, at, part FROM old",
+						  OLD_EVENTS_ARGS};
 
-static SsPlan remove_plan = {"DELETE FROM {events} WHERE ctid {=} $1 AND event_id {=} $2",
-							 2,
-							 {TIDOID, UUIDOID}};
+#define ONE "FROM {events} WHERE ctid {=} $1 AND tableoid {=} $2 AND event_id {=} $3"
+#define ONE_ARGS                \
+	3,                          \
+	{                           \
+		TIDOID, OIDOID, UUIDOID \
+	}
+
+static SsPlan lock_plan = {"SELECT 1 " ONE " FOR UPDATE SKIP LOCKED", ONE_ARGS};
+static SsPlan remove_plan = {"DELETE " ONE, ONE_ARGS};
 
 /*
  * The number of events that this transaction has written, per nesting level of subtransactions, so
@@ -388,7 +398,7 @@ typedef struct Old
 {
 	Datum values[3];
 	uint64 removed;
-	Datum one[2];
+	Datum one[3]; /* of lock_plan and remove_plan */
 } Old;
 
 /* In a subtransaction: removes the batch. */
@@ -401,12 +411,14 @@ remove_together(void *arg)
 	return true;
 }
 
-/* In a subtransaction: removes one event. */
+/* In a subtransaction: removes one event.  False when it is gone or locked by another transaction. */
 static bool
 remove_alone(void *arg)
 {
 	Old *old = arg;
 
+	if (ss_plan_run(&lock_plan, old->one, NULL, SS_PLAN_WRITE, 1) == 0)
+		return false;
 	if (ss_plan_run(&remove_plan, old->one, NULL, SS_PLAN_WRITE, 0) != 1)
 		ss_error_rows_skipped("session_events");
 	return true;
@@ -432,7 +444,8 @@ remove_one_by_one(Old *old, SsAside *aside)
 		if (!ss_key_from_datums(&key, ns, CStringGetTextDatum(id)))
 			continue;
 		old->one[0] = ss_sql_value(table->vals[i], table->tupdesc, OLD_CTID, "session_events");
-		old->one[1] = event;
+		old->one[1] = ss_sql_value(table->vals[i], table->tupdesc, OLD_TABLE, "session_events");
+		old->one[2] = event;
 		(void) ss_aside_pass_visit(&pass, &key, remove_alone, old);
 	}
 	old->removed = pass.done;

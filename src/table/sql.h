@@ -66,6 +66,21 @@ typedef enum SsPlanMode
 	SS_PLAN_READ_LATEST /* read-only, in a new snapshot at every isolation level */
 } SsPlanMode;
 
+/*
+ * Condition of an UPDATE or DELETE: its rows are those at the places in two arrays, the ctids and, in
+ * the same order, the tableoids.  A ctid alone may be that of another row in a child table.
+ *
+ * The planner takes both arrays for short, so the rows are read by ctid, and the table is compared by
+ * a hash table.
+ */
+#define SS_SQL_AT(ctids, tableoids)                                                      \
+	"ctid {=} ANY (" ctids ") AND ((ctid, tableoid) {=} ANY (SELECT c, t FROM ROWS FROM" \
+	" (pg_catalog.unnest(" ctids "), pg_catalog.unnest(" tableoids ")) AS place (c, t))) IS TRUE"
+
+/* The same for the rows of a WITH query, whose columns `at` and `part` are their ctid and tableoid. */
+#define SS_SQL_AT_ROWS_OF(query) \
+	SS_SQL_AT("ARRAY(SELECT at FROM " query ")", "ARRAY(SELECT part FROM " query ")")
+
 extern void ss_sql_enter(SsCaller *caller);
 extern void ss_sql_leave(SsCaller *caller);
 extern void ss_sql_set_path_on_demand(bool on_demand);

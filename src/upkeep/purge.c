@@ -48,12 +48,13 @@
 #include "touch/touch_xact.h"
 #include "upkeep/purge.h"
 
-/* The columns that are read of a locked row, before its ctid. */
+/* The columns that are read of a locked row, before its ctid and tableoid. */
 static const AttrNumber locked_columns[] = {SS_ROW_NAMESPACE,  SS_ROW_SESSION_ID, SS_ROW_OWNER_ID,
 											SS_ROW_EXPIRES_AT, SS_ROW_DEAD_UNTIL, SS_ROW_CHECK_AT,
 											SS_ROW_TTL,        SS_ROW_NONE};
 
 #define LOCKED_CTID ((int) lengthof(locked_columns))
+#define LOCKED_TABLE (LOCKED_CTID + 1)
 
 /* The columns that are read without a lock, to visit the rows one by one, before the ctid. */
 static const AttrNumber visit_columns[] = {SS_ROW_NAMESPACE, SS_ROW_SESSION_ID, SS_ROW_CHECK_AT,
@@ -61,7 +62,7 @@ static const AttrNumber visit_columns[] = {SS_ROW_NAMESPACE, SS_ROW_SESSION_ID, 
 
 #define VISIT_CTID ((int) lengthof(visit_columns))
 
-#define COLUMNS "SELECT {columns}, ctid"
+#define COLUMNS "SELECT {columns}, ctid, tableoid"
 
 /* The rows that are due and not set aside. */
 #define DUE                                                                      \
@@ -95,15 +96,15 @@ static SsPlan one_plan = {COLUMNS " FROM {sessions} WHERE namespace {=} $1 AND s
 						  {TEXTOID, TEXTOID, TIMESTAMPTZOID},
 						  locked_columns};
 
-static SsPlan remove_plan = {"DELETE FROM {sessions} WHERE ctid {=} ANY ($1)",
-							 1,
-							 {TIDARRAYOID},
+static SsPlan remove_plan = {"DELETE FROM {sessions} WHERE " SS_SQL_AT("$1", "$2"),
+							 2,
+							 {TIDARRAYOID, OIDARRAYOID},
 							 .flags = SS_PLAN_SKIPS_FENCE};
 
 static SsPlan raise_plan = {
-	"UPDATE {sessions} SET check_at = $2, expires_at = $3 WHERE ctid {=} $1",
-	3,
-	{TIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
+	"UPDATE {sessions} SET check_at = $3, expires_at = $4 WHERE ctid {=} $1 AND tableoid {=} $2",
+	4,
+	{TIDOID, OIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
 
 static SsPlan oldest_plan = {"SELECT check_at FROM {sessions} ORDER BY check_at LIMIT 1",
 							 0,
@@ -214,11 +215,11 @@ record_events(Batch *batch)
 
 /* Raises check_at of a locked row that is not dead to its end, and writes its pending touch. */
 static void
-raise_row(Datum ctid, const SsDeformedRow *row, TimestampTz end)
+raise_row(Datum ctid, Datum table, const SsDeformedRow *row, TimestampTz end)
 {
 	TimestampTz expires_at = time_of(row, SS_ROW_EXPIRES_AT);
 	TimestampTz new_expires_at = is_tombstone(row) ? expires_at : end;
-	Datum values[3] = {ctid, TimestampTzGetDatum(end), TimestampTzGetDatum(new_expires_at)};
+	Datum values[4] = {ctid, table, TimestampTzGetDatum(end), TimestampTzGetDatum(new_expires_at)};
 	SsKey key;
 
 	ss_plan_run_redacted(&raise_plan, values, NULL, SS_PLAN_WRITE);
@@ -264,7 +265,8 @@ purge_row(SsPurge *purge, Batch *batch, SsDirectPurge *due)
 	{
 		if (!ss_direct_purge_lock(due))
 			return false;
-		raise_row(PointerGetDatum(&due->slot->tts_tid), &due->row, end);
+		raise_row(PointerGetDatum(&due->slot->tts_tid), ObjectIdGetDatum(due->slot->tts_tableOid),
+				  &due->row, end);
 		return true;
 	}
 	removed = ss_direct_purge_remove(due);
@@ -306,22 +308,25 @@ static void
 purge_locked_rows(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 {
 	Datum *dead = palloc(sizeof(Datum) * n);
+	Datum *tables = palloc(sizeof(Datum) * n);
 	int ndead = 0;
-	Datum values[1];
+	Datum values[2];
 	SsDeformedRow row;
 
 	for (uint64 i = 0; i < n && purge->removed + ndead < purge->remove; i++)
 	{
 		bool null;
 		Datum ctid = SPI_getbinval(locked->vals[i], locked->tupdesc, LOCKED_CTID, &null);
+		Datum table = SPI_getbinval(locked->vals[i], locked->tupdesc, LOCKED_TABLE, &null);
 		TimestampTz end;
 
 		ss_row_deform_result(&row, locked->vals[i], locked->tupdesc, locked_columns);
 		end = end_of(&row);
 		if (!ss_liveness_has_ended(end, batch->now))
-			raise_row(ctid, &row, end);
+			raise_row(ctid, table, &row, end);
 		else
 		{
+			tables[ndead] = table;
 			dead[ndead++] = ctid;
 			collect_event(batch, &row);
 		}
@@ -333,6 +338,8 @@ purge_locked_rows(SsPurge *purge, Batch *batch, SPITupleTable *locked, uint64 n)
 		return;
 	values[0] = PointerGetDatum(
 		construct_array(dead, ndead, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+	values[1] = PointerGetDatum(
+		construct_array(tables, ndead, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
 	if (ss_plan_run_redacted(&remove_plan, values, NULL, SS_PLAN_WRITE) != (uint64) ndead)
 		ss_error_rows_skipped("conversation_sessions");
 	purge->removed += ndead;

@@ -123,6 +123,51 @@ like(value(q{SELECT session_health() ->> 'warnings'}), qr/nothing works: far is 
 value('DROP FOREIGN TABLE far');
 is(said(q{session_get('s')}), 'ok', '.. until it is removed');
 is(value(q{SELECT session_health() #>> '{keeper,pid}'}), $keeper, 'the keeper is the same process all the time');
+
+# ---- a row of a child that has the ctid of a row that goes stays as it is, and so does one that is raised
+
+# Fills $table and a child with one row each (columns and values), at the same ctid, and runs $work.
+# Returns what the child has afterwards.
+sub beside
+{
+	my ($table, $own, $other, $work) = @_;
+
+	value("TRUNCATE $table; CREATE TABLE child () INHERITS ($table)");
+	value(join '; ', 'BEGIN', (map { "INSERT INTO $_->[0] ($_->[1]) VALUES ($_->[2])" } [ $table, @$own ], [ 'child', @$other ]), 'COMMIT');
+	is(value("SELECT count(DISTINCT tableoid), count(DISTINCT ctid) FROM $table"), '2|1', "$table: a row of its own and one of a child have the same ctid");
+	my $row = value('SELECT child::text FROM child');
+	$work->();
+	my $after = value('SELECT child::text FROM child');
+	value('DROP TABLE child');
+	return $after eq $row ? 'as it was' : "$row -> $after";
+}
+
+$node->append_conf('postgresql.conf', 'session_store.purge_interval = 0');
+$node->restart;
+my $columns = 'namespace, session_id, session_data, owner_id, ttl, created_at, updated_at, expires_at, check_at';
+my $alive = q{clock_timestamp() - interval '1 minute', clock_timestamp(), clock_timestamp() + interval '1 hour'};
+my $purge = sub { value('SELECT session_purge()') };
+is(beside('conversation_sessions', [ $columns, qq{'default', 'own', '{}', NULL, '1 hour', $alive, clock_timestamp() + interval '1 hour'} ],
+		[ $columns, qq{'other', 'child', '{}', NULL, '1 hour', $alive, clock_timestamp() + interval '1 hour'} ], sub { value(q{SELECT session_clear('default')}) }),
+	'as it was', 'session_clear() ends no session of another namespace');
+is(value(q{SELECT count(*) FROM conversation_sessions WHERE dead_until IS NOT NULL}), 1, '.. but its own');
+is(beside('conversation_sessions', [ $columns, qq{'default', 'own', '{}', NULL, '1 hour', $alive, clock_timestamp() + interval '1 hour'} ],
+		[ $columns, qq{'other', 'own', '{}', NULL, '1 hour', $alive, clock_timestamp() + interval '1 hour'} ], sub { value(q{SELECT session_clear('default', id_prefix => 'o')}) }),
+	'as it was', '.. nor by a prefix');
+is(beside('conversation_sessions', [ $columns, q{'default', 'own', '{}', NULL, '1 hour', '2000-01-01', '2000-01-01', '2000-01-02', '2000-01-02'} ],
+		[ $columns, qq{'default', 'child', '{}', NULL, '1 hour', $alive, clock_timestamp() + interval '1 hour'} ], $purge),
+	'as it was', 'the purge removes no session that is alive');
+is(value(q{SELECT count(*) FROM conversation_sessions}), 0, '.. but the expired one');
+is(beside('conversation_sessions', [ $columns, qq{'default', 'own', '{}', NULL, '1 hour', $alive, '2000-01-02'} ],
+		[ $columns, qq{'default', 'child', '{}', NULL, '1 hour', $alive, clock_timestamp() + interval '1 hour'} ], $purge),
+	'as it was', 'the purge raises no check_at but that of the row that is due');
+is(value(q{SELECT check_at > clock_timestamp() FROM conversation_sessions}), 't', '.. which it raises');
+is(beside('session_events', [ 'namespace, session_id, event, created_at', q{'apart', 'own', 'created', '2000-01-01'} ],
+		[ 'namespace, session_id, event, created_at, event_id', q{'apart', 'child', 'created', clock_timestamp(), gen_random_uuid()} ], sub {
+		$node->restart; # the keeper purges events when it starts
+		wait_for($node, q{SELECT count(*) = 0 FROM ONLY session_events}, 'an old event is purged');
+	}),
+	'as it was', 'the purge of events removes no new one');
 unlike(slurp_file($node->logfile), qr/was terminated by signal|TRAP:/, 'no process has crashed');
 leave_nothing($node);
 done_testing;
