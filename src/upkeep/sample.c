@@ -73,9 +73,23 @@ static SsPlan store_plan = {
 	10,
 	{TEXTOID, BOOLOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}};
 
-static SsPlan remove_plan = {"DELETE FROM {samples} WHERE namespace {<>} ALL ($1)",
-							 1,
-							 {TEXTARRAYOID}};
+/* Returns a row when the row of a namespace is locked by another transaction, otherwise locks it. */
+static SsPlan locked_plan = {
+	"SELECT 1 FROM {samples} WHERE namespace {=} $1 AND NOT EXISTS (SELECT FROM"
+	" (SELECT 1 FROM {samples} WHERE namespace {=} $1 FOR UPDATE SKIP LOCKED) free)",
+	1,
+	{TEXTOID}};
+
+/* Rows that another transaction has locked are skipped; left_plan finds them. */
+static SsPlan remove_plan = {
+	"DELETE FROM {samples} WHERE namespace {<>} ALL ($1) AND ctid {=} ANY (ARRAY("
+	"SELECT ctid FROM {samples} WHERE namespace {<>} ALL ($1) FOR UPDATE SKIP LOCKED))",
+	1,
+	{TEXTARRAYOID}};
+
+static SsPlan left_plan = {"SELECT 1 FROM {samples} WHERE namespace {<>} ALL ($1) LIMIT 1",
+						   1,
+						   {TEXTARRAYOID}};
 
 /* Returns the percentage of the table's pages to read. */
 static float
@@ -169,7 +183,10 @@ typedef struct ScaledSample
 	double scale;
 } ScaledSample;
 
-/* In a subtransaction: writes the row of one namespace. */
+/*
+ * In a subtransaction: writes the row of one namespace.  False when another transaction has locked it;
+ * it keeps its former numbers then.
+ */
 static bool
 store_one(void *arg)
 {
@@ -179,6 +196,8 @@ store_one(void *arg)
 	Datum values[10];
 
 	values[0] = CStringGetTextDatum(sample->name);
+	if (ss_plan_run(&locked_plan, values, NULL, SS_PLAN_WRITE, 1) > 0)
+		return false;
 	values[1] = BoolGetDatum(scale > 1);
 	values[2] = Int64GetDatum((int64) (sample->sessions * scale));
 	values[3] = Int64GetDatum((int64) (sample->expired * scale));
@@ -197,6 +216,7 @@ typedef struct Samples
 {
 	ScaledSample *all;
 	int n;
+	bool left; /* not all rows were written or removed */
 } Samples;
 
 /* In a subtransaction: writes the rows of all namespaces. */
@@ -206,7 +226,8 @@ store_together(void *arg)
 	Samples *samples = arg;
 
 	for (int i = 0; i < samples->n; i++)
-		(void) store_one(&samples->all[i]);
+		if (!store_one(&samples->all[i]))
+			samples->left = true;
 	return true;
 }
 
@@ -214,6 +235,7 @@ store_together(void *arg)
 static void
 store_one_by_one(Samples *samples, SsAside *aside)
 {
+	samples->left = false;
 	for (int i = 0; i < samples->n; i++)
 	{
 		const char *name = samples->all[i].sample->name;
@@ -224,7 +246,8 @@ store_one_by_one(Samples *samples, SsAside *aside)
 		ss_key_set(&key, name, strlen(name), "sample", 6);
 		if (ss_aside_holds(aside, &key, GetCurrentTimestamp()))
 			continue;
-		(void) ss_aside_try(store_one, &samples->all[i], &error);
+		if (!ss_aside_try(store_one, &samples->all[i], &error))
+			samples->left = true;
 		if (error == NULL)
 			ss_aside_done(aside, &key);
 		else
@@ -235,14 +258,14 @@ store_one_by_one(Samples *samples, SsAside *aside)
 	}
 }
 
-/* Writes the rows of all namespaces, and removes those of namespaces that are gone. */
-static void
+/* Writes the rows of all namespaces, and removes those of namespaces that are gone.  False if any are left. */
+static bool
 store_samples(HTAB *found, double scale, SsAside *aside)
 {
 	HASH_SEQ_STATUS status;
 	Sample *sample;
 	Datum *names = palloc(sizeof(Datum) * hash_get_num_entries(found));
-	Samples samples = {palloc(sizeof(ScaledSample) * hash_get_num_entries(found)), 0};
+	Samples samples = {palloc(sizeof(ScaledSample) * hash_get_num_entries(found)), 0, false};
 	Datum values[1];
 	ErrorData *error = NULL;
 
@@ -259,10 +282,12 @@ store_samples(HTAB *found, double scale, SsAside *aside)
 	values[0] = PointerGetDatum(
 		construct_array(names, samples.n, TEXTOID, -1, false, TYPALIGN_INT));
 	ss_plan_run(&remove_plan, values, NULL, SS_PLAN_WRITE, 0);
+	return !samples.left && ss_aside_is_empty(aside) &&
+		   ss_plan_run(&left_plan, values, NULL, SS_PLAN_WRITE, 1) == 0;
 }
 
-/* Takes a sample and rewrites session_samples. */
-void
+/* Takes a sample and rewrites session_samples.  False if some of its rows could not be written or removed. */
+bool
 ss_sample_take(SsAside *aside)
 {
 	float percent = percentage();
@@ -283,5 +308,5 @@ ss_sample_take(SsAside *aside)
 		add_row(samples, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, now);
 	SPI_freetuptable(SPI_tuptable);
 	add_names(samples);
-	store_samples(samples, 100.0 / percent, aside);
+	return store_samples(samples, 100.0 / percent, aside);
 }

@@ -7,6 +7,6 @@
 
 #include "sessions/aside.h"
 
-extern void ss_sample_take(SsAside *aside);
+extern bool ss_sample_take(SsAside *aside);
 
 #endif

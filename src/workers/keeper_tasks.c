@@ -68,6 +68,7 @@ TimestampTz
 ss_keeper_sample(SsKeeper *keeper, TimestampTz now)
 {
 	SsCaller caller;
+	bool complete = true;
 	SsRest mark;
 
 	ss_aside_tidy(keeper->sample_aside, now);
@@ -78,8 +79,8 @@ ss_keeper_sample(SsKeeper *keeper, TimestampTz now)
 	if (!ss_keeper_begin(keeper, &caller))
 		return now + SS_KEEPER_CHECK_US;
 	if (!ss_subscribed(SS_TABLE_SAMPLES))
-		ss_sample_take(keeper->sample_aside);
-	ss_rest_begin(&mark, ss_aside_is_empty(keeper->sample_aside));
+		complete = ss_sample_take(keeper->sample_aside);
+	ss_rest_begin(&mark, complete);
 	ss_keeper_finish(keeper, &caller);
 	keeper->rests[SS_TASK_SAMPLE] = mark;
 	return now + SAMPLE_EVERY_US;

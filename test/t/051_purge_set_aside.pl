@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use SessionStore;
 use Test::More;
 
-my $node = new_store('aside', conf => "session_store.purge_interval = '100ms'\n");
+my $node = new_store('aside', conf => "session_store.purge_interval = '100ms'\nmax_prepared_transactions = 2\n");
 
 sub value
 {
@@ -267,16 +267,31 @@ DELETE FROM session_events WHERE session_id <> 'kept';
 TRUNCATE session_events;
 INSERT INTO session_events (created_at, namespace, session_id, event, actor) SELECT now() - interval '60 days', 'other', 'old' || i, 'created', 'me' FROM generate_series(1, 30) i;
 INSERT INTO session_events (created_at, namespace, session_id, event, actor) VALUES (now() - interval '60 days', 'tenant', 'kept', 'created', 'me');
+INSERT INTO session_events (created_at, namespace, session_id, event, actor) SELECT now() - interval '90 days', 'other', 'locked', 'created', 'me' FROM generate_series(1, 8);
+INSERT INTO session_samples (namespace, sampled_at, estimated, sessions, expired, tombstones, owned, messages, total_bytes, max_bytes, over_1mb)
+VALUES ('default', now(), false, 0, 0, 0, 0, 0, 0, 0, 0), ('gone', now(), false, 0, 0, 0, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING;
 ALTER TABLE session_samples ADD CONSTRAINT wanted CHECK (namespace <> 'tenant') NOT VALID;
+-- another transaction has locked some rows
+BEGIN;
+SELECT FROM session_events WHERE session_id = 'locked' FOR UPDATE;
+SELECT FROM session_samples WHERE namespace IN ('default', 'gone') FOR UPDATE;
+PREPARE TRANSACTION 'locks';
 EOS
+my $sampled = q{SELECT string_agg(sampled_at::text, ' ' ORDER BY namespace COLLATE "C") FROM session_samples WHERE namespace IN ('default', 'gone')};
+my $before = value($sampled);
 $node->restart;	# the keeper begins with both
 wait_for_keeper($node, 'postgres');
-wait_for($node, 'SELECT count(*) = 1 FROM session_events', 'an event that cannot be removed: others are');
+wait_for($node, q{SELECT string_agg(DISTINCT session_id, ' ') = 'kept locked' FROM session_events}, 'an event that cannot be removed, and some that are locked: others are removed');
 wait_for($node, q{SELECT session_health() #>> '{set_aside,events,last_namespace}' = 'tenant'}, '.. its namespace is named');
 like(warning(), qr/old events cannot be removed: 1 rows .*P0001/, '.. in a warning');
 wait_for($node, q{SELECT session_health() #>> '{set_aside,sample,last_namespace}' = 'tenant'}, 'a sample that cannot be written: its namespace is named');
 like(warning(), qr/session_samples cannot be written: 1 rows .*23514/, '.. in a warning');
 is(value(q{SELECT count(*) FROM session_stats WHERE namespace = 'other' AND age < interval '1 min'}), '1', '.. others are');
+is(value($sampled), $before, '.. but for those that are locked, which are skipped');
+value(q{ROLLBACK PREPARED 'locks'});
+$node->restart;
+wait_for($node, q{SELECT string_agg(session_id, ' ') = 'kept' FROM session_events}, 'a locked event goes when it is free');
+wait_for($node, "SELECT ($sampled) <> '$before' AND NOT EXISTS (SELECT FROM session_samples WHERE namespace = 'gone')", '.. and samples are written and removed');
 
 leave_nothing($node);
 done_testing();
