@@ -201,9 +201,12 @@ ss_error_names_no_values(const ErrorData *error)
 	return code_names_no_values(error->sqlerrcode) && is_of_server(error);
 }
 
-/* Removes from an error what may contain values of the row, and moves it to the server log. */
+/*
+ * Removes from an error what may contain values of the row, and moves it to the server log.  `counter`:
+ * the row is that of a counter, otherwise it belongs to a session.
+ */
 static void
-hide_values(ErrorData *error)
+hide_values(ErrorData *error, bool counter)
 {
 	error->detail_log = psprintf("%s%s%s%s%s%s%s", error->message ? error->message : "",
 								 error->detail ? "; " : "", error->detail ? error->detail : "",
@@ -212,9 +215,12 @@ hide_values(ErrorData *error)
 	if (!ss_error_names_no_values(error))
 	{
 		error->message = pstrdup(
-			_("could not change a session that does not belong to the caller"));
+			counter ? _("could not change a counter")
+					: _("could not change a session that does not belong to the caller"));
 		error->hint = pstrdup(
-			_("See the server log for the error, which may contain data of that session."));
+			counter
+				? _("See the server log for the error, which may contain data of the counter.")
+				: _("See the server log for the error, which may contain data of that session."));
 		error->schema_name = error->table_name = error->column_name = NULL;
 		error->datatype_name = error->constraint_name = NULL;
 	}
@@ -250,7 +256,7 @@ ss_plan_run_redacted(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
-		hide_values(error);
+		hide_values(error, strstr(plan->sql, "{counters}") != NULL);
 		ReThrowError(error);
 	}
 	PG_END_TRY();

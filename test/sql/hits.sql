@@ -190,6 +190,14 @@ FROM unnest(ARRAY['SELECT 1', 'CREATE INDEX ON session_counters (hits)', 'CREATE
 	'CREATE TABLE regress_ss_child () INHERITS (session_counters)', 'ALTER TABLE session_counters REPLICA IDENTITY NOTHING', 'ALTER TABLE session_counters SET UNLOGGED']) addition,
 	LATERAL pg_temp.counts_with(addition);
 
+-- An error of a trigger of the owner says that it is about a counter, and shows nothing of it.
+CREATE FUNCTION pg_temp.refuse() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN RAISE 'no % today', OLD.counter_id; END $$;
+BEGIN;
+SELECT hits FROM session_hit('mine', '1 hour');
+CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON session_counters FOR EACH ROW EXECUTE FUNCTION pg_temp.refuse();
+SELECT pg_temp.says(call) FROM unnest(ARRAY[$$SELECT session_hit('mine', '1 hour')$$, $$SELECT session_hit('mine', NULL, by => -1)$$, $$SELECT session_hit_reset('mine')$$]) call;
+ROLLBACK;
+
 -- Access: allowed_roles; and with owner isolation only roles that are exempt from it, because counters
 -- have no owner.
 CREATE ROLE regress_ss_limiter;
