@@ -78,7 +78,7 @@ session_window(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 	ss_session_slide(&target, &row, GetCurrentTimestamp());
 	ss_hot_count_read(&target.key, &target.policy);
-	token_path = ss_ns_token_path(target.policy.name, (int) strlen(target.policy.name));
+	token_path = ss_ns_token_path(&target.policy);
 	ss_sql_enter(&caller);
 	ss_window_read(&row, &limits, token_path, put_message, fcinfo->resultinfo);
 	ss_sql_leave(&caller);

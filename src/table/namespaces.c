@@ -176,6 +176,7 @@ ss_ns_read(SsPolicy *policy, HeapTuple tuple, TupleDesc desc, MemoryContext cont
 	{
 		ArrayType *path = DatumGetArrayTypeP(values[SS_NS_TOKEN_PATH]);
 
+		policy->has_token_path = true;
 		policy->token_path = MemoryContextAlloc(context, VARSIZE(path));
 		memcpy(policy->token_path, path, VARSIZE(path));
 	}
@@ -283,17 +284,24 @@ ss_ns_find(const char *name, int len, SsPolicy *policy)
 	return true;
 }
 
-/* The token_path of a namespace, allocated in the current memory context; NULL if it has none. */
+/*
+ * The token_path of the namespace of a policy that ss_ns_find has copied, allocated in the current
+ * memory context; NULL if it has none.
+ */
 ArrayType *
-ss_ns_token_path(const char *name, int len)
+ss_ns_token_path(const SsPolicy *found)
 {
-	SsPolicy *found = lookup(name, len);
+	SsPolicy *policy;
 	ArrayType *path;
 
-	if (found == NULL || found->token_path == NULL)
+	if (!found->has_token_path)
 		return NULL;
-	path = palloc(VARSIZE(found->token_path));
-	memcpy(path, found->token_path, VARSIZE(found->token_path));
+	/* the copy does not have it, because it belongs to the cache */
+	policy = lookup(found->name, (int) strlen(found->name));
+	if (policy == NULL || policy->token_path == NULL)
+		return NULL;
+	path = palloc(VARSIZE(policy->token_path));
+	memcpy(path, policy->token_path, VARSIZE(policy->token_path));
 	return path;
 }
 

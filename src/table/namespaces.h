@@ -74,7 +74,8 @@ typedef struct SsPolicy
 	char prefix[SS_PREFIX_MAX + 1];
 	char tail_prefix[SS_PREFIX_MAX + 1]; /* empty if tails are not cached */
 	int32 tail_size;
-	ArrayType *token_path; /* NULL if the column is null; see ss_ns_token_path */
+	ArrayType *token_path; /* NULL in a copy; see ss_ns_token_path */
+	bool has_token_path;   /* the column is not null */
 	/* allowed_roles, and the cached result of ss_ns_allows for one role */
 	int nroles; /* -1 if the column is null: no role is excluded */
 	NameData *roles;
@@ -88,6 +89,6 @@ extern void ss_ns_built_in(SsPolicy *policy);
 extern bool ss_ns_find(const char *name, int len, SsPolicy *policy);
 extern uint64 ss_ns_generation(bool news);
 extern bool ss_ns_allows(const SsPolicy *policy, Oid role);
-extern ArrayType *ss_ns_token_path(const char *name, int len);
+extern ArrayType *ss_ns_token_path(const SsPolicy *policy);
 
 #endif
