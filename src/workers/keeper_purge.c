@@ -169,29 +169,60 @@ ss_keeper_purge(SsKeeper *keeper, TimestampTz now)
 	return done + ss_purge_interval_ms * INT64CONST(1000);
 }
 
+/* A run of one of the tasks below. */
+typedef struct Run
+{
+	int task;
+	SsRest mark;
+	SsCaller caller;
+	TimestampTz next; /* when the task is due again, if the run was not begun */
+} Run;
+
+/*
+ * Begins a run of a task, and its transaction.  False if it is not to be run now: while it rests, it is
+ * due again at `due`, but asked at least each check_us.
+ */
+static bool
+begin_run(SsKeeper *keeper, Run *run, int task, SsAside *aside, TimestampTz due, int64 check_us,
+		  TimestampTz now)
+{
+	run->task = task;
+	run->next = now + USECS_PER_SEC;
+	if (ss_purge_interval_ms == 0)
+		return false;
+	ss_aside_tidy(aside, now);
+	run->next = Min(due, now + check_us);
+	if (ss_rest_holds(&keeper->rests[task]) && now < due)
+		return false;
+	keeper->rests[task].resting = false;
+	run->mark = task == SS_TASK_COUNTERS ? ss_rest_mark_counters() : ss_rest_mark();
+	run->next = now + SS_KEEPER_CHECK_US;
+	return ss_keeper_begin(keeper, &run->caller);
+}
+
+/* Commits a run.  The task rests from now on if its mark says so. */
+static void
+finish_run(SsKeeper *keeper, Run *run)
+{
+	ss_keeper_finish(keeper, &run->caller);
+	keeper->rests[run->task] = run->mark;
+}
+
 /* Purges one batch of messages whose session is gone. */
 TimestampTz
 ss_keeper_purge_history(SsKeeper *keeper, TimestampTz now)
 {
-	SsCaller caller;
 	int64 limit = at_the_rate(HISTORY_BATCH);
 	int64 removed;
 	bool more;
-	SsRest mark;
+	Run run;
 
-	if (ss_purge_interval_ms == 0)
-		return now + USECS_PER_SEC;
-	if (ss_rest_holds(&keeper->rests[SS_TASK_HISTORY]))
-		return now + SS_KEEPER_CHECK_US;
-	keeper->rests[SS_TASK_HISTORY].resting = false;
-	mark = ss_rest_mark();
-	if (!ss_keeper_begin(keeper, &caller))
-		return now + SS_KEEPER_CHECK_US;
-	ss_aside_tidy(keeper->history_aside, now);
+	if (!begin_run(keeper, &run, SS_TASK_HISTORY, keeper->history_aside, DT_NOEND,
+				   SS_KEEPER_CHECK_US, now))
+		return run.next;
 	more = ss_history_purge((Datum) 0, limit, keeper->history_aside, &removed);
-	ss_rest_begin(&mark, !more && removed == 0 && ss_rest_no_ended());
-	ss_keeper_finish(keeper, &caller);
-	keeper->rests[SS_TASK_HISTORY] = mark;
+	ss_rest_begin(&run.mark, !more && removed == 0 && ss_rest_no_ended());
+	finish_run(keeper, &run);
 	if (!more)
 		return GetCurrentTimestamp() + ss_purge_interval_ms * INT64CONST(1000);
 	return next_at_the_rate(&keeper->history_clock, now, limit);
@@ -201,30 +232,22 @@ ss_keeper_purge_history(SsKeeper *keeper, TimestampTz now)
 TimestampTz
 ss_keeper_purge_operations(SsKeeper *keeper, TimestampTz now)
 {
-	SsCaller caller;
 	int64 limit = at_the_rate(OPERATIONS_BATCH);
 	int64 removed;
 	bool more;
-	SsRest mark;
+	Run run;
 
-	if (ss_purge_interval_ms == 0)
-		return now + USECS_PER_SEC;
-	ss_aside_tidy(keeper->operations_aside, now);
-	if (ss_rest_holds(&keeper->rests[SS_TASK_OPERATIONS]) && now < keeper->operations_due)
-		return Min(keeper->operations_due, now + OPERATIONS_EVERY_US);
-	keeper->rests[SS_TASK_OPERATIONS].resting = false;
-	mark = ss_rest_mark();
-	if (!ss_keeper_begin(keeper, &caller))
-		return now + SS_KEEPER_CHECK_US;
+	if (!begin_run(keeper, &run, SS_TASK_OPERATIONS, keeper->operations_aside,
+				   keeper->operations_due, OPERATIONS_EVERY_US, now))
+		return run.next;
 	more = ss_operations_purge((Datum) 0, limit, &keeper->operations_from, keeper->operations_aside,
 							   &removed);
 	if (!more)
 	{
 		keeper->operations_due = ss_operations_oldest();
-		ss_rest_begin(&mark, keeper->operations_due > GetCurrentTimestamp());
+		ss_rest_begin(&run.mark, keeper->operations_due > GetCurrentTimestamp());
 	}
-	ss_keeper_finish(keeper, &caller);
-	keeper->rests[SS_TASK_OPERATIONS] = mark;
+	finish_run(keeper, &run);
 	if (!more)
 		return GetCurrentTimestamp() + OPERATIONS_EVERY_US;
 	/* a batch that is not full had rows that failed */
@@ -239,23 +262,14 @@ ss_keeper_purge_operations(SsKeeper *keeper, TimestampTz now)
 TimestampTz
 ss_keeper_purge_counters(SsKeeper *keeper, TimestampTz now)
 {
-	SsCounterPurge work = {0};
+	SsCounterPurge work = {.from = keeper->counters_from, .aside = keeper->counters_aside};
 	SsCatalog catalog;
-	SsCaller caller;
-	SsRest mark;
+	Run run;
 
-	if (ss_purge_interval_ms == 0)
-		return now + USECS_PER_SEC;
-	ss_aside_tidy(keeper->counters_aside, now);
-	if (ss_rest_holds(&keeper->rests[SS_TASK_COUNTERS]) && now < keeper->next_counter)
-		return Min(keeper->next_counter, now + SS_KEEPER_CHECK_US);
-	keeper->rests[SS_TASK_COUNTERS].resting = false;
-	mark = ss_rest_mark_counters();
-	work.from = keeper->counters_from;
 	work.limit = at_the_rate(COUNTERS_BATCH);
-	work.aside = keeper->counters_aside;
-	if (!ss_keeper_begin(keeper, &caller))
-		return now + SS_KEEPER_CHECK_US;
+	if (!begin_run(keeper, &run, SS_TASK_COUNTERS, keeper->counters_aside, keeper->next_counter,
+				   SS_KEEPER_CHECK_US, now))
+		return run.next;
 	ss_catalog_get(&catalog);
 	/* if the table is missing, the statement says so */
 	if (OidIsValid(catalog.counters) &&
@@ -269,11 +283,10 @@ ss_keeper_purge_counters(SsKeeper *keeper, TimestampTz now)
 		{
 			if (!ss_counter_oldest(&keeper->next_counter))
 				keeper->next_counter = DT_NOEND;
-			ss_rest_begin(&mark, keeper->next_counter > GetCurrentTimestamp());
+			ss_rest_begin(&run.mark, keeper->next_counter > GetCurrentTimestamp());
 		}
 	}
-	ss_keeper_finish(keeper, &caller);
-	keeper->rests[SS_TASK_COUNTERS] = mark;
+	finish_run(keeper, &run);
 	if (keeper->skipped)
 		return now + SS_KEEPER_CHECK_US;
 	if (work.visited >= work.limit && work.limit > 0)
