@@ -85,6 +85,13 @@ typedef size_t SsHiredisCount;
 typedef int SsHiredisCount;
 #endif
 
+/* Since 17 an extension can name what its backends wait for.  Called once in a backend. */
+#if PG_VERSION_NUM >= 170000
+#define SsWaitEvent(name) WaitEventExtensionNew(name)
+#else
+#define SsWaitEvent(name) PG_WAIT_EXTENSION
+#endif
+
 /* An entry of a worker's own settings, if the server has that parameter. */
 #if PG_VERSION_NUM >= 170000
 #define SS_TRANSACTION_TIMEOUT {"transaction_timeout", "0"},

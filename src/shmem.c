@@ -17,6 +17,7 @@
 #include "shared/databases.h"
 #include "shared/identity.h"
 #include "shared/ledger_shmem.h"
+#include "shared/turn_wakes.h"
 #include "shmem.h"
 #include "touch/touch_slots.h"
 
@@ -34,6 +35,7 @@ request(void)
 	ss_ledger_shmem_request();
 	ss_touch_shmem_request();
 	ss_hot_shmem_request();
+	ss_turn_wakes_shmem_request();
 }
 
 /*
@@ -50,6 +52,7 @@ startup(void)
 	ss_counters_shmem_init();
 	ss_touch_shmem_init();
 	ss_hot_shmem_init();
+	ss_turn_wakes_shmem_init();
 	ss_ledger_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 	if (!IsUnderPostmaster)

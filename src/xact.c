@@ -31,6 +31,7 @@
 #include "sessions/events.h"
 #include "sessions/relaxed.h"
 #include "shared/databases.h"
+#include "shared/turn_wakes.h"
 #include "touch/touch_xact.h"
 #include "xact.h"
 
@@ -65,6 +66,8 @@ xact_callback(XactEvent event, void *arg)
 			ss_events_at_end(committed);
 			ss_xact_keys_at_end();
 			ss_touch_xact_at_end(committed);
+			/* whoever it wakes must find what the transaction did, pending touches included */
+			ss_turn_wakes_at_end(committed);
 
 			/*
 			 * Last: a keeper that sees that sessions have changed must find all of the above.  One

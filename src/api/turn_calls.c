@@ -11,6 +11,7 @@
 #include "function.h"
 #include "row/turn.h"
 #include "sessions/read.h"
+#include "sessions/turn_wait.h"
 #include "sessions/turns.h"
 #include "table/sql.h"
 
@@ -27,27 +28,62 @@ arg_token(FunctionCallInfo fcinfo, int arg)
 	return ss_arg_turn(fcinfo, arg);
 }
 
+/* A call of session_turn_begin(). */
+typedef struct BeginCall
+{
+	FunctionCallInfo fcinfo;
+	SsTarget target;
+	SsTurnBegin begin;
+} BeginCall;
+
+/*
+ * One attempt to begin the turn.  The namespace and the rights of the caller are checked each time: they
+ * may be changed while the call waits.
+ */
+static bool
+attempt_to_begin(void *arg)
+{
+	BeginCall *call = arg;
+	SsCaller caller;
+	bool begun;
+
+	ss_arg_target(call->fcinfo, 0, 4, &call->target);
+	PreventCommandIfReadOnly("session_turn_begin()");
+	ss_sql_enter(&caller);
+	begun = ss_turn_begin(&call->target, &call->begin);
+	ss_sql_leave(&caller);
+	return begun;
+}
+
+/* Detoasts a text argument, as its TOAST value may be removed while the call waits. */
+static void
+detoast_arg(FunctionCallInfo fcinfo, int arg)
+{
+	if (!PG_ARGISNULL(arg))
+		fcinfo->args[arg].value = PointerGetDatum(PG_GETARG_TEXT_PP(arg));
+}
+
 static Datum
 session_turn_begin(PG_FUNCTION_ARGS)
 {
-	SsTarget target;
-	SsCaller caller;
-	SsTurnBegin begin = {.ttl_us = ss_arg_turn_ttl(fcinfo, 1), .wait_us = ss_arg_wait(fcinfo, 2)};
+	BeginCall call = {.fcinfo = fcinfo};
 	bool begun;
 
-	begin.holder = ss_arg_name(fcinfo, 3, "holder");
-	ss_arg_target(fcinfo, 0, 4, &target);
-	PreventCommandIfReadOnly("session_turn_begin()");
-	ss_turn_check_wait(&begin);
-	ss_sql_enter(&caller);
-	begun = ss_turn_begin(&target, &begin);
-	ss_sql_leave(&caller);
-	if (!begun && begin.wait_us > 0 && begin.outcome != SS_TURN_NO_SESSION)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("waiting for a turn is not supported yet")));
+	call.begin.ttl_us = ss_arg_turn_ttl(fcinfo, 1);
+	call.begin.wait_us = ss_arg_wait(fcinfo, 2);
+	call.begin.holder = ss_arg_name(fcinfo, 3, "holder");
+	if (call.begin.wait_us > 0)
+	{
+		detoast_arg(fcinfo, 0);
+		detoast_arg(fcinfo, 4);
+		begun = ss_turn_wait(fcinfo->flinfo, &call.target.key, &call.begin, attempt_to_begin,
+							 &call);
+	}
+	else
+		begun = attempt_to_begin(&call);
 	if (!begun)
 		PG_RETURN_NULL();
-	PG_RETURN_INT64(begin.turn);
+	PG_RETURN_INT64(call.begin.turn);
 }
 
 static Datum

@@ -200,6 +200,39 @@ ss_direct_hold(const SsTarget *target, SsHold hold, bool document, SsRow *row, b
 	return true;
 }
 
+/*
+ * Lock the row that ss_direct_hold has read without a lock, to the end of the transaction.  False if
+ * another transaction has changed or locked it since, or if rows cannot be accessed directly any
+ * more; then nothing was done: heap_lock_tuple gives a transaction an id only when it locks.
+ */
+bool
+ss_direct_lock_unchanged(const SsTarget *target, SsRow *row)
+{
+	ItemPointerData tid = row->tid;
+	Relation rel;
+	TupleTableSlot *slot;
+	TM_FailureData failure;
+	TM_Result result = TM_Deleted;
+
+	if (!row->has_tid || (rel = ss_direct_open(RowExclusiveLock, SS_DIRECT_UPDATE)) == NULL)
+		return false;
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	slot = table_slot_create(rel, NULL);
+	/* this version is not visible any more if the row was changed since it was read */
+	if (table_tuple_fetch_row_version(rel, &tid, GetActiveSnapshot(), slot) && is_of(slot, target))
+	{
+		ExecClearTuple(slot);
+		result = table_tuple_lock(rel, &tid, GetActiveSnapshot(), slot, GetCurrentCommandId(false),
+								  LockTupleNoKeyExclusive, LockWaitSkip, 0, &failure);
+	}
+	row->locked = result == TM_Ok;
+	ExecDropSingleTupleTableSlot(slot);
+	PopActiveSnapshot();
+	table_close(rel, NoLock);
+	return row->locked;
+}
+
 /* Put the columns of a list, ended by SS_ROW_NONE, into a deformed row. */
 static void
 set_columns(SsDeformedRow *view, const SsRow *row, const AttrNumber *columns)

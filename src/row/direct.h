@@ -14,6 +14,7 @@
 extern bool ss_direct_read(const SsTarget *target, bool document, SsRow *row, bool *found);
 extern bool ss_direct_hold(const SsTarget *target, SsHold hold, bool document, SsRow *row,
 						   bool *found);
+extern bool ss_direct_lock_unchanged(const SsTarget *target, SsRow *row);
 extern bool ss_direct_write(const SsTarget *target, const SsRow *row, const AttrNumber *columns);
 extern bool ss_direct_find(Relation rel, Oid pkey, Datum ns, Datum id, Snapshot snapshot,
 						   TupleTableSlot *slot);

@@ -67,6 +67,10 @@ typedef struct Fetch
 static Fetch read_row = {"SELECT {columns}, xmin" FROM_ROW};
 static Fetch lock_row = {"SELECT {columns}" FROM_ROW " FOR NO KEY UPDATE"};
 static Fetch try_lock_row = {"SELECT {columns}" FROM_ROW " FOR NO KEY UPDATE SKIP LOCKED"};
+static Fetch lock_free_turn = {
+	"SELECT {columns}" FROM_ROW
+	" AND (turn_until IS NULL OR turn_until {<=} pg_catalog.clock_timestamp())"
+	" FOR NO KEY UPDATE SKIP LOCKED"};
 
 /* The parameters of the statements that write a row are its columns: see run_for_row. */
 #define ROW_ARGS                                 \
@@ -218,6 +222,25 @@ bool
 ss_row_try_lock(const SsTarget *target, int fields, SsRow *row)
 {
 	return hold_row(target, SS_HOLD_SKIP_LOCKED, fields, row);
+}
+
+/*
+ * After ss_row_read_unlocked or ss_row_read has read a row whose turn is free: locks it without
+ * waiting.  False if it is locked by another transaction, or if its turn was given meanwhile; then the
+ * row is not locked, and the transaction has not got an id for the attempt.
+ *
+ * By a statement there is a gap: if the turn is given after its snapshot was taken and before it locks
+ * the row, the transaction gets an id.
+ */
+bool
+ss_row_lock_free_turn(const SsTarget *target, int fields, SsRow *row)
+{
+	if (!row->has_tid)
+		return fetch_row(&lock_free_turn, target, SS_PLAN_WRITE, fields, row);
+	if (!ss_direct_lock_unchanged(target, row))
+		return false;
+	ss_row_set_state(row, target, GetCurrentTimestamp());
+	return true;
 }
 
 /*

@@ -25,6 +25,7 @@ extern void ss_row_set_state(SsRow *row, const SsTarget *target, TimestampTz now
 extern bool ss_row_read(const SsTarget *target, SsPlanMode mode, int fields, SsRow *row);
 extern bool ss_row_lock(const SsTarget *target, int fields, SsRow *row);
 extern bool ss_row_try_lock(const SsTarget *target, int fields, SsRow *row);
+extern bool ss_row_lock_free_turn(const SsTarget *target, int fields, SsRow *row);
 extern bool ss_row_insert(const SsTarget *target, const SsRow *row);
 extern bool ss_row_read_unlocked(const SsTarget *target, int fields, SsRow *row);
 extern bool ss_row_write(const SsTarget *target, const SsRow *row, SsWrite what);

@@ -13,9 +13,9 @@
  * A caller that finds the turn held by another therefore locks nothing, and does not make the holder
  * wait.  If the turn is free, the row is locked and the turn checked once more.
  *
- * A caller that may wait attempts this again and again, and must hold neither a row lock nor a
- * snapshot in between.  So each of its attempts is a subtransaction, which is rolled back unless it
- * begins the turn, and it skips a row that is locked.
+ * A caller that may wait attempts this again and again (turn_wait.c), and must hold neither a row
+ * lock nor a transaction id in between.  So it skips a row that is locked, and locks only the version
+ * of the row that it has seen free.
  */
 #include "postgres.h"
 
@@ -31,15 +31,8 @@
 #include "sessions/events.h"
 #include "sessions/turns.h"
 #include "shared/counters.h"
+#include "shared/turn_wakes.h"
 #include "table/sql.h"
-#include "table/subxact.h"
-
-/* Arguments of try_to_begin. */
-typedef struct Attempt
-{
-	SsTarget *target;
-	SsTurnBegin *begin;
-} Attempt;
 
 /*
  * Does the row, as it was read, allow the turn to begin?  If not, sets begin->outcome.  Raises an
@@ -73,56 +66,34 @@ record(const SsTarget *target, const SsRow *row, const char *event, int64 turn, 
 	ss_event(target, row, event, &detail);
 }
 
-/* One attempt: begins the turn if it is free.  False, with the reason in begin->outcome, if not. */
-static bool
-try_to_begin(void *arg)
+/*
+ * Attempts once to begin the turn.  False, with the reason in begin->outcome, if it is not free, or, if
+ * the call may wait, also if the row is locked.
+ */
+bool
+ss_turn_begin(SsTarget *target, SsTurnBegin *begin)
 {
-	Attempt *attempt = arg;
-	SsTarget *target = attempt->target;
-	SsTurnBegin *begin = attempt->begin;
+	bool waits = begin->wait_us > 0;
 	SsRow row;
 
-	(void) ss_row_read(target, SS_PLAN_LATEST, SS_FIELD_TURN, &row);
+	begin->wakes = ss_turn_wakes_count(&target->key);
+	if (!waits || !ss_row_read_unlocked(target, SS_FIELD_TURN, &row))
+		(void) ss_row_read(target, SS_PLAN_LATEST, SS_FIELD_TURN, &row);
 	if (!may_begin(target, &row, begin))
 		return false;
 	begin->outcome = SS_TURN_LOCKED;
-	if (begin->wait_us > 0 ? !ss_row_try_lock(target, SS_FIELD_TURN, &row)
-						   : !ss_session_lock_row(target, SS_FIELD_TURN, &row))
+	if (waits ? !ss_row_lock_free_turn(target, SS_FIELD_TURN, &row)
+			  : !ss_session_lock_row(target, SS_FIELD_TURN, &row))
 		return false;
 	if (!may_begin(target, &row, begin))
 		return false;
 	ss_turn_give(&row, GetCurrentTimestamp(), begin->ttl_us, begin->holder);
 	(void) ss_row_write(target, &row, SS_WRITE_TURN);
 	record(target, &row, "turn_begun", row.turn, row.turn_holder);
+	ss_counter_add(SS_TURNS_BEGUN, 1);
 	begin->outcome = SS_TURN_BEGUN;
 	begin->turn = row.turn;
 	return true;
-}
-
-/*
- * Raises an error if the call may wait and its transaction has written: while it waited, others
- * would wait for it.
- */
-void
-ss_turn_check_wait(const SsTurnBegin *begin)
-{
-	if (begin->wait_us > 0 && TransactionIdIsValid(GetTopTransactionIdIfAny()))
-		ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-						errmsg("cannot wait for a turn in a transaction that has written"),
-						errhint("Begin the turn in a transaction of its own, or without wait.")));
-}
-
-/* Attempts once to begin the turn.  False, with the reason in begin->outcome, if it did not. */
-bool
-ss_turn_begin(SsTarget *target, SsTurnBegin *begin)
-{
-	Attempt attempt = {target, begin};
-	bool begun = begin->wait_us > 0 ? ss_subxact_run(try_to_begin, &attempt, NULL)
-									: try_to_begin(&attempt);
-
-	if (begun)
-		ss_counter_add(SS_TURNS_BEGUN, 1);
-	return begun;
 }
 
 /* Locks a session whose turn is held under this token.  False, if there is none. */

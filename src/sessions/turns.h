@@ -26,9 +26,9 @@ typedef struct SsTurnBegin
 	SsTurnOutcome outcome;
 	int64 turn;             /* SS_TURN_BEGUN: its token */
 	TimestampTz busy_until; /* SS_TURN_BUSY: when the present turn ends by itself */
+	uint64 wakes;           /* ss_turn_wakes_count() before the attempt */
 } SsTurnBegin;
 
-extern void ss_turn_check_wait(const SsTurnBegin *begin);
 extern bool ss_turn_begin(SsTarget *target, SsTurnBegin *begin);
 extern bool ss_turn_renew(SsTarget *target, int64 turn, int64 ttl_us);
 extern bool ss_turn_end_by_call(SsTarget *target, int64 turn);

@@ -13,6 +13,7 @@
  * may be switched on while the transaction is in progress.
  *
  * When a session loses its history, the history is detached here as well (upkeep/history_purge.c).
+ * When it loses its turn, those who wait for it are woken (shared/turn_wakes.c).
  */
 #include "postgres.h"
 
@@ -36,6 +37,7 @@
 #include "sessions/history.h"
 #include "settings.h"
 #include "shared/databases.h"
+#include "shared/turn_wakes.h"
 #include "table/catalog.h"
 #include "table/namespaces.h"
 #include "table/plan_marks.h"
@@ -242,10 +244,31 @@ add_update(const SsDeformedRow *old, const SsDeformedRow *new, bool skip_fence)
 	}
 }
 
+/*
+ * If a statement ends the turn of a session, or lets it end earlier, its commit wakes those who wait
+ * for the turn.  new is NULL for a delete.
+ */
+static void
+wake_for_turn(const SsDeformedRow *old, const SsDeformedRow *new)
+{
+	SsKey key;
+
+	if (!is_set(old, SS_ROW_TURN_UNTIL))
+		return;
+	if (new != NULL && is_set(new, SS_ROW_TURN_UNTIL) &&
+		DatumGetTimestampTz(new->values[SS_ROW_TURN_UNTIL]) >=
+			DatumGetTimestampTz(old->values[SS_ROW_TURN_UNTIL]) &&
+		!ss_row_differs(old, new, SS_ROW_NAMESPACE) && !ss_row_differs(old, new, SS_ROW_SESSION_ID))
+		return;
+	if (ss_key_from_datums(&key, old->values[SS_ROW_NAMESPACE], old->values[SS_ROW_SESSION_ID]))
+		ss_turn_wakes_note(&key);
+}
+
 /* What the trigger on sessions does for an update. */
 static void
 session_updated(const SsDeformedRow *old, const SsDeformedRow *new, bool skip_fence)
 {
+	wake_for_turn(old, new);
 	ss_database_mark_changed();
 	if (ss_xact_keys_attach())
 		add_update(old, new, skip_fence);
@@ -263,6 +286,7 @@ session_updated_directly(const SsDeformedRow *old, const SsDeformedRow *new)
 static void
 session_deleted(const SsDeformedRow *old, bool skip_fence)
 {
+	wake_for_turn(old, NULL);
 	ss_database_mark_changed();
 	if (ss_xact_keys_attach())
 		add_row(old, true, skip_fence);
@@ -339,6 +363,7 @@ session_change_note(PG_FUNCTION_ARGS)
 	{
 		if (ss_xact_keys_attach())
 			ss_xact_keys_add_all(SS_KEY_ENDED);
+		ss_turn_wakes_note_all();
 		ss_history_detach_all();
 		return unchanged_row(trigdata);
 	}
