@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/pgstat_internal.h"
 #include "utils/resowner.h"
 
 #include "table/subxact.h"
@@ -17,10 +18,16 @@
  * Interrupts are held while the transaction state changes.  The server reports these changes at
  * DEBUG5 and checks for interrupts after each report; an error there would leave the subtransaction
  * half open, and every later command of the connection would fail.
+ *
+ * At the end of a subtransaction the server moves its statistics of tables to the level above, for
+ * which it may have to allocate an entry.  Without memory the statistics would belong to no level, and
+ * the next change of such a table in the session would use memory that was freed.  So the entry of the
+ * level above is made here, where an error does no harm.
  */
 static void
 begin_subxact(void)
 {
+	(void) pgstat_get_xact_stack_level(GetCurrentTransactionNestLevel());
 	HOLD_INTERRUPTS();
 	BeginInternalSubTransaction(NULL);
 	RESUME_INTERRUPTS();
@@ -46,6 +53,9 @@ roll_back_subxact(void)
  * Runs work(arg) in a subtransaction.  Returns true if it was kept.  An error rolls it back as well;
  * it is stored in *error, in the caller's memory context, or raised again if `error` is NULL.
  * *error is NULL when there was none.
+ *
+ * An error while the subtransaction is being kept is raised again in any case, so that the parent is
+ * rolled back: the server may have made the changes a part of the parent already.
  */
 bool
 ss_subxact_run(SsSubxactWork work, void *arg, ErrorData **error)
@@ -54,12 +64,14 @@ ss_subxact_run(SsSubxactWork work, void *arg, ErrorData **error)
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData *volatile caught = NULL;
 	volatile bool done = false;
+	volatile bool keeping = false;
 
 	begin_subxact();
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
 		done = work(arg);
+		keeping = done;
 		if (done)
 			release_subxact();
 	}
@@ -75,10 +87,10 @@ ss_subxact_run(SsSubxactWork work, void *arg, ErrorData **error)
 		roll_back_subxact();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	if (error != NULL)
-		*error = caught;
-	else if (caught != NULL)
+	if (caught != NULL && (error == NULL || keeping))
 		/* only after the rollback: handlers expect the outer subtransaction to be current */
 		ReThrowError(caught);
+	if (error != NULL)
+		*error = caught;
 	return done;
 }
