@@ -23,13 +23,35 @@
  * which it may have to allocate an entry.  Without memory the statistics would belong to no level, and
  * the next change of such a table in the session would use memory that was freed.  So the entry of the
  * level above is made here, where an error does no harm.
+ *
+ * Without memory a subtransaction may also be begun by half.  A handler outside, as of PL/pgSQL, would
+ * take it for its own, and end the connection because it cannot be rolled back as it is.  So it is begun
+ * to the end, for which memory that the error has freed may suffice, and rolled back.
  */
 static void
 begin_subxact(void)
 {
-	(void) pgstat_get_xact_stack_level(GetCurrentTransactionNestLevel());
+	int level = GetCurrentTransactionNestLevel();
+
+	(void) pgstat_get_xact_stack_level(level);
 	HOLD_INTERRUPTS();
-	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		BeginInternalSubTransaction(NULL);
+	}
+	PG_CATCH();
+	{
+		/* the error has ended the holdoff */
+		if (GetCurrentTransactionNestLevel() > level)
+		{
+			HOLD_INTERRUPTS();
+			CommitTransactionCommand();
+			RollbackAndReleaseCurrentSubTransaction();
+			RESUME_INTERRUPTS();
+		}
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	RESUME_INTERRUPTS();
 }
 
