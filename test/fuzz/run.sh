@@ -6,8 +6,9 @@
 #	sql	hostile statements of a seeded generator
 #	alloc	calls and workers in which an allocation of memory fails. By default a sample; with
 #		--seconds 0 every call with its first allocation failing, then with its second, until
-#		none is left to fail, which takes hours; --only the calls with a text, in the --variants
-#		warm, fresh, statements, savepoint, commit (see alloc/main.c)
+#		none is left to fail, and workers at each of their call sites, which takes an hour or two;
+#		--only the calls or workers (ss_) with a text, in the --variants warm, fresh, statements,
+#		savepoint, commit, trapped (see alloc/main.c)
 #	reply	answers of a lying Redis, without any server: with libFuzzer where clang has it, else
 #		random bytes
 #	Ends with status 0 when nothing was found; else the logs are kept.
@@ -125,15 +126,15 @@ build() {	# PG_CONFIG
 		"${cc[@]}" -o "$work/sql" "$here"/*.c "${libpq[@]}" -lhiredis
 		return
 	fi
-	"${cc[@]}" -o "$work/alloc" "$here"/alloc/main.c "${libpq[@]}"
+	"${cc[@]}" -o "$work/alloc" "$here"/alloc/main.c "${libpq[@]}" || return
 	if [ -n "${SS_FUZZ_SANITIZED:-}" ]; then
 		kind=palloc
 	else
-		"${cc[@]}" -shared -fPIC -o "$work/preload.so" "$here/alloc/preload.c"
+		"${cc[@]}" -shared -fPIC -o "$work/preload.so" "$here/alloc/preload.c" || return
 		preload=$work/preload.so
 	fi
 	"${cc[@]}" -Wno-unused-parameter -Wno-sign-compare -D_GNU_SOURCE -shared -fPIC \
-		-I"$("$1" --includedir-server)" -o "$work/fuzz_fail.so" "$here/alloc/module.c"
+		-I"$("$1" --includedir-server)" -o "$work/fuzz_fail.so" "$here/alloc/module.c" || return
 	libraries=session_store,fuzz_fail
 }
 
@@ -227,9 +228,9 @@ main() {
 	codes='(XX|58)'
 	[ "$what" = alloc ] || codes='(XX|58|53200)'
 	# the server's warning of a leak has no code of its own; and failing to begin or end a
-	# subtransaction for lack of memory is a warning
+	# subtransaction for lack of memory is a warning.  For the last one see on_notice in client.c
 	if grep -haE ' 01000 WARNING: ' "$log" |
-		grep -vE 'skipping "|\] autovacuum |AbortSubTransaction while in (START|COMMIT) state|did not find subXID'; then
+		grep -vE 'skipping "|\] autovacuum |(Start|Abort)SubTransaction while in (START|COMMIT) state|did not find subXID|trying to insert a function that already exists'; then
 		echo "fuzz: warnings of the server"
 		rc=1
 	fi

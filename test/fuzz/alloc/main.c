@@ -11,7 +11,11 @@
  * again, and then all that was changed must be in Redis and all that has expired be purged.
  *
  * Variants of a call: in a session that made it before (warm), in a new one (fresh), with direct_rows off
- * (statements), in a savepoint that is rolled back, and with COMMIT failing instead of the call.
+ * (statements), in a savepoint that is rolled back, with COMMIT failing instead of the call, and in a
+ * PL/pgSQL function that traps the error (trapped).  A new session needs some thousand allocations, most
+ * of them for any call, and each attempt takes a connection.  So there, in the workers, and in calls with
+ * as many allocations (session_health), one fails not for every n but at every call site, the first two
+ * times that it is reached (see module.c).
  */
 #include <inttypes.h>
 #include <libpq-fe.h>
@@ -30,11 +34,12 @@ typedef enum Variant
 	STATEMENTS,
 	SAVEPOINT,
 	AT_COMMIT,
+	TRAPPED,
 	VARIANTS
 } Variant;
 
-static const char *const variant_names[VARIANTS] = {"warm", "fresh", "statements", "savepoint",
-													"commit"};
+static const char *const variant_names[VARIANTS] = {"warm",      "fresh",  "statements",
+													"savepoint", "commit", "trapped"};
 
 static const char *const setup[] = {
 	"CREATE EXTENSION session_store",
@@ -56,15 +61,20 @@ static const char *const setup[] = {
 	"PERFORM session_append('a', '[{\"m\": 1}, {\"m\": 2}, {\"m\": 3}]', operation_id => 'k', namespace => 'n'); "
 	"PERFORM session_append('b', '{\"m\": 4}', namespace => 'n'); "
 	"PERFORM session_share('a', 'friend', 'editor', 'n'); "
+	"PERFORM session_turn_begin('c', '1 hour', namespace => 'n'); "
 	"DELETE FROM session_counters; PERFORM session_hit('h', '1 hour', 3, namespace => 'n'); "
 	"PERFORM session_save('a', '{\"v\": 3}', namespace => 'p'); END $$",
+	"CREATE FUNCTION fuzz_trap(call text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN "
+	"EXECUTE 'SELECT ' || call; RETURN ''; EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE; END $$",
+	"CREATE FUNCTION fuzz_turn() RETURNS bigint STABLE LANGUAGE sql AS $$ SELECT turn FROM "
+	"conversation_sessions WHERE session_id = 'c' AND namespace = 'n' $$",
 	/*
 	 * everything that is stored, except times, random ids and names that contain them, and rows
 	 * that the keeper removes
 	 */
 	"CREATE FUNCTION fuzz_state() RETURNS text LANGUAGE sql AS $$ SELECT replace(concat("
 	"(SELECT string_agg(concat_ws(',', namespace, owner_id, version, session_data, message_count, last_seq, "
-	"summary, summary_up_to, dead_until IS NOT NULL, expires_at > now() + '5 min'), ';' ORDER BY namespace, session_data, version, owner_id, message_count, last_seq, dead_until IS NULL) "
+	"summary, summary_up_to, dead_until IS NOT NULL, expires_at > now() + '5 min', turn_until > now(), turn_until > now() + '90 min'), ';' ORDER BY namespace, session_data, version, owner_id, message_count, last_seq, dead_until IS NULL) "
 	"FROM conversation_sessions), '/', "
 	"(SELECT string_agg(concat_ws(',', seq, message), ';' ORDER BY message, seq) FROM "
 	"conversation_history h WHERE EXISTS (SELECT FROM conversation_sessions s WHERE s.history_id = h.history_id)), '/', "
@@ -128,11 +138,19 @@ static const struct
 	{"session_compact('a', 2, '\"sum\"', 'n')", ""},
 	{"session_tail('a', 'n')", ""},
 	{"session_trim('a', 1, 'n')", ""},
+	{"session_replace_tail('a', 1, '[{\"m\": 7}]', '[{\"m\": 3}]', 'k3', 'n')", ""},
+	{"session_turn_begin('a', '1 hour', holder => 'holder', namespace => 'n')", ""},
+	{"session_turn_begin('c', namespace => 'n')", ""},
+	{"session_turn_renew('c', fuzz_turn(), '2 hours', 'n')", ""},
+	{"session_turn_end('c', fuzz_turn(), 'n')", ""},
+	{"session_turn('c', 'n')", ""},
+	{"session_append('c', '{\"m\": 8}', turn => fuzz_turn(), namespace => 'n')", ""},
 	{"session_fork('a', 'forked', namespace => 'n')", ""},
 	{"session_absorb('a', 'b', 'n')", ""},
 	{"session_share('b', 'friend', 'viewer', 'n')", ""},
 	{"session_unshare('a', 'friend', 'n')", ""},
 	{"session_members('a', 'n')", ""},
+	{"session_accept('a', 'n')", ""},
 	{"session_delete_all('o', namespace => 'n')", ""},
 	{"session_export('o', namespace => 'n')", ""},
 	{"session_forget('o', namespace => 'n')", ""},
@@ -146,6 +164,8 @@ static const struct
 	{"session_health()", ""},
 	{"session_metrics()", ""},
 	{"session_may('n')", ""},
+	{"session_cache_sync('5 s')", ""},
+	{"session_cache_verify(100)", ""},
 	{"fuzz_plain(1)", ""},
 	{"fuzz_plain(2)", ""},
 	{"fuzz_plain(3)", ""},
@@ -163,6 +183,9 @@ static const char plain[] =
 
 #define NCALLS ((int) (sizeof(calls) / sizeof(calls[0])))
 #define KINDS 2
+
+/* A call with more allocations is tried by its call sites. */
+#define MANY 2000
 
 static const char *conninfo = "";
 static const char *only = ""; /* only calls whose text contains this */
@@ -340,6 +363,16 @@ attempt(int call, Variant variant, const char *kind, int64_t n, char *state, int
 			(void) run(pg, "SELECT fuzz_fail('%s', %" PRId64 ")", kind, n);
 		fine = run(pg, "COMMIT") && fine;
 	}
+	else if (variant == TRAPPED)
+	{
+		fine = run(pg, "SELECT fuzz_fail('%s', %" PRId64 "), fuzz_trap($fuzz$%s$fuzz$)", kind, n,
+				   calls[call].sql);
+		if (fine && last[0] != '\0')
+		{
+			fine = false;
+			snprintf(last_state, sizeof(last_state), "%.5s", last);
+		}
+	}
 	else
 	{
 		if (in_savepoint(variant))
@@ -444,6 +477,21 @@ try_one(int call, Variant variant, const char *kind, int64_t n, const Baseline *
 	return counted > 0;
 }
 
+static bool
+has_kind(const char *kind)
+{
+	return only_kind == NULL || strcmp(kind, only_kind) == 0;
+}
+
+/* malloc once in so many times, unless only one kind is wanted */
+static const char *
+draw_kind(int times)
+{
+	const char *drawn = kinds[rnd() % (uint64_t) times == 0];
+
+	return has_kind(drawn) ? drawn : only_kind;
+}
+
 /* Asks until the result is right, for at most so long. */
 static bool
 becomes(const char *sql, const char *expected, int seconds)
@@ -459,12 +507,12 @@ becomes(const char *sql, const char *expected, int seconds)
 	return true;
 }
 
-/* A worker, while there is work of every kind. */
-static void
+/* A worker, while there is work of every kind.  Returns how many allocations failed. */
+static int64_t
 try_worker(const char *worker, const char *kind, int64_t n)
 {
 	char sql[400];
-	int64_t give_up;
+	int64_t give_up, enough = n == 0 ? 8 : 1, fired;
 
 	worker_tries++;
 	snprintf(sql, sizeof(sql), "SELECT fuzz_fail_worker('%s', '%s', %" PRId64 ")", worker, kind, n);
@@ -484,11 +532,12 @@ try_worker(const char *worker, const char *kind, int64_t n)
 	do
 	{
 		must(monitor, "SELECT fuzz_fail_worker_state()");
-		if (atoll(last) > 0)
+		fired = atoll(last);
+		if (fired >= enough)
 			break;
 		usleep(5000);
 	} while (now_ms() < give_up);
-	worker_fired += atoll(last) > 0;
+	worker_fired += fired;
 	must(monitor, "SELECT fuzz_fail_worker('', '', 0)");
 	if (!becomes("SELECT session_cache_sync('5 s')", "t", 120) ||
 		!becomes("SELECT concat_ws(' ', stale, missing, orphaned) FROM session_cache_verify(10000)",
@@ -497,6 +546,34 @@ try_worker(const char *worker, const char *kind, int64_t n)
 				last);
 	if (!becomes("SELECT count(*) FROM conversation_sessions WHERE session_id = 'dying'", "0", 120))
 		failure("%s (%s, n = %" PRId64 "): what has expired is not purged", worker, kind, n);
+	return fired;
+}
+
+/* Each call site of a worker, until some turns have found none. */
+static void
+try_every_site(const char *worker, const char *kind)
+{
+	int64_t from = now_ms(), first = worker_fired;
+
+	for (int idle = 0; idle < 3 && failures < 20;)
+		idle = try_worker(worker, kind, 0) > 0 ? 0 : idle + 1;
+	printf("alloc: %s, %s: %" PRId64 " failed in %.1f s\n", worker, kind, worker_fired - first,
+		   (double) (now_ms() - from) / 1000);
+}
+
+/* Each call site of the workers, or a sample until a time. */
+static void
+try_workers(int64_t until)
+{
+	static const char *const workers[] = {"ss_pusher_main", "ss_keeper_main", "ss_launcher_main"};
+
+	for (int i = 0; every_n && i < 3; i++)
+		for (int k = 0; k < KINDS; k++)
+			if (strstr(workers[i], only) != NULL && has_kind(kinds[k]))
+				try_every_site(workers[i], kinds[k]);
+	while (!every_n && now_ms() < until && failures < 20)
+		(void) try_worker(workers[rnd() % 4 % 3], draw_kind(3),
+						  1 + (int64_t) (rnd() % (uint64_t) (rnd() % 2 ? 30 : 600)));
 }
 
 /* Is the call to be tried in this variant? */
@@ -510,19 +587,25 @@ is_wanted(int call, Variant variant)
 		   (only_variants == NULL || strstr(only_variants, variant_names[variant]) != NULL);
 }
 
-static bool
-has_kind(const char *kind)
+/* Every n of a variant of a call, or each call site that no call before has reached in this variant. */
+static void
+try_every_n(int call, Variant variant, const char *kind)
 {
-	return only_kind == NULL || strcmp(kind, only_kind) == 0;
-}
+	static Baseline base;
+	int64_t from = now_ms(), first = fired_count, n = 0;
 
-/* malloc once in so many times, unless only one kind is wanted */
-static const char *
-draw_kind(int times)
-{
-	const char *drawn = kinds[rnd() % (uint64_t) times == 0];
-
-	return has_kind(drawn) ? drawn : only_kind;
+	/* the first time fills the caches of the session */
+	if (!measure(call, variant, kind, &base) || !measure(call, variant, kind, &base))
+		return;
+	if (variant == FRESH || base.n > MANY)
+		while (try_one(call, variant, kind, -(int64_t) variant, &base) && failures < 20)
+			;
+	else
+		/* after a failure a session may need more than when it was counted */
+		for (n = 1; (try_one(call, variant, kind, n, &base) || n <= base.n) && failures < 20; n++)
+			;
+	printf("alloc: %s, %s, %s: %" PRId64 " failed in %.1f s\n", calls[call].sql,
+		   variant_names[variant], kind, fired_count - first, (double) (now_ms() - from) / 1000);
 }
 
 /* Every n, or a sample until a time. */
@@ -531,25 +614,11 @@ try_calls(int64_t until)
 {
 	static Baseline base;
 
-	for (int k = 0; every_n && k < KINDS; k++)
+	for (int variant = 0; every_n && variant < VARIANTS; variant++)
 		for (int call = 0; call < NCALLS; call++)
-			for (int variant = 0; variant < VARIANTS && failures < 20; variant++)
-			{
-				const char *kind = kinds[k];
-				int64_t from, n;
-
-				if (!is_wanted(call, variant) || !has_kind(kind))
-					continue;
-				if (!measure(call, variant, kind, &base))
-					continue;
-				from = now_ms();
-				/* after a failure a session may need more than when it was counted */
-				n = 1;
-				while ((try_one(call, variant, kind, n, &base) || n <= base.n) && failures < 20)
-					n++;
-				printf("alloc: %s, %s, %s: %" PRId64 " in %.1f s\n", calls[call].sql,
-					   variant_names[variant], kind, n - 1, (double) (now_ms() - from) / 1000);
-			}
+			for (int k = 0; k < KINDS && failures < 20; k++)
+				if (is_wanted(call, (Variant) variant) && has_kind(kinds[k]))
+					try_every_n(call, (Variant) variant, kinds[k]);
 	while (!every_n && now_ms() < until && failures < 20)
 	{
 		int call = (int) (rnd() % NCALLS);
@@ -572,8 +641,6 @@ try_calls(int64_t until)
 int
 main(int argc, char **argv)
 {
-	static const char *const workers[] = {"ss_pusher_main", "ss_keeper_main", "ss_pusher_main",
-										  "ss_launcher_main"};
 	int seconds = 60;
 	int64_t until;
 	char started[60];
@@ -623,10 +690,7 @@ main(int argc, char **argv)
 	reset(NULL);
 	must(pg, "SELECT sum(total_bytes) FROM pg_backend_memory_contexts");
 	memory = atoll(last);
-	until = now_ms() + (seconds == 0 ? 240 : seconds) * 400;
-	for (int i = 0; now_ms() < until && failures < 20; i++)
-		try_worker(workers[i % 4], draw_kind(3),
-				   1 + (int64_t) (rnd() % (uint64_t) (rnd() % 2 ? 30 : 600)));
+	try_workers(now_ms() + seconds * 400);
 	must(monitor, "SELECT pg_postmaster_start_time()::text");
 	if (strcmp(last, started) != 0)
 		failure("the server was restarted by itself");

@@ -10,13 +10,21 @@
  * server does for itself is not our matter.  In a worker of session_store all count.  Nothing fails in a
  * critical section, nor in the context that the server reserves for errors.
  *
- *	fuzz_fail(kind, n)			from here on in this backend; kind is palloc or malloc
+ *	fuzz_fail(kind, n)			from here on in this backend; kind is palloc or malloc.  With an n of 0
+ *								or less, the first allocation fails whose call site has not failed
+ *								twice with this n
  *	SET fuzz_fail.armed = off	end it
  *	fuzz_fail_end()				how many were counted, negative if the n-th did not come
- *	fuzz_fail_worker(function, kind, n), fuzz_fail_worker_state()	the same for a worker
+ *	fuzz_fail_worker(function, kind, n)	the same for a worker, where with an n of 0 it goes on with the
+ *								next call site, until there is another order
+ *	fuzz_fail_worker_state()	how many allocations failed since
+ *
+ * A call site is what backtrace() says, from the allocation to the third function of session_store that
+ * is above it.  Its first and its second allocation of an attempt are told apart, and fail once each.
  *
  * Shared memory: `order` is written by one test at a time, and read by workers when its serial has
- * changed.
+ * changed.  `sites` is written by the backend of the test or by a worker, of which one at a time has an
+ * order; a worker that ends and the next one may overwrite each other's, which are then tried again.
  */
 #include "postgres.h"
 
@@ -26,6 +34,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/hashfn.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/memnodes.h"
@@ -52,13 +61,26 @@ typedef struct Order
 	int64 n;
 } Order;
 
+/* Call sites, by hash; 0 is empty. */
+#define SITES (1 << 16)
+#define OUR_FRAMES 3
+
+typedef struct Sites
+{
+	uint64 failed[SITES];
+	int64 n;
+} Sites;
+
 static Order *order = NULL;
-static uint64 known = 0; /* the order that this process has read */
+static Sites *sites = NULL;
+static uint64 seen[SITES]; /* in this attempt */
+static uint64 known = 0;   /* the order that this process has read */
 
 static bool armed = false;
 static bool of_malloc;
 static bool has_malloc = false; /* preload.c is in LD_PRELOAD */
 static bool is_worker;
+static bool by_site;
 static bool fired;
 static int64 left;
 static int64 counted;
@@ -84,16 +106,54 @@ find_library(struct dl_phdr_info *info, size_t size, void *arg)
 	return 1;
 }
 
+/* Is a function of session_store on the stack?  *site is the hash of the call site. */
 static bool
-is_ours(void)
+is_ours(uint64 *site)
 {
 	void *frames[100];
 	int n = backtrace(frames, lengthof(frames));
+	int ours = 0;
+	uint64 hash = 0;
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && ours < OUR_FRAMES; i++)
+	{
+		hash = hash_bytes_extended((const unsigned char *) &frames[i], sizeof(frames[i]), hash);
 		if ((uintptr_t) frames[i] >= text_from && (uintptr_t) frames[i] < text_to)
+			ours++;
+	}
+	*site = hash | 1;
+	return ours > 0;
+}
+
+/* Adds a site to a set; false if it was there already, or there is no room. */
+static bool
+add_site(uint64 *set, uint64 site)
+{
+	uint64 at = site % SITES;
+
+	for (int i = 0; i < SITES; i++, at = (at + 1) % SITES)
+	{
+		if (set[at] == site)
+			return false;
+		if (set[at] == 0)
+		{
+			set[at] = site;
 			return true;
+		}
+	}
 	return false;
+}
+
+/* Has a call site not failed yet, be it the first or the second time in this attempt? */
+static bool
+is_new_site(uint64 site)
+{
+	if (!add_site(seen, site))
+		site = hash_combine64(site, 2) | 1;
+	if (!add_site(sites->failed, site))
+		return false;
+	sites->n++;
+	return true;
 }
 
 /* Is there a new order for this worker? */
@@ -105,10 +165,13 @@ read_order(void)
 	if (serial == known)
 		return;
 	known = serial;
-	armed = order->n > 0 && strcmp(order->function, MyBgworkerEntry->bgw_function_name) == 0;
+	armed = strcmp(order->function, MyBgworkerEntry->bgw_function_name) == 0;
 	is_worker = true;
 	of_malloc = order->of_malloc;
 	left = order->n;
+	by_site = left == 0;
+	if (by_site)
+		memset(seen, 0, sizeof(seen));
 	counted = 0;
 	fired = false;
 }
@@ -117,23 +180,25 @@ static bool
 fails(bool is_malloc)
 {
 	bool now = false;
+	uint64 site = 0;
 
 	if (deciding || CritSectionCount > 0)
 		return false;
 	deciding = true;
 	if (order != NULL && MyBgworkerEntry != NULL)
 		read_order();
-	if (armed && is_malloc == of_malloc && (is_worker || is_ours()))
+	if (armed && is_malloc == of_malloc && (is_ours(&site) || is_worker))
 	{
 		counted++;
 		if (is_worker)
 			pg_atomic_write_u64(&order->counted, counted);
-		if (--left == 0)
+		if (by_site ? is_new_site(hash_combine64(site, (uint64) left) | 1) : --left == 0)
 		{
 			now = fired = true;
-			armed = false;
+			/* a worker stays armed: its next round reaches other sites */
+			armed = is_worker && by_site;
 			if (is_worker)
-				pg_atomic_write_u32(&order->fired, 1);
+				(void) pg_atomic_fetch_add_u32(&order->fired, 1);
 		}
 	}
 	deciding = false;
@@ -176,6 +241,13 @@ is_statistics_reference(MemoryContext context)
 	return strncmp(context->name, "PgStat Shared Ref", strlen("PgStat Shared Ref")) == 0;
 }
 
+/* The server reserves it for the end of a transaction that has failed, as it does ErrorContext. */
+static bool
+is_reserved(MemoryContext context)
+{
+	return context == ErrorContext || strcmp(context->name, "TransactionAbortContext") == 0;
+}
+
 static bool
 must_not_fail(MemoryContext context, Size size)
 {
@@ -186,7 +258,7 @@ must_not_fail(MemoryContext context, Size size)
 static bool
 alloc_fails(MemoryContext context, Size size)
 {
-	return context != ErrorContext && !must_not_fail(context, size) && fails(false);
+	return !is_reserved(context) && !must_not_fail(context, size) && fails(false);
 }
 
 #if PG_VERSION_NUM >= 170000
@@ -274,7 +346,7 @@ request(void)
 {
 	if (previous_request != NULL)
 		previous_request();
-	RequestAddinShmemSpace(MAXALIGN(sizeof(Order)));
+	RequestAddinShmemSpace(MAXALIGN(sizeof(Order)) + MAXALIGN(sizeof(Sites)));
 }
 
 static void
@@ -290,6 +362,8 @@ startup(void)
 	pg_atomic_init_u64(&memory->serial, 0);
 	pg_atomic_init_u64(&memory->counted, 0);
 	pg_atomic_init_u32(&memory->fired, 0);
+	sites = ShmemInitStruct("fuzz_fail sites", sizeof(Sites), &found);
+	memset(sites, 0, sizeof(Sites));
 	order = memory;
 }
 
@@ -350,6 +424,9 @@ fuzz_fail(PG_FUNCTION_ARGS)
 {
 	of_malloc = wants_malloc(PG_GETARG_TEXT_PP(0));
 	left = PG_GETARG_INT64(1);
+	by_site = left <= 0;
+	if (by_site)
+		memset(seen, 0, sizeof(seen));
 	counted = 0;
 	fired = is_worker = false;
 	armed = true;
@@ -382,7 +459,5 @@ PG_FUNCTION_INFO_V1(fuzz_fail_worker_state);
 Datum
 fuzz_fail_worker_state(PG_FUNCTION_ARGS)
 {
-	int64 n = (int64) pg_atomic_read_u64(&order->counted);
-
-	PG_RETURN_INT64(pg_atomic_read_u32(&order->fired) ? n : -n);
+	PG_RETURN_INT64((int64) pg_atomic_read_u32(&order->fired));
 }
