@@ -10,7 +10,7 @@
 
 #include "base/key.h"
 #include "base/url.h"
-#include "protocol/ledger.h"
+#include "protocol/control.h"
 #include "settings.h"
 
 char *ss_namespace;

@@ -37,13 +37,8 @@
 
 #include "base/clock.h"
 #include "base/key.h"
+#include "protocol/control.h"
 #include "protocol/shares.h"
-
-/*
- * The longest lease that the setting allows, and so the longest that another server can have
- * granted.
- */
-#define SS_LEASE_LONGEST_US INT64_C(10000000)
 
 #define SS_LEDGER_PARTITIONS 32
 #define SS_NO_SLOT (-1)
@@ -119,28 +114,6 @@ typedef struct SsLedger
 	/* Followed by int32_t buckets[SS_LEDGER_PARTITIONS][buckets] and by the slots, by partition. */
 } SsLedger;
 
-/*
- * What the transactions of a database and its pusher tell each other.  Every field is read and
- * written atomically, except `member`, which does not change.
- */
-typedef struct SsControl
-{
-	SsMonotonic lease_until;   /* by then each lease granted by the present pusher has ended */
-	SsMonotonic foreign_until; /* the same for earlier leases, perhaps in another Redis (R9) */
-	SsMonotonic first_until;   /* value of foreign_until at the start of the server */
-	uint32_t promotion;        /* 1: foreign_until covers the promotion of this server */
-	uint64_t tickets;          /* number of tickets issued */
-	uint64_t passed;           /* tickets up to this one may pass the fence */
-	uint64_t synced;           /* Redis has what transactions up to this ticket committed */
-	uint64_t unlisted_begun;   /* number of transactions that became unlisted */
-	uint64_t unlisted_ended;   /* .. and have ended */
-	uint64_t policies_begun;   /* number of transactions that end sessions by a policy (R14) */
-	uint64_t policies_ended;   /* .. and have ended */
-	uint64_t policies_covered; /* policies up to this number have no copies left */
-	uint32_t attached;
-	uint8_t member;
-} SsControl;
-
 /* A copy of the part of a slot that transactions write. */
 typedef struct SsLedgerView
 {
@@ -174,24 +147,8 @@ extern int ss_ledger_allowed(const SsLedger *ledger, int member);
 extern SsMonotonic ss_ledger_refused_at(const SsLedger *ledger);
 
 /* For transactions */
-extern void ss_control_init(SsControl *control, int member, SsMonotonic now);
-extern void ss_control_promoted(SsControl *control, SsMonotonic when);
-extern void ss_control_never_leased(SsControl *control, SsMonotonic promoted);
-extern void ss_control_keep_lease(SsControl *control);
-extern void ss_control_end_foreign(SsControl *control);
-extern bool ss_control_may_be_leased(const SsControl *control, SsMonotonic now);
 extern bool ss_ledger_enter(SsLedger *ledger, const SsControl *control, const SsKey *key,
 							uint32_t hash, int what, SsMonotonic now);
-extern void ss_ledger_unlisted_begin(SsControl *control);
-extern void ss_ledger_unlisted_end(SsControl *control);
-extern uint64_t ss_ledger_unlisted_ended(const SsControl *control);
-extern uint64_t ss_ledger_policy_begin(SsControl *control);
-extern void ss_ledger_policy_end(SsControl *control);
-extern bool ss_ledger_policy_passes(const SsControl *control, uint64_t number,
-									SsMonotonic lease_until, SsMonotonic now);
-extern uint64_t ss_ledger_ticket(SsControl *control, SsMonotonic *lease_until);
-extern bool ss_ledger_passes(const SsControl *control, uint64_t ticket, SsMonotonic lease_until,
-							 SsMonotonic now);
 extern void ss_ledger_resolve(SsLedger *ledger, const SsControl *control, const SsKey *key,
 							  uint32_t hash);
 extern bool ss_ledger_want(SsLedger *ledger, const SsControl *control, const SsKey *key,

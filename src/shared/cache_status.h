@@ -11,7 +11,8 @@
 #include "storage/condition_variable.h"
 
 #include "base/clock.h"
-#include "protocol/ledger.h"
+#include "base/key.h"
+#include "protocol/control.h"
 
 /* Size of a stored message. */
 #define SS_MESSAGE_LEN 240
@@ -106,7 +107,7 @@ typedef struct SsPolicyChange
  */
 typedef struct SsCache
 {
-	SsControl control;         /* atomic; see ledger.h */
+	SsControl control;         /* atomic; see control.h */
 	ConditionVariable changed; /* signaled when the pusher has made progress; has its own lock */
 
 	/*

@@ -25,6 +25,7 @@
 
 #include "base/clock.h"
 #include "function.h"
+#include "protocol/shares.h"
 #include "shared/databases.h"
 
 #define TRANCHE "session_store"

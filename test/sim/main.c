@@ -5,9 +5,7 @@
  *		sim [--seeds N] [--first S] [--verbose SEED] [--expect-violation]
  *
  * To build:
- *		gcc -std=gnu99 -O2 -Wall -Wextra -Isrc -o sim test/sim/[a-z]*.c \
- *			src/protocol/ledger.c src/protocol/shares.c src/protocol/worklist.c src/protocol/guard.c src/protocol/standing.c \
- *			src/protocol/protocol.c
+ *		gcc -std=gnu99 -O2 -Wall -Wextra -Isrc -o sim test/sim/[a-z]*.c src/protocol/[a-z]*.c
  * and a mutant without rule n: the same with -DSS_KNOCK_OUT=n.  run.sh does all of it.
  *
  * A seed is a world of its own; --verbose tells the story of one.  With

@@ -23,8 +23,7 @@ fi
 build() # rule
 {
 	${CC:-cc} -std=gnu99 -O2 -Wall -Wextra -Werror -Isrc ${SIM_CFLAGS:-} -DSS_KNOCK_OUT="$1" \
-		-o "$folder/sim-$1" test/sim/*.c src/protocol/ledger.c src/protocol/shares.c src/protocol/worklist.c \
-		src/protocol/guard.c src/protocol/standing.c src/protocol/protocol.c
+		-o "$folder/sim-$1" test/sim/*.c src/protocol/*.c
 }
 
 status=0

@@ -2,8 +2,8 @@
  * sim.h
  *		A simulated world that tests the protocol of the cache: one process, one seed.
  *
- * Real: src/protocol/{ledger,shares,worklist,protocol,guard,standing}.c.  Modelled: PostgreSQL servers
- * with their rows, transactions and workers, a network, a Redis, and time.
+ * Real: src/protocol/.  Modelled: PostgreSQL servers with their rows, transactions and workers, a
+ * network, a Redis, and time.
  *
  * Terms
  *	node		a PostgreSQL server; after a failover there may be two for a while

@@ -3,10 +3,10 @@
  *		A lying Redis: a libFuzzer target over the path of answers, from bytes through hiredis to the
  *		protocol.
  *
- * redis.c, wire*.c, prefixes.c, protocol.c, guard.c, worklist.c, standing.c and ledger.c are those of
- * the worker; the loop below drives them as pusher.c does.  An input is a list of instructions, a byte
- * each, some with arguments: answers (well-formed ones, with numbers of the input's choice, and raw bytes), and what
- * happens meanwhile: keys change, the other side hangs up, settings change.
+ * redis.c, wire*.c, prefixes.c and the files of src/protocol/ are those of the worker; the loop below
+ * drives them as pusher.c does.  An input is a list of instructions, a byte each, some with arguments:
+ * answers (well-formed ones, with numbers of the input's choice, and raw bytes), and what happens
+ * meanwhile: keys change, the other side hangs up, settings change.
  *
  * What must hold after each step: lists are whole, messages are fit for a log, no lease is longer than
  * the longest, and nothing that the sanitizers see.
