@@ -183,7 +183,7 @@ session_cache_sync(PG_FUNCTION_ARGS)
 						errdetail("It must not be negative and must not contain months.")));
 	if (db == NULL || RecoveryInProgress())
 		PG_RETURN_BOOL(false);
-	ticket = ss_ledger_ticket(&db->cache.control, &lease_until);
+	ticket = ss_control_ticket(&db->cache.control, &lease_until);
 	ConditionVariablePrepareToSleep(&db->cache.changed);
 	for (;;)
 	{

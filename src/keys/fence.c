@@ -61,7 +61,7 @@ ss_fence_may_be_trusted(const SsDb *db)
 void
 ss_fence_take_ticket(SsDb *db, SsFenceWait *fence)
 {
-	fence->ticket = ss_ledger_ticket(&db->cache.control, &fence->lease_until);
+	fence->ticket = ss_control_ticket(&db->cache.control, &fence->lease_until);
 }
 
 /* Is everything reached that the transaction waits for, or can no lease exist? */
@@ -69,7 +69,7 @@ static bool
 passes(const SsDb *db, const SsFenceWait *fence, SsMonotonic now)
 {
 	return (!fence->keys ||
-			ss_ledger_passes(&db->cache.control, fence->ticket, fence->lease_until, now)) &&
+			ss_control_passes(&db->cache.control, fence->ticket, fence->lease_until, now)) &&
 		   (!fence->policies || ss_xact_policies_pass(db, fence->lease_until, now));
 }
 

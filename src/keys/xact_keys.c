@@ -58,7 +58,7 @@ static struct
 	uint64 others_generation;
 	bool policies_changed;
 
-	bool unlisted; /* ss_ledger_unlisted_begin was called */
+	bool unlisted; /* ss_control_unlisted_begin was called */
 	bool entering; /* PRE_COMMIT has begun: keys enter the ledger as they are added */
 
 	/* Histories whose tail was added, with its fence flags. */
@@ -157,7 +157,7 @@ begin_unlisted(void)
 {
 	if (xact.unlisted)
 		return;
-	ss_ledger_unlisted_begin(&db->cache.control);
+	ss_control_unlisted_begin(&db->cache.control);
 	xact.unlisted = true;
 }
 
@@ -389,7 +389,7 @@ resolve_all(void)
 		if (xact.list.keys[i].entered)
 			ss_ledger_resolve(ss_ledger, control, &xact.list.keys[i].key, xact.list.keys[i].hash);
 	if (xact.unlisted)
-		ss_ledger_unlisted_end(control);
+		ss_control_unlisted_end(control);
 	if (xact.entering || xact.unlisted)
 		ss_database_wake_pusher(db, false);
 }

@@ -175,7 +175,7 @@ ss_xact_policies_enter(SsDb *db)
 		change->number = cache->control.policies_begun + 1;
 		change->at = ss_monotonic();
 	}
-	entered_number = ss_ledger_policy_begin(&cache->control);
+	entered_number = ss_control_policy_begin(&cache->control);
 	ss_databases_unlock();
 	return room;
 }
@@ -194,7 +194,7 @@ ss_xact_policies_fenced(void)
 bool
 ss_xact_policies_pass(const SsDb *db, SsMonotonic lease_until, SsMonotonic now)
 {
-	return ss_ledger_policy_passes(&db->cache.control, entered_number, lease_until, now);
+	return ss_control_policy_passes(&db->cache.control, entered_number, lease_until, now);
 }
 
 /* A subtransaction commits: its namespaces become its parent's. */
@@ -240,6 +240,6 @@ ss_xact_policies_after_end(void)
 		return;
 	entered_number = 0;
 	db = ss_database_mine();
-	ss_ledger_policy_end(&db->cache.control);
+	ss_control_policy_end(&db->cache.control);
 	ss_database_wake_pusher(db, false);
 }

@@ -102,21 +102,21 @@ ss_control_may_be_leased(const SsControl *control, SsMonotonic now)
  * transaction has ended it fills nothing and grants no lease.
  */
 void
-ss_ledger_unlisted_begin(SsControl *control)
+ss_control_unlisted_begin(SsControl *control)
 {
 	__atomic_add_fetch(&control->unlisted_begun, 1, __ATOMIC_SEQ_CST);
 }
 
-/* The transaction has ended.  Called once for each ss_ledger_unlisted_begin. */
+/* The transaction has ended.  Called once for each ss_control_unlisted_begin. */
 void
-ss_ledger_unlisted_end(SsControl *control)
+ss_control_unlisted_end(SsControl *control)
 {
 	__atomic_add_fetch(&control->unlisted_ended, 1, __ATOMIC_SEQ_CST);
 }
 
 /* Number of unlisted transactions that have ended. */
 uint64_t
-ss_ledger_unlisted_ended(const SsControl *control)
+ss_control_unlisted_ended(const SsControl *control)
 {
 	return __atomic_load_n(&control->unlisted_ended, __ATOMIC_SEQ_CST);
 }
@@ -127,14 +127,14 @@ ss_ledger_unlisted_ended(const SsControl *control)
  * pusher finds them.
  */
 uint64_t
-ss_ledger_policy_begin(SsControl *control)
+ss_control_policy_begin(SsControl *control)
 {
 	return __atomic_add_fetch(&control->policies_begun, 1, __ATOMIC_SEQ_CST);
 }
 
 /* That transaction has ended, and policies that are read from now on are the new ones. */
 void
-ss_ledger_policy_end(SsControl *control)
+ss_control_policy_end(SsControl *control)
 {
 	__atomic_add_fetch(&control->policies_ended, 1, __ATOMIC_SEQ_CST);
 }
@@ -144,7 +144,7 @@ ss_ledger_policy_end(SsControl *control)
  * a lease that was granted without knowledge of them.
  */
 uint64_t
-ss_ledger_ticket(SsControl *control, SsMonotonic *lease_until)
+ss_control_ticket(SsControl *control, SsMonotonic *lease_until)
 {
 	uint64_t ticket = __atomic_add_fetch(&control->tickets, 1, __ATOMIC_SEQ_CST);
 	SsMonotonic foreign;
@@ -178,11 +178,11 @@ is_reached(const SsControl *control, const uint64_t *reached, uint64_t wanted,
 /*
  * May a fenced transaction commit?  Yes, once its copies are deleted or no lease can exist.  A
  * lease that is granted later was granted with knowledge of its keys, so the time that
- * ss_ledger_ticket returned remains an upper bound; the pusher may lower it.
+ * ss_control_ticket returned remains an upper bound; the pusher may lower it.
  */
 bool
-ss_ledger_passes(const SsControl *control, uint64_t ticket, SsMonotonic lease_until,
-				 SsMonotonic now)
+ss_control_passes(const SsControl *control, uint64_t ticket, SsMonotonic lease_until,
+				  SsMonotonic now)
 {
 	return is_reached(control, &control->passed, ticket, lease_until, now);
 }
@@ -192,8 +192,8 @@ ss_ledger_passes(const SsControl *control, uint64_t ticket, SsMonotonic lease_un
  * exist.  No lease is granted before the policy is covered (R14).
  */
 bool
-ss_ledger_policy_passes(const SsControl *control, uint64_t number, SsMonotonic lease_until,
-						SsMonotonic now)
+ss_control_policy_passes(const SsControl *control, uint64_t number, SsMonotonic lease_until,
+						 SsMonotonic now)
 {
 	return is_reached(control, &control->policies_covered, number, lease_until, now);
 }

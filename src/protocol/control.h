@@ -49,15 +49,15 @@ extern void ss_control_end_foreign(SsControl *control);
 extern bool ss_control_may_be_leased(const SsControl *control, SsMonotonic now);
 
 /* For transactions. */
-extern void ss_ledger_unlisted_begin(SsControl *control);
-extern void ss_ledger_unlisted_end(SsControl *control);
-extern uint64_t ss_ledger_unlisted_ended(const SsControl *control);
-extern uint64_t ss_ledger_policy_begin(SsControl *control);
-extern void ss_ledger_policy_end(SsControl *control);
-extern bool ss_ledger_policy_passes(const SsControl *control, uint64_t number,
-									SsMonotonic lease_until, SsMonotonic now);
-extern uint64_t ss_ledger_ticket(SsControl *control, SsMonotonic *lease_until);
-extern bool ss_ledger_passes(const SsControl *control, uint64_t ticket, SsMonotonic lease_until,
-							 SsMonotonic now);
+extern void ss_control_unlisted_begin(SsControl *control);
+extern void ss_control_unlisted_end(SsControl *control);
+extern uint64_t ss_control_unlisted_ended(const SsControl *control);
+extern uint64_t ss_control_policy_begin(SsControl *control);
+extern void ss_control_policy_end(SsControl *control);
+extern bool ss_control_policy_passes(const SsControl *control, uint64_t number,
+									 SsMonotonic lease_until, SsMonotonic now);
+extern uint64_t ss_control_ticket(SsControl *control, SsMonotonic *lease_until);
+extern bool ss_control_passes(const SsControl *control, uint64_t ticket, SsMonotonic lease_until,
+							  SsMonotonic now);
 
 #endif

@@ -21,10 +21,10 @@
  *	share		the number of slots reserved for a member that has a pusher; see shares.c
  *
  * A transaction calls, in this order:
- *		ss_ledger_enter for each key, or ss_ledger_unlisted_begin;
- *		ss_ledger_ticket, which is a full barrier and then reads until when a lease may last;
- *		if it is fenced, ss_ledger_passes until that returns true;
- *		after commit or abort, ss_ledger_resolve for each key, or ss_ledger_unlisted_end.
+ *		ss_ledger_enter for each key, or ss_control_unlisted_begin;
+ *		ss_control_ticket, which is a full barrier and then reads until when a lease may last;
+ *		if it is fenced, ss_control_passes until that returns true;
+ *		after commit or abort, ss_ledger_resolve for each key, or ss_control_unlisted_end.
  * The pusher publishes the end of the next lease before it reads the ledger (R4).  So either the
  * transaction sees the lease, or the pusher sees the keys.
  */

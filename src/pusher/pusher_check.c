@@ -66,7 +66,7 @@ check_tables(SsPusher *pusher, SsMonotonic now)
 	pusher->mark = mark;
 	pusher->marked = true;
 	ss_pusher_read_claims(pusher);
-	pusher->unlisted_ended = ss_ledger_unlisted_ended(&pusher->db->cache.control);
+	pusher->unlisted_ended = ss_control_unlisted_ended(&pusher->db->cache.control);
 	unsure = max_prepared_xacts > 0 && ss_cached_prepared();
 	if (state == SS_TABLES_FINE && unsure)
 		strlcpy(

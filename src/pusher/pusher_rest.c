@@ -91,7 +91,7 @@ ss_pusher_rests(SsPusher *pusher, SsMonotonic now)
 	AcceptInvalidationMessages();
 	(void) pgstat_report_stat(false);
 	return ss_pusher_tables_are_known(pusher) &&
-		   pusher->unlisted_ended == ss_ledger_unlisted_ended(&pusher->db->cache.control) &&
+		   pusher->unlisted_ended == ss_control_unlisted_ended(&pusher->db->cache.control) &&
 		   count_settings() == rest->settings && !has_prepared();
 }
 

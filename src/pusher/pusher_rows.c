@@ -266,7 +266,7 @@ ss_pusher_read_rows(SsPusher *pusher)
 	bool locked;
 
 	/* an unlisted transaction may be prepared by now, and its commit would not be reported */
-	if (pusher->unlisted_ended != ss_ledger_unlisted_ended(&pusher->db->cache.control))
+	if (pusher->unlisted_ended != ss_control_unlisted_ended(&pusher->db->cache.control))
 		ss_memo_make_stale(&pusher->tables_memo);
 	MemoryContextReset(pusher->batch_context);
 	MemoryContextSwitchTo(pusher->batch_context);

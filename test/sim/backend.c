@@ -133,7 +133,7 @@ begin_policy(Node *node, int number)
 	b->ns = (int) between(0, NAMESPACES - 1);
 	b->aborts = chance(60000);
 	b->fenced = true;
-	b->policy = ss_ledger_policy_begin(&node->control);
+	b->policy = ss_control_policy_begin(&node->control);
 	node->policy[b->ns] = b->policy;
 	totals.happened[HAPPENED_POLICY]++;
 	say("node %d backend %d: policy %d of namespace %d", (int) (node - w.node), number,
@@ -204,7 +204,7 @@ decide(Node *node, int number)
 	b->fenced = any_fenced;
 	b->unlisted = recorded > w.config.listed_most || (b->truncates && recorded > 0);
 	if (b->unlisted && SS_RULE(11))
-		ss_ledger_unlisted_begin(&node->control);
+		ss_control_unlisted_begin(&node->control);
 	totals.happened[HAPPENED_UNLISTED] += b->unlisted;
 	b->state = !SS_RULE(7) ? BACKEND_COMMIT : b->unlisted ? BACKEND_TICKET : BACKEND_ENTER;
 }
@@ -272,7 +272,7 @@ enter(Node *node, int number)
 			b->unlisted = true;
 			totals.happened[HAPPENED_UNLISTED]++;
 			if (SS_RULE(11))
-				ss_ledger_unlisted_begin(&node->control);
+				ss_control_unlisted_begin(&node->control);
 			b->state = BACKEND_TICKET;
 		}
 		say("node %d backend %d: key %d is %s", (int) (node - w.node), number, key,
@@ -287,7 +287,7 @@ take_ticket(Node *node, int number)
 	Backend *b = &node->backend[number];
 	int64_t most = w.config.lease_most + w.config.lease_most / 100 + 20 * MS;
 
-	b->ticket = ss_ledger_ticket(&node->control, &b->lease_until);
+	b->ticket = ss_control_ticket(&node->control, &b->lease_until);
 	b->ticket_at = w.now;
 	if (most < SS_LEASE_LONGEST_US)
 		most = SS_LEASE_LONGEST_US;
@@ -306,8 +306,8 @@ fence(Node *node, int number)
 	Backend *b = &node->backend[number];
 	int64_t waited = w.now - b->ticket_at;
 	bool passes = b->change == CHANGE_POLICY
-					  ? ss_ledger_policy_passes(&node->control, b->policy, b->lease_until, w.now)
-					  : ss_ledger_passes(&node->control, b->ticket, b->lease_until, w.now);
+					  ? ss_control_policy_passes(&node->control, b->policy, b->lease_until, w.now)
+					  : ss_control_passes(&node->control, b->ticket, b->lease_until, w.now);
 
 	if (!passes && !b->aborts)
 	{
@@ -380,9 +380,9 @@ callback(Node *node, int number)
 		return;
 	}
 	if (b->unlisted && SS_RULE(11))
-		ss_ledger_unlisted_end(&node->control);
+		ss_control_unlisted_end(&node->control);
 	if (b->change == CHANGE_POLICY)
-		ss_ledger_policy_end(&node->control);
+		ss_control_policy_end(&node->control);
 	pusher_wake(node);
 	say("node %d backend %d: resolved", (int) (node - w.node), number);
 	release_locks(node, number);
@@ -530,13 +530,13 @@ backend_save_all(Node *node)
 
 		all = all && entered;
 		if (!entered)
-			ss_ledger_unlisted_begin(&node->control);
-		(void) ss_ledger_ticket(&node->control, &lease_until);
+			ss_control_unlisted_begin(&node->control);
+		(void) ss_control_ticket(&node->control, &lease_until);
 		add_version(node, key, new_value(), w.now + 600 * SEC, false);
 		if (entered)
 			ss_ledger_resolve(node->ledger, &node->control, &w.key[key], w.hash[key]);
 		else
-			ss_ledger_unlisted_end(&node->control);
+			ss_control_unlisted_end(&node->control);
 	}
 	pusher_wake(node);
 	return all;

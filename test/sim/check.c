@@ -244,7 +244,7 @@ check_sync(void)
 	{
 		w.syncing = chance(100000);
 		if (w.syncing)
-			w.sync_ticket = ss_ledger_ticket((SsControl *) &node->control, &unused);
+			w.sync_ticket = ss_control_ticket((SsControl *) &node->control, &unused);
 		w.sync_since = w.now;
 		return;
 	}
