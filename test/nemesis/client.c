@@ -19,13 +19,12 @@
 
 #define FOCUS_FOR (300 * MS)
 
-const char *const op_names[OP_NAMES] = {"save",         "update",       "delete",
-										"regenerate",   "touch",        "transaction",
-										"create again", "bulk save",    "bulk delete",
-										"switch",       "read by SQL",  "zombie",
-										"dark switch",  "append",       "tail by hand",
-										"end of tail",  "truncate",     "fork etc.",
-										"log out",      "policy change"};
+const char *const op_names[OP_NAMES] = {
+	"save",         "update",        "delete",       "regenerate",  "touch",       "transaction",
+	"create again", "bulk save",     "bulk delete",  "switch",      "read by SQL", "zombie",
+	"dark switch",  "append",        "tail by hand", "end of tail", "truncate",    "fork etc.",
+	"log out",      "policy change", "take",         "expire",      "patch",       "repeated",
+	"forget",       "hit",           "read many"};
 uint64_t ops_by_kind[OP_NAMES];
 
 /* The key, of so many, that all clients use at present. */
@@ -324,12 +323,20 @@ static void
 change(Client *c)
 {
 	static const int shares[] = {45, 5, 22, 5, 8, 15};
+	static void (*const calls[])(Client *, int) = {take_one, expire_one, patch_one};
 	int key = chance(&c->random, 75) ? focus_key(c)
 									 : dbs[c->db].first + (int) between(&c->random, 0, 1) +
 										   (chance(&c->random, 50) ? dbs[c->db].half : 0);
 	int64_t die = between(&c->random, 0, 99);
 	int what = 0;
 
+	if (HAS_SCENE(SCENE_CALLS) && chance(&c->random, 25))
+	{
+		what = (int) between(&c->random, 0, 2);
+		ops_by_kind[DO_TAKE + what]++;
+		calls[what](c, key);
+		return;
+	}
 	while (die >= shares[what])
 		die -= shares[what++];
 	ops_by_kind[what]++;

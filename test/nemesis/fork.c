@@ -12,6 +12,9 @@
  * nothing, as does forgetting what a primary has seen when another server takes its place.
  *
  * A session counts as alive if the table says so, or if a strong reader sees it.
+ *
+ * session_forget() guarantees the same, and that no message is left of such a session, in whichever
+ * history: a message names the session to which it was appended.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -34,12 +37,14 @@ typedef struct Made
 	int owner;
 	int64_t rooted;
 	int64_t began;
+	int64_t appended; /* when it surely had a message; 0: never */
 } Made;
 
 typedef struct LogOut
 {
 	int node;
 	int owner; /* -1: all */
+	bool forget;
 	int64_t called;
 	int64_t returned;
 } LogOut;
@@ -217,6 +222,28 @@ make_one(Client *c, int owner)
 		made(m, &c->random);
 }
 
+/* A message to one of the owner's sessions. */
+static void
+append_one(Client *c, int owner)
+{
+	Made *m = pick(c, owner, &c->random);
+	char sql[300];
+	char a[44];
+
+	if (m == NULL)
+		return;
+	snprintf(sql, sizeof(sql),
+			 "SELECT session_append('%s', '{\"of\": \"%s\"}', namespace => 'forks') "
+			 "WHERE session_exists('%s', 'forks')",
+			 id_of(m, a), id_of(m, a), id_of(m, a));
+	if (call(c, sql)[0] == '\0')
+		return;
+	pthread_mutex_lock(&lock);
+	if (m->appended == 0)
+		m->appended = now_us();
+	pthread_mutex_unlock(&lock);
+}
+
 /* Makes sessions, mostly of the owner that all clients use at present. */
 void *
 forker(void *arg)
@@ -226,10 +253,16 @@ forker(void *arg)
 
 	while (!run.stopping)
 	{
+		int owner;
+
 		if (!client_follow(&c))
 			continue;
-		make_one(&c, chance(&c.random, 70) ? focus_of(now_us(), OWNERS)
-										   : (int) between(&c.random, 0, OWNERS - 1));
+		owner = chance(&c.random, 70) ? focus_of(now_us(), OWNERS)
+									  : (int) between(&c.random, 0, OWNERS - 1);
+		if (HAS_SCENE(SCENE_CALLS) && chance(&c.random, 20))
+			append_one(&c, owner);
+		else
+			make_one(&c, owner);
 		pause_us(between(&c.random, 0, 15 * MS));
 	}
 	client_end(&c);
@@ -249,6 +282,13 @@ ended_by(const Made *m, int64_t now)
 			return l;
 	}
 	return NULL;
+}
+
+/* How it was ended, in words. */
+static const char *
+name_of(const LogOut *l)
+{
+	return l->owner < 0 ? "session_clear" : (l->forget ? "session_forget" : "session_delete_all");
 }
 
 /* Which sessions are alive and must not be? */
@@ -283,10 +323,33 @@ check_alive(Client *c, int owner)
 			violation("log-out: session %s of owner o%d lives at %.3f s; the call that made it "
 					  "began at %.3f s, and %s, called at %.3f s, returned at %.3f s",
 					  id, owner, (double) (start - run.started) / 1e6,
-					  (double) (m->began - run.started) / 1e6,
-					  l.owner < 0 ? "session_clear" : "session_delete_all",
+					  (double) (m->began - run.started) / 1e6, name_of(&l),
 					  (double) (l.called - run.started) / 1e6,
 					  (double) (l.returned - run.started) / 1e6);
+	}
+}
+
+/* Is a message left that was there when all of its owner was forgotten? */
+static void
+check_forgotten(Client *c, const LogOut *l)
+{
+	char *rest;
+
+	if (client_run(c, "SELECT string_agg(DISTINCT message ->> 'of', ',') FROM conversation_history "
+					  "WHERE message ->> 'of' IS NOT NULL") != OUTCOME_DONE ||
+		c->long_value == NULL)
+		return;
+	for (char *id = strtok_r(c->long_value, ",", &rest); id; id = strtok_r(NULL, ",", &rest))
+	{
+		const Made *m = find(id);
+
+		if (m != NULL && m->node == l->node && m->owner == l->owner && m->appended != 0 &&
+			m->appended < l->called)
+			violation("forgotten: a message to session %s of owner o%d is there; it was there at "
+					  "%.3f s, and session_forget, called at %.3f s, returned at %.3f s",
+					  id, m->owner, (double) (m->appended - run.started) / 1e6,
+					  (double) (l->called - run.started) / 1e6,
+					  (double) (l->returned - run.started) / 1e6);
 	}
 }
 
@@ -308,11 +371,14 @@ log_out(Client *c, int owner)
 		there[i] = recent[owner][i] != NULL && recent[owner][i]->node == c->node ? recent[owner][i]
 																				 : NULL;
 	pthread_mutex_unlock(&lock);
+	l.forget = l.owner >= 0 && HAS_SCENE(SCENE_CALLS) && chance(&c->random, 40);
 	if (l.owner < 0)
 		snprintf(sql, sizeof(sql), "SELECT session_clear('forks')");
+	else if (l.forget)
+		snprintf(sql, sizeof(sql), "SELECT session_forget('o%d', namespace => 'forks')", owner);
 	else
 		snprintf(sql, sizeof(sql), "SELECT session_delete_all('o%d', namespace => 'forks')", owner);
-	ops_by_kind[DO_LOG_OUT]++;
+	ops_by_kind[l.forget ? DO_FORGET : DO_LOG_OUT]++;
 	l.called = now_us();
 	outcome = repeatable ? client_run(c, "BEGIN ISOLATION LEVEL REPEATABLE READ; %s; COMMIT", sql)
 						 : client_run(c, "%s", sql);
@@ -325,6 +391,8 @@ log_out(Client *c, int owner)
 	if (nlog_outs < LOG_OUTS)
 		log_outs[nlog_outs++] = l;
 	pthread_mutex_unlock(&lock);
+	if (l.forget)
+		check_forgotten(c, &l);
 	for (int i = 0; i < RECENT; i++)
 		if (there[i] != NULL && there[i]->rooted < l.called && there[i]->began < l.returned)
 			check_gone(c, "nf:", id_of(there[i], a));

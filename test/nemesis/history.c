@@ -9,6 +9,7 @@
  *	any reader		no value of an op that failed or was rolled back, none of another key
  *	plain			not longer than a copy lives after it was overwritten; in health not
  *					longer than HEALTHY_LAG
+ *	SQL				not at all after any op succeeded, unless a server was promoted
  *	strong			not at all after a fenced op succeeded; not longer than the lease and
  *					STRONG_LAG after any op did
  *	tails			the same, by the op of the last message; and no message in front of it of
@@ -328,9 +329,13 @@ judge_key(Ranked *list, int n)
 			list[i].version == list[i + 1].version && op->outcome == OUTCOME_DONE &&
 			ops[list[i + 1].op].outcome == OUTCOME_DONE && list[i].op != base_op[op->key] &&
 			list[i + 1].op != base_op[op->key])
-			violation("table: ops %d and %d of key %s both made version %lld", list[i].op,
-					  list[i + 1].op, keys[op->key].shown, (long long) list[i].version);
+			violation("table: ops %d (%s) and %d (%s) of key %s both made version %lld", list[i].op,
+					  op->what, list[i + 1].op, ops[list[i + 1].op].what, keys[op->key].shown,
+					  (long long) list[i].version);
 		judge_strong(&list[i], fence, any, lost);
+		if (op->seen_sql > any && run.promoted_at == 0)
+			violation("SQL: key %s shows op %d, overwritten %.3f s before the statement began",
+					  keys[op->key].shown, list[i].op, seconds(op->seen_sql - any));
 		if (lost && ops[base_op[op->key]].completed < any)
 			judge_plain(&list[i], ops[base_op[op->key]].completed, lost);
 		else
@@ -385,7 +390,8 @@ judge_failed(int n)
 {
 	const Op *op = &ops[n];
 
-	if (op->outcome == OUTCOME_FAILED && (op->seen_plain != 0 || op->seen_strong != 0))
+	if (op->outcome == OUTCOME_FAILED &&
+		(op->seen_plain != 0 || op->seen_strong != 0 || op->seen_sql != 0))
 		violation("rolled back: key %s shows op %d, which was never committed", keys[op->key].shown,
 				  n);
 }

@@ -294,6 +294,7 @@ main(int argc, char **argv)
 		settle(db);
 	report_ops();
 	faults_report();
+	hits_judge();
 	found = history_judge();
 	say("seed %llu: %d violations", (unsigned long long) run.seed, found);
 	return found > 0 ? 1 : 0;

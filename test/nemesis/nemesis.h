@@ -103,12 +103,14 @@ typedef struct Op
 	bool clears;     /* no message of an earlier op is left */
 	uint32_t text;   /* of a tail: a hash of all that was seen with this op as the last; 0: none */
 	int32_t oldest;  /* the op of the first message in it */
+	uint8_t taken;   /* bits by node: session_take() returned its value */
 	int64_t version; /* 0: unknown */
 	int64_t invoked;
 	int64_t completed;
 	/* when a read began that saw it, at the latest */
 	int64_t seen_plain;
 	int64_t seen_strong;
+	int64_t seen_sql;
 	/* the same in health, which had begun at */
 	int64_t seen_healthy;
 	int64_t healthy_since;
@@ -178,6 +180,7 @@ typedef enum Scene
 	SCENE_FORKS,  /* forks and the like against logouts */
 	SCENE_SECOND, /* clients in the second database */
 	SCENE_POLICY, /* policies change */
+	SCENE_CALLS, /* tokens that are taken, fixed expiries, patches; counters; windows, reads of many */
 	SCENES
 } Scene;
 
@@ -209,7 +212,7 @@ extern bool chance(uint64_t *random, int percent);
 extern void start_thread(pthread_t *thread, void *(*body)(void *), Task *task);
 
 /* plan.c */
-#define THREADS 40
+#define THREADS 48
 
 extern void plan_scenes(const char *list);
 extern void plan_keys(void);
@@ -231,7 +234,15 @@ extern void violation(const char *format, ...) __attribute__((format(printf, 1, 
 extern int history_judge(void);
 
 /* seen.c */
-extern void note_read(int key, const char *text, bool strong, int64_t start, int64_t healthy_since);
+typedef enum Reader
+{
+	READER_PLAIN,
+	READER_STRONG,
+	READER_SQL
+} Reader;
+
+extern Op *note_read(int key, const char *text, Reader reader, int64_t start,
+					 int64_t healthy_since);
 
 /* reader.c */
 typedef struct redisContext Redis; /* of hiredis */
@@ -285,6 +296,13 @@ enum
 	DO_FORK,
 	DO_LOG_OUT,
 	DO_POLICY,
+	DO_TAKE,
+	DO_EXPIRE,
+	DO_PATCH,
+	DO_REPEAT,
+	DO_FORGET,
+	DO_HIT,
+	DO_READ_MANY,
 	OP_NAMES
 };
 
@@ -301,6 +319,16 @@ extern void check_gone(Client *c, const char *prefix, const char *id);
 extern bool client_follow(Client *c);
 extern void client_end(Client *c);
 extern void *writer(void *arg);
+
+/* calls.c */
+extern void take_one(Client *c, int key);
+extern void expire_one(Client *c, int key);
+extern void patch_one(Client *c, int key);
+extern void *sql_reader(void *arg);
+
+/* hits.c */
+extern void *hitter(void *arg);
+extern void hits_judge(void);
 
 /* tail.c */
 extern void *tail_writer(void *arg);

@@ -22,8 +22,8 @@ Database dbs[DBS] = {{.name = "nemesis",
 					  .first_tail = FIRST_TAIL2,
 					  .tails = KEYS_TAIL2}};
 
-static const char *const scene_names[SCENES] = {"bulk", "switch", "dark",   "tails", "hand",
-												"bury", "forks",  "second", "policy"};
+static const char *const scene_names[SCENES] = {"bulk", "switch", "dark",   "tails",  "hand",
+												"bury", "forks",  "second", "policy", "calls"};
 
 /* Names the keys. */
 void
@@ -159,6 +159,9 @@ plan_cast(Task *tasks)
 	add_tasks(tasks, &n, 1, dark_switcher, 1, SCENE_DARK);
 	add_tasks(tasks, &n, 1, policy_changer, 0, SCENE_POLICY);
 	add_tasks(tasks, &n, 2, policy_writer, 0, SCENE_POLICY);
+	add_tasks(tasks, &n, 3, hitter, 0, SCENE_CALLS);
+	add_tasks(tasks, &n, 1, sql_reader, 0, SCENE_CALLS);
+	add_tasks(tasks, &n, 1, sql_reader, 1, SCENE_CALLS);
 	add_tasks(tasks, &n, 1, reader_plain, 1, SCENES);
 	add_tasks(tasks, &n, 1, reader_strong, 1, SCENES);
 	return n;

@@ -144,7 +144,8 @@ read_keys(Redis **redis, const int *which, int n, bool strong, int *hits)
 		if (value->type != REDIS_REPLY_STRING)
 			continue;
 		(*hits)++;
-		note_read(key_of(which[i]), value->str, strong, start, healthy);
+		(void) note_read(key_of(which[i]), value->str, strong ? READER_STRONG : READER_PLAIN, start,
+						 healthy);
 		if (strong)
 			policy_seen(key_of(which[i]), is_other(which[i]), hidden, value->str);
 	}

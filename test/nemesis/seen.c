@@ -26,9 +26,19 @@ raise_to(int64_t *at, int64_t value)
 		;
 }
 
+static const char *const reader_names[] = {"plain", "strong", "SQL"};
+
+/* When a reader of this kind saw the op last. */
+static int64_t *
+seen_by(Op *op, Reader reader)
+{
+	return reader == READER_PLAIN ? &op->seen_plain
+								  : (reader == READER_STRONG ? &op->seen_strong : &op->seen_sql);
+}
+
 /* The op whose value begins at `text`, and where that ends; NULL, with a message, if it is none. */
 static Op *
-parse(int key, const char *text, const char **end, int *number, bool strong)
+parse(int key, const char *text, const char **end, int *number, Reader reader)
 {
 	int of = -1;
 	int length = 0;
@@ -39,14 +49,14 @@ parse(int key, const char *text, const char **end, int *number, bool strong)
 		op = op_at(*number);
 	if (op == NULL)
 	{
-		violation("%s: key %s shows what nobody wrote: %.60s", strong ? "strong" : "plain",
+		violation("%s: key %s shows what nobody wrote: %.60s", reader_names[reader],
 				  keys[key].shown, text);
 		return NULL;
 	}
 	if (of != key || op->key != key || op->kind != OP_SAVE)
 	{
-		violation("%s: key %s shows op %d, of another key", strong ? "strong" : "plain",
-				  keys[key].shown, *number);
+		violation("%s: key %s shows op %d, of another key", reader_names[reader], keys[key].shown,
+				  *number);
 		return NULL;
 	}
 	*end = text + length;
@@ -65,7 +75,7 @@ hash_of(const char *text)
 }
 
 static Op *
-parse_tail(int key, const char *text, bool strong)
+parse_tail(int key, const char *text, Reader reader)
 {
 	const char *at = text;
 	int oldest = 0;
@@ -81,18 +91,17 @@ parse_tail(int key, const char *text, bool strong)
 		int n;
 
 		at += at == text ? 1 : 2; /* "[", or ", " */
-		op = parse(key, at, &at, &n, strong);
+		op = parse(key, at, &at, &n, reader);
 		if (op == NULL)
 			return NULL;
 		if (messages++ == 0)
 			oldest = n;
 		/* a message that was rolled back must not be anywhere in it */
-		raise_to(strong ? &op->seen_strong : &op->seen_plain, 1);
+		raise_to(seen_by(op, reader), 1);
 	} while (at[0] == ',' && at[1] == ' ');
 	if (text[0] != '[' || strcmp(at, "]") != 0 || messages > TAIL_SIZE)
 	{
-		violation("%s: tail %s is no tail: %.150s", strong ? "strong" : "plain", keys[key].shown,
-				  text);
+		violation("%s: tail %s is no tail: %.150s", reader_names[reader], keys[key].shown, text);
 		return NULL;
 	}
 	if (__atomic_compare_exchange_n(&op->text, &none, hash, false, __ATOMIC_SEQ_CST,
@@ -101,23 +110,23 @@ parse_tail(int key, const char *text, bool strong)
 	else if (none != hash)
 	{
 		violation("%s: tail %s had another text with the same last message: %.150s",
-				  strong ? "strong" : "plain", keys[key].shown, text);
+				  reader_names[reader], keys[key].shown, text);
 		return NULL;
 	}
 	return op;
 }
 
-/* A reader that began at `start` has found this under a key. */
-void
-note_read(int key, const char *text, bool strong, int64_t start, int64_t healthy_since)
+/* A reader that began at `start` has found this under a key.  Returns the op, or NULL. */
+Op *
+note_read(int key, const char *text, Reader reader, int64_t start, int64_t healthy_since)
 {
 	const char *end;
 	int n;
-	Op *op = keys[key].tail ? parse_tail(key, text, strong) : parse(key, text, &end, &n, strong);
+	Op *op = keys[key].tail ? parse_tail(key, text, reader) : parse(key, text, &end, &n, reader);
 
 	if (op == NULL)
-		return;
-	raise_to(strong ? &op->seen_strong : &op->seen_plain, start);
+		return NULL;
+	raise_to(seen_by(op, reader), start);
 	if (healthy_since != 0)
 	{
 		/*
@@ -127,4 +136,5 @@ note_read(int key, const char *text, bool strong, int64_t start, int64_t healthy
 		raise_to(&op->seen_healthy, start);
 		raise_to(&op->healthy_since, healthy_since);
 	}
+	return op;
 }

@@ -8,8 +8,11 @@
  * sequence while the transaction holds the row lock of the session, or the table lock.  Messages
  * are therefore changed only under that lock, and by plain SQL only where there is a row to lock.
  *
- * Fenced: the end of the session, and messages that are removed or altered by plain SQL.  Not
- * fenced: append, pop, trim.
+ * Fenced: the end of the session, amend, trim and an append with `keep` that remove messages, and
+ * messages that are removed or altered by plain SQL.  Not fenced: append, pop, replace_tail.
+ *
+ * An append with an operation_id is sent again, whether its answer came or not, as long as the session
+ * has the same history: it must have been carried out once.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,10 +24,16 @@
 #define SESSION "namespace = 'talk' AND session_id = '%s'"
 #define ITS_HISTORY \
 	"h.history_id = (SELECT history_id FROM conversation_sessions WHERE " SESSION ")"
-#define APPEND "SELECT session_append('%s', '{\"k\": %d, \"v\": %d}', namespace => 'talk'); "
+#define MESSAGE "'{\"k\": %d, \"v\": %d}'"
+#define APPEND "SELECT session_append('%s', " MESSAGE ", namespace => 'talk'); "
 /* An error where there is no row to lock. */
 #define LOCK \
 	"SELECT 1 / count(*) FROM (SELECT FROM conversation_sessions WHERE " SESSION " FOR UPDATE) s; "
+/* An append to this history of a session that is alive, or an error. */
+#define OPERATION                                                                      \
+	"SELECT 1 / count(*) FROM (SELECT FROM conversation_sessions WHERE " SESSION       \
+	" AND history_id = '%s' AND dead_until IS NULL AND expires_at > clock_timestamp()" \
+	" FOR UPDATE) s; SELECT session_append('%s', " MESSAGE ", 'op %d', namespace => 'talk'); "
 #define ALTER                                                                                 \
 	"UPDATE conversation_history h SET message = '{\"k\": %d, \"v\": %d}' WHERE " ITS_HISTORY \
 	" AND h.seq = (SELECT max(i.seq) FROM conversation_history i WHERE i.history_id = "       \
@@ -63,6 +72,8 @@ append(Client *c, int key)
 		case 1:
 			outcome = client_run(c, APPEND "SELECT session_trim('%s', 2, 'talk'); " RANK, id, key,
 								 op, id);
+			if (outcome == OUTCOME_DONE && number(c, 1) > 0)
+				op_at(op)->fenced = true;
 			break;
 		case 2: /* beside changes that a savepoint undoes */
 			(void) client_run(c,
@@ -78,6 +89,128 @@ append(Client *c, int key)
 			break;
 	}
 	(void) finish(c, key, op, outcome, true);
+}
+
+/* An append that leaves two messages, of a session that has messages. */
+static void
+append_and_keep(Client *c, int key)
+{
+	const char *id = keys[key].id;
+	int op = op_begin(key, OP_SAVE, c->node, c->fence_all, 1);
+	Outcome outcome;
+
+	op_call(op, "append with keep");
+	outcome = client_run(c,
+						 LOCK "SELECT count(*) FROM session_history('%s', 2, namespace => 'talk'); "
+							  "SELECT session_append('%s', " MESSAGE
+							  ", keep => 2, namespace => 'talk'); " RANK,
+						 id, id, id, key, op);
+	if (outcome == OUTCOME_DONE && number(c, 1) == 2)
+		op_at(op)->fenced = true;
+	(void) finish(c, key, op, outcome, true);
+}
+
+/* The last messages, or all, are replaced by one. */
+static void
+replace_tail(Client *c, int key)
+{
+	bool all = chance(&c->random, 30);
+	int op = op_begin(key, OP_SAVE, c->node, c->fence_all, 1);
+	Outcome outcome;
+
+	op_call(op, all ? "replace_tail of all" : "replace_tail");
+	op_at(op)->clears = all;
+	outcome = client_run(c,
+						 "SELECT session_replace_tail('%s', %d, " MESSAGE
+						 ", namespace => 'talk'); " RANK,
+						 keys[key].id, all ? 1000000 : (int) between(&c->random, 1, 3), key, op);
+	(void) finish(c, key, op, outcome, c->values[0][0] != '\0');
+}
+
+/* The last message is amended. */
+static void
+amend(Client *c, int key)
+{
+	const char *id = keys[key].id;
+	int op = op_begin(key, OP_SAVE, c->node, true, 1);
+	Outcome outcome;
+
+	op_call(op, "amend");
+	outcome = client_run(c,
+						 LOCK
+						 "SELECT session_amend('%s', (SELECT max(seq) FROM session_history('%s', "
+						 "1, namespace => 'talk')), " MESSAGE ", 'talk'); " RANK,
+						 id, id, id, key, op);
+	(void) finish(c, key, op, outcome, c->nvalues > 1 && c->values[1][0] == 't');
+}
+
+/* Was the message of an operation inserted more than once into a history? */
+static void
+check_once(Client *c, int key, int op, const char *history)
+{
+	if (client_run(c,
+				   "SELECT count(*) FROM conversation_history WHERE history_id = '%s' AND message "
+				   "->> 'v' = '%d'",
+				   history, op) == OUTCOME_DONE &&
+		number(c, 0) > 1)
+		violation("repeated: the append %d to %s was carried out %lld times", op, keys[key].shown,
+				  (long long) number(c, 0));
+}
+
+/* An append with an operation_id, which is sent twice. */
+static void
+append_twice(Client *c, int key)
+{
+	const char *id = keys[key].id;
+	Outcome outcome;
+	char history[64];
+	int64_t seq;
+	int op;
+
+	if (client_run(c, "SELECT history_id FROM conversation_sessions WHERE " SESSION, id) !=
+			OUTCOME_DONE ||
+		c->values[0][0] == '\0')
+		return;
+	snprintf(history, sizeof(history), "%s", c->values[0]);
+	op = op_begin(key, OP_SAVE, c->node, c->fence_all, 1);
+	op_call(op, "append with an operation_id");
+	ops_by_kind[DO_REPEAT]++;
+	outcome = client_run(c, OPERATION RANK, id, history, id, key, op, op);
+	seq = number(c, 1);
+	if (outcome == OUTCOME_FAILED ||
+		(outcome == OUTCOME_DONE && !finish(c, key, op, outcome, true)))
+	{
+		op_end(op, OUTCOME_FAILED, 0);
+		return;
+	}
+	/* the client does not know, or has forgotten, that it was carried out */
+	for (int64_t until = now_us() + 5 * SEC; !client_follow(c);)
+		if (run.stopping || now_us() > until)
+			return;
+	if (client_run(c, OPERATION, id, history, id, key, op, op) != OUTCOME_DONE)
+	{
+		if (strcmp(c->state, "23505") == 0 || strcmp(c->state, "SST11") == 0)
+			violation("repeated: the append %d to %s is refused: %s", op, keys[key].shown,
+					  c->state);
+		return;
+	}
+	if (outcome == OUTCOME_PENDING)
+		op_end(op, OUTCOME_DONE, 0); /* its place in the order is not known */
+	else if (number(c, 1) != seq && c->node == op_at(op)->node)
+		violation("repeated: the append %d to %s returned %lld and then %lld", op, keys[key].shown,
+				  (long long) seq, (long long) number(c, 1));
+	check_once(c, key, op, history);
+}
+
+/* By the calls that do more than append. */
+static void
+by_call(Client *c, int key)
+{
+	static void (*const calls[])(Client *, int) = {append_and_keep, replace_tail, amend,
+												   append_twice};
+
+	ops_by_kind[DO_APPEND]++;
+	calls[between(&c->random, 0, 3)](c, key);
 }
 
 /* An append of which nothing may ever be seen. */
@@ -182,7 +315,11 @@ static const struct
 			 " AND dead_until IS NULL RETURNING true; " RANK},
 			{"dead_until set by hand",
 			 "SELECT 1; UPDATE conversation_sessions SET dead_until = clock_timestamp() + '100 ms' "
-			 "WHERE " SESSION " AND dead_until IS NULL RETURNING true; " RANK}};
+			 "WHERE " SESSION " AND dead_until IS NULL RETURNING true; " RANK},
+			{"take", "SELECT 1; SELECT session_take('%s', 'talk') IS NOT NULL; " RANK},
+			{"touch with an expiry in the past",
+			 "SELECT 1; SELECT session_touch('%s', namespace => 'talk', expires_at => "
+			 "clock_timestamp() - interval '1 ms') IS NOT NULL; " RANK}};
 
 static void
 end_session(Client *c, int key)
@@ -194,6 +331,8 @@ end_session(Client *c, int key)
 	int op = op_begin(key, OP_DELETE, c->node, true, 1);
 	Outcome outcome;
 
+	if (HAS_SCENE(SCENE_CALLS) && chance(&c->random, 30))
+		how = (int) between(&c->random, 4, 5);
 	ops_by_kind[DO_TAIL_END]++;
 	op_call(op, ends[how].what);
 	outcome = client_run(c, ends[how].sql, id, id);
@@ -257,6 +396,8 @@ tail_writer(void *arg)
 			append_in_vain(&c, key);
 		else if (die < 50 && HAS_SCENE(SCENE_HAND))
 			by_hand(&c, key);
+		else if (die < 70 && HAS_SCENE(SCENE_CALLS))
+			by_call(&c, key);
 		else
 			append(&c, key);
 		/* a wrong tail that was left behind stays for some time before the next change */
