@@ -1,7 +1,7 @@
 /*
  * guard.h
  *		Decides who owns a Redis, from the guard in it and our own record of claims; for
- *		protocol.c alone.
+ *		this folder alone.
  */
 #ifndef SS_GUARD_H
 #define SS_GUARD_H

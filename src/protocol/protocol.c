@@ -14,50 +14,24 @@
  * One request is under way at a time.  If it is unknown whether it was carried out (no answer,
  * broken connection), its work is repeated.
  *
- * In RUN each cycle updates the lists from the ledger, deletes what is urgent, then reads rows
- * and fills.
- *
- * Who owns a Redis, and the chain of batches that proves it, is decided in guard.c; the lists,
+ * This file has the stages and the events.  Who owns a Redis, and the chain of batches that proves
+ * it, is decided in guard.c; what is done in RUN in cycle.c; flushes are in flush.c, the lists of keys,
  * and when a lease may be granted, in worklist.c.  docs/protocol.md lists the rules R1 to R22.
  */
 #include <string.h>
 
+#include "protocol/cycle.h"
+#include "protocol/flush.h"
 #include "protocol/guard.h"
 #include "protocol/protocol.h"
+#include "protocol/request.h"
 #include "protocol/rules.h"
 #include "protocol/worklist.h"
 
 #define US_PER_MS INT64_C(1000)
-#define PROBE_TIMEOUT_US (1000 * US_PER_MS)
-#define TIMEOUT_LEAST_US (100 * US_PER_MS)
-#define TIMEOUT_MOST_US (1000 * US_PER_MS)
-#define HEARTBEAT_MOST_US (500 * US_PER_MS)
 #define BACKOFF_FIRST_US (100 * US_PER_MS)
 #define BACKOFF_MOST_US (10000 * US_PER_MS)
 #define UNREADABLE_PAUSE_US (20 * US_PER_MS)
-#define DOUBT_PAUSE_US (100 * US_PER_MS) /* how often keys in doubt are checked for their age */
-
-/* The drift of two clocks per second, and the resolution of Redis' clock. */
-#define DRIFT_US_PER_S (2 * US_PER_MS)
-#define CLOCK_GRAIN_US (3 * US_PER_MS)
-
-static int64_t
-least(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
-static int64_t
-most(int64_t a, int64_t b)
-{
-	return a > b ? a : b;
-}
-
-static SsMonotonic
-earlier(SsMonotonic a, SsMonotonic b)
-{
-	return a < b ? a : b;
-}
 
 static uint64_t
 draw(SsProto *p)
@@ -67,20 +41,6 @@ draw(SsProto *p)
 	p->random ^= p->random << 25;
 	p->random ^= p->random >> 27;
 	return p->random * UINT64_C(2685821657736338717);
-}
-
-/* How long to wait for the answer to a request. */
-static int64_t
-timeout_us(const SsProto *p)
-{
-	return least(most(p->lease_us / 2, TIMEOUT_LEAST_US), TIMEOUT_MOST_US);
-}
-
-/* The interval at which leases are granted, and an idle connection is checked. */
-static int64_t
-heartbeat_us(const SsProto *p)
-{
-	return least(p->lease_us / 4, HEARTBEAT_MOST_US);
 }
 
 /*
@@ -110,100 +70,11 @@ ss_proto_init(SsProto *p, SsLedger *ledger, SsControl *control, uint32_t databas
 	(void) draw(p);
 }
 
-/*
- * Redis' clock minus ours was at least `low`, because the request was carried out before the
- * answer came, and at most `high`, because it was carried out after it was sent.  A time of
- * ours is converted with the lower bound, so that it ends at that time or earlier (R12).
- */
-static void
-update_clock(SsProto *p, SsRedisTime time, SsMonotonic now)
-{
-	int64_t low = ss_clock_offset(time, now);
-	int64_t high = ss_clock_offset(time, p->sent_at);
-	int64_t drift_us = (now - p->clock_at) * DRIFT_US_PER_S / (1000 * US_PER_MS) + CLOCK_GRAIN_US;
-
-	if (!SS_RULE(12))
-	{
-		p->clock_low_us = p->clock_high_us = p->own_clock_us;
-		p->clock_known = true;
-		return;
-	}
-	if (p->clock_known && (high < p->clock_low_us - drift_us || low > p->clock_high_us + drift_us))
-	{
-		/* it was set: what ends at a time of Redis' clock ends at another time of ours */
-		p->counts.steps++;
-		p->flush_wanted = true;
-		p->clock_known = false;
-	}
-	if (p->clock_known)
-	{
-		low = most(low, p->clock_low_us - drift_us);
-		high = least(high, p->clock_high_us + drift_us);
-	}
-	p->clock_low_us = low;
-	p->clock_high_us = most(low, high);
-	p->clock_at = now;
-	p->clock_known = true;
-}
-
 static SsDo
 wait_until(SsProto *p, SsMonotonic until)
 {
 	p->wait_until = until;
 	return SS_DO_WAIT;
-}
-
-/* Completes the request and sends it; the caller has set request.lease for a batch. */
-static SsDo
-send(SsProto *p, SsRequestKind kind, SsMonotonic now)
-{
-	SsRequest *r = &p->request;
-	SsLeaseAction lease = r->lease;
-
-	memset(r, 0, sizeof(*r));
-	r->kind = kind;
-	r->give_up = now + (kind == SS_REQUEST_PROBE ? PROBE_TIMEOUT_US : timeout_us(p));
-	r->deadline = SS_RULE(3) && kind != SS_REQUEST_PROBE
-					  ? ss_clock_redis(r->give_up, p->clock_low_us)
-					  : SS_REDIS_NEVER;
-	ss_guard_sign(p);
-	if (kind == SS_REQUEST_BATCH)
-	{
-		r->lease = lease;
-		if (lease == SS_LEASE_SET)
-		{
-			r->lease_until = ss_clock_redis(p->round_at + p->round_lease_us, p->clock_low_us);
-			if (!SS_RULE(3))
-				r->lease_for_us = p->round_lease_us;
-		}
-		p->counts.batches++;
-	}
-	p->sent_at = now;
-	p->busy = true;
-	return SS_DO_SEND;
-}
-
-/* Sends the operations at hand, with a lease if that leaves no old copy behind (R10). */
-static SsDo
-send_batch(SsProto *p, SsMonotonic now)
-{
-	p->request.lease = SS_LEASE_KEEP;
-	p->lease_sent = false;
-	if (p->flush_wanted || p->suspended || p->begun != p->covered || p->begun != p->ended)
-	{
-		/* and no lease of this round, whose published end is about to be withdrawn */
-		p->request.lease = SS_LEASE_DROP;
-		ss_worklist_close_round(p);
-	}
-	else if (p->round_open && now >= p->round_at + p->round_lease_us)
-		ss_worklist_close_round(p); /* it took too long: its lease would have ended by now */
-	else if (p->round_open && p->policies_covered == p->policies_begun &&
-			 ss_worklist_leaves_nothing(p))
-	{
-		p->request.lease = SS_LEASE_SET;
-		p->lease_sent = true;
-	}
-	return send(p, SS_REQUEST_BATCH, now);
 }
 
 static void
@@ -212,184 +83,6 @@ to_stage(SsProto *p, SsStage stage)
 	if (stage != SS_STAGE_RUN)
 		ss_worklist_close_round(p);
 	p->stage = stage;
-}
-
-/*
- * Begins to flush all our keys; the lease is removed first.  Transactions that are unlisted by
- * now are covered, because nothing is filled before all of them have ended.
- */
-static void
-begin_flush(SsProto *p)
-{
-	to_stage(p, SS_STAGE_FLUSH);
-	p->flush_wanted = false;
-	p->partial = false;
-	p->flush_dropped = false;
-	p->flush_cursor = 0;
-	p->flush_covers = p->begun;
-	p->flush_policies = p->policies_begun;
-	p->flush_names = p->names_begun;
-	p->policy_flush = false;
-	p->flush_ticket = p->ticket;
-	p->removed = 0;
-	p->counts.flushes++;
-}
-
-/*
- * Begins to flush the keys of one prefix on request.  No copy is wrong, so the lease stays,
- * and so does the state of the ledger.
- */
-static void
-begin_partial_flush(SsProto *p)
-{
-	to_stage(p, SS_STAGE_FLUSH);
-	p->partial_wanted = false;
-	p->partial = p->flush_dropped = true;
-	p->flush_cursor = 0;
-	p->removed = 0;
-}
-
-/* The namespaces of all policies up to this number have no copies. */
-static void
-cover_policies(SsProto *p, uint64_t number)
-{
-	p->policies_covered = number;
-	p->policy_flush = false;
-	__atomic_store_n(&p->control->policies_covered, number, __ATOMIC_SEQ_CST);
-}
-
-static void
-end_flush(SsProto *p, SsMonotonic now)
-{
-	if (p->partial)
-	{
-		p->partial = false;
-		to_stage(p, SS_STAGE_RUN);
-		return;
-	}
-	ss_worklist_flushed(p, now);
-	if (ss_ledger_count(p->ledger, p->control->member) >
-		ss_ledger_allowed(p->ledger, p->control->member) / 2)
-		ss_worklist_drop_backlog(p);
-	p->covered = p->flush_covers;
-	cover_policies(p, p->flush_policies);
-	p->names_covered = p->flush_names;
-	if (p->covered == p->begun && p->flush_ticket > p->control->passed)
-		__atomic_store_n(&p->control->passed, p->flush_ticket, __ATOMIC_SEQ_CST);
-	to_stage(p, p->leaving ? SS_STAGE_REMOVE : SS_STAGE_RUN);
-	p->renew_at = now;
-}
-
-static SsDo
-flush(SsProto *p, SsMonotonic now)
-{
-	if (!p->flush_dropped)
-	{
-		p->nops = 0;
-		p->request.lease = SS_LEASE_DROP;
-		p->lease_sent = false;
-		return send(p, SS_REQUEST_BATCH, now);
-	}
-	(void) send(p, SS_REQUEST_FLUSH, now);
-	p->request.cursor = p->flush_cursor;
-	return SS_DO_SEND;
-}
-
-/*
- * A step of the flush of namespaces whose policies change (R14).  The lease stays, but no new
- * one is granted before the flush ends, and nothing is filled until those transactions have
- * ended.  The same flush makes the guard name the prefixes of new namespaces, before they have
- * copies.
- */
-static SsDo
-flush_policies(SsProto *p, SsMonotonic now)
-{
-	if (!p->policy_flush)
-	{
-		p->policy_flush = true;
-		p->policy_covers = p->policies_begun;
-		p->policy_names = p->names_begun;
-		p->policy_cursor = 0;
-		if (p->policies_begun != p->policies_covered)
-			p->counts.flushes++;
-	}
-	p->policy_waits = true;
-	(void) send(p, SS_REQUEST_FLUSH, now);
-	p->request.cursor = p->policy_cursor;
-	p->request.policies = true;
-	return SS_DO_SEND;
-}
-
-/* Is there work for flush_policies? */
-static bool
-must_flush_policies(const SsProto *p)
-{
-	return p->policies_begun != p->policies_covered || p->names_begun != p->names_covered;
-}
-
-/*
- * Do deletions of PRESENT keys go before fills?  Yes while there is no lease, while rows
- * cannot or must not be read, and when a round takes long.
- */
-static bool
-delete_first(const SsProto *p, SsMonotonic now)
-{
-	return (SS_RULE(10) && ss_worklist_lease_lapsed(p, now)) || p->unreadable ||
-		   p->policies_begun != p->policies_ended ||
-		   (p->round_open && now >= p->round_at + p->round_lease_us / 2);
-}
-
-static SsDo
-run(SsProto *p, SsMonotonic now)
-{
-	SsMonotonic next;
-	bool fill;
-
-	if (p->suspended != p->was_suspended)
-	{
-		p->was_suspended = p->suspended;
-		p->flush_wanted = true;
-	}
-	ss_worklist_update(p, now, !p->suspended && !p->flush_wanted);
-	if (p->flush_wanted || p->begun != p->covered)
-	{
-		begin_flush(p);
-		return flush(p, now);
-	}
-	if (p->partial_wanted)
-	{
-		begin_partial_flush(p);
-		return flush(p, now);
-	}
-	if (must_flush_policies(p) && !p->policy_waits)
-		return flush_policies(p, now);
-	p->policy_waits = false;
-	p->deleting = ss_worklist_take_deletes(p, delete_first(p, now)) > 0;
-	if (p->deleting)
-		return send_batch(p, now);
-	if (must_flush_policies(p))
-		return flush_policies(p, now);
-	/* delete, then grant the lease, then fill */
-	if (p->round_open && p->round_left == 0 && ss_worklist_lease_lapsed(p, now))
-		return send_batch(p, now);
-	fill = !p->suspended && p->begun == p->ended && p->policies_begun == p->policies_ended &&
-		   now >= p->read_at;
-	if (fill && ss_worklist_take_fills(p, now) > 0)
-	{
-		p->reading = true;
-		return SS_DO_READ;
-	}
-	p->nops = 0;
-	next = p->renew_at + (p->suspended || p->begun != p->ended ? heartbeat_us(p) : 0);
-	if ((p->round_open && p->round_left == 0) || now >= next)
-		return send_batch(p, now);
-	if (p->read_at > now)
-		next = earlier(next, p->read_at);
-	if (fill)
-		next = earlier(next, ss_worklist_next_wanted(p));
-	if (p->lists[SS_LIST_DOUBT].count > 0)
-		next = earlier(next, now + DOUBT_PAUSE_US);
-	return wait_until(p, next);
 }
 
 /* The next action when we are connected and nothing is under way. */
@@ -406,7 +99,7 @@ act(SsProto *p, SsMonotonic now)
 				return wait_until(p, p->probe_at);
 			/* FALLTHROUGH */
 		case SS_STAGE_PROBE:
-			return send(p, SS_REQUEST_PROBE, now);
+			return ss_request_send(p, SS_REQUEST_PROBE, now);
 		case SS_STAGE_CLAIM:
 			ss_guard_claim(p, draw(p));
 			if (SS_RULE(15) &&
@@ -414,15 +107,15 @@ act(SsProto *p, SsMonotonic now)
 				return SS_DO_RECORD;
 			if (SS_RULE(6))
 				p->flush_wanted = true;
-			return send(p, SS_REQUEST_CLAIM, now);
+			return ss_request_send(p, SS_REQUEST_CLAIM, now);
 		case SS_STAGE_FLUSH:
-			return flush(p, now);
+			return ss_flush_step(p, now);
 		case SS_STAGE_RUN:
 			if (p->leaving)
-				begin_flush(p);
-			return p->leaving ? flush(p, now) : run(p, now);
+				ss_flush_begin(p);
+			return p->leaving ? ss_flush_step(p, now) : ss_cycle_run(p, now);
 		case SS_STAGE_REMOVE:
-			return send(p, SS_REQUEST_REMOVE, now);
+			return ss_request_send(p, SS_REQUEST_REMOVE, now);
 		case SS_STAGE_LEFT:
 			break;
 	}
@@ -468,7 +161,7 @@ ss_proto_next(SsProto *p, SsMonotonic now)
 	if (p->ready)
 	{
 		p->ready = false;
-		return send_batch(p, now);
+		return ss_cycle_send_batch(p, now);
 	}
 	attach_or_detach(p);
 	if (p->connected || p->stage == SS_STAGE_LEFT)
@@ -497,20 +190,6 @@ ss_proto_connected(SsProto *p, SsMonotonic now)
 	to_stage(p, SS_STAGE_PROBE);
 }
 
-/* A flush was interrupted: begin it again later. */
-static void
-flush_again(SsProto *p)
-{
-	p->policy_flush = false;
-	if (p->stage != SS_STAGE_FLUSH)
-		return;
-	if (p->partial)
-		p->partial_wanted = true;
-	else
-		p->flush_wanted = true;
-	p->partial = false;
-}
-
 /*
  * There is no connection, no answer, or an invalid one.  The request may have been carried
  * out, or may still be until its deadline.  The connection must not be used any more.
@@ -524,12 +203,13 @@ ss_proto_failed(SsProto *p, SsMonotonic now)
 		ss_guard_unanswered(p);
 	if (p->ready || p->reading || (p->busy && p->request.kind == SS_REQUEST_BATCH))
 		ss_worklist_restore(p, 0, now);
-	flush_again(p);
+	ss_flush_interrupted(p);
 	p->busy = p->ready = p->reading = p->connected = false;
 	to_stage(p, SS_STAGE_PROBE);
 	p->failures++;
 	p->counts.failures++;
-	pause_us = least(pause_us, BACKOFF_MOST_US);
+	if (pause_us > BACKOFF_MOST_US)
+		pause_us = BACKOFF_MOST_US;
 	p->retry_at = now + pause_us / 2 + (int64_t) (draw(p) % (uint64_t) (pause_us / 2));
 }
 
@@ -540,7 +220,7 @@ handle_probe(SsProto *p, const SsGuard *guard, SsMonotonic now)
 	/* before the flush, which then also covers what was resolved meanwhile */
 	attach_or_detach(p);
 	if (p->stage == SS_STAGE_RUN && (p->flush_wanted || p->leaving))
-		begin_flush(p);
+		ss_flush_begin(p);
 }
 
 static void
@@ -554,44 +234,10 @@ handle_claim(SsProto *p)
 	if (ends_foreign)
 		ss_control_end_foreign(p->control);
 	if (p->flush_wanted)
-		begin_flush(p);
+		ss_flush_begin(p);
 	else
 		to_stage(p, SS_STAGE_RUN);
 	p->flush_dropped = true; /* by the claim */
-}
-
-static void
-batch_done(SsProto *p, SsMonotonic now)
-{
-	for (int i = 0; i < p->nops; i++)
-	{
-		SsOp *op = &p->ops[i];
-
-		p->counts.sets += op->kind == SS_OP_SET;
-		p->counts.deletes += op->kind == SS_OP_DELETE;
-		p->counts.expires += op->kind == SS_OP_EXPIRE;
-		if (p->deleting)
-			ss_worklist_key_deleted(p, op->slot, now);
-		else
-			ss_worklist_key_written(p, op, now);
-	}
-	p->nops = 0;
-	if (p->request.lease == SS_LEASE_DROP)
-	{
-		p->lease_end = now;
-		ss_worklist_publish_lease(p, 0);
-		p->renew_at = now + heartbeat_us(p);
-		if (p->stage == SS_STAGE_FLUSH)
-			p->flush_dropped = true;
-	}
-	else if (p->lease_sent)
-	{
-		p->counts.leases++;
-		p->lease_end = p->round_at + p->round_lease_us;
-		p->renew_at = p->round_at + heartbeat_us(p);
-		ss_worklist_close_round(p);
-	}
-	ss_worklist_pass_fence(p);
 }
 
 /* The answer to p->request. */
@@ -601,7 +247,7 @@ ss_proto_reply(SsProto *p, const SsReply *reply, SsMonotonic now)
 	SsRequest *r = &p->request;
 
 	p->busy = false;
-	update_clock(p, reply->time, now);
+	ss_request_update_clock(p, reply->time, now);
 	if (r->kind == SS_REQUEST_PROBE)
 	{
 		handle_probe(p, &reply->guard, now);
@@ -623,7 +269,7 @@ ss_proto_reply(SsProto *p, const SsReply *reply, SsMonotonic now)
 			to_stage(p, ss_guard_outrun(p, now));
 			return;
 		}
-		flush_again(p);
+		ss_flush_interrupted(p);
 		to_stage(p, SS_STAGE_PROBE);
 		return;
 	}
@@ -634,23 +280,9 @@ ss_proto_reply(SsProto *p, const SsReply *reply, SsMonotonic now)
 	}
 	ss_guard_carried_out(p);
 	if (r->kind == SS_REQUEST_BATCH)
-		batch_done(p, now);
-	else if (r->kind == SS_REQUEST_FLUSH && r->policies)
-	{
-		p->policy_cursor = reply->cursor;
-		if (reply->cursor == 0 && p->policy_flush)
-		{
-			cover_policies(p, p->policy_covers);
-			p->names_covered = p->policy_names;
-		}
-	}
+		ss_cycle_batch_done(p, now);
 	else if (r->kind == SS_REQUEST_FLUSH)
-	{
-		p->removed += reply->removed;
-		p->flush_cursor = reply->cursor;
-		if (reply->cursor == 0)
-			end_flush(p, now);
-	}
+		ss_flush_answered(p, reply, now);
 	else
 		p->stage = SS_STAGE_LEFT;
 }
@@ -832,7 +464,7 @@ ss_proto_stop(SsProto *p, SsMonotonic now, SsMonotonic give_up)
 	p->deleting = false;
 	ss_worklist_close_round(p);
 	p->request.lease = SS_LEASE_DROP;
-	(void) send(p, SS_REQUEST_BATCH, now);
+	(void) ss_request_send(p, SS_REQUEST_BATCH, now);
 	p->request.give_up = give_up;
 	p->request.deadline = ss_clock_redis(give_up, p->clock_low_us);
 	return true;

@@ -1,6 +1,6 @@
 /*
  * worklist.c
- *		The lists of keys that the pusher has to delete or to write; for protocol.c alone.
+ *		The lists of keys that the pusher has to delete or to write.
  *
  * Each key of the ledger that the pusher has read is on one list:
  *

@@ -1,6 +1,6 @@
 /*
  * worklist.h
- *		The lists of keys that the pusher has to delete or to write; for protocol.c alone.
+ *		The lists of keys that the pusher has to delete or to write; for this folder alone.
  */
 #ifndef SS_WORKLIST_H
 #define SS_WORKLIST_H

@@ -76,7 +76,7 @@ trap 'exit 129' HUP
 build_reply() {	# PG_CONFIG
 	local src=${here%/test/fuzz}/src files file clang
 
-	for file in redis/redis redis/tls redis/prefixes redis/wire redis/wire_connect redis/wire_keys protocol/protocol protocol/guard protocol/control protocol/ledger protocol/shares protocol/worklist protocol/standing base/url; do
+	for file in redis/redis redis/tls redis/prefixes redis/wire redis/wire_connect redis/wire_keys protocol/protocol protocol/guard protocol/control protocol/cycle protocol/flush protocol/request protocol/ledger protocol/shares protocol/worklist protocol/standing base/url; do
 		files+=("$src/$file.c")
 	done
 	files+=("$here/reply/reply.c" "$here/reply/server.c")
