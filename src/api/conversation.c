@@ -170,9 +170,15 @@ arg_window(FunctionCallInfo fcinfo, SsWindow *window)
 	if (!PG_ARGISNULL(1))
 		window->last = ss_arg_at_least(fcinfo, 1, false, "last", 0);
 	if (!PG_ARGISNULL(2))
-		window->before = ss_arg_at_least(fcinfo, 2, true, "before", 1);
+		window->up_to = ss_arg_at_least(fcinfo, 2, true, "before", 1) - 1;
 	if (!PG_ARGISNULL(4))
-		window->from = Min(ss_arg_at_least(fcinfo, 4, true, "after", 0), PG_INT64_MAX - 1) + 1;
+	{
+		int64 after = ss_arg_at_least(fcinfo, 4, true, "after", 0);
+
+		window->from = after == PG_INT64_MAX ? after : after + 1;
+		if (after == PG_INT64_MAX)
+			window->up_to = after - 1; /* no seq is higher: there are no messages */
+	}
 	if (!PG_ARGISNULL(5))
 		window->first = ss_arg_at_least(fcinfo, 5, false, "first", 0);
 	if (window->last >= 0 && window->first >= 0)

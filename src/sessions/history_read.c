@@ -28,10 +28,10 @@ enum
 };
 
 /*
- * The parameters of these statements: the history, the first seq of the window, the seq before which
- * it ends, and the maximum number of messages.
+ * The parameters of these statements: the history, the seqs with which the window begins and ends, and
+ * the maximum number of messages.
  */
-#define IN_WINDOW " FROM {history} WHERE history_id {=} $1 AND seq {>=} $2 AND seq {<} $3"
+#define IN_WINDOW " FROM {history} WHERE history_id {=} $1 AND seq {>=} $2 AND seq {<=} $3"
 #define OLDEST IN_WINDOW " ORDER BY seq LIMIT $4"
 #define NEWEST IN_WINDOW " ORDER BY seq DESC LIMIT $4"
 #define WINDOW_ARGS                        \
@@ -67,7 +67,7 @@ ss_history_find(const SsRow *row, const SsWindow *window, SsPlanMode mode, int64
 				int64 *last_seq)
 {
 	bool newest = window->last >= 0;
-	Datum values[4] = {row->history, Int64GetDatum(window->from), Int64GetDatum(window->before),
+	Datum values[4] = {row->history, Int64GetDatum(window->from), Int64GetDatum(window->up_to),
 					   Int64GetDatum(newest ? window->last : window->first)};
 	HeapTuple found;
 	bool null;
@@ -105,7 +105,7 @@ pass_to_sink(uint64 n, bool backwards, SsMessageSink sink, void *arg)
 void
 ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink, void *arg)
 {
-	Datum values[4] = {row->history, Int64GetDatum(window->from), Int64GetDatum(window->before),
+	Datum values[4] = {row->history, Int64GetDatum(window->from), Int64GetDatum(window->up_to),
 					   Int64GetDatum(window->last)};
 	int64 left = window->first >= 0 ? window->first : PG_INT64_MAX;
 
@@ -130,20 +130,19 @@ ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink, vo
 	while (left > 0)
 	{
 		int64 page = Min(left, PAGE);
+		int64 seq = 0;
 		int64 n;
-		bool null;
 
 		CHECK_FOR_INTERRUPTS();
 		values[3] = Int64GetDatum(page);
 		n = (int64) ss_plan_run(&oldest_plan, values, NULL, SS_PLAN_READ, 0);
 		if (n > 0)
-			values[1] = Int64GetDatum(
-				DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[n - 1], SPI_tuptable->tupdesc,
-											READ_SEQ, &null)) +
-				1);
+			seq = DatumGetInt64(ss_sql_value(SPI_tuptable->vals[n - 1], SPI_tuptable->tupdesc,
+											 READ_SEQ, "conversation_history"));
 		pass_to_sink((uint64) n, false, sink, arg);
-		if (n < page)
+		if (n < page || seq >= window->up_to)
 			break;
+		values[1] = Int64GetDatum(seq + 1);
 		left -= n;
 	}
 }
@@ -176,7 +175,10 @@ ss_history_walk_back(const SsRow *row, int64 expected, SsMessageVisitor visit, v
 			Datum seq = ss_sql_value(rows->vals[i], rows->tupdesc, READ_SEQ,
 									 "conversation_history");
 
-			values[2] = Int64GetDatum(DatumGetInt64(seq));
+			if (DatumGetInt64(seq) == PG_INT64_MIN)
+				more = false; /* there is none before */
+			else
+				values[2] = Int64GetDatum(DatumGetInt64(seq) - 1);
 			if (!visit(arg, DatumGetInt64(seq),
 					   ss_sql_value(rows->vals[i], rows->tupdesc, READ_MESSAGE,
 									"conversation_history")))

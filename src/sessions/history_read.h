@@ -11,10 +11,10 @@
 /* A window of a history. */
 typedef struct SsWindow
 {
-	int64 from;   /* the window begins at this seq */
-	int64 before; /* it ends before this seq */
-	int64 last;   /* option: only the newest messages in between, at most so many; -1: all */
-	int64 first;  /* option: only the oldest ones; -1: all.  Not together with last */
+	int64 from;  /* the window begins at this seq */
+	int64 up_to; /* it ends with this seq */
+	int64 last;  /* option: only the newest messages in between, at most so many; -1: all */
+	int64 first; /* option: only the oldest ones; -1: all.  Not together with last */
 } SsWindow;
 
 #define SS_WINDOW_ALL                      \

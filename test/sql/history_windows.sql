@@ -38,6 +38,18 @@ FROM (VALUES (2::bigint, 6::bigint, NULL::int, NULL::int), (2, 6, 2, NULL), (2, 
 SELECT count(*) AS windows, count(*) FILTER (WHERE pg_temp.seqs('w', last, before, after, first) IS DISTINCT FROM pg_temp.model('w', last, before, after, first)) AS wrong
 FROM unnest(ARRAY[NULL, 0, 1, 5, 9, 10, 11, 9223372036854775807]) after, unnest(ARRAY[NULL, 1, 2, 6, 11, 12, 9223372036854775807]) before,
 	(VALUES (NULL::int, NULL::int), (0, NULL), (3, NULL), (10, NULL), (2147483647, NULL), (NULL, 0), (NULL, 3), (NULL, 10), (NULL, 2147483647)) n(last, first);
+-- Also with messages whose seqs, set by plain SQL, are the lowest and the highest that there are.
+BEGIN;
+INSERT INTO conversation_history (history_id, seq, message)
+SELECT history_id, seq, jsonb_build_object('role', 'user', 'content', seq::text) FROM conversation_sessions, unnest(ARRAY[-9223372036854775808, 9223372036854775806, 9223372036854775807]) seq WHERE session_id = 'w';
+UPDATE conversation_sessions SET message_count = message_count + 3, last_seq = 9223372036854775807 WHERE session_id = 'w';
+SELECT pg_temp.seqs('w'), pg_temp.seqs('w', last => 2) AS last, pg_temp.seqs('w', after => 9223372036854775806) AS after, pg_temp.seqs('w', first => 1) AS first;
+SELECT count(*) AS windows, count(*) FILTER (WHERE pg_temp.seqs('w', last, before, after, first) IS DISTINCT FROM pg_temp.model('w', last, before, after, first)) AS wrong
+FROM unnest(ARRAY[NULL, 0, 1, 5, 9, 10, 11, 9223372036854775807]) after, unnest(ARRAY[NULL, 1, 2, 6, 11, 12, 9223372036854775807]) before,
+	(VALUES (NULL::int, NULL::int), (0, NULL), (3, NULL), (10, NULL), (2147483647, NULL), (NULL, 0), (NULL, 3), (NULL, 10), (NULL, 2147483647)) n(last, first);
+SELECT string_agg(seq::text, ' ') AS window FROM session_window('w', max_messages => 1);
+SELECT session_pop('w') AS newest, session_pop('w', from_start => true) AS oldest;
+ROLLBACK;
 -- New messages page by page: each page begins after the last seq of the one before.
 WITH RECURSIVE page AS (
 	SELECT pg_temp.seqs('w', after => 0, first => 4) AS seqs
