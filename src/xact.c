@@ -32,6 +32,7 @@
 #include "sessions/relaxed.h"
 #include "shared/databases.h"
 #include "shared/turn_wakes.h"
+#include "table/catalog.h"
 #include "touch/touch_xact.h"
 #include "xact.h"
 
@@ -63,6 +64,9 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			ss_relaxed_at_end();
+			if (!committed)
+				ss_catalog_at_rollback();
+			ss_catalog_at_end();
 			ss_events_at_end(committed);
 			ss_xact_keys_at_end();
 			ss_touch_xact_at_end(committed);
@@ -98,6 +102,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 
 		case SUBXACT_EVENT_ABORT_SUB:
 			/* relaxed.c has nothing to undo: what a rolled back savepoint wrote is in WAL */
+			ss_catalog_at_rollback();
 			ss_events_at_subxact_abort();
 			ss_xact_keys_at_subxact_abort(mine);
 			ss_touch_xact_at_subxact_abort(mine);

@@ -203,7 +203,7 @@ check_table(const SsCatalog *catalog)
 	checked.writable = false;
 	checked.table = catalog->sessions;
 	rel = table_open(checked.table, AccessShareLock);
-	if (rel->rd_rel->relkind == RELKIND_RELATION && !rel->rd_rel->relhassubclass)
+	if (rel->rd_rel->relkind == RELKIND_RELATION && !ss_catalog_has_children(rel))
 	{
 		list_free(RelationGetIndexList(rel));
 		index = rel->rd_pkindex;

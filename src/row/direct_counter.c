@@ -45,7 +45,7 @@ static struct
 	SsMemo memo;
 	Oid table;
 	SsDirectIndex pkey; /* without one there is no direct access */
-} checked = {.memo = {SS_OUR_TABLES | SS_ROLES}};
+} checked = {.memo = {SS_OUR_TABLES | SS_ROLES | SS_WATCHED_TABLES}};
 
 /* Does an INSERT or UPDATE fire a trigger that is not one of a foreign key? */
 static bool
@@ -93,7 +93,7 @@ is_eligible(Relation rel, Oid owner)
 {
 	AclMode rights = ACL_SELECT | ACL_INSERT | ACL_UPDATE;
 
-	return rel->rd_rel->relkind == RELKIND_RELATION && !rel->rd_rel->relhassubclass &&
+	return rel->rd_rel->relkind == RELKIND_RELATION && !ss_catalog_has_children(rel) &&
 		   !rel->rd_rel->relispartition && rel->rd_rules == NULL && !has_triggers(rel) &&
 		   !is_constrained(rel) && has_privs_of_role(owner, rel->rd_rel->relowner) &&
 		   pg_class_aclmask(RelationGetRelid(rel), owner, rights, ACLMASK_ALL) == rights &&

@@ -51,7 +51,8 @@ static struct
 	bool save_has_foreign_code;
 	SsMemo hit_memo;
 	bool hit_has_foreign_code;
-} relaxed = {.save_memo = {SS_OUR_TABLES}, .hit_memo = {SS_OUR_TABLES}};
+} relaxed = {.save_memo = {SS_OUR_TABLES | SS_WATCHED_TABLES},
+			 .hit_memo = {SS_OUR_TABLES | SS_WATCHED_TABLES}};
 
 /*
  * May a statement on a table run code that is not ours?  That is so if the table has a trigger
@@ -62,7 +63,7 @@ static bool
 may_run_foreign_code(Oid relid)
 {
 	Relation rel = table_open(relid, AccessShareLock);
-	bool found = rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relhassubclass ||
+	bool found = rel->rd_rel->relkind != RELKIND_RELATION || ss_catalog_has_children(rel) ||
 				 rel->rd_rules != NULL;
 	/* a copy, because a catalog lookup may process invalidations and free the original */
 	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);

@@ -17,8 +17,10 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/acl.h"
@@ -26,6 +28,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "table/catalog.h"
@@ -47,6 +50,7 @@ static struct
 	uint64 table_changes;
 	uint64 role_changes;
 	uint64 watched_changes;
+	bool saw_children; /* this transaction, which may drop some, has asked for them */
 	/* relations that are not ours, until their next invalidation */
 	int nwatched;
 	Oid watched[32];
@@ -82,6 +86,51 @@ ss_catalog_watch(Oid relid)
 		return false;
 	state.watched[state.nwatched++] = relid;
 	return true;
+}
+
+/*
+ * Do tables inherit from a table?  pg_class may say so long after the last of them was dropped.  That
+ * they are dropped is a change of SS_WATCHED_TABLES, and a new one is a change of the table itself.
+ */
+bool
+ss_catalog_has_children(Relation rel)
+{
+	List *children;
+	ListCell *cell;
+	bool found;
+
+	if (!rel->rd_rel->relhassubclass)
+		return false;
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		state.saw_children = true;
+	children = find_inheritance_children(RelationGetRelid(rel), NoLock);
+	found = children != NIL;
+	/* if too many are watched, the answer stays valid until the table itself is changed */
+	foreach (cell, children)
+		(void) ss_catalog_watch(lfirst_oid(cell));
+	list_free(children);
+	return found;
+}
+
+/*
+ * When a transaction is rolled back or prepared, or a subtransaction rolled back (xact.c): a child
+ * that it dropped is there again, and was not watched any more.  Cannot fail.
+ */
+void
+ss_catalog_at_rollback(void)
+{
+	if (!state.saw_children)
+		return;
+	state.is_current = false;
+	state.invalidations++;
+	state.watched_changes++;
+}
+
+/* When a transaction ends (xact.c), after the above.  Cannot fail. */
+void
+ss_catalog_at_end(void)
+{
+	state.saw_children = false;
 }
 
 /* A relation was invalidated: stop watching it. */

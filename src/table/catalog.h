@@ -5,6 +5,8 @@
 #ifndef SS_CATALOG_H
 #define SS_CATALOG_H
 
+#include "utils/relcache.h"
+
 /*
  * Filled by ss_catalog_find.  A copy stays readable after an invalidation, but may be out of date.
  */
@@ -57,6 +59,9 @@ extern bool ss_catalog_try_lock(const SsCatalog *catalog);
 extern char *ss_catalog_damage(void);
 extern char *ss_catalog_damage_of(const char *table);
 extern bool ss_catalog_watch(Oid relid);
+extern bool ss_catalog_has_children(Relation rel);
+extern void ss_catalog_at_rollback(void);
+extern void ss_catalog_at_end(void);
 extern uint64 ss_catalog_changes(int sources);
 
 extern bool ss_memo_is_current(const SsMemo *memo);
