@@ -6,10 +6,8 @@
 #define SS_HEALTH_H
 
 #include "health/health_locks.h"
-#include "shared/databases.h"
 
 extern void ss_health_report(SsReport *report);
 extern bool ss_health_purge_behind(const SsHealthLocks *locks, double *behind);
-extern void ss_health_set_aside(SsAsideReport reports[SS_WORKS]);
 
 #endif

@@ -16,6 +16,7 @@
 #include "health/health_foreign.h"
 #include "health/health_locks.h"
 #include "health/health_words.h"
+#include "health/health_workers.h"
 #include "settings.h"
 #include "shared/counters.h"
 #include "shared/databases.h"
