@@ -49,7 +49,7 @@ SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'conversati
 -- No index contains a column that a save changes, because saves would not be HOT.
 SELECT count(*) AS costly FROM pg_index i, unnest(i.indkey::int2[]) k JOIN pg_attribute a ON a.attnum = k
 WHERE i.indrelid = 'conversation_sessions'::regclass AND a.attrelid = i.indrelid
-	AND a.attname IN ('session_data', 'version', 'updated_at', 'expires_at', 'message_count', 'last_seq', 'ttl');
+	AND a.attname IN ('session_data', 'version', 'updated_at', 'expires_at', 'message_count', 'last_seq', 'ttl', 'turn', 'turn_until', 'turn_holder');
 -- Ids are compared bytewise, so that an upgrade of a collation changes nothing.
 SELECT count(*) AS collated FROM pg_index i, unnest(i.indcollation::oid[]) c
 WHERE i.indrelid IN (SELECT objid FROM member WHERE classid = 'pg_class'::regclass) AND c NOT IN (0, 'pg_catalog."C"'::regcollation, 'pg_catalog."POSIX"'::regcollation);

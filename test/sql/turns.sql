@@ -93,6 +93,8 @@ UPDATE conversation_sessions SET turn = NULL, turn_holder = NULL WHERE session_i
 UPDATE conversation_sessions SET turn = 5 WHERE session_id = 'still' RETURNING turn = pg_temp.turn('still') AS kept;
 SELECT set_clause, pg_temp.says('UPDATE conversation_sessions SET ' || set_clause || ' WHERE session_id = ''still''')
 FROM (VALUES (1, $$turn = 0$$), (2, $$turn = -1$$), (3, $$turn_until = 'infinity'$$), (4, $$turn_until = '-infinity'$$), (5, $$turn_holder = ''$$), (6, $$turn_holder = E'a\tb'$$), (7, $$turn_holder = repeat('x', 201)$$)) c(n, set_clause) ORDER BY n;
+UPDATE conversation_sessions SET turn = 9000000000000000, turn_until = NULL WHERE session_id = 'still';
+SELECT session_turn_begin('still', '1 ms') AS after_a_token_ahead_of_the_clock;
 UPDATE conversation_sessions SET turn = 9223372036854775807, turn_until = NULL WHERE session_id = 'still';
 SELECT pg_temp.says($$SELECT session_turn_begin('still')$$) AS exhausted;
 -- The time of a turn is counted down by hand as well, and is no change that a tombstone would refuse.
