@@ -11,7 +11,8 @@ DO $$
 DECLARE
   name text;
 BEGIN
-  FOR name IN SELECT attname FROM pg_attribute WHERE attrelid = 'conversation_sessions'::regclass AND attnum > 0 LOOP
+  FOR name IN SELECT attname FROM pg_attribute WHERE attrelid = 'conversation_sessions'::regclass AND attnum > 0
+    AND NOT attisdropped LOOP
     EXECUTE format('CREATE TRIGGER a_%s BEFORE UPDATE OF %1$I ON conversation_sessions FOR EACH ROW'
       ' EXECUTE FUNCTION note_column(%1$L)', name);
   END LOOP;
