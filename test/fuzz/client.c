@@ -76,8 +76,9 @@ on_notice(void *arg, const PGresult *result)
 	if (severity == NULL || state == NULL || strcmp(severity, "WARNING") != 0)
 		return;
 	/*
-	 * VACUUM of tables that are not ours; and the warning of PL/pgSQL when a GRANT changes a function that is
-	 * running, and calls itself, in a query with several rows: the next row compiles it again.
+	 * VACUUM of tables that are not ours; and the warning of PL/pgSQL when a GRANT changes a
+	 * function that is running, and calls itself, in a query with several rows: the next row
+	 * compiles it again.
 	 */
 	if (strstr(PQresultErrorMessage(result), "skipping \"") != NULL ||
 		strstr(PQresultErrorMessage(result), "trying to insert a function that already exists") !=

@@ -15,7 +15,7 @@
  * PL/pgSQL function that traps the error (trapped).  A new session needs some thousand allocations, most
  * of them for any call, and each attempt takes a connection.  So there, in the workers, and in calls with
  * as many allocations (session_health), one fails not for every n but at every call site, the first two
- * times that it is reached (see module.c).
+ * times that it is reached (see module.c).  The start of workers is tried only in a sample.
  */
 #include <inttypes.h>
 #include <libpq-fe.h>

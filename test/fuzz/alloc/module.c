@@ -15,8 +15,9 @@
  *								twice with this n
  *	SET fuzz_fail.armed = off	end it
  *	fuzz_fail_end()				how many were counted, negative if the n-th did not come
- *	fuzz_fail_worker(function, kind, n)	the same for a worker, where with an n of 0 it goes on with the
- *								next call site, until there is another order
+ *	fuzz_fail_worker(function, kind, n)	the same for a worker.  An n of 0 is for those that run already,
+ *								because the next start of one that cannot start waits a minute; what
+ *								survives goes on with the next call site, until there is another order
  *	fuzz_fail_worker_state()	how many allocations failed since
  *
  * A call site is what backtrace() says, from the allocation to the third function of session_store that
@@ -161,11 +162,14 @@ static void
 read_order(void)
 {
 	uint64 serial = pg_atomic_read_u64(&order->serial);
+	bool running;
 
 	if (serial == known)
 		return;
+	running = known != 0;
 	known = serial;
-	armed = strcmp(order->function, MyBgworkerEntry->bgw_function_name) == 0;
+	armed = (order->n > 0 || running) &&
+			strcmp(order->function, MyBgworkerEntry->bgw_function_name) == 0;
 	is_worker = true;
 	of_malloc = order->of_malloc;
 	left = order->n;
