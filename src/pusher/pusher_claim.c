@@ -114,7 +114,7 @@ try_to_write(SsPusher *pusher, bool moved)
 		if (strcmp(error->message, pusher->unrecorded) != 0)
 			EmitErrorReport();
 		FlushErrorState();
-		AbortCurrentTransaction();
+		AbortOutOfAnyTransaction();
 		MemoryContextSwitchTo(pusher->cycle_context);
 		strlcpy(pusher->unrecorded, error->message, sizeof(pusher->unrecorded));
 		FreeErrorData(error);

@@ -175,7 +175,7 @@ ss_pusher_catch_error(SsPusher *pusher)
 	MemoryContextSwitchTo(pusher->cycle_context);
 	error = CopyErrorData();
 	FlushErrorState();
-	AbortCurrentTransaction();
+	AbortOutOfAnyTransaction();
 	MemoryContextSwitchTo(pusher->cycle_context);
 	return error;
 }

@@ -99,19 +99,24 @@ ss_subxact_run(SsSubxactWork work, void *arg, ErrorData **error)
 	}
 	PG_CATCH();
 	{
+		done = false;
+		/*
+		 * First, because handlers expect the outer subtransaction to be current, and there may be no
+		 * memory for a copy of the error.
+		 */
+		roll_back_subxact();
 		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (error == NULL || keeping)
+			PG_RE_THROW();
 		caught = CopyErrorData();
 		FlushErrorState();
-		done = false;
 	}
 	PG_END_TRY();
-	if (!done)
+	if (!done && caught == NULL)
 		roll_back_subxact();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	if (caught != NULL && (error == NULL || keeping))
-		/* only after the rollback: handlers expect the outer subtransaction to be current */
-		ReThrowError(caught);
 	if (error != NULL)
 		*error = caught;
 	return done;

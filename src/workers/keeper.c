@@ -147,7 +147,7 @@ failed(SsKeeper *keeper, SsTask task, TimestampTz now)
 	locked = lock_timeout || ss_stop_requested();
 	if (!locked)
 		EmitErrorReport();
-	AbortCurrentTransaction();
+	AbortOutOfAnyTransaction();
 	ss_stop_defer();
 	FlushErrorState();
 	MemoryContextSwitchTo(keeper->cycle_context);
@@ -251,7 +251,7 @@ stop(SsKeeper *keeper)
 	{
 		if (geterrcode() != ERRCODE_QUERY_CANCELED)
 			EmitErrorReport();
-		AbortCurrentTransaction();
+		AbortOutOfAnyTransaction();
 		FlushErrorState();
 	}
 	PG_END_TRY();
@@ -328,7 +328,7 @@ read_claims(SsKeeper *keeper)
 		/* then the wait ends by itself */
 		MemoryContextSwitchTo(keeper->cycle_context);
 		EmitErrorReport();
-		AbortCurrentTransaction();
+		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		MemoryContextSwitchTo(keeper->cycle_context);
 	}
