@@ -8,7 +8,7 @@
 #		--seconds 0 every call with its first allocation failing, then with its second, until
 #		none is left to fail, and workers at each of their call sites, which takes an hour or two;
 #		--only the calls or workers (ss_) with a text, in the --variants warm, fresh, statements,
-#		savepoint, commit, trapped (see alloc/main.c)
+#		savepoint, commit, trapped, twice (see alloc/main.c)
 #	reply	answers of a lying Redis, without any server: with libFuzzer where clang has it, else
 #		random bytes
 #	Ends with status 0 when nothing was found; else the logs are kept.

@@ -12,7 +12,8 @@
  *
  * Variants of a call: in a session that made it before (warm), in a new one (fresh), with direct_rows off
  * (statements), in a savepoint that is rolled back, with COMMIT failing instead of the call, and in a
- * PL/pgSQL function that traps the error (trapped).  A new session needs some thousand allocations, most
+ * PL/pgSQL function that traps the error (trapped).  In a last one the next allocation fails as well, as
+ * it may while the first error is handled (twice).  A new session needs some thousand allocations, most
  * of them for any call, and each attempt takes a connection.  So there, in the workers, and in calls with
  * as many allocations (session_health), one fails not for every n but at every call site, the first two
  * times that it is reached (see module.c).  The start of workers is tried only in a sample.
@@ -35,11 +36,12 @@ typedef enum Variant
 	SAVEPOINT,
 	AT_COMMIT,
 	TRAPPED,
+	TWICE,
 	VARIANTS
 } Variant;
 
-static const char *const variant_names[VARIANTS] = {"warm",      "fresh",  "statements",
-													"savepoint", "commit", "trapped"};
+static const char *const variant_names[VARIANTS] = {"warm",   "fresh",   "statements", "savepoint",
+													"commit", "trapped", "twice"};
 
 static const char *const setup[] = {
 	"CREATE EXTENSION session_store",
@@ -430,6 +432,8 @@ try_one(int call, Variant variant, const char *kind, int64_t n, const Baseline *
 	}
 	if (variant == STATEMENTS)
 		must(pg, "SET session_store.direct_rows = off");
+	if (variant == TWICE)
+		must(pg, "SET fuzz_fail.times = 2");
 	fine = attempt(call, variant, kind, n, state, &counted);
 	snprintf(message, sizeof(message), "%s", last);
 	tried++;
@@ -474,6 +478,8 @@ try_one(int call, Variant variant, const char *kind, int64_t n, const Baseline *
 		must(pg, "ROLLBACK");
 	if (variant == STATEMENTS)
 		must(pg, "RESET session_store.direct_rows");
+	if (variant == TWICE)
+		must(pg, "RESET fuzz_fail.times");
 	return counted > 0;
 }
 

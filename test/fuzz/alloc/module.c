@@ -13,6 +13,7 @@
  *	fuzz_fail(kind, n)			from here on in this backend; kind is palloc or malloc.  With an n of 0
  *								or less, the first allocation fails whose call site has not failed
  *								twice with this n
+ *	SET fuzz_fail.times			how many fail, from the n-th on; 1 if not set
  *	SET fuzz_fail.armed = off	end it
  *	fuzz_fail_end()				how many were counted, negative if the n-th did not come
  *	fuzz_fail_worker(function, kind, n)	the same for a worker.  An n of 0 is for those that run already,
@@ -87,6 +88,8 @@ static int64 left;
 static int64 counted;
 static bool deciding = false;
 static bool armed_setting = false;
+static int times_setting = 1;
+static int fired_times;
 static uintptr_t text_from = 0, text_to = 0; /* where session_store is */
 
 static shmem_request_hook_type previous_request = NULL;
@@ -200,7 +203,9 @@ fails(bool is_malloc)
 		{
 			now = fired = true;
 			/* a worker stays armed: its next round reaches other sites */
-			armed = is_worker && by_site;
+			armed = (is_worker && by_site) || fired_times + 1 < times_setting;
+			left = by_site ? left : 1;
+			fired_times++;
 			if (is_worker)
 				(void) pg_atomic_fetch_add_u32(&order->fired, 1);
 		}
@@ -389,6 +394,8 @@ _PG_init(void)
 		return;
 	DefineCustomBoolVariable("fuzz_fail.armed", "Setting it to anything ends fuzz_fail().", NULL,
 							 &armed_setting, false, PGC_USERSET, 0, NULL, assign_armed, NULL);
+	DefineCustomIntVariable("fuzz_fail.times", "How many allocations fail, one after the other.",
+							NULL, &times_setting, 1, 1, 1000, PGC_USERSET, 0, NULL, NULL, NULL);
 	previous_request = shmem_request_hook;
 	shmem_request_hook = request;
 	previous_startup = shmem_startup_hook;
@@ -433,6 +440,7 @@ fuzz_fail(PG_FUNCTION_ARGS)
 		memset(seen, 0, sizeof(seen));
 	counted = 0;
 	fired = is_worker = false;
+	fired_times = 0;
 	armed = true;
 	PG_RETURN_VOID();
 }
