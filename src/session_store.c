@@ -12,7 +12,7 @@
  *		workers/        the launcher and the keeper
  *		pusher/         the worker that writes to Redis, and what it reads from the tables
  *		redis/          the connection to Redis, and the requests of the protocol on it
- *		triggers/       the triggers that record changed keys and policies
+ *		triggers/       the triggers that record changed keys and policies, and queue ended histories
  *		upkeep/         what the keeper does to the tables: purge, samples, orphans, writing touches
  *		sessions/       what the calls mean: change, end, history, members, events, listing, quotas
  *		row/            a session's row: alive or not, read, lock, write, its trigger, access

@@ -12,7 +12,7 @@
  * Changes are recorded whatever the cache rule of the namespace says (R13), because a namespace
  * may be switched on while the transaction is in progress.
  *
- * When a session loses its history, the history is detached here as well (upkeep/history_purge.c).
+ * When a session loses its history, the history is detached here as well (history_queue.c).
  * When it loses its turn, those who wait for it are woken (shared/turn_wakes.c).
  */
 #include "postgres.h"
@@ -44,7 +44,7 @@
 #include "table/schema.h"
 #include "table/sql.h"
 #include "triggers/cache_trigger.h"
-#include "upkeep/history_purge.h"
+#include "triggers/history_queue.h"
 
 SS_FUNCTION(session_change_note, 1_0, TRIGGEROID);
 SS_FUNCTION(session_history_note, 1_0, TRIGGEROID);

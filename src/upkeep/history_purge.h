@@ -8,12 +8,7 @@
 #include "utils/uuid.h"
 
 #include "sessions/aside.h"
-#include "table/schema.h"
 
-extern void ss_history_detach(const SsDeformedRow *old, const SsDeformedRow *new);
-extern void ss_history_detach_all(void);
-extern void ss_history_clear_queue(void);
-extern bool ss_history_is_queued(const pg_uuid_t *history);
 extern bool ss_history_purge(Datum ns, int64 limit, SsAside *aside, int64 *removed);
 extern bool ss_history_remove(const pg_uuid_t *history, int64 limit, int64 *removed);
 
