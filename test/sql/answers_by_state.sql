@@ -23,6 +23,9 @@ BEGIN
 				PERFORM pg_sleep(0.001);
 			END LOOP;
 		END IF;
+		IF state = 'held' THEN
+			UPDATE conversation_sessions SET turn = 7, turn_until = clock_timestamp() + interval '1 hour' WHERE session_id = 'x';
+		END IF;
 		IF state = 'purged' THEN
 			DELETE FROM conversation_sessions WHERE session_id = 'x';
 		END IF;
@@ -37,5 +40,12 @@ SELECT call, pg_temp.in_state('absent', call) AS absent, pg_temp.in_state('alive
 FROM unnest(ARRAY[$$session_save('x', '{}')$$,$$session_save('x', '{}', if_version => 0)$$,$$session_save('x', '{}', if_version => 1)$$,$$session_save('x', '{}', if_version => 7)$$,$$session_save('x', '{}', if_version => -1)$$,
 $$session_merge('x', '{"b":2}')$$,$$session_merge('x', '{"b":2}', if_version => 0)$$,$$session_merge('x', '{"b":2}', if_version => 1)$$,$$session_merge('x', '{"b":2}', if_version => 7)$$,$$session_merge('x', '{"b":2}', if_version => -1)$$,
 $$session_incr('x', '{n}')$$,$$session_append('x', '{"m":1}')$$,$$session_delete('x')$$,$$session_get('x')$$,$$session_touch('x') IS NOT NULL$$,
-$$session_take('x')$$,$$(SELECT session_data FROM session_get_many('{x}'))$$,$$session_regenerate('x', new_session_id => 'sixteen bytes...')$$]) call;
+$$session_take('x')$$,$$(SELECT session_data FROM session_get_many('{x}'))$$,$$session_regenerate('x', new_session_id => 'sixteen bytes...')$$,
+$$session_turn_begin('x') IS NOT NULL$$,$$(SELECT count(*) FROM session_turn('x'))$$,$$session_turn_renew('x', 7)$$,$$session_turn_end('x', 7)$$,
+$$session_save('x', '{}', turn => 7)$$,$$session_save('x', '{}', if_version => 0, turn => 7)$$,$$session_merge('x', '{}', turn => 7)$$,$$session_incr('x', '{n}', turn => 7)$$,$$session_append('x', '{"m":1}', turn => 7)$$,
+$$session_pop('x', turn => 7)$$,$$session_trim('x', 1, turn => 7)$$,$$session_replace_tail('x', 1, '[]', turn => 7)$$,$$session_amend('x', 1, '{}', turn => 7)$$,$$session_compact('x', 1, '"s"', turn => 7)$$]) call;
+-- With the turn held.
+SELECT call, pg_temp.in_state('held', call) AS held
+FROM unnest(ARRAY[$$session_turn_begin('x')$$,$$(SELECT count(*) FROM session_turn('x'))$$,$$session_turn_renew('x', 7)$$,$$session_turn_end('x', 7)$$,$$session_save('x', '{}', turn => 7)$$,$$session_merge('x', '{}', turn => 7)$$,
+$$session_incr('x', '{n}', turn => 7)$$,$$session_append('x', '{"m":1}', turn => 7)$$,$$session_pop('x', turn => 7)$$,$$session_trim('x', 1, turn => 7)$$,$$session_replace_tail('x', 1, '[]', turn => 7)$$,$$session_amend('x', 1, '{}', turn => 7)$$]) call;
 DELETE FROM session_namespaces;
