@@ -9,13 +9,25 @@
  * as the owner of the tables, who must be allowed to create the extension.  Clients have to wait.
  *
  * The script copies the rows of all tables of the extension, drops the extension, creates it again and
- * puts the rows back, with the privileges of roles on functions, tables and columns.  All this is one
- * transaction: after an error the database is as it was.  It needs room for a second copy of the rows.
+ * puts the rows back.  All this is one transaction: after an error the database is as it was.  It needs
+ * room for a second copy of the rows.
+ *
+ * Also carried over, as far as they differ from what CREATE EXTENSION makes:
+ *
+ *	- privileges on functions, tables and columns, and those that were revoked
+ *	- triggers of your own on the tables, and whether they are enabled
+ *	- of the tables: FORCE ROW LEVEL SECURITY, REPLICA IDENTITY, storage options, and storage,
+ *	  compression, statistics and options of columns, unless the extension sets the same one itself
+ *	- comments on columns that have no comment of the extension
  *
  * Objects of your own that depend on the extension (views, foreign keys, functions) make it fail with
- * a list of them: drop them first.  It refuses to run if a table has columns of your own.  Triggers,
- * indexes, policies, constraints and rules of your own on the tables are lost, with a warning for each.
- * Publications lose the tables: add them again (docs/reference.md says which).
+ * a list of them: drop them first.  It refuses to run if a table has columns of your own.
+ *
+ * Lost, with a warning for each: indexes, policies, constraints and rules of your own on the tables,
+ * a trigger that cannot be created again, and settings that the extension sets itself, UNLOGGED, a
+ * tablespace and DISABLE ROW LEVEL SECURITY among them.  Lost without a warning: other comments, changes of
+ * the policies, functions and triggers of the extension, and publications' membership: add the tables
+ * again (docs/reference.md says which).
  */
 \set ON_ERROR_STOP on
 BEGIN;
@@ -95,20 +107,13 @@ BEGIN
 			HINT = 'Its values would be lost. Move them elsewhere, and drop it.';
 	END LOOP;
 	FOR found IN
-		SELECT c.relname, 'trigger' AS kind, t.tgname AS name FROM pg_extension e
-			JOIN pg_class c ON c.relnamespace = e.extnamespace
-			JOIN old_columns o ON o.relname = c.relname
-			JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
-		WHERE e.extname = 'session_store' AND NOT EXISTS (SELECT FROM pg_depend d
-			WHERE d.classid = 'pg_proc'::regclass AND d.objid = t.tgfoid AND d.refobjid = e.oid AND d.deptype = 'e')
-		UNION ALL
-		SELECT c.relname, 'index', i.relname FROM pg_extension e
+		SELECT c.relname, 'index' AS kind, i.relname AS name FROM pg_extension e
 			JOIN pg_class c ON c.relnamespace = e.extnamespace
 			JOIN old_columns o ON o.relname = c.relname
 			JOIN pg_index x ON x.indrelid = c.oid JOIN pg_class i ON i.oid = x.indexrelid
 		WHERE e.extname = 'session_store' AND i.relname <> c.relname || '_pkey' AND i.relname <> ALL ('{conversation_sessions_check_at,
 			conversation_sessions_created,conversation_sessions_owner,conversation_sessions_history,conversation_history_operation,
-			conversation_history_ended_history,session_members_member,session_members_unaccepted,session_events_owner,session_operations_keep_until}'::name[])
+			conversation_history_ended_history,session_members_member,session_members_unaccepted,session_events_owner,session_operations_keep_until,session_counters_resets_at}'::name[])
 	LOOP
 		RAISE WARNING USING ERRCODE = '01000', MESSAGE = format('%s %I on table %I is dropped', found.kind, found.name, found.relname),
 			HINT = 'Create it again afterwards.';
@@ -127,6 +132,62 @@ CREATE TEMP TABLE old_objects ON COMMIT DROP AS
 SELECT o.relname, o.kind, o.name FROM pg_extension e JOIN table_objects o ON o.relnamespace = e.extnamespace
 	JOIN old_columns t ON t.relname = o.relname
 WHERE e.extname = 'session_store';
+
+-- Triggers of the owner.
+CREATE TEMP TABLE old_triggers ON COMMIT DROP AS
+SELECT c.relname, t.tgname AS name, t.tgenabled AS enabled, pg_get_triggerdef(t.oid) AS definition
+FROM pg_extension e JOIN pg_class c ON c.relnamespace = e.extnamespace
+	JOIN old_columns o ON o.relname = c.relname
+	JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
+WHERE e.extname = 'session_store' AND NOT EXISTS (SELECT FROM pg_depend d
+	WHERE d.classid = 'pg_proc'::regclass AND d.objid = t.tgfoid AND d.refobjid = e.oid AND d.deptype = 'e');
+
+-- What ALTER TABLE and COMMENT ON COLUMN can set, other than the server's defaults; `command` sets it again.
+CREATE TEMP VIEW table_settings AS
+SELECT c.relnamespace, c.relname, s.kind, s.name, s.value, s.command
+FROM pg_class c, LATERAL (
+	SELECT 'option', o.option_name, o.option_value, format('SET (%I = %L)', o.option_name, o.option_value) FROM pg_options_to_table(c.reloptions) o
+	UNION ALL SELECT 'option', 'toast.' || o.option_name, o.option_value, format('SET (toast.%I = %L)', o.option_name, o.option_value)
+		FROM pg_class t, pg_options_to_table(t.reloptions) o WHERE t.oid = c.reltoastrelid
+	UNION ALL SELECT 'row level security', 'force', 'on', 'FORCE ROW LEVEL SECURITY' WHERE c.relforcerowsecurity
+	UNION ALL SELECT 'row level security', 'enabled', 'off', NULL WHERE NOT c.relrowsecurity
+	UNION ALL SELECT 'replica identity', '', r.value, 'REPLICA IDENTITY ' || r.value FROM (SELECT CASE c.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING' WHEN 'i' THEN
+		(SELECT 'USING INDEX ' || quote_ident(i.relname) FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = c.oid AND x.indisreplident) END) r (value)
+		WHERE r.value IS NOT NULL
+	UNION ALL SELECT 'tablespace', '', t.spcname, NULL FROM pg_tablespace t WHERE t.oid = c.reltablespace
+	UNION ALL SELECT 'persistence', '', 'unlogged', NULL WHERE c.relpersistence = 'u'
+	UNION ALL SELECT v.kind, a.attname, v.value, format('ALTER COLUMN %I SET %s %s', a.attname, v.kind, v.value) FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid, LATERAL (VALUES
+		('storage', CASE WHEN a.attstorage <> y.typstorage THEN CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END END),
+		('compression', CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END),
+		('statistics', CASE WHEN a.attstattarget >= 0 THEN a.attstattarget::text END)) v (kind, value)
+		WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND v.value IS NOT NULL
+	UNION ALL SELECT 'column option', a.attname || '.' || o.option_name, o.option_value, format('ALTER COLUMN %I SET (%I = %L)', a.attname, o.option_name, o.option_value)
+		FROM pg_attribute a, pg_options_to_table(a.attoptions) o WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+	UNION ALL SELECT 'comment', a.attname, col_description(c.oid, a.attnum), 'COMMENT' FROM pg_attribute a
+		WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND col_description(c.oid, a.attnum) IS NOT NULL) s (kind, name, value, command)
+WHERE c.relkind = 'r';
+CREATE TEMP TABLE old_settings ON COMMIT DROP AS
+SELECT s.relname, s.kind, s.name, s.value, s.command FROM pg_extension e JOIN table_settings s ON s.relnamespace = e.extnamespace
+	JOIN old_columns t ON t.relname = s.relname
+WHERE e.extname = 'session_store';
+
+-- Privileges that the extension had given when it was created, and that were revoked since.
+CREATE TEMP TABLE old_revokes ON COMMIT DROP AS
+SELECT 'FUNCTION' AS kind, p.proname AS name, a.privilege_type, a.grantee
+FROM pg_extension e
+	JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
+	JOIN pg_proc p ON p.oid = d.objid
+	JOIN pg_init_privs i ON i.classoid = 'pg_proc'::regclass AND i.objoid = p.oid, aclexplode(i.initprivs) a
+WHERE e.extname = 'session_store' AND a.grantee <> p.proowner AND NOT EXISTS (SELECT FROM aclexplode(COALESCE(p.proacl, acldefault('f', p.proowner))) n
+	WHERE n.grantee = a.grantee AND n.privilege_type = a.privilege_type)
+UNION ALL
+SELECT 'TABLE', c.relname, a.privilege_type, a.grantee
+FROM pg_extension e
+	JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass
+	JOIN pg_class c ON c.oid = d.objid AND c.relkind IN ('r', 'v')
+	JOIN pg_init_privs i ON i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = 0, aclexplode(i.initprivs) a
+WHERE e.extname = 'session_store' AND a.grantee <> c.relowner AND NOT EXISTS (SELECT FROM aclexplode(COALESCE(c.relacl, acldefault('r', c.relowner))) n
+	WHERE n.grantee = a.grantee AND n.privilege_type = a.privilege_type);
 
 -- Privileges of other roles.  Functions are named without arguments, which may have changed.
 CREATE TEMP TABLE old_grants ON COMMIT DROP AS
@@ -235,7 +296,50 @@ END
 $$;
 DROP VIEW table_objects;
 
+-- Settings that the extension does not make itself.  Columns and indexes may be gone.
+CREATE TEMP TABLE lost_settings ON COMMIT DROP AS
+SELECT o.relname, o.kind, o.name, o.value, o.command, n.value AS new_value,
+	o.command IS NOT NULL AND n.value IS NULL
+		AND (o.kind <> 'replica identity' OR o.value !~ '^USING' OR to_regclass(:'schema' || '.' || substr(o.value, 13)) IS NOT NULL)
+		AND (o.kind NOT IN ('storage', 'compression', 'statistics', 'column option', 'comment') OR EXISTS (SELECT FROM pg_attribute a
+			WHERE a.attrelid = to_regclass(:'schema' || '.' || quote_ident(o.relname)) AND a.attname = split_part(o.name, '.', 1) AND NOT a.attisdropped)) AS carried
+FROM old_settings o
+	JOIN pg_extension e ON e.extname = 'session_store'
+	LEFT JOIN table_settings n ON n.relnamespace = e.extnamespace AND n.relname = o.relname AND n.kind = o.kind AND n.name = o.name
+WHERE o.value IS DISTINCT FROM n.value;
+SELECT CASE kind WHEN 'comment' THEN format('COMMENT ON COLUMN %s.%I.%I IS %L', :'schema', relname, name, value)
+	ELSE format('ALTER TABLE %s.%I %s', :'schema', relname, command) END
+FROM lost_settings WHERE carried
+\gexec
+DO $$
+DECLARE
+	found record;
+BEGIN
+	FOR found IN SELECT * FROM lost_settings WHERE NOT carried AND kind <> 'comment' LOOP
+		RAISE WARNING USING ERRCODE = '01000', MESSAGE = format('%s of table %I is no longer %s', concat_ws(' ', found.kind, NULLIF(found.name, '')), found.relname, found.value),
+			DETAIL = 'It is ' || COALESCE(found.new_value, 'the default') || '.', HINT = 'Set it again if it was you who set it.';
+	END LOOP;
+	FOR found IN SELECT t.*, quote_ident(n.nspname) AS schema FROM old_triggers t, pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'session_store' LOOP
+		BEGIN
+			EXECUTE found.definition;
+			EXECUTE format('ALTER TABLE %s.%I %s TRIGGER %I', found.schema, found.relname,
+				CASE found.enabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE' END, found.name);
+		EXCEPTION WHEN OTHERS THEN
+			RAISE WARNING USING ERRCODE = '01000', MESSAGE = format('trigger %I on table %I is dropped', found.name, found.relname),
+				DETAIL = 'It cannot be created again: ' || SQLERRM, HINT = 'Create it again, before clients return.';
+		END;
+	END LOOP;
+END
+$$;
+DROP VIEW table_settings;
+
 -- Only on what still exists.
+SELECT format('REVOKE %s ON %s %s.%I FROM %s', r.privilege_type, r.kind, :'schema', r.name,
+	CASE WHEN r.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r.grantee)) END)
+FROM old_revokes r
+WHERE CASE r.kind WHEN 'TABLE' THEN to_regclass(:'schema' || '.' || quote_ident(r.name)) IS NOT NULL
+	ELSE (SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.proname = r.name AND quote_ident(n.nspname) = :'schema') = 1 END
+\gexec
 SELECT format('GRANT %s%s ON %s %s.%I TO %s%s', g.privilege_type, ' (' || quote_ident(g."column") || ')', g.kind, :'schema', g.name,
 	CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END,
 	CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)

@@ -165,12 +165,35 @@ like($err, qr/cannot drop extension session_store because other objects depend o
 value('DROP VIEW public.mine', 'old');
 is(content('old', $schema), $before, 'after an error all is as it was');
 value("CREATE TRIGGER mine BEFORE UPDATE ON $schema.conversation_sessions FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()", 'old');
+# what the owner has changed on the tables and functions
+value("SET search_path = $schema;" . <<'EOS', 'old');
+CREATE TRIGGER "Off" AFTER INSERT OR DELETE ON session_members FOR EACH STATEMENT EXECUTE FUNCTION pg_catalog.suppress_redundant_updates_trigger();
+ALTER TABLE session_members DISABLE TRIGGER "Off", FORCE ROW LEVEL SECURITY, REPLICA IDENTITY FULL, SET (autovacuum_enabled = off, toast.autovacuum_freeze_max_age = 100000000),
+	ALTER member SET STORAGE MAIN, ALTER member SET STATISTICS 77, ALTER role SET (n_distinct = 3);
+ALTER TABLE conversation_history REPLICA IDENTITY USING INDEX conversation_history_pkey;
+ALTER TABLE conversation_sessions SET (autovacuum_vacuum_scale_factor = 0.5);
+COMMENT ON COLUMN session_members.role IS 'what''s shared';
+REVOKE EXECUTE ON FUNCTION session_may, session_alive FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION session_alive TO app;
+EOS
+my $settings = <<"EOS";
+SELECT concat_ws(' ', relname, relforcerowsecurity, relreplident, reloptions, (SELECT reloptions FROM pg_class t WHERE t.oid = c.reltoastrelid)) FROM pg_class c WHERE oid = '$schema.session_members'::regclass
+UNION ALL SELECT concat_ws(' ', attname, attstorage, attstattarget, attoptions, col_description(attrelid, attnum)) FROM pg_attribute WHERE attrelid = '$schema.session_members'::regclass AND attname IN ('member', 'role')
+UNION ALL SELECT concat_ws(' ', indexrelid::regclass) FROM pg_index WHERE indisreplident AND indrelid = '$schema.conversation_history'::regclass
+UNION ALL SELECT concat_ws(' ', tgname, tgenabled, pg_get_triggerdef(oid)) FROM pg_trigger WHERE NOT tgisinternal AND tgfoid = 'pg_catalog.suppress_redundant_updates_trigger'::regproc
+UNION ALL SELECT concat_ws(' ', proname, has_function_privilege('app', oid, 'EXECUTE'), has_function_privilege('watcher', oid, 'EXECUTE')) FROM pg_proc WHERE pronamespace = '$schema'::regnamespace AND proname IN ('session_may', 'session_alive')
+ORDER BY 1
+EOS
+my $was_set = value($settings, 'old');
 value(<<"EOS", 'old');
 CREATE POLICY limits ON $schema.conversation_sessions AS RESTRICTIVE USING (namespace <> 'secret');
 ALTER TABLE $schema.session_events ADD CONSTRAINT "No x" CHECK (event <> 'x');
 EOS
 $err = run_ok('an earlier state is carried over', @carry);
-like($err, qr/trigger mine on table conversation_sessions is dropped/, '.. with a warning of objects that are lost');
+is(value($settings, 'old'), $was_set, '.. with triggers and settings of the tables, and what was revoked from PUBLIC');
+like($was_set, qr/session_may f f/, '(which was all)');
+like($err, qr/option autovacuum_vacuum_scale_factor of table conversation_sessions is no longer 0.5/, '.. with a warning of settings that are lost');
+unlike($err, qr/index \S+ on table \S+ is dropped/, '.. and of no index');
 like($err, qr/policy limits on table conversation_sessions is dropped/, '.. also of policies');
 like($err, qr/constraint "No x" on table session_events is dropped/, '.. and of constraints');
 unlike($err, qr/(policy|constraint|rule) (?!limits|"No x")\S+ on table \S+ is dropped/, '.. and of no others');
