@@ -14,7 +14,9 @@
  *		   the owner, so the queue is where they are found.
  *		4. The owner's events, and the owner's name in events of others.
  *
- * Order of locks: a membership is removed without a lock on its session, which belongs to another
+ * Order of locks: first the namespace's SS_LOCK_FORGET, which is kept until the transaction ends.  Two
+ * calls for owners who share sessions with each other remove the same members, each in an order of its
+ * own, and so would wait for each other.  A membership is removed without a lock on its session, which belongs to another
  * owner, and before any row of a session is locked.  So a change that its member is making at that
  * moment may still commit; it counts as made before.  Sessions are ended as by session_delete_all,
  * under SS_LOCK_DELETE of the owner and with the same passes (owners.c).  Queue entries are locked
@@ -48,6 +50,9 @@
 
 /* Number of histories that are removed by one statement. */
 #define HISTORIES 100
+
+/* Maximum number of queue entries that one statement reads: it reads the whole queue to find them. */
+#define ENTRIES 100000
 
 /* Maximum number of passes over the owner's sessions; see owners.c. */
 #define MAX_PASSES 100
@@ -245,38 +250,52 @@ remove_batch(Datum *histories, int nhistories, Datum *entries, int nentries, Rem
 		ss_error_rows_skipped("conversation_history_ended");
 }
 
-/* Removes the histories of the owner's ended sessions. */
+/* Removes n histories from queue entry `first` on, and the entries. */
+static void
+remove_entries(SPITupleTable *queue, uint64 first, int n, Removed *removed)
+{
+	Datum histories[HISTORIES];
+	Datum entries[HISTORIES];
+	int nhistories = 0;
+
+	Assert(n <= HISTORIES);
+	for (int i = 0; i < n; i++)
+	{
+		HeapTuple entry = queue->vals[first + i];
+		bool null;
+
+		entries[i] = ss_sql_value(entry, queue->tupdesc, QUEUE_ENTRY_ID,
+								  "conversation_history_ended");
+		if (!DatumGetBool(SPI_getbinval(entry, queue->tupdesc, QUEUE_IN_USE, &null)))
+			histories[nhistories++] = ss_sql_value(entry, queue->tupdesc, QUEUE_HISTORY_ID,
+												   "conversation_history_ended");
+	}
+	remove_batch(histories, nhistories, entries, n, removed);
+}
+
+/*
+ * Removes the histories of the owner's ended sessions.  The queue has no index by owner, which every
+ * end of a session would have to maintain.
+ */
 static void
 remove_histories(const SsTarget *target, Datum owner, Removed *removed)
 {
-	Datum values[3] = {target->ns, owner, Int64GetDatum(HISTORIES)};
-	Datum histories[HISTORIES];
-	Datum entries[HISTORIES];
+	Datum values[3] = {target->ns, owner, Int64GetDatum(ENTRIES)};
 	uint64 n;
 
 	do
 	{
 		SPITupleTable *queue;
-		int nhistories = 0;
 
-		CHECK_FOR_INTERRUPTS();
 		n = ss_plan_run(&queue_plan, values, NULL, SS_PLAN_LATEST, 0);
 		queue = SPI_tuptable;
-		for (uint64 i = 0; i < n; i++)
+		for (uint64 i = 0; i < n; i += HISTORIES)
 		{
-			bool null;
-
-			entries[i] = ss_sql_value(queue->vals[i], queue->tupdesc, QUEUE_ENTRY_ID,
-									  "conversation_history_ended");
-			if (!DatumGetBool(SPI_getbinval(queue->vals[i], queue->tupdesc, QUEUE_IN_USE, &null)))
-				histories[nhistories++] = ss_sql_value(queue->vals[i], queue->tupdesc,
-													   QUEUE_HISTORY_ID,
-													   "conversation_history_ended");
+			CHECK_FOR_INTERRUPTS();
+			remove_entries(queue, i, (int) Min(n - i, HISTORIES), removed);
 		}
-		if (n > 0)
-			remove_batch(histories, nhistories, entries, (int) n, removed);
 		SPI_freetuptable(queue);
-	} while (n > 0);
+	} while (n == ENTRIES);
 }
 
 /* Removes the owner's events and the owner's name from others, or counts them. */
@@ -325,9 +344,12 @@ ss_forget(SsTarget *target, Datum owner, bool keep_events)
 	SsSelection which = {.owner = owner};
 	Removed removed = {0};
 	StringInfoData receipt;
+	LOCKTAG lock;
 
 	if (!ss_scope_of(target, &which).own)
 		ss_error_other_owner(target);
+	ss_owner_lock_tag(&lock, target, (Datum) 0, SS_LOCK_FORGET);
+	(void) LockAcquire(&lock, ExclusiveLock, false, false);
 	removed.memberships = remove_memberships(target, owner);
 	end_sessions(target, owner, &removed);
 	remove_histories(target, owner, &removed);

@@ -16,7 +16,8 @@ typedef enum SsOwnerLock
 {
 	SS_LOCK_QUOTA = 0x5353,  /* counting an owner's sessions and adding one */
 	SS_LOCK_DELETE = 0x5354, /* ending an owner's sessions */
-	SS_LOCK_CLEAR = 0x5355   /* ending the sessions of a namespace; without an owner */
+	SS_LOCK_CLEAR = 0x5355,  /* ending the sessions of a namespace; without an owner */
+	SS_LOCK_FORGET = 0x5356  /* forgetting owners of a namespace, until the commit; likewise */
 } SsOwnerLock;
 
 extern void ss_owner_lock_tag(LOCKTAG *tag, const SsTarget *target, Datum owner, SsOwnerLock what);

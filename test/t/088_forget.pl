@@ -117,6 +117,15 @@ my $page = "SELECT count(*) FROM session_export('o7', '$at', 5, 'whole')";
 my ($hit, $read) = buffers($node, $page, before => "$page; ");
 cmp_ok($hit + $read, '<', 200, 'a page of 5 items reads few buffers (' . ($hit + $read) . ')');
 
+# ---- the queue of ended conversations, which has no index by owner, is read once, whatever it holds of the owner
+
+value(q{INSERT INTO conversation_history_ended (namespace, history_id, owner_id) SELECT 'whole', gen_random_uuid(), CASE WHEN n % 40 = 0 THEN 'big' ELSE 'o1' END FROM generate_series(1, 20000) n; ANALYZE conversation_history_ended});
+my $rows_read = value(q{BEGIN; SELECT FROM session_forget('big', namespace => 'whole');
+	SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relid = 'conversation_history_ended'::regclass; COMMIT});
+cmp_ok($rows_read, '<', 30000, "session_forget reads the queue once ($rows_read rows)");
+is(value(q{SELECT count(*) FILTER (WHERE owner_id = 'big'), count(*) FILTER (WHERE owner_id = 'o1') FROM conversation_history_ended}), '0|19500', '.. and removes what is of the owner');
+value(q{TRUNCATE conversation_history_ended});
+
 # ---- a standby can export, and cannot forget
 
 $node->backup('copy');
