@@ -231,7 +231,7 @@ until (@seen && $seen[-1] == 0 || time - $before > 40)
 $psql->quit;
 my ($slowest) = sort { $b <=> $a } @appends;
 is($seen[-1], 0, sprintf('the keeper removes %d messages (%.1f s)', $large + 20_000, time - $before));
-cmp_ok(scalar @seen, '>', 10, '.. in several steps (' . join(' ', map { $seen[ $_ * $#seen / 6 ] } 0 .. 6) . ')');
+cmp_ok(scalar @seen, '>', 2, '.. in several steps (' . join(' ', map { $seen[ $_ * $#seen / 6 ] } 0 .. 6) . ')');
 my %removed = removals($from);
 my $total = 0;
 $total += $_ for values %removed;
