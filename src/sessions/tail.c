@@ -11,7 +11,6 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "access/toast_internals.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/jsonb.h"

@@ -1,7 +1,8 @@
 --
 -- session_window() on generated conversations, in each format: never more than asked, never a result
 -- without its call, never reasoning apart from what it belongs to, and always the newest messages that
--- fit. What must hold is computed from what the generator meant, not from the messages.
+-- fit, after the summary, if there is one. What must hold is computed from what the generator meant, not
+-- from the messages.
 --
 \getenv test_dir PG_ABS_SRCDIR
 \set helpers :test_dir '/helpers.sql'
@@ -133,5 +134,23 @@ SELECT format, count(*) > 300 AS many, count(*) FILTER (WHERE begin IS NULL) > 0
 FROM windows GROUP BY format ORDER BY format COLLATE "C";
 -- The seeds of the windows that are wrong.
 SELECT :'given' AS seed, * FROM windows WHERE seqs IS DISTINCT FROM CASE WHEN begin IS NOT NULL THEN ARRAY(SELECT generate_series(begin, last)) END ORDER BY conversation, max_messages, max_tokens LIMIT 5;
+
+-- The same with a summary up to any message: it comes first if it fits, the messages after it get what it leaves of
+-- the limits, and the others are in no window.
+CREATE TEMP TABLE summary AS
+SELECT conversation, min(seq) + floor(random() * (max(seq) - min(seq) + 1))::bigint AS up_to, floor(random() * 60)::int AS tokens FROM meant GROUP BY conversation;
+SELECT count(session_compact(conversation, up_to, jsonb_build_object('tokens', tokens))) AS compacted FROM summary;
+DELETE FROM begins b USING summary s WHERE s.conversation = b.conversation AND b.seq <= s.up_to;
+CREATE TEMP TABLE with_summary AS
+SELECT c.format, c.conversation, s.up_to, s.tokens AS summary_tokens, a.align, l.max_tokens, l.max_messages, w.seqs, w.tokens,
+	CASE WHEN f.fits THEN ARRAY[NULL::bigint] ELSE '{}' END || ARRAY(SELECT generate_series(pg_temp.model(c.conversation, l.max_tokens - CASE WHEN f.fits THEN s.tokens ELSE 0 END, l.max_messages - f.fits::int, a.align), c.last)) AS expected
+FROM (SELECT format, conversation, count(*) AS n, max(seq) AS last FROM meant GROUP BY format, conversation) c JOIN summary s USING (conversation), unnest(ARRAY['user', 'strict']) a(align),
+	LATERAL (SELECT NULL::int AS max_tokens, i AS max_messages FROM generate_series(1, c.n::int + 2, 2) i UNION ALL SELECT 1 + i * 14, NULL FROM generate_series(0, c.n::int) i UNION ALL SELECT 1 + i * 13, i FROM generate_series(1, c.n::int, 3) i) l,
+	LATERAL (SELECT l.max_tokens IS NULL OR s.tokens <= l.max_tokens AS fits) f,
+	LATERAL (SELECT coalesce(array_agg(x.seq ORDER BY x.ordinality), '{}') AS seqs, sum(x.tokens) AS tokens FROM session_window(c.conversation, l.max_tokens, l.max_messages, a.align) WITH ORDINALITY x) w;
+SELECT format, count(*) > 300 AS many, count(*) FILTER (WHERE expected[1] IS NOT NULL) > 0 AS some_left_out, count(*) FILTER (WHERE cardinality(expected) > 1 AND expected[1] IS NULL) > 0 AS some_with_messages,
+	count(*) FILTER (WHERE tokens > max_tokens OR cardinality(seqs) > max_messages) AS more_than_asked, count(*) FILTER (WHERE seqs <> expected) AS wrong
+FROM with_summary GROUP BY format ORDER BY format COLLATE "C";
+SELECT :'given' AS seed, * FROM with_summary WHERE seqs <> expected ORDER BY conversation, max_messages, max_tokens LIMIT 5;
 DELETE FROM conversation_sessions;
 DELETE FROM session_namespaces;
