@@ -19,10 +19,11 @@
 #include "sessions/tail.h"
 #include "table/sql.h"
 
-static SsPlan tail_plan = {"SELECT message FROM {history} WHERE history_id {=} $1 AND seq {>} $2"
-						   " ORDER BY seq DESC LIMIT $3",
-						   3,
-						   {UUIDOID, INT8OID, INT8OID}};
+#define NEWEST(condition) \
+	"SELECT message FROM {history} WHERE history_id {=} $1" condition " ORDER BY seq DESC LIMIT $2"
+
+static SsPlan tail_plan = {NEWEST(""), 2, {UUIDOID, INT8OID}};
+static SsPlan tail_after_summary_plan = {NEWEST(" AND seq {>} $3"), 3, {UUIDOID, INT8OID, INT8OID}};
 
 /*
  * Reads the tail of a session in the caller's snapshot: at most `size` messages.  Called between
@@ -31,14 +32,14 @@ static SsPlan tail_plan = {"SELECT message FROM {history} WHERE history_id {=} $
 void
 ss_tail_read(const SsRow *row, int64 size, SsTail *tail)
 {
-	Datum values[3] = {row->history, Int64GetDatum(PG_INT64_MIN), Int64GetDatum(size)};
+	Datum values[3] = {row->history, Int64GetDatum(size), Int64GetDatum(row->summary_up_to)};
+	bool has_summary = row->summary != (Datum) 0;
 
 	*tail = (SsTail){.summary = row->summary};
 	if (row->history_null)
 		return;
-	if (row->summary != (Datum) 0)
-		values[1] = Int64GetDatum(row->summary_up_to);
-	tail->nmessages = ss_plan_run(&tail_plan, values, NULL, SS_PLAN_READ, 0);
+	tail->nmessages = ss_plan_run(has_summary ? &tail_after_summary_plan : &tail_plan, values, NULL,
+								  SS_PLAN_READ, 0);
 	tail->messages = SPI_tuptable;
 }
 

@@ -51,7 +51,7 @@ typedef struct Walk
 	ArrayType *token_path;
 	MemoryContext scratch; /* reset for each message */
 	HTAB *open;            /* SsCallId: results in the window whose call was not met yet */
-	int64 after;           /* a window has only messages after this seq */
+	const SsRow *row;      /* the session; its summary keeps messages out of the window */
 	int64 messages;        /* number and tokens of the messages met */
 	int64 tokens;
 	Begin user;             /* the oldest beginning at a message of a user */
@@ -134,6 +134,13 @@ consider(Walk *walk, int64 seq, const SsMessageShape *shape)
 	}
 }
 
+/* Does the summary of the session stand in for the message with this seq? */
+static bool
+is_summarized(const SsRow *row, int64 seq)
+{
+	return row->summary != (Datum) 0 && seq <= row->summary_up_to;
+}
+
 /* Called with each message, newest first.  False when the beginning of the window is known. */
 static bool
 visit(void *arg, int64 seq, Datum datum)
@@ -145,7 +152,7 @@ visit(void *arg, int64 seq, Datum datum)
 
 	ss_message_describe(&message->root, &shape);
 	decide(walk, &shape);
-	if (!walk->full && (seq <= walk->after || !add_message(walk, message, &shape)))
+	if (!walk->full && (is_summarized(walk->row, seq) || !add_message(walk, message, &shape)))
 		walk->full = true;
 	if (!walk->full)
 		consider(walk, seq, &shape);
@@ -159,9 +166,7 @@ visit(void *arg, int64 seq, Datum datum)
 static Begin
 find_begin(const SsRow *row, const SsWindowLimits *limits, ArrayType *token_path)
 {
-	Walk walk = {.limits = limits,
-				 .token_path = token_path,
-				 .after = row->summary == (Datum) 0 ? PG_INT64_MIN : row->summary_up_to};
+	Walk walk = {.limits = limits, .token_path = token_path, .row = row};
 	HASHCTL ctl = {.keysize = sizeof(SsCallId), .entrysize = sizeof(SsCallId)};
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "session_store window",
 												  ALLOCSET_DEFAULT_SIZES);

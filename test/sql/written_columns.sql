@@ -35,6 +35,10 @@ SELECT writes($$session_incr('a', '{n}')$$);
 SELECT writes($$session_append('a', '[{"m": 1}, {"m": 2}]')$$);
 SELECT writes($$session_append('a', '{"m": 3}', patch => '{"m": 3}')$$);
 SELECT writes($$session_pop('a')$$);
+SELECT writes($$session_compact('a', 1, '1')$$);
+SELECT writes($$session_amend('a', 2, '{"m": 2}')$$);
+-- with the summary, which it removes
+SELECT writes($$session_amend('a', 1, '{"m": 1}')$$);
 SELECT writes($$session_touch('a', '3 hours')$$);
 SELECT writes($$session_turn_begin('a', holder => 'me')$$);
 SELECT writes($$session_delete('b')$$);
