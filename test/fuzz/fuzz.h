@@ -70,6 +70,7 @@ typedef struct Client
 	bool in_transaction;
 	bool wiping;
 	bool cancel_next;
+	bool half_open; /* its transaction cannot be ended; see of_server in client.c */
 	/* ids that calls have returned, with their namespace and family */
 	struct
 	{
