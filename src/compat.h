@@ -85,6 +85,12 @@ typedef size_t SsHiredisCount;
 typedef int SsHiredisCount;
 #endif
 
+/*
+ * A function of libpq/libpq.h, which cannot be included: some servers are built with Kerberos, whose
+ * headers it then needs.
+ */
+extern bool pq_check_connection(void);
+
 /* Since 17 an extension can name what its backends wait for.  Called once in a backend. */
 #if PG_VERSION_NUM >= 170000
 #define SsWaitEvent(name) WaitEventExtensionNew(name)

@@ -75,7 +75,7 @@ static const struct
 	[SS_COUNTERS_PURGED] = {"counters_purged", "Counters removed after the end of their period."},
 	[SS_TURNS_BEGUN] = {"turns_begun", "Turns begun."},
 	[SS_TURN_WAITS] = {"turn_waits", "Calls of session_turn_begin that waited."},
-	[SS_TURN_WAKES] = {"turn_wakes", "Waits for a turn that the commit of its end ended."},
+	[SS_TURN_WAKES] = {"turn_wakes", "Turns begun after a wait that a commit ended."},
 	[SS_ERROR_TURN] = {"errors_turn", "Changes refused for lack of a valid turn (SST12)."},
 	[SS_ERROR_TOO_LARGE] = {"errors_too_large", "Documents over max_bytes (54000)."},
 };

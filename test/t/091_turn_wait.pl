@@ -54,7 +54,7 @@ sub wait_until_asleep
 	my ($what) = @_;
 
 	return wait_for($node, "SELECT count(*) = 1 AND bool_and(backend_xmin IS NULL AND wait_event_type = 'Extension') FROM $waiting",
-		$what // 'the call sleeps', quiet => !defined $what);
+		$what // 'the call sleeps', quiet => !defined $what, timeout => 30);
 }
 
 sub metric
@@ -80,7 +80,7 @@ send_to($waiter, q{SELECT session_turn_begin('x', wait => '1 day');});
 wait_until_asleep('a call that waits has no snapshot');
 is(value("SELECT backend_xid IS NULL AND state = 'active' FROM $waiting"), 't', '.. and no transaction id');
 wait_for($node, "SELECT string_agg(DISTINCT coalesce(relation::regclass::text, locktype), ',') = 'filler,virtualxid' FROM pg_locks WHERE pid = (SELECT pid FROM $waiting)",
-	'.. and no lock but those that its transaction had before');
+	'.. and no lock but those that its transaction had before', timeout => 30);
 value('DELETE FROM filler');
 my ($rc, $out, $err) = $node->psql('postgres', 'VACUUM (VERBOSE) filler');
 like($err, qr/tuples: 1000 removed, 0 remain/, 'VACUUM removes what was deleted meanwhile');
@@ -217,6 +217,18 @@ eval { $waiter->quit };
 @open = grep { $_ != $waiter } @open;
 $waiter = open_psql();
 
+# ---- a client that has gone gets no turn
+
+my $gone = IPC::Run::start([ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, '-c', q{SELECT session_turn_begin('x', '1 hour', wait => '1 day')}, 'postgres' ],
+	'<', \'', '>', '/dev/null', '2>', '/dev/null');
+wait_until_asleep();
+$gone->signal('KILL');
+wait_for($node, "SELECT count(*) = 0 FROM $waiting", 'a call ends when its client has gone', timeout => 30);
+eval { $gone->finish };
+is(value("SELECT session_turn_end('x', $turn)"), 't', '.. and the turn is ended');
+is(value(q{SELECT count(*) FROM session_turn('x')}), '0', '.. and nobody holds the next one');
+$turn = $holder->query_safe(q{SELECT session_turn_begin('x', '1 hour')});
+
 # ---- which statements can wait: the same ones whether the turn is free or busy
 
 value(<<'EOS');
@@ -283,6 +295,26 @@ pgbench_run($node, <<'EOS', '-M', 'extended', '-c', 4, '-t', 5);
 SELECT session_turn_begin('x1', '1 ms', wait => '1 day');
 \endpipeline
 EOS
+
+# ---- who finds the turn taken again has locked nothing, however many try at once
+
+$turn = $holder->query_safe(q{SELECT session_turn_begin('x', '1 hour')});
+my $all = 25;
+my @crowd = map {
+	IPC::Run::start([ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, '-c', q{SELECT session_turn_begin('x', '1 hour', wait => '1 day')}, 'postgres' ],
+		'<', \'', '>', '/dev/null')
+} 1 .. $all;
+my $with_id = 0;
+for my $left (reverse 0 .. $all - 1)
+{
+	wait_for($node, "SELECT count(*) = $left + 1 FROM $waiting AND wait_event_type = 'Extension'", "all but $left sleep", quiet => 1);
+	value(q{SELECT session_turn_end('x', turn) FROM conversation_sessions WHERE session_id = 'x'});
+	wait_for($node, "SELECT count(*) = $left FROM $waiting", "one of them begins its turn, $left wait", quiet => 1);
+	$with_id += value("SELECT count(backend_xid) FROM $waiting");
+}
+$_->finish for @crowd;
+is($with_id, 0, "$all wait together: none of them has a transaction id");
+value(q{SELECT session_turn_end('x', turn) FROM conversation_sessions WHERE session_id = 'x'});
 
 # ---- waits that are cut short at any point
 
