@@ -254,6 +254,7 @@ ss_history_replace_tail(SsTarget *target, const SsReplacement *replacement, int6
 	int64 first = 0;
 	int64 last = 0;
 
+	Assert(replacement->n >= 0);
 	if (!ss_change_begin_existing(&change, target, SS_EDIT))
 		return false;
 	if (ss_operation_was_done(&change, &operation, last_seq))

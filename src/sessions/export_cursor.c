@@ -29,6 +29,7 @@ ss_export_cursor_make(const SsExportPosition *position)
 {
 	char *id = TextDatumGetCString(position->id);
 
+	Assert(strlen(id) <= SS_NAME_MAX);
 	return CStringGetTextDatum(psprintf(TAG "%c.%016" PRIx64 ".%016" PRIx64 ".%02x.%s%s",
 										(char) position->stage, (uint64) position->created_at,
 										(uint64) position->seq, (unsigned int) strlen(id), id,

@@ -109,6 +109,7 @@ ss_history_read(const SsRow *row, const SsWindow *window, SsMessageSink sink, vo
 					   Int64GetDatum(window->last)};
 	int64 left = window->first >= 0 ? window->first : PG_INT64_MAX;
 
+	Assert(window->last < 0 || window->first < 0);
 	if (row->history_null || window->last == 0)
 		return;
 	if (window->last > PAGE)

@@ -148,6 +148,7 @@ ss_hits_count(const SsTarget *target, Datum counter, int64 by, int64 period_us, 
 	Datum values[4] = {target->ns, counter, Int64GetDatum(by),
 					   IntervalPGetDatum(ss_make_interval(period_us))};
 
+	Assert(by > 0 && period_us > 0);
 	ss_relaxed_begin_hit();
 	for (int i = 0; i < 2 && !change_directly(target, counter, by, result); i++)
 	{
@@ -173,6 +174,7 @@ ss_hits_take_back(const SsTarget *target, Datum counter, int64 by, SsHits *resul
 {
 	Datum values[3] = {target->ns, counter, Int64GetDatum(by)};
 
+	Assert(by > 0);
 	ss_relaxed_begin_hit();
 	if (!change_directly(target, counter, -by, result))
 		get_running(ss_plan_run_redacted(&take_back_plan, values, NULL, SS_PLAN_WRITE), result);

@@ -34,8 +34,13 @@ ss_page_cursor_make(SsListOrder order, Datum id_prefix, TimestampTz created_at, 
 	if (order == SS_NEWEST_FIRST)
 		cursor = psprintf(NEWEST_FIRST_TAG "%016" PRIx64 ".%s", (uint64) created_at, id);
 	else
-		cursor = psprintf(BY_ID_TAG "%02x.%s",
-						  (unsigned int) VARSIZE_ANY_EXHDR(DatumGetTextPP(id_prefix)), id);
+	{
+		text *prefix = DatumGetTextPP(id_prefix);
+		size_t len = VARSIZE_ANY_EXHDR(prefix);
+
+		Assert(strncmp(id, VARDATA_ANY(prefix), len) == 0);
+		cursor = psprintf(BY_ID_TAG "%02x.%s", (unsigned int) len, id);
+	}
 	return CStringGetTextDatum(cursor);
 }
 

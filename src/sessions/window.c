@@ -250,6 +250,7 @@ ss_window_read(const SsRow *row, const SsWindowLimits *limits, ArrayType *token_
 	SsWindow window = SS_WINDOW_ALL;
 	Begin begin;
 
+	Assert(limits->max_tokens > 0 && limits->max_messages > 0);
 	if (row->history_null)
 		return;
 	counter.scratch = AllocSetContextCreate(CurrentMemoryContext, "session_store message",

@@ -293,6 +293,19 @@ execute(const SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, l
 	return SPI_execute_plan(plan->plan, values, nulls, mode == SS_PLAN_READ, limit);
 }
 
+#ifdef USE_ASSERT_CHECKING
+/* Does the code that runs lie between ss_sql_enter and ss_sql_leave? */
+static bool
+has_entered(void)
+{
+	Oid user;
+	int sec_context;
+
+	GetUserIdAndSecContext(&user, &sec_context);
+	return (sec_context & SS_OWNER_CONTEXT) == SS_OWNER_CONTEXT;
+}
+#endif
+
 /*
  * Run a statement, preparing it first if necessary.  Returns the number of rows; the rows
  * themselves are in SPI_tuptable.  A limit of 0 means all rows.
@@ -318,6 +331,7 @@ ss_plan_run(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, lon
 	int nest = -1;
 	int rc;
 
+	Assert(has_entered());
 	generation = plan_generation();
 	ss_foreign_hooks_watch(&context);
 
