@@ -121,6 +121,7 @@ ss_row_column(const SsRow *row, AttrNumber column, bool *null)
 	switch (column)
 	{
 		case SS_ROW_SESSION_DATA:
+			Assert(row->data != (Datum) 0); /* it was read, or the caller has set it */
 			return row->data;
 		case SS_ROW_OWNER_ID:
 			*null = row->owner_null;

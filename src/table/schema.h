@@ -77,8 +77,8 @@ typedef struct SsDeformedRow
 } SsDeformedRow;
 
 /*
- * Deform the extension's columns of a heap tuple; columns that a user has added are not read.  All
- * columns at once are cheaper than one at a time, which walks the tuple for each column after a null.
+ * Deform the extension's columns of a heap tuple; columns that a user has added are not kept.  All
+ * columns are deformed in one pass: to find one behind a null, the tuple is walked from its beginning.
  */
 static inline void
 ss_row_deform(SsDeformedRow *row, HeapTuple tuple, TupleDesc desc)
@@ -88,8 +88,16 @@ ss_row_deform(SsDeformedRow *row, HeapTuple tuple, TupleDesc desc)
 	if (desc->natts == SS_ROW_ATTRS)
 		heap_deform_tuple(tuple, desc, &row->values[1], &row->nulls[1]);
 	else
-		for (int i = 1; i <= SS_ROW_ATTRS; i++)
-			row->values[i] = heap_getattr(tuple, i, desc, &row->nulls[i]);
+	{
+		Datum *values = palloc(sizeof(Datum) * desc->natts);
+		bool *nulls = palloc(sizeof(bool) * desc->natts);
+
+		heap_deform_tuple(tuple, desc, values, nulls);
+		memcpy(&row->values[1], values, sizeof(Datum) * SS_ROW_ATTRS);
+		memcpy(&row->nulls[1], nulls, sizeof(bool) * SS_ROW_ATTRS);
+		pfree(values);
+		pfree(nulls);
+	}
 }
 
 /* As ss_row_deform, from a slot; valid until the slot is cleared or stores another tuple. */
