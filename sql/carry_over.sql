@@ -317,7 +317,7 @@ DECLARE
 BEGIN
 	FOR found IN SELECT * FROM lost_settings WHERE NOT carried AND kind <> 'comment' LOOP
 		RAISE WARNING USING ERRCODE = '01000', MESSAGE = format('%s of table %I is no longer %s', concat_ws(' ', found.kind, NULLIF(found.name, '')), found.relname, found.value),
-			DETAIL = 'It is ' || COALESCE(found.new_value, 'the default') || '.', HINT = 'Set it again if it was you who set it.';
+			DETAIL = 'It is ' || COALESCE(found.new_value, 'as CREATE EXTENSION makes it') || '.', HINT = 'Set it again if it was you who set it.';
 	END LOOP;
 	FOR found IN SELECT t.*, quote_ident(n.nspname) AS schema FROM old_triggers t, pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'session_store' LOOP
 		BEGIN
