@@ -25,6 +25,15 @@ SET session_store.direct_rows = off;
 SELECT * FROM session_get_many('{c,absent,a,a,dead,expired,NULL,b}');
 RESET session_store.direct_rows;
 
+-- Each id costs the pages of the key and of the row, by either way, whatever else is in the array.
+SELECT count(session_save('cost' || n, '{}')) AS saved FROM generate_series(1, 100) n;
+SELECT count(*) AS warm FROM session_get_many('{cost1}');
+SELECT rows, pages <= 350 AS few_pages, CASE WHEN pages > 350 THEN pages END AS pages FROM pg_temp.pages($$SELECT * FROM session_get_many(ARRAY(SELECT 'cost' || n FROM generate_series(1, 100) n))$$);
+SET session_store.direct_rows = off;
+SELECT count(*) AS warm FROM session_get_many('{cost1}');
+SELECT rows, pages <= 350 AS few_pages, CASE WHEN pages > 350 THEN pages END AS pages FROM pg_temp.pages($$SELECT * FROM session_get_many(ARRAY(SELECT 'cost' || n FROM generate_series(1, 100) n))$$);
+RESET session_store.direct_rows;
+
 -- Bad arguments. The namespace and the right of the caller are checked even if there is nothing to read.
 SELECT call, pg_temp.says('SELECT ' || call)
 FROM (VALUES
