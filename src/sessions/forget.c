@@ -94,7 +94,8 @@ static SsPlan blank_plan = {
 	" THEN version {+} 1::pg_catalog.int8 ELSE version END,"
 	" updated_at = pg_catalog.clock_timestamp(),"
 	" expires_at = LEAST(expires_at, pg_catalog.clock_timestamp()), message_count = 0,"
-	" history_id = NULL, summary = NULL, summary_up_to = NULL,"
+	" history_id = NULL, turn_until = NULL, turn_holder = NULL,"
+	" summary = NULL, summary_up_to = NULL,"
 	" dead_until = COALESCE(dead_until, pg_catalog.clock_timestamp())" OF_OWNER
 	" AND NOT (" SS_SQL_ALIVE("$4") ")",
 	SESSION_ARGS};

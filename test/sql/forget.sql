@@ -96,7 +96,9 @@ SELECT at, pg_temp.err(format('SELECT session_export(%L, %L)', 'ann', at)) FROM 
 -- transaction, so that the keeper does not remove the last two.)
 BEGIN;
 SELECT session_append('gone', '[{"m": 3}]', namespace => 'gdpr'), session_save('gone', '{}', owner => 'ann', namespace => 'gdpr'), session_delete('gone', 'gdpr');
-SELECT session_save('past', '{"old": 1}', owner => 'ann', expires_at => clock_timestamp() + '20 ms', namespace => 'gdpr') AS version;
+SELECT session_save('past', '{"old": 1}', owner => 'ann', namespace => 'gdpr') AS version;
+SELECT session_turn_begin('past', '1 hour', holder => 'ann''s laptop', namespace => 'gdpr') > 0 AS turn;
+SELECT session_save('past', '{"old": 1}', expires_at => clock_timestamp() + '20 ms', namespace => 'gdpr') AS version;
 SELECT pg_temp.wait_until($$NOT session_exists('past', 'gdpr')$$);
 SAVEPOINT s;
 SELECT session_forget('ann', namespace => 'gdpr') ->> 'sessions' AS undone;
@@ -106,7 +108,7 @@ SELECT session_forget('ann', keep_events => true, namespace => 'gdpr') AS receip
 SELECT count(*) FROM session_events WHERE namespace = 'gdpr' AND owner_id = 'ann';
 ROLLBACK TO s;
 SELECT session_forget('ann', namespace => 'gdpr') AS receipt;
-SELECT session_data, owner_id, dead_until <= clock_timestamp() AS over FROM conversation_sessions WHERE namespace = 'gdpr' AND session_id = 'past';
+SELECT session_data, owner_id, turn_holder, turn_until, dead_until <= clock_timestamp() AS over FROM conversation_sessions WHERE namespace = 'gdpr' AND session_id = 'past';
 COMMIT;
 SELECT session_forget('ann', namespace => 'gdpr') AS again;
 -- Nothing of the owner is left in the namespace; others and other namespaces keep theirs.
