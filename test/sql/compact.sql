@@ -191,6 +191,14 @@ SELECT seq, message FROM session_window('r', max_messages => 10, namespace => 'o
 SELECT session_compact('r', 1, '1', 'other');
 SELECT seq, message FROM session_window('r', max_messages => 10, namespace => 'other');
 
+-- A tail that does not fit into one JSON array: an error, until a summary leaves out enough of it.
+SELECT session_append('huge', '{"m": 1}', namespace => 'other');
+INSERT INTO conversation_history (history_id, seq, message) SELECT history_id, 2, jsonb_build_object('m', repeat('x', 90000000)) FROM conversation_sessions WHERE session_id = 'huge';
+INSERT INTO conversation_history (history_id, seq, message) SELECT history_id, n, message FROM conversation_sessions JOIN conversation_history USING (history_id), generate_series(3, 4) n WHERE session_id = 'huge' AND seq = 2;
+UPDATE conversation_sessions SET last_seq = 4, message_count = 4 WHERE session_id = 'huge';
+SELECT pg_temp.err($$SELECT session_tail('huge', 'other')$$) AS too_large, session_compact('huge', 3, '"short"', 'other');
+SELECT octet_length(session_tail('huge', 'other')::text) - 90000000 AS rest;
+
 -- An export has the summary after its session, on any page.
 SELECT session_append('x', pg_temp.said(1, 2), namespace => 'other', owner => 'ex'), session_compact('x', 1, '{"a": 1}', 'other'), session_append('y', '{"m": 1}', namespace => 'other', owner => 'ex');
 SELECT e.kind, e.item - '{created_at,updated_at,expires_at,session_data,version}'::text[] FROM session_export('ex', namespace => 'other') WITH ORDINALITY e ORDER BY e.ordinality;
