@@ -87,8 +87,9 @@ has_expired(const SsDeformedRow *old, TimestampTz now)
 }
 
 /* Has the statement set a column, or a trigger that fired before ours changed it? */
-static bool
-is_written(const SsDeformedRow *old, const SsDeformedRow *new, const Bitmapset *written, int column)
+bool
+ss_row_is_written(const SsDeformedRow *old, const SsDeformedRow *new, const Bitmapset *written,
+				  int column)
 {
 	return ss_row_differs(old, new, column) ||
 		   bms_is_member(column - FirstLowInvalidHeapAttributeNumber, written);
@@ -104,14 +105,14 @@ begin_session(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *wri
 								   SS_ROW_TURN_HOLDER};
 
 	for (int i = 0; i < (int) lengthof(times); i++)
-		if (!is_written(old, new, written, times[i]))
+		if (!ss_row_is_written(old, new, written, times[i]))
 			ss_row_replace(new, times[i], TimestampTzGetDatum(now));
 	for (int i = 0; i < (int) lengthof(nullable); i++)
-		if (!is_written(old, new, written, nullable[i]))
+		if (!ss_row_is_written(old, new, written, nullable[i]))
 			ss_row_replace_null(new, nullable[i]);
-	if (!is_written(old, new, written, SS_ROW_SESSION_DATA))
+	if (!ss_row_is_written(old, new, written, SS_ROW_SESSION_DATA))
 		ss_row_replace(new, SS_ROW_SESSION_DATA, ss_empty_document());
-	if (!is_written(old, new, written, SS_ROW_MESSAGE_COUNT))
+	if (!ss_row_is_written(old, new, written, SS_ROW_MESSAGE_COUNT))
 		ss_row_replace(new, SS_ROW_MESSAGE_COUNT, Int64GetDatum(0));
 	ss_row_replace_null(new, SS_ROW_DEAD_UNTIL);
 }
@@ -146,7 +147,7 @@ ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset 
 	TimestampTz now;
 
 	if (new->nulls[SS_ROW_TTL] && !old->nulls[SS_ROW_TTL] && !was_dead && !dead &&
-		!is_written(old, new, written, SS_ROW_EXPIRES_AT))
+		!ss_row_is_written(old, new, written, SS_ROW_EXPIRES_AT))
 		fix_expiry(old, new);
 	/* fast path for most updates: the session is alive and stays so */
 	if (!was_dead && !dead && !ss_row_differs(old, new, SS_ROW_EXPIRES_AT))
@@ -158,7 +159,7 @@ ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset 
 		ss_tombstone_from_update(old, new, now);
 	else if (!is_later(new, SS_ROW_EXPIRES_AT, now) || (!was_dead && !has_expired(old, now)))
 		return;
-	else if (was_dead || is_written(old, new, written, SS_ROW_SESSION_DATA))
+	else if (was_dead || ss_row_is_written(old, new, written, SS_ROW_SESSION_DATA))
 		begin_session(old, new, written, now);
 	else if (restricted)
 		ss_row_access_refuse_return();

@@ -11,6 +11,8 @@
 #include "table/schema.h"
 
 extern bool ss_row_end_applies(const Trigger *trigger);
+extern bool ss_row_is_written(const SsDeformedRow *old, const SsDeformedRow *new,
+							  const Bitmapset *written, int column);
 extern void ss_row_end_insert(SsDeformedRow *new);
 extern void ss_row_end_update(const SsDeformedRow *old, SsDeformedRow *new,
 							  const Bitmapset *written, bool restricted);

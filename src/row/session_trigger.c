@@ -12,7 +12,7 @@
  *	- check_at is never later than the end of the row (ss_liveness_check_at)
  *	- last_seq never decreases, nor does turn, which is positive; turn_until is finite
  *	- a summary comes with the seq that it reaches to, and belongs to a conversation: when the session
- *	  loses its conversation or gets another, its summary is removed
+ *	  loses its conversation, or gets another without a summary, its summary is removed
  *	- a session that has ended is not revived by accident (row_end.c)
  *	- a role that was granted the table writes only what row_access.c allows
  *
@@ -251,22 +251,32 @@ check_counters(const SsDeformedRow *old, SsDeformedRow *new)
 }
 
 /*
- * Check the summary, if it changes.  A conversation that the session loses takes its summary with it;
- * old is NULL for an INSERT.
+ * Does the session lose the summary with its conversation?  Not if the same summary was given to the
+ * conversation that it gets, by a fork over an expired fork for instance.  written is NULL for
+ * direct.c: our functions give the summary whenever they give the conversation.
  */
-static void
-check_summary(const SsDeformedRow *old, SsDeformedRow *new)
+static bool
+loses_summary(const SsDeformedRow *old, const SsDeformedRow *new, const Bitmapset *written)
 {
-	bool history = old == NULL || ss_row_differs(old, new, SS_ROW_HISTORY_ID);
-	bool summary = old == NULL || ss_row_differs(old, new, SS_ROW_SUMMARY);
+	if (!ss_row_differs(old, new, SS_ROW_HISTORY_ID) || ss_row_differs(old, new, SS_ROW_SUMMARY))
+		return false;
+	return new->nulls[SS_ROW_HISTORY_ID] ||
+		   (written != NULL && !ss_row_is_written(old, new, written, SS_ROW_SUMMARY));
+}
 
-	if (old != NULL && history && !summary)
+/* Check the summary, if it changes; old is NULL for an INSERT, and written as in loses_summary. */
+static void
+check_summary(const SsDeformedRow *old, SsDeformedRow *new, const Bitmapset *written)
+{
+	if (old != NULL && loses_summary(old, new, written))
 	{
 		ss_row_replace_null(new, SS_ROW_SUMMARY);
 		ss_row_replace_null(new, SS_ROW_SUMMARY_UP_TO);
 		return;
 	}
-	if (!history && !summary && !ss_row_differs(old, new, SS_ROW_SUMMARY_UP_TO))
+	if (old != NULL && !ss_row_differs(old, new, SS_ROW_HISTORY_ID) &&
+		!ss_row_differs(old, new, SS_ROW_SUMMARY) &&
+		!ss_row_differs(old, new, SS_ROW_SUMMARY_UP_TO))
 		return;
 	if (new->nulls[SS_ROW_SUMMARY] && new->nulls[SS_ROW_SUMMARY_UP_TO])
 		return;
@@ -285,7 +295,8 @@ check_summary(const SsDeformedRow *old, SsDeformedRow *new)
 /*
  * The work of the trigger for an update, also called by direct.c in place of the trigger.  May
  * raise an error, and may replace columns of *new.  apply_end says whether the rules of row_end.c
- * apply; written has the columns that the statement sets, and is not used otherwise.
+ * apply; written has the columns that the statement sets, in the form of tg_updatedcols, and is NULL
+ * for direct.c.
  */
 void
 ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new, const SsCatalog *catalog,
@@ -302,7 +313,7 @@ ss_session_trigger_update(const SsDeformedRow *old, SsDeformedRow *new, const Ss
 		(void) check_ttl(new);
 	check_counters(old, new);
 	check_turn(old, new);
-	check_summary(old, new);
+	check_summary(old, new, written);
 	check_times(new);
 	if (restricted)
 		ss_row_access_lifetime(old, new);
@@ -341,7 +352,7 @@ session_row_guard(PG_FUNCTION_ARGS)
 		if (ss_row_end_applies(trigdata->tg_trigger))
 			ss_row_end_insert(&new);
 		check_turn(NULL, &new);
-		check_summary(NULL, &new);
+		check_summary(NULL, &new, NULL);
 		check_times(&new);
 		if (restricted)
 			ss_row_access_lifetime(NULL, &new);

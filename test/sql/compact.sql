@@ -90,6 +90,25 @@ SELECT session_tail('empty', 'other'), session_append('empty', '{"m": 7}', names
 SELECT session_tail('empty', 'other'), session_absorb('empty', 'copy', 'other'), session_absorb('large', 'to it', 'other');
 SELECT id, session_tail(id, 'other') FROM unnest('{empty,copy,large,to it}'::text[]) id;
 
+-- A fork over an expired fork of the same session has the same summary; plain SQL gives the row another
+-- conversation, with and without the summary.
+SELECT session_append('source', '[{"m": 1}, {"m": 2}]', namespace => 'other'), session_compact('source', 1, '"same"', 'other');
+CREATE FUNCTION pg_temp.fork_over_expired(direct text) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('session_store.direct_rows', direct, true), session_fork('source', direct, namespace => 'other');
+	UPDATE conversation_sessions SET expires_at = clock_timestamp() WHERE namespace = 'other' AND session_id = direct;
+	PERFORM session_fork('source', direct, namespace => 'other');
+	RETURN session_tail(direct, 'other');
+END
+$$;
+SELECT direct, pg_temp.fork_over_expired(direct) FROM unnest('{on,off}'::text[]) direct;
+UPDATE conversation_sessions SET history_id = gen_random_uuid(), summary = summary WHERE namespace = 'other' AND session_id = 'on';
+UPDATE conversation_sessions SET history_id = gen_random_uuid() WHERE namespace = 'other' AND session_id = 'off';
+SELECT id, session_tail(id, 'other') FROM unnest('{on,off}'::text[]) id;
+UPDATE conversation_sessions SET history_id = NULL, summary = summary WHERE namespace = 'other' AND session_id = 'on';
+SELECT session_tail('on', 'other'), count(*) FROM conversation_sessions WHERE namespace = 'other' AND session_id = 'on' AND summary_up_to IS NULL;
+SELECT session_delete(id, 'other') FROM unnest('{source,on,off}'::text[]) id;
+
 -- Another id: the summary goes with the session, and nothing of it stays behind.
 SELECT session_regenerate('empty', 'other', 'sixteen bytes...');
 SELECT session_tail('sixteen bytes...', 'other'), session_tail('empty', 'other');
