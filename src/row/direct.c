@@ -319,13 +319,13 @@ ss_direct_is_free(TupleTableSlot *slot)
 }
 
 /*
- * Update columns of a row that ss_direct_hold has read; the list ends with SS_ROW_NONE.  Returns false if it found none, if rows cannot be
- * accessed directly (any more), or if the row was changed since; for a row that was not locked
- * also if another transaction has locked it.
+ * Update columns of a row that ss_direct_hold has read; the list ends with SS_ROW_NONE.  Returns
+ * false if it found none, if rows cannot be accessed directly (any more), or if the row was changed
+ * since; for a row that was not locked also if another transaction has locked it.
  *
  * heap_update has to be called with wait = true.  To avoid waiting, a row that was not locked is
- * not updated if its header shows another running transaction.  Only a transaction that arrives between
- * that test and heap_update is waited for.
+ * not updated if its header shows another running transaction.  Only a transaction that arrives
+ * between that test and heap_update is waited for.
  */
 bool
 ss_direct_write(const SsTarget *target, const SsRow *row, const AttrNumber *columns)

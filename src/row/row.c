@@ -304,8 +304,9 @@ ss_row_write(const SsTarget *target, const SsRow *row, SsWrite what)
 }
 
 /*
- * Gives a locked row another id and writes expires_at, version and last_seq.  The update keeps the tuple chain, so that a
- * transaction that waits for the row (to log out everywhere, for instance) follows it to its new id.
+ * Gives a locked row another id and writes expires_at, version and last_seq.  The update keeps the
+ * tuple chain, so that a transaction that waits for the row (to log out everywhere, for instance)
+ * follows it to its new id.
  */
 void
 ss_row_rename(const SsTarget *target, Datum new_id, const SsRow *row)

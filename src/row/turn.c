@@ -28,6 +28,13 @@ ss_turn_is_held(const SsRow *row, TimestampTz now)
 	return row->turn != SS_TURN_NONE && !ss_liveness_has_ended(row->turn_until, now);
 }
 
+/* Is the turn held under this token? */
+bool
+ss_turn_is_held_under(const SsRow *row, int64 token, TimestampTz now)
+{
+	return row->turn == token && ss_turn_is_held(row, now);
+}
+
 /* Gives the turn, whatever the one before. */
 void
 ss_turn_give(SsRow *row, TimestampTz now, int64 ttl_us, Datum holder)

@@ -213,15 +213,15 @@ ss_change_check_turn(const SsChange *change)
 	}
 	if (change->is_new)
 		ss_error_turn(NULL, change->turn);
-	if (change->row.turn != change->turn || !ss_turn_is_held(&change->row, change->now))
+	if (!ss_turn_is_held_under(&change->row, change->turn, change->now))
 		ss_error_turn(&change->row, change->turn);
 }
 
 /*
  * Begins a change that creates the session if there is none.  On return change->row is either the
  * session, alive and locked (unless the optimistic path was taken), or a new one (change->is_new).
- * Its owner is `owner`, unless that is 0 or change->owner_if_new says otherwise.  Raises an error when if_version does not hold, when the id is dead, or when owner isolation denies
- * the change.
+ * Its owner is `owner`, unless that is 0 or change->owner_if_new says otherwise.  Raises an error
+ * when if_version does not hold, when the id is dead, or when owner isolation denies the change.
  *
  * A caller whose transaction may commit with relaxed durability calls ss_relaxed_end after its last
  * write, or instead of ss_change_end; other transactions wait for the disk.
@@ -417,9 +417,9 @@ ss_change_end(SsChange *change)
 }
 
 /*
- * Locks the row of the session and reads groups of its fields (SsField).  If the row that was waited for was deleted or renamed and there is
- * another one under this id by now, locks that one.  Above READ COMMITTED the server itself refuses
- * such a row.
+ * Locks the row of the session and reads groups of its fields (SsField).  If the row that was
+ * waited for was deleted or renamed and there is another one under this id by now, locks that one.
+ * Above READ COMMITTED the server itself refuses such a row.
  */
 bool
 ss_session_lock_row(const SsTarget *target, int fields, SsRow *row)

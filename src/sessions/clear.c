@@ -287,8 +287,8 @@ run_attempt(SsSubxactWork work, Clear *call)
 }
 
 /*
- * Ends all sessions of the namespace that match id_like and id_prefix of the selection.  Returns their number and,
- * if the namespace audits, sets *ids to a list with one array of their ids.
+ * Ends all sessions of the namespace that match id_like and id_prefix of the selection.  Returns
+ * their number and, if the namespace audits, sets *ids to a list with one array of their ids.
  */
 int64
 ss_clear(const SsTarget *target, const SsSelection *which, List **ids)

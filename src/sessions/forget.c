@@ -16,12 +16,12 @@
  *
  * Order of locks: first the namespace's SS_LOCK_FORGET, which is kept until the transaction ends.  Two
  * calls for owners who share sessions with each other remove the same members, each in an order of its
- * own, and so would wait for each other.  A membership is removed without a lock on its session, which belongs to another
- * owner, and before any row of a session is locked.  So a change that its member is making at that
- * moment may still commit; it counts as made before.  Sessions are ended as by session_delete_all,
- * under SS_LOCK_DELETE of the owner and with the same passes (owners.c).  Queue entries are locked
- * before their messages, operations and members, as the purge does, which waits for none of them
- * except members of an entry that it has locked.
+ * own, and so would wait for each other.  A membership is removed without a lock on its session,
+ * which belongs to another owner, and before any row of a session is locked.  So a change that its
+ * member is making at that moment may still commit; it counts as made before.  Sessions are ended as
+ * by session_delete_all, under SS_LOCK_DELETE of the owner and with the same passes (owners.c).
+ * Queue entries are locked before their messages, operations and members, as the purge does, which
+ * waits for none of them except members of an entry that it has locked.
  *
  * Every statement takes a new snapshot, at every isolation level, so that it sees what a transaction
  * committed that an earlier one waited for.

@@ -100,8 +100,8 @@ ss_turn_begin(SsTarget *target, SsTurnBegin *begin)
 static bool
 lock_held(SsTarget *target, int64 turn, SsRow *row)
 {
-	return ss_session_lock(target, row, SS_EDIT) && row->turn == turn &&
-		   ss_turn_is_held(row, GetCurrentTimestamp());
+	return ss_session_lock(target, row, SS_EDIT) &&
+		   ss_turn_is_held_under(row, turn, GetCurrentTimestamp());
 }
 
 /* Lets a turn last until ttl_us from now.  False if it is not held any more. */

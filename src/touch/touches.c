@@ -15,9 +15,9 @@
  * (ss_touch_record).  A touch that is recorded only at commit pins its slot before (ss_touch_pin).
  *
  * Every reader takes the later of expires_at and a matching touch (ss_touch_effective in
- * touch_xact.c), so all calls see a recorded read at once.  The keeper writes a touch once it moves the expiry by the slack, and otherwise
- * only when the session would end without it.  A crash therefore loses at most the slack and one
- * cycle of the keeper.
+ * touch_xact.c), so all calls see a recorded read at once.  The keeper writes a touch once it moves
+ * the expiry by the slack, and otherwise only when the session would end without it.  A crash
+ * therefore loses at most the slack and one cycle of the keeper.
  *
  * Locking: the slots are in touch_slots.c, which describes the locks of its partitions.  No
  * function here holds more than one of them, nor anything else meanwhile.
