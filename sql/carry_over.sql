@@ -162,7 +162,8 @@ FROM pg_class c, LATERAL (
 		('statistics', CASE WHEN a.attstattarget >= 0 THEN a.attstattarget::text END)) v (kind, value)
 		WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND v.value IS NOT NULL
 	UNION ALL SELECT 'column option', a.attname || '.' || o.option_name, o.option_value, format('ALTER COLUMN %I SET (%I = %L)', a.attname, o.option_name, o.option_value)
-		FROM pg_attribute a, pg_options_to_table(a.attoptions) o WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		-- (not those that the server sets itself)
+		FROM pg_attribute a, pg_options_to_table(a.attoptions) o WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND o.option_name !~ '^pg_'
 	UNION ALL SELECT 'comment', a.attname, col_description(c.oid, a.attnum), 'COMMENT' FROM pg_attribute a
 		WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND col_description(c.oid, a.attnum) IS NOT NULL) s (kind, name, value, command)
 WHERE c.relkind = 'r';

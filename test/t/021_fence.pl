@@ -122,7 +122,7 @@ my @lines = in_children(3, sub {
 	$psql->quit;
 });
 is(wrongs(@lines), 0, 'fence = all: no reader sees the value from before a save');
-my ($trusted) = map { /trusted (\d+)/ ? $1 : () } @lines;
+my ($trusted) = map { /lease was there (\d+)/ ? $1 : () } @lines;
 cmp_ok($trusted, '>', 140, ".. with a lease ($trusted of 150)");
 
 # strong readers at the same time: never a value older than one that was committed before the read

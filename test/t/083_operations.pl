@@ -178,7 +178,7 @@ GRANT EXECUTE ON FUNCTION session_alive TO app;
 EOS
 my $settings = <<"EOS";
 SELECT concat_ws(' ', relname, relforcerowsecurity, relreplident, reloptions, (SELECT reloptions FROM pg_class t WHERE t.oid = c.reltoastrelid)) FROM pg_class c WHERE oid = '$schema.session_members'::regclass
-UNION ALL SELECT concat_ws(' ', attname, attstorage, attstattarget, attoptions, col_description(attrelid, attnum)) FROM pg_attribute WHERE attrelid = '$schema.session_members'::regclass AND attname IN ('member', 'role')
+UNION ALL SELECT concat_ws(' ', attname, attstorage, attstattarget, (SELECT string_agg(o, ',') FROM unnest(attoptions) o WHERE o !~ '^pg_'), col_description(attrelid, attnum)) FROM pg_attribute WHERE attrelid = '$schema.session_members'::regclass AND attname IN ('member', 'role')
 UNION ALL SELECT concat_ws(' ', indexrelid::regclass) FROM pg_index WHERE indisreplident AND indrelid = '$schema.conversation_history'::regclass
 UNION ALL SELECT concat_ws(' ', tgname, tgenabled, pg_get_triggerdef(oid)) FROM pg_trigger WHERE NOT tgisinternal AND tgfoid = 'pg_catalog.suppress_redundant_updates_trigger'::regproc
 UNION ALL SELECT concat_ws(' ', proname, has_function_privilege('app', oid, 'EXECUTE'), has_function_privilege('watcher', oid, 'EXECUTE')) FROM pg_proc WHERE pronamespace = '$schema'::regnamespace AND proname IN ('session_may', 'session_alive')
