@@ -20,11 +20,11 @@
 #define FOCUS_FOR (300 * MS)
 
 const char *const op_names[OP_NAMES] = {
-	"save",         "update",        "delete",       "regenerate",  "touch",       "transaction",
-	"create again", "bulk save",     "bulk delete",  "switch",      "read by SQL", "zombie",
-	"dark switch",  "append",        "tail by hand", "end of tail", "truncate",    "fork etc.",
-	"log out",      "policy change", "take",         "expire",      "patch",       "repeated",
-	"forget",       "hit",           "read many"};
+	"save",         "update",        "delete",       "regenerate",  "touch",         "transaction",
+	"create again", "bulk save",     "bulk delete",  "switch",      "read by SQL",   "zombie",
+	"dark switch",  "append",        "tail by hand", "end of tail", "truncate",      "fork etc.",
+	"log out",      "policy change", "take",         "expire",      "patch",         "repeated",
+	"forget",       "hit",           "read many",    "turn",        "change in turn"};
 uint64_t ops_by_kind[OP_NAMES];
 
 /* The key, of so many, that all clients use at present. */

@@ -34,6 +34,16 @@ now_us(void)
 	return (int64_t) t.tv_sec * SEC + t.tv_nsec / 1000;
 }
 
+/* Of the clock that the servers have; only Redis has another one. */
+int64_t
+wall_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t) t.tv_sec * SEC + t.tv_nsec / 1000;
+}
+
 void
 pause_us(int64_t us)
 {
@@ -295,6 +305,7 @@ main(int argc, char **argv)
 	report_ops();
 	faults_report();
 	hits_judge();
+	turns_judge();
 	found = history_judge();
 	say("seed %llu: %d violations", (unsigned long long) run.seed, found);
 	return found > 0 ? 1 : 0;

@@ -41,6 +41,7 @@
 #define KEYS_BULK 600  /* for transactions that the ledger has no room for */
 #define KEYS_SWITCH 8  /* of a namespace that is switched off and on */
 #define KEYS_TAIL 6    /* tails of histories */
+#define KEYS_TURN 4    /* sessions with turns: their tails, and their documents at the end */
 #define KEYS_LATE 2    /* for changes of redis_url */
 #define KEYS_SECOND 6  /* as the first two, in the second database */
 #define KEYS_TAIL2 4   /* tails there */
@@ -51,12 +52,14 @@
 #define FIRST_BULK KEYS_CLIENTS
 #define FIRST_SWITCH (FIRST_BULK + KEYS_BULK)
 #define FIRST_TAIL (FIRST_SWITCH + KEYS_SWITCH)
-#define FIRST_LATE (FIRST_TAIL + KEYS_TAIL)
+#define FIRST_TURN_TAIL (FIRST_TAIL + KEYS_TAIL)
+#define FIRST_LATE (FIRST_TURN_TAIL + KEYS_TURN)
 #define FIRST_SECOND (FIRST_LATE + KEYS_LATE)
 #define FIRST_TAIL2 (FIRST_SECOND + 2 * KEYS_SECOND)
 #define FIRST_DARK (FIRST_TAIL2 + KEYS_TAIL2)
 #define FIRST_POLICY (FIRST_DARK + KEYS_DARK)
-#define KEYS (FIRST_POLICY + KEYS_POLICY)
+#define FIRST_TURN (FIRST_POLICY + KEYS_POLICY)
+#define KEYS (FIRST_TURN + KEYS_TURN)
 #define OTHER_NAME KEYS /* added to a key for read_keys(): read under its other name */
 
 #define LONGEST_LEASE (10 * SEC) /* that any server grants */
@@ -125,6 +128,7 @@ typedef struct Database
 	int half;
 	int first_tail; /* and its tails */
 	int tails;
+	int turn_tails; /* behind these: of sessions with turns */
 	/* changes */
 	volatile int64_t healthy_since; /* 0: not healthy */
 	volatile int64_t leased_at;     /* when its lease was last seen */
@@ -181,6 +185,7 @@ typedef enum Scene
 	SCENE_SECOND, /* clients in the second database */
 	SCENE_POLICY, /* policies change */
 	SCENE_CALLS, /* tokens that are taken, fixed expiries, patches; counters; windows, reads of many */
+	SCENE_TURNS, /* holders of turns, some of which go on after their turn */
 	SCENES
 } Scene;
 
@@ -202,6 +207,7 @@ typedef struct Task
 
 /* main.c */
 extern int64_t now_us(void);
+extern int64_t wall_us(void);
 extern void pause_us(int64_t us);
 extern void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 extern void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
@@ -303,6 +309,8 @@ enum
 	DO_FORGET,
 	DO_HIT,
 	DO_READ_MANY,
+	DO_TURN,
+	DO_TURN_CHANGE,
 	OP_NAMES
 };
 
@@ -332,6 +340,52 @@ extern void hits_judge(void);
 
 /* tail.c */
 extern void *tail_writer(void *arg);
+
+/* turns.c */
+extern void *turn_holder(void *arg);
+extern void *turn_reader(void *arg);
+
+/* turn_log.c; "wall" times are of the clock that clients and servers share */
+typedef struct Turn
+{
+	int session;
+	int node;
+	int64_t token;
+	int64_t invoked;
+	int64_t completed;
+	/* unless something ends it, it is held until this wall time at least, and at most; both change */
+	int64_t least;
+	int64_t most;
+	int64_t ended; /* when session_turn_end() had surely ended it; INT64_MAX: never */
+	/* of the judge; INT64_MAX: never */
+	int64_t superseded; /* when another begin was first answered */
+	int64_t gone;       /* when an end of the session was first answered */
+	int64_t cut;        /* wall time at which one was first called */
+} Turn;
+
+/* A call with the token of a turn, or without one. */
+typedef struct TurnUse
+{
+	const char *what;
+	int session;
+	int turn; /* 0: none */
+	int node;
+	bool accepted;
+	int64_t rank; /* of a change; 0: it was none */
+	int64_t invoked;
+	int64_t completed;
+	int64_t asked;    /* wall time of the server before it looked at the token */
+	int64_t answered; /* wall time of the client after the answer */
+	int64_t least;    /* as of then */
+	int64_t most;
+	int64_t locked; /* wall time at which it surely still held the row lock; 0: unknown */
+} TurnUse;
+
+extern int turn_begun(const Turn *turn);
+extern Turn *turn_at(int turn);
+extern void turn_used(const TurnUse *use);
+extern void turn_session_ended(int session, int op, int64_t wall);
+extern void turns_judge(void);
 
 /* fork.c */
 extern void *forker(void *arg);

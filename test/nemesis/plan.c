@@ -14,7 +14,8 @@ Database dbs[DBS] = {{.name = "nemesis",
 					  .first = 0,
 					  .half = KEYS_REUSED,
 					  .first_tail = FIRST_TAIL,
-					  .tails = KEYS_TAIL},
+					  .tails = KEYS_TAIL,
+					  .turn_tails = KEYS_TURN},
 					 {.name = "nemesis2",
 					  .redis = 1,
 					  .first = FIRST_SECOND,
@@ -22,8 +23,9 @@ Database dbs[DBS] = {{.name = "nemesis",
 					  .first_tail = FIRST_TAIL2,
 					  .tails = KEYS_TAIL2}};
 
-static const char *const scene_names[SCENES] = {"bulk", "switch", "dark",   "tails",  "hand",
-												"bury", "forks",  "second", "policy", "calls"};
+static const char *const scene_names[SCENES] = {"bulk",   "switch", "dark",  "tails",
+												"hand",   "bury",   "forks", "second",
+												"policy", "calls",  "turns"};
 
 /* Names the keys. */
 void
@@ -46,13 +48,15 @@ plan_keys(void)
 					 {"bulk", "nk:", "b", KEYS_BULK, 5 * SEC, 0, NULL, NULL},
 					 {"switch", "ns:", "s", KEYS_SWITCH, 5 * SEC, 0, NULL, NULL},
 					 {"talk", "nh:", "t", KEYS_TAIL, 5 * SEC, 0, "nt:", NULL},
+					 {"turn", "nw:", "w", KEYS_TURN, 5 * SEC, 0, "nx:", NULL},
 					 {"reused", "nr:", "u", KEYS_LATE, 5 * SEC, 0, NULL, NULL},
 					 {"reused", "nr:", "r", KEYS_SECOND, 5 * SEC, 1, NULL, NULL},
 					 {"buried", "nb:", "d", KEYS_SECOND, slack, 1, NULL, NULL},
 					 {"talk", "nh:", "t", KEYS_TAIL2, 5 * SEC, 1, "nt:", NULL},
 					 {"dark", "nd:", "x", KEYS_DARK, 5 * SEC, 1, NULL, NULL},
 					 {"policy", "np:", "p", KEYS_KEPT, slack, 0, NULL, "xnp:"},
-					 {"policyb", "nq:", "q", KEYS_POLICY - KEYS_KEPT, slack, 0, NULL, "xnq:"}};
+					 {"policyb", "nq:", "q", KEYS_POLICY - KEYS_KEPT, slack, 0, NULL, "xnq:"},
+					 {"turn", "nw:", "w", KEYS_TURN, 5 * SEC, 0, NULL, NULL}};
 	int k = 0;
 
 	for (size_t s = 0; s < sizeof(stretches) / sizeof(stretches[0]); s++)
@@ -162,6 +166,8 @@ plan_cast(Task *tasks)
 	add_tasks(tasks, &n, 3, hitter, 0, SCENE_CALLS);
 	add_tasks(tasks, &n, 1, sql_reader, 0, SCENE_CALLS);
 	add_tasks(tasks, &n, 1, sql_reader, 1, SCENE_CALLS);
+	add_tasks(tasks, &n, 6, turn_holder, 0, SCENE_TURNS);
+	add_tasks(tasks, &n, 1, turn_reader, 0, SCENE_TURNS);
 	add_tasks(tasks, &n, 1, reader_plain, 1, SCENES);
 	add_tasks(tasks, &n, 1, reader_strong, 1, SCENES);
 	return n;

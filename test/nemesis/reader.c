@@ -169,7 +169,9 @@ choose(int db, uint64_t *random, int *which, bool all)
 	const Database *d = &dbs[db];
 	int n = add_keys(which, 0, AT_ONCE, d->first, 2 * d->half);
 
-	n = add_keys(which, n, AT_ONCE, d->first_tail, d->tails);
+	n = add_keys(which, n, AT_ONCE, d->first_tail, d->tails + d->turn_tails);
+	if (db == 0)
+		n = add_keys(which, n, AT_ONCE, FIRST_TURN, KEYS_TURN);
 	if (!all)
 		return n;
 	if (db == 1)
@@ -191,6 +193,11 @@ choose_one(int db, uint64_t *random)
 	int first = tail ? d->first_tail : d->first;
 	int count = tail ? d->tails : 2 * d->half;
 
+	if (db == 0 && HAS_SCENE(SCENE_TURNS) && chance(random, 20))
+	{
+		first = tail ? FIRST_TURN_TAIL : FIRST_TURN;
+		count = KEYS_TURN;
+	}
 	return first +
 		   (chance(random, 50) ? focus_of(now_us(), count) : (int) between(random, 0, count - 1));
 }
@@ -401,10 +408,8 @@ compare_with_table(int db)
 		if (keys[k].db != db)
 			continue;
 		if (keys[k].tail)
-			snprintf(sql, sizeof(sql),
-					 "SELECT coalesce(jsonb_agg(message ORDER BY seq), '[]')::text FROM "
-					 "session_history('%s', %d, namespace => '%s')",
-					 keys[k].id, TAIL_SIZE, keys[k].ns);
+			snprintf(sql, sizeof(sql), "SELECT coalesce(session_tail('%s', '%s'), '[]')::text",
+					 keys[k].id, keys[k].ns);
 		else
 			snprintf(sql, sizeof(sql), "SELECT session_get('%s', '%s')::text", keys[k].id,
 					 keys[k].ns);

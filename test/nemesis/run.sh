@@ -211,7 +211,7 @@ prepare() {
 		die "the extension is not installed for $bindir; --build tests this checkout"
 	fi
 	gcc -std=gnu11 -O2 -g -Wall -Wextra -I"$("$pg_config" --includedir)" -o "$work/nemesis" \
-		"$here"/{main,plan,failover,history,seen,client,calls,hits,tail,fork,special,policy,reader,proxy,server}.c \
+		"$here"/{main,plan,failover,history,seen,client,calls,hits,turns,turn_log,tail,fork,special,policy,reader,proxy,server}.c \
 		"$here"/{fault,strike_redis,strike_sql,strike_url}.c \
 		-L"$("$pg_config" --libdir)" -lpq -lhiredis -lpthread || die "the test does not build"
 	gcc -std=gnu11 -O2 -Wall -Wextra -shared -fPIC -o "$work/clock.so" "$here/clock.c"

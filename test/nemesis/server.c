@@ -306,8 +306,9 @@ namespaces_make(Client *admin)
 		client_run(admin,
 				   "INSERT INTO session_namespaces (name, key_prefix, ttl, sliding, cache,"
 				   " cache_ttl, tombstone, tail_prefix, tail_size) VALUES"
-				   " ('talk', 'nh:', '1 hour', false, 'hot', '5 s', '0', 'nt:', %d)",
-				   TAIL_SIZE) != OUTCOME_DONE)
+				   " ('talk', 'nh:', '1 hour', false, 'hot', '5 s', '0', 'nt:', %d),"
+				   " ('turn', 'nw:', '1 hour', false, 'hot', '5 s', '0', 'nx:', %d)",
+				   TAIL_SIZE, TAIL_SIZE) != OUTCOME_DONE)
 		die("the extension cannot be set up in %s: %s", dbs[admin->db].name, admin->state);
 	client_close(admin);
 }

@@ -344,16 +344,17 @@ static void
 truncate_all(Client *c)
 {
 	const Database *db = &dbs[c->db];
-	int op = op_begin(db->first_tail, OP_DELETE, c->node, true, db->tails);
+	int tails = db->tails + db->turn_tails;
+	int op = op_begin(db->first_tail, OP_DELETE, c->node, true, tails);
 	Outcome outcome;
 
 	ops_by_kind[DO_TRUNCATE]++;
-	for (int i = 0; i < db->tails; i++)
+	for (int i = 0; i < tails; i++)
 		op_call(op + i, "TRUNCATE of histories");
 	outcome = client_run(c, "SET lock_timeout = '1s'; TRUNCATE conversation_history; " RANK);
-	for (int i = 0; i < db->tails; i++)
+	for (int i = 0; i < tails; i++)
 		op_end(op + i, outcome, outcome == OUTCOME_DONE ? number(c, 0) : 0);
-	for (int i = 0; i < db->tails && outcome == OUTCOME_DONE; i++)
+	for (int i = 0; i < tails && outcome == OUTCOME_DONE; i++)
 		look_again(c, db->first_tail + i);
 	(void) client_run(c, "RESET lock_timeout");
 }
