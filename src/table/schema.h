@@ -137,6 +137,9 @@ ss_row_differs(const SsDeformedRow *a, const SsDeformedRow *b, int column)
 {
 	if (a->nulls[column] || b->nulls[column])
 		return a->nulls[column] != b->nulls[column];
+	/* a copy of the row that was not given another value here */
+	if (a->values[column] == b->values[column])
+		return false;
 	return !datumIsEqual(a->values[column], b->values[column],
 						 TupleDescAttr(a->desc, column - 1)->attbyval,
 						 TupleDescAttr(a->desc, column - 1)->attlen);
