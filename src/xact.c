@@ -70,7 +70,7 @@ xact_callback(XactEvent event, void *arg)
 			ss_events_at_end(committed);
 			ss_xact_keys_at_end();
 			ss_touch_xact_at_end(committed);
-			/* whoever it wakes must find what the transaction did, pending touches included */
+			/* those it wakes must find what the transaction did, pending touches included */
 			ss_turn_wakes_at_end(committed);
 
 			/*

@@ -45,6 +45,25 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
+-- Runs the calls of the table step (n, call, direct, by_statements) in their order, with an id for each $,
+-- and puts the answers into the column of the id: direct for 'd', by_statements for 's'. `answer` is
+-- the function that runs a statement and returns its answer.
+CREATE FUNCTION pg_temp.run_steps(id text, answer text DEFAULT 'answer') RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	s record;
+	said text;
+BEGIN
+	FOR s IN SELECT n, call FROM step ORDER BY n LOOP
+		EXECUTE format('SELECT pg_temp.%I($1)', answer) INTO said USING 'SELECT ' || replace(s.call, '$', quote_literal(id));
+		IF id = 'd' THEN
+			UPDATE step SET direct = said WHERE n = s.n;
+		ELSE
+			UPDATE step SET by_statements = said WHERE n = s.n;
+		END IF;
+	END LOOP;
+END
+$$;
+
 -- Pages that a query touches; the buffers of planning are not the query's.
 CREATE FUNCTION pg_temp.pages(query text, OUT pages bigint, OUT rows bigint) LANGUAGE plpgsql AS $$
 DECLARE

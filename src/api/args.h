@@ -10,12 +10,12 @@
 #include "row/session.h"
 #include "sessions/lifetime.h"
 
-extern void ss_arg_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target);
-extern bool ss_arg_read_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target);
-extern void ss_arg_namespace(FunctionCallInfo fcinfo, int ns_arg, SsTarget *target);
 /* Maximum number of rows of a page. */
 #define SS_PAGE_SIZE_MAX 10000
 
+extern void ss_arg_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target);
+extern bool ss_arg_read_target(FunctionCallInfo fcinfo, int id_arg, int ns_arg, SsTarget *target);
+extern void ss_arg_namespace(FunctionCallInfo fcinfo, int ns_arg, SsTarget *target);
 extern void ss_arg_require(FunctionCallInfo fcinfo, int arg, const char *name);
 extern Datum ss_arg_name(FunctionCallInfo fcinfo, int arg, const char *name);
 extern void ss_arg_lifetime(FunctionCallInfo fcinfo, int ttl_arg, int expires_arg,

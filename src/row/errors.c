@@ -232,13 +232,8 @@ hide_values(ErrorData *error, bool counter)
 	error->internalpos = error->cursorpos = 0;
 }
 
-/*
- * As ss_plan_run, for statements on rows that the caller may not see: an error raised for such a row,
- * by a constraint or trigger, is stripped of its values.  A worker has no client, so there the errors
- * are left as they are.
- */
-uint64
-ss_plan_run_redacted(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode)
+static uint64
+run_redacted(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode, bool counter)
 {
 	MemoryContext context = CurrentMemoryContext;
 	uint64 result = 0;
@@ -256,9 +251,27 @@ ss_plan_run_redacted(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
-		hide_values(error, strstr(plan->sql, "{counters}") != NULL);
+		hide_values(error, counter);
 		ReThrowError(error);
 	}
 	PG_END_TRY();
 	return result;
+}
+
+/*
+ * As ss_plan_run, for statements on rows that the caller may not see: an error raised for such a row,
+ * by a constraint or trigger, is stripped of its values.  A worker has no client, so there the errors
+ * are left as they are.
+ */
+uint64
+ss_plan_run_redacted(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode)
+{
+	return run_redacted(plan, values, nulls, mode, false);
+}
+
+/* The same for a statement that changes counters. */
+uint64
+ss_plan_run_on_counter(SsPlan *plan, Datum *values, SsPlanMode mode)
+{
+	return run_redacted(plan, values, NULL, mode, true);
 }

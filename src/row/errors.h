@@ -31,5 +31,6 @@ pg_noreturn extern void ss_error_rows_skipped(const char *table) ss_noreturn;
 pg_noreturn extern void ss_error_quota(const SsTarget *target, bool busy) ss_noreturn;
 extern bool ss_error_names_no_values(const ErrorData *error);
 extern uint64 ss_plan_run_redacted(SsPlan *plan, Datum *values, const char *nulls, SsPlanMode mode);
+extern uint64 ss_plan_run_on_counter(SsPlan *plan, Datum *values, SsPlanMode mode);
 
 #endif

@@ -152,7 +152,7 @@ ss_hits_count(const SsTarget *target, Datum counter, int64 by, int64 period_us, 
 	ss_relaxed_begin_hit();
 	for (int i = 0; i < 2 && !change_directly(target, counter, by, result); i++)
 	{
-		uint64 n = ss_plan_run_redacted(&count_plan, values, NULL, SS_PLAN_WRITE);
+		uint64 n = ss_plan_run_on_counter(&count_plan, values, SS_PLAN_WRITE);
 
 		if (n == 0)
 			ss_error_rows_skipped("session_counters");
@@ -177,7 +177,7 @@ ss_hits_take_back(const SsTarget *target, Datum counter, int64 by, SsHits *resul
 	Assert(by > 0);
 	ss_relaxed_begin_hit();
 	if (!change_directly(target, counter, -by, result))
-		get_running(ss_plan_run_redacted(&take_back_plan, values, NULL, SS_PLAN_WRITE), result);
+		get_running(ss_plan_run_on_counter(&take_back_plan, values, SS_PLAN_WRITE), result);
 	/* a trigger may have skipped the row */
 	if (!result->running)
 		ss_hits_read(target, counter, result);
@@ -201,7 +201,7 @@ ss_hits_reset(const SsTarget *target, Datum counter)
 	Datum values[2] = {target->ns, counter};
 	SsHits before;
 
-	get_running(ss_plan_run_redacted(&reset_plan, values, NULL, SS_PLAN_WRITE), &before);
+	get_running(ss_plan_run_on_counter(&reset_plan, values, SS_PLAN_WRITE), &before);
 	return before.running;
 }
 
@@ -224,7 +224,7 @@ clear(void *arg)
 	call->locked = OidIsValid(catalog.counters) &&
 				   !ConditionalLockRelationOid(catalog.counters, RowExclusiveLock);
 	if (!call->locked)
-		ss_plan_run_redacted(&clear_plan, values, NULL, SS_PLAN_LATEST);
+		ss_plan_run_on_counter(&clear_plan, values, SS_PLAN_LATEST);
 	return !call->locked;
 }
 

@@ -9,8 +9,8 @@
  *					the same in both, so that a copy in the wrong one shows
  *		key			a copy in Redis that is watched: of a session's document, or of its tail
  *		op			one change of one key by one client, with the times at which it was sent and
- *					answered; the document holds the op's number, so that whoever reads it
- *					knows which op he sees
+ *					answered; the document holds the op's number, so that a reader of it
+ *					knows which op it sees
  *		rank		where an op stands in the order of its key: node, then version, which
  *					Postgres counts under the row lock; for tails, a sequence that is drawn
  *					from under that lock

@@ -62,7 +62,7 @@ SELECT change, pg_temp.try('regress_ss_web', 'ed', u || $$'alice'$$) AS editor, 
 	pg_temp.try('regress_ss_batch', 'x', u || $$'alice'$$) AS bypassrls, pg_temp.try('regress_ss_owners', 'x', u || $$'alice'$$) AS member, pg_temp.try(:'me', 'x', u || $$'alice'$$) AS tables_owner
 FROM change, LATERAL (SELECT format('UPDATE conversation_sessions SET %s WHERE session_id = ', change) AS u) u ORDER BY n;
 
--- An expired session cannot be revived, whoever owned it: a role that may write its row begins a new
+-- An expired session of any owner cannot be revived: a role that may write its row begins a new
 -- session in it. (in one transaction, or the keeper might purge the rows meanwhile)
 BEGIN;
 UPDATE conversation_sessions SET expires_at = clock_timestamp() - interval '1 second' WHERE session_id IN ('alice', 'f');

@@ -15,25 +15,9 @@ INSERT INTO step (call) VALUES ($$session_append($, '[{"m": 1}, {"m": 2}, {"m": 
 	($$session_amend($, 4, '{}')$$), ($$session_trim($, 1)$$), ($$session_amend($, 2, '{"m": 2}')$$), ($$session_amend($, 4, '{"m": "four"}')$$), ($$pg_temp.line($)$$),
 	($$session_append($, '[{"m": 5}, {"m": 6}]', 'op')$$), ($$session_amend($, 5, '{"m": "five"}')$$), ($$session_append($, '[{"m": 5}, {"m": 6}]', 'op')$$), ($$pg_temp.line($)$$),
 	($$session_amend($, 5, '{"m": "five"}', 'other')$$), ($$session_delete($)$$), ($$session_amend($, 5, '{"m": "five"}')$$), ($$session_save($, '{}', if_version => 0) > 1$$), ($$session_amend($, 5, '{"m": "five"}')$$);
-DO $$
-DECLARE
-	s step;
-BEGIN
-	FOR s IN SELECT * FROM step ORDER BY n LOOP
-		UPDATE step SET direct = pg_temp.answer('SELECT ' || replace(call, '$', quote_literal('d'))) WHERE n = s.n;
-	END LOOP;
-END
-$$;
+DO $$BEGIN PERFORM pg_temp.run_steps('d'); END$$;
 SET session_store.direct_rows = off;
-DO $$
-DECLARE
-	s step;
-BEGIN
-	FOR s IN SELECT * FROM step ORDER BY n LOOP
-		UPDATE step SET by_statements = pg_temp.answer('SELECT ' || replace(call, '$', quote_literal('s'))) WHERE n = s.n;
-	END LOOP;
-END
-$$;
+DO $$BEGIN PERFORM pg_temp.run_steps('s'); END$$;
 RESET session_store.direct_rows;
 SELECT call, direct, CASE WHEN by_statements IS DISTINCT FROM direct THEN by_statements END AS differs FROM step ORDER BY n;
 

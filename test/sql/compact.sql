@@ -34,25 +34,9 @@ INSERT INTO step (call) VALUES ($$session_tail($)$$), ($$session_append($, pg_te
 	($$session_save($, '{"a": 1}')$$), ($$session_merge($, '{"b": 2}')$$), ($$session_incr($, '{n}')$$), ($$session_append($, '{"m": 21}', patch => '{"c": 3}')$$), ($$session_touch($, '1 hour') > now()$$), ($$session_share($, 'someone')$$), ($$session_tail($)$$),
 	($$session_compact($, 20, '"all"', 'other')$$), ($$session_tail($, 'other')$$),
 	($$session_delete($)$$), ($$session_compact($, 20, '"all"')$$), ($$session_tail($)$$), ($$session_save($, '{}', if_version => 0) > 1$$), ($$session_tail($)$$), ($$session_compact($, 20, '"all"')$$), ($$session_append($, '{"m": 22}')$$), ($$session_tail($)$$);
-DO $$
-DECLARE
-	s step;
-BEGIN
-	FOR s IN SELECT * FROM step ORDER BY n LOOP
-		UPDATE step SET direct = pg_temp.answer('SELECT ' || replace(call, '$', quote_literal('d'))) WHERE n = s.n;
-	END LOOP;
-END
-$$;
+DO $$BEGIN PERFORM pg_temp.run_steps('d'); END$$;
 SET session_store.direct_rows = off;
-DO $$
-DECLARE
-	s step;
-BEGIN
-	FOR s IN SELECT * FROM step ORDER BY n LOOP
-		UPDATE step SET by_statements = pg_temp.answer('SELECT ' || replace(call, '$', quote_literal('s'))) WHERE n = s.n;
-	END LOOP;
-END
-$$;
+DO $$BEGIN PERFORM pg_temp.run_steps('s'); END$$;
 RESET session_store.direct_rows;
 SELECT call, direct, CASE WHEN by_statements IS DISTINCT FROM direct THEN by_statements END AS differs FROM step ORDER BY n;
 

@@ -94,8 +94,8 @@ DROP EXTENSION session_store;
 SELECT count(*) > 150 AS traps FROM theirs;
 SELECT count(*) AS left_over FROM pg_class c WHERE c.relnamespace = 'app'::regnamespace AND c.relowner <> 'regress_ss_attacker'::regrole;
 
--- If an object with a name of ours exists, CREATE EXTENSION fails, whoever owns it and of whatever kind it
--- is, and leaves nothing behind.
+-- If an object with a name of ours exists, CREATE EXTENSION fails, whatever its kind and its
+-- owner, and leaves nothing behind.
 SELECT taken, pg_temp.err(format('SET ROLE regress_ss_attacker; %s; RESET ROLE', taken)) AS made,
 	pg_temp.err('CREATE EXTENSION session_store SCHEMA app') IN ('42P07', '42710', '42723') AS refused,
 	(SELECT count(*) FROM pg_extension WHERE extname = 'session_store') AS extension,

@@ -64,20 +64,9 @@ INSERT INTO step (call) VALUES ($$pg_temp.begun($)$$), ($$session_save($, '{"n":
 	($$session_save($, '{}', if_version => 0, turn => pg_temp.turn($))$$), ($$session_save($, '{}', if_version => 0) > 6$$), ($$session_save($, '{}', turn => pg_temp.turn($))$$), ($$pg_temp.begun($)$$), ($$session_take($)$$),
 	($$session_append($, '{}', turn => pg_temp.turn($))$$), ($$session_save($ || 'absent', '{}', turn => pg_temp.turn($))$$), ($$session_append($ || 'absent', '{}', turn => pg_temp.turn($))$$),
 	($$session_amend($ || 'absent', 1, '{}', turn => pg_temp.turn($))$$), ($$session_replace_tail($ || 'absent', 1, '{}', turn => pg_temp.turn($))$$), ($$session_trim($ || 'absent', 1, turn => pg_temp.turn($))$$), ($$session_exists($ || 'absent')$$);
-CREATE FUNCTION pg_temp.run(id text) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-	s step;
-	answer text;
-BEGIN
-	FOR s IN SELECT * FROM step ORDER BY n LOOP
-		answer = pg_temp.told('SELECT ' || replace(s.call, '$', quote_literal(id)));
-		UPDATE step SET direct = CASE WHEN id = 'd' THEN answer ELSE direct END, by_statements = CASE WHEN id = 's' THEN answer ELSE by_statements END WHERE n = s.n;
-	END LOOP;
-END
-$$;
-DO $$BEGIN PERFORM pg_temp.run('d'); END$$;
+DO $$BEGIN PERFORM pg_temp.run_steps('d', 'told'); END$$;
 SET session_store.direct_rows = off;
-DO $$BEGIN PERFORM pg_temp.run('s'); END$$;
+DO $$BEGIN PERFORM pg_temp.run_steps('s', 'told'); END$$;
 RESET session_store.direct_rows;
 SELECT call, direct, CASE WHEN by_statements IS DISTINCT FROM direct THEN by_statements END AS differs FROM step ORDER BY n;
 SELECT event, count(*), count(detail ->> 'turn') AS with_turn, string_agg(detail ->> 'holder', ' ') AS holders FROM session_events WHERE session_id = 'd' AND event LIKE 'turn%' GROUP BY 1 ORDER BY 1;
