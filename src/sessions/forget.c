@@ -89,13 +89,8 @@ static SsPlan end_plan = {"UPDATE {sessions} SET " SS_SQL_TOMBSTONE("$3", "false
 
 /* A tombstone keeps its time. */
 static SsPlan blank_plan = {
-	"UPDATE {sessions} SET session_data = '{}'::pg_catalog.jsonb, owner_id = NULL,"
-	" version = CASE WHEN version {<} 9223372036854775807::pg_catalog.int8"
-	" THEN version {+} 1::pg_catalog.int8 ELSE version END,"
-	" updated_at = pg_catalog.clock_timestamp(),"
-	" expires_at = LEAST(expires_at, pg_catalog.clock_timestamp()), message_count = 0,"
-	" history_id = NULL, turn_until = NULL, turn_holder = NULL,"
-	" summary = NULL, summary_up_to = NULL,"
+	"UPDATE {sessions} SET " SS_SQL_EMPTY_ROW ", owner_id = NULL,"
+	" expires_at = LEAST(expires_at, pg_catalog.clock_timestamp()),"
 	" dead_until = COALESCE(dead_until, pg_catalog.clock_timestamp())" OF_OWNER
 	" AND NOT (" SS_SQL_ALIVE("$4") ")",
 	SESSION_ARGS};
