@@ -30,7 +30,7 @@ our @EXPORT = qw(
   new_redis new_cached_store redis_conf set_conf
   cache_health wait_for_cache sync_cache pusher_pid wait_for_pusher
   crash compare_all copies_in leave_no_key leave_no_redis watched in_children
-  waits_at_commit
+  waits_at_commit tails_after_commits
 );
 
 # What the pusher itself keeps in Redis.
@@ -423,6 +423,38 @@ sub sync_cache
 	}
 	fail("session_cache_sync within $timeout s") if $synced ne 't';
 	return;
+}
+
+# Changes the tail of the session "strong" and reads strongly after each COMMIT; with stopped => 1 the
+# pusher is stopped meanwhile. Returns how often the lease was there, and which other values were seen.
+#   numbers	for each of them
+#   change	the statement
+#   tail	the tail that it makes
+#   becomes	waits until Redis has a tail, so that there is a copy for the next change to delete
+sub tails_after_commits
+{
+	my ($node, $redis, $what, %params) = @_;
+	my ($trusted, @old) = (0);
+
+	for my $i (@{ $params{numbers} })
+	{
+		my $want = $params{tail}->($i);
+		my $pusher;
+
+		if ($params{stopped})
+		{
+			wait_for_cache($node, $redis);
+			$pusher = pusher_pid($node);
+			kill 'STOP', $pusher;
+		}
+		$node->safe_psql('postgres', $params{change}->($i));
+		my ($held, $copy) = $redis->mget($lease, 'tail:strong');
+		kill 'CONT', $pusher if defined $pusher;
+		$trusted++ if defined $held;
+		push @old, "$i: $copy" if defined $held && defined $copy && $copy ne $want;
+		$params{becomes}->('strong', $want, "$what $i" . ($params{stopped} ? ', while the pusher is stopped' : '')) or last;
+	}
+	return ($trusted, join ' ', @old);
 }
 
 sub pusher_pid

@@ -71,48 +71,17 @@ tail_becomes('a', numbers(10), '.. and it goes on');
 
 # ---- strong readers
 
-# Amends a message and reads strongly after each COMMIT; returns how often the lease was there, and
-# which other values were seen.
-sub look_after_amends
-{
-	my ($times) = @_;
-	my ($trusted, @old) = (0);
-
-	for my $i (1 .. $times)
-	{
-		value(qq{SELECT session_amend('strong', 1, '{"n": $i}')});
-		my ($lease, $copy) = $redis->mget('session_store:lease', 'tail:strong');
-
-		next unless defined $lease;
-		$trusted++;
-		push @old, "$i: $copy" if defined $copy && $copy ne numbers($i);
-		# so that there is a copy for the next amend to delete
-		tail_becomes('strong', numbers($i), "amend $i") or last;
-	}
-	return ($trusted, join ' ', @old);
-}
+my %changes = (change => sub { qq{SELECT session_amend('strong', 1, '{"n": $_[0]}')} }, tail => sub { numbers($_[0]) }, becomes => \&tail_becomes);
 
 value(q{SELECT session_append('strong', '{"n": 0}')});
 tail_becomes('strong', numbers(0), 'a tail to be amended');
 wait_for_cache($node, $redis);
-my ($trusted, $old) = look_after_amends(15);
+my ($trusted, $old) = tails_after_commits($node, $redis, 'amend', numbers => [ 1 .. 15 ], %changes);
 cmp_ok($trusted, '>', 0, 'there is a lease when the COMMIT of an amend has returned');
 is($old, '', '.. and no old message');
 
 # A pusher that is stopped deletes nothing: the COMMIT returns when the lease has ended.
-$old = '';
-for my $i (101 .. 103)
-{
-	wait_for_cache($node, $redis);
-	my $pusher = pusher_pid($node);
-
-	kill 'STOP', $pusher;
-	value(qq{SELECT session_amend('strong', 1, '{"n": $i}')});
-	my ($lease, $copy) = $redis->mget('session_store:lease', 'tail:strong');
-	kill 'CONT', $pusher;
-	$old .= "$i: $copy " if defined $lease && defined $copy && $copy ne numbers($i);
-	tail_becomes('strong', numbers($i), "amend $i, while the pusher is stopped");
-}
+(undef, $old) = tails_after_commits($node, $redis, 'amend', numbers => [ 101 .. 103 ], stopped => 1, %changes);
 is($old, '', '.. and no strong reader sees the old message');
 
 # ---- other cases

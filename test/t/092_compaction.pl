@@ -187,47 +187,17 @@ is(value(q{SELECT session_tail('e')}) . ($redis->get('tail:e') // ', no copy'), 
 
 # ---- strong readers
 
-# Compacts and reads strongly after each COMMIT: how often the lease was there, and what else was seen.
-sub look_after_compactions
-{
-	my ($times) = @_;
-	my ($trusted, @old) = (0);
-
-	for my $i (1 .. $times)
-	{
-		value(qq{SELECT session_compact('strong', 1, '$i')});
-		my ($lease, $copy) = $redis->mget('session_store:lease', 'tail:strong');
-
-		next unless defined $lease;
-		$trusted++;
-		push @old, "$i: $copy" if defined $copy && $copy ne numbers(2, 2, $i);
-		# so that the next one has a copy to get rid of
-		tail_becomes('strong', numbers(2, 2, $i), "compaction $i") or last;
-	}
-	return ($trusted, join ' ', @old);
-}
+my %changes = (change => sub { qq{SELECT session_compact('strong', 1, '$_[0]')} }, tail => sub { numbers(2, 2, $_[0]) }, becomes => \&tail_becomes);
 
 value(q{SELECT session_append('strong', '[{"n": 1}, {"n": 2}]')});
 tail_becomes('strong', numbers(1, 2), 'a tail to be compacted');
 wait_for_cache($node, $redis);
-my ($trusted, $old) = look_after_compactions(12);
+my ($trusted, $old) = tails_after_commits($node, $redis, 'compaction', numbers => [ 1 .. 12 ], %changes);
 cmp_ok($trusted, '>', 0, 'there is a lease when the COMMIT of a compaction has returned');
 is($old, '', '.. and no old tail');
 
 # A pusher that is stopped deletes nothing: the COMMIT returns when the lease has ended.
-$old = '';
-for my $i (101 .. 103)
-{
-	wait_for_cache($node, $redis);
-	my $pusher = pusher_pid($node);
-
-	kill 'STOP', $pusher;
-	value(qq{SELECT session_compact('strong', 1, '$i')});
-	my ($lease, $copy) = $redis->mget('session_store:lease', 'tail:strong');
-	kill 'CONT', $pusher;
-	$old .= "$i: $copy " if defined $lease && defined $copy && $copy ne numbers(2, 2, $i);
-	tail_becomes('strong', numbers(2, 2, $i), "compaction $i, while the pusher is stopped");
-}
+(undef, $old) = tails_after_commits($node, $redis, 'compaction', numbers => [ 101 .. 103 ], stopped => 1, %changes);
 is($old, '', '.. and no strong reader sees the old tail');
 
 # ---- a summary that is too large, or cannot be read
