@@ -1,6 +1,7 @@
 // Reads copies in Redis, as docs/redis.md describes. What Redis cannot answer, the caller reads by SQL; no error of
 // Redis gets further than here.
 import { createHash } from "node:crypto";
+import { decode } from "./json.js";
 
 const leaseKey = "session_store:lease";
 const pauseMs = 1000;
@@ -22,11 +23,11 @@ export class CopyReader {
   }
 
   /**
-   * The copies of sessions, in the order of the ids; undefined where there is none that may be used.
+   * The values of copies, in the order of the ids; undefined where there is none that may be used.
    *
    * @param {string} prefix
    * @param {string[]} ids
-   * @returns {Promise<(string | undefined)[]>}
+   * @returns {Promise<any[]>}
    */
   async read(prefix, ids) {
     const { redis, strong } = this;
@@ -40,7 +41,7 @@ export class CopyReader {
       const lease = strong ? answer.shift() : true;
       return lease === null
         ? nothing()
-        : answer.map((/** @type {string | null} */ copy) => copy ?? undefined);
+        : answer.map((/** @type {string | null} */ copy) => (copy === null ? undefined : decode(copy)));
     } catch {
       pausedUntil.set(redis, performance.now() + pauseMs);
       return nothing();

@@ -1,7 +1,7 @@
 // SessionStore: the calls of session_store as methods. docs/reference.md says what each call does; the types here say
 // how its arguments and results look in JavaScript.
 import { CopyReader } from "./copies.js";
-import { decode, encode, text } from "./json.js";
+import { encode, text } from "./json.js";
 import { call, interval, qualified, send, statement, time, value } from "./sql.js";
 
 export * from "./errors.js";
@@ -172,7 +172,7 @@ export class SessionStore {
    */
   async get(id, { signal } = {}) {
     const [copy] = await this.#read(this.#keyPrefix, [id]);
-    return copy === undefined ? this.#one("session_get", [text(id), this.#ns], signal) : decode(copy);
+    return copy === undefined ? this.#one("session_get", [text(id), this.#ns], signal) : copy;
   }
 
   /**
@@ -185,10 +185,12 @@ export class SessionStore {
   async getMany(ids, { signal } = {}) {
     const copies = await this.#read(this.#keyPrefix, ids);
     const missing = ids.filter((_, i) => copies[i] === undefined);
-    if (missing.length === 0) return copies.map((copy) => decode(/** @type {string} */ (copy)));
-    const rows = await this.#rows("session_get_many", [missing.map(text), this.#ns], signal, undefined);
+    if (missing.length === 0) return copies;
+    const rows = await this.#rows("session_get_many", [missing.map(text), this.#ns], signal, {
+      nulls: false,
+    });
     let next = 0;
-    return copies.map((copy) => (copy === undefined ? rows[next++].sessionData : decode(copy)));
+    return copies.map((copy) => (copy === undefined ? rows[next++].sessionData : copy));
   }
 
   /**
@@ -384,7 +386,7 @@ export class SessionStore {
   async tail(id, { signal } = {}) {
     const { tailPrefix } = this.#options;
     const [copy] = tailPrefix === undefined ? [] : await this.#read(tailPrefix, [id]);
-    return copy === undefined ? this.#one("session_tail", [text(id), this.#ns], signal) : decode(copy);
+    return copy === undefined ? this.#one("session_tail", [text(id), this.#ns], signal) : copy;
   }
 
   /**
@@ -753,11 +755,11 @@ export class SessionStore {
   }
 
   /**
-   * Copies in Redis; undefined where the server has to be asked.
+   * The values of copies in Redis; undefined where the server has to be asked.
    *
    * @param {string} prefix
    * @param {string[]} ids
-   * @returns {Promise<(string | undefined)[]>}
+   * @returns {Promise<any[]>}
    */
   async #read(prefix, ids) {
     return this.#copies === undefined || ids.length === 0
@@ -789,10 +791,10 @@ export class SessionStore {
    * @param {string} name
    * @param {unknown[]} args
    * @param {AbortSignal} [signal]
-   * @param {null | undefined} [missing] what SQL NULL is
+   * @param {{ nulls: boolean }} [how] whether SQL NULL is null, as the document null is; else it is undefined
    * @returns {Promise<any[]>}
    */
-  async #rows(name, args, signal, missing = null) {
+  async #rows(name, args, signal, { nulls } = { nulls: true }) {
     const { schema, prepare } = this.#options;
     const { text, values } = call(name, args, schema);
     const { rows, fields } = await send(
@@ -802,7 +804,7 @@ export class SessionStore {
     );
     const names = fields.map((field) => field.name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase()));
     return rows.map((row) =>
-      Object.fromEntries(names.map((name, i) => [name, value(row[i], fields[i], missing)])),
+      Object.fromEntries(names.map((name, i) => [name, value(row[i], fields[i], nulls ? null : undefined)])),
     );
   }
 }
