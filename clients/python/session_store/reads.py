@@ -76,8 +76,10 @@ def _values(keys: List[bytes], answers: List[Any]) -> Optional[List[Any]]:
 def _bounded(client: Any, timeout: float) -> Any:
     """A client like the caller's, with connections of its own that fail after `timeout` seconds."""
     pool = copy.copy(client.connection_pool)
-    settings = dict(pool.connection_kwargs, socket_timeout=timeout, socket_connect_timeout=timeout,
-                    decode_responses=False, retry_on_timeout=False, retry_on_error=[])
+    settings = dict(pool.connection_kwargs, socket_timeout=timeout, decode_responses=False, retry_on_timeout=False,
+                    retry_on_error=[])
+    if "path" not in settings:  # a Unix socket has no other limit than socket_timeout
+        settings["socket_connect_timeout"] = timeout
     pool.connection_kwargs = {name: value for name, value in settings.items()
                               if name not in ("retry", "cache", "cache_config")}
     if hasattr(pool, "cache"):
@@ -85,4 +87,5 @@ def _bounded(client: Any, timeout: float) -> Any:
     if hasattr(pool, "timeout"):  # of a BlockingConnectionPool
         pool.timeout = timeout
     pool.reset()
+    pool.connection_class(**pool.connection_kwargs)  # settings that it does not take are an error now, not a miss
     return type(client)(connection_pool=pool)
