@@ -593,7 +593,11 @@ export class SessionStore {
    * @returns {Promise<number>}
    */
   clear({ idLike, idPrefix, signal } = {}) {
-    return this.#one("session_clear", [this.#ns ?? null, optional(idLike), optional(idPrefix)], signal);
+    const { schema, prepare } = this.#options;
+    // session_clear takes no default: the namespace is named, by the setting if need be.
+    const namespace = "coalesce($1, current_setting('session_store.namespace'))";
+    const select = `SELECT ${qualified("session_clear", schema)}(${namespace}, $2, $3)`;
+    return this.#value(statement(select, [this.#ns, optional(idLike), optional(idPrefix)], prepare), signal);
   }
 
   /**
@@ -780,7 +784,17 @@ export class SessionStore {
   async #one(name, args, signal, before = "", after = "") {
     const { schema, prepare } = this.#options;
     const { text, values } = call(name, args, schema);
-    const query = statement(`SELECT ${before}${text}${after}`, values, prepare);
+    return this.#value(statement(`SELECT ${before}${text}${after}`, values, prepare), signal);
+  }
+
+  /**
+   * The result of a statement that has one; undefined if it is NULL.
+   *
+   * @param {object} query
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<any>}
+   */
+  async #value(query, signal) {
     const { rows, fields } = await send(this.#db, query, signal);
     return value(rows[0][0], fields[0], undefined);
   }

@@ -80,7 +80,10 @@ test("each function is a method, and each of its arguments gets to its place", a
     /** @type {any} */
     let sent;
     const recorder = {
-      query: async (/** @type {any} */ query) => ((sent = query), { rows: [[null]], fields: [{}] }),
+      query: async (/** @type {any} */ query) => (
+        (sent = query),
+        { rows: [[null]], fields: [{ name: "", dataTypeID: 25 }] }
+      ),
     };
     const recording = /** @type {any} */ (new SessionStore({ client: recorder, namespace: "the namespace" }));
     /** @type {any[]} */ const positional = [];
@@ -233,6 +236,11 @@ test("lists and exports are read by pages", async () => {
   assert.equal(await store.count({ owner: "lister" }), 5);
   assert.equal(await store.deleteAll("lister", { exceptSessionId: "list:3" }), 4);
   assert.equal((await store.forget("lister")).sessions, 1);
+  await store.save("list:5", {});
+  assert.equal(await store.clear({ idPrefix: "list:" }), 1);
+  const plain = new SessionStore({ pool });
+  await plain.save("in the namespace of the setting", {});
+  assert.equal(await plain.clear({ idLike: "in the %" }), 1);
 });
 
 test("errors have a class by their SQLSTATE", async () => {
