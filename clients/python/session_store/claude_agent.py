@@ -18,17 +18,22 @@ from . import OperationReusedError
 
 try:
     from claude_agent_sdk import SessionStore as Protocol
-    from claude_agent_sdk import fold_session_summary
+    from claude_agent_sdk import fold_session_summary as sdk_fold
 except ImportError:  # the class implements the protocol without it, only there are no summaries
-    Protocol, fold_session_summary = object, None  # type: ignore[assignment, misc]
+    Protocol, sdk_fold = object, None  # type: ignore[assignment, misc]
 
 
 class ClaudeSessionStore(Protocol):  # type: ignore[misc, valid-type]
-    """Transcripts in `store`, an AsyncSessionStore. `owner` is the owner of the sessions that append creates."""
+    """Transcripts in `store`, an AsyncSessionStore. `owner` is the owner of the sessions that append creates.
 
-    def __init__(self, store: Any, *, owner: str | None = None):
-        self._store = store
+    Summaries are maintained by the SDK's fold_session_summary, so that it lists sessions without loading them. That is
+    one more call an append to a main transcript; with `fold_session_summary=None` there are none.
+    """
+
+    def __init__(self, store: Any, *, owner: str | None = None, fold_session_summary: Any = sdk_fold):
+        self._store = store.with_(reads="sql")  # a copy may be older than the last append
         self._owner = owner
+        self._fold = fold_session_summary
 
     async def append(self, key: Any, entries: list[Any]) -> None:
         """Appends a batch, all or nothing. A batch that has a uuid and is sent again, as the SDK does after an error,
@@ -38,9 +43,8 @@ class ClaudeSessionStore(Protocol):  # type: ignore[misc, valid-type]
         session_id, operation, patch = _id(key), None, None
         if any(_uuid(entry) for entry in entries):
             operation = _digest(json.dumps(entries, sort_keys=True))
-        if not key.get("subpath") and fold_session_summary is not None:
-            row = await self._store.fetch(session_id)  # by SQL: a copy in Redis may be older
-            patch = _fold(row and row.session_data, key, entries)
+        if not key.get("subpath") and self._fold is not None:
+            patch = _folded(self._fold, await self._store.get(session_id), key, entries)
         try:
             await self._store.append(session_id, entries, operation_id=operation, owner=self._owner, patch=patch)
         except OperationReusedError:
@@ -57,8 +61,8 @@ class ClaudeSessionStore(Protocol):  # type: ignore[misc, valid-type]
         return [{"session_id": name, "mtime": mtime} async for name, mtime, _ in self._main_rows(project_key)]
 
     async def list_session_summaries(self, project_key: str) -> list[Any]:
-        """The summaries that cover all entries. If two processes have appended to a transcript at the same time, its
-        summary does not, and the SDK makes it from the entries."""
+        """The summaries that cover all entries. One does not if two processes have appended to its transcript at the same
+        time; the SDK then makes it from the entries, as where there is none."""
         return [
             {"session_id": name, "mtime": mtime, "data": json.loads(row.session_data["summary"])}
             async for name, mtime, row in self._main_rows(project_key, with_data=True)
@@ -86,13 +90,13 @@ class ClaudeSessionStore(Protocol):  # type: ignore[misc, valid-type]
                 yield unquote(row.session_id[len(prefix) : -1]), mtime, row
 
 
-def _fold(document: Any, key: Any, entries: list[Any]) -> dict[str, Any]:
+def _folded(fold: Any, document: Any, key: Any, entries: list[Any]) -> dict[str, Any]:
     """The patch that makes a summary cover the entries as well. It is text, so that a merge changes nothing in it."""
     before, count = None, 0
     if isinstance(document, dict) and "summary" in document:
         count = document.get("count", 0)
         before = {"session_id": key["session_id"], "mtime": 0, "data": json.loads(document["summary"])}
-    summary = fold_session_summary(before, key, entries)
+    summary = fold(before, key, entries)
     return {"summary": json.dumps(summary["data"]), "count": count + len(entries)}
 
 

@@ -9,10 +9,14 @@ import logging
 import time
 import unittest
 
-import psycopg
-import psycopg_pool
-import redis.asyncio
 import support
+
+try:
+    import psycopg
+    import psycopg_pool
+    import redis.asyncio
+except ImportError as missing:
+    raise unittest.SkipTest(str(missing)) from missing
 
 from session_store import AsyncSessionStore, DeadSessionError, UnavailableError
 
@@ -146,5 +150,6 @@ class Faults:
             task.cancel()
             with self.assertRaises(asyncio.CancelledError):
                 await task
+            await blocker.rollback()
         await self.write(adapter, "c", "2")
         self.assertIn(await self.read(adapter, "c"), (["0", "2"], ["0", "1", "2"]))  # canceled: done or not

@@ -5,8 +5,7 @@ which of them are coroutines. Where a framework is installed, test_interfaces co
 
 - openai-agents 0.22.0: agents.memory.session.Session
 - claude-agent-sdk 0.2.143: claude_agent_sdk.SessionStore
-- langgraph-checkpoint 4.2.0: langgraph.checkpoint.base.BaseCheckpointSaver, without its beta DeltaChannel support
-  (get_delta_channel_history), whose default in the base class works with any saver
+- langgraph-checkpoint 4.2.0: langgraph.checkpoint.base.BaseCheckpointSaver
 """
 
 from __future__ import annotations
@@ -48,7 +47,11 @@ class ClaudeStore:
 
 
 class Checkpointer:
-    """Checkpoints of a graph's threads. A config names thread_id, checkpoint_ns and perhaps checkpoint_id."""
+    """Checkpoints of a graph's threads. A config names thread_id, checkpoint_ns and perhaps checkpoint_id. Of the base
+    class are get, aget and with_allowlist. delete_for_runs is left out: no call of the store removes single messages
+    from the middle of a history."""
+
+    left_out = {"get", "aget", "with_allowlist", "delete_for_runs", "adelete_for_runs"}
 
     def get_tuple(self, config): ...
 
@@ -60,11 +63,13 @@ class Checkpointer:
 
     def delete_thread(self, thread_id): ...
 
-    def delete_for_runs(self, run_ids): ...
-
     def copy_thread(self, source_thread_id, target_thread_id): ...
 
     def prune(self, thread_ids, *, strategy="keep_latest"): ...
+
+    def get_delta_channel_history(self, *, config, channels): ...
+
+    async def aget_delta_channel_history(self, *, config, channels): ...
 
     def get_next_version(self, current, channel): ...
 
@@ -79,8 +84,6 @@ class Checkpointer:
 
     async def adelete_thread(self, thread_id): ...
 
-    async def adelete_for_runs(self, run_ids): ...
-
     async def acopy_thread(self, source_thread_id, target_thread_id): ...
 
     async def aprune(self, thread_ids, *, strategy="keep_latest"): ...
@@ -90,7 +93,7 @@ def differences(implementation: type, interface: type) -> list[str]:
     """What a caller that knows the interface cannot do with the implementation."""
     found = []
     for name, wanted in vars(interface).items():
-        if name.startswith("_") or not callable(wanted):
+        if name.startswith("_") or not callable(wanted) or name in getattr(implementation, "left_out", ()):
             continue
         method = getattr(implementation, name, None)
         if method is None:

@@ -44,10 +44,7 @@ class ClaudeAgent(agents_cases.Faults, agents_cases.AgentCase):
 
     async def asyncSetUp(self):
         await super().asyncSetUp()
-        patch = mock.patch.object(claude_agent, "fold_session_summary", fold)
-        patch.start()
-        self.addCleanup(patch.stop)
-        self.claude = ClaudeSessionStore(self.store)
+        self.claude = ClaudeSessionStore(self.store, fold_session_summary=fold)
 
     async def write(self, adapter, key, text):
         await adapter.append(other(session_id=key), [entry(text)])
@@ -201,8 +198,7 @@ class ClaudeAgent(agents_cases.Faults, agents_cases.AgentCase):
 
     async def test_a_summary_that_misses_entries_is_not_listed(self):
         # Two processes read the same summary, and each writes it back with its own entries.
-        row = await self.store.fetch(claude_agent._id(KEY))
-        with mock.patch.object(self.store, "fetch", mock.AsyncMock(return_value=row)):
+        with mock.patch.object(self.claude._store, "get", mock.AsyncMock(return_value=None)):
             await self.claude.append(KEY, [entry("a")])
             await self.claude.append(KEY, [entry("b")])
         self.assertEqual(await self.summaries(), {})
@@ -217,9 +213,8 @@ class ClaudeAgent(agents_cases.Faults, agents_cases.AgentCase):
         for summary in (await self.summaries()).values():
             self.assertEqual(summary["data"]["texts"], stored)
 
-    async def test_without_the_sdk_there_are_no_summaries(self):
-        with mock.patch.object(claude_agent, "fold_session_summary", None):
-            await self.claude.append(KEY, [entry("a")])
+    async def test_where_summaries_were_not_maintained_there_are_none(self):
+        await ClaudeSessionStore(self.store, fold_session_summary=None).append(KEY, [entry("a")])
         self.assertEqual(await self.summaries(), {})
         await self.claude.append(KEY, [entry("b")])
         self.assertEqual(await self.summaries(), {})
@@ -229,7 +224,7 @@ class ClaudeAgent(agents_cases.Faults, agents_cases.AgentCase):
 
     async def test_an_error_before_the_append_stores_nothing_and_after_a_retry_once(self):
         batch = [entry("a")]
-        with mock.patch.object(self.store, "append", mock.AsyncMock(side_effect=UnavailableError("away"))):
+        with mock.patch.object(self.claude._store, "append", mock.AsyncMock(side_effect=UnavailableError("away"))):
             with self.assertRaises(UnavailableError):
                 await self.claude.append(KEY, batch)
         self.assertIsNone(await self.claude.load(KEY))

@@ -7,11 +7,12 @@ import unittest
 
 import interfaces
 
-from session_store import claude_agent, openai_agents
+from session_store import claude_agent, langgraph, openai_agents
 
 ADAPTERS = [
     (openai_agents.SessionStoreSession, interfaces.OpenAISession, "agents.memory.session", "Session"),
     (claude_agent.ClaudeSessionStore, interfaces.ClaudeStore, "claude_agent_sdk", "SessionStore"),
+    (langgraph.SessionStoreSaver, interfaces.Checkpointer, "langgraph.checkpoint.base", "BaseCheckpointSaver"),
 ]
 
 
