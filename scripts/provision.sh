@@ -163,8 +163,18 @@ install_packages() {	# PACKAGE..
 	hash -r
 }
 
-# Finds or installs everything that purposes need: "run", or "tap", "test" and "bench", which need
-# more; with "check" only the version of the server is used.
+# The packages of modules of Python that tests of the clients use and that are not here.
+missing_python() {
+	local module
+
+	for module in psycopg2 psycopg psycopg_pool redis django flask flask_session mypy setuptools wheel; do
+		/usr/bin/python3 -c "import sys, importlib.util as u; sys.exit(not u.find_spec('$module'))" 2>/dev/null ||
+			echo "python3-${module//_/-}"
+	done
+}
+
+# Finds or installs everything that purposes need: "run", or "tap", "clients", "test" and "bench", which
+# need more; with "check" only the version of the server is used.
 need() {	# PURPOSE..
 	local purposes=" $* " missing=()
 
@@ -185,11 +195,12 @@ need() {	# PURPOSE..
 		# the examples in the docs
 		/usr/bin/python3 -c 'import psycopg2, redis' 2>/dev/null ||
 			missing+=(python3-psycopg2 python3-redis)
-		# the deployments in examples/; without these their test is skipped
-		if is_root && have apt-get; then
-			have node || missing+=(nodejs)
-			have npm || missing+=(npm)
-		fi
+	fi
+	# the clients, and the deployments in examples/; without these their tests are skipped
+	if [[ $purposes = *' test '* || $purposes = *' clients '* ]] && is_root && have apt-get; then
+		have node || missing+=(nodejs)
+		have npm || missing+=(npm)
+		mapfile -t -O "${#missing[@]}" missing < <(missing_python)
 	fi
 	if [[ $purposes = *' bench '* ]] && is_root && have apt-get; then
 		# without these the benchmarks that need them are skipped

@@ -100,7 +100,7 @@ read_steps() {	# WORD..
 	for word in "$@"; do
 		if is_step "$word"; then
 			steps+=("$word")
-		elif [ "${#steps[@]}" -gt 0 ] && [[ ${steps[-1]} =~ ^(regress|isolation|tap)( |$) ]]; then
+		elif [ "${#steps[@]}" -gt 0 ] && [[ ${steps[-1]} =~ ^(regress|isolation|tap|clients)( |$) ]]; then
 			steps[-1]+=" $word"
 		else
 			die "no such test step: $word (see ./dev help)"
@@ -134,7 +134,7 @@ cmd_test() {
 
 	read_steps "$@"
 	[ $# -gt 0 ] ||
-		steps=(format build meta unit sim regress isolation nopreload tour tap nemesis fuzz bench)
+		steps=(format build meta unit sim regress isolation nopreload tour tap clients nemesis fuzz bench)
 	summary_due=yes
 	if [[ " ${steps[*]} " = *' bench '* ]]; then need test bench; else need test; fi
 	open_work

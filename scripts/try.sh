@@ -64,7 +64,7 @@ remove_try() {
 }
 
 cmd_try() {
-	local -a steps=()
+	local -a steps=() purposes=()
 	local step
 
 	if [ "${1:-}" = --remove ]; then
@@ -72,12 +72,16 @@ cmd_try() {
 		return 0
 	fi
 	read_steps "$@"
-	[ "${#steps[@]}" -gt 0 ] || die "try what? regress, isolation or tap (see ./dev help)"
+	[ "${#steps[@]}" -gt 0 ] || die "try what? regress, isolation, tap or clients (see ./dev help)"
 	for step in "${steps[@]}"; do
-		[[ $step =~ ^(regress|isolation|tap)( |$) ]] || die "try takes regress, isolation and tap; ./dev test $step"
+		[[ $step =~ ^(regress|isolation|tap|clients)( |$) ]] ||
+			die "try takes regress, isolation, tap and clients; ./dev test $step"
 	done
 	summary_due=yes
-	if [[ " ${steps[*]} " = *' tap '* ]]; then need run tap; else need run; fi
+	purposes=(run)
+	[[ " ${steps[*]} " != *' tap '* ]] || purposes+=(tap)
+	[[ " ${steps[*]} " != *' clients '* ]] || purposes+=(clients)
+	need "${purposes[@]}"
 	open_try
 	use_copied_postgres
 	run_steps

@@ -68,7 +68,7 @@ test("nothing is left after stop(), and after a test that is killed", async () =
       stdio: ["pipe", "pipe", "inherit"],
     });
     const folder = String((await once(child.stdout, "data"))[0]).trim();
-    const pids = ["redis/pid", "data/postmaster.pid"].map((file) =>
+    const pids = ["redis/redis.pid", "data/postmaster.pid"].map((file) =>
       Number(readFileSync(`${folder}/${file}`, "utf8").split("\n")[0]),
     );
     assert.deepEqual(pids.map(runs), [true, true]);

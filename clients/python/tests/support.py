@@ -32,7 +32,7 @@ end() {
   for i in $(seq 600); do is_alive "$1" "$2" || return 0; sleep 0.05; done
   kill -KILL "$1"
 }
-end "$(cat redis/pid)" "$PWD/redis" KILL
+end "$(cat redis/redis.pid)" "$PWD/redis" KILL
 end "$(head -n 1 data/postmaster.pid)" "$PWD/data" QUIT
 cd / && rm -rf -- "$OLDPWD"
 """
@@ -119,7 +119,7 @@ class Servers:
         if self.has_redis:
             self._run("/bin/mkdir", str(self.redis_folder))
             lines = ["port 0", f"unixsocket {self.redis_socket}", f"dir {self.redis_folder}",
-                     f"pidfile {self.redis_folder}/pid", f"logfile {self.redis_folder}/log", "daemonize yes",
+                     f"pidfile {self.redis_folder}/redis.pid", f"logfile {self.redis_folder}/log", "daemonize yes",
                      'save ""', *redis_settings]
             (self.redis_folder / "conf").write_text("\n".join(lines) + "\n")
             self.start_redis()
@@ -176,7 +176,7 @@ class Servers:
         wait_until(lambda: self.redis_command("PING") == "+PONG", "Redis runs")
 
     def _redis_pid(self):
-        return int((self.redis_folder / "pid").read_text())
+        return int((self.redis_folder / "redis.pid").read_text())
 
     def hang_redis(self):
         """Redis takes connections and answers nothing, until it is resumed."""
@@ -190,7 +190,7 @@ class Servers:
         pid = self._redis_pid()
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not os.path.exists(f"/proc/{pid}/cwd"), "Redis is gone")
-        for file in (Path(self.redis_socket), self.redis_folder / "pid"):
+        for file in (Path(self.redis_socket), self.redis_folder / "redis.pid"):
             if file.exists():
                 file.unlink()
 

@@ -51,7 +51,7 @@ class Support(unittest.TestCase):
                     [sys.executable, "-c", program], cwd=os.path.dirname(os.path.abspath(__file__)),
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
                 folder = Path(child.stdout.readline().strip())
-                pids = [int((folder / file).read_text().split()[0]) for file in ("redis/pid", "data/postmaster.pid")]
+                pids = [int((folder / file).read_text().split()[0]) for file in ("redis/redis.pid", "data/postmaster.pid")]
                 self.assertEqual([runs(pid) for pid in pids], [True, True])
                 if end == "stop":
                     child.stdin.write("x")

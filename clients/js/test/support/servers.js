@@ -65,7 +65,7 @@ end() {
   for i in $(seq 600); do is_alive "$1" "$2" || return 0; sleep 0.05; done
   kill -KILL "$1"
 }
-end "$(cat redis/pid)" "$PWD/redis" KILL
+end "$(cat redis/redis.pid)" "$PWD/redis" KILL
 end "$(head -n 1 data/postmaster.pid)" "$PWD/data" QUIT
 cd / && rm -rf -- "$OLDPWD"
 `;
@@ -148,7 +148,7 @@ export class Servers {
         "port 0",
         `unixsocket ${this.redisSocket}`,
         `dir ${dir}`,
-        `pidfile ${dir}/pid`,
+        `pidfile ${dir}/redis.pid`,
         `logfile ${dir}/log`,
       ];
       conf.push("daemonize yes", 'save ""', ...(this.how.redisSettings ?? []));
@@ -247,7 +247,7 @@ export class Servers {
   }
 
   async #redisPid() {
-    return Number(await readFile(join(this.folder, "redis/pid"), "utf8"));
+    return Number(await readFile(join(this.folder, "redis/redis.pid"), "utf8"));
   }
 
   /** Redis takes connections and answers nothing, until it is resumed. */
@@ -265,7 +265,7 @@ export class Servers {
     process.kill(pid, "SIGKILL");
     await waitUntil(() => !existsSync(`/proc/${pid}/cwd`), "Redis is gone");
     await rm(this.redisSocket, { force: true });
-    await rm(join(this.folder, "redis/pid"), { force: true });
+    await rm(join(this.folder, "redis/redis.pid"), { force: true });
   }
 
   async restartRedis() {

@@ -11,6 +11,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { needs } from "./needs.js";
 
 const root = fileURLToPath(new URL("../suites", import.meta.url));
 const program = join(dirname(createRequire(import.meta.url).resolve("vitest/package.json")), "vitest.mjs");
@@ -21,6 +22,8 @@ const program = join(dirname(createRequire(import.meta.url).resolve("vitest/pack
  * @param {Record<string, string>} [env]
  */
 export async function runVitest(t, file, env = {}) {
+  const why = needs("vitest");
+  if (why) return t.skip(why);
   const folder = await mkdtemp(join(tmpdir(), "vitest-"));
   try {
     const report = join(folder, "report.json");
