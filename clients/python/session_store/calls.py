@@ -12,6 +12,7 @@ import math
 import operator
 from datetime import datetime, timedelta
 from decimal import Decimal
+from types import MethodType
 from typing import (TYPE_CHECKING, Any, Callable, Dict, Generic, List, NamedTuple, Optional, Sequence, Tuple, Type,
                     TypeVar, Union)
 
@@ -179,9 +180,7 @@ class Call(Generic[P, R]):
         def __get__(self, store: Any, owner: Any = None) -> Any: ...
     else:
         def __get__(self, store, owner=None):
-            if store is None:
-                return self
-            return functools.wraps(self.function)(functools.partial(self, store))
+            return self if store is None else MethodType(self, store)
 
     def __call__(self, store: Any, *args: Any, **named: Any) -> Any:
         return store.run(self.statement(store, args, named))
