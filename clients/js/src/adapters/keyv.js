@@ -7,11 +7,9 @@ import { UnavailableError } from "../errors.js";
 import { idOf, idStart, keyOf } from "./shared/ids.js";
 import { freeName, saveName } from "./shared/names.js";
 
-/** @typedef {{ key: string, value: any, ttl?: number, expires?: number }} Entry */
-
 const concurrency = 10; // calls of setMany and deleteMany that run at once
 const mostIds = 10_000; // of one session_get_many()
-const methods = ["get", "getMany", "has", "hasMany", "set", "setMany", "delete", "deleteMany", "clear"];
+const methods = "get getMany has hasMany set setMany delete deleteMany clear disconnect iterator".split(" ");
 
 export class SessionStoreKeyv extends EventEmitter {
   #store;
@@ -30,10 +28,7 @@ export class SessionStoreKeyv extends EventEmitter {
   /** Keyv 6 asks for this before it uses an adapter, and Keyv 5 does not: so the adapter learns what it will be passed. */
   get capabilities() {
     this.#isKeyv6 = true;
-    const named = [...methods, "disconnect", "iterator"].map((name) => [
-      name,
-      { exists: true, methodType: "async" },
-    ]);
+    const named = methods.map((name) => [name, { exists: true, methodType: "async" }]);
     return { compatible: true, store: "keyvStorage", expires: true, methods: Object.fromEntries(named) };
   }
 
@@ -60,11 +55,9 @@ export class SessionStoreKeyv extends EventEmitter {
     return true;
   }
 
-  /** @param {Entry[]} entries */
+  /** @param {{ key: string, value: any, ttl?: number, expires?: number }[]} entries */
   async setMany(entries) {
-    return this.#each(entries, (entry) =>
-      this.set(entry.key, entry.value, this.#isKeyv6 ? entry.expires : entry.ttl),
-    );
+    return this.#each(entries, ({ key, value, ttl, expires }) => this.set(key, value, expires ?? ttl));
   }
 
   /** @param {string} key */
@@ -95,8 +88,8 @@ export class SessionStoreKeyv extends EventEmitter {
   /** @returns {AsyncGenerator<[string, any], void, void>} */
   async *iterator() {
     const prefix = this.#prefix;
-    const entries = this.#store.sessions({ idPrefix: idStart(prefix), withData: true });
-    for await (const { sessionId, sessionData } of entries) {
+    const sessions = this.#store.sessions({ idPrefix: idStart(prefix), withData: true });
+    for await (const { sessionId, sessionData } of sessions) {
       const key = keyOf(sessionId, prefix);
       const [name, value] = key === undefined ? [sessionData.key, sessionData.value] : [key, sessionData];
       yield [this.#isKeyv6 ? name : prefix + name, value];
@@ -133,8 +126,7 @@ export class SessionStoreKeyv extends EventEmitter {
   /** When a value ends, in milliseconds since 1970. @param {number | undefined} life */
   #end(life) {
     if (typeof life !== "number") return Infinity;
-    if (this.#isKeyv6) return life;
-    return life === 0 ? Infinity : Date.now() + life;
+    return this.#isKeyv6 ? life : Date.now() + life;
   }
 
   /**

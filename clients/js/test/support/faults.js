@@ -31,8 +31,9 @@ import { waitUntil } from "./servers.js";
  * @typedef {object} FaultOptions
  * @property {string} [namespace]
  * @property {string} [keyPrefix]
- * @property {"ignored" | "refused"} [lateSave] what the adapter does with the save of a request that read the session
- *   before it was logged out: no error, or an error. The session stays out.
+ * @property {"ignored" | "refused" | "new"} [lateSave] what the adapter does with the save of a request that read the
+ *   session before it was logged out: no error, or an error, and the session stays out. Names of a cache are not logged
+ *   out, only deleted: the save stores the value anew.
  */
 
 const connections = 3;
@@ -121,7 +122,8 @@ export function testFaults(name, servers, make, { lateSave = "ignored", ...optio
       await one.logout(id);
       if (lateSave === "refused") await assert.rejects(save("late"));
       else await save("late");
-      await all([isOut(one, id), isOut(two, id)]);
+      if (lateSave === "new") await reads(one, id, "late");
+      else await all([isOut(one, id), isOut(two, id)]);
     });
 
     fault("Redis is away, and back", async (one, two, id) => {
