@@ -1,16 +1,18 @@
 """Checkpoints of a LangGraph thread in a session; clients/js has the same layout.
 
-A put appends messages, the last of which is the *head* of the checkpoint. Values of channels up to 1 kB are in the
-head; a larger one is a message of its own, to which later checkpoints refer by its seq until the channel changes. The
-document has the head that was put last, so that one call reads it, and the writes that no put has moved to the history
-yet. A put moves the writes of earlier checkpoints into a message, so that the writes of a checkpoint are behind its
-head: with one of the next puts, or anywhere if the document says that they are `late`, as those of a checkpoint that a
-run went back to.
+A put appends messages, the last of which is the *head* of the checkpoint. Values of channels are in the head, and large
+ones are messages of their own. While a channel does not change, later heads refer to its value by the seq of the message
+that has it, so that it is not written again, unless it is small.
+
+The document has the head that was put last, so that one call reads it, and the writes that no put has moved to the
+history yet. A put moves the writes of earlier checkpoints into a message, so that they are found behind the head of their
+checkpoint: with one of the next puts, or anywhere if the document says that they are `late`, as those of a checkpoint
+that a run went back to.
 
     document  {"of": [thread, namespace], "head": [head], "writes": {key: entry}, "late": {checkpoint: true}}
     message   head, {"id": checkpoint, "value": typed} or {"id": checkpoint, "writes": [entry, ..]}
     head      {"id", "parent", "checkpoint": JSON text without values, "metadata": typed, "values": {channel: typed,
-              or the seq of its message, if negative relative to the head}}
+              or the seq of the message that has it, if negative relative to the head}}
     entry     [checkpoint, write, ..], writes that replace each other: those of a task, or one special write of it
     write     [task, path, index, channel, *typed]
     typed     [type, text] as the serializer has it, in base64 unless the type is json
@@ -27,7 +29,8 @@ from typing import Any, Callable, NamedTuple
 from ._ids import id_of, id_start
 from ._steps import next_of
 
-INLINE = 1024  # characters: larger values are messages of their own
+LARGE = 8192  # characters: longer values are messages of their own
+SMALL = 256  # characters: shorter values are copied from head to head
 NEAR = 8  # messages around the one that is searched: ids of clients that work at the same time are out of order
 PAGE = 100
 HEADS = 3  # behind a checkpoint that its writes are with, unless they are late
@@ -101,27 +104,36 @@ def put(store: Any, place: Place, head: Any, dumps: dict[str, Callable[[], Any]]
     follows = previous is not None and previous["id"] == head["parent"]
     moved = {key: entry for key, entry in thread.get("writes", {}).items() if entry[0] < head["id"]}
     messages: list[Any] = [{"id": head["id"], "writes": list(moved.values())}] if moved else []
-    kept = {name: previous["values"].get(name) for name in dumps if name not in changed} if follows else {}
-    if any(isinstance(value, int) and value < 0 for value in kept.values()):
-        last = yield store.history(session_id, last=1)
-        seq = last[0].seq if last and _is_head(last[0], previous["id"]) else None
-        for name, value in kept.items():
-            if isinstance(value, int) and value < 0:
-                kept[name] = None if seq is None else seq + value
+    unchanged = [name for name in dumps if name not in changed]
+    kept = (yield from _keep(store, session_id, previous, unchanged)) if follows else {}
     values, large = {}, {}
     for name, dump in dumps.items():
         value = kept.get(name) or dump()
-        if isinstance(value, int) or len(value[1]) <= INLINE:
+        if isinstance(value, int) or len(value[1]) <= LARGE:
             values[name] = value
         else:
             large[name] = len(messages)
             messages.append({"id": head["id"], "value": value})
     values.update({name: place - len(messages) for name, place in large.items()})
     head = {**head, "values": values}
-    near = (previous["id"], previous["parent"]) if follows else ()
+    near = (previous["id"], previous.get("parent")) if follows else ()
     late = {entry[0]: True for entry in moved.values() if entry[0] not in near}
     patch = {"of": of, "head": [head], "writes": dict.fromkeys(moved), "late": late}
     yield store.append(session_id, [*messages, head], patch=patch)
+
+
+def _keep(store: Any, session_id: str, previous: Any, names: list[str]) -> Any:
+    """What a head has of channels that have not changed since the one before it."""
+    kept, last = {}, None
+    for name in names:
+        value = previous["values"].get(name)
+        if value is None or (value > 0 if isinstance(value, int) else len(value[1]) <= SMALL):
+            kept[name] = value
+            continue
+        (last,) = [last] if last else (yield store.history(session_id, last=1)) or [None]
+        if last and _is_head(last, previous["id"]):
+            kept[name] = last.seq + (value if isinstance(value, int) else 0)
+    return kept
 
 
 def threads(store: Any, configurable: Any, visit: Callable[[Place, Any], Any]) -> Any:
@@ -148,7 +160,7 @@ def keep_latest(store: Any, place: Place, thread: Any) -> Any:
     found = latest and (yield from find(store, place, thread, latest["id"]))
     if found:
         writes = [key for key, entry in thread.get("writes", {}).items() if entry[0] != latest["id"]]
-        large = [name for name, value in found.values.items() if len(value[1]) > INLINE]
+        large = [name for name, value in found.values.items() if len(value[1]) > LARGE]
         messages = [{"id": latest["id"], "value": found.values[name]} for name in large]
         places = {name: at - len(large) for at, name in enumerate(large)}
         head = {**latest, "values": {**found.values, **places}}
@@ -248,9 +260,10 @@ def _values(store: Any, session_id: str, head: Any, rows: list[Any]) -> Any:
             seq = value if value > 0 else rows[-1].seq + value
             if seq not in known:
                 known.update({row.seq: row.message for row in (yield store.history(session_id, after=seq - 1, first=1))})
-            if seq not in known:
+            message = known.get(seq, {})
+            value = message["value"] if "value" in message else message.get("values", {}).get(name)
+            if not isinstance(value, list):
                 raise LookupError(f"the value of the channel {name} was removed from the history")
-            value = known[seq]["value"]
         values[name] = value
     return values
 

@@ -15,7 +15,8 @@ from session_store._checkpoints import place_of
 from session_store.langgraph import SessionStoreSaver
 
 _clock = itertools.count(1)
-LARGE = "x" * 3000
+MEDIUM = "y" * 3000  # in the head
+LARGE = "x" * 9000  # in a message of its own
 
 
 class Serde:
@@ -118,7 +119,7 @@ class Contract:
         self.assertEqual((await self.saver.aget_tuple(second)).parent_config, first)
 
     async def test_channels_that_did_not_change_keep_their_values(self):
-        for size, text in (("small", "a"), ("large", LARGE)):
+        for size, text in (("small", "a"), ("medium", MEDIUM), ("large", LARGE)):
             with self.subTest(size=size):
                 values = {"kept": text, "changes": text}
                 config = await self.put(thread=size, values=values)
@@ -430,6 +431,58 @@ class AsyncSaver(Contract, agents_cases.Faults, agents_cases.AgentCase):
         with self.assertRaises(TypeError):
             next(self.saver.list(config_of()))
 
+    async def between_calls(self, other):
+        """A saver before whose next call for a part of a history something else happens."""
+        store = self.store.with_(reads="sql")
+        run, happened = store.run, []
+
+        async def late(statement):
+            if statement.name == "history" and not happened:
+                happened.append(await other())
+            return await run(statement)
+
+        store.run = late
+        saver = SessionStoreSaver(self.store, serde=Serde())
+        saver._store = store
+        return saver, happened
+
+    async def test_a_put_between_the_calls_of_a_read_changes_nothing_of_it(self):
+        config = await self.put(values={"a": LARGE})
+
+        async def other():
+            return await self.put(config, values={"a": LARGE + "2", "b": LARGE})
+
+        saver, happened = await self.between_calls(other)
+        found = await saver.aget_tuple(config_of())
+        self.assertEqual(len(happened), 1)
+        self.assertEqual((found.config, found.checkpoint["channel_values"]), (config, {"a": LARGE}))
+
+    async def test_a_put_between_the_calls_of_a_put_changes_nothing_of_it(self):
+        for text in (MEDIUM, LARGE):
+            config = await self.put(values={"a": text})
+            fork = checkpoint({"a": text}, {"a": "1.0"})
+
+            async def other(config=config, text=text):
+                return await self.put(config, values={"a": text + "2", "b": text})
+
+            saver, happened = await self.between_calls(other)
+            mine = await saver.aput(config, fork, {}, {})
+            self.assertEqual(len(happened), 1)
+            for asked, values in ((mine, {"a": text}), (happened[0], {"a": text + "2", "b": text})):
+                self.assertEqual((await self.saver.aget_tuple(asked)).checkpoint["channel_values"], values)
+
+    async def test_writes_between_the_calls_of_a_put_stay(self):
+        config = await self.put(values={"a": LARGE})
+        await self.saver.aput_writes(config, [("a", 1)], "task 1")
+
+        async def other():
+            await self.saver.aput_writes(config, [("a", 2)], "task 2")
+
+        saver, happened = await self.between_calls(other)
+        await saver.aput(config, checkpoint({"a": LARGE}, {"a": "1.0"}), {}, {})
+        self.assertEqual(len(happened), 1)
+        self.assertEqual(await self.writes(config), [("task 1", "a", 1), ("task 2", "a", 2)])
+
     async def test_the_calls_do_not_grow_with_the_thread(self):
         calls = []
         run = self.saver._store.run
@@ -439,30 +492,33 @@ class AsyncSaver(Contract, agents_cases.Faults, agents_cases.AgentCase):
             return run(statement)
 
         self.saver._store.run = counted
-        for large in (False, True):
-            values = {"kept": LARGE if large else "a", "changes": "b"}
-            config = await self.put(thread=str(large), values=values)
+        for size, kept in (("small", "a"), ("medium", MEDIUM), ("large", LARGE)):
+            values = {"kept": kept, "changes": "b"}
+            config = await self.put(thread=size, values=values)
             seen = []
             for step in range(120):
                 versions = {"kept": "1.0", "changes": str(step)}
-                config = await self.put(config, str(large), values=values, versions=versions, new={"changes": str(step)})
+                config = await self.put(config, size, values=values, versions=versions, new={"changes": str(step)})
                 if step in (10, 119):
                     calls.clear()
-                    await self.put(config, str(large), values=values, versions=versions, new={"changes": "x"})
+                    await self.put(config, size, values=values, versions=versions, new={"changes": "x"})
                     await self.saver.aput_writes(config, [("a", 1)], "task")
-                    await self.saver.aget_tuple(config_of(str(large)))
+                    await self.saver.aget_tuple(config_of(size))
                     seen.append(list(calls))
             self.assertEqual(seen[0], seen[1])
-            self.assertEqual(seen[0], ["get", "append", "merge", "get"] + ["history"] * large)
+            self.assertEqual(seen[0], ["get", "append", "merge", "get"] + ["history"] * (size != "small"))
 
-    async def test_a_large_value_that_does_not_change_is_stored_once(self):
-        config = await self.put(values={"kept": LARGE, "changes": 0})
-        for step in range(20):
-            versions = {"kept": "1.0", "changes": str(step)}
-            values = {"kept": LARGE, "changes": step}
-            config = await self.put(config, values=values, versions=versions, new={"changes": str(step)})
-        rows = await self.store.history("t/")
-        self.assertEqual(sum(LARGE in json.dumps(row.message) or "value" in row.message for row in rows), 1)
+    async def test_a_value_that_does_not_change_is_stored_once_unless_it_is_small(self):
+        for text, times in ((MEDIUM, 1), (LARGE, 1), ("small", 21)):
+            config = await self.put(thread=text[0], values={"kept": text, "changes": 0})
+            for step in range(20):
+                versions = {"kept": "1.0", "changes": str(step)}
+                values = {"kept": text, "changes": step}
+                new = {"changes": str(step)}
+                config = await self.put(config, text[0], values=values, versions=versions, new=new)
+            stored = Serde().dumps_typed(text)[1].decode()
+            messages = json.dumps([row.message for row in await self.store.history(text[0] + "/")])
+            self.assertEqual(messages.count(json.dumps(stored)), times)
 
 
 class SyncSaver(Contract, agents_cases.AgentCase):
