@@ -15,7 +15,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, Dict, Optional
+from typing import Any, ContextManager, Dict, Optional
 
 from django.conf import settings
 from django.contrib.sessions.backends.base import VALID_KEY_CHARS, CreateError, SessionBase, UpdateError
@@ -24,12 +24,11 @@ from django.core.signals import setting_changed
 from django.db import transaction
 from django.utils.crypto import get_random_string
 
-from .. import ConflictError, DeadSessionError
+from .. import ConflictError, DeadSessionError, moving
 from .. import SessionStore as Store
 from . import DEFAULT_DATABASE, make_store, savepoint
 
 ENCODED = "_encoded"  # the one member of a document that is not JSON data
-SHORTEST_ADOPTED = 16  # bytes: see session_regenerate
 
 
 class SessionStore(SessionBase):
@@ -45,15 +44,17 @@ class SessionStore(SessionBase):
     def load(self) -> Dict[str, Any]:
         document = self.store().get(self.session_key)
         if document is None:
-            document = self._adopt_previous()
+            document = self._moved()
         if document is None:
             self._session_key = None
             return {}
         return self._data(document)
 
     def exists(self, session_key: str) -> bool:
-        return self._validate_session_key(session_key) and (
-            self.store().exists(session_key) or (_previous() is not None and _previous()().exists(session_key)))
+        if not self._validate_session_key(session_key):
+            return False
+        previous = _previous()
+        return self.store().exists(session_key) or (previous is not None and previous().exists(session_key))
 
     def create(self) -> None:
         while True:
@@ -70,7 +71,7 @@ class SessionStore(SessionBase):
             return self.create()
         data = self._get_session(no_load=must_create)
         try:
-            with savepoint(_alias()):
+            with _savepoint():
                 self.store().save(self.session_key, self._document(data), if_version=0 if must_create else -1,
                                   owner=self._owner(data), expires_at=self._ends_at(data))
         except (ConflictError, DeadSessionError) as error:
@@ -80,19 +81,12 @@ class SessionStore(SessionBase):
         key = session_key or self.session_key
         if key is None or not self._validate_session_key(key):
             return
-        store, previous = self.store(), _previous()
-        ended = store.delete(key)
+        previous = _previous()
         if previous is None:
-            return
-        if not ended and len(key) >= SHORTEST_ADOPTED:
-            # A request may have read it there, and be about to adopt it. What has ended here cannot be adopted.
-            try:
-                with savepoint(_alias()):
-                    store.adopt(key, {}, ttl=60)
-                store.delete(key)
-            except DeadSessionError:
-                pass
-        transaction.on_commit(lambda: previous().delete(key), using=_alias())
+            self.store().delete(key)
+        else:
+            moving.end(self.store(), key, guard=_savepoint)
+            transaction.on_commit(lambda: previous().delete(key), using=_alias())
 
     def cycle_key(self) -> None:
         data = self._session  # loaded before it gets another key
@@ -144,23 +138,19 @@ class SessionStore(SessionBase):
 
     # The engine that was used before
 
-    def _adopt_previous(self) -> Any:
+    def _moved(self) -> Any:
         previous, key = _previous(), self.session_key
-        if previous is None or key is None or len(key) < SHORTEST_ADOPTED:
+        if previous is None or key is None or len(key) < moving.SHORTEST_ID:
             return None
-        here, old = self.store().with_(reads="sql"), previous(key)
+        old = previous(key)
         data = old.load()
-        if old.session_key is None or not data:  # never there, or another request has just moved it
-            return here.get(key)
-        try:
-            with savepoint(_alias()):
-                adopted = here.adopt(key, self._document(data), owner=self._owner(data), expires_at=self._ends_at(data))
-        except DeadSessionError:
-            adopted, data = True, None
-        if not adopted:  # another request was faster, and may have changed it
-            return here.get(key)
-        transaction.on_commit(lambda: previous(key).delete(key), using=_alias())
-        return None if data is None else self._document(data)
+        if old.session_key is None or not data:
+            return moving.moved(self.store(), key)
+        document, done = moving.move(self.store(), key, self._document(data), owner=self._owner(data),
+                                     expires_at=self._ends_at(data), guard=_savepoint)
+        if done:
+            transaction.on_commit(lambda: previous(key).delete(key), using=_alias())
+        return document
 
 
 @lru_cache(maxsize=None)
@@ -180,6 +170,10 @@ def _options() -> Dict[str, Any]:
 
 def _alias() -> str:
     return _options().get("DATABASE", DEFAULT_DATABASE)
+
+
+def _savepoint() -> ContextManager[None]:
+    return savepoint(_alias())
 
 
 def _forget_settings(*, setting: str, **named: Any) -> None:
