@@ -25,18 +25,6 @@ lacks_node() {
 	fi
 }
 
-# What package-lock.json lists, and nothing else. A cache of packages is used, unless it belongs to another user.
-install_npm_packages() {
-	local dir=$work/src/clients/js log=$work/log/npm.log cache=()
-
-	! cmp -s "$dir/package-lock.json" "$dir/node_modules/installed" || return 0
-	"${as_user[@]}" test -w "${npm_config_cache:-}" || cache=(-u npm_config_cache)
-	run_test "$log" env "${cache[@]}" -C "$dir" npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier \
-		--prefer-offline --fetch-timeout=30000 --fetch-retries=2 --fetch-retry-mintimeout=1000 \
-		--fetch-retry-maxtimeout=5000 || return 1
-	"${as_user[@]}" cp -- "$dir/package-lock.json" "$dir/node_modules/installed"
-}
-
 # A check of all sources, by a program of a package.
 check_js() {	# WHAT COMMAND..
 	local rc=0 log=$work/log/clients-$2.log
@@ -44,6 +32,25 @@ check_js() {	# WHAT COMMAND..
 	run_test "$log" env -C "$work/src/clients/js" "PATH=node_modules/.bin:$PATH" "${@:2}" || rc=$?
 	[ "$rc" -eq 0 ] || show_tail 40 "$log"
 	verdict "$rc" "clients: $1"
+}
+
+# Has Django's own tests in $work/django: those in the source of the distribution's package, of the version that is
+# here. A package of sources is not whole on every mirror; what it was made of is enough.
+fetch_django_tests() {
+	local dir=$work/django upstream version archive
+
+	[ ! -d "$dir/tests" ] || return 0
+	upstream=$(/usr/bin/python3 -c 'import django; print(django.__version__)') && have apt-get || return 1
+	rm -rf -- "$dir"
+	make_user_dir "$dir"
+	prepare_apt_sources || return 1
+	while read -r version; do
+		(cd -- "$dir" && apt_sources apt-get source --download-only "python-django=$version") || :
+		archive=$(compgen -G "$dir/*_$upstream.orig.tar.*" | grep -v '\.asc$' | head -n 1) || continue
+		tar -C "$dir" --strip-components=1 -xf "$archive" && return 0
+	done < <(apt_sources apt-cache showsrc python-django | sed -n 's/^Version: //p' | sort -rVu |
+		grep -F ":$upstream-")
+	return 1
 }
 
 step_clients() {	# NAME..
@@ -62,7 +69,7 @@ step_clients() {	# NAME..
 		if why=$(lacks_node); then
 			skip "clients for Node: $why"
 			js=()
-		elif ! install_npm_packages; then
+		elif ! run_test "$work/log/npm.log" "$work/src/test/clients/npm_ci"; then
 			if [ -n "${SS_OFFLINE:-}" ]; then
 				skip "clients for Node: npm could not install their packages, as SS_OFFLINE allows"
 			else
@@ -81,6 +88,13 @@ step_clients() {	# NAME..
 run_client_tests() {	# FILE..
 	local file log name rc seconds each=$test_timeout
 
+	if [[ " $* " = *' python/tests/test_django_own.py '* ]] && [ -z "${SS_OFFLINE:-}" ]; then
+		if fetch_django_tests >"$work/log/django.log" 2>&1; then
+			export SS_DJANGO_TESTS=$work/django/tests
+		else
+			show_tail 5 "$work/log/django.log"
+		fi
+	fi
 	make_user_dir "$work/clients"
 	printf '%s\n' "$@" >"$work/clients.list"
 	test_timeout=$((each * $#)) run_test "$work/log/clients.log" env "SS_BINDIR=$bindir" \
