@@ -1,5 +1,6 @@
 // The storage adapter under Keyv 5 and Keyv 6: what a user of a cache may rely on.
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
 import { Keyv as Keyv5 } from "keyv";
@@ -242,6 +243,20 @@ for (const [version, Keyv] of /** @type {[string, any][]} */ ([
       assert.equal((await entries(keyv)).length, 22);
     });
 
+    test("of a key that occurs twice the last value counts", async () => {
+      const keyv = open();
+      for (let round = 0; round < 5; round++) {
+        const items = [1, 2, 3, 4, 5].map((value) => ({ key: "key", value: `${round}: ${value}` }));
+        assert.deepEqual(
+          await keyv.setMany(items),
+          items.map(() => true),
+        );
+        assert.equal(await keyv.get("key"), `${round}: 5`);
+      }
+      const deleted = await keyv.delete(["key", "key"]);
+      assert.deepEqual(deleted, isKeyv6 ? [true, false] : false);
+    });
+
     test("more keys than one call takes", async () => {
       const keyv = open();
       await keyv.set("last", "here");
@@ -333,6 +348,17 @@ for (const [version, Keyv] of /** @type {[string, any][]} */ ([
       assert.deepEqual(errors, []);
       await Promise.all(keyvs.map((keyv, i) => keyv.set("key", i)));
       assert([0, 1].includes(await keyvs[0].get("key")));
+    });
+
+    test("an iterator over a namespace passes by what is not Keyv's", async () => {
+      const keyv = open({ over: store.with({ namespace: "small" }), namespace: undefined });
+      await keyv.clear();
+      for (const document of [null, "text", {}, [1]]) {
+        const name = createHash("sha256").update(unused()).digest("hex");
+        await store.with({ namespace: "small" }).save("sha256:" + name, document);
+      }
+      await keyv.set("key", 1);
+      assert.equal((await collect(keyv.iterator())).length, 1);
     });
 
     test("disconnect() leaves the application its pool", async () => {

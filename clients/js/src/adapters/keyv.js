@@ -3,11 +3,10 @@
 // The two differ in what they pass. Keyv 5 puts its namespace before each key and gives a time to live; Keyv 6 leaves
 // the namespace to the adapter and gives the time at which the value ends.
 import { EventEmitter } from "node:events";
-import { UnavailableError } from "../errors.js";
 import { idOf, idStart, keyOf } from "./shared/ids.js";
+import { callEach } from "./shared/many.js";
 import { freeName, saveName } from "./shared/names.js";
 
-const concurrency = 10; // calls of setMany and deleteMany that run at once
 const mostIds = 10_000; // of one session_get_many()
 const methods = "get getMany has hasMany set setMany delete deleteMany clear disconnect iterator".split(" ");
 
@@ -57,7 +56,9 @@ export class SessionStoreKeyv extends EventEmitter {
 
   /** @param {{ key: string, value: any, ttl?: number, expires?: number }[]} entries */
   async setMany(entries) {
-    return this.#each(entries, ({ key, value, ttl, expires }) => this.set(key, value, expires ?? ttl));
+    const set = (/** @type {(typeof entries)[0]} */ entry) =>
+      this.set(entry.key, entry.value, entry.expires ?? entry.ttl);
+    return callEach(entries, ({ key }) => key, set, this.#refused);
   }
 
   /** @param {string} key */
@@ -67,7 +68,7 @@ export class SessionStoreKeyv extends EventEmitter {
 
   /** @param {string[]} keys @returns {Promise<boolean | boolean[]>} Keyv 6: which were there; Keyv 5: whether all were */
   async deleteMany(keys) {
-    const deleted = await this.#each(keys, (key) => this.delete(key));
+    const deleted = await callEach(keys, String, (key) => this.delete(key), this.#refused);
     return this.#isKeyv6 ? deleted : deleted.every(Boolean);
   }
 
@@ -91,7 +92,8 @@ export class SessionStoreKeyv extends EventEmitter {
     const sessions = this.#store.sessions({ idPrefix: idStart(prefix), withData: true });
     for await (const { sessionId, sessionData } of sessions) {
       const key = keyOf(sessionId, prefix);
-      const [name, value] = key === undefined ? [sessionData.key, sessionData.value] : [key, sessionData];
+      const [name, value] = key === undefined ? [sessionData?.key, sessionData?.value] : [key, sessionData];
+      if (name === undefined) continue; // not an entry of Keyv
       yield [this.#isKeyv6 ? name : prefix + name, value];
     }
   }
@@ -129,22 +131,6 @@ export class SessionStoreKeyv extends EventEmitter {
     return this.#isKeyv6 ? life : Date.now() + life;
   }
 
-  /**
-   * One call for each item: the results, false where one failed. The error goes to Keyv, which emits it.
-   *
-   * @template T
-   * @param {T[]} items
-   * @param {(item: T) => Promise<boolean>} act
-   */
-  async #each(items, act) {
-    const results = [];
-    for (let i = 0; i < items.length; i += concurrency) {
-      for (const result of await Promise.allSettled(items.slice(i, i + concurrency).map(act))) {
-        if (result.status === "fulfilled") results.push(result.value);
-        else if (result.reason instanceof UnavailableError) throw result.reason;
-        else results.push(!this.emit("error", result.reason));
-      }
-    }
-    return results;
-  }
+  /** The error of one of many goes to Keyv, which emits it. */
+  #refused = (/** @type {unknown} */ error) => !this.emit("error", error);
 }
