@@ -270,6 +270,14 @@ describe("the contract of a secondary storage", () => {
     await storage.delete("never stored");
   });
 
+  test("names are read where they are written, sessions from their copies", async () => {
+    const redis = { mGet: async () => ['"a copy"'] };
+    const storage = secondaryStorage({ store: stores[0].with({ redis, reads: "plain" }) });
+    await storage.set("active-sessions-2", "the last one", 60);
+    assert.equal(await storage.get("active-sessions-2"), "the last one");
+    assert.equal(await storage.get(token.replace("a", "b")), "a copy");
+  });
+
   test("getAndDelete gives the value to one of many", async () => {
     const storages = stores.map((store) => secondaryStorage({ store }));
     for (let round = 0; round < 5; round++) {
