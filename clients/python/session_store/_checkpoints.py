@@ -1,19 +1,19 @@
 """Checkpoints of a LangGraph thread in a session; clients/js has the same layout.
 
-A put appends messages, the last of which is the *head* of the checkpoint. Values of channels are in the head, and large
-ones are messages of their own. While a channel does not change, later heads refer to its value by the seq of the message
-that has it, so that it is not written again, unless it is small.
+A put appends messages, the last of which is the *head* of the checkpoint. Values of channels are in the head,
+and large ones are messages of their own. While a channel does not change, later heads refer to its value by
+the seq of the message that has it, so that it is not written again, unless it is small.
 
-The document has the head that was put last, so that one call reads it, and the writes that no put has moved to the
-history yet. A put moves the writes of earlier checkpoints into a message, so that they are found behind the head of their
-checkpoint: with one of the next puts, or anywhere if the document says that they are `late`, as those of a checkpoint
-that a run went back to.
+The document has the head that was put last, so that one call reads it, and the writes that no put has moved
+to the history yet. A put moves the writes of earlier checkpoints into a message, so that they are found
+behind the head of their checkpoint: with one of the next puts, or anywhere if the document says that they are
+`late`, as those of a checkpoint that a run went back to.
 
     document  {"of": [thread, namespace], "head": [head], "writes": {key: entry}, "late": {checkpoint: true}}
     message   head, {"id": checkpoint, "value": typed} or {"id": checkpoint, "writes": [entry, ..]}
-    head      {"id", "parent", "checkpoint": JSON text without values, "metadata": typed, "values": {channel: typed,
-              or the seq of the message that has it, if negative relative to the head}}
-    entry     [checkpoint, write, ..], writes that replace each other: those of a task, or one special write of it
+    head      {"id", "parent", "checkpoint": JSON text without values, "metadata": typed,
+              "values": {channel: typed, or the seq of the message that has it, or its place before the head}}
+    entry     [checkpoint, write, ..], writes that replace each other: of a task, or a special write of it
     write     [task, path, index, channel, *typed]
     typed     [type, text] as the serializer has it, in base64 unless the type is json
 
@@ -26,15 +26,20 @@ import base64
 import json
 from typing import Any, Callable, NamedTuple
 
-from ._ids import id_of, id_start
 from ._steps import next_of
+from .ids import id_of, id_start
 
 LARGE = 8192  # characters: longer values are messages of their own
 SMALL = 256  # characters: shorter values are copied from head to head
-NEAR = 8  # messages around the one that is searched: ids of clients that work at the same time are out of order
+NEAR = 8  # messages around the one that is searched: ids of clients at work at the same time are out of order
 PAGE = 100
 HEADS = 3  # behind a checkpoint that its writes are with, unless they are late
-SPECIAL = {"__error__": -1, "__scheduled__": -2, "__interrupt__": -3, "__resume__": -4}  # writes that are replaced
+SPECIAL = {
+    "__error__": -1,
+    "__scheduled__": -2,
+    "__interrupt__": -3,
+    "__resume__": -4,
+}  # indexes of LangGraph
 
 
 class Place(NamedTuple):
@@ -63,10 +68,13 @@ def from_text(typed: list[str]) -> tuple[str, bytes]:
 
 def _key(entry: list[Any]) -> str:
     checkpoint, (task, _, index, channel, *_) = entry[:2]
-    return json.dumps([checkpoint, task, channel if index < 0 else ""], ensure_ascii=False, separators=(",", ":"))
+    key = [checkpoint, task, channel if index < 0 else ""]
+    return json.dumps(key, ensure_ascii=False, separators=(",", ":"))
 
 
-def write_entries(checkpoint: str, task: str, path: str, writes: list[tuple[str, list[str]]]) -> dict[str, Any]:
+def write_entries(
+    checkpoint: str, task: str, path: str, writes: list[tuple[str, list[str]]]
+) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     for place, (channel, typed) in enumerate(writes):
         write = [task, path, SPECIAL.get(channel, place), channel, *typed]
@@ -96,8 +104,9 @@ def _prefix(thread: Any) -> str:
     return str(thread).replace("%", "%25").replace("/", "%2F") + "/"
 
 
-def put(store: Any, place: Place, head: Any, dumps: dict[str, Callable[[], Any]], changed: Any) -> Any:
-    """Stores a checkpoint. `dumps` has the channels; a value is dumped unless the previous checkpoint has it."""
+def put(store: Any, place: Place, head: Any, dumps: dict[str, Any], changed: Any) -> Any:
+    """Stores a checkpoint. `dumps` has its channels; a value is dumped unless the previous checkpoint has
+    it."""
     session_id, of = place
     thread = (yield store.get(session_id)) or {}
     (previous,) = thread.get("head") or [None]
@@ -144,7 +153,8 @@ def threads(store: Any, configurable: Any, visit: Callable[[Place, Any], Any]) -
         if thread is not None:
             yield from visit(place, thread)
         return
-    prefix, after, rows = start_of(configurable["thread_id"]) if "thread_id" in configurable else "", None, None
+    prefix = start_of(configurable["thread_id"]) if "thread_id" in configurable else ""
+    after, rows = None, None
     while rows is None or len(rows) == PAGE:
         rows = yield store.list(id_prefix=prefix, after=after, page_size=PAGE, with_data=True)
         for row in rows:
@@ -155,7 +165,8 @@ def threads(store: Any, configurable: Any, visit: Callable[[Place, Any], Any]) -
 
 
 def keep_latest(store: Any, place: Place, thread: Any) -> Any:
-    """Stores the latest checkpoint again and removes all messages before it. A put at the same time could be lost."""
+    """Stores the latest checkpoint again and removes what is before it. A put at the same time could be
+    lost."""
     (latest,) = thread.get("head") or [None]
     found = latest and (yield from find(store, place, thread, latest["id"]))
     if found:
@@ -168,20 +179,20 @@ def keep_latest(store: Any, place: Place, thread: Any) -> Any:
         yield store.append(place.session_id, [*messages, head], patch=patch, keep=len(messages) + 1)
 
 
-def copy(store: Any, place: Place, thread: Any, target: Any) -> Any:
+def copy(store: Any, target: Any, place: Place, thread: Any) -> Any:
     to = place_of(target, place.of[1])
     if (yield store.fork(place.session_id, new_session_id=to.session_id)):
         yield store.merge(to.session_id, {"of": to.of})
 
 
 def history_of(store: Any, place: Place, thread: Any, wanted: str | None, channels: Any) -> Any:
-    """For each channel the writes of the checkpoints before one, oldest first, back to the nearest that has a value of
-    the channel, and that value: {channel: {"writes": [write, ..], "seed": typed}}."""
+    """For each channel the writes of the checkpoints before one, oldest first, back to the nearest that has a
+    value of the channel, and that value: {channel: {"writes": [write, ..], "seed": typed}}."""
     result: dict[str, Any] = {channel: {"writes": []} for channel in channels}
     wanted = wanted or (thread.get("head") or [{}])[0].get("id")
     found = yield from find(store, place, thread, wanted)
     parent = found.head.get("parent") if found else None
-    steps = backwards(store, place, thread, wanted, lambda head: head["id"] == parent)
+    steps = backwards(store, wanted, lambda head: head["id"] == parent, place, thread)
     while parent and (found := (yield from next_of(Found, steps))):
         parent = found.head.get("parent")
         for channel in channels:
@@ -205,7 +216,7 @@ def find(store: Any, place: Place, thread: Any, wanted: str) -> Any:
         rows = (yield store.history(session_id, last=1 - first)) if first < 0 else []
         if first == 0 or rows and _is_head(rows[-1], wanted):
             values = yield from _values(store, session_id, latest, rows)
-            return Found(place, latest, values, _writes(e for e in thread.get("writes", {}).values() if e[0] == wanted))
+            return Found(place, latest, values, _writes(_pending(thread, wanted).values()))
     rows = yield from _search(store, session_id, wanted)
     if not rows:
         return None
@@ -215,7 +226,7 @@ def find(store: Any, place: Place, thread: Any, wanted: str) -> Any:
     return Found(place, head, values, writes)
 
 
-def backwards(store: Any, place: Place, thread: Any, end: str | None, accepts: Callable[[Any], bool]) -> Any:
+def backwards(store: Any, end: str | None, accepts: Callable[[Any], bool], place: Place, thread: Any) -> Any:
     """The checkpoints before one, newest first: a stream of Found."""
     session_id = place.session_id
     entries: dict[str, dict[str, Any]] = {}
@@ -242,7 +253,9 @@ def backwards(store: Any, place: Place, thread: Any, end: str | None, accepts: C
             if end is not None and message["id"] >= end or not accepts(message):
                 continue
             late = message["id"] in thread.get("late", {})
-            writes = (yield from _writes_of(store, session_id, thread, message["id"], seq)) if late else _writes(found)
+            writes = _writes(found)
+            if late:
+                writes = yield from _writes_of(store, session_id, thread, message["id"], seq)
             values = yield from _values(store, session_id, message, page[: at + 1])
             yield Found(place, message, values, writes)
 
@@ -252,14 +265,15 @@ def _is_head(row: Any, checkpoint: str) -> bool:
 
 
 def _values(store: Any, session_id: str, head: Any, rows: list[Any]) -> Any:
-    """The values of a head. `rows` is some of the history, up to the head if it has large values of its own."""
+    """The values of a head. `rows` is some of the history, and ends with the head if it has large values."""
     known = {row.seq: row.message for row in rows}
     values = {}
     for name, value in head["values"].items():
         if isinstance(value, int):
             seq = value if value > 0 else rows[-1].seq + value
             if seq not in known:
-                known.update({row.seq: row.message for row in (yield store.history(session_id, after=seq - 1, first=1))})
+                row = yield store.history(session_id, after=seq - 1, first=1)
+                known.update({seq: message for seq, message, _ in row})
             message = known.get(seq, {})
             value = message["value"] if "value" in message else message.get("values", {}).get(name)
             if not isinstance(value, list):
@@ -275,7 +289,8 @@ def _search(store: Any, session_id: str, wanted: str) -> Any:
     heads = [at for at, row in enumerate(rows) if _is_head(row, wanted)]
     if heads:
         return rows[: heads[-1] + 1]
-    found, after = [], 0  # ids that are not in order
+    found: list[Any] = []  # ids that are not in order
+    after = 0
     while rows := (yield store.history(session_id, after=after, first=PAGE)):
         found = [row for row in rows if _is_head(row, wanted)][-1:] or found
         after = rows[-1].seq
@@ -304,9 +319,13 @@ def _writes_of(store: Any, session_id: str, thread: Any, wanted: str, seq: int) 
         rows = yield store.history(session_id, after=0 if late and rows is None else after, first=size)
         for row in rows:
             after = row.seq
-            found.update({_key(entry): entry for entry in row.message.get("writes", ()) if entry[0] == wanted})
+            entries = row.message.get("writes", ())
+            found.update({_key(entry): entry for entry in entries if entry[0] == wanted})
             passed += "checkpoint" in row.message
             if passed == HEADS and not late:
                 break
-    found.update({_key(entry): entry for entry in thread.get("writes", {}).values() if entry[0] == wanted})
-    return _writes(found.values())
+    return _writes({**found, **_pending(thread, wanted)}.values())
+
+
+def _pending(thread: Any, checkpoint: str) -> dict[str, Any]:
+    return {key: entry for key, entry in thread.get("writes", {}).items() if entry[0] == checkpoint}

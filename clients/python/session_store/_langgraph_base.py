@@ -1,4 +1,4 @@
-"""What langgraph.py takes from langgraph-checkpoint, as far as a saver needs it where that is not installed."""
+"""What langgraph.py takes from langgraph-checkpoint, where that is not installed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BaseCheckpointSaver:
 
 
 def get_checkpoint_metadata(config: Any, metadata: Any) -> Any:
-    """The metadata of a checkpoint, and that of its run, as far as they are scalars and not the framework's own."""
+    """The metadata of a checkpoint, and of its run what are scalars and not the framework's own."""
     own = ("thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map", "langgraph_")
     merged = dict(metadata)
     for more in (config.get("metadata"), config.get("configurable")):

@@ -1,8 +1,8 @@
 """Operations of several calls, written once for SessionStore and AsyncSessionStore.
 
-An operation is a generator: it yields what a call of the store returns, and is sent the result of the call. With a
-SessionStore the two are the same; with an AsyncSessionStore the first is awaited to get the second. A stream also yields
-what it is a stream of, which is known by its type.
+An operation is a generator: it yields what a call of the store returns, and is sent the result of the call.
+With a SessionStore the two are the same; with an AsyncSessionStore the first is awaited to get the second. A
+stream also yields what it is a stream of, which is known by its type.
 """
 
 from __future__ import annotations

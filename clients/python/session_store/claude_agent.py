@@ -1,9 +1,11 @@
 """SessionStore of claude-agent-sdk: the entries of a transcript are the history of a session.
 
-    options = ClaudeAgentOptions(session_store=ClaudeSessionStore(AsyncSessionStore(pool, namespace="transcripts")))
+    store = AsyncSessionStore(pool, namespace="transcripts")
+    options = ClaudeAgentOptions(session_store=ClaudeSessionStore(store))
 
-The session of a main transcript has the id `PROJECT:SESSION:`, that of a subagent `PROJECT:SESSION:SUBPATH`, each part
-encoded as in a URL. The document of a main transcript has its summary, and how many entries the summary covers.
+The session of a main transcript has the id `PROJECT:SESSION:`, that of a subagent `PROJECT:SESSION:SUBPATH`,
+each part encoded as in a URL. The document of a main transcript has its summary, and how many entries it
+covers.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ except ImportError:  # the class implements the protocol without it, only there 
 class ClaudeSessionStore(Protocol):  # type: ignore[misc, valid-type]
     """Transcripts in `store`, an AsyncSessionStore. `owner` is the owner of the sessions that append creates.
 
-    Summaries are maintained by the SDK's fold_session_summary, so that it lists sessions without loading them. That is
-    one more call an append to a main transcript; with `fold_session_summary=None` there are none.
+    Summaries are maintained by the SDK's fold_session_summary, so that it lists sessions without loading
+    them. That is one more call an append to a main transcript; with `fold_session_summary=None` there are
+    none.
     """
 
     def __init__(self, store: Any, *, owner: str | None = None, fold_session_summary: Any = sdk_fold):
@@ -36,8 +39,8 @@ class ClaudeSessionStore(Protocol):  # type: ignore[misc, valid-type]
         self._fold = fold_session_summary
 
     async def append(self, key: Any, entries: list[Any]) -> None:
-        """Appends a batch, all or nothing. A batch that has a uuid and is sent again, as the SDK does after an error,
-        is stored once. Raises DeadSessionError if the transcript was deleted."""
+        """Appends a batch, all or nothing. A batch that has a uuid and is sent again, as the SDK does after
+        an error, is stored once. Raises DeadSessionError if the transcript was deleted."""
         if not entries:
             return
         session_id, operation, patch = _id(key), None, None
@@ -46,7 +49,9 @@ class ClaudeSessionStore(Protocol):  # type: ignore[misc, valid-type]
         if not key.get("subpath") and self._fold is not None:
             patch = _folded(self._fold, await self._store.get(session_id), key, entries)
         try:
-            await self._store.append(session_id, entries, operation_id=operation, owner=self._owner, patch=patch)
+            await self._store.append(
+                session_id, entries, operation_id=operation, owner=self._owner, patch=patch
+            )
         except OperationReusedError:
             pass  # The operation names the entries, so they are stored. It is the patch that was another.
 
@@ -61,8 +66,8 @@ class ClaudeSessionStore(Protocol):  # type: ignore[misc, valid-type]
         return [{"session_id": name, "mtime": mtime} async for name, mtime, _ in self._main_rows(project_key)]
 
     async def list_session_summaries(self, project_key: str) -> list[Any]:
-        """The summaries that cover all entries. One does not if two processes have appended to its transcript at the same
-        time; the SDK then makes it from the entries, as where there is none."""
+        """The summaries that cover all entries. One does not if two processes have appended to its transcript
+        at the same time; the SDK then makes it from the entries, as where there is none."""
         return [
             {"session_id": name, "mtime": mtime, "data": json.loads(row.session_data["summary"])}
             async for name, mtime, row in self._main_rows(project_key, with_data=True)
@@ -75,8 +80,8 @@ class ClaudeSessionStore(Protocol):  # type: ignore[misc, valid-type]
         return [unquote(session_id[len(prefix) :]) for session_id in ids if session_id != prefix]
 
     async def delete(self, key: Any) -> None:
-        """Deletes a transcript, and with a main one those of its subagents. Processes that still write to it are
-        refused while the namespace's tombstone lasts."""
+        """Deletes a transcript, and with a main one those of its subagents. Processes that still write to it
+        are refused as long as the namespace's tombstone lasts."""
         if not key.get("subpath"):
             await self._store.clear(id_prefix=_prefix(key))
         else:
@@ -91,7 +96,8 @@ class ClaudeSessionStore(Protocol):  # type: ignore[misc, valid-type]
 
 
 def _folded(fold: Any, document: Any, key: Any, entries: list[Any]) -> dict[str, Any]:
-    """The patch that makes a summary cover the entries as well. It is text, so that a merge changes nothing in it."""
+    """The patch that makes a summary cover the entries as well. It is text, in which a merge changes
+    nothing."""
     before, count = None, 0
     if isinstance(document, dict) and "summary" in document:
         count = document.get("count", 0)

@@ -2,8 +2,8 @@
 
     graph = builder.compile(checkpointer=SessionStoreSaver(SessionStore(pool)))  # or AsyncSessionStore(pool)
 
-With a SessionStore all methods work, the asynchronous ones in threads; with an AsyncSessionStore only those. How
-checkpoints are stored is in _checkpoints.py.
+With a SessionStore all methods work, the asynchronous ones in threads; with an AsyncSessionStore only those.
+_checkpoints.py says how checkpoints are stored.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ except ImportError:  # the class has the methods of a checkpointer without it
 
 
 class SessionStoreSaver(Operations, BaseCheckpointSaver):  # type: ignore[misc]
-    """Checkpoints in `store`, read by SQL, so that a run goes on from the last checkpoint. A run that goes on after its
-    thread was deleted ends with a DeadSessionError."""
+    """Checkpoints in `store`, read by SQL, so that a run goes on from the last checkpoint. A run that goes on
+    after its thread was deleted ends with a DeadSessionError."""
 
     def __init__(self, store: Any, *, serde: Any = None):
         super().__init__(serde=serde)
@@ -39,19 +39,16 @@ class SessionStoreSaver(Operations, BaseCheckpointSaver):  # type: ignore[misc]
         return found and self._tuple(found)
 
     def _list(self, config: Any, *, filter: Any = None, before: Any = None, limit: int | None = None) -> Any:
-        configurable = (config or {}).get("configurable", {})
+        configurable, filter = (config or {}).get("configurable", {}), filter or {}
         wanted = configurable.get("checkpoint_id")
         end = before["configurable"].get("checkpoint_id") if before else None
 
         def accepts(head: Any) -> bool:
-            if wanted and head["id"] != wanted:
-                return False
             metadata = self._load(head["metadata"]) if filter else {}
-            return all(name in metadata and metadata[name] == value for name, value in (filter or {}).items())
+            accepted = all(name in metadata and metadata[name] == value for name, value in filter.items())
+            return accepted and wanted in (None, "", head["id"])
 
-        def visit(place: Any, thread: Any) -> Any:
-            return _checkpoints.backwards(self._store, place, thread, end, accepts)
-
+        visit = partial(_checkpoints.backwards, self._store, end, accepts)
         steps = _checkpoints.threads(self._store, configurable, visit)
         while limit is None or limit > 0:
             found = yield from next_of(Found, steps)
@@ -62,14 +59,11 @@ class SessionStoreSaver(Operations, BaseCheckpointSaver):  # type: ignore[misc]
 
     def _put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         place, parent = _place(config), config["configurable"].get("checkpoint_id") or None
-        head = {
-            "id": checkpoint["id"],
-            "parent": parent,
-            "checkpoint": json.dumps({name: part for name, part in checkpoint.items() if name != "channel_values"}),
-            "metadata": self._dump(get_checkpoint_metadata(config, metadata)),
-        }
+        rest = json.dumps({name: part for name, part in checkpoint.items() if name != "channel_values"})
+        metadata = self._dump(get_checkpoint_metadata(config, metadata))
+        head = {"id": checkpoint["id"], "parent": parent, "checkpoint": rest, "metadata": metadata}
         channels = {
-            name: lambda value=value: self._dump(value)
+            name: partial(self._dump, value)
             for name, value in checkpoint["channel_values"].items()
             if parent or name in new_versions
         }
@@ -87,25 +81,22 @@ class SessionStoreSaver(Operations, BaseCheckpointSaver):  # type: ignore[misc]
         yield self._store.clear(id_prefix=start_of(thread_id))
 
     def _copy_thread(self, source_thread_id: str, target_thread_id: str) -> Any:
-        def visit(place: Any, thread: Any) -> Any:
-            return _checkpoints.copy(self._store, place, thread, target_thread_id)
-
+        visit = partial(_checkpoints.copy, self._store, target_thread_id)
         yield from _checkpoints.threads(self._store, {"thread_id": source_thread_id}, visit)
 
     def _prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> Any:
-        if strategy not in ("keep_latest", "delete"):
-            raise ValueError("strategy is keep_latest or delete")
+        visit = partial(_checkpoints.keep_latest, self._store)
         for thread_id in thread_ids:
             if strategy == "delete":
                 yield from self._delete_thread(thread_id)
-            else:
-                visit = partial(_checkpoints.keep_latest, self._store)
+            elif strategy == "keep_latest":
                 yield from _checkpoints.threads(self._store, {"thread_id": thread_id}, visit)
+            else:
+                raise ValueError(f"no such strategy: {strategy}")
 
     def _get_delta_channel_history(self, *, config: Any, channels: Any) -> Any:
-        place = _place(config)
+        place, wanted = _place(config), config["configurable"].get("checkpoint_id")
         thread = (yield self._store.get(place.session_id)) if channels else None
-        wanted = config["configurable"].get("checkpoint_id")
         found = yield from _checkpoints.history_of(self._store, place, thread or {}, wanted, channels)
         for entry in found.values():
             entry["writes"] = self._writes(entry["writes"])
@@ -150,7 +141,7 @@ class SessionStoreSaver(Operations, BaseCheckpointSaver):  # type: ignore[misc]
 
 
 def _place(config: Any) -> Any:
-    return place_of(config["configurable"]["thread_id"], config["configurable"].get("checkpoint_ns", ""))
+    return place_of(config["configurable"]["thread_id"], config["configurable"].get("checkpoint_ns") or "")
 
 
 def _config(place: Any, checkpoint: str) -> Any:

@@ -19,11 +19,13 @@ _INT_MAX = 2**31 - 1
 class SessionStoreSession:
     """One conversation. Every method is one call of the store; nothing is kept here between calls.
 
-    `store` is an AsyncSessionStore. `owner` is the owner of the session if add_items creates it. `session_settings` (a
-    SessionSettings or a dict) may have a default `limit` for get_items.
+    `store` is an AsyncSessionStore. `owner` is the owner of the session if add_items creates it.
+    `session_settings` (a SessionSettings or a dict) may have a default `limit` for get_items.
     """
 
-    def __init__(self, session_id: str, store: Any, *, owner: str | None = None, session_settings: Any = None):
+    def __init__(
+        self, session_id: str, store: Any, *, owner: str | None = None, session_settings: Any = None
+    ) -> None:
         if isinstance(session_settings, dict) and SessionSettings is not None:
             session_settings = SessionSettings(**session_settings)
         self.session_id = session_id

@@ -1,5 +1,5 @@
-"""What the tests of the adapters for agents share: servers, a store in a namespace of its own, and the faults that
-every adapter is tried under."""
+"""What the tests of the adapters for agents share: servers, a store in a namespace of its own, and the faults
+that every adapter is tried under."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ class AgentCase(unittest.IsolatedAsyncioTestCase):
 
 
 class Faults:
-    """An adapter defines adapter(store), write(adapter, key, text), read(adapter, key) -> texts, id_of(key)."""
+    """An adapter defines adapter(store), write(adapter, key, text), read(adapter, key) -> texts,
+    id_of(key)."""
 
     async def test_two_clients_at_once_lose_nothing(self):
         one = self.adapter(self.store)
@@ -139,7 +140,9 @@ class Faults:
         adapter = self.adapter(self.store)
         await self.write(adapter, "c", "0")
         async with await psycopg.AsyncConnection.connect(self.servers.dsn) as blocker:
-            await blocker.execute("SELECT session_save(%s, '{}', namespace => %s)", (self.id_of("c"), self.namespace))
+            await blocker.execute(
+                "SELECT session_save(%s, '{}', namespace => %s)", (self.id_of("c"), self.namespace)
+            )
             task = asyncio.ensure_future(self.write(adapter, "c", "1"))
             waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock')"
 

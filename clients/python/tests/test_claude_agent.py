@@ -11,7 +11,13 @@ from unittest import mock
 
 import agents_cases
 
-from session_store import DeadSessionError, InvalidArgumentError, SessionStoreError, UnavailableError, claude_agent
+from session_store import (
+    DeadSessionError,
+    InvalidArgumentError,
+    SessionStoreError,
+    UnavailableError,
+    claude_agent,
+)
 from session_store.claude_agent import ClaudeSessionStore
 
 KEY = {"project_key": "-home-ada-work", "session_id": "8f14e45f-ceea-467f-a9c3-2d1b7e9a0c11"}
@@ -98,14 +104,18 @@ class ClaudeAgent(agents_cases.Faults, agents_cases.AgentCase):
         await self.claude.append(SUB, [entry("sub")])
         await self.claude.append(other(session_id="b: %\N{SNOWMAN}"), [entry("b")])
         await self.claude.append(other(project_key="other"), [entry("c")])
-        listed = {row["session_id"]: row["mtime"] for row in await self.claude.list_sessions(KEY["project_key"])}
+        listed = {
+            row["session_id"]: row["mtime"] for row in await self.claude.list_sessions(KEY["project_key"])
+        }
         self.assertEqual(set(listed), {KEY["session_id"], "b: %\N{SNOWMAN}"})
         updated = (await self.store.fetch(claude_agent._id(KEY))).updated_at.timestamp()
         self.assertEqual(listed[KEY["session_id"]], int(updated * 1000))
         self.assertEqual(await self.claude.list_sessions("no project"), [])
         await asyncio.sleep(0.01)
         await self.claude.append(KEY, [entry("d")])
-        again = {row["session_id"]: row["mtime"] for row in await self.claude.list_sessions(KEY["project_key"])}
+        again = {
+            row["session_id"]: row["mtime"] for row in await self.claude.list_sessions(KEY["project_key"])
+        }
         self.assertGreater(again[KEY["session_id"]], listed[KEY["session_id"]])
 
     async def test_subkeys_are_listed_without_the_main_transcript(self):
@@ -115,7 +125,8 @@ class ClaudeAgent(agents_cases.Faults, agents_cases.AgentCase):
             await self.claude.append(other(subpath=subpath), [entry("s")])
         await self.claude.append({**SUB, "session_id": "other"}, [entry("x")])
         self.assertEqual(
-            sorted(await self.claude.list_subkeys(KEY)), ["subagents/a:b%2Fc/\N{SNOWMAN}", "subagents/agent-1"]
+            sorted(await self.claude.list_subkeys(KEY)),
+            ["subagents/a:b%2Fc/\N{SNOWMAN}", "subagents/agent-1"],
         )
         self.assertEqual(await self.claude.list_subkeys(other(session_id="no session")), [])
 
@@ -224,7 +235,9 @@ class ClaudeAgent(agents_cases.Faults, agents_cases.AgentCase):
 
     async def test_an_error_before_the_append_stores_nothing_and_after_a_retry_once(self):
         batch = [entry("a")]
-        with mock.patch.object(self.claude._store, "append", mock.AsyncMock(side_effect=UnavailableError("away"))):
+        with mock.patch.object(
+            self.claude._store, "append", mock.AsyncMock(side_effect=UnavailableError("away"))
+        ):
             with self.assertRaises(UnavailableError):
                 await self.claude.append(KEY, batch)
         self.assertIsNone(await self.claude.load(KEY))
@@ -253,7 +266,9 @@ class ClaudeAgent(agents_cases.Faults, agents_cases.AgentCase):
     async def test_long_project_keys_work_and_ids_that_are_too_long_are_errors(self):
         key = other(project_key="-very" * 45)
         await self.claude.append(key, [entry("a")])
-        await self.claude.append({**key, "subpath": "subagents/workflows/" + "w" * 36 + "/agent-" + "a" * 17}, [entry("s")])
+        await self.claude.append(
+            {**key, "subpath": "subagents/workflows/" + "w" * 36 + "/agent-" + "a" * 17}, [entry("s")]
+        )
         self.assertEqual(len(await self.claude.list_sessions(key["project_key"])), 1)
         self.assertEqual(len(await self.claude.list_subkeys(key)), 1)
         with self.assertRaises(InvalidArgumentError):
@@ -272,7 +287,9 @@ class ClaudeAgent(agents_cases.Faults, agents_cases.AgentCase):
             " FROM generate_series(1, 2500) n",
             self.namespace,
         )
-        self.assertEqual(len({row["session_id"] for row in await self.claude.list_sessions(KEY["project_key"])}), 2500)
+        self.assertEqual(
+            len({row["session_id"] for row in await self.claude.list_sessions(KEY["project_key"])}), 2500
+        )
 
     async def test_entries_that_are_no_json_are_errors_and_store_nothing(self):
         for bad in (float("nan"), object(), b"bytes"):

@@ -1,4 +1,5 @@
-"""The adapters for agents have the methods that their frameworks call, whether the frameworks are installed or not."""
+"""The adapters for agents have the methods that their frameworks call, whether the frameworks are installed
+or not."""
 
 from __future__ import annotations
 
@@ -12,7 +13,12 @@ from session_store import claude_agent, langgraph, openai_agents
 ADAPTERS = [
     (openai_agents.SessionStoreSession, interfaces.OpenAISession, "agents.memory.session", "Session"),
     (claude_agent.ClaudeSessionStore, interfaces.ClaudeStore, "claude_agent_sdk", "SessionStore"),
-    (langgraph.SessionStoreSaver, interfaces.Checkpointer, "langgraph.checkpoint.base", "BaseCheckpointSaver"),
+    (
+        langgraph.SessionStoreSaver,
+        interfaces.Checkpointer,
+        "langgraph.checkpoint.base",
+        "BaseCheckpointSaver",
+    ),
 ]
 
 
@@ -32,17 +38,22 @@ class Interfaces(unittest.TestCase):
                     continue
                 tried += 1
                 self.assertEqual(interfaces.differences(theirs, interface), [])
-                self.assertEqual(interfaces.differences(interface, theirs), [], "the framework has more by now")
+                self.assertEqual(
+                    interfaces.differences(interface, theirs), [], "the framework has more by now"
+                )
         if not tried:
             self.skipTest("no framework for agents is installed")
 
     def test_a_difference_is_seen(self):
         class Changed:
-            async def get_items(self, limit, wrapper): ...
+            async def get_items(self, limit, wrapper):
+                ...
 
-            def add_items(self, items): ...
+            def add_items(self, items):
+                ...
 
-            async def pop_item(self): ...
+            async def pop_item(self):
+                ...
 
         self.assertEqual(
             interfaces.differences(Changed, interfaces.OpenAISession),

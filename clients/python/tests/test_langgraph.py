@@ -1,4 +1,5 @@
-"""The checkpointer of LangGraph: the cases of langgraph-checkpoint-conformance, with both kinds of stores, and our rules."""
+"""The checkpointer of LangGraph: the cases of langgraph-checkpoint-conformance, with both kinds of stores,
+and ours."""
 
 from __future__ import annotations
 
@@ -64,7 +65,9 @@ def id_in(config):
 class Contract:
     """What LangGraph demands of a checkpointer. self.saver is one."""
 
-    async def put(self, parent=None, thread="t", namespace="", values=None, versions=None, new=None, **metadata):
+    async def put(
+        self, parent=None, thread="t", namespace="", values=None, versions=None, new=None, **metadata
+    ):
         """Puts a checkpoint behind its parent, and returns the config of it."""
         config = config_of(thread, namespace, parent and id_in(parent))
         made = checkpoint(values, versions)
@@ -93,7 +96,14 @@ class Contract:
         self.assertEqual(result, config_of("t", "child:1", made["id"]))
 
     async def test_a_checkpoint_comes_back_as_it_was_put(self):
-        values = {"text": "a", "number": 1, "list": [1, [2]], "dict": {"a": None}, "bytes": b"\0\xff", "none": None}
+        values = {
+            "text": "a",
+            "number": 1,
+            "list": [1, [2]],
+            "dict": {"a": None},
+            "bytes": b"\0\xff",
+            "none": None,
+        }
         versions = {"text": "00001.5", "number": 3, "list": 2.5, "dict": "x", "bytes": "1", "none": "1"}
         made = checkpoint({**values, "large": LARGE}, {**versions, "large": "1"})
         made["versions_seen"] = {"node": {"text": "00001.5"}, "other": {}}
@@ -109,9 +119,14 @@ class Contract:
         self.assertEqual(made["channel_values"]["text"], "a", "what was put is not changed")
 
     async def test_metadata_has_what_the_run_was_called_with(self):
-        config = {**config_of(user="ada", __hidden="x", deep={"a": 1}), "metadata": {"tag": "blue", "step": 9}}
+        config = {
+            **config_of(user="ada", __hidden="x", deep={"a": 1}),
+            "metadata": {"tag": "blue", "step": 9},
+        }
         config = await self.saver.aput(config, checkpoint(), {"step": 1}, {})
-        self.assertEqual((await self.saver.aget_tuple(config)).metadata, {"step": 1, "tag": "blue", "user": "ada"})
+        self.assertEqual(
+            (await self.saver.aget_tuple(config)).metadata, {"step": 1, "tag": "blue", "user": "ada"}
+        )
 
     async def test_the_parent_is_the_checkpoint_of_the_config(self):
         first, second = await self.chain(2)
@@ -131,7 +146,9 @@ class Contract:
                     found = await self.saver.aget_tuple(config_of(size))
                     self.assertEqual(found.checkpoint["channel_values"], values)
                 history = await self.all(config_of(size))
-                self.assertEqual([found.checkpoint["channel_values"]["kept"] for found in history], [text] * 6)
+                self.assertEqual(
+                    [found.checkpoint["channel_values"]["kept"] for found in history], [text] * 6
+                )
                 changes = [found.checkpoint["channel_values"]["changes"] for found in history]
                 self.assertEqual(changes, [*(f"{text}{step}" for step in (4, 3, 2, 1, 0)), text])
 
@@ -139,7 +156,11 @@ class Contract:
         first = await self.put(values={"a": "1", "b": LARGE})
         second = await self.put(first, values={"a": "1", "c": "2"}, new={"b": "2.0", "c": "1.0"})
         third = await self.put(second, values={"c": "2"}, versions={"c": "1.0"}, new={})
-        for config, values in ((first, {"a": "1", "b": LARGE}), (second, {"a": "1", "c": "2"}), (third, {"c": "2"})):
+        for config, values in (
+            (first, {"a": "1", "b": LARGE}),
+            (second, {"a": "1", "c": "2"}),
+            (third, {"c": "2"}),
+        ):
             self.assertEqual((await self.saver.aget_tuple(config)).checkpoint["channel_values"], values)
 
     async def test_a_checkpoint_that_is_put_again_is_replaced(self):
@@ -188,10 +209,20 @@ class Contract:
         for one in made:
             await self.saver.aput(config_of(), one, {}, one["channel_versions"])
         for one in made:
-            self.assertEqual((await self.saver.aget_tuple(config_of(checkpoint_id=one["id"]))).checkpoint, one)
+            self.assertEqual(
+                (await self.saver.aget_tuple(config_of(checkpoint_id=one["id"]))).checkpoint, one
+            )
 
     async def test_threads_and_namespaces_are_apart(self):
-        places = [("t", ""), ("t", "child:1"), ("t", "child:12"), ("t/", ""), ("t%2F", ""), ("", "t/"), ("T", "")]
+        places = [
+            ("t", ""),
+            ("t", "child:1"),
+            ("t", "child:12"),
+            ("t/", ""),
+            ("t%2F", ""),
+            ("", "t/"),
+            ("T", ""),
+        ]
         for place in places:
             await self.put(None, *place, values={"of": list(place)})
         for place in places:
@@ -210,7 +241,12 @@ class Contract:
         await self.saver.aput_writes(config, [("a", "other")], "task 2")
         self.assertEqual(
             await self.writes(config),
-            [("task 1", "a", {"n": 1}), ("task 1", "b", LARGE), ("task 1", "a", b"\0"), ("task 2", "a", "other")],
+            [
+                ("task 1", "a", {"n": 1}),
+                ("task 1", "b", LARGE),
+                ("task 1", "a", b"\0"),
+                ("task 2", "a", "other"),
+            ],
         )
 
     async def test_writes_that_come_again_are_there_once(self):
@@ -227,7 +263,8 @@ class Contract:
         await self.saver.aput_writes(config, [("__interrupt__", 1), ("__error__", "e")], "task")
         await self.saver.aput_writes(config, [("__interrupt__", 2)], "task")
         self.assertEqual(
-            sorted(await self.writes(config)), [("task", "__error__", "e"), ("task", "__interrupt__", 2), ("task", "a", 1)]
+            sorted(await self.writes(config)),
+            [("task", "__error__", "e"), ("task", "__interrupt__", 2), ("task", "a", 1)],
         )
 
     async def test_no_writes_do_nothing(self):
@@ -263,6 +300,24 @@ class Contract:
         listed = {id_in(found.config): found.pending_writes for found in await self.all(config_of())}
         self.assertEqual(listed[id_in(first)], expected)
         self.assertEqual(await self.writes(second), [])
+
+    async def test_writes_that_come_after_the_next_checkpoint_are_found(self):
+        first = await self.put()
+        second = await self.put(first)
+        await self.saver.aput_writes(first, [("a", 1)], "task")
+        await self.put(second)
+        self.assertEqual(await self.writes(first), [("task", "a", 1)])
+        self.assertEqual(await self.writes(second), [])
+
+    async def test_the_latest_keeps_writes_that_a_run_that_went_back_has_moved(self):
+        first = await self.put()
+        made = checkpoint()
+        second = await self.saver.aput(first, made, {}, {})
+        await self.saver.aput_writes(second, [("a", 1)], "task")
+        await self.put(first)
+        self.assertEqual(await self.saver.aput(first, made, {}, {}), second)
+        self.assertEqual((await self.saver.aget_tuple(config_of())).config, second)
+        self.assertEqual(await self.writes(config_of()), [("task", "a", 1)])
 
     async def test_writes_at_the_same_time_lose_none(self):
         config = await self.put()
@@ -318,6 +373,8 @@ class Contract:
         thread = {"configurable": {"thread_id": "t"}}
         self.assertCountEqual([found.config for found in await self.all(thread)], [root, child])
         self.assertCountEqual([found.config for found in await self.all(None)], [root, child, long])
+        namespace = {"configurable": {"checkpoint_ns": "child:1"}}
+        self.assertEqual([found.config for found in await self.all(namespace)], [child])
 
     async def test_listed_checkpoints_have_their_writes(self):
         first, second = await self.chain(2)
@@ -405,7 +462,9 @@ class Contract:
         self.assertEqual(await self.saver.aget_delta_channel_history(config=config, channels=[]), {})
         other = await self.put(configs[2])  # a run that went back: only its own past counts
         found = await self.saver.aget_delta_channel_history(config=other, channels=["a"])
-        self.assertEqual([value for _, _, value in found["a"]["writes"]], [0, "again", 1, "again", 2, "again"])
+        self.assertEqual(
+            [value for _, _, value in found["a"]["writes"]], [0, "again", 1, "again", 2, "again"]
+        )
 
 
 class AsyncSaver(Contract, agents_cases.Faults, agents_cases.AgentCase):
@@ -450,7 +509,7 @@ class AsyncSaver(Contract, agents_cases.Faults, agents_cases.AgentCase):
         config = await self.put(values={"a": LARGE})
 
         async def other():
-            return await self.put(config, values={"a": LARGE + "2", "b": LARGE})
+            return await self.put(config, values={"a": LARGE + "2", "b": LARGE + "3"})
 
         saver, happened = await self.between_calls(other)
         found = await saver.aget_tuple(config_of())
@@ -498,7 +557,9 @@ class AsyncSaver(Contract, agents_cases.Faults, agents_cases.AgentCase):
             seen = []
             for step in range(120):
                 versions = {"kept": "1.0", "changes": str(step)}
-                config = await self.put(config, size, values=values, versions=versions, new={"changes": str(step)})
+                config = await self.put(
+                    config, size, values=values, versions=versions, new={"changes": str(step)}
+                )
                 if step in (10, 119):
                     calls.clear()
                     await self.put(config, size, values=values, versions=versions, new={"changes": "x"})
@@ -557,7 +618,13 @@ class Ids(unittest.TestCase):
         self.assertEqual(place_of("t", "").session_id, "t/")
         self.assertEqual(place_of("a/b%c", "n:1|m:2").session_id, "a%2Fb%25c/n:1|m:2")
         self.assertEqual(place_of(7, "").of, ["7", ""])
-        for thread, namespace in (("t" * 150, ""), ("t", "n" * 250), ("a\nb", ""), ("t", "a\nb"), ("\ud800", "sha256:x")):
+        for thread, namespace in (
+            ("t" * 150, ""),
+            ("t", "n" * 250),
+            ("a\nb", ""),
+            ("t", "a\nb"),
+            ("\ud800", "sha256:x"),
+        ):
             session_id = place_of(thread, namespace).session_id
             self.assertLessEqual(len(session_id.encode()), 200)
             self.assertIn("sha256:", session_id)

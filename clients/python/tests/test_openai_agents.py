@@ -1,4 +1,5 @@
-"""The session of openai-agents: the protocol's contract, as the tests of its own sessions have it, and our rules."""
+"""The session of openai-agents: the protocol's contract, as the tests of its own sessions have it, and our
+rules."""
 
 from __future__ import annotations
 
@@ -44,8 +45,19 @@ class OpenAIAgents(agents_cases.Faults, agents_cases.AgentCase):
         items = [
             said("hello"),
             {"type": "function_call", "call_id": "1", "name": "f", "arguments": '{"a": "\\u0000"}'},
-            {"type": "function_call_output", "call_id": "1", "output": "zero \0, half \ud800, \N{GRINNING FACE}"},
-            {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": None, "n": 1.5, "deep": [{"a": []}]},
+            {
+                "type": "function_call_output",
+                "call_id": "1",
+                "output": "zero \0, half \ud800, \N{GRINNING FACE}",
+            },
+            {
+                "type": "reasoning",
+                "id": "r",
+                "summary": [],
+                "encrypted_content": None,
+                "n": 1.5,
+                "deep": [{"a": []}],
+            },
         ]
         await session.add_items(items[:1])
         await session.add_items(items[1:])
@@ -65,7 +77,7 @@ class OpenAIAgents(agents_cases.Faults, agents_cases.AgentCase):
         self.assertFalse(await self.store.exists("c"))
 
     async def test_a_limit_returns_the_newest_items_exactly(self):
-        # Not a window: the runner compares what it reads with what it wrote, and drops parted results by itself.
+        # Not a window: the runner compares what it reads with what it wrote, and drops parted results itself.
         session = SessionStoreSession("c", self.store)
         items = [
             said("a"),
