@@ -225,6 +225,16 @@ describe("summaries", () => {
     assert.equal((await one.listSessions(key.projectKey)).length, 1);
   });
 
+  test("are folded from what PostgreSQL has, whatever is in Redis", async () => {
+    const key = newKey();
+    const redis = { isReady: true, mGet: async () => ['{"summary": "{}", "count": 1}'] };
+    const reading = new SessionStore({ pool, redis, reads: "plain", namespace: "claude" });
+    const claude = new ClaudeSessionStore({ store: reading, foldSessionSummary });
+    for (const n of [1, 2, 3]) await claude.append(key, [entry(n, { customTitle: `title ${n}` })]);
+    const [summary] = (await claude.listSessionSummaries?.(key.projectKey)) ?? [];
+    assert.equal(summary?.data.customTitle, "title 3");
+  });
+
   test("are left out for sessions that a process without them appended to", async () => {
     const key = newKey();
     const [plain, folding] = forms();

@@ -85,6 +85,10 @@ describe("the event store", () => {
     );
   });
 
+  test("an MCP session has to be named", () => {
+    assert.throws(() => new McpEventStore(/** @type {any} */ ({ store })), TypeError);
+  });
+
   test("the ids of a client cannot lead to the streams of another MCP session", async () => {
     const victim = new McpEventStore({ store, sessionId: "victim" });
     await victim.storeEvent("_GET_stream", message("secret"));

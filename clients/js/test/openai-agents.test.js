@@ -194,6 +194,31 @@ test("what another client did meanwhile is not overwritten", async () => {
   );
 });
 
+test("two clients that remove items remove different ones", async () => {
+  const [one, two] = [1, 2].map(() => new OpenAIAgentsSession({ store, sessionId: "popped" }));
+  const items = Array.from({ length: 10 }, (_, i) => user(`${i}`));
+  await one.addItems(items);
+  const popped = await Promise.all(items.map((_, i) => (i % 2 ? one : two).popItem()));
+  const texts = popped.map((item) => /** @type {any} */ (item).content).sort();
+  assert.deepEqual(texts, items.map((item) => /** @type {any} */ (item).content).sort());
+  assert.equal(await two.popItem(), undefined);
+});
+
+test("calls are not replaced over what another client appended meanwhile", async () => {
+  const [one, two] = [1, 2].map(() => new OpenAIAgentsSession({ store, sessionId: "mutated" }));
+  await one.addItems([call("1"), user("a")]);
+  const getItems = one.getItems.bind(one);
+  one.getItems = async () => {
+    const items = await getItems();
+    await two.addItems([user("meanwhile")]);
+    return items;
+  };
+  const replacement = call("1", '{"approved": true}');
+  const mutations = [{ type: /** @type {const} */ ("replace_function_call"), callId: "1", replacement }];
+  await assert.rejects(one.applyHistoryMutations({ mutations }), ConflictError);
+  assert.deepEqual(await two.getItems(), [call("1"), user("a"), user("meanwhile")]);
+});
+
 describe("agents", () => {
   const lookUp = tool({
     name: "look_up",

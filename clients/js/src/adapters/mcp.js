@@ -93,7 +93,7 @@ export class McpEventStore {
     }
     for await (const { seq, message: event } of events)
       // An event without a message only tells the client an id to continue from.
-      if (event.message.jsonrpc) await send(eventId(streamId, seq, event.nonce), event.message);
+      if (event.message?.jsonrpc) await send(eventId(streamId, seq, event.nonce), event.message);
     return streamId;
   }
 
