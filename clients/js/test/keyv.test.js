@@ -6,6 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { Keyv as Keyv5 } from "keyv";
 import { Keyv as Keyv6 } from "keyv-6";
 import pg from "pg";
+import { createClient } from "redis";
 import { SessionStoreKeyv } from "../src/adapters/keyv.js";
 import { SessionStore } from "../src/index.js";
 import { openStore, testFaults } from "./support/faults.js";
@@ -405,6 +406,35 @@ for (const [version, Keyv] of /** @type {[string, any][]} */ ([
       await opened.close();
     });
   });
+
+test("with strong reads and fence = all a get sees the set before it", { timeout: 300_000 }, async () => {
+  await servers.sql("INSERT INTO session_namespaces (name, sliding) VALUES ('cache', false)");
+  await servers.cacheReady();
+  const options = "-c session_store.fence=all";
+  const fenced = new pg.Pool({ ...servers.pg, options });
+  const redis = createClient(servers.redis);
+  await redis.connect();
+  const over = new SessionStore({ pool: fenced, redis, namespace: "cache" });
+  const keyv = new Keyv5({ store: new SessionStoreKeyv({ store: over }) });
+  for (let i = 0; i < 100; i++) {
+    await keyv.set("key", i);
+    assert.equal(await keyv.get("key"), i);
+    if (i % 10 === 9) await keyv.delete("key");
+    assert.equal(await keyv.get("key"), i % 10 === 9 ? undefined : i);
+  }
+  const read = fenced.query.bind(fenced);
+  await keyv.set("key", "copied");
+  await waitUntil(async () => {
+    let statements = 0;
+    fenced.query = /** @type {any} */ (
+      (/** @type {any[]} */ ...args) => (statements++, read(.../** @type {[any]} */ (args)))
+    );
+    assert.equal(await keyv.get("key"), "copied");
+    return statements === 0;
+  }, "a get is answered by Redis");
+  redis.destroy();
+  await fenced.end();
+});
 
 test("Keyv 6 reads what Keyv 5 has stored, and Keyv 5 what Keyv 6 has", async () => {
   const namespace = unused();
