@@ -270,12 +270,13 @@ describe("the contract of a secondary storage", () => {
     await storage.delete("never stored");
   });
 
-  test("names are read where they are written, sessions from their copies", async () => {
+  test("what is read is the last value, not a copy of the one before", async () => {
     const redis = { mGet: async () => ['"a copy"'] };
     const storage = secondaryStorage({ store: stores[0].with({ redis, reads: "plain" }) });
-    await storage.set("active-sessions-2", "the last one", 60);
-    assert.equal(await storage.get("active-sessions-2"), "the last one");
-    assert.equal(await storage.get(token.replace("a", "b")), "a copy");
+    for (const key of ["active-sessions-2", token.replace("a", "b")]) {
+      await storage.set(key, "the last one", 60);
+      assert.equal(await storage.get(key), "the last one");
+    }
   });
 
   test("getAndDelete gives the value to one of many", async () => {

@@ -12,11 +12,11 @@ const isToken = (/** @type {string} */ key) => /^[A-Za-z0-9]{32}$/.test(key);
  * @param {{ store: import("../index.js").SessionStore }} options
  */
 export function secondaryStorage({ store }) {
-  // better-auth reads what is under a name and writes it back with a change: a copy may be older than the last one
-  const names = store.with({ reads: "sql" });
+  // better-auth writes back what it has read: with a copy in Redis that is behind, it would undo the last change
+  const current = store.with({ reads: "sql" });
   return {
     /** @param {string} key @returns {Promise<string | null>} */
-    get: async (key) => (await (isToken(key) ? store : names).get(idOf(key))) ?? null,
+    get: async (key) => (await current.get(idOf(key))) ?? null,
 
     /** @param {string} key @returns {Promise<string | null>} */
     getAndDelete: async (key) => (await store.take(idOf(key))) ?? null,
