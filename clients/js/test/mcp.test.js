@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
+import { randomUUID, webcrypto } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { after, before, beforeEach, describe, test } from "node:test";
@@ -23,6 +23,8 @@ let pool;
 let db;
 /** @type {SessionStore} */
 let store;
+
+globalThis.crypto ??= /** @type {any} */ (webcrypto); // the SDK wants it, and Node 18 does not have it
 
 before(async () => {
   servers = await startServers();
