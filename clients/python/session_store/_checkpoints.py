@@ -11,7 +11,8 @@ behind the head of their checkpoint: with one of the next puts, or anywhere if t
 
     document  {"of": [thread, namespace], "head": [head], "writes": {key: entry}, "late": {checkpoint: true}}
     message   head, {"id": checkpoint, "value": typed} or {"id": checkpoint, "writes": [entry, ..]}
-    head      {"id", "parent", "checkpoint": JSON text without values, "metadata": typed,
+    head      {"id", "parent", "follows": whether the head before it was its parent's,
+              "checkpoint": JSON text without values, "metadata": typed,
               "values": {channel: typed, or the seq of the message that has it, or its place before the head}}
     entry     [checkpoint, write, ..], writes that replace each other: of a task, or a special write of it
     write     [task, path, index, channel, *typed]
@@ -29,7 +30,7 @@ from typing import Any, Callable, NamedTuple
 from ._steps import next_of
 from .ids import id_of, id_start
 
-LARGE = 8192  # characters: longer values are messages of their own
+LARGE = 1024  # characters: longer values are messages of their own
 SMALL = 256  # characters: shorter values are copied from head to head
 NEAR = 8  # messages around the one that is searched: ids of clients at work at the same time are out of order
 PAGE = 100
@@ -124,9 +125,13 @@ def put(store: Any, place: Place, head: Any, dumps: dict[str, Any], changed: Any
             large[name] = len(messages)
             messages.append({"id": head["id"], "value": value})
     values.update({name: place - len(messages) for name, place in large.items()})
-    head = {**head, "values": values}
-    near = (previous["id"], previous.get("parent")) if follows else ()
+    head = {**head, "follows": follows, "values": values}
+    near = [previous["id"]] if follows else []
+    if follows and previous.get("follows"):
+        near.append(previous["parent"])
     late = {entry[0]: True for entry in moved.values() if entry[0] not in near}
+    if previous is not None and head["id"] <= previous["id"]:
+        late[head["id"]] = True  # put again perhaps: then its writes may be before this head
     patch = {"of": of, "head": [head], "writes": dict.fromkeys(moved), "late": late}
     yield store.append(session_id, [*messages, head], patch=patch)
 
@@ -174,7 +179,7 @@ def keep_latest(store: Any, place: Place, thread: Any) -> Any:
         large = [name for name, value in found.values.items() if len(value[1]) > LARGE]
         messages = [{"id": latest["id"], "value": found.values[name]} for name in large]
         places = {name: at - len(large) for at, name in enumerate(large)}
-        head = {**latest, "values": {**found.values, **places}}
+        head = {**latest, "follows": False, "values": {**found.values, **places}}
         patch = {"head": [head], "writes": dict.fromkeys(writes), "late": None}
         yield store.append(place.session_id, [*messages, head], patch=patch, keep=len(messages) + 1)
 

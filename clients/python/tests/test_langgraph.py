@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
 import unittest
 
 import agents_cases
@@ -16,8 +17,8 @@ from session_store._checkpoints import place_of
 from session_store.langgraph import SessionStoreSaver
 
 _clock = itertools.count(1)
-MEDIUM = "y" * 3000  # in the head
-LARGE = "x" * 9000  # in a message of its own
+MEDIUM = "y" * 500  # in the head
+LARGE = "x" * 2000  # in a message of its own
 
 
 class Serde:
@@ -381,6 +382,71 @@ class Contract:
         await self.saver.aput_writes(first, [("a", 1)], "task")
         await self.saver.aput_writes(second, [("a", 2)], "task")
         self.assertEqual([found.pending_writes[0][2] for found in await self.all(config_of())], [2, 1])
+
+    # All of these at random, against what they mean
+
+    async def test_what_runs_at_random_have_put_is_returned(self):
+        seed = random.randrange(2**32)
+        with self.subTest(seed=seed):
+            await self.run_at_random(random.Random(seed))
+
+    async def run_at_random(self, chance):
+        checkpoints, parents, writes = {}, {}, {}  # by the id of the checkpoint
+        upcoming = checkpoint()
+
+        def pick():
+            """The latest checkpoint mostly, otherwise any."""
+            known = sorted(checkpoints)
+            return known[-1] if chance.random() < 0.7 else chance.choice(known)
+
+        async def put(made, parent, new):
+            checkpoints[made["id"]], parents[made["id"]] = made, parent
+            await self.saver.aput(config_of(checkpoint_id=parent), made, {"id": made["id"]}, new)
+
+        for step in range(80):
+            what = chance.random()
+            if not checkpoints or what < 0.5:
+                parent = pick() if checkpoints else None
+                before = checkpoints[parent] if parent else checkpoint()
+                values, versions = dict(before["channel_values"]), dict(before["channel_versions"])
+                new = {}
+                for name in chance.sample("abcde", chance.randrange(4)):
+                    new[name] = versions[name] = f"{step}.{chance.random()}"
+                    values[name] = [step, chance.choice(("", MEDIUM, LARGE))]
+                    if chance.random() < 0.2:
+                        del values[name]
+                upcoming.update(channel_values=values, channel_versions=versions)
+                await put(upcoming, parent, new)
+                upcoming = checkpoint()
+            elif what < 0.55:
+                again = pick()
+                await put(checkpoints[again], parents[again], checkpoints[again]["channel_versions"])
+            else:
+                to = upcoming["id"] if chance.random() < 0.2 else pick()
+                task, channel = f"task {chance.randrange(3)}", chance.choice(
+                    ("a", "b", "__error__", "__interrupt__")
+                )
+                special = channel.startswith("_")
+                value = [step if special else 0, chance.choice(("", LARGE)) if special else ""]
+                await self.saver.aput_writes(config_of(checkpoint_id=to), [(channel, value)], task)
+                writes.setdefault(to, {})[task, channel if special else ""] = (task, channel, value)
+
+        def expected(checkpoint_id):
+            return (
+                checkpoints[checkpoint_id],
+                {"id": checkpoint_id},
+                parents[checkpoint_id] and config_of(checkpoint_id=parents[checkpoint_id]),
+                sorted(writes.get(checkpoint_id, {}).values()),
+            )
+
+        def returned(found):
+            return (*found[1:4], sorted(found.pending_writes))
+
+        for checkpoint_id in checkpoints:
+            found = await self.saver.aget_tuple(config_of(checkpoint_id=checkpoint_id))
+            self.assertEqual(returned(found), expected(checkpoint_id))
+        listed = {id_in(found.config): returned(found) for found in await self.all(config_of())}
+        self.assertEqual(listed, {checkpoint_id: expected(checkpoint_id) for checkpoint_id in checkpoints})
 
     # delete_thread, copy_thread, prune
 
