@@ -118,6 +118,15 @@ class Sessions(Case):
             late.save()
         self.assertFalse(SessionStore().exists(late.session_key))
 
+    def test_a_save_does_not_create_what_has_expired_or_was_removed(self):
+        for end in ("UPDATE conversation_sessions SET expires_at = '2000-01-01' WHERE session_id = %s",
+                    "DELETE FROM conversation_sessions WHERE session_id = %s"):
+            late = made(a=1)
+            servers.sql(end, (late.session_key,))
+            with self.assertRaises(UpdateError):
+                late.save()
+            self.assertFalse(SessionStore().exists(late.session_key))
+
     def test_another_key_after_a_logout_is_none(self):
         late = made(a=1)
         key = late.session_key
@@ -217,6 +226,14 @@ class Faults(Case):
         self.assertEqual(seen, [])
         SessionStore(session.session_key).flush()
         self.assertEqual(SessionStore(session.session_key).load(), {})
+
+    def test_in_a_transaction_reads_see_what_it_wrote(self):
+        session = made(a=1)
+        servers.cache_ready()
+        with transaction.atomic():
+            session["a"] = 2
+            session.save()
+            self.assertEqual(SessionStore(session.session_key)["a"], 2)
 
     def test_redis_away_hung_and_back(self):
         session = made(a=1)

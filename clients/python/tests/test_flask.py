@@ -23,7 +23,7 @@ except ImportError:
     FlaskSession = None
 
 servers = None
-NAMES = "session"
+COOKIE = "session"
 
 
 def setUpModule():
@@ -80,7 +80,7 @@ class Case(unittest.TestCase):
 
     def with_cookie(self, sid, app=None):
         client = (app or self.app).test_client()
-        client.set_cookie("localhost", NAMES, sid)
+        client.set_cookie("localhost", COOKIE, sid)
         return client
 
     def statements(self):
@@ -195,6 +195,12 @@ class Sessions(Case):
             self.assertFalse(self.store.exists(sid))
             self.assertEqual(self.get("/show", client), {})
             self.client = self.app.test_client()
+
+    def test_a_session_that_ended_without_a_trace_during_a_request_is_not_created(self):
+        sid = self.get("/put/a/1")
+        self.during = lambda: servers.sql("DELETE FROM conversation_sessions WHERE session_id = %s", (sid,))
+        self.get("/put/late/1")
+        self.assertFalse(self.store.exists(sid))
 
     def test_two_clients_at_once(self):
         one, two = self.app.test_client(), self.app.test_client()
@@ -316,7 +322,3 @@ class Previous(Case):
         with contextlib.suppress(KeyError):
             self.assertEqual(self.get("/show", self.with_cookie("x" * 36)), {})
         self.assertFalse(self.store.exists("x" * 36))
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -365,6 +365,26 @@ class Errors(Case):
         with self.assertRaises(UnavailableError):
             SessionStore(connection).get("a")
 
+    def test_codes_that_a_server_which_ends_or_starts_gives(self):
+        for code in ("57P01", "57P02", "57P03", "53300", "08006", "08P01"):
+            error = type("OperationalError", (Exception,), {"sqlstate": code})("no")
+            self.assertIs(type(session_store.translate(error)), UnavailableError, code)
+        self.assertIs(type(session_store.translate(type("Error", (Exception,), {"pgcode": "57014"})())),
+                      SessionStoreError)
+        self.assertIsNone(session_store.translate(KeyError("a")))
+
+    def test_a_connection_that_the_server_ends(self):
+        for connect in [psycopg2.connect] + ([psycopg.connect] if psycopg else []):
+            connection = connect(servers.dsn)
+            self.addCleanup(connection.close)
+            store = SessionStore(connection)
+            store.get("a")
+            servers.sql("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
+            for _ in range(2):
+                with self.assertRaises(UnavailableError) as context:
+                    store.get("a")
+            self.assertIsNotNone(context.exception.code)
+
     def test_an_exhausted_pool_is_an_error_and_passes(self):
         pool = psycopg2.pool.ThreadedConnectionPool(1, 1, servers.dsn)
         self.addCleanup(pool.closeall)
