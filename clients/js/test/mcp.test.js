@@ -3,6 +3,7 @@ import { randomUUID, webcrypto } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { after, before, beforeEach, describe, test } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js";
@@ -146,6 +147,25 @@ describe("the event store", () => {
       Array.from({ length: 50 }, (_, n) => n),
     );
     assert.deepEqual((await replay(events, answered[0][0])).sent, answered.slice(1));
+  });
+
+  test("an event that is stored during a replay is sent by it, or answered after it", async () => {
+    const events = newEvents();
+    const first = await events.storeEvent("stream", message(0));
+    await events.storeEvent("stream", message(1));
+    /** @type {unknown[]} */
+    const order = [];
+    /** @type {Promise<unknown> | undefined} */
+    let stored;
+    const send = async () => {
+      order.push("sent");
+      stored = events.storeEvent("stream", message(2)).then(() => order.push("stored"));
+      await Promise.race([stored, pause(300)]);
+    };
+    await events.replayEventsAfter(first, { send });
+    order.push("replayed");
+    await stored;
+    assert.deepEqual(order, ["sent", "replayed", "stored"]);
   });
 
   test("after a stream has expired and was purged, all events of the new one are replayed", async () => {

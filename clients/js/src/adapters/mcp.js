@@ -36,17 +36,14 @@ export class McpEventStore {
   }
 
   /**
-   * Stores an event and returns its id. Events that are stored at once get their ids, and are sent, one after the
-   * other: a client that has seen one asks only for those after it.
+   * Stores an event and returns its id.
    *
    * @param {string} streamId
    * @param {JSONRPCMessage} message
    * @returns {Promise<string>}
    */
   storeEvent(streamId, message) {
-    const stored = this.#pending.then(() => this.#append(streamId, message));
-    this.#pending = stored.catch(() => {});
-    return stored;
+    return this.#inOrder(() => this.#append(streamId, message));
   }
 
   /**
@@ -79,7 +76,15 @@ export class McpEventStore {
    * @param {{ send: (id: string, message: JSONRPCMessage) => Promise<void> }} receiver
    * @returns {Promise<string>} the stream
    */
-  async replayEventsAfter(lastEventId, { send }) {
+  replayEventsAfter(lastEventId, receiver) {
+    return this.#inOrder(() => this.#replay(lastEventId, receiver));
+  }
+
+  /**
+   * @param {string} lastEventId
+   * @param {{ send: (id: string, message: JSONRPCMessage) => Promise<void> }} receiver
+   */
+  async #replay(lastEventId, { send }) {
     const last = parse(lastEventId);
     if (!last) throw new InvalidArgumentError("not the id of an event", { code: "22023" });
     const { streamId } = last;
@@ -95,6 +100,21 @@ export class McpEventStore {
       // An event without a message only tells the client an id to continue from.
       if (event.message?.jsonrpc) await send(eventId(streamId, seq, event.nonce), event.message);
     return streamId;
+  }
+
+  /**
+   * Takes a step when those before have ended. A client asks only for the events after one that it has seen, so these
+   * must not reach it in another order than that of their ids; and an event must not be stored after a replay has read
+   * and be answered before it ends, since the SDK would not send it.
+   *
+   * @template T
+   * @param {() => Promise<T>} step
+   * @returns {Promise<T>}
+   */
+  #inOrder(step) {
+    const done = this.#pending.then(step);
+    this.#pending = done.catch(() => {});
+    return done;
   }
 
   /** Removes the events of the MCP session: for onsessionclosed. */
