@@ -6,8 +6,7 @@ A session is a document in the JSON of Flask's own sessions, in which tuples, by
 ends PERMANENT_SESSION_LIFETIME after its last use, in a sliding namespace. The configuration is Flask's and
 SESSION_PERMANENT of Flask-Session; `flask.session` has `sid`.
 
-A logout (`session.clear()`) sticks: a request that is running at that time is answered as if nothing had happened, but
-saves nothing, and its cookie is removed.
+A logout (`session.clear()`) sticks: a request that runs meanwhile is answered, saves nothing, and loses its cookie.
 """
 from __future__ import annotations
 
@@ -39,10 +38,9 @@ class ServerSideSession(CallbackDict, SessionMixin):  # type: ignore[type-arg]
 
     def clear(self) -> None:
         """Removes everything, which logs out, unless something is put in again."""
-        permanent = self.get("_permanent")
-        super().clear()
-        if permanent:
-            self.permanent = True
+        for name in self.keys() - {"_permanent"}:
+            del self[name]
+        self.modified = True
 
 
 class SessionStoreInterface(SessionInterface):
@@ -68,7 +66,7 @@ class SessionStoreInterface(SessionInterface):
                 document = self._moved(app, request, sid)
             if isinstance(document, dict):
                 return self.session_class(self._untagged(document), sid)
-        session = self.session_class({}, self.new_sid(), new=True)
+        session = self.session_class({}, secrets.token_urlsafe(32), new=True)
         if app.config.get("SESSION_PERMANENT", True):
             session.permanent = True
             session.modified = False
@@ -95,14 +93,11 @@ class SessionStoreInterface(SessionInterface):
 
     def regenerate(self, session: ServerSideSession) -> None:
         """Gives the session another id, which a login should do."""
-        new_sid = self.new_sid()
+        new_sid = secrets.token_urlsafe(32)
         # Without a session here it was logged out meanwhile: then it keeps its id, under which nothing is saved.
         if session.new or self.store.regenerate(session.sid, new_session_id=new_sid) is not None:
             session.sid = new_sid
         session.modified = True
-
-    def new_sid(self) -> str:
-        return secrets.token_urlsafe(32)
 
     def _owner(self, session: Any) -> Optional[str]:
         owner = session.get(self.owner)
@@ -136,10 +131,9 @@ class SessionStoreInterface(SessionInterface):
             self._remove_before(app, old)
         return document
 
-    def _end(self, app: Any, sid: str) -> None:
+    def _end(self, app: Any, sid: str) -> Any:
         if self.previous is None:
-            self.store.delete(sid)
-            return
+            return self.store.delete(sid)
         moving.end(self.store, sid)
         old = self._found_before(app, current_request, sid)
         if old is not None:  # it was moved, but not removed there

@@ -8,7 +8,8 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any, Callable, ContextManager, Optional, Tuple
 
-from . import DeadSessionError, Duration, Json, Moment, SessionStore
+from . import DeadSessionError, SessionStore
+from .calls import Duration, Json, Moment
 
 SHORTEST_ID = 16  # bytes: shorter ids cannot be adopted
 

@@ -13,20 +13,17 @@ moved here, once, under its key; its lifetime starts again. It is never one that
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache
-from importlib import import_module
-from typing import Any, ContextManager, Dict, Optional
+from typing import Any, Dict, Optional
 
-from django.conf import settings
 from django.contrib.sessions.backends.base import VALID_KEY_CHARS, CreateError, SessionBase, UpdateError
 from django.contrib.sessions.serializers import JSONSerializer
-from django.core.signals import setting_changed
 from django.db import transaction
 from django.utils.crypto import get_random_string
 
-from .. import ConflictError, DeadSessionError, moving
+from .. import ConflictError, DeadSessionError
 from .. import SessionStore as Store
-from . import DEFAULT_DATABASE, make_store, savepoint
+from .. import moving
+from . import configured
 
 ENCODED = "_encoded"  # the one member of a document that is not JSON data
 
@@ -39,7 +36,7 @@ class SessionStore(SessionBase):
     @classmethod
     def store(cls) -> Store:
         """The store of all sessions, for calls that Django does not have: delete_all(str(user.pk)), say."""
-        return _store()
+        return configured.store()
 
     def load(self) -> Dict[str, Any]:
         document = self.store().get(self.session_key)
@@ -53,7 +50,7 @@ class SessionStore(SessionBase):
     def exists(self, session_key: str) -> bool:
         if not self._validate_session_key(session_key):
             return False
-        previous = _previous()
+        previous = configured.previous()
         return self.store().exists(session_key) or (previous is not None and previous().exists(session_key))
 
     def create(self) -> None:
@@ -71,7 +68,7 @@ class SessionStore(SessionBase):
             return self.create()
         data = self._get_session(no_load=must_create)
         try:
-            with _savepoint():
+            with configured.savepoint():
                 self.store().save(self.session_key, self._document(data), if_version=0 if must_create else -1,
                                   owner=self._owner(data), expires_at=self._ends_at(data))
         except (ConflictError, DeadSessionError) as error:
@@ -81,12 +78,12 @@ class SessionStore(SessionBase):
         key = session_key or self.session_key
         if key is None or not self._validate_session_key(key):
             return
-        previous = _previous()
+        previous = configured.previous()
         if previous is None:
             self.store().delete(key)
         else:
-            moving.end(self.store(), key, guard=_savepoint)
-            transaction.on_commit(lambda: previous().delete(key), using=_alias())
+            moving.end(self.store(), key, guard=configured.savepoint)
+            transaction.on_commit(lambda: previous().delete(key), using=configured.alias())
 
     def cycle_key(self) -> None:
         data = self._session  # loaded before it gets another key
@@ -139,7 +136,7 @@ class SessionStore(SessionBase):
     # The engine that was used before
 
     def _moved(self) -> Any:
-        previous, key = _previous(), self.session_key
+        previous, key = configured.previous(), self.session_key
         if previous is None or key is None or len(key) < moving.SHORTEST_ID:
             return None
         old = previous(key)
@@ -147,39 +144,7 @@ class SessionStore(SessionBase):
         if old.session_key is None or not data:
             return moving.moved(self.store(), key)
         document, done = moving.move(self.store(), key, self._document(data), owner=self._owner(data),
-                                     expires_at=self._ends_at(data), guard=_savepoint)
+                                     expires_at=self._ends_at(data), guard=configured.savepoint)
         if done:
-            transaction.on_commit(lambda: previous(key).delete(key), using=_alias())
+            transaction.on_commit(lambda: previous(key).delete(key), using=configured.alias())
         return document
-
-
-@lru_cache(maxsize=None)
-def _store() -> Store:
-    return make_store(_options())
-
-
-@lru_cache(maxsize=None)
-def _previous() -> Any:
-    name = _options().get("PREVIOUS")
-    return None if name is None else import_module(name).SessionStore
-
-
-def _options() -> Dict[str, Any]:
-    return getattr(settings, "SESSION_STORE", {})
-
-
-def _alias() -> str:
-    return _options().get("DATABASE", DEFAULT_DATABASE)
-
-
-def _savepoint() -> ContextManager[None]:
-    return savepoint(_alias())
-
-
-def _forget_settings(*, setting: str, **named: Any) -> None:
-    if setting == "SESSION_STORE":
-        _store.cache_clear()
-        _previous.cache_clear()
-
-
-setting_changed.connect(_forget_settings)
