@@ -77,7 +77,7 @@ class SessionStoreCache(BaseCache):
     def _id(self, key: Any, version: Optional[int]) -> str:
         made = self.make_key(key, version)
         self.validate_key(made)
-        return made
+        return id_of(made)
 
     def _ends_at(self, timeout: Any) -> Union[datetime, str]:
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
