@@ -39,7 +39,7 @@ const hour = 3600_000;
 async function withApplication(options, body, store = new SessionStoreFastify({ store: opened.store })) {
   /** @type {Map<string, () => void>} */
   const waiting = new Map();
-  const app = fastify();
+  const app = fastify({ forceCloseConnections: true });
   app.register(fastifyCookie);
   app.register(fastifySession, {
     store,
@@ -138,6 +138,7 @@ describe("@fastify/session", () => {
       await set(id, { cookie: { originalMaxAge: hour } });
       await set(id, { cookie: over });
       assert.equal(await get(id), undefined);
+      await assert.rejects(opened.store.save(id, {}), { code: "SST10" }, "as by a logout");
     }
   });
 

@@ -38,6 +38,10 @@ export function application(store, options) {
     Object.assign(req.session, { n: Number(req.params.n) });
     res.json({ id: req.sessionID });
   });
+  app.post("/late", (req, res) => {
+    if ("user" in req.session) Object.assign(req.session, { n: 99 });
+    res.json({});
+  });
   app.post("/slow", async (req, res) => {
     await new Promise((/** @type {(_: void) => void} */ go) => waiting.set("slow", go));
     Object.assign(req.session, { slow: true });

@@ -47,9 +47,15 @@ const all = (promises) => Promise.all(promises);
  *
  * @param {Servers} servers
  * @param {Partial<import("../../src/index.js").SessionStoreOptions>} [options]
+ * @param {pg.PoolConfig} [poolOptions]
  */
-export async function openStore(servers, options = {}) {
-  const pool = new pg.Pool({ ...servers.pg, max: connections, connectionTimeoutMillis: 2000 });
+export async function openStore(servers, options = {}, poolOptions = {}) {
+  const pool = new pg.Pool({
+    ...servers.pg,
+    max: connections,
+    connectionTimeoutMillis: 2000,
+    ...poolOptions,
+  });
   pool.on("error", () => {}); // a connection that is idle when the server stops
   const redis = createClient({
     socket: { ...servers.redis.socket, reconnectStrategy: 50 },

@@ -8,7 +8,7 @@
 //   forgets it: a request that has read it there cannot move it any more.
 // - While processes run that know the previous store only (adopt: false), nothing moves. A save goes to where the
 //   session is, and looks here again afterwards: a process with adopt may have moved or ended it meanwhile.
-import { ConflictError, DeadSessionError } from "../../errors.js";
+import { ConflictError, DeadSessionError, InvalidArgumentError } from "../../errors.js";
 import { WebSessions } from "./web.js";
 
 /** @param {import("./web.js").WebOptions} options @param {import("./web.js").LifeOf} lifeOf @returns {WebSessions} */
@@ -100,8 +100,12 @@ class MovingSessions extends WebSessions {
    * @param {import("./web.js").SaveOptions} options
    */
   async adopt(id, old, options) {
+    const adopt = () => this.store.adopt(id, old, options);
     try {
-      return await this.store.adopt(id, old, options);
+      return await adopt().catch((error) => {
+        if (!(error instanceof InvalidArgumentError)) throw error;
+        return adopt(); // the id was alive and was logged out at that moment: now it is dead
+      });
     } catch (error) {
       if (!(error instanceof DeadSessionError)) throw error;
     }
