@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, beforeEach, describe, test } from "node:test";
-import { Agent, MemorySession, Runner, setTracingDisabled, tool } from "@openai/agents-core";
+import { Agent, MemorySession, RunState, Runner, setTracingDisabled, tool } from "@openai/agents-core";
 import { ScriptedModel, assistantMessage, functionCall } from "@openai/agents-core/testing";
 import pg from "pg";
 import { z } from "zod";
@@ -261,6 +261,34 @@ describe("agents", () => {
     assert.deepEqual(
       kept[1].map((/** @type {any} */ item) => item.type),
       ["message", "function_call", "function_call_result"],
+    );
+  });
+
+  test("a run that waits for an approval is resumed in another process, and its items come once", async () => {
+    const kept = [];
+    const sessionId = randomUUID();
+    const memory = new MemorySession();
+    for (const open of [() => memory, () => new OpenAIAgentsSession({ store, sessionId })]) {
+      const careful = tool({
+        name: "look_up",
+        description: "looks up",
+        parameters: z.object({ word: z.string() }),
+        needsApproval: true,
+        execute: async ({ word }) => `${word}: found`,
+      });
+      const agent = new Agent({ name: "a", model: new ScriptedModel(answers()), tools: [careful] });
+      const stopped = await new Runner().run(agent, "find tea", { session: open() });
+      assert.equal(stopped.interruptions.length, 1);
+      const state = await RunState.fromString(agent, stopped.state.toString());
+      state.approve(state.getInterruptions()[0]);
+      const done = await new Runner().run(agent, state, { session: open() });
+      assert.equal(done.finalOutput, "tea was found");
+      kept.push(await open().getItems());
+    }
+    assert.deepEqual(kept[1], JSON.parse(JSON.stringify(kept[0])));
+    assert.deepEqual(
+      kept[1].map(({ type }) => type),
+      ["message", "function_call", "function_call_result", "message"],
     );
   });
 
