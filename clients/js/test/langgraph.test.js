@@ -1,5 +1,14 @@
 // The checkpointer and the store of LangGraph: what graphs need of them, beside the published suite.
-import { Annotation, Command, END, INTERRUPT, interrupt, START, StateGraph } from "@langchain/langgraph";
+import {
+  Annotation,
+  Command,
+  DeltaChannel,
+  END,
+  INTERRUPT,
+  interrupt,
+  START,
+  StateGraph,
+} from "@langchain/langgraph";
 import { emptyCheckpoint, MemorySaver, uuid6 } from "@langchain/langgraph-checkpoint";
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -396,6 +405,54 @@ describe("threads", () => {
     );
   });
 
+  test("a checkpoint that is put again replaces the one before", async () => {
+    const checkpoint = { ...emptyCheckpoint(), id: uuid6(0), channel_values: { n: 1 } };
+    const metadata = /** @type {any} */ ({ source: "loop", step: 0, parents: {} });
+    const config = await saver.put(thread(), checkpoint, metadata, { n: 1 });
+    await saver.put(latestOf(config), { ...checkpoint, channel_values: { n: 2 } }, metadata, { n: 1 });
+    const next = await put(config, { n: 3 });
+    assert.deepEqual(await valuesAt(config), { n: 2 });
+    const listed = await all(saver.list(latestOf(next)));
+    assert.deepEqual(
+      listed.map(({ checkpoint }) => checkpoint.channel_values.n),
+      [3, 2],
+    );
+  });
+
+  test("have ids that are strings or numbers", async () => {
+    assert.deepEqual(await valuesAt(await put(thread(/** @type {any} */ (44)), { n: 1 })), { n: 1 });
+    assert.deepEqual(await valuesAt(thread("44")), { n: 1 });
+    for (const id of /** @type {any[]} */ ([{}, null, Symbol("a"), ["a"], true])) {
+      await assert.rejects(put(thread(id), { n: 1 }), /thread_id/);
+      await assert.rejects(saver.deleteThread(id), /thread_id/);
+    }
+    assert.equal(await saver.getTuple({ configurable: {} }), undefined);
+  });
+
+  test("a delta channel of many steps is read by pages", async () => {
+    let calls = 0;
+    const counted = new SessionStoreSaver(
+      new SessionStore({
+        pool: { query: (/** @type {any} */ query) => (calls++, pool.query(query)) },
+        namespace: "threads",
+      }),
+    );
+    let config = await put(thread(), { seed: ["s"] });
+    const metadata = /** @type {any} */ ({ source: "loop", step: 0, parents: {} });
+    for (let i = 0; i < 120; i++) {
+      await saver.putWrites(config, [["seed", i]], "task");
+      config = await saver.put(config, { ...emptyCheckpoint(), id: uuid6(0) }, metadata, {});
+    }
+    const { seed, none } = await counted.getDeltaChannelHistory({ config, channels: ["seed", "none"] });
+    assert.deepEqual(
+      [seed.seed, seed.writes.map(([, , value]) => value)],
+      [["s"], Array.from({ length: 120 }, (_, i) => i)],
+    );
+    assert.deepEqual(none, { writes: [] });
+    assert(calls <= 15, `${calls} calls`);
+    assert.deepEqual(await counted.getDeltaChannelHistory({ config, channels: [] }), {});
+  });
+
   test("two clients that write to a thread at once lose nothing", async () => {
     const start = await put(thread(), { a: "a".repeat(3000), n: 0 });
     const other = new SessionStoreSaver(store.with({}));
@@ -444,22 +501,28 @@ async function play(checkpointer, durability) {
       reducer: (/** @type {any[]} */ a, /** @type {any[]} */ b) => a.concat(b),
       default: () => /** @type {any[]} */ ([]),
     });
-  const State = Annotation.Root({ log: list(), documents: Annotation(), answer: Annotation() });
+  // stored as the writes since the last snapshot
+  const notes = () =>
+    new DeltaChannel((/** @type {any[]} */ state, writes) => state.concat(...writes), {
+      initialValueFactory: () => [],
+      snapshotFrequency: 3,
+    });
+  const State = Annotation.Root({ log: list(), documents: Annotation(), answer: Annotation(), notes });
   let failures = 0;
   const inner = new StateGraph(State)
     .addNode("think", () => ({ log: ["think"] }))
-    .addNode("ask", () => ({ log: ["ask " + interrupt("which?")] }))
+    .addNode("ask", () => ({ log: ["ask " + interrupt("which?")], notes: ["ask"] }))
     .addEdge(START, "think")
     .addEdge("think", "ask")
     .addEdge("ask", END)
     .compile();
   const graph = new StateGraph(State)
-    .addNode("search", () => ({ log: ["search"], documents: "d".repeat(4000) }))
-    .addNode("check", () => ({ log: ["check"] }))
+    .addNode("search", () => ({ log: ["search"], documents: "d".repeat(4000), notes: ["search"] }))
+    .addNode("check", () => ({ log: ["check"], notes: ["check"] }))
     .addNode("sub", inner)
     .addNode("finish", ({ log }) => {
       if (failures++ === 0) throw new Error("once");
-      return { log: ["finish"], answer: log.length };
+      return { log: ["finish"], answer: log.length, notes: ["finish"] };
     })
     .addEdge(START, "search")
     .addEdge(START, "check")

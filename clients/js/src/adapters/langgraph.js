@@ -6,6 +6,7 @@ import { BaseCheckpointSaver, getCheckpointId, maxChannelVersion } from "@langch
 import { TASKS } from "@langchain/langgraph-checkpoint";
 import { isDeepStrictEqual } from "node:util";
 import { Checkpoints } from "./shared/checkpoints.js";
+import { deltaHistory } from "./shared/delta.js";
 import { placeOf, threads, threadStart } from "./shared/threads.js";
 import { fromText, toText, writeEntries } from "./shared/writes.js";
 
@@ -42,7 +43,6 @@ export class SessionStoreSaver extends BaseCheckpointSaver {
 
   /**
    * Newest first, thread by thread.
-   *
    * @param {RunnableConfig} config
    * @param {CheckpointListOptions} [options]
    * @returns {AsyncGenerator<CheckpointTuple>}
@@ -82,12 +82,7 @@ export class SessionStoreSaver extends BaseCheckpointSaver {
     return { configurable: { ...place.configurable, checkpoint_id: checkpoint.id } };
   }
 
-  /**
-   * @param {RunnableConfig} config
-   * @param {PendingWrite[]} writes
-   * @param {string} taskId
-   * @param {string} [taskPath]
-   */
+  /** @param {RunnableConfig} config @param {PendingWrite[]} writes @param {string} taskId @param {string} [taskPath] */
   async putWrites(config, writes, taskId, taskPath = "") {
     const place = placeOf(config);
     const id = getCheckpointId(config);
@@ -97,6 +92,11 @@ export class SessionStoreSaver extends BaseCheckpointSaver {
     const channels = writes.map(([channel]) => channel);
     const patch = { of: place.of, writes: writeEntries(id, taskId, taskPath, channels, dumped) };
     await this.#store.append(place.id, [], { patch }); // a merge would return the document
+  }
+
+  /** @param {{ config: RunnableConfig, channels: string[] }} options */
+  async getDeltaChannelHistory({ config, channels }) {
+    return deltaHistory(this, config, channels);
   }
 
   /** A run that goes on meanwhile ends with a DeadSessionError. @param {string} threadId */

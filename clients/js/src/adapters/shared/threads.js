@@ -13,14 +13,17 @@ import { idOf, idStart } from "./ids.js";
  */
 
 /** The thread with a slash, which no other thread begins with. @param {unknown} thread */
-const prefixOf = (thread) => `${thread}`.replace(/[%/]/g, encodeURIComponent) + "/";
+function prefixOf(thread) {
+  if (typeof thread !== "string" && typeof thread !== "number")
+    throw new Error(`the "thread_id" is a string or a number, not ${thread === null ? null : typeof thread}`);
+  return `${thread}`.replace(/[%/]/g, encodeURIComponent) + "/";
+}
 
 /** What the ids of a thread's sessions begin with. @param {unknown} thread */
 export const threadStart = (thread) => idStart(prefixOf(thread));
 
 /** @param {RunnableConfig} config @returns {Place} */
 export function placeOf({ configurable: { thread_id, checkpoint_ns = "" } = {} }) {
-  if (thread_id === undefined || thread_id === null) throw new Error('the config has no "thread_id"');
   const id = idOf(checkpoint_ns, prefixOf(thread_id));
   return { id, of: [`${thread_id}`, checkpoint_ns], configurable: { thread_id, checkpoint_ns } };
 }
