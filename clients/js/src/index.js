@@ -17,7 +17,7 @@ export * from "./errors.js";
  * @property {any} [redis] a client of node-redis or ioredis, for reads "plain" and "strong"
  * @property {"sql" | "plain" | "strong"} [reads] how get, getMany and tail read; "strong" if there is a redis
  * @property {string} [namespace] the server's setting session_store.namespace decides if there is none
- * @property {string} [keyPrefix] the namespace's key_prefix; its name and a colon, or "session:" without a namespace
+ * @property {string} [keyPrefix] the namespace's key_prefix; its name and a colon, "session:" for the default one
  * @property {string} [tailPrefix] the namespace's tail_prefix; without it tails are read by SQL
  * @property {boolean} [hashKeys] whether the namespace has hash_keys
  * @property {number} [redisTimeout] milliseconds after which a read turns to SQL; 100
@@ -742,8 +742,8 @@ export class SessionStore {
   }
 
   get #keyPrefix() {
-    const { namespace, keyPrefix = namespace === undefined ? "session:" : namespace + ":" } = this.#options;
-    return keyPrefix;
+    const { namespace = "default", keyPrefix } = this.#options;
+    return keyPrefix ?? (namespace === "default" ? "session:" : namespace + ":");
   }
 
   /**

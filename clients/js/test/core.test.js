@@ -365,6 +365,19 @@ for (const kind of ["node-redis", "ioredis"]) {
   });
 }
 
+test("the copies of the default namespace are under session:, whether it is named or not", async () => {
+  const db = counted();
+  for (const options of [{}, { namespace: "default" }]) {
+    const strong = new SessionStore({ client: db, redis, ...options });
+    await strong.save("of the default", { n: 1 });
+    await waitUntil(async () => {
+      const count = db.count;
+      assert.deepEqual(await strong.get("of the default"), { n: 1 });
+      return db.count === count;
+    }, "a read needs no SQL");
+  }
+});
+
 test("a strong read does not trust a copy without a lease", async () => {
   const other = createClient(servers.redis);
   await other.connect();
