@@ -187,7 +187,7 @@ def keep_latest(store: Any, place: Place, thread: Any) -> Any:
 def copy(store: Any, target: Any, place: Place, thread: Any) -> Any:
     to = place_of(target, place.of[1])
     if (yield store.fork(place.session_id, new_session_id=to.session_id)):
-        yield store.merge(to.session_id, {"of": to.of})
+        yield store.append(to.session_id, [], patch={"of": to.of})
 
 
 def history_of(store: Any, place: Place, thread: Any, wanted: str | None, channels: Any) -> Any:

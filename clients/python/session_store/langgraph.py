@@ -75,7 +75,7 @@ class SessionStoreSaver(Operations, BaseCheckpointSaver):  # type: ignore[misc]
         dumped = [(channel, self._dump(value)) for channel, value in writes]
         entries = _checkpoints.write_entries(checkpoint, task_id, task_path, dumped)
         if entries:
-            yield self._store.merge(place.session_id, {"of": place.of, "writes": entries})
+            yield self._store.append(place.session_id, [], patch={"of": place.of, "writes": entries})
 
     def _delete_thread(self, thread_id: str) -> Any:
         yield self._store.clear(id_prefix=start_of(thread_id))

@@ -197,6 +197,7 @@ class ClaudeAgent(agents_cases.Faults, agents_cases.AgentCase):
         self.assertEqual([summary["mtime"]], [row["mtime"] for row in listed], "one clock for both")
         await self.claude.append(SUB, [entry("sub")])
         self.assertEqual(await self.summaries(), {KEY["session_id"]: summary})
+        self.assertEqual(await self.store.get(claude_agent._id(SUB)), {}, "a subagent has none")
         self.assertEqual(await self.summaries("no project"), {})
         await self.claude.delete(KEY)
         self.assertEqual(await self.summaries(), {})

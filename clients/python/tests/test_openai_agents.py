@@ -8,7 +8,7 @@ import unittest
 
 import agents_cases
 
-from session_store import DeadSessionError, InvalidArgumentError
+from session_store import DeadSessionError, InvalidArgumentError, TooLargeError
 from session_store.openai_agents import SessionStoreSession
 
 
@@ -121,10 +121,10 @@ class OpenAIAgents(agents_cases.Faults, agents_cases.AgentCase):
         self.assertEqual(await session.get_items(), [])
 
     async def test_a_batch_is_stored_as_a_whole(self):
-        await self.sql("INSERT INTO session_namespaces (name, max_bytes) VALUES ('small', 1000)")
-        session = SessionStoreSession("c", self.store.with_(namespace="small"))
+        await self.sql("UPDATE session_namespaces SET max_bytes = 1000 WHERE name = %s", self.namespace)
+        session = SessionStoreSession("c", self.store)
         await session.add_items([said("a")])
-        with self.assertRaises(Exception):
+        with self.assertRaises(TooLargeError):
             await session.add_items([said("b"), said("x" * 5000)])
         with self.assertRaises(InvalidArgumentError):
             await session.add_items([said("b"), {"content": float("nan")}])
