@@ -342,7 +342,7 @@ const oldStores = {
 /** A process of the application. @param {keyof typeof oldStores} name @param {Stage} stage */
 async function startProcess(name, stage) {
   const old = await oldStores[name]();
-  const ours = await openStore(servers, { namespace: name }, { connectionTimeoutMillis: 60_000 });
+  const ours = await openStore(servers, { namespace: name });
   const { store: previous } = old;
   const both = new SessionStoreExpress({
     store: ours.store,

@@ -47,15 +47,9 @@ const all = (promises) => Promise.all(promises);
  *
  * @param {Servers} servers
  * @param {Partial<import("../../src/index.js").SessionStoreOptions>} [options]
- * @param {pg.PoolConfig} [poolOptions]
  */
-export async function openStore(servers, options = {}, poolOptions = {}) {
-  const pool = new pg.Pool({
-    ...servers.pg,
-    max: connections,
-    connectionTimeoutMillis: 2000,
-    ...poolOptions,
-  });
+export async function openStore(servers, options = {}) {
+  const pool = new pg.Pool({ ...servers.pg, max: connections, connectionTimeoutMillis: 60_000 });
   pool.on("error", () => {}); // a connection that is idle when the server stops
   const redis = createClient({
     socket: { ...servers.redis.socket, reconnectStrategy: 50 },
@@ -171,11 +165,15 @@ export function testFaults(name, servers, make, { lateSave = "ignored", ...optio
     fault("the pool is exhausted", async (one, two, id) => {
       await one.write(id, "before");
       const held = await Promise.all(Array.from({ length: connections }, () => one.pool.connect()));
+      const { options } = one.pool;
+      const { connectionTimeoutMillis } = options;
+      options.connectionTimeoutMillis = 1000;
       try {
         await assert.rejects(one.write(id, "during"), isUnavailable);
         await assert.rejects(one.logout(id), isUnavailable);
         await two.write(id, "by another");
       } finally {
+        options.connectionTimeoutMillis = connectionTimeoutMillis;
         for (const client of held) client.release();
       }
       await one.write(id, "after");
