@@ -100,8 +100,14 @@ step_bench() {
 	check_crashes bench
 }
 
+# The benchmark of a name, or those whose names begin with it.
+bench_names() {	# NAME
+	cd -- "$work/src/test/bench"
+	if [ -e "$1.sh" ]; then echo "$1"; else compgen -G "$1_*.sh" | sed 's/\.sh$//'; fi
+}
+
 cmd_bench() {
-	local name names=() whole='' rc=0
+	local name names=() found whole='' rc=0
 
 	if [ "${1:-}" = --tiny ]; then
 		export BENCH_SCALE=tiny
@@ -112,8 +118,8 @@ cmd_bench() {
 	use_copied_postgres
 	copy_sources "$work/src"
 	for name in "$@"; do
-		[ -e "$work/src/test/bench/${name%.sh}.sh" ] || die "no such benchmark: test/bench/${name%.sh}.sh"
-		names+=("${name%.sh}")
+		found=$(bench_names "${name%.sh}") || die "no such benchmark: test/bench/${name%.sh}.sh"
+		mapfile -t -O "${#names[@]}" names <<<"$found"
 	done
 	if [ $# -eq 0 ]; then
 		whole=yes

@@ -391,3 +391,23 @@ client_rate() {
 
 	./client "$@" "$(scale "$SECONDS_EACH" 0.2)" "$sessions" | awk '{print $1}'
 }
+
+# ---------------------------------------------------- applications in Node
+
+# A folder in which programs find the packages that clients/js is tested with, and session_store itself.
+node_folder() {	# FOLDER
+	local js packages
+
+	js=$(readlink -f -- "$bench_folder/../../clients/js") packages=$js/node_modules
+	node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null || skip "no Node of version 18 or later"
+	npm --version >/dev/null 2>&1 || skip "no npm"
+	progress "npm ci"
+	"$bench_folder/../clients/npm_ci" >"$1/npm.log" 2>&1 || {
+		tail -n 5 "$1/npm.log" >&2
+		skip "no packages from npm"
+	}
+	ln -sfn .. "$packages/session_store"
+	ln -s "$packages" "$1/node_modules"
+	cp "$bench_folder"/clients/*.js "$1"
+	echo '{ "type": "module" }' >"$1/package.json"
+}

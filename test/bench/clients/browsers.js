@@ -1,11 +1,11 @@
-// node load.js SOCKET AGENTS SESSIONS SECONDS: browsers that come back; prints requests a second.
+// node browsers.js SOCKET BROWSERS SESSIONS SECONDS: browsers that come back; prints requests a second.
 //
-// Each agent has a connection that it keeps, and sessions of its own that it takes turns with. A request reads the
+// Each browser has a connection that it keeps, and sessions of its own that it takes turns with. A request reads the
 // session, every fourth changes it. An answer that is not that of the session ends the program.
 import assert from "node:assert/strict";
 import http from "node:http";
 
-const [socketPath, agents, sessions, seconds] = process.argv.slice(2).map((value, i) => (i ? Number(value) : value));
+const [socketPath, count, sessions, seconds] = process.argv.slice(2).map((value, i) => (i ? Number(value) : value));
 
 function request(agent, method, path, cookie) {
   return new Promise((resolve, reject) => {
@@ -44,8 +44,8 @@ class Browser {
   }
 }
 
-const browsers = Array.from({ length: agents }, () => new Browser());
-await Promise.all(browsers.map((browser) => browser.begin(Math.ceil(sessions / agents))));
+const browsers = Array.from({ length: count }, () => new Browser());
+await Promise.all(browsers.map((browser) => browser.begin(Math.ceil(sessions / count))));
 const begun = performance.now();
 const done = await Promise.all(browsers.map((browser) => browser.go(begun + seconds * 1000)));
 console.log(((done.reduce((a, b) => a + b) * 1000) / (performance.now() - begun)).toFixed(1));
