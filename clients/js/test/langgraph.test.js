@@ -393,7 +393,7 @@ describe("threads", () => {
     for (let i = 0; i < 40; i++) config = await put(config, { n: i });
     const odd = { ...emptyCheckpoint(), id: "0-before-all" };
     const at = await saver.put(config, odd, { source: "loop", step: 0, parents: {} }, {});
-    for (let i = 0; i < 40; i++) config = await put(config, { n: i });
+    for (let i = 0; i < 61; i++) config = await put(config, { n: i });
     assert.equal((await saver.getTuple(at))?.checkpoint.id, odd.id);
     assert.equal(
       await saver.getTuple(thread(config.configurable.thread_id, { checkpoint_id: uuid6(0) })),
