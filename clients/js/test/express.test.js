@@ -85,6 +85,8 @@ describe("what express-session asks of a store", () => {
     assert.equal(await ttlOf(id), 2 * hour);
     await touch(id, made(3 * hour));
     assert.equal(await ttlOf(id), 3 * hour);
+    await day.touch(id, { cookie: {} });
+    assert.equal(await ttlOf(id), 24 * hour, "the store's");
     await set(id, made(0.25));
     await set(randomUUID(), { cookie: { originalMaxAge: Infinity } });
     const others = [randomUUID(), randomUUID(), randomUUID()];
@@ -149,7 +151,10 @@ describe("what express-session asks of a store", () => {
     await assert.rejects(methods(nowhere).get("id"), { name: "NoNamespaceError" });
     await assert.rejects(methods(nowhere).destroy("id"), { name: "NoNamespaceError" });
     await assert.rejects(methods(nowhere).set("id", made(hour)), { code: "42704" });
-    await assert.rejects(methods(make()).set(randomUUID(), made(hour, { n: 1n })), TypeError);
+    for (const wrong of [made(hour, { n: 1n }), null, undefined])
+      await assert.rejects(methods(make()).set(randomUUID(), wrong), TypeError);
+    for (const owner of [() => ({ id: 1 }), async () => "ada"])
+      await assert.rejects(methods(make({ owner })).set(randomUUID(), made(hour)), /not the id of a user/);
     await assert.rejects(/** @type {any} */ (nowhere.destroy("id")), { code: "42704" });
     const id = randomUUID();
     await make().set(id, made(hour, { n: 1 }));

@@ -36,7 +36,7 @@ export class SessionStoreExpress extends session.Store {
 
   /** @param {string} id @param {any} session @param {Done} [done] */
   set(id, session, done) {
-    return settle(this.#sessions.write(id, session, maxAgeRead in session), done);
+    return settle(this.#sessions.write(id, session, maxAgeRead in Object(session)), done);
   }
 
   /**
@@ -45,7 +45,8 @@ export class SessionStoreExpress extends session.Store {
    * @param {string} id @param {any} session @param {Done} [done]
    */
   touch(id, session, done) {
-    const isDone = this.#sessions.slides && session[maxAgeRead] === session.cookie.originalMaxAge;
+    const wasRead = this.#sessions.slides && maxAgeRead in Object(session);
+    const isDone = wasRead && session[maxAgeRead] === session.cookie.originalMaxAge;
     return settle(isDone ? Promise.resolve() : this.#sessions.touch(id, session), done);
   }
 

@@ -95,8 +95,12 @@ export class WebSessions {
   /** @param {any} session @returns {SaveOptions | undefined} */
   saveOptions(session) {
     const life = this.lifeOf(session);
-    const owner = this.owner?.(session);
-    return life && { ...life, owner: owner == null ? undefined : String(owner) };
+    const owner = this.owner?.(session) ?? undefined;
+    if (owner === undefined) return life;
+    const text = String(owner);
+    // a user, or a promise, in place of a user's id: all users would be one
+    if (text.startsWith("[object ")) throw new TypeError(`owner() returned ${text}, not the id of a user`);
+    return life && { ...life, owner: text };
   }
 
   /**
