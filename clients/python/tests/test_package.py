@@ -57,7 +57,7 @@ class Package(unittest.TestCase):
     def test_an_adapter_has_at_most_150_lines(self):
         shared = {"__init__", "async_store", "calls", "connections", "documents", "errors", "ids", "protocols", "reads"}
         for path in sources():
-            if path.stem not in shared:
+            if path.stem not in shared and not re.match("_[a-z]", path.stem):  # _checkpoints and the like are shared
                 with self.subTest(path.name):
                     self.assertLessEqual(len(path.read_text().splitlines()), 150)
 
