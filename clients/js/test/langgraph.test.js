@@ -217,6 +217,7 @@ describe("pending writes", () => {
     }
     const document = await store.get(config.configurable.thread_id + "/");
     assert(Object.keys(document.writes).length <= 3, "only what is pending is in the document");
+    assert.equal(document.late, undefined, "where the others are need not be said");
     for (const tuple of await all(saver.list(latestOf(config))))
       assert.deepEqual(writes(tuple), writes(await saver.getTuple(tuple.config)));
   });
@@ -405,6 +406,43 @@ describe("threads", () => {
     );
   });
 
+  test("what is put between two statements of a call is not mixed up with it", async () => {
+    const large = (/** @type {string} */ letter) => letter.repeat(5000);
+    const start = await put(thread(), { a: large("a"), b: large("b") });
+    /** @type {(() => Promise<any>) | undefined} */
+    let meanwhile;
+    const disturbed = new SessionStoreSaver(
+      new SessionStore({
+        pool: {
+          query: async (/** @type {any} */ query) => {
+            const act = query.text.includes("session_history") ? meanwhile : undefined;
+            if (act) {
+              meanwhile = undefined;
+              await act();
+            }
+            return pool.query(query);
+          },
+        },
+        namespace: "threads",
+      }),
+    );
+    let other = start;
+    meanwhile = async () => (other = await put(start, { a: large("c"), b: large("d"), n: "n" }));
+    const tuple = await disturbed.getTuple(latestOf(start));
+    assert.equal(meanwhile, undefined, "it was disturbed");
+    assert.deepEqual(tuple?.config, start);
+    assert.deepEqual(tuple?.checkpoint.channel_values, { a: large("a"), b: large("b") });
+
+    const values = { a: large("e"), b: large("d"), n: "m" };
+    const metadata = /** @type {any} */ ({ source: "loop", step: 0, parents: {} });
+    meanwhile = () => put(other, { a: large("x"), b: large("y"), n: "z" });
+    const checkpoint = { ...emptyCheckpoint(), id: uuid6(0), channel_values: values };
+    const next = await disturbed.put(other, checkpoint, metadata, { a: 9, n: 9 });
+    assert.equal(meanwhile, undefined, "it was disturbed");
+    assert.deepEqual(await valuesAt(next), values);
+    assert.deepEqual(await valuesAt(latestOf(next)), values);
+  });
+
   test("a checkpoint that is put again replaces the one before", async () => {
     const checkpoint = { ...emptyCheckpoint(), id: uuid6(0), channel_values: { n: 1 } };
     const metadata = /** @type {any} */ ({ source: "loop", step: 0, parents: {} });
@@ -453,39 +491,40 @@ describe("threads", () => {
     assert.deepEqual(await counted.getDeltaChannelHistory({ config, channels: [] }), {});
   });
 
-  test("two clients that write to a thread at once lose nothing", async () => {
-    const start = await put(thread(), { a: "a".repeat(3000), n: 0 });
-    const other = new SessionStoreSaver(store.with({}));
-    /** @param {SessionStoreSaver} by @param {string} name */
-    const run = async (by, name) => {
-      let config = start;
-      const configs = [];
-      for (let i = 0; i < 25; i++) {
-        await Promise.all([
-          by.putWrites(config, [["n", `${name}${i}`]], name),
-          i % 5 === 0
-            ? put(config, { a: name.repeat(3000), n: i }, undefined, by)
-            : put(config, { n: i }, ["n"], by),
-        ]).then(([, next]) => (config = next));
-        configs.push(config);
-      }
-      return configs;
-    };
-    const runs = await Promise.all([run(saver, "x"), run(other, "y")]);
-    for (const [which, configs] of runs.entries())
-      for (const [i, config] of configs.entries()) {
-        const tuple = await saver.getTuple(config);
-        assert.equal(tuple?.checkpoint.channel_values.n, i);
-        if (i % 5 === 0) assert.equal(tuple?.checkpoint.channel_values.a, "xy"[which].repeat(3000));
-        const parent = await saver.getTuple(tuple?.parentConfig ?? {});
-        const task = "xy"[which];
-        assert(
-          parent?.pendingWrites?.some(([by, , value]) => by === task && value === `${task}${i}`),
-          `${task}${i} is there`,
-        );
-      }
-    assert.equal((await all(saver.list(latestOf(start)))).length, 51);
-  });
+  for (let round = 1; round <= 5; round++)
+    test(`two clients that write to a thread at once lose nothing, ${round}`, async () => {
+      const start = await put(thread(), { a: "a".repeat(3000), n: 0 });
+      const other = new SessionStoreSaver(store.with({}));
+      /** @param {SessionStoreSaver} by @param {string} name */
+      const run = async (by, name) => {
+        let config = start;
+        const configs = [];
+        for (let i = 0; i < 25; i++) {
+          await Promise.all([
+            by.putWrites(config, [["n", `${name}${i}`]], name),
+            i % 5 === 0
+              ? put(config, { a: name.repeat(3000), n: i }, undefined, by)
+              : put(config, { n: i }, ["n"], by),
+          ]).then(([, next]) => (config = next));
+          configs.push(config);
+        }
+        return configs;
+      };
+      const runs = await Promise.all([run(saver, "x"), run(other, "y")]);
+      for (const [which, configs] of runs.entries())
+        for (const [i, config] of configs.entries()) {
+          const tuple = await saver.getTuple(config);
+          assert.equal(tuple?.checkpoint.channel_values.n, i);
+          if (i % 5 === 0) assert.equal(tuple?.checkpoint.channel_values.a, "xy"[which].repeat(3000));
+          const parent = await saver.getTuple(tuple?.parentConfig ?? {});
+          const task = "xy"[which];
+          assert(
+            parent?.pendingWrites?.some(([by, , value]) => by === task && value === `${task}${i}`),
+            `${task}${i} is there`,
+          );
+        }
+      assert.equal((await all(saver.list(latestOf(start)))).length, 51);
+    });
 });
 
 /**

@@ -21,6 +21,7 @@ import { EntryMap, inOrder, keyOf } from "./writes.js";
  * @property {Typed} metadata
  * @property {Record<string, Typed | number>} values of channels: the value, the seq of the message that has it, or, if
  *   negative, the place of that message before the head
+ * @property {number} [after] how many messages there are after this put, if no other came between its parent and it
  *
  * @typedef {object} Thread the document of the session
  * @property {[thread: string, namespace: string]} of
@@ -36,7 +37,7 @@ const largeLength = 1024; // characters: longer values are messages of their own
 const smallLength = 256; // characters: shorter values are copied from head to head
 const near = 8; // messages around the one that is searched: ids of clients at work at the same time are out of order
 const pageSize = 100;
-const heads = 3; // after a checkpoint that its writes are with, unless they are late
+const heads = 5; // after a checkpoint that its writes are with, unless they are late: more than clients that put at once
 
 /** Whether a row has the head of this checkpoint. @param {Row | undefined} row @param {string} id */
 const isHead = (row, id) => row?.message.id === id && row.message.checkpoint !== undefined;
@@ -54,14 +55,16 @@ export class Checkpoints {
 
   /**
    * @param {Place} place
-   * @param {Omit<Head, "values">} head
+   * @param {Omit<Head, "values" | "after">} head
    * @param {string[]} names of the channels that have a value
    * @param {Set<string>} changed which of them have another value than in the parent; the others are not written again
    * @param {(name: string) => Promise<Typed>} dump
    */
   async put({ id, of }, head, names, changed, dump) {
+    const session = await this.#store.fetch(id);
     /** @type {Partial<Thread>} */
-    const thread = (await this.#store.get(id)) ?? {};
+    const thread = session?.sessionData ?? {};
+    const count = session?.messageCount ?? 0;
     const previous = thread.head?.[0];
     const isNext = previous !== undefined && previous.id === head.parent;
     const moved = Object.entries(thread.writes ?? {}).filter(([, [of]]) => of < head.id);
@@ -79,12 +82,15 @@ export class Checkpoints {
       else large.push([name, messages.push({ id: head.id, value }) - 1]);
     }
     const values = Object.fromEntries([...inline, ...large.map(([name, i]) => [name, i - messages.length])]);
-    const isLate = (/** @type {string} */ of) => !isNext || (of !== previous.id && of !== previous.parent);
-    const late = moved.map(([, [of]]) => of).filter(isLate);
-    await this.#store.append(id, [...messages, { ...head, values }], {
+    // Whether the head of the writes is the last of the history, or the one before it
+    const isNear = (/** @type {string} */ of) =>
+      isNext && (of === previous.id || (of === previous.parent && previous.after === count));
+    const late = moved.map(([, [of]]) => of).filter((of) => !isNear(of));
+    const full = { ...head, values, after: isNext ? count + messages.length + 1 : undefined };
+    await this.#store.append(id, [...messages, full], {
       patch: {
         of,
-        head: [{ ...head, values }],
+        head: [full],
         ...(moved.length > 0 && { writes: Object.fromEntries(moved.map(([key]) => [key, null])) }),
         ...(late.length > 0 && { late: Object.fromEntries(late.map((of) => [of, true])) }),
       },
