@@ -238,6 +238,17 @@ describe("pending writes", () => {
     );
   });
 
+  test("that come late are found although others have put many checkpoints since", async () => {
+    const start = await put(thread(), { n: 0 });
+    const mine = await put(start, { n: 1 });
+    let other = start;
+    for (let i = 0; i < 8; i++) other = await put(other, { n: i });
+    const next = await put(mine, { n: 2 });
+    await saver.putWrites(mine, [["n", "late"]], "task");
+    await put(next, { n: 3 });
+    assert.deepEqual(writes(await saver.getTuple(mine)), [["task", "n", "late"]]);
+  });
+
   test("those of branches that go back and forth are exact", async () => {
     // What MemorySaver holds is compared after each of many random puts and writes.
     const theirs = new MemorySaver();
