@@ -18,7 +18,7 @@ export function allows(range, version) {
 }
 
 /**
- * Why packages of ours do not run on this Node, by their own word; false if they do:
+ * Why packages of ours, or their peers, do not run on this Node, by their own word; false if they do:
  *
  *   test("the suite", { skip: needs("vitest") }, () => ..);
  * @param {string[]} packages
@@ -27,10 +27,22 @@ export function allows(range, version) {
 export function needs(...packages) {
   const version = process.versions.node.split(".").map(Number);
   for (const name of packages) {
-    const file = fileURLToPath(new URL(`../../node_modules/${name}/package.json`, import.meta.url));
-    if (!existsSync(file)) return `${name} is not installed`;
-    const { engines } = JSON.parse(readFileSync(file, "utf8"));
-    if (engines?.node && !allows(engines.node, version)) return `${name} wants Node ${engines.node}`;
+    const manifest = read(name);
+    if (!manifest) return `${name} is not installed`;
+    const { peerDependencies = {}, peerDependenciesMeta: meta = {} } = manifest;
+    const peers = Object.keys(peerDependencies)
+      .filter((peer) => !meta[peer]?.optional)
+      .map((peer) => [peer, read(peer)]);
+    for (const [wants, { engines } = {}] of [[name, manifest], ...peers])
+      if (wants !== "redis" && engines?.node && !allows(engines.node, version))
+        // redis does run on Node 18
+        return `${wants} wants Node ${engines.node}`;
   }
   return false;
+}
+
+/** @param {string} name @returns {any} its package.json */
+function read(name) {
+  const file = fileURLToPath(new URL(`../../node_modules/${name}/package.json`, import.meta.url));
+  return existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : undefined;
 }

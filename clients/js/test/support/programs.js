@@ -66,7 +66,7 @@ export async function testPrograms(document) {
   for (const { section, block } of found.filter(({ kind }) => kind === "js")) {
     const packages = [...block.matchAll(/ from "((?:@[^/"]+\/)?[^/"]+)/g)]
       .map(([, name]) => name)
-      .filter((name) => !/^node:|^session_store$|^redis$/.test(name)); // redis does run on Node 18
+      .filter((name) => !/^node:|^session_store$/.test(name));
     test(section, { skip: needs(...packages) }, async () => {
       const name = section.toLowerCase().replace(/[^a-z0-9]+/g, "-");
       const check = join(root, "test/programs", `${name}.js`);
