@@ -1,6 +1,9 @@
 // Errors of calls, by SQLSTATE. The list of codes is in docs/reference.md.
 
-/** What a call failed with. `code` is the SQLSTATE; that of UnavailableError may be an errno such as ECONNREFUSED. */
+/**
+ * What a call failed with. `code` is the SQLSTATE; undefined if the server did not answer. `cause` is the error of the
+ * driver. (An errno is no code of ours: express-session takes ENOENT for a missing session, and logs the user out.)
+ */
 export class SessionStoreError extends Error {
   /**
    * @param {string} message
@@ -69,5 +72,5 @@ export function toStoreError(error) {
   const { message = String(error), code, detail, hint } = error ?? {};
   const answered = typeof code === "string" && /^(?=.*\d)[0-9A-Z]{5}$/.test(code);
   const ErrorClass = answered ? classOf(code) : UnavailableError;
-  return new ErrorClass(message, { code, detail, hint, cause: error });
+  return new ErrorClass(message, { code: answered ? code : undefined, detail, hint, cause: error });
 }

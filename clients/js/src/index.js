@@ -155,14 +155,20 @@ export class SessionStore {
     const create = `${qualified("session_create", schema)}($1, $2, $3, $4, $5)`;
     const select = `SELECT ${qualified("session_regenerate", schema)}(${create}, $4, $6)`;
     const values = [encode(data), ...this.#life(ttl, expiresAt, [optional(owner), this.#ns]), text(id)];
-    try {
-      await send(this.#db, statement(select, values, prepare), signal);
-      return true;
-    } catch (error) {
-      if (/** @type {any} */ (error).code === "22023" && (await this.exists(id, { signal }))) return false;
-      throw error;
+    const query = statement(select, values, prepare);
+    for (let isRepeated = false; ; isRepeated = true) {
+      try {
+        await send(this.#db, query, signal);
+        return true;
+      } catch (error) {
+        // 22023 is an id that is alive, or no id. One that was alive, and is not any more, is tried once more.
+        if (/** @type {any} */ (error).code !== "22023") throw error;
+        if (await this.exists(id, { signal })) return false;
+        if (isRepeated) throw error;
+      }
     }
   }
+
   /**
    * The document; undefined if there is no session.
    *

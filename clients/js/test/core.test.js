@@ -274,6 +274,22 @@ test("a session of another store is adopted once, and never after a logout", asy
   await store.delete(id);
   await assert.rejects(store.adopt(id, {}), client.DeadSessionError);
   await assert.rejects(store.adopt("short", {}), client.InvalidArgumentError);
+
+  // it is logged out between the attempt and the look whether it is alive
+  const other = "adopted-9876543210";
+  await store.save(other, {});
+  let statements = 0;
+  const db = {
+    query: async (/** @type {any} */ query) => {
+      if (++statements === 2) await store.delete(other);
+      return pool.query(query);
+    },
+  };
+  await assert.rejects(
+    new SessionStore({ client: db, namespace: "web" }).adopt(other, {}),
+    client.DeadSessionError,
+  );
+  assert.equal(statements, 3);
 });
 
 test("calls on a client are part of its transaction", async () => {
@@ -470,6 +486,10 @@ test("a pool without a free connection, and a server that restarts, are Unavaila
     await waitUntil(async () => (await one.exists("a")) !== undefined);
     await servers.stopPostgres();
     await assert.rejects(one.save("a", {}), client.UnavailableError);
+    await assert.rejects(one.save("a", {}), (/** @type {any} */ error) => {
+      assert.deepEqual([error.code, error.cause.code], [undefined, "ENOENT"]); // no socket, and no SQLSTATE
+      return error instanceof client.UnavailableError;
+    });
     await servers.startPostgres();
     await waitUntil(async () => (await one.save("a", {})) > 0);
   } finally {

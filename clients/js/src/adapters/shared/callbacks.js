@@ -22,8 +22,8 @@ export function settle(promise, done) {
 }
 
 /**
- * Middleware takes the code ENOENT for "no such session", and would begin a new one. A server whose socket is missing
- * has that code as well.
+ * Middleware takes the code ENOENT for "no such session", and would begin a new one. The previous store has that code
+ * when the socket of its server is missing.
  *
  * @param {any} error
  */
