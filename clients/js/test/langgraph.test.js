@@ -1,4 +1,5 @@
 // The checkpointer and the store of LangGraph: what graphs need of them, beside the published suite.
+// needs: @langchain/langgraph
 import {
   Annotation,
   Command,
