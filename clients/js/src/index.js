@@ -16,7 +16,7 @@ export * from "./errors.js";
  * @property {Queryable} [client] a connected pg.Client, in place of a pool
  * @property {any} [redis] a client of node-redis or ioredis, for reads "plain" and "strong"
  * @property {"sql" | "plain" | "strong"} [reads] how get, getMany and tail read; "strong" if there is a redis
- * @property {string} [namespace] the server's setting session_store.namespace decides if there is none
+ * @property {string} [namespace] without one the server's setting session_store.namespace decides, and reads are "sql"
  * @property {string} [keyPrefix] the namespace's key_prefix; its name and a colon, "session:" for the default one
  * @property {string} [tailPrefix] the namespace's tail_prefix; without it tails are read by SQL
  * @property {boolean} [hashKeys] whether the namespace has hash_keys
@@ -74,6 +74,9 @@ export class SessionStore {
     if (!["sql", "plain", "strong"].includes(reads))
       throw new TypeError(`reads is sql, plain or strong, not ${reads}`);
     if (reads !== "sql" && !redis) throw new TypeError(`reads: "${reads}" needs a redis`);
+    // The server's setting may name any namespace: without its prefix the copies of another one would be read.
+    if (reads !== "sql" && options.namespace === undefined && options.keyPrefix === undefined)
+      throw new TypeError(`reads: "${reads}" needs a namespace`);
     this.#options = options;
     this.#db = db;
     if (reads !== "sql")
@@ -748,7 +751,7 @@ export class SessionStore {
   }
 
   get #keyPrefix() {
-    const { namespace = "default", keyPrefix } = this.#options;
+    const { namespace, keyPrefix } = this.#options;
     return keyPrefix ?? (namespace === "default" ? "session:" : namespace + ":");
   }
 

@@ -381,17 +381,18 @@ for (const kind of ["node-redis", "ioredis"]) {
   });
 }
 
-test("the copies of the default namespace are under session:, whether it is named or not", async () => {
+test("the copies of the default namespace are under session:, and must be asked for by its name", async () => {
   const db = counted();
-  for (const options of [{}, { namespace: "default" }]) {
-    const strong = new SessionStore({ client: db, redis, ...options });
-    await strong.save("of the default", { n: 1 });
-    await waitUntil(async () => {
-      const count = db.count;
-      assert.deepEqual(await strong.get("of the default"), { n: 1 });
-      return db.count === count;
-    }, "a read needs no SQL");
-  }
+  const strong = new SessionStore({ client: db, redis, namespace: "default" });
+  await strong.save("of the default", { n: 1 });
+  await waitUntil(async () => {
+    const count = db.count;
+    assert.deepEqual(await strong.get("of the default"), { n: 1 });
+    return db.count === count;
+  }, "a read needs no SQL");
+  assert.throws(() => new SessionStore({ pool, redis }), /needs a namespace/);
+  assert.throws(() => new SessionStore({ pool, redis }).with({ reads: "plain" }), /needs a namespace/);
+  assert.equal(await new SessionStore({ pool, redis, reads: "sql" }).get("nothing"), undefined);
 });
 
 test("a strong read does not trust a copy without a lease", async () => {

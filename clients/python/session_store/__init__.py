@@ -1,6 +1,6 @@
 """session_store: sessions and conversations in PostgreSQL, read from Redis.
 
-    store = SessionStore(pool, redis=redis_client)
+    store = SessionStore(pool, redis=redis_client, namespace="web")
     session_id = store.create({"user": "ada"}, ttl=3600)
     store.get(session_id)
 
@@ -37,9 +37,9 @@ class _Store(Calls):
                 connection, from which each call takes one and commits unless it is in a transaction
     redis       a client of redis-py (redis.asyncio for AsyncSessionStore), or None
     reads       'sql', 'plain' or 'strong'; by default 'strong' with redis, else 'sql'
-    namespace   by default the server's setting session_store.namespace
+    namespace   without one the server's setting session_store.namespace decides, and reads are 'sql'
     key_prefix, tail_prefix, hash_keys   as the namespace has them. key_prefix is by default the namespace and
-                a colon, 'session:' without a namespace; without tail_prefix tails are read by SQL
+                a colon, 'session:' for the default one; without tail_prefix tails are read by SQL
     redis_timeout   seconds after which Redis counts as failed
     schema      of the extension, if it is not on the search_path
     """
@@ -65,7 +65,10 @@ class _Store(Calls):
         self.namespace, self.schema = options["namespace"], options["schema"]
         prefix = options["key_prefix"]
         if prefix is None:
-            prefix = "session:" if self.namespace in (None, "default") else f"{self.namespace}:"
+            # The server's setting may name any namespace: without its prefix the copies of another one would be read.
+            if self.reads != "sql" and self.namespace is None:
+                raise ValueError(f"reads={self.reads!r} needs a namespace")
+            prefix = "session:" if self.namespace == "default" else f"{self.namespace}:"
         self._prefixes = {"get": prefix, "get_many": prefix, "tail": options["tail_prefix"]}
         if self._copies is None and self._redis is not None and self.reads != "sql":
             self._copies = Copies(self._redis, self._redis_timeout)

@@ -537,7 +537,7 @@ class FromRedis(unittest.TestCase):
         self.addCleanup(self.client.close)
 
     def store(self, **options):
-        return SessionStore(self.counted, **{"redis": self.client, **options})
+        return SessionStore(self.counted, **{"redis": self.client, "namespace": "default", **options})
 
     def statements(self, call, *args):
         before = self.counted.count
@@ -565,6 +565,11 @@ class FromRedis(unittest.TestCase):
             store.delete(session_id)
             self.assertIsNone(store.get(session_id))
 
+    def test_which_copies_are_read_must_be_told(self):
+        for reads in (None, "strong", "plain"):
+            self.assertRaises(ValueError, SessionStore, self.counted, redis=self.client, reads=reads)
+        self.assertIsNone(SessionStore(self.counted, redis=self.client, reads="sql").get(new_id()))
+
     def test_a_copy_without_a_lease_is_only_for_plain_readers(self):
         other = redis.Redis.from_url(servers.redis_url, db=3)  # where nobody writes a lease
         self.addCleanup(other.close)
@@ -591,7 +596,7 @@ class FromRedis(unittest.TestCase):
         session_id = new_id()
         self.store().save(session_id, 1)
         servers.cache_ready()
-        store = SessionStore(connection, redis=self.client)
+        store = SessionStore(connection, redis=self.client, namespace="default")
         store.save(session_id, 2)
         self.assertEqual(store.get(session_id), 2)
         connection.rollback()
@@ -666,12 +671,13 @@ class Asynchronous(unittest.IsolatedAsyncioTestCase):
         self.addAsyncCleanup(self.pool.close)
         self.client = redis.asyncio.Redis(unix_socket_path=servers.redis_socket)
         self.addAsyncCleanup(self.client.close)
-        self.store = AsyncSessionStore(self.pool, redis=self.client)
+        self.store = AsyncSessionStore(self.pool, redis=self.client, namespace="default")
 
     async def test_reads_from_redis(self):
         ids = [await self.store.create(n) for n in range(20)]
         await asyncio.to_thread(servers.cache_ready)
-        reader = AsyncSessionStore(lambda: contextlib.nullcontext(), redis=self.client, redis_timeout=60)  # no SQL
+        reader = AsyncSessionStore(lambda: contextlib.nullcontext(), redis=self.client, namespace="default",
+                                   redis_timeout=60)  # no SQL
         deadline = asyncio.get_running_loop().time() + support.LIMIT
         while True:
             answers = await asyncio.gather(*map(reader.get, ids), return_exceptions=True)

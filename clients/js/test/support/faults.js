@@ -58,7 +58,7 @@ export async function openStore(servers, options = {}) {
   redis.on("error", () => {});
   redis.connect().catch(() => {});
   await waitUntil(() => redis.isReady, "the client is connected to Redis");
-  const store = new SessionStore({ pool, redis, ...options });
+  const store = new SessionStore({ pool, redis, namespace: "default", ...options });
   const close = async () => {
     redis.destroy();
     await pool.end();
