@@ -23,47 +23,40 @@ export class CopyReader {
   }
 
   /**
-   * The values of copies, in the order of the ids; undefined where there is none that may be used.
+   * The values of copies, in the order of the ids; undefined where there is none that may be used. Never rejects.
    *
    * @param {string} prefix
    * @param {string[]} ids
    * @returns {Promise<any[]>}
    */
-  async read(prefix, ids) {
-    const { redis, strong } = this;
-    const nothing = () => ids.map(() => undefined);
-    if (redis.isReady === false || (redis.status ?? "ready") !== "ready") return nothing();
-    if ((pausedUntil.get(redis) ?? 0) > performance.now()) return nothing();
-    const keys = ids.map((id) => prefix + (this.hashKeys ? sha256(id) : id));
-    if (strong) keys.unshift(leaseKey);
-    try {
-      const answer = await this.#inTime(redis.mGet ? redis.mGet(keys) : redis.mget(keys));
-      const lease = strong ? answer.shift() : true;
-      return lease === null
-        ? nothing()
-        : answer.map((/** @type {string | null} */ copy) => (copy === null ? undefined : decode(copy)));
-    } catch {
-      pausedUntil.set(redis, performance.now() + pauseMs);
-      return nothing();
-    }
-  }
-
-  /**
-   * @param {Promise<any>} answer
-   * @returns {Promise<any>}
-   */
-  async #inTime(answer) {
-    /** @type {NodeJS.Timeout | undefined} */
-    let timer;
-    const late = new Promise((_, reject) => {
-      timer = setTimeout(reject, this.timeout, new Error("no answer of Redis in time"));
+  read(prefix, ids) {
+    const { redis, strong, timeout } = this;
+    return new Promise((resolve) => {
+      const useNone = () => resolve(ids.map(() => undefined));
+      const isReady = redis.isReady ?? redis.status === "ready";
+      if (!isReady || (pausedUntil.get(redis) ?? 0) > performance.now()) return useNone();
+      /** @type {NodeJS.Timeout | undefined} */
+      let timer;
+      const fail = () => {
+        clearTimeout(timer);
+        pausedUntil.set(redis, performance.now() + pauseMs);
+        useNone();
+      };
+      const take = (/** @type {(string | null)[]} */ answer) => {
+        clearTimeout(timer);
+        const lease = strong ? answer.shift() : "not needed";
+        if (lease === null) useNone();
+        else resolve(answer.map((copy) => (copy === null ? undefined : decode(copy))));
+      };
+      const keys = ids.map((id) => prefix + (this.hashKeys ? sha256(id) : id));
+      if (strong) keys.unshift(leaseKey);
+      timer = setTimeout(fail, timeout);
+      try {
+        (redis.mGet ? redis.mGet(keys) : redis.mget(keys)).then(take).catch(fail);
+      } catch {
+        fail();
+      }
     });
-    try {
-      return await Promise.race([answer, late]);
-    } finally {
-      clearTimeout(timer);
-      answer.catch(() => {});
-    }
   }
 }
 

@@ -121,7 +121,7 @@ export class SessionStore {
    * @param {{ ttl?: Interval, owner?: string, expiresAt?: Date | number } & CallOptions} [options]
    * @returns {Promise<string>}
    */
-  create(data = {}, { ttl, owner, expiresAt, signal } = {}) {
+  async create(data = {}, { ttl, owner, expiresAt, signal } = {}) {
     return this.#one(
       "session_create",
       [encode(data), ...this.#life(ttl, expiresAt, [optional(owner), this.#ns])],
@@ -138,7 +138,7 @@ export class SessionStore {
    *   & CallOptions} [options]
    * @returns {Promise<number>}
    */
-  save(id, data, { ttl, owner, ifVersion, expiresAt, turn, signal } = {}) {
+  async save(id, data, { ttl, owner, ifVersion, expiresAt, turn, signal } = {}) {
     const life = this.#life(ttl, expiresAt, [optional(owner), ifVersion, this.#ns]);
     return this.#one("session_save", [text(id), encode(data), ...life, turn], signal);
   }
@@ -180,7 +180,7 @@ export class SessionStore {
    * @returns {Promise<any>}
    */
   async get(id, { signal } = {}) {
-    const [copy] = await this.#read(this.#keyPrefix, [id]);
+    const [copy] = this.#copies ? await this.#copies.read(this.#keyPrefix, [id]) : [];
     return copy === undefined ? this.#one("session_get", [text(id), this.#ns], signal) : copy;
   }
 
@@ -220,7 +220,7 @@ export class SessionStore {
    * @param {{ ttl?: Interval, expiresAt?: Date | number } & CallOptions} [options]
    * @returns {Promise<Date | number | undefined>}
    */
-  touch(id, { ttl, expiresAt, signal } = {}) {
+  async touch(id, { ttl, expiresAt, signal } = {}) {
     return this.#one("session_touch", [text(id), ...this.#life(ttl, expiresAt, [this.#ns])], signal);
   }
 
@@ -232,7 +232,7 @@ export class SessionStore {
    * @param {{ ifVersion?: number, owner?: string, shallow?: boolean, turn?: number } & CallOptions} [options]
    * @returns {Promise<any>}
    */
-  merge(id, patch, { ifVersion, owner, shallow = false, turn, signal } = {}) {
+  async merge(id, patch, { ifVersion, owner, shallow = false, turn, signal } = {}) {
     return this.#one(
       "session_merge",
       [text(id), encode(patch), ifVersion, this.#ns, optional(owner), shallow, turn],
@@ -248,7 +248,7 @@ export class SessionStore {
    * @param {{ by?: number, max?: number, owner?: string, turn?: number } & CallOptions} [options]
    * @returns {Promise<number | undefined>}
    */
-  incr(id, path, { by = 1, max, owner, turn, signal } = {}) {
+  async incr(id, path, { by = 1, max, owner, turn, signal } = {}) {
     return this.#one(
       "session_incr",
       [text(id), path.map(text), by, max, this.#ns, optional(owner), turn],
@@ -263,7 +263,7 @@ export class SessionStore {
    * @param {CallOptions} [options]
    * @returns {Promise<boolean>}
    */
-  delete(id, { signal } = {}) {
+  async delete(id, { signal } = {}) {
     return this.#one("session_delete", [text(id), this.#ns], signal);
   }
 
@@ -274,7 +274,7 @@ export class SessionStore {
    * @param {CallOptions} [options]
    * @returns {Promise<any>}
    */
-  take(id, { signal } = {}) {
+  async take(id, { signal } = {}) {
     return this.#one("session_take", [text(id), this.#ns], signal);
   }
 
@@ -285,7 +285,7 @@ export class SessionStore {
    * @param {{ newSessionId?: string } & CallOptions} [options]
    * @returns {Promise<string | undefined>}
    */
-  regenerate(id, { newSessionId, signal } = {}) {
+  async regenerate(id, { newSessionId, signal } = {}) {
     return this.#one("session_regenerate", [text(id), this.#ns, optional(newSessionId)], signal);
   }
 
@@ -294,7 +294,7 @@ export class SessionStore {
    * @param {CallOptions} [options]
    * @returns {Promise<boolean>}
    */
-  exists(id, { signal } = {}) {
+  async exists(id, { signal } = {}) {
     return this.#one("session_exists", [text(id), this.#ns], signal);
   }
 
@@ -320,7 +320,7 @@ export class SessionStore {
    * @param {{ operationId?: string, owner?: string, patch?: unknown, keep?: number, turn?: number } & CallOptions} [options]
    * @returns {Promise<number>}
    */
-  append(id, messages, { operationId, owner, patch, keep, turn, signal } = {}) {
+  async append(id, messages, { operationId, owner, patch, keep, turn, signal } = {}) {
     const change = patch === undefined ? undefined : encode(patch);
     const args = [
       text(id),
@@ -342,7 +342,7 @@ export class SessionStore {
    * @param {{ last?: number, before?: number, after?: number, first?: number } & CallOptions} [options]
    * @returns {Promise<Message[]>}
    */
-  history(id, { last, before, after, first, signal } = {}) {
+  async history(id, { last, before, after, first, signal } = {}) {
     return this.#rows("session_history", [text(id), last, before, this.#ns, after, first], signal);
   }
 
@@ -368,7 +368,7 @@ export class SessionStore {
    * @param {{ maxTokens?: number, maxMessages?: number, align?: "user" | "strict" } & CallOptions} options
    * @returns {Promise<WindowMessage[]>}
    */
-  window(id, { maxTokens, maxMessages, align = "user", signal }) {
+  async window(id, { maxTokens, maxMessages, align = "user", signal }) {
     return this.#rows("session_window", [text(id), maxTokens, maxMessages, align, this.#ns], signal);
   }
 
@@ -381,7 +381,7 @@ export class SessionStore {
    * @param {{ turn?: number } & CallOptions} [options]
    * @returns {Promise<number | undefined>}
    */
-  compact(id, upTo, summary, { turn, signal } = {}) {
+  async compact(id, upTo, summary, { turn, signal } = {}) {
     return this.#one("session_compact", [text(id), upTo, encode(summary), this.#ns, turn], signal);
   }
 
@@ -405,7 +405,7 @@ export class SessionStore {
    * @param {{ n?: number, fromStart?: boolean, turn?: number } & CallOptions} [options]
    * @returns {Promise<any[]>}
    */
-  pop(id, { n = 1, fromStart = false, turn, signal } = {}) {
+  async pop(id, { n = 1, fromStart = false, turn, signal } = {}) {
     return this.#one("session_pop", [text(id), n, this.#ns, fromStart, turn], signal);
   }
 
@@ -418,7 +418,7 @@ export class SessionStore {
    * @param {{ expected?: object[], operationId?: string, turn?: number } & CallOptions} [options]
    * @returns {Promise<number | undefined>}
    */
-  replaceTail(id, n, messages, { expected, operationId, turn, signal } = {}) {
+  async replaceTail(id, n, messages, { expected, operationId, turn, signal } = {}) {
     const old = expected === undefined ? undefined : encode(expected);
     const args = [text(id), n, encode(messages), old, optional(operationId), this.#ns, turn];
     return this.#one("session_replace_tail", args, signal);
@@ -433,7 +433,7 @@ export class SessionStore {
    * @param {{ turn?: number } & CallOptions} [options]
    * @returns {Promise<boolean>}
    */
-  amend(id, seq, message, { turn, signal } = {}) {
+  async amend(id, seq, message, { turn, signal } = {}) {
     return this.#one("session_amend", [text(id), seq, encode(message), this.#ns, turn], signal);
   }
 
@@ -445,7 +445,7 @@ export class SessionStore {
    * @param {{ turn?: number } & CallOptions} [options]
    * @returns {Promise<number | undefined>}
    */
-  trim(id, keep, { turn, signal } = {}) {
+  async trim(id, keep, { turn, signal } = {}) {
     return this.#one("session_trim", [text(id), keep, this.#ns, turn], signal);
   }
 
@@ -456,7 +456,7 @@ export class SessionStore {
    * @param {{ newSessionId?: string, upTo?: number } & CallOptions} [options]
    * @returns {Promise<string | undefined>}
    */
-  fork(id, { newSessionId, upTo, signal } = {}) {
+  async fork(id, { newSessionId, upTo, signal } = {}) {
     return this.#one("session_fork", [text(id), optional(newSessionId), upTo, this.#ns], signal);
   }
 
@@ -469,7 +469,7 @@ export class SessionStore {
    * @param {CallOptions} [options]
    * @returns {Promise<number | undefined>}
    */
-  absorb(target, source, { signal } = {}) {
+  async absorb(target, source, { signal } = {}) {
     return this.#one("session_absorb", [text(target), text(source), this.#ns], signal);
   }
 
@@ -481,7 +481,7 @@ export class SessionStore {
    * @param {{ role?: "viewer" | "editor" | "owner" } & CallOptions} [options]
    * @returns {Promise<boolean>}
    */
-  share(id, member, { role = "viewer", signal } = {}) {
+  async share(id, member, { role = "viewer", signal } = {}) {
     return this.#one("session_share", [text(id), text(member), role, this.#ns], signal);
   }
 
@@ -491,7 +491,7 @@ export class SessionStore {
    * @param {CallOptions} [options]
    * @returns {Promise<boolean>}
    */
-  unshare(id, member, { signal } = {}) {
+  async unshare(id, member, { signal } = {}) {
     return this.#one("session_unshare", [text(id), text(member), this.#ns], signal);
   }
 
@@ -500,7 +500,7 @@ export class SessionStore {
    * @param {CallOptions} [options]
    * @returns {Promise<boolean>}
    */
-  accept(id, { signal } = {}) {
+  async accept(id, { signal } = {}) {
     return this.#one("session_accept", [text(id), this.#ns], signal);
   }
 
@@ -509,7 +509,7 @@ export class SessionStore {
    * @param {CallOptions} [options]
    * @returns {Promise<{ member: string, role: string, createdAt: Date }[]>}
    */
-  members(id, { signal } = {}) {
+  async members(id, { signal } = {}) {
     return this.#rows("session_members", [text(id), this.#ns], signal);
   }
 
@@ -523,7 +523,7 @@ export class SessionStore {
    * @param {{ ttl?: Interval, wait?: Interval, holder?: string } & CallOptions} [options]
    * @returns {Promise<number | undefined>}
    */
-  turnBegin(id, { ttl = "30 seconds", wait = 0, holder, signal } = {}) {
+  async turnBegin(id, { ttl = "30 seconds", wait = 0, holder, signal } = {}) {
     const args = [text(id), interval(ttl), interval(wait), optional(holder), this.#ns];
     return this.#one("session_turn_begin", args, signal);
   }
@@ -534,7 +534,7 @@ export class SessionStore {
    * @param {{ ttl?: Interval } & CallOptions} [options]
    * @returns {Promise<boolean>} whether the turn is still held
    */
-  turnRenew(id, turn, { ttl = "30 seconds", signal } = {}) {
+  async turnRenew(id, turn, { ttl = "30 seconds", signal } = {}) {
     return this.#one("session_turn_renew", [text(id), turn, interval(ttl), this.#ns], signal);
   }
 
@@ -544,7 +544,7 @@ export class SessionStore {
    * @param {CallOptions} [options]
    * @returns {Promise<boolean>} whether the turn was still held
    */
-  turnEnd(id, turn, { signal } = {}) {
+  async turnEnd(id, turn, { signal } = {}) {
     return this.#one("session_turn_end", [text(id), turn, this.#ns], signal);
   }
 
@@ -578,7 +578,7 @@ export class SessionStore {
    * @param {CallOptions} [options]
    * @returns {Promise<boolean>} whether a period was running
    */
-  hitReset(counterId, { signal } = {}) {
+  async hitReset(counterId, { signal } = {}) {
     return this.#one("session_hit_reset", [text(counterId), this.#ns], signal);
   }
 
@@ -591,7 +591,7 @@ export class SessionStore {
    * @param {{ exceptSessionId?: string } & CallOptions} [options]
    * @returns {Promise<number>}
    */
-  deleteAll(owner, { exceptSessionId, signal } = {}) {
+  async deleteAll(owner, { exceptSessionId, signal } = {}) {
     return this.#one("session_delete_all", [text(owner), optional(exceptSessionId), this.#ns], signal);
   }
 
@@ -601,7 +601,7 @@ export class SessionStore {
    * @param {{ idLike?: string, idPrefix?: string } & CallOptions} [options]
    * @returns {Promise<number>}
    */
-  clear({ idLike, idPrefix, signal } = {}) {
+  async clear({ idLike, idPrefix, signal } = {}) {
     const { schema, prepare } = this.#options;
     // session_clear takes no default: the namespace is named, by the setting if need be.
     const namespace = "coalesce($1, current_setting('session_store.namespace'))";
@@ -613,7 +613,7 @@ export class SessionStore {
    * @param {{ owner?: string, idLike?: string, idPrefix?: string } & CallOptions} [options]
    * @returns {Promise<number>}
    */
-  count({ owner, idLike, idPrefix, signal } = {}) {
+  async count({ owner, idLike, idPrefix, signal } = {}) {
     return this.#one(
       "session_count",
       [optional(owner), optional(idLike), this.#ns, optional(idPrefix)],
@@ -627,7 +627,7 @@ export class SessionStore {
    * @param {ListOptions & CallOptions} [options]
    * @returns {Promise<SessionSummary[]>}
    */
-  list({ owner, idLike, filter, after, pageSize = 50, idPrefix, withData, signal } = {}) {
+  async list({ owner, idLike, filter, after, pageSize = 50, idPrefix, withData, signal } = {}) {
     const contained = filter === undefined ? undefined : encode(filter);
     const which = [
       optional(owner),
@@ -658,7 +658,7 @@ export class SessionStore {
    * @param {{ after?: string, pageSize?: number } & CallOptions} [options]
    * @returns {Promise<ExportItem[]>}
    */
-  export(owner, { after, pageSize = 100, signal } = {}) {
+  async export(owner, { after, pageSize = 100, signal } = {}) {
     return this.#rows("session_export", [text(owner), after, pageSize, this.#ns], signal);
   }
 
@@ -680,7 +680,7 @@ export class SessionStore {
    * @param {{ keepEvents?: boolean } & CallOptions} [options]
    * @returns {Promise<any>}
    */
-  forget(owner, { keepEvents = false, signal } = {}) {
+  async forget(owner, { keepEvents = false, signal } = {}) {
     return this.#one("session_forget", [text(owner), keepEvents, this.#ns], signal);
   }
 
@@ -690,7 +690,7 @@ export class SessionStore {
    * @param {{ maxRows?: number } & CallOptions} [options]
    * @returns {Promise<number>}
    */
-  purge({ maxRows, signal } = {}) {
+  async purge({ maxRows, signal } = {}) {
     return this.#one("session_purge", [maxRows, this.#ns], signal);
   }
 
@@ -698,7 +698,7 @@ export class SessionStore {
    * @param {CallOptions} [options]
    * @returns {Promise<any>}
    */
-  health({ signal } = {}) {
+  async health({ signal } = {}) {
     return this.#one("session_health", [], signal);
   }
 
@@ -706,7 +706,7 @@ export class SessionStore {
    * @param {CallOptions} [options]
    * @returns {Promise<string>} in the text format of Prometheus
    */
-  metrics({ signal } = {}) {
+  async metrics({ signal } = {}) {
     return this.#one("session_metrics", [], signal);
   }
 
@@ -716,7 +716,7 @@ export class SessionStore {
    * @param {{ timeout?: Interval } & CallOptions} [options]
    * @returns {Promise<boolean>}
    */
-  cacheSync({ timeout, signal } = {}) {
+  async cacheSync({ timeout, signal } = {}) {
     return this.#one("session_cache_sync", [interval(timeout)], signal);
   }
 
@@ -732,7 +732,7 @@ export class SessionStore {
    * @param {CallOptions} [options]
    * @returns {Promise<number>}
    */
-  cacheFlush({ signal } = {}) {
+  async cacheFlush({ signal } = {}) {
     return this.#one("session_cache_flush", [this.#ns], signal);
   }
 
@@ -740,7 +740,7 @@ export class SessionStore {
    * @param {CallOptions} [options]
    * @returns {Promise<boolean>}
    */
-  cacheTakeover({ signal } = {}) {
+  async cacheTakeover({ signal } = {}) {
     return this.#one("session_cache_takeover", [], signal);
   }
 

@@ -80,13 +80,12 @@ export const qualified = (name, schema) =>
  * @param {unknown[]} values
  * @param {boolean} [prepare]
  */
-export const statement = (text, values, prepare) => ({
-  ...(prepare ? { name: text } : {}),
-  text,
-  values,
-  types,
-  rowMode: "array",
-});
+export const statement = (text, values, prepare) =>
+  prepare ? { name: text, text, values, types, rowMode: "array" } : { text, values, types, rowMode: "array" };
+
+// The texts of calls, by the function and the number of its arguments.
+/** @type {Map<string, string[]>} */
+const texts = new Map();
 
 /**
  * A call with its parameters. Arguments at the end that are undefined are left to their defaults.
@@ -98,8 +97,11 @@ export const statement = (text, values, prepare) => ({
 export function call(name, args, schema) {
   let count = args.length;
   while (count > 0 && args[count - 1] === undefined) count--;
-  const parameters = Array.from({ length: count }, (_, i) => "$" + (i + 1));
-  return { text: `${qualified(name, schema)}(${parameters.join(", ")})`, values: args.slice(0, count) };
+  const known = qualified(name, schema);
+  const byCount = texts.get(known) ?? [];
+  if (byCount.length === 0) texts.set(known, byCount);
+  byCount[count] ??= `${known}(${Array.from({ length: count }, (_, i) => "$" + (i + 1)).join(", ")})`;
+  return { text: byCount[count], values: count === args.length ? args : args.slice(0, count) };
 }
 
 /**

@@ -148,11 +148,11 @@ test("what SQL encodes is what this client encodes", async () => {
 
 test("values without JSON, and ids that cannot be sent, are refused", async () => {
   for (const value of [undefined, () => 1, Symbol("s"), 1n]) {
-    assert.throws(() => store.save("refused", value), TypeError);
+    await assert.rejects(store.save("refused", value), TypeError);
   }
-  assert.throws(() => store.save(/** @type {any} */ (5), {}), TypeError);
-  assert.throws(() => store.save("\ud800", {}), client.InvalidArgumentError);
-  assert.throws(() => store.save("refused", {}, { ttl: NaN }), client.InvalidArgumentError);
+  await assert.rejects(store.save(/** @type {any} */ (5), {}), TypeError);
+  await assert.rejects(store.save("\ud800", {}), client.InvalidArgumentError);
+  await assert.rejects(store.save("refused", {}, { ttl: NaN }), client.InvalidArgumentError);
   for (const id of ["", "a\u0000b", "a\nb", "x".repeat(201)]) {
     await assert.rejects(store.save(id, {}), client.InvalidArgumentError, JSON.stringify(id));
   }
@@ -345,7 +345,7 @@ for (const kind of ["node-redis", "ioredis"]) {
       if (ioredis) await waitUntil(() => ioredis.status === "ready");
       const db = counted();
       const id = `copied by ${kind}`;
-      const options = { client: db, redis: ioredis ?? redis, tailPrefix: "tail:" };
+      const options = { client: db, redis: ioredis ?? redis, tailPrefix: "tail:", redisTimeout: 60_000 };
       const strong = new SessionStore({ ...options, namespace: "web" });
       const plain = strong.with({ reads: "plain" });
       const hashed = strong.with({ namespace: "hashed", hashKeys: true });
@@ -383,7 +383,7 @@ for (const kind of ["node-redis", "ioredis"]) {
 
 test("the copies of the default namespace are under session:, and must be asked for by its name", async () => {
   const db = counted();
-  const strong = new SessionStore({ client: db, redis, namespace: "default" });
+  const strong = new SessionStore({ client: db, redis, namespace: "default", redisTimeout: 60_000 });
   await strong.save("of the default", { n: 1 });
   await waitUntil(async () => {
     const count = db.count;
