@@ -245,8 +245,19 @@ make_cluster() {
 	CONF
 }
 
+# The program ends by an alarm, SECONDS + 180 after its start, if something hangs. Just before that this writes down
+# what each server process is waiting for.
+watch_for_hang() {
+	sleep $((seconds + 170))
+	for port in 5432 5433; do
+		timeout 5 "$bindir/psql" -X -h "$work" -p "$port" -U postgres -d postgres -c "SELECT pid, datname, backend_type, state,
+			wait_event_type, wait_event, pg_blocking_pids(pid) AS blocked_by, clock_timestamp() - query_start AS since, left(query, 200) AS query
+			FROM pg_stat_activity WHERE pid <> pg_backend_pid()" 2>&1 || :
+	done >"$work/log/hang.log"
+}
+
 main() {
-	local rc=0
+	local rc=0 watch
 
 	while read -r name; do
 		unset "$name"
@@ -260,15 +271,20 @@ main() {
 	echo "nemesis: seed $seed, $seconds s${knock_out:+, rule $knock_out left out}${failover:+, with a failover}"
 	prepare
 	make_cluster
+	watch_for_hang &
+	watch=$!
 	run_as_user "$work/nemesis" --work "$work" --bindir "$bindir" --data "$work/node0" \
 		${failover:+--standby "$work/node1"} --redis "$redis" --seconds "$seconds" --seed "$seed" \
 		--faults "${faults:-all}" ${scenes:+--scenes "$scenes"} ${lease:+--lease "$lease"} || rc=$?
+	pkill -P "$watch" 2>/dev/null || :
+	kill "$watch" 2>/dev/null || :
 	if grep -hnE 'PANIC: |TRAP: |terminated by signal (6|11)' "$work"/log/node*.log; then
 		echo "nemesis: a server crashed by itself"
 		rc=1
 	fi
 	if [ "$rc" -gt 1 ]; then
 		tail -n 15 "$work"/log/node*.log "$work/log/redis.log" >&2 || :
+		[ ! -s "$work/log/hang.log" ] || cut -c 1-300 "$work/log/hang.log" >&2
 	fi
 	if [ -n "$knock_out" ]; then
 		case $rc in

@@ -70,8 +70,9 @@ SELECT count(*) FROM session_members WHERE member = 'bob';
 
 VACUUM ANALYZE conversation_sessions, session_members;
 
--- The target's calls read as many pages as before, except for one more level of an index.
-SELECT c.call, b.pages AS before, a.pages AS after FROM call c JOIN measured b USING (n) JOIN pg_temp.measure() a USING (n) WHERE a.pages > b.pages * 1.5 + 10 ORDER BY n;
+-- The target's calls read as many pages as before, except for one more level of an index, and for the versions of
+-- its own 20 rows that cannot be pruned while a transaction of somebody else is running. The shares are 50,000.
+SELECT c.call, b.pages AS before, a.pages AS after FROM call c JOIN measured b USING (n) JOIN pg_temp.measure() a USING (n) WHERE a.pages > b.pages * 1.5 + 100 ORDER BY n;
 SELECT pg_temp.by('bob', 'session_count()') AS count, pg_temp.by('bob', $$count(*) FROM session_list(page_size => 1000)$$) AS list, pg_temp.by('bob', $$session_count(owner => 'mallory')$$) AS of_mallory;
 
 -- A share that is not accepted is valid: the session can be read, changed and left by its id.

@@ -102,16 +102,29 @@ is(sqlstate($node, "SELECT session_save('s', '{}', turn => $token)"), 'SST12', '
 
 # ---- a turn is no change: no copy is written, no commit waits at the fence
 
+# (What was written into Redis by hand is a difference from the table, which the pusher repairs when it is in a
+# sample. Then the copies tell nothing, and all is done again.)
 my $fenced = value(q{SELECT session_metrics()}) =~ /^session_store_fenced_total (\d+)$/m ? $1 : -1;
-$redis->cmd('SET', $_, 'untouched') for 't:s', 'tail:s';
-value("SELECT session_turn_renew('s', $next, '2 hours'), session_turn_end('s', $next)");
-$next = value(q{SELECT session_turn_begin('s', '1 hour', holder => 'again')});
-value(q{UPDATE conversation_sessions SET turn_holder = 'by hand' WHERE session_id = 's'});
-value(q{SET session_store.direct_rows = off; SELECT session_turn_renew('s', turn, '3 hours') FROM conversation_sessions WHERE session_id = 's'});
-is(sqlstate($node, "SELECT session_$_, turn => $token)"), 'SST12', "refused: session_$_)")
-  for "save('s', '{}'", "append('s', '{}'", "merge('s', '{}'", "trim('s', 0";
-sync_cache($node);
-is_deeply([ $redis->get('t:s'), $redis->get('tail:s') ], [ 'untouched', 'untouched' ], 'turns and refused changes write no copy');
+my $untouched;
+for my $attempt (1 .. 20)
+{
+	my $repaired = cache_health($node, 'divergence');
+
+	$redis->cmd('SET', $_, 'untouched') for 't:s', 'tail:s';
+	value("SELECT session_turn_renew('s', $next, '2 hours'), session_turn_end('s', $next)");
+	$next = value(q{SELECT session_turn_begin('s', '1 hour', holder => 'again')});
+	value(q{UPDATE conversation_sessions SET turn_holder = 'by hand' WHERE session_id = 's'});
+	value(q{SET session_store.direct_rows = off; SELECT session_turn_renew('s', turn, '3 hours') FROM conversation_sessions WHERE session_id = 's'});
+	foreach my $call ("save('s', '{}'", "append('s', '{}'", "merge('s', '{}'", "trim('s', 0")
+	{
+		is(sqlstate($node, "SELECT session_$call, turn => $token)"), 'SST12', "refused: session_$call)");
+	}
+	sync_cache($node);
+	$untouched = join(' ', map { $_ // '' } $redis->get('t:s'), $redis->get('tail:s')) eq 'untouched untouched';
+	last if $untouched;
+	soon('.. but for a repair, which is counted', 10, sub { cache_health($node, 'divergence') > $repaired }) or last;
+}
+ok($untouched, 'turns and refused changes write no copy');
 is(value(q{SELECT session_metrics()}) =~ /^session_store_fenced_total (\d+)$/m ? $1 : -1, $fenced, '.. and wait at no fence');
 value("SELECT session_save('s', '{\"by\": \"again\"}', turn => $next)");
 sync_cache($node);
