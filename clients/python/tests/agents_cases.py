@@ -155,4 +155,5 @@ class Faults:
                 await task
             await blocker.rollback()
         await self.write(adapter, "c", "2")
-        self.assertIn(await self.read(adapter, "c"), (["0", "2"], ["0", "1", "2"]))  # canceled: done or not
+        # canceled: not done, or done as soon as the server gets the lock
+        self.assertIn(await self.read(adapter, "c"), (["0", "2"], ["0", "1", "2"], ["0", "2", "1"]))
