@@ -1,4 +1,5 @@
 // Calls as SQL: how arguments and results are converted, and how a statement reaches the server.
+import { createHash } from "node:crypto";
 import { InvalidArgumentError, toStoreError } from "./errors.js";
 import { decode } from "./json.js";
 
@@ -73,6 +74,20 @@ export function time(value) {
 export const qualified = (name, schema) =>
   schema === undefined ? name : `"${schema.replaceAll('"', '""')}".${name}`;
 
+// Names of prepared statements by their texts. The server tells names apart by their first 63 bytes.
+/** @type {Map<string, string>} */
+const names = new Map();
+
+/** @param {string} text */
+function nameOf(text) {
+  let name = names.get(text);
+  if (name === undefined) {
+    name = "session_store_" + createHash("sha256").update(text).digest("base64url");
+    names.set(text, name);
+  }
+  return name;
+}
+
 /**
  * A statement. With prepare it is parsed and planned once for each connection.
  *
@@ -81,7 +96,9 @@ export const qualified = (name, schema) =>
  * @param {boolean} [prepare]
  */
 export const statement = (text, values, prepare) =>
-  prepare ? { name: text, text, values, types, rowMode: "array" } : { text, values, types, rowMode: "array" };
+  prepare
+    ? { name: nameOf(text), text, values, types, rowMode: "array" }
+    : { text, values, types, rowMode: "array" };
 
 // The texts of calls, by the function and the number of its arguments.
 /** @type {Map<string, string[]>} */

@@ -18,13 +18,15 @@ async function redis() {
   return client.connect();
 }
 
-// Each as its users set it up.
+// Each as its users set it up, without a pooler (the others' statements are not prepared, nor can they be).
 const stores = {
   "connect-pg-simple": () => new (connectPgSimple(session))({ pool: pool() }),
   "connect-redis": async () => new RedisStore({ client: await redis() }),
-  sql: () => new SessionStoreExpress({ store: new SessionStore({ pool: pool(), namespace: "express" }) }),
-  strong: async () =>
-    new SessionStoreExpress({ store: new SessionStore({ pool: pool(), redis: await redis(), namespace: "bench" }) }),
+  sql: () => new SessionStoreExpress({ store: new SessionStore({ pool: pool(), namespace: "express", prepare: true }) }),
+  strong: async () => {
+    const store = new SessionStore({ pool: pool(), redis: await redis(), namespace: "bench", prepare: true });
+    return new SessionStoreExpress({ store });
+  },
 };
 
 const app = express();

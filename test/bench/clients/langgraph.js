@@ -19,7 +19,7 @@ await theirs.setup();
 await pool.query("INSERT INTO session_namespaces (name, ttl) VALUES ('threads', NULL) ON CONFLICT DO NOTHING");
 const savers = {
   ours: {
-    saver: new SessionStoreSaver(new SessionStore({ pool, namespace: "threads" })),
+    saver: new SessionStoreSaver(new SessionStore({ pool, namespace: "threads", prepare: true })),
     tables: ["conversation_sessions", "conversation_history"],
   },
   theirs: { saver: theirs, tables: ["checkpoints", "checkpoint_blobs", "checkpoint_writes"] },
