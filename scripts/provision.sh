@@ -165,9 +165,12 @@ install_packages() {	# PACKAGE..
 
 # The packages of modules of Python that tests of the clients use and that are not here.
 missing_python() {
-	local module
+	local module modules=(psycopg2 psycopg psycopg_pool redis django flask flask_session mypy setuptools wheel)
 
-	for module in psycopg2 psycopg psycopg_pool redis django flask flask_session mypy setuptools wheel; do
+	# what Flask-Session needs from Debian 13 on, though its package does not depend on it
+	# shellcheck disable=SC1091
+	[ "$(. /etc/os-release && echo "${VERSION_ID:-99}")" -lt 13 ] 2>/dev/null || modules+=(msgspec)
+	for module in "${modules[@]}"; do
 		/usr/bin/python3 -c "import sys, importlib.util as u; sys.exit(not u.find_spec('$module'))" 2>/dev/null ||
 			echo "python3-${module//_/-}"
 	done

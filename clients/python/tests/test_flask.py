@@ -1,6 +1,7 @@
 """Flask's sessions in session_store, as Flask-Session keeps them, and moving from Flask-Session."""
 import contextlib
 import datetime
+import inspect
 import unittest
 import uuid
 
@@ -80,7 +81,8 @@ class Case(unittest.TestCase):
 
     def with_cookie(self, sid, app=None):
         client = (app or self.app).test_client()
-        client.set_cookie("localhost", COOKIE, sid)
+        before_werkzeug_2_3 = "server_name" in inspect.signature(client.set_cookie).parameters
+        client.set_cookie(*["localhost"] * before_werkzeug_2_3, COOKIE, sid)
         return client
 
     def statements(self):
