@@ -23,7 +23,8 @@ export class CopyReader {
   }
 
   /**
-   * The values of copies, in the order of the ids; undefined where there is none that may be used. Never rejects.
+   * The values of copies, in the order of the ids; undefined where there is none, and empty if none may be used. Never
+   * rejects.
    *
    * @param {string} prefix
    * @param {string[]} ids
@@ -32,7 +33,7 @@ export class CopyReader {
   read(prefix, ids) {
     const { redis, strong, timeout } = this;
     return new Promise((resolve) => {
-      const useNone = () => resolve(ids.map(() => undefined));
+      const useNone = () => resolve([]);
       const isReady = redis.isReady ?? redis.status === "ready";
       if (!isReady || (pausedUntil.get(redis) ?? 0) > performance.now()) return useNone();
       /** @type {NodeJS.Timeout | undefined} */

@@ -180,8 +180,8 @@ export class SessionStore {
    * @returns {Promise<any>}
    */
   async get(id, { signal } = {}) {
-    const [copy] = this.#copies ? await this.#copies.read(this.#keyPrefix, [id]) : [];
-    return copy === undefined ? this.#one("session_get", [text(id), this.#ns], signal) : copy;
+    const [copy] = await this.#read(this.#keyPrefix, [id]);
+    return copy === undefined ? this.#one("session_get", [id, this.#ns], signal) : copy;
   }
 
   /**
@@ -195,11 +195,9 @@ export class SessionStore {
     const copies = await this.#read(this.#keyPrefix, ids);
     const missing = ids.filter((_, i) => copies[i] === undefined);
     if (missing.length === 0) return copies;
-    const rows = await this.#rows("session_get_many", [missing.map(text), this.#ns], signal, {
-      nulls: false,
-    });
+    const rows = await this.#rows("session_get_many", [missing, this.#ns], signal, { nulls: false });
     let next = 0;
-    return copies.map((copy) => (copy === undefined ? rows[next++].sessionData : copy));
+    return ids.map((_, i) => (copies[i] === undefined ? rows[next++].sessionData : copies[i]));
   }
 
   /**
@@ -394,8 +392,8 @@ export class SessionStore {
    */
   async tail(id, { signal } = {}) {
     const { tailPrefix } = this.#options;
-    const [copy] = tailPrefix === undefined ? [] : await this.#read(tailPrefix, [id]);
-    return copy === undefined ? this.#one("session_tail", [text(id), this.#ns], signal) : copy;
+    const [copy] = await this.#read(tailPrefix, [id]);
+    return copy === undefined ? this.#one("session_tail", [id, this.#ns], signal) : copy;
   }
 
   /**
@@ -768,16 +766,16 @@ export class SessionStore {
   }
 
   /**
-   * The values of copies in Redis; undefined where the server has to be asked.
+   * The values of copies in Redis; undefined, or missing, where the server has to be asked. Ids are checked first: one
+   * that cannot be sent would be the key of another session.
    *
-   * @param {string} prefix
+   * @param {string | undefined} prefix
    * @param {string[]} ids
-   * @returns {Promise<any[]>}
+   * @returns {Promise<any[]> | any[]}
    */
-  async #read(prefix, ids) {
-    return this.#copies === undefined || ids.length === 0
-      ? ids.map(() => undefined)
-      : this.#copies.read(prefix, ids);
+  #read(prefix, ids) {
+    const checked = ids.map(text);
+    return prefix === undefined || ids.length === 0 ? [] : (this.#copies?.read(prefix, checked) ?? []);
   }
 
   /**

@@ -412,6 +412,15 @@ test("a strong read does not trust a copy without a lease", async () => {
   }
 });
 
+test("an id that cannot be sent is refused before Redis is asked", async () => {
+  const other = { isReady: true, mGet: async () => ["lease", '"of another session"'] }; // whose id has U+FFFD
+  const strong = new SessionStore({ pool, redis: other, namespace: "web", tailPrefix: "tail:" });
+  assert.equal(await strong.get("\ufffd"), "of another session");
+  for (const read of [strong.get("\ud800"), strong.getMany(["\ud800"]), strong.tail("\ud800")])
+    await assert.rejects(read, client.InvalidArgumentError);
+  await assert.rejects(strong.get(/** @type {any} */ (5)), TypeError);
+});
+
 test("a copy that is no JSON, and a Redis of another kind, are no errors", async () => {
   const closed = createClient(servers.redis); // never connected
   const strong = new SessionStore({ pool, redis: closed, namespace: "web" });
