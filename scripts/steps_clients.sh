@@ -86,7 +86,7 @@ step_clients() {	# NAME..
 }
 
 run_client_tests() {	# FILE..
-	local file log name rc seconds each=$test_timeout
+	local file log name rc each=$test_timeout
 
 	if [[ " $* " = *' python/tests/test_django_own.py '* ]] && [ -z "${SS_OFFLINE:-}" ]; then
 		if fetch_django_tests >"$work/log/django.log" 2>&1; then
@@ -102,9 +102,7 @@ run_client_tests() {	# FILE..
 		xargs -a "$work/clients.list" -P "$tap_jobs" -n 1 "$work/src/test/clients/one_test" || :
 	for file in $(printf '%s\n' "$@" | sort); do
 		name=${file##*/} log=$work/clients/${name%.*}.tap
-		read -r rc seconds < <(sed -n '$s/^dev: //p' "$log" 2>/dev/null) || rc=1 seconds='?'
-		count_tap "clients/$file" "$log" "$rc" "$seconds"
-		[ "$rc" -eq 0 ] || show_client_failure "$log"
+		count_tap_log "clients/$file" "$log" || show_client_failure "$log"
 	done
 	compgen -G "$work/clients/*" >/dev/null || show_tail 40 "$work/log/clients.log"
 	rc=0

@@ -113,7 +113,7 @@ tap_files() {	# NAME
 # prove, which runs several files at a time: most of them wait most of the time. The longest files
 # begin first.
 step_tap() {	# FILE..
-	local file files=() log name names rc seconds each=$test_timeout
+	local file files=() log name names each=$test_timeout
 
 	for file in "$@"; do
 		names=$(tap_files "$file") || die "no such test: test/t/$file"
@@ -139,9 +139,7 @@ step_tap() {	# FILE..
 	fi
 	for file in $(printf '%s\n' "${files[@]}" | sort); do
 		name=${file##*/} name=${name%.pl} log=$work/tap/$name.tap
-		read -r rc seconds < <(sed -n '$s/^dev: //p' "$log" 2>/dev/null) || rc=1 seconds='?'
-		count_tap "$file" "$log" "$rc" "$seconds"
-		[ "$rc" -eq 0 ] || show_tap_failure "$name" "$log"
+		count_tap_log "$file" "$log" || show_tap_failure "$name" "$log"
 	done
 	compgen -G "$work/tap/*" >/dev/null || show_tail 40 "$work/log/prove.log"
 	# a test that was ended may leave its servers behind

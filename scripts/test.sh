@@ -62,6 +62,15 @@ count_tap() {	# FILE LOG STATUS
 	fi
 }
 
+# As count_tap, with the status and the seconds in the last line of the log. False if the test failed.
+count_tap_log() {	# FILE LOG
+	local rc seconds
+
+	read -r rc seconds < <(sed -n '$s/^dev: //p' "$2" 2>/dev/null) || rc=1 seconds='?'
+	count_tap "$1" "$2" "$rc" "$seconds"
+	[ "$rc" -eq 0 ]
+}
+
 # Failures first, with what was got and expected, because a reader may cut the output short. Why a test
 # died is only at the end of its own log.
 show_tap_failure() {	# NAME LOG
@@ -93,6 +102,11 @@ is_step() {
 	declare -F "step_$1" >/dev/null
 }
 
+# Whether names of tests may follow a step.
+takes_names() {	# STEP
+	[[ $1 =~ ^(regress|isolation|tap|clients)( |$) ]]
+}
+
 # Set steps from arguments: each step with the names that follow it.
 read_steps() {	# WORD..
 	local word
@@ -100,7 +114,7 @@ read_steps() {	# WORD..
 	for word in "$@"; do
 		if is_step "$word"; then
 			steps+=("$word")
-		elif [ "${#steps[@]}" -gt 0 ] && [[ ${steps[-1]} =~ ^(regress|isolation|tap|clients)( |$) ]]; then
+		elif [ "${#steps[@]}" -gt 0 ] && takes_names "${steps[-1]}"; then
 			steps[-1]+=" $word"
 		else
 			die "no such test step: $word (see ./dev help)"

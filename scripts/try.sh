@@ -74,7 +74,7 @@ cmd_try() {
 	read_steps "$@"
 	[ "${#steps[@]}" -gt 0 ] || die "try what? regress, isolation, tap or clients (see ./dev help)"
 	for step in "${steps[@]}"; do
-		[[ $step =~ ^(regress|isolation|tap|clients)( |$) ]] ||
+		takes_names "$step" ||
 			die "try takes regress, isolation, tap and clients; ./dev test $step"
 	done
 	summary_due=yes

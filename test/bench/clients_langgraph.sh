@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checkpoints of LangGraph: @langchain/langgraph-checkpoint-postgres against session_store/langgraph.
 #
-# One client, a pg.Pool on each side. Each round makes threads anew, and then lets the two take turns
+# One client, a pg.Pool on each side. Each round makes new threads, and then lets the two take turns
 # (clients/langgraph.js): a turn reads the latest checkpoint, puts the writes of a step, and the checkpoint after it. A
 # step at the end of a long thread has to cost what one at its beginning does (langgraph-put-flat, langgraph-get-flat).
 #

@@ -135,7 +135,7 @@ test("signing in again right after signing out", withBetterAuth, async () => {
     await browser.fetch(two, "/sign-out", {});
     ({ browser } = await signIn(two));
     const { body } = await browser.fetch(one, "/list-sessions");
-    assert.equal(body.length, 1, "the list of the user's sessions begins anew");
+    assert.equal(body.length, 1, "the list of the user's sessions begins again");
   }
 });
 

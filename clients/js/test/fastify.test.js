@@ -10,19 +10,18 @@ import { fastify } from "fastify";
 import { SessionStoreFastify } from "../src/adapters/fastify.js";
 import { SessionStore, UnavailableError } from "../src/index.js";
 import { Browser, countCalls } from "./support/browser.js";
-import { openStore, testFaults } from "./support/faults.js";
-import { startServers, waitUntil } from "./support/servers.js";
+import { openWeb, testFaults } from "./support/faults.js";
+import { waitUntil } from "./support/servers.js";
 
 /** @type {import("./support/servers.js").Servers} */
 let servers;
-/** @type {Awaited<ReturnType<typeof openStore>>} */
+/** @type {Awaited<ReturnType<typeof openWeb>>["opened"]} */
 let opened;
 
 before(async () => {
-  servers = await startServers({ settings: { "session_store.fence": "all" } });
-  await servers.sql("INSERT INTO session_namespaces (name, ttl, cache) VALUES ('web', '1 hour', 'hot')");
-  await servers.cacheReady();
-  opened = await openStore(servers, { namespace: "web" });
+  ({ servers, opened } = await openWeb(
+    "INSERT INTO session_namespaces (name, ttl, cache) VALUES ('web', '1 hour', 'hot')",
+  ));
 });
 after(async () => {
   await opened?.close();

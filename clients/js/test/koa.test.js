@@ -7,20 +7,17 @@ import session from "koa-session";
 import { SessionStoreKoa } from "../src/adapters/koa.js";
 import { SessionStore, UnavailableError } from "../src/index.js";
 import { Browser, countCalls, serve } from "./support/browser.js";
-import { openStore, testFaults } from "./support/faults.js";
-import { startServers, waitUntil } from "./support/servers.js";
+import { openWeb, testFaults } from "./support/faults.js";
+import { waitUntil } from "./support/servers.js";
 
 /** @type {import("./support/servers.js").Servers} */
 let servers;
-/** @type {Awaited<ReturnType<typeof openStore>>} */
+/** @type {Awaited<ReturnType<typeof openWeb>>["opened"]} */
 let opened;
 
 before(async () => {
-  servers = await startServers({ settings: { "session_store.fence": "all" } });
-  await servers.sql(`INSERT INTO session_namespaces (name, ttl, cache, tombstone) VALUES
-    ('web', '1 hour', 'hot', '5 minutes'), ('brief', '1 hour', 'off', '0')`);
-  await servers.cacheReady();
-  opened = await openStore(servers, { namespace: "web" });
+  ({ servers, opened } = await openWeb(`INSERT INTO session_namespaces (name, ttl, cache, tombstone) VALUES
+    ('web', '1 hour', 'hot', '5 minutes'), ('brief', '1 hour', 'off', '0')`));
 });
 after(async () => {
   await opened?.close();

@@ -21,21 +21,7 @@ except ImportError:
     import psycopg2 as driver
 
 LIMIT = 120  # seconds: for machines that are busy
-
-# A file with a process id may outlive the process, whose id another may get: a server's current folder tells.
-GUARD = """
-cat >/dev/null
-is_alive() { [ -n "$1" ] && [ "$(readlink "/proc/$1/cwd")" = "$2" ]; }
-end() {
-  is_alive "$1" "$2" || return 0
-  kill -CONT "$1"; kill -"$3" "$1"
-  for i in $(seq 600); do is_alive "$1" "$2" || return 0; sleep 0.05; done
-  kill -KILL "$1"
-}
-end "$(cat redis/redis.pid)" "$PWD/redis" KILL
-end "$(head -n 1 data/postmaster.pid)" "$PWD/data" QUIT
-cd / && rm -rf -- "$OLDPWD"
-"""
+GUARD = Path(__file__).resolve().parents[3] / "test/clients/guard"
 
 
 def wait_until(predicate, what="it is so", limit=LIMIT):
@@ -76,7 +62,7 @@ class Servers:
             self._as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
             os.chown(self.folder, user.pw_uid, user.pw_gid)
         self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", GUARD], cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            ["/bin/sh", str(GUARD)], cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, start_new_session=True, **self._as)
         try:
             self._init(settings or {}, redis_settings)

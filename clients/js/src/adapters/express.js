@@ -1,8 +1,6 @@
 // A store for express-session, and so for express, connect and Nest.
 import session from "express-session";
-import { promised, settle } from "./shared/callbacks.js";
-import { webSessions } from "./shared/moving.js";
-import { lifeOf } from "./shared/web.js";
+import { cookieSessions, settle } from "./shared/callbacks.js";
 
 /** @typedef {import("./shared/web.js").WebOptions} WebOptions */
 /** @typedef {(error: any, result?: any) => void} Done */
@@ -15,12 +13,10 @@ export class SessionStoreExpress extends session.Store {
   #sessions;
 
   /** @param {WebOptions} options */
-  constructor({ previous, ...options }) {
+  constructor(options) {
     super();
     this.#store = options.store;
-    this.#sessions = webSessions({ ...options, previous: previous && promised(previous) }, ({ cookie }) =>
-      lifeOf(cookie, options.ttl),
-    );
+    this.#sessions = cookieSessions(options);
   }
 
   /** @param {any} req @param {any} found */

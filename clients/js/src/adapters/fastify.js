@@ -1,7 +1,5 @@
 // A store for @fastify/session.
-import { promised, settle } from "./shared/callbacks.js";
-import { webSessions } from "./shared/moving.js";
-import { lifeOf } from "./shared/web.js";
+import { cookieSessions, settle } from "./shared/callbacks.js";
 
 /** @typedef {import("./shared/web.js").WebOptions} WebOptions */
 /** @typedef {(error: any, result?: any) => void} Done */
@@ -10,10 +8,8 @@ export class SessionStoreFastify {
   #sessions;
 
   /** @param {WebOptions} options */
-  constructor({ previous, ...options }) {
-    this.#sessions = webSessions({ ...options, previous: previous && promised(previous) }, ({ cookie }) =>
-      lifeOf(cookie, options.ttl),
-    );
+  constructor(options) {
+    this.#sessions = cookieSessions(options);
   }
 
   /** @param {string} id @param {Done} [done] */

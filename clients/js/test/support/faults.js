@@ -16,7 +16,7 @@ import { describe, test } from "node:test";
 import pg from "pg";
 import { createClient } from "redis";
 import { SessionStore, UnavailableError } from "../../src/index.js";
-import { waitUntil } from "./servers.js";
+import { startServers, waitUntil } from "./servers.js";
 
 /**
  * @typedef {import("./servers.js").Servers} Servers
@@ -33,7 +33,7 @@ import { waitUntil } from "./servers.js";
  * @property {string} [keyPrefix]
  * @property {"ignored" | "refused" | "new"} [lateSave] what the adapter does with the save of a request that read the
  *   session before it was logged out: no error, or an error, and the session stays out. Names of a cache are not logged
- *   out, only deleted: the save stores the value anew.
+ *   out, only deleted: the save stores the value.
  */
 
 const connections = 3;
@@ -64,6 +64,18 @@ export async function openStore(servers, options = {}) {
     await pool.end();
   };
   return { store, pool, redis, close };
+}
+
+/**
+ * Servers on which each change waits at the fence, and a store in the namespace "web".
+ *
+ * @param {string} namespaces the statement that makes it, and others
+ */
+export async function openWeb(namespaces) {
+  const servers = await startServers({ settings: { "session_store.fence": "all" } });
+  await servers.sql(namespaces);
+  await servers.cacheReady();
+  return { servers, opened: await openStore(servers, { namespace: "web" }) };
 }
 
 /** Whether an error says that there was no server, or is caused by one that does. @param {any} error */
@@ -104,6 +116,15 @@ export function testFaults(name, servers, make, { lateSave = "ignored", ...optio
   const isOut = async (/** @type {Adapter} */ adapter, /** @type {string} */ id) =>
     assert((await adapter.read(id)) == null, "a session that was logged out is not read");
 
+  /** Both go on without Redis. @param {Adapter} one @param {Adapter} two @param {string} id */
+  const withoutRedis = async (one, two, id) => {
+    await reads(two, id, "before");
+    await two.write(id, "during");
+    await reads(one, id, "during");
+    await two.logout(id + "-out");
+    await all([isOut(one, id + "-out"), isOut(two, id + "-out")]);
+  };
+
   describe(`${name}: faults`, { concurrency: 1 }, () => {
     fault("two clients at once", async (one, two, id) => {
       const ids = Array.from({ length: 20 }, (_, i) => `${id}-${i}`);
@@ -130,11 +151,7 @@ export function testFaults(name, servers, make, { lateSave = "ignored", ...optio
       await all([one.write(id, "before"), one.write(id + "-out", "before")]);
       await servers().killRedis();
       try {
-        await reads(two, id, "before");
-        await two.write(id, "during");
-        await reads(one, id, "during");
-        await two.logout(id + "-out");
-        await all([isOut(one, id + "-out"), isOut(two, id + "-out")]);
+        await withoutRedis(one, two, id);
       } finally {
         await servers().startRedis();
       }
@@ -149,11 +166,7 @@ export function testFaults(name, servers, make, { lateSave = "ignored", ...optio
       await all([reads(one, id, "before"), reads(two, id, "before")]); // there may be copies
       await servers().hangRedis();
       try {
-        await reads(two, id, "before");
-        await two.write(id, "during");
-        await reads(one, id, "during");
-        await two.logout(id + "-out");
-        await all([isOut(one, id + "-out"), isOut(two, id + "-out")]);
+        await withoutRedis(one, two, id);
       } finally {
         await servers().resumeRedis();
       }

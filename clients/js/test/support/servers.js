@@ -14,6 +14,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import pg from "pg";
 
@@ -55,20 +56,7 @@ function unprivileged() {
   return { uid: id("-u"), gid: id("-g") };
 }
 
-// A file with a process id may outlive the process, whose id another may get: a server's current folder tells.
-const GUARD = `
-cat >/dev/null
-is_alive() { [ -n "$1" ] && [ "$(readlink "/proc/$1/cwd")" = "$2" ]; }
-end() {
-  is_alive "$1" "$2" || return 0
-  kill -CONT "$1"; kill -"$3" "$1"
-  for i in $(seq 600); do is_alive "$1" "$2" || return 0; sleep 0.05; done
-  kill -KILL "$1"
-}
-end "$(cat redis/redis.pid)" "$PWD/redis" KILL
-end "$(head -n 1 data/postmaster.pid)" "$PWD/data" QUIT
-cd / && rm -rf -- "$OLDPWD"
-`;
+const guard = fileURLToPath(new URL("../../../../test/clients/guard", import.meta.url));
 
 export class Servers {
   /**
@@ -94,7 +82,7 @@ export class Servers {
     this.redisUrl = `unix://${this.redisSocket}`; // as redis-py and session_store.redis_url have it
     const as = unprivileged();
     this.options = { ...as, cwd: folder, env: { ...process.env, LC_ALL: "C.UTF-8", HOME: folder } };
-    this.guard = spawn("/bin/sh", ["-c", GUARD], {
+    this.guard = spawn("/bin/sh", [guard], {
       ...this.options,
       detached: true,
       stdio: ["pipe", "ignore", "ignore"],
@@ -192,22 +180,16 @@ export class Servers {
     );
   }
 
+  /** @param {"start" | "stop"} action @param {string[]} args */
+  async #pgCtl(action, ...args) {
+    const where = ["-D", join(this.folder, "data"), "-t", `${LIMIT / 1000}`];
+    await this.#run(join(this.#bindir, "pg_ctl"), action, "-s", "-w", ...where, ...args);
+  }
+
   async startPostgres() {
-    const data = join(this.folder, "data");
     const log = join(this.folder, "log");
     try {
-      await this.#run(
-        join(this.#bindir, "pg_ctl"),
-        "start",
-        "-s",
-        "-w",
-        "-t",
-        `${LIMIT / 1000}`,
-        "-D",
-        data,
-        "-l",
-        log,
-      );
+      await this.#pgCtl("start", "-l", log);
     } catch (error) {
       const text = await readFile(log, "utf8").catch(() => "");
       throw new Error(`the server does not start: ${text.slice(-2000)}`, { cause: error });
@@ -216,19 +198,7 @@ export class Servers {
 
   /** @param {"fast" | "immediate" | "smart"} mode */
   async stopPostgres(mode = "fast") {
-    const data = join(this.folder, "data");
-    await this.#run(
-      join(this.#bindir, "pg_ctl"),
-      "stop",
-      "-s",
-      "-w",
-      "-t",
-      `${LIMIT / 1000}`,
-      "-D",
-      data,
-      "-m",
-      mode,
-    );
+    await this.#pgCtl("stop", "-m", mode);
   }
 
   /** @param {"fast" | "immediate" | "smart"} mode */

@@ -1,6 +1,8 @@
 // Stores with callbacks, as express-session and @fastify/session have them.
 import { promisify } from "node:util";
 import { UnavailableError } from "../../errors.js";
+import { webSessions } from "./moving.js";
+import { lifeOf } from "./web.js";
 
 /**
  * Gives the result to a callback; without one the promise is the caller's.
@@ -32,12 +34,22 @@ function notMissing(error) {
 }
 
 /**
+ * Sessions that live as long as their `cookie`; the previous store has callbacks as well.
+ *
+ * @param {import("./web.js").WebOptions} options
+ */
+export const cookieSessions = ({ previous, ...options }) =>
+  webSessions({ ...options, previous: previous && promised(previous) }, ({ cookie }) =>
+    lifeOf(cookie, options.ttl),
+  );
+
+/**
  * A store with callbacks as one with promises.
  *
  * @param {any} store
  * @returns {import("./web.js").PreviousStore}
  */
-export function promised(store) {
+function promised(store) {
   const names = ["get", "set", "destroy", "touch", "clear"].filter(
     (name) => typeof store[name] === "function",
   );
